@@ -1,0 +1,78 @@
+"""Make notebooks/NN_name.ipynb from notebooks/NN_name.py: executed, and the same bytes every time.
+
+python scripts/notebooks.py                      every notebook
+python scripts/notebooks.py notebooks/00_*.py    these only
+python scripts/notebooks.py --check              do the pairs agree? (executes nothing)
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[1]
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+
+
+def read(script: Path) -> nbformat.NotebookNode:
+    """The percent script as a notebook without outputs, its cell ids made from its own words."""
+    notebook = jupytext.read(script)
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL})
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for index, cell in enumerate(notebook.cells):
+        cell.id = hashlib.sha256(f"{index} {cell.source}".encode()).hexdigest()[:12]
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("tags", "mystnb")}
+    return notebook
+
+
+def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """Run all cells in place, on one thread and without the machine's own data."""
+    os.environ.update(OMP_NUM_THREADS="1", MPLBACKEND="agg", PYTHONHASHSEED="0")
+    for private in ("WSL_DATA", "WSL_TUTORIAL_SPEC"):
+        os.environ.pop(private, None)
+    client = NotebookClient(notebook, timeout=600, record_timing=False, coalesce_streams=True)
+    client.execute(cwd=str(folder))
+    notebook.metadata.pop("language_info", None)  # it holds the interpreter's version
+
+
+def text(notebook: nbformat.NotebookNode) -> str:
+    return nbformat.writes(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def agrees(script: Path) -> bool:
+    """Does the .ipynb hold exactly the cells of the .py? Outputs are nbval's business."""
+    target = script.with_suffix(".ipynb")
+    if not target.exists():
+        return False
+    stored = nbformat.read(target, as_version=4)
+    for cell in (c for c in stored.cells if c.cell_type == "code"):
+        cell.update(outputs=[], execution_count=None)
+    return text(stored) == text(read(script))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("scripts", nargs="*", type=Path)
+    parser.add_argument("--check", action="store_true", help="only compare, execute nothing")
+    options = parser.parse_args()
+    scripts = options.scripts or sorted((ROOT / "notebooks").glob("*.py"))
+    if options.check:
+        stale = [str(script) for script in scripts if not agrees(script)]
+        print("\n".join(f"differs from its .ipynb: {name}" for name in stale) or "all pairs agree")
+        return bool(stale)
+    for script in scripts:
+        start, notebook = time.perf_counter(), read(script)
+        execute(notebook, script.resolve().parent)
+        script.with_suffix(".ipynb").write_text(text(notebook), encoding="utf-8")
+        print(f"{script.name}: {time.perf_counter() - start:.0f} s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
