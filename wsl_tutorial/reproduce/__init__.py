@@ -1,0 +1,20 @@
+"""The reproduction of every number in the papers: `python -m wsl_tutorial.reproduce`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .experiment import Paper
+
+PAPERS = ("mcmil",)  # a further paper is one more name here
+
+
+def papers() -> tuple[Paper, ...]:
+    """The papers that have a package here; $WSL_PAPERS (module names, commas) replaces them."""
+    names = [f"{__name__}.{name}" for name in PAPERS]
+    if os.environ.get("WSL_PAPERS"):
+        names = os.environ["WSL_PAPERS"].split(",")
+    return tuple(importlib.import_module(name).PAPER for name in names)

@@ -1,0 +1,110 @@
+"""What a reproduction is: papers, their experiments, and the ledger cells these fill."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+PROTOCOLS = ("paper", "short", "smoke")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One ledger row filled by an experiment.
+
+    `metric` is a key of the dict that `Experiment.run` returns. `rule` turns the seeds into one
+    number: "mean", "min" or "max" (the best seed), or "seed:K" (the run of seed K alone).
+    `claim` (records of one protocol -> holds?, one sentence) replaces the comparison of numbers;
+    it is needed where the paper prints no value.
+    """
+
+    id: str
+    metric: str
+    rule: str = "mean"
+    claim: Callable[[list[dict]], tuple[bool, str]] | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the paper that no single number holds, tested on records by experiment."""
+
+    id: str
+    paper: str
+    text: str
+    source: str
+    experiments: tuple[str, ...]
+    test: Callable[[dict[str, list[dict]]], tuple[bool, str]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The settings of one group of cells, and the function that runs them for one seed.
+
+    `config` is an instance of a frozen dataclass whose fields carry metadata "paper" and "source".
+    `protocols` holds the fields that "short" and "smoke" replace; "paper" is `config` as it stands.
+    `run(config, seed, run)` returns the metrics; `run` is a `runner.Run`.
+    """
+
+    name: str
+    title: str
+    method: str
+    config: Any
+    run: Callable[[Any, int, Any], dict[str, float]]
+    cells: tuple[Cell, ...]
+    seeds: int
+    data: tuple[str, ...] = ()
+    protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
+    deviations: tuple[str, ...] = ()
+    cost: str = ""
+    not_run: str = ""
+
+    def settings(self, protocol: str) -> Any:
+        """The config under a protocol. Raises ValueError for a protocol it does not have."""
+        if protocol == "paper":
+            return self.config
+        if protocol not in self.protocols:
+            have = ", ".join(["paper", *self.protocols])
+            raise ValueError(f"protocol: {self.name} has no {protocol!r}, only {have}.")
+        return dataclasses.replace(self.config, **self.protocols[protocol])
+
+    def departures(self, protocol: str) -> list[str]:
+        """All deviations from the paper under a protocol, the replaced fields among them."""
+        changed = self.protocols[protocol] if protocol != "paper" else {}
+        replaced = [
+            f"{protocol} protocol: {name} = {value!r} instead of {getattr(self.config, name)!r}"
+            for name, value in changed.items()
+        ]
+        return [*self.deviations, *replaced]
+
+    def record_id(self, seed: int, protocol: str) -> str:
+        """The identity of one run: experiment, protocol, seed, and a hash of the whole config."""
+        return record_id(self.name, seed, protocol, plain(self.settings(protocol)))
+
+
+@dataclass(frozen=True)
+class Paper:
+    """One paper: its experiments, its claims, and the ledger ids that are never run, with why."""
+
+    key: str
+    title: str
+    authors: str
+    year: int
+    link: str
+    experiments: tuple[Experiment, ...]
+    claims: tuple[Claim, ...] = ()
+    quoted: dict[str, str] = field(default_factory=dict)
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config as JSON would give it back (tuples become lists)."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def record_id(name: str, seed: int, protocol: str, config: dict[str, Any]) -> str:
+    """`experiment:protocol:seed:hash`, the same on every machine."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:10]
+    return f"{name}:{protocol}:{seed}:{digest}"
