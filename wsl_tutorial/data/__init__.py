@@ -1,0 +1,379 @@
+"""The data sets: where they live, how they are fetched, checked and unpacked; one module a set.
+
+Files are looked for under a root folder (the argument, else `$WSL_DATA`, else the cache in the
+home folder) before anything is downloaded. Nothing is downloaded at import, nothing is unpickled.
+"""
+
+import hashlib
+import http.client
+import importlib.util
+import json
+import os
+import secrets
+import sys
+import tarfile
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from tqdm import tqdm
+
+__all__ = ["SETS", "DataSet", "File", "available", "checksums", "fetch", "home", "root", "unpack"]
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a data set: `path` is relative to the root folder, `urls` are tried in turn.
+
+    An empty `urls` marks a file that has no public address.
+    """
+
+    path: str
+    bytes: int
+    sha256: str | None
+    urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What there is to know about a data set; `packaged` lists files inside installed packages."""
+
+    name: str
+    title: str
+    licence: str
+    files: tuple[File, ...] = ()
+    packaged: tuple[str, ...] = ()
+    same_as: str = ""  # another set that holds the same images
+
+
+MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+SVHN = "http://ufldl.stanford.edu/housenumbers/"
+TORONTO = "https://www.cs.toronto.edu/~kriz/"
+
+
+def _mnist(name: str, size: int, sha256: str) -> File:
+    urls = (MIRROR + name, "http://yann.lecun.com/exdb/mnist/" + name)
+    return File(f"mnist/{name}", size, sha256, urls)
+
+
+SETS = {
+    s.name: s
+    for s in (
+        DataSet(
+            "digits",
+            "Optical recognition of handwritten digits, 1,797 images of 8 x 8 (in scikit-learn)",
+            "CC BY 4.0 (UCI Machine Learning Repository)",
+            packaged=("sklearn/datasets/data/digits.csv.gz",),
+        ),
+        DataSet(
+            "mnist",
+            "MNIST, 60,000 + 10,000 images of 28 x 28",
+            "none stated at the source",
+            (
+                _mnist(
+                    "train-images-idx3-ubyte.gz",
+                    9912422,
+                    "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+                ),
+                _mnist(
+                    "train-labels-idx1-ubyte.gz",
+                    28881,
+                    "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+                ),
+                _mnist(
+                    "t10k-images-idx3-ubyte.gz",
+                    1648877,
+                    "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+                ),
+                _mnist(
+                    "t10k-labels-idx1-ubyte.gz",
+                    4542,
+                    "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+                ),
+            ),
+        ),
+        DataSet(
+            "cifar10",
+            "CIFAR-10, 50,000 + 10,000 colour images of 32 x 32",
+            "none stated at the source; cite Krizhevsky (2009)",
+            (
+                # MD5 c32a1d4ab5d03f1284b67883e8d87530 on the official page.
+                File(
+                    "cifar10/cifar-10-binary.tar.gz",
+                    170052171,
+                    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+                    (TORONTO + "cifar-10-binary.tar.gz",),
+                ),
+            ),
+        ),
+        DataSet(
+            "cifar10-jpeg75",
+            "CIFAR-10, JPEG-75 copy: lossy, in class folders",
+            "as CIFAR-10; cite Krizhevsky (2009)",
+            (
+                File(
+                    "cifar10-jpeg75.tar.gz",
+                    19433861,
+                    "70260124a4d2364bd32a0a222ddcd4197d2afa56725518368da092f67d4c29fe",
+                ),
+            ),
+        ),
+        DataSet(
+            "cifar10-bird-cat",
+            "CIFAR-10, the 5,000 birds and 5,000 cats of the training set, lossless",
+            "as CIFAR-10; cite Krizhevsky (2009)",
+            (
+                File(
+                    "cifar10-bird-cat/bird.webp",
+                    8296128,
+                    "7510ba4c5ce4a6f949ecc9fddb22baac4612530d54574120f27a81f732940c9c",
+                ),
+                File(
+                    "cifar10-bird-cat/cat.webp",
+                    8354990,
+                    "68effb95217b189d616a05e84b8e156059984c2a3a15aee0574b85fb4665d0ab",
+                ),
+            ),
+            same_as="cifar10",
+        ),
+        DataSet(
+            "svhn-full",
+            "Street View House Numbers, format 1 (full numbers), 33,402 + 13,068 + 202,353 images",
+            "non-commercial use only; cite Netzer et al. (2011)",
+            # The source publishes no checksums: these three are checked by their sizes.
+            (
+                File("svhn-full/train.tar.gz", 404141560, None, (SVHN + "train.tar.gz",)),
+                File("svhn-full/test.tar.gz", 276555967, None, (SVHN + "test.tar.gz",)),
+                File("svhn-full/extra.tar.gz", 1955489752, None, (SVHN + "extra.tar.gz",)),
+            ),
+        ),
+        DataSet(
+            "svhn-full-512",
+            "SVHN full numbers, a sample of 256 training and 256 test images with boxes",
+            "non-commercial use only; cite Netzer et al. (2011)",
+            (
+                File(
+                    "svhn-full-512.tar.gz",
+                    9581083,
+                    "def100eeae21b7c077cb2d1841e3425d9fa01c4c10cbff279a180a7c5fec4c36",
+                ),
+            ),
+        ),
+        DataSet(
+            "houses",
+            "Generated house numbers, drawn with the DejaVu fonts that come with matplotlib",
+            "generated; MIT like the code",
+            packaged=tuple(
+                f"matplotlib/mpl-data/fonts/ttf/DejaVu{face}.ttf"
+                for face in ("Sans", "Sans-Bold", "SansMono-Bold", "Serif", "Serif-Bold")
+            ),
+        ),
+    )
+}
+
+
+def home() -> Path:
+    """The user's cache folder, which downloads and decoded copies fall back to."""
+    return Path.home() / ".cache" / "wsl-tutorial"
+
+
+def root(root: str | os.PathLike | None = None) -> Path:
+    """The folder that data sets are looked for in: `root`, else `$WSL_DATA`, else `home()`."""
+    return Path(root or os.environ.get("WSL_DATA") or home()).expanduser()
+
+
+def _roots(folder) -> tuple[Path, ...]:
+    """An explicit root stands alone; the default root is followed by the cache folder."""
+    return (root(folder),) if folder else tuple(dict.fromkeys((root(), home())))
+
+
+def packaged(path: str) -> Path:
+    """The place of a file inside an installed package, without importing the package."""
+    package, _, inside = path.partition("/")
+    return Path(importlib.util.find_spec(package).origin).parent / inside
+
+
+def _find(file: File, folder) -> Path | None:
+    return next((p for r in _roots(folder) if (p := r / file.path).is_file()), None)
+
+
+def _set(name: str) -> DataSet:
+    if name not in SETS:
+        raise ValueError(f"name: no data set {name!r}, there are {', '.join(SETS)}")
+    return SETS[name]
+
+
+def available(name: str, root: str | os.PathLike | None = None) -> bool:
+    """Whether all files of data set `name` are on this machine; downloads nothing.
+
+    Raises `ValueError` for an unknown name.
+    """
+    s = _set(name)
+    if not all(packaged(p).is_file() for p in s.packaged):
+        return False
+    if all(_find(f, root) for f in s.files):
+        return True
+    return bool(s.same_as) and available(s.same_as, root)
+
+
+def checksums(name: str, root: str | os.PathLike | None = None) -> dict[str, str]:
+    """The SHA-256 of every file of data set `name` that is on this machine, for provenance.
+
+    Digests are remembered by path, size and time of change, so only the first call reads the files.
+    Raises `ValueError` for an unknown name.
+    """
+    s = _set(name)
+    found = {f.path: p for f in s.files if (p := _find(f, root))}
+    if not found and s.same_as:
+        return checksums(s.same_as, root)
+    found |= {p: packaged(p) for p in s.packaged}
+    return {path: _remembered_digest(place) for path, place in found.items()}
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _remembered_digest(path: Path) -> str:
+    stat, store = path.stat(), home() / "checksums.json"
+    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    try:
+        known = json.loads(store.read_text())
+    except (OSError, ValueError):
+        known = {}
+    if key not in known:
+        known[key] = _digest(path)
+        with suppress(OSError), replacing(store) as temporary:
+            temporary.write_text(json.dumps(known, indent=0))
+    return known[key]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary file beside `path` and moves it there when the block ends without error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def fetch(file: File, root: str | os.PathLike | None = None) -> Path:
+    """The checked local copy of `file`: found under the root folder, else downloaded there.
+
+    The size is announced before a download starts; a download that is cut off or fails its check
+    leaves nothing behind. Raises `ValueError` where the local file's size or SHA-256 is wrong,
+    `FileNotFoundError` where a file without public address is missing, `ConnectionError` where no
+    address gives the official file.
+    """
+    path = _find(file, root)
+    if path is not None:
+        return _checked(path, file, path, _remembered_digest)
+    path = _writable(root) / file.path
+    place = f"put it at {path}, or set WSL_DATA to a folder that holds {file.path}"
+    if not file.urls:
+        raise FileNotFoundError(f"{file.path} has no public address: {place}")
+    failures = []
+    for url in file.urls:
+        try:
+            with replacing(path) as temporary:
+                _download(url, temporary, file)
+                _checked(temporary, file, url, _digest)
+            return path
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            failures.append(f"{url} ({error})")
+    raise ConnectionError(
+        f"{file.path} could not be downloaded from {', '.join(failures)}: {place}"
+    )
+
+
+def _writable(folder) -> Path:
+    """The first root that files can be written to; the last one where none can."""
+    *first, last = _roots(folder)
+    for r in first:
+        ancestor = next(p for p in (r, *r.absolute().parents) if p.exists())
+        if os.access(ancestor, os.W_OK):
+            return r
+    return last
+
+
+def _checked(path: Path, file: File, source, digest: Callable[[Path], str]) -> Path:
+    size = path.stat().st_size
+    if size != file.bytes:
+        raise ValueError(f"{source}: has {size:,} bytes, {file.path} has {file.bytes:,}")
+    if file.sha256 and (got := digest(path)) != file.sha256:
+        raise ValueError(f"{source}: has SHA-256 {got}, {file.path} has {file.sha256}")
+    return path
+
+
+def _download(url: str, target: Path, file: File) -> None:
+    print(f"Downloading {file.path}, {file.bytes / 1e6:,.1f} MB, from {url}", file=sys.stderr)
+    bar = tqdm(total=file.bytes, unit="B", unit_scale=True, leave=False)
+    with urllib.request.urlopen(url, timeout=30) as answer, open(target, "wb") as out, bar:
+        while block := answer.read(1 << 20):
+            out.write(block)
+            bar.update(len(block))
+            if bar.n > file.bytes:  # longer than the official file: do not fill the disk
+                return
+
+
+def members(archive: str | os.PathLike) -> Iterator[tuple[str, bytes]]:
+    """The regular files of a tar archive as (name, content), in the archive's order.
+
+    Raises `ValueError` at a member that is a link or a device or whose name leaves the archive.
+    """
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            name = PurePosixPath(member.name)
+            if name.is_absolute() or ".." in name.parts or set(member.name) & set("\\:\0"):
+                raise ValueError(f"archive: {member.name!r} leaves the folder of {archive}")
+            if not (member.isreg() or member.isdir()):
+                raise ValueError(f"archive: {member.name!r} in {archive} is no regular file")
+            if member.isreg():
+                yield str(name), tar.extractfile(member).read()
+
+
+def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> Path:
+    """Writes the regular files of a tar archive under `folder`, all of them or none.
+
+    Returns `folder`. Raises `FileExistsError` where `folder` exists, `ValueError` as `members`.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise FileExistsError(f"folder: {folder} exists already")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        inside = Path(temporary) / "files"
+        inside.mkdir()
+        for name, content in members(archive):
+            (inside / name).parent.mkdir(parents=True, exist_ok=True)
+            (inside / name).write_bytes(content)
+        os.replace(inside, folder)
+    return folder
+
+
+def cached(
+    name: str, build: Callable[[], dict[str, np.ndarray]], root: str | os.PathLike | None = None
+) -> dict[str, np.ndarray]:
+    """The arrays that `build` makes, kept in `cache/NAME.npz` under the first writable root.
+
+    `name` has to change with whatever the arrays are made from.
+    """
+    for r in dict.fromkeys((*_roots(root), home())):
+        if (path := r / "cache" / f"{name}.npz").is_file():
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+    arrays = build()
+    for r in dict.fromkeys((*_roots(root), home())):
+        with suppress(OSError), replacing(r / "cache" / f"{name}.npz") as temporary:
+            with open(temporary, "wb") as f:
+                np.savez(f, **arrays)
+            break
+    return arrays
