@@ -1,0 +1,144 @@
+"""Every exercise check takes the right answer and names each well-known wrong one."""
+
+from math import comb, factorial, prod
+
+import pytest
+import torch
+from torch.autograd import grad
+
+from wsl_tutorial import check, presence, toy
+
+
+def by_autograd(logits, observe, observed, sign=1, log=True, add="prior"):
+    logits = logits.requires_grad_()
+    log_p = logits.log_softmax(-1)
+    value = toy.log_marginal(log_p, observe, observed)
+    (slope,) = grad(sign * (value if log else value.exp()), logits)
+    return slope + {"prior": log_p.exp(), "logits": logits, "": torch.zeros(())}[add]
+
+
+def log_alpha_one(log_p, label):
+    return log_p[:, [label, -1]].logsumexp(1).flatten(1).sum(-1)
+
+
+def log_alpha_phi(log_p):
+    return log_p[:, -1].flatten(1).sum(-1)
+
+
+def one_label(log_p, label):
+    alpha = log_alpha_one(log_p, label)
+    return alpha + torch.log1p(-(log_alpha_phi(log_p) - alpha).exp())
+
+
+def subset_sum(alpha, sign):
+    """out[S] = sum over subsets T of S of sign(|T|, |S|) alpha[T]"""
+    n, size = len(alpha), lambda s: bin(s).count("1")
+    return torch.stack(
+        [sum(sign(size(t), size(s)) * alpha[t] for t in range(n) if t & s == t) for s in range(n)]
+    )
+
+
+def words(L, n, extra=1):
+    return sum((-1) ** (L - s) * comb(L, s) * (s + extra) ** n for s in range(L + 1))
+
+
+def multinomial(c):
+    return factorial(sum(c)) // prod(factorial(x) for x in c)
+
+
+CASES = [
+    (
+        check.any_foreground,
+        lambda h: (h < 3).any(-1, keepdim=True),
+        [
+            (lambda h: (h < 3).all(-1, keepdim=True), "any, not all"),
+            (lambda h: (h > 0).any(-1, keepdim=True), "label 0 is a foreground class"),
+            (lambda h: (h == 3).any(-1, keepdim=True), "the last, not label 0"),
+            (lambda h: (h < 3).sum(-1, keepdim=True), "you count"),
+            (lambda h: (h < 3).any(-1), "the shape should be"),
+            (lambda h: None, "end it with a return"),
+        ],
+    ),
+    (
+        check.consistent_with_counts,
+        multinomial,
+        [
+            (lambda c: 4 ** sum(c), "every labelling"),
+            (lambda c: factorial(sum(c)), "divide by the orders"),
+            (lambda c: prod(factorial(x) for x in c), "in the numerator"),
+            (lambda c: comb(sum(c), c[0]), "one class only"),
+            (lambda c: 7, "expected 12, 1, 120, got 7"),
+            (lambda c: None, "end it with a return"),
+        ],
+    ),
+    (
+        check.posterior_by_autograd,
+        by_autograd,
+        [
+            (lambda *a: by_autograd(*a, add=""), "add the prior"),
+            (lambda *a: by_autograd(*a, sign=-1), "the sign is turned"),
+            (lambda logits, *_: logits.softmax(-1), "has not been used"),
+            (lambda *a: by_autograd(*a, log=False), "not its logarithm"),
+            (lambda *a: by_autograd(*a, add="logits"), "no probabilities before the softmax"),
+        ],
+    ),
+    (
+        check.one_label,
+        one_label,
+        [
+            (lambda p, l: p[:, l].flatten(1).sum(-1), "phi may be emitted too"),
+            (log_alpha_one, "phi alone too"),
+            (lambda p, l: one_label(p, l).exp(), "asks for its logarithm"),
+            (lambda p, l: log_alpha_one(p, l) - log_alpha_phi(p), "not a difference of logarithms"),
+            (lambda p, l: (1 - (1 - p[:, l].exp()).flatten(1).prod(-1)).log(), "no \\*other\\*"),
+        ],
+    ),
+    (
+        check.moebius,
+        lambda alpha: subset_sum(alpha, lambda t, s: (-1) ** (s - t)),
+        [
+            (lambda alpha: subset_sum(alpha, lambda t, s: 1), "zeta transform"),
+            (lambda alpha: subset_sum(alpha, lambda t, s: 1 if s == t else -1), "they overlap"),
+            (lambda alpha: subset_sum(alpha, lambda t, s: (-1) ** t), "number of \\*missing\\*"),
+        ],
+    ),
+    (
+        check.count_labellings,
+        words,
+        [
+            (lambda L, n: words(L, n, extra=0), "you forgot phi"),
+            (lambda L, n: (L + 1) ** n, "take off those that miss"),
+            (lambda L, n: (L + 1) ** n - L * L**n, "went twice"),
+        ],
+    ),
+]
+WRONG = [(c, wrong, hint) for c, _, mistakes in CASES for wrong, hint in mistakes]
+
+
+@pytest.mark.parametrize(("exercise", "right"), [case[:2] for case in CASES])
+def test_the_right_answer_passes_with_one_line(exercise, right, capsys):
+    exercise(right)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"✓ {exercise.__name__}")
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(("exercise", "wrong", "hint"), WRONG)
+def test_a_wrong_answer_is_named(exercise, wrong, hint, capsys):
+    with pytest.raises(check.CheckFailed, match=hint):
+        exercise(wrong)
+    assert capsys.readouterr().out == ""
+
+
+def test_the_package_solves_its_own_exercises(capsys):
+    def by_package(log_p, label):
+        labels = torch.zeros(len(log_p), log_p.shape[1] - 1, dtype=torch.bool)
+        labels[:, label] = True
+        return presence.log_likelihood(log_p, labels)
+
+    check.one_label(by_package)
+    check.attempt(check.one_label, by_package)
+    check.attempt(check.one_label, log_alpha_one)
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == second
+    assert third.startswith("✗ not yet: alpha counts")

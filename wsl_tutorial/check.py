@@ -1,0 +1,209 @@
+"""Exercise checks: each takes the reader's function, and names the mistake where it knows it.
+
+A check draws a small case from a fixed seed, computes the right answer with the package (which is
+the solution sheet), and beside it the answers of well-known mistakes. It prints one line when the
+function is right and raises `CheckFailed` with a hint when it is not. `attempt` prints the hint
+instead, so that a notebook goes on.
+"""
+
+from collections.abc import Callable
+from math import comb, factorial, prod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from . import presence, toy
+
+
+class CheckFailed(AssertionError):
+    """The answer is not right yet; the message says what to look at."""
+
+
+def attempt(check: Callable[[Callable], None], function: Callable) -> None:
+    """Run a check on a reader's function, and print its hint if it fails."""
+    try:
+        check(function)
+    except CheckFailed as hint:
+        print("✗ not yet:", hint)
+
+
+def _judge(name: str, answer, right, mistakes: dict[str, object], praise: str) -> None:
+    """Compare with the right answer, then with the known mistakes: a hint for each."""
+    if answer is None:
+        raise CheckFailed(f"{name} returns nothing: end it with a return")
+    right, answer = torch.as_tensor(right), torch.as_tensor(answer)
+    if answer.shape != right.shape:
+        raise CheckFailed(f"the shape should be {tuple(right.shape)}, not {tuple(answer.shape)}")
+    if not _close(answer, right):
+        hints = [hint for hint, wrong in mistakes.items() if _close(answer, torch.as_tensor(wrong))]
+        raise CheckFailed(hints[0] if hints else f"expected {_row(right)}, got {_row(answer)}")
+    print(f"✓ {name}: {praise}")
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    same = a.shape == b.shape
+    return same and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+def _row(values: Tensor) -> str:
+    """The first four numbers, for a hint."""
+    flat = values.flatten()
+    return ", ".join(f"{v:.4g}" for v in flat[:4].tolist()) + (", ..." if len(flat) > 4 else "")
+
+
+def _log_p(*shape: int, seed: int = 0) -> Tensor:
+    """Random log-probabilities (B, k, *positions) over the channel axis, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return (2 * torch.randn(*shape, generator=generator, dtype=torch.float64)).log_softmax(1)
+
+
+# Chapter 0: one idea
+
+
+def any_foreground(function: Callable) -> None:
+    """Chapter 0: the observer of binary multiple-instance learning, labels (..., n) -> (..., 1)."""
+    h = toy.labellings(3)  # (64, 3)
+    is_foreground = h < toy.CLASSES - 1
+    mistakes = {
+        "this is true when *every* point is foreground; one is enough: any, not all": (
+            is_foreground.all(-1, keepdim=True)
+        ),
+        "this is true when there is *background*: it is label 3, the last, not label 0": (
+            (~is_foreground).any(-1, keepdim=True)
+        ),
+        "label 0 is a foreground class too; the background is the last label, 3": (
+            (h > 0).any(-1, keepdim=True)
+        ),
+        "you count the foreground points; the observer only says whether there is one": (
+            is_foreground.sum(-1, keepdim=True)
+        ),
+    }
+    right = is_foreground.any(-1, keepdim=True)
+    _judge("any_foreground", function(h), right, mistakes, "one bit a bag, keepdim kept")
+
+
+def consistent_with_counts(function: Callable) -> None:
+    """Chapter 0: how many labellings have given counts, list of int -> int."""
+    cases = [[2, 1, 0, 1], [0, 0, 0, 3], [1, 1, 1, 3]]
+    n = [sum(c) for c in cases]
+    mistakes = {
+        "you counted every labelling of the bag: only those with these counts are left": (
+            [toy.CLASSES**m for m in n]
+        ),
+        "you told apart points of one class: divide by the orders within each class": (
+            [factorial(m) for m in n]
+        ),
+        "the order of the points matters: n! in the numerator, not the product of the counts": (
+            [prod(factorial(c) for c in case) for case in cases]
+        ),
+        "you chose the places of one class only; the other classes must be placed too": (
+            [comb(sum(case), case[0]) for case in cases]
+        ),
+    }
+    all_counts = [toy.counts(toy.labellings(m)) for m in n]
+    right = [
+        int((a == torch.tensor(c)).all(-1).sum()) for a, c in zip(all_counts, cases, strict=True)
+    ]
+    answers = [function(case) for case in cases]
+    answer = None if None in answers else answers
+    _judge("consistent_with_counts", answer, right, mistakes, "the multinomial coefficient")
+
+
+def posterior_by_autograd(function: Callable) -> None:
+    """Chapter 0: the posterior from one backward pass, (logits, observe, observed) -> (n, k)."""
+    logits = _log_p(3, toy.CLASSES, seed=1) + torch.tensor([[0.5], [-1.0], [0.2]])
+    observed = toy.presence(torch.tensor([0, 0, 3]))
+    log_p = logits.log_softmax(-1)
+    prior, r = log_p.exp(), toy.posterior(log_p, toy.presence, observed)
+    mistakes = {
+        "this is the gradient, posterior minus prior: add the prior to it": r - prior,
+        "the sign is turned: you differentiated -log P(o)": 2 * prior - r,
+        "this is the prior: the observation has not been used": prior,
+        "you differentiated P(o), not its logarithm": (
+            prior + toy.log_marginal(log_p, toy.presence, observed).exp() * (r - prior)
+        ),
+        "you added the logits; they are no probabilities before the softmax": r - prior + logits,
+    }
+    answer = function(logits.clone(), toy.presence, observed)
+    _judge("posterior_by_autograd", answer, r, mistakes, "one backward pass is an E-step")
+
+
+# Chapter 1: presence, the likelihood
+
+
+def one_label(function: Callable) -> None:
+    """Chapter 1: log Prb({l}), (log_p (B, C+1, M, N), label) -> (B,)."""
+    log_p, label = _log_p(2, 4, 2, 2), 1
+    flat = log_p.flatten(2)
+    labels = F.one_hot(torch.tensor([label] * 2), 3).bool()
+    alpha = presence.log_alpha(log_p, F.one_hot(torch.tensor([label] * 2), 4).bool() | _phi(4))
+    alpha_phi, right = flat[:, -1].sum(-1), presence.log_likelihood(log_p, labels)
+    noisy_or = (1 - (1 - flat[:, label].exp()).prod(-1)).log()
+    mistakes = {
+        "you forgot that phi may be emitted too: every position emits the label *or* phi": (
+            flat[:, label].sum(-1)
+        ),
+        "alpha counts the grid of phi alone too, without any instance of the label: take it off": (
+            alpha
+        ),
+        "this is the probability; the exercise asks for its logarithm": right.exp(),
+        "a difference of probabilities is not a difference of logarithms": alpha - alpha_phi,
+        "this is noisy-OR: it forgets that no *other* class may appear": noisy_or,
+    }
+    _judge("one_label", function(log_p, label), right, mistakes, "alpha with phi, minus phi alone")
+
+
+def moebius(function: Callable) -> None:
+    """Chapter 1: from alpha of every subset to Prb of every label set, (2**L,) -> (2**L,).
+
+    Entry s of the argument belongs to the set of the bits of s.
+    """
+    log_p = _log_p(1, 4, 3, seed=2)
+    sets = torch.tensor([[bool(s >> i & 1) for i in range(3)] for s in range(8)])  # (8, 3)
+    members = torch.cat([sets, torch.ones(8, 1, dtype=torch.bool)], 1)  # (8, 4)
+    alpha = presence.log_alpha(log_p.expand(8, -1, -1), members).exp()  # (8,)
+    right = presence.log_likelihood(log_p.expand(8, -1, -1), sets).exp()
+    size = sets.sum(-1)
+    inside = ~(sets[:, None] & ~sets[None]).any(-1)  # (T, S): T is a subset of S
+    downward = torch.stack([alpha[t] - sum(alpha[s] for s in range(8) if s != t and inside[s, t])
+                            for t in range(8)])  # fmt: skip
+    turned = (alpha[:, None] * inside * (-1.0) ** size[:, None]).sum(0)
+    mistakes = {
+        "you summed over the subsets (the zeta transform); the inverse has alternating signs": (
+            (alpha[:, None] * inside).sum(0)
+        ),
+        "you took off every smaller alpha once; they overlap: the signs must alternate": downward,
+        "the sign is (-1) to the number of *missing* labels, not of those present": turned,
+    }
+    answer = function(alpha.clone())
+    _judge("moebius", answer, right, mistakes, "all label sets at once, and they sum to 1")
+
+
+def count_labellings(function: Callable) -> None:
+    """Chapter 1: how many labellings show exactly L labels on n positions, (L, n) -> int."""
+    cases = [(1, 4), (2, 3), (3, 3), (3, 2), (0, 5)]
+    mistakes = {
+        "you forgot phi: each position has L + 1 choices, not L": (
+            [_exactly(L, n, extra=0) for L, n in cases]
+        ),
+        "these are all labellings with the L labels and phi: take off those that miss a label": (
+            [(L + 1) ** n for L, n in cases]
+        ),
+        "you took off each missing label once; grids that miss two labels went twice": (
+            [(L + 1) ** n - L * L**n for L, n in cases]
+        ),
+    }
+    right = [_exactly(L, n) for L, n in cases]
+    answers = [function(L, n) for L, n in cases]
+    answer = None if None in answers else answers
+    _judge("count_labellings", answer, right, mistakes, "Eq. (1.2) with every p set to 1")
+
+
+def _phi(channels: int) -> Tensor:
+    return torch.arange(channels) == channels - 1
+
+
+def _exactly(L: int, n: int, extra: int = 1) -> int:
+    """Words of length n over L + extra letters that use each of the L letters."""
+    return sum((-1) ** (L - s) * comb(L, s) * (s + extra) ** n for s in range(L + 1))

@@ -1,0 +1,155 @@
+"""The 2-D toy world, its four observers, and the general sum over hidden labels by enumeration.
+
+A bag is n points of the plane, and each point hides a label: 0, 1, 2 for the three foreground
+classes, k - 1 = 3 for the background, the last as everywhere in this package. Given their labels
+the points are independent. An observer is a map of all hidden labels of a bag to what is left of
+them; it takes labels (..., n) and gives a tensor (..., d). Everything else here takes an observer
+as an argument and enumerates all k**n labellings: exact, slow, and the judge of faster formulas.
+"""
+
+from collections.abc import Callable, Sequence
+from math import pi
+
+import torch
+from torch import Tensor
+
+CLASSES = 4  # three arms of a spiral, and the background
+PRIOR = (1 / 6, 1 / 6, 1 / 6, 1 / 2)
+LIMIT = 2**20  # labellings; the largest table then takes 8 MB for each point of the bag
+
+Observer = Callable[[Tensor], Tensor]
+
+
+def world(
+    n_bags: int, bag_size: int, generator: torch.Generator, prior: Sequence[float] = PRIOR
+) -> tuple[Tensor, Tensor]:
+    """Draw bags: labels independently from `prior`, then each point given its label.
+
+    Args:
+        n_bags, bag_size: how many bags, and how many points in each.
+        generator: the source of all randomness, on the CPU.
+        prior: probabilities of the three arms and the background.
+    Returns:
+        points (n_bags, bag_size, 2), float32, and their hidden labels (n_bags, bag_size), int64.
+    Raises:
+        ValueError: `prior` is no distribution over four classes.
+    """
+    weights = torch.tensor(prior)
+    if weights.shape != (CLASSES,) or (weights < 0).any() or abs(weights.sum() - 1) > 1e-6:
+        raise ValueError(f"prior must be {CLASSES} probabilities that sum to 1, not {prior}")
+    n = n_bags * bag_size
+    labels = torch.multinomial(weights, n, replacement=True, generator=generator)  # (n,)
+    along = 0.8 + 1.8 * torch.rand(n, generator=generator)  # distance from the centre
+    angle = 2 * pi * labels / 3 + 0.5 * along
+    arm = along[:, None] * torch.stack((angle.cos(), angle.sin()), -1)  # (n, 2)
+    noise = torch.randn(n, 2, generator=generator)
+    background = labels[:, None] == CLASSES - 1
+    points = torch.where(background, 0.55 * noise, arm + 0.22 * noise)  # (n, 2)
+    return points.reshape(n_bags, bag_size, 2), labels.reshape(n_bags, bag_size)
+
+
+def presence(labels: Tensor, k: int = CLASSES) -> Tensor:
+    """*Which* foreground classes occur: labels (..., n) -> bool (..., k-1)."""
+    return counts(labels, k)[..., :-1] > 0
+
+
+def counts(labels: Tensor, k: int = CLASSES) -> Tensor:
+    """*How many* points each class has, background included: labels (..., n) -> (..., k)."""
+    return (labels[..., None] == torch.arange(k, device=labels.device)).sum(-2)
+
+
+def patches(labels: Tensor) -> Tensor:
+    """*K things* and their labels as a bag: labels (..., n) -> (..., n), sorted.
+
+    The first K entries are the labels of the foreground points; the background, the largest label,
+    fills the rest. Sorting forgets which point had which label.
+    """
+    return labels.sort(-1).values
+
+
+def regions(labels: Tensor, k: int = CLASSES) -> Tensor:
+    """The image's *class*: labels (..., n) -> (..., 1).
+
+    The foreground class with most points, ties to the smaller label; the background if there is no
+    foreground. With one class in an image, as in the paper on regions, it is that class.
+    """
+    foreground = counts(labels, k)[..., :-1]  # (..., k-1)
+    most = foreground.argmax(-1, keepdim=True)  # (..., 1)
+    return most.masked_fill(foreground.sum(-1, keepdim=True) == 0, k - 1)
+
+
+OBSERVERS: dict[str, Observer] = {
+    "presence": presence,
+    "counts": counts,
+    "patches": patches,
+    "regions": regions,
+}
+
+
+def labellings(n: int, k: int = CLASSES) -> Tensor:
+    """All ways to label n points with k classes: (k**n, n), int64, in counting order.
+
+    Raises:
+        ValueError: n or k is not positive, or there are more than `LIMIT` labellings.
+    """
+    if n < 1 or k < 1:
+        raise ValueError(f"n and k must be positive, not n={n} and k={k}")
+    if k**n > LIMIT:
+        raise ValueError(f"{k}**{n} = {k**n} labellings, more than {LIMIT}: take fewer points")
+    place = k ** torch.arange(n - 1, -1, -1)  # (n,)
+    return torch.arange(k**n)[:, None] // place % k
+
+
+def log_marginal(log_p: Tensor, observe: Observer, observed: Tensor) -> Tensor:
+    """Eq. (0.1): log P(o), the sum over all labellings h with g(h) = o.
+
+    Args:
+        log_p: (..., n, k) log-probabilities of each point's label.
+        observe: the map g, labels (..., n) -> (..., d).
+        observed: what it gave for each bag, (..., d).
+    Returns:
+        (...) in nats; -inf where no possible labelling gives `observed`.
+    Raises:
+        ValueError: `log_p` does not normalise, `observed` has a wrong shape, too many labellings.
+    """
+    return _consistent(log_p, observe, observed)[0].logsumexp(-1)
+
+
+def posterior(log_p: Tensor, observe: Observer, observed: Tensor) -> Tensor:
+    """Eq. (0.2): r, the probability of each point's label given the observation of its bag.
+
+    Args and errors: as `log_marginal`.
+    Returns:
+        (..., n, k), sums to 1 over k; 0 throughout for an impossible observation.
+    """
+    joint, all_h = _consistent(log_p, observe, observed)
+    possible = joint.isfinite().any(-1, keepdim=True)
+    weight = joint.masked_fill(~possible, 0).softmax(-1) * possible  # (..., k**n)
+    one_hot = torch.nn.functional.one_hot(all_h, log_p.shape[-1]).to(log_p)  # (k**n, n, k)
+    return torch.tensordot(weight, one_hot, dims=1)
+
+
+def fisher_gradient(log_p: Tensor, observe: Observer, observed: Tensor) -> Tensor:
+    """Eq. (0.3): d log P(o) / d logits = posterior - prior.
+
+    Args, errors: as `log_marginal`.  Returns: (..., n, k); 0 where the observation is impossible.
+    """
+    r = posterior(log_p, observe, observed)
+    return torch.where(r.sum(-1, keepdim=True) > 0, r - log_p.exp(), 0)
+
+
+def _consistent(log_p: Tensor, observe: Observer, observed: Tensor) -> tuple[Tensor, Tensor]:
+    """log P(h), or -inf where g(h) is not what was observed (..., k**n), and all h (k**n, n)."""
+    if log_p.dim() < 2 or not log_p.is_floating_point():
+        raise ValueError(f"log_p must be floating point (..., n, k), not {tuple(log_p.shape)}")
+    if not torch.allclose(log_p.detach().logsumexp(-1).exp(), log_p.new_ones(()), atol=1e-4):
+        raise ValueError("log_p must be log-probabilities: their exponentials sum to 1 over k")
+    n, k = log_p.shape[-2:]
+    all_h = labellings(n, k).to(log_p.device)  # (k**n, n)
+    seen = observe(all_h)  # (k**n, d)
+    if observed.shape != (*log_p.shape[:-2], seen.shape[-1]):
+        expected = (*log_p.shape[:-2], seen.shape[-1])
+        raise ValueError(f"observed must have shape {expected}, not {tuple(observed.shape)}")
+    match = (seen == observed[..., None, :].to(seen.device)).all(-1)  # (..., k**n)
+    chosen = [log_p[..., i, :][..., all_h[:, i]] for i in range(n)]  # n of (..., k**n)
+    return torch.stack(chosen).sum(0).masked_fill(~match, -torch.inf), all_h
