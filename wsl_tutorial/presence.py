@@ -1,0 +1,601 @@
+"""Presence: the bag tells *which* classes occur, each position hides a class.
+
+Shapes used throughout: `log_p` is (B, C+1, *positions), log-probabilities over the channel axis at
+each position, the last channel being the background phi; `labels` is bool (B, C). Positions may
+have any number of axes, none included (one position). The likelihoods compute in float64 whatever
+they are given, and answer in the dtype of `log_p`; bags of different label sets share a batch.
+
+Source of all of this: Li (2018), "A multiclass multiple instance learning method with exact
+likelihood", arXiv 1811.12346; "paper (6)" below is its equation 6. What the paper does not have
+(the forward recursion, the certificate, the posterior, the bounds) is derived in the chapters.
+"""
+
+import math
+from collections.abc import Iterator
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+MAX_LABELS = 16  # per bag: time and memory grow as 2**labels; `bracket` has no such limit
+_CERTIFICATE = 1e-4  # the series must keep this share of the size of its terms, see Eq. (2.2)
+_SMALLEST = 1e-250  # a scaled state below this may have lost paths to underflow
+_LOWEST = -1e30  # stands for log 0 inside the log-space recursion: -inf - -inf would be NaN
+
+
+def log_likelihood(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Eq. (2.2): log Prb(label set | P), exact and free of cancellation.
+
+    The alternating series, normalised so that its leading term is 1, where it provably keeps its
+    digits; the forward recursion over covered label sets elsewhere. Twice differentiable; the
+    gradient with respect to `log_p` is `posterior`, so no entry of it exceeds 1.
+
+    Args:
+        log_p: (B, C+1, *positions), float32 or float64.
+        labels: bool (B, C), at most 16 true a row.
+    Returns:
+        (B,) log-likelihoods in nats; -inf, with gradient 0, where the label set is impossible.
+    Raises:
+        ValueError: shapes, dtypes or devices disagree, `log_p` does not normalise, too many labels.
+    Source: Li (2018), Proposition 1, for what is computed; chapter 2 for how.
+    """
+    flat, index, real = _bags(log_p, labels)
+    return _LogLikelihood.apply(flat, index, real)
+
+
+def posterior(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Eq. (2.3): Prb(position emits class | label set), the exact E-step.
+
+    Args and errors: as `log_likelihood`.
+    Returns:
+        (B, C+1, *positions) in the dtype of `log_p`; sums to 1 over the classes; all zero for an
+        impossible label set, whose posterior is undefined. Differentiable.
+    Source: chapter 2; the same E-step in Pham, Raich & Fern (2017), arXiv 1411.4068.
+    """
+    flat, index, real = _bags(log_p, labels)
+    _, responsibility = _evaluate(flat, index, real, with_posterior=True)
+    return responsibility.reshape(log_p.shape)
+
+
+def recursion(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Eq. (2.1): the forward recursion over covered label sets, in log space.
+
+    One position after the other, f(S) <- f(S) (p_phi + sum of p_l, l in S) + sum of p_l f(S - l).
+    Every term is non-negative, so float32 keeps its digits. This is the plain form that the text
+    derives; `log_likelihood` is quicker. It works in the dtype of `log_p`.
+
+    Args, returns and errors: as `log_likelihood`.
+    Source: chapter 2; for one label set a bag, Pham, Raich & Fern (2017), arXiv 1411.4068.
+    """
+    flat, index, real = _bags(log_p, labels)
+    return _log_recursion(_restrict(flat, index, real), real)
+
+
+def log_alpha(log_p: Tensor, members: Tensor) -> Tensor:
+    """Eq. (1.1): log alpha, the log-probability that only the classes in `members` are emitted.
+
+    Args:
+        log_p: (B, C+1, *positions).
+        members: bool (B, C+1), the background phi included as the last entry.
+    Returns:
+        (B,) log alpha in nats; -inf for an empty set of members.
+    Raises:
+        ValueError: shapes or dtypes disagree, or `log_p` does not normalise.
+    Source: Li (2018), paper (4).
+    """
+    flat = _flatten(log_p)
+    _check_mask("members", members, (flat.shape[0], flat.shape[1]), flat)
+    return _logsumexp(flat.masked_fill(~members[:, :, None], -torch.inf), 1).sum(-1)
+
+
+def alternating_series(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Eq. (1.2): Proposition 1, the series of alphas with alternating signs, as printed.
+
+    Summed relative to the leading alpha in the dtype of `log_p`. It cancels when the evidence for a
+    label is weak and can even turn negative (answered as NaN): the teaching form and, in float64
+    on well-conditioned bags, an oracle.
+
+    Args and errors: as `log_likelihood`.  Returns: (B,) in nats.
+    Source: Li (2018), Proposition 1, paper (6).
+    """
+    leading, partial = _partial_sums(*_bags(log_p, labels))
+    return (leading + partial[-1].log()).masked_fill(leading == -torch.inf, -torch.inf)
+
+
+def beta_recursion(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Eq. (1.3): the likelihood by subtracting every set that misses a label, as printed.
+
+    beta of a set of classes (phi may be one) is the probability that exactly these are emitted:
+    alpha less the betas of all smaller sets, 3**(L+1) subtractions. Relative to the leading alpha
+    and in the dtype of `log_p`, like the series, and as prone to cancellation.
+
+    Args and errors: as `log_likelihood`.  Returns: (B,) in nats.
+    Source: Li (2018), paper (9)-(11).
+    """
+    flat, index, real = _bags(log_p, labels)
+    log_w = _restrict(flat, index, real)
+    leading = _logsumexp(log_w, 1).sum(-1)
+    phi = log_w.shape[1] - 1
+    beta: dict[tuple[int, ...], Tensor] = {}
+    value = torch.ones_like(leading)  # the leading alpha, relative to itself
+    for chosen in _subsets(range(phi + 1)):
+        log_a = _logsumexp(log_w[:, list(chosen)], 1).sum(-1)
+        smaller = (beta[s] for s in _subsets(chosen) if s != chosen)
+        beta[chosen] = (log_a - leading).exp() - sum(smaller, start=torch.zeros_like(leading))
+        held = torch.tensor([slot in chosen for slot in range(phi)], device=real.device)  # (K,)
+        misses = (real & ~held).any(1) & ~(held & ~real).any(1)  # a label, and holds no padding
+        value = value - beta[chosen] * misses
+    return (leading + value.log()).masked_fill(leading == -torch.inf, -torch.inf)
+
+
+def bounds(log_p: Tensor, labels: Tensor, order: int) -> tuple[Tensor, Tensor]:
+    """Eq. (2.4): bounds on log Prb from the series truncated at `order` missing labels.
+
+    Partial sums of the alternating series over- and under-estimate in turn (Bonferroni). The best
+    of each kind up to `order` is returned; from order L on both are the likelihood itself.
+
+    Args:
+        log_p, labels: as `log_likelihood`; the cost is that of the subsets used.
+        order: at least 0; 0 gives (-inf, log alpha).
+    Returns:
+        (lower, upper), each (B,) in nats; lower is -inf where no partial sum is positive.
+    Raises:
+        ValueError: as `log_likelihood`, or a negative order.
+    Source: chapter 2; Li (2018), section 3.2, says that truncating paper (6) bounds nothing.
+    """
+    if order < 0:
+        raise ValueError(f"order must be at least 0, got {order}")
+    flat, index, real = _bags(log_p, labels)
+    leading, partial = _partial_sums(flat.double(), index, real, order)
+    lower, upper = torch.zeros_like(leading), torch.ones_like(leading)
+    for missing, value in enumerate(partial):
+        if missing % 2:
+            lower = torch.maximum(lower, value)
+        else:
+            upper = torch.minimum(upper, value)
+    exact = real.sum(1) <= order
+    lower = torch.where(exact, partial[-1], lower).clamp_min(0)
+    upper = torch.where(exact, partial[-1], upper).clamp_min(0)
+    return tuple((leading + bound.log()).to(log_p.dtype) for bound in (lower, upper))
+
+
+def bracket(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Eq. (2.5): the cheap bracket of log Prb, O(labels x positions), for any number of labels.
+
+    With miss_l the probability that label l is emitted nowhere: the union bound gives the lower
+    side, negative association of the labels' occurrences the upper one.
+
+    Args and errors: as `log_likelihood`, without its limit on labels.
+    Returns: (lower, upper), each (B,) in nats; equal for at most one label.
+    Source: chapter 2; Joag-Dev & Proschan (1983) for negative association.
+    """
+    flat, index, real = _bags(log_p, labels, limit=None)
+    log_w = _restrict(flat.double(), index, real)
+    total = _logsumexp(log_w, 1)  # (B, N)
+    share = (log_w - total.clamp_min(_LOWEST)[:, None]).exp()[:, :-1]  # (B, K, N)
+    present = -torch.expm1(torch.log1p(-share.clamp_max(1)).sum(-1))  # (B, K)
+    lower = (present * real).sum(1) - (real.sum(1) - 1).clamp_min(0) + (~real.any(1)).double()
+    upper = present.log().masked_fill(~real, 0).sum(1)
+    leading = total.sum(-1)
+    return tuple((leading + b).to(log_p.dtype) for b in (lower.clamp_min(0).log(), upper))
+
+
+def max_pooling_loss(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Eq. (3.1): the traditional multiclass MIL loss, minus the mean log of each label's maximum.
+
+    The paper normalises over classes *and* positions of one image before it calls this:
+    `log_p = logits.flatten(1).log_softmax(1).view_as(logits)`; softmax at each position, which is
+    right for the likelihood, lets this loss be zero for a constant answer.
+
+    Args:
+        log_p: (B, C+1, *positions), no entry above 0; labels: bool (B, C).
+    Returns: scalar, the mean over bags in nats; a bag without labels counts as 0.
+    Raises: ValueError when shapes or dtypes disagree or a probability exceeds 1.
+    Source: Li (2018), paper (16), supplementary A.
+    """
+    flat = _flatten(log_p, normalised=False)
+    _check_mask("labels", labels, (flat.shape[0], flat.shape[1] - 1), flat)
+    best = flat[:, :-1].amax(-1).masked_fill(~labels, 0)  # (B, C)
+    return -(best.sum(1) / labels.sum(1).clamp_min(1)).mean()
+
+
+def log_alpha_scores(log_p: Tensor) -> Tensor:
+    """Eq. (3.2): log alpha of {label, phi} for every label; its arg max is the exact decision.
+
+    Args: log_p (B, C+1, *positions).  Returns: (B, C) in nats.  Raises: as `log_likelihood`.
+    Source: Li (2018), paper (13), for samples that hold instances of one class.
+    """
+    flat = _flatten(log_p)
+    return torch.logaddexp(flat[:, :-1], flat[:, -1:]).sum(-1)
+
+
+def mean_scores(log_p: Tensor) -> Tensor:
+    """Eq. (3.3): each label's probability averaged over the positions, the approximate decision.
+
+    Args: log_p (B, C+1, *positions).  Returns: (B, C).  Raises: as `log_likelihood`.
+    Source: Li (2018), paper (14).
+    """
+    return _flatten(log_p)[:, :-1].exp().mean(-1)
+
+
+def input_gradient(
+    model: torch.nn.Module, images: Tensor, label: int, position: tuple[int, ...]
+) -> Tensor:
+    """Eq. (3.4): how strongly each pixel moves log p of `label` at `position`.
+
+    Args:
+        model: maps images to logits (B, C+1, *positions).
+        images: (B, channels, H, W).
+        label: class index, C for the background; position: one index per position axis.
+    Returns: (B, H, W), the absolute gradient summed over the channels.
+    Raises: ValueError when label or position lie outside the model's answer.
+    Source: Li (2018), section 5.4.
+    """
+    images = images.detach().requires_grad_()
+    with torch.enable_grad():
+        log_p = model(images).log_softmax(1)
+        if len(position) != log_p.dim() - 2 or not 0 <= label < log_p.shape[1]:
+            raise ValueError(
+                f"label {label} at position {tuple(position)} does not fit the model's answer, "
+                f"expected one of {log_p.shape[1]} classes and {log_p.dim() - 2} position indices"
+            )
+        inside = all(0 <= i < size for i, size in zip(position, log_p.shape[2:], strict=True))
+        if not inside:
+            raise ValueError(f"position {tuple(position)} lies outside {tuple(log_p.shape[2:])}")
+        chosen = log_p[(slice(None), label, *position)].sum()
+        (gradient,) = torch.autograd.grad(chosen, images)
+    return gradient.abs().sum(1)
+
+
+# Checks ----------------------------------------------------------------------------------------
+
+
+def _flatten(log_p: Tensor, normalised: bool = True) -> Tensor:
+    """(B, C+1, *positions) -> (B, C+1, N), checked."""
+    if not isinstance(log_p, Tensor) or log_p.dtype not in (torch.float32, torch.float64):
+        got = log_p.dtype if isinstance(log_p, Tensor) else type(log_p).__name__
+        raise ValueError(f"log_p must be a float32 or float64 tensor, got {got}")
+    if log_p.dim() < 2 or log_p.shape[1] < 2 or math.prod(log_p.shape[2:]) == 0:
+        raise ValueError(
+            f"log_p must be (B, C+1, *positions) with a class, a background and a position, "
+            f"got shape {tuple(log_p.shape)}"
+        )
+    flat = log_p.flatten(2) if log_p.dim() > 2 else log_p[:, :, None]
+    with torch.no_grad():
+        top = torch.logsumexp(flat, 1) if normalised else flat
+        if not bool(((top.abs() if normalised else top) <= 1e-3).all()):
+            raise ValueError(
+                f"log_p of shape {tuple(log_p.shape)} must hold log-probabilities"
+                + (" that sum to 1 over dim 1; apply log_softmax(1)" if normalised else "")
+            )
+    return flat
+
+
+def _check_mask(name: str, mask: Tensor, shape: tuple[int, int], like: Tensor) -> None:
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) != shape:
+        got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask)
+        raise ValueError(f"{name} must be a bool tensor of shape {shape}, got {got}")
+    if mask.device != like.device:
+        raise ValueError(f"{name} is on {mask.device}, log_p on {like.device}")
+
+
+def _bags(
+    log_p: Tensor, labels: Tensor, limit: int | None = MAX_LABELS
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Checked input as (log_p (B, C+1, N), index (B, K), real (B, K)).
+
+    K is the largest number of labels of a bag; `index` names its classes, real ones first, and
+    `real` tells them from padding.
+    """
+    flat = _flatten(log_p)
+    _check_mask("labels", labels, (flat.shape[0], flat.shape[1] - 1), flat)
+    most = int(labels.sum(1).max()) if len(labels) else 0
+    if limit is not None and most > limit:
+        raise ValueError(
+            f"labels holds a bag of {most} labels, the exact likelihood takes at most {limit} "
+            "(its cost doubles with each); use bracket for more"
+        )
+    real, index = labels.sort(dim=1, descending=True, stable=True)
+    return flat, index[:, :most], real[:, :most]
+
+
+# The printed forms -----------------------------------------------------------------------------
+
+
+def _restrict(flat: Tensor, index: Tensor, real: Tensor) -> Tensor:
+    """log p of each bag's own labels (padding: -inf), phi last: (B, K+1, N)."""
+    chosen = flat.gather(1, index[:, :, None].expand(-1, -1, flat.shape[2]))
+    return torch.cat([chosen.masked_fill(~real[:, :, None], -torch.inf), flat[:, -1:]], 1)
+
+
+def _logsumexp(x: Tensor, dim: int) -> Tensor:
+    """logsumexp whose gradient is 0, not NaN, where every entry is -inf."""
+    value = torch.logsumexp(x.clamp_min(_LOWEST), dim)
+    return value.masked_fill(value < _LOWEST / 2, -torch.inf)
+
+
+def _subsets(items) -> Iterator[tuple[int, ...]]:
+    """The non-empty subsets, small ones first."""
+    items = tuple(items)
+    return (s for size in range(1, len(items) + 1) for s in combinations(items, size))
+
+
+def _partial_sums(
+    flat: Tensor, index: Tensor, real: Tensor, order: int | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """log of the leading alpha (B,), and the series up to 0, 1, .. missing labels over it."""
+    log_w = _restrict(flat, index, real)
+    leading = _logsumexp(log_w, 1).sum(-1)
+    finite = leading.clamp_min(_LOWEST)
+    total, sums = torch.zeros_like(leading), []
+    slots = range(real.shape[1])
+    for missing in range(len(slots) + 1 if order is None else min(order, len(slots)) + 1):
+        for left_out in combinations(slots, missing):
+            kept = [column for column in range(len(slots) + 1) if column not in left_out]
+            alpha = (_logsumexp(log_w[:, kept], 1).sum(-1) - finite).exp()
+            total = total + (-1) ** missing * alpha * real[:, list(left_out)].all(1)
+        sums.append(total)
+    return leading, sums
+
+
+# The likelihood and its posterior ----------------------------------------------------------------
+
+
+class _LogLikelihood(torch.autograd.Function):
+    """Value and posterior in one pass; the gradient with respect to log p *is* the posterior."""
+
+    @staticmethod
+    def forward(ctx, flat: Tensor, index: Tensor, real: Tensor) -> Tensor:
+        wanted = ctx.needs_input_grad[0]
+        value, responsibility = _evaluate(flat, index, real, with_posterior=wanted)
+        ctx.save_for_backward(flat, index, real, *([responsibility] if wanted else []))
+        return value
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        flat, index, real, responsibility = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative is asked for: build its graph
+            _, responsibility = _evaluate(flat, index, real, with_posterior=True)
+        return grad[:, None, None] * responsibility, None, None
+
+
+def _evaluate(
+    flat: Tensor, index: Tensor, real: Tensor, with_posterior: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Log-likelihood (B,) and posterior (B, C+1, N), by series, scan or log-space recursion."""
+    log_w = _restrict(flat.double(), index, real)  # (B, K+1, N)
+    total = _logsumexp(log_w, 1)  # (B, N)
+    log_share = log_w - total.clamp_min(_LOWEST)[:, None]  # (B, K+1, N)
+    share = log_share.exp()  # sums to 1 at each position
+    leading = total.sum(-1)
+    relative, resp, kept = _series(share, real, with_posterior)
+    value = leading + relative.log()
+    for rows in _parts((~kept & leading.isfinite()).nonzero()[:, 0], share):
+        scaled, scan_resp, safe = _scan(log_share[rows], real[rows], with_posterior)
+        value = value.index_copy(0, rows, leading[rows] + scaled)
+        if with_posterior:
+            resp = resp.index_copy(0, rows, scan_resp)
+        if not bool(safe.all()):
+            rows = rows[~safe]
+            plain, plain_resp = _recursion_posterior(log_w[rows], real[rows], with_posterior)
+            value = value.index_copy(0, rows, plain)
+            if with_posterior:
+                resp = resp.index_copy(0, rows, plain_resp)
+    value = value.masked_fill(leading == -torch.inf, -torch.inf)
+    if not with_posterior:
+        return value.to(flat.dtype), None
+    resp = resp.masked_fill((value == -torch.inf)[:, None, None], 0)
+    classes = torch.zeros_like(flat, dtype=resp.dtype)[:, :-1]
+    where = index[:, :, None].expand(-1, -1, flat.shape[2])
+    classes = classes.scatter_add(1, where, resp[:, :-1])  # padding adds 0
+    return value.to(flat.dtype), torch.cat([classes, resp[:, -1:]], 1).to(flat.dtype)
+
+
+def _parts(rows: Tensor, share: Tensor) -> tuple[Tensor, ...]:
+    """Row numbers in groups whose scan fits comfortably in memory."""
+    if len(rows) == 0:
+        return ()
+    _, columns, positions = share.shape
+    return rows.split(max(1, 2**24 // (2 ** (columns - 1) * positions)))
+
+
+def _members(labels: int, like: Tensor) -> Tensor:
+    """(2**K, K+1): row S holds 1 for each label in the subset S (bit l of S), and for phi."""
+    subsets = torch.arange(2**labels, device=like.device)[:, None]
+    bits = (subsets >> torch.arange(labels, device=like.device)) & 1
+    return torch.cat([bits, torch.ones_like(subsets)], 1).to(like)
+
+
+def _signs(real: Tensor, like: Tensor) -> Tensor:
+    """(B, 2**K): (-1)**(labels missing from S), 0 where S holds padding."""
+    odd = 1 - 2 * (_members(real.shape[1], like)[:, :-1].sum(1) % 2)  # (-1)**|S|
+    labels = real.sum(1, keepdim=True)
+    inside = torch.arange(len(odd), device=like.device) < 2**labels  # real slots are the low bits
+    return odd * inside * (1 - 2 * (labels % 2))
+
+
+def _series(share: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Eq. (2.2), over the leading alpha: value (B,), posterior, and which bags are certified.
+
+    T = sum over subsets S of signs times products over positions of q(S), q the share of S and phi.
+    Products may underflow: against the leading term, 1, what is lost is nothing.
+    """
+    batch, columns = share.shape[:2]
+    members, signs = _members(columns - 1, share), _signs(real, share)
+    block = max(1, _block_size(share) // (batch * len(members)))
+    if with_posterior or len(members) <= 256:
+        parts = [members @ part for part in share.split(block, -1)]  # q: (B, 2**K, n)
+        products = torch.stack([q.prod(-1) for q in parts], -1).prod(-1)  # (B, 2**K)
+    else:
+        products = _grouped_products(share)
+    terms = signs * products
+    value = terms.sum(1)
+    kept = value > _CERTIFICATE * products.mul(signs.abs()).sum(1)
+    value = torch.where(kept, value, torch.ones_like(value))
+    if not with_posterior:
+        return value, share, kept
+    # d T / d share = sum over S of +-product / q; a q of 0 only meets shares of 0
+    scale = terms / value[:, None]  # (B, 2**K)
+    weights = [members.T @ (scale[:, :, None] / q.masked_fill(q == 0, torch.inf)) for q in parts]
+    return value, share * torch.cat(weights, -1), kept
+
+
+def _block_size(like: Tensor) -> int:
+    """Elements of a block: a CPU's cache, a GPU's memory."""
+    return 2**20 if like.device.type == "cpu" else 2**27
+
+
+def _grouped_products(share: Tensor, group: int = 5) -> Tensor:
+    """Products over positions of all subset sums, (B, 2**K), few passes over the 2**K x N table.
+
+    A subset splits into a low and a high half; q = a(low) + b(high), and a product of `group` such
+    sums is one matrix product of inner size 2**group: sums of products, no logarithm, no sign.
+    """
+    batch, columns, positions = share.shape
+    half = (columns - 1) // 2
+    low = (
+        _members(half, share) @ share[:, [*range(half), columns - 1]]
+    )  # phi goes with the low half
+    high = _members(columns - 1 - half, share)[:, :-1] @ share[:, half:-1]
+    pad = -positions % group
+    low = torch.nn.functional.pad(low, (0, pad), value=1.0).unflatten(-1, (-1, group))
+    high = torch.nn.functional.pad(high, (0, pad)).unflatten(-1, (-1, group))
+    left, right = torch.ones_like(low[..., :1]), torch.ones_like(high[..., :1])
+    for i in range(group):  # (B, 2**half, N / group, 2**group)
+        left = torch.cat([left * low[..., i, None], left], -1)
+        right = torch.cat([right, right * high[..., i, None]], -1)
+    left, right = left.transpose(1, 2), right.permute(0, 2, 3, 1)
+    block = max(1, _block_size(share) // (batch * left.shape[2] * right.shape[3]))
+    pairs = zip(left.split(block, 1), right.split(block, 1), strict=True)
+    products = torch.stack([(a @ b).prod(1) for a, b in pairs]).prod(0)  # (B, 2**low, 2**high)
+    return products.transpose(1, 2).flatten(1)
+
+
+def _scan(
+    log_share: Tensor, real: Tensor, with_posterior: bool
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Eq. (2.1) in linear space: relative log-likelihood, posterior, and which bags stay in range.
+
+    A label's shares are divided by their largest, a factor that every state holding the label owes;
+    chunks of positions are scanned side by side, then merged by union products. Positions commute.
+    """
+    bags, columns, positions = log_share.shape
+    labels = columns - 1
+    chunks = round(math.sqrt(positions)) if labels <= 8 else 1  # merging costs 3**labels
+    top = log_share[:, :-1].amax(-1)  # (b, K)
+    owed = top.exp()
+    members = _members(labels, log_share)
+
+    def lay_out(x: Tensor, neutral: float) -> Tensor:  # (b, k, N) -> (steps, k, b * chunks)
+        x = torch.nn.functional.pad(x, (0, -positions % chunks), value=neutral)
+        return x.unflatten(-1, (-1, chunks)).permute(2, 1, 0, 3).flatten(2)
+
+    share = log_share.exp()
+    first = lay_out((log_share[:, :-1] - top.clamp_min(_LOWEST)[:, :, None]).exp(), 0.0)
+    again = lay_out(members @ share, 1.0)  # emitting phi, or a label that is covered already
+    state = torch.zeros_like(again[0])  # (2**K, b * chunks)
+    state[0] = 1
+    states = [state]
+    for p, q in zip(first, again, strict=True):
+        states.append(_step(states[-1], p, q, forward=True))
+    second_order = torch.is_grad_enabled()
+    with torch.set_grad_enabled(with_posterior):
+        ends = states[-1].unflatten(-1, (bags, chunks))
+        if with_posterior and not ends.requires_grad:
+            ends = ends.detach().requires_grad_()
+        covered = _merge(ends, owed)  # (2**K, b)
+        full = covered.gather(0, 2 ** real.sum(1)[None] - 1)[0]  # (b,)
+        if with_posterior:
+            (outside,) = torch.autograd.grad(full.sum(), ends, create_graph=second_order)
+    safe = full > _SMALLEST
+    value = full.detach().log() + top.masked_fill(~real, 0).sum(1)
+    if not with_posterior:
+        return value, None, safe
+    adjoints = [outside.flatten(1)]
+    for p, q in zip(first.flip(0), again.flip(0), strict=True):
+        adjoints.append(_step(adjoints[-1], p, q, forward=False))
+    before, after = torch.stack(states[:-1]), torch.stack(adjoints[-2::-1])  # (steps, 2**K, M)
+    stay = members.T @ (before * after)  # (steps, K+1, M)
+    enter = [
+        (before.unflatten(1, (-1, 2, 2**l))[:, :, 0] * after.unflatten(1, (-1, 2, 2**l))[:, :, 1])
+        .sum((1, 2))
+        .mul(first[:, l])
+        for l in range(labels)
+    ]
+    enter = torch.stack([*enter, torch.zeros_like(stay[:, 0])], 1)
+    weight = (stay * lay_out(share, 1.0) + enter).unflatten(-1, (bags, chunks))
+    weight = weight.permute(2, 1, 0, 3).flatten(2)[..., :positions]
+    full = torch.where(safe, full if second_order else full.detach(), torch.ones_like(full))
+    return value, weight / full[:, None, None], safe
+
+
+def _step(state: Tensor, first: Tensor, again: Tensor, forward: bool) -> Tensor:
+    """One position of the scan: (2**K, M) states, (K, M) new labels, (2**K, M) nothing new."""
+    new = state * again
+    source, target = (0, 1) if forward else (1, 0)
+    for l, p in enumerate(first):
+        pairs = (-1, 2, 2**l)
+        new.unflatten(0, pairs)[:, target].addcmul_(state.unflatten(0, pairs)[:, source], p)
+    return new
+
+
+def _merge(ends: Tensor, owed: Tensor) -> Tensor:
+    """(2**K, b, chunks) -> (2**K, b): the union product of all chunks."""
+    while ends.shape[2] > 1:
+        if ends.shape[2] % 2:
+            nothing = torch.zeros_like(ends[:, :, :1])
+            nothing[0] = 1
+            ends = torch.cat([ends, nothing], 2)
+        ends = _union(ends[:, :, ::2], ends[:, :, 1::2], owed)
+    return ends[:, :, 0]
+
+
+def _union(a: Tensor, b: Tensor, owed: Tensor) -> Tensor:
+    """Sum over S | T = U of a(S) b(T), a label held by both paying the factor it owes once more.
+
+    Label by label, (a0, a1) (b0, b1) = (a0 b0, a0 b1 + a1 (b0 + owed b1)): 3**K products, no minus.
+    """
+    labels = owed.shape[1]
+    a, b = a[None], b[None]  # (1, 2**K, b, c)
+    for l in reversed(range(labels)):
+        (a0, a1), (b0, b1) = a.unflatten(1, (2, -1)).unbind(1), b.unflatten(1, (2, -1)).unbind(1)
+        a, b = torch.cat([a0, a0, a1]), torch.cat([b0, b1, b0 + owed[:, l, None] * b1])
+    product = a * b  # (3**K, 1, b, c)
+    for _ in range(labels):
+        p0, p1, p2 = product.chunk(3)
+        product = torch.stack([p0, p1 + p2], 1).flatten(1, 2)
+    return product[0]
+
+
+def _log_recursion(log_w: Tensor, real: Tensor) -> Tensor:
+    """Eq. (2.1) on restricted log-probabilities (B, K+1, N), one position after the other."""
+    labels = log_w.shape[1] - 1
+    log_w = log_w.clamp_min(_LOWEST)
+    state = log_w.new_full((len(log_w), 2**labels), _LOWEST)
+    state[:, 0] = 0  # before the first position nothing is covered
+    for p in log_w.unbind(2):  # (B, K+1)
+        again = p[:, -1:]
+        for l in range(labels):
+            again = torch.cat([again, torch.logaddexp(again, p[:, l, None])], 1)  # (B, 2**(l+1))
+        new = state + again
+        for l in range(labels):
+            entered = state.unflatten(1, (-1, 2, 2**l))[:, :, 0] + p[:, l, None, None]
+            without, with_l = new.unflatten(1, (-1, 2, 2**l)).unbind(2)
+            new = torch.stack([without, torch.logaddexp(with_l, entered)], 2).flatten(1)
+        state = new
+    value = state.gather(1, 2 ** real.sum(1, keepdim=True) - 1)[:, 0]
+    return value.masked_fill(value < _LOWEST / 2, -torch.inf)
+
+
+def _recursion_posterior(
+    log_w: Tensor, real: Tensor, with_posterior: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The log-space recursion and its gradient, for bags beyond the range of the scan."""
+    if not with_posterior:
+        return _log_recursion(log_w, real), None
+    second_order = torch.is_grad_enabled()
+    with torch.enable_grad():
+        log_w = log_w if log_w.requires_grad else log_w.detach().requires_grad_()
+        value = _log_recursion(log_w, real)
+        (weight,) = torch.autograd.grad(value.sum(), log_w, create_graph=second_order)
+    return value.detach(), weight
