@@ -1,0 +1,174 @@
+"""The one training loop: chapters and reproductions call the same `fit`."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+
+def fit(
+    model: nn.Module,
+    loss: Callable[[nn.Module, Any], Tensor],
+    batches: Callable[[int], Iterable],
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    schedule: Callable[[int, int], float] | None = None,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    run: Any = None,
+    progress: bool = False,
+) -> list[dict[str, float]]:
+    """Train `model`; return the curve, one dict an epoch: "epoch", mean "loss", `evaluate`'s keys.
+
+    Args:
+        loss: (model, batch) -> scalar to minimise.
+        batches: epoch (from 0) -> its batches. For a run that resumes bit for bit it must give the
+            same batches whenever it is asked for the same epoch.
+        optimizer: of torch, or one whose `second_order` is true: its `step(closure)` then gets the
+            loss with its graph.
+        schedule: (epoch, step) -> factor on every initial learning rate.
+        evaluate: model (in eval mode, without gradients) -> metrics, after every epoch.
+        run: a `reproduce.runner.Run`: saves checkpoints, resumes from them, collects the curve.
+            When it is out of time `fit` saves and returns early, with fewer than `epochs` points.
+        progress: draw a bar.
+    """
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+    curve: list[dict[str, float]] = []
+    at = {"epoch": 0, "step": 0, "total": torch.zeros((), dtype=torch.float64)}
+    if run is not None:
+        at = _restore(run, model, optimizer) or at
+        curve = run.curve
+    bar = tqdm(total=epochs, initial=at["epoch"], unit="epoch", disable=not progress)
+    for epoch in range(at["epoch"], epochs):
+        model.train()
+        for step, batch in enumerate(batches(epoch)):
+            if step < at["step"]:
+                continue  # done before the checkpoint
+            _set_rates(optimizer, schedule, epoch, step)
+            value = _step(model, loss, batch, optimizer)
+            at["total"] = at["total"].to(value.device) + value
+            at["step"] = step + 1
+            if _saved_and_over(run, at, model, optimizer):
+                return list(curve)
+        point = {"epoch": epoch + 1, "loss": (at["total"] / max(at["step"], 1)).item()}
+        if evaluate is not None:
+            model.eval()
+            with torch.no_grad():
+                point.update(evaluate(model))
+        if run is None:
+            curve.append(point)
+        else:
+            run.log(**point)
+        at = {"epoch": epoch + 1, "step": 0, "total": torch.zeros_like(at["total"])}
+        bar.set_postfix(point, refresh=False)
+        bar.update()
+        if _saved_and_over(run, at, model, optimizer):
+            break
+    bar.close()
+    return list(curve)
+
+
+def _restore(run, model, optimizer) -> dict | None:
+    state = run.resume()
+    if state is None:
+        return None
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["at"]
+
+
+def _saved_and_over(run, at, model, optimizer) -> bool:
+    """Save where it is time to; whether the run has to stop here."""
+    if run is None:
+        return False
+    over = run.out_of_time()
+    if over or run.due():
+        run.checkpoint({"at": at, "model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    return over
+
+
+def _set_rates(optimizer, schedule, epoch, step):
+    if schedule is not None:
+        factor = schedule(epoch, step)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+
+def _step(model, loss, batch, optimizer) -> Tensor:
+    if getattr(optimizer, "second_order", False):
+        return optimizer.step(lambda: loss(model, batch))
+    optimizer.zero_grad(set_to_none=True)
+    value = loss(model, batch)
+    value.backward()
+    optimizer.step()
+    return value.detach()
+
+
+def logits(model: nn.Module, images: Tensor, bf16: bool = False) -> Tensor:
+    """The model's answer in the dtype of its weights; with `bf16` its convolutions run in bfloat16.
+
+    The softmax and the likelihood that follow keep float32 or float64.
+    """
+    images = images.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        return model(images).to(images.dtype)
+
+
+def staircase(
+    epochs: int, steps: int, stages: int = 2, factor: float = 0.1
+) -> Callable[[int, int], float]:
+    """A schedule for `fit`: `stages` equal stretches, each `factor` times the one before it."""
+
+    def schedule(epoch: int, step: int) -> float:
+        return factor ** int(stages * _elapsed(epoch, step, epochs, steps))
+
+    return schedule
+
+
+def cosine(epochs: int, steps: int, warmup: float = 0.0) -> Callable[[int, int], float]:
+    """A schedule for `fit`: a rise over the share `warmup` of all steps, then half a cosine."""
+
+    def schedule(epoch: int, step: int) -> float:
+        t = _elapsed(epoch, step + 1, epochs, steps)
+        if t < warmup:
+            return t / warmup
+        return 0.5 * (1 + math.cos(math.pi * (t - warmup) / (1 - warmup)))
+
+    return schedule
+
+
+def _elapsed(epoch: int, step: int, epochs: int, steps: int) -> float:
+    return (epoch * steps + step) / (epochs * steps)
+
+
+def generator(*seeds: int, device: str | torch.device = "cpu") -> torch.Generator:
+    """A generator of its own for every tuple of non-negative numbers, e.g. (seed, epoch)."""
+    state = int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0])
+    return torch.Generator(device).manual_seed(state)
+
+
+def select(
+    curve: list[dict[str, float]], error: str = "test_error", validation: str = "validation"
+) -> dict[str, float]:
+    """What a curve reports under three rules of choosing the epoch; lower is better, ties: earlier.
+
+    Returns the `error` of the last epoch, its minimum over the epochs (which looks at the test
+    set), and its value at the epoch with the lowest `validation`, with the epochs' numbers.
+    Raises ValueError for an empty curve.
+    """
+    if not curve:
+        raise ValueError("curve must hold at least one epoch, got none")
+    best = min(curve, key=lambda p: p[error])
+    chosen = min(curve, key=lambda p: p[validation])
+    return {
+        f"last_{error}": curve[-1][error],
+        f"best_{error}": best[error],
+        "best_epoch": best["epoch"],
+        f"validation_{error}": chosen[error],
+        "validation_epoch": chosen["epoch"],
+    }
