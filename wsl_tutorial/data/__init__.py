@@ -269,7 +269,7 @@ def fetch(file: File, root: str | os.PathLike | None = None) -> Path:
     """The checked local copy of `file`: found under the root folder, else downloaded there.
 
     The size is announced before a download starts; a download that is cut off or fails its check
-    leaves nothing behind. Raises `ValueError` where the local file's size or SHA-256 is wrong,
+    leaves no file behind. Raises `ValueError` where the local file's size or SHA-256 is wrong,
     `FileNotFoundError` where a file without public address is missing, `ConnectionError` where no
     address gives the official file.
     """
@@ -296,12 +296,14 @@ def fetch(file: File, root: str | os.PathLike | None = None) -> Path:
 
 def _writable(folder) -> Path:
     """The first root that files can be written to; the last one where none can."""
-    *first, last = _roots(folder)
-    for r in first:
-        ancestor = next(p for p in (r, *r.absolute().parents) if p.exists())
-        if os.access(ancestor, os.W_OK):
-            return r
-    return last
+    roots = _roots(folder)
+    return next(filter(_can_write, roots), roots[-1])
+
+
+def _can_write(folder: Path) -> bool:
+    """Whether `folder` may be written to or created; its mode binds the superuser, too."""
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    return os.access(there, os.W_OK) and bool(there.stat().st_mode & 0o222)
 
 
 def _checked(path: Path, file: File, source, digest: Callable[[Path], str]) -> Path:
@@ -364,15 +366,16 @@ def cached(
 ) -> dict[str, np.ndarray]:
     """The arrays that `build` makes, kept in `cache/NAME.npz` under the first writable root.
 
-    `name` has to change with whatever the arrays are made from.
+    `name` has to change with whatever the arrays are made from. Where no folder can be written to,
+    nothing is kept.
     """
-    for r in dict.fromkeys((*_roots(root), home())):
-        if (path := r / "cache" / f"{name}.npz").is_file():
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
+    places = [r / "cache" / f"{name}.npz" for r in dict.fromkeys((*_roots(root), home()))]
+    for path in filter(Path.is_file, places):
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
     arrays = build()
-    for r in dict.fromkeys((*_roots(root), home())):
-        with suppress(OSError), replacing(r / "cache" / f"{name}.npz") as temporary:
+    for path in filter(lambda p: _can_write(p.parent), places):
+        with suppress(OSError), replacing(path) as temporary:
             with open(temporary, "wb") as f:
                 np.savez(f, **arrays)
             break
