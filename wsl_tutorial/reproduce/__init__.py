@@ -13,8 +13,15 @@ PAPERS = ("mcmil",)  # a further paper is one more name here
 
 
 def papers() -> tuple[Paper, ...]:
-    """The papers that have a package here; $WSL_PAPERS (module names, commas) replaces them."""
+    """The papers that have a package here; $WSL_PAPERS (module names, commas) replaces them.
+
+    Raises ValueError where an experiment and the ledger do not fit together.
+    """
+    from . import ledger
+
     names = [f"{__name__}.{name}" for name in PAPERS]
     if os.environ.get("WSL_PAPERS"):
         names = os.environ["WSL_PAPERS"].split(",")
-    return tuple(importlib.import_module(name).PAPER for name in names)
+    found = tuple(importlib.import_module(name).PAPER for name in names)
+    ledger.check(found, ledger.load())
+    return found

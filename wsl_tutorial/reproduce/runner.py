@@ -5,10 +5,24 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
+import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
+
+from . import records
+from .experiment import Experiment
+from .records import say, write_whole
+
+Job = tuple[Experiment, int, str]  # experiment, seed, protocol
+FINISHED, FAILED, UNFINISHED = 0, 1, 3  # how a run ends; also the exit status of the command
 
 
 class Interrupted(Exception):
@@ -37,10 +51,12 @@ class Run:
         folder: Path | None = None,
         deadline: float = float("inf"),
         interval: float = 60.0,
+        report: Callable[[str], None] | None = None,
     ) -> None:
         self.seed, self.protocol, self.device = seed, protocol, device
         self.folder = None if folder is None else Path(folder)
-        self.deadline, self.interval = deadline, interval
+        self.deadline, self.interval, self.report = deadline, interval, report
+        self.parent = int(os.environ.get("WSL_PARENT", 0))  # the process that started this one
         self.curve: list[dict[str, float]] = []
         self.seconds, self.peak = 0.0, 0.0  # of the sittings before this one
         self.stopped = False  # set by a signal
@@ -49,14 +65,17 @@ class Run:
     def log(self, **point: float) -> None:
         """Add one point to the curve; points after the last checkpoint go with a kill."""
         self.curve.append(point)
+        if self.report is not None:
+            self.report(" ".join(f"{name}={value:.4g}" for name, value in point.items()))
 
     def due(self) -> bool:
         """Whether it is time for a checkpoint (always, once out of time)."""
         return time.monotonic() - self.saved >= self.interval or self.out_of_time()
 
     def out_of_time(self) -> bool:
-        """Whether the budget is spent or a signal asked to stop: checkpoint, raise Interrupted."""
-        return self.stopped or time.time() >= self.deadline
+        """Whether to checkpoint and raise Interrupted: budget spent, signal, or parent gone."""
+        orphaned = self.parent and os.getppid() != self.parent
+        return bool(self.stopped or orphaned or time.time() >= self.deadline)
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         """Save `state` (tensors and plain values), the curve and the random state, atomically.
@@ -120,21 +139,120 @@ class Run:
         return max(self.peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale)
 
 
-def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file so that a reader, or a kill, sees the old one or the new one, never a part."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError:
+def execute(
+    experiment: Experiment,
+    seed: int,
+    protocol: str,
+    *,
+    out: Path,
+    device: str,
+    deadline: float,
+    interval: float,
+    report: Callable[[str], None] | None = None,
+) -> int:
+    """One run in this process, under its lock, up to its record: FINISHED or UNFINISHED.
+
+    Raises what the experiment raises, and SystemExit where the finished record cannot be written.
+    """
+    import torch
+
+    identity = experiment.record_id(seed, protocol)
+    folder = out / "runs" / identity.replace("/", "_").replace(":", "_")
+    folder.mkdir(parents=True, exist_ok=True)
+    with records.hold(folder / "lock", wait=False) as mine:
+        if not mine:
+            say(f"{identity} is at work in another process.")
+            return UNFINISHED
+        if identity in finished(out):
+            return FINISHED
+        run = Run(seed, protocol, device, folder, deadline, interval, report)
+        _on_signals(lambda: setattr(run, "stopped", True))
+        torch.manual_seed(seed)
+        try:
+            metrics = experiment.run(experiment.settings(protocol), seed, run)
+        except Interrupted:
+            return UNFINISHED
+        record = records.make(experiment, metrics, run)
+        try:
+            records.append(out / "records.jsonl", record)
+        except OSError as error:
+            sys.stderr.write(records.encode(record).decode())
+            raise SystemExit(
+                f"reproduce: the record above could not be written to {out} ({error.strerror}); "
+                "make room and run the same command again."
+            ) from None
         with contextlib.suppress(OSError):
-            part.unlink()
-        raise
+            (folder / "checkpoint.pt").unlink()
+        return FINISHED
 
 
-def say(sentence: str) -> None:
-    """One sentence on stderr."""
-    print(f"reproduce: {sentence}", file=sys.stderr, flush=True)
+def finished(out: Path) -> set[str]:
+    """The ids of the records in a run folder."""
+    return {record["id"] for record in records.load(out / "records.jsonl")}
+
+
+def local(
+    jobs: Sequence[Job], *, out: Path, device: str, workers: int, deadline: float, interval: float
+) -> list[int]:
+    """The engine of one machine: a process a run, `workers` at a time; how each run ended."""
+    bar = tqdm(total=len(jobs), unit="run", disable="WSL_PARENT" in os.environ)
+    if len(jobs) == 1:
+        report = print_line if "WSL_PARENT" in os.environ else bar.set_postfix_str
+        limits = {"deadline": deadline, "interval": interval}
+        with bar:
+            try:
+                end = execute(*jobs[0], out=out, device=device, report=report, **limits)
+            except Exception:
+                traceback.print_exc()
+                end = FAILED
+            bar.update(end == FINISHED)
+        return [end]
+    children: set[subprocess.Popen] = set()
+    stopped: list[bool] = []
+    environment = {**os.environ, "WSL_PARENT": str(os.getpid())}
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
+    def work(job: Job) -> int:
+        experiment, seed, protocol = job
+        left = deadline - time.time()
+        if stopped or left <= 0:
+            return UNFINISHED
+        words = ["run", experiment.name, "--seeds", seed, "--protocol", protocol, "--out", out]
+        words += ["--device", device, "--budget", left, "--checkpoint-every", interval]
+        command = [sys.executable, "-m", __package__, *map(str, words)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+            children.add(child)
+            for line in child.stdout:
+                bar.set_postfix_str(f"{experiment.name} seed {seed}: {line.strip()}")
+        children.discard(child)
+        bar.update(child.returncode == FINISHED)
+        return child.returncode if child.returncode in (FINISHED, UNFINISHED) else FAILED
+
+    def stop() -> None:
+        stopped.append(True)
+        for child in list(children):
+            child.terminate()
+
+    _on_signals(stop)
+    with ThreadPoolExecutor(workers) as pool, bar:
+        return list(pool.map(work, jobs))
+
+
+ENGINES = {"local": local}  # a further engine takes the same arguments
+
+
+def print_line(text: str) -> None:
+    """Progress for the parent; that the parent has gone is for `Run.out_of_time` to see."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
+
+
+def _on_signals(stop: Callable[[], Any]) -> None:
+    """Call `stop` at the first SIGINT or SIGTERM; a second SIGINT ends the process at once."""
+
+    def handle(number: int, frame: object) -> None:
+        stop()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)

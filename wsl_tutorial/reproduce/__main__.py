@@ -1,0 +1,154 @@
+"""`python -m wsl_tutorial.reproduce`: list, run, table, publish, readme."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import fnmatch
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from . import papers, records, tables
+from .experiment import PROTOCOLS, Experiment
+from .records import say
+
+STARTED = time.time()  # a budget counts from here
+
+
+def seeds(text: str) -> list[int]:
+    """`0-9`, `3`, `0,3,5-7` as a list. Raises ArgumentTypeError for anything else."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last:
+            raise argparse.ArgumentTypeError(f"{text!r} is not of the form 0-9 or 0,3,5.")
+        found += range(first, last + 1)
+    return sorted(set(found))
+
+
+def positive(text: str) -> float:
+    """A number of seconds, 0 or more."""
+    if not float(text) >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds.")
+    return float(text)
+
+
+def pick(patterns: Iterable[str], experiments: dict[str, Experiment]) -> list[Experiment]:
+    """The experiments that match names or shell patterns. Raises ValueError with the nearest."""
+    names: list[str] = []
+    for pattern in patterns:
+        matches = fnmatch.filter(experiments, pattern)
+        if not matches:
+            near = difflib.get_close_matches(pattern, experiments, n=1, cutoff=0.0)
+            raise ValueError(
+                f"no experiment {pattern!r}" + (f"; did you mean {near[0]}?" if near else ".")
+            )
+        names += [name for name in matches if name not in names]
+    return [experiments[name] for name in names]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what is not finished; 0 when all is, 3 when some is left, 1 when a run failed."""
+    experiments = {e.name: e for paper in papers() for e in paper.experiments}
+    jobs = [
+        (experiment, seed, args.protocol)
+        for experiment in pick(args.names, experiments)
+        for seed in (range(experiment.seeds) if args.seeds is None else args.seeds)
+    ]
+    from . import runner
+
+    out = Path(args.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        records.write_whole(out / f".probe-{os.getpid()}", b"x" * 4096)
+        (out / f".probe-{os.getpid()}").unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write in {out}: {error.strerror}.") from None
+    done = runner.finished(out)
+    left = [job for job in jobs if job[0].record_id(*job[1:]) not in done]
+    if len(left) < len(jobs):
+        say(f"finished already: {len(jobs) - len(left)} of {len(jobs)} runs.")
+    if not left:
+        return runner.FINISHED
+    ends = runner.ENGINES[args.engine](
+        left,
+        out=out,
+        device=args.device or auto_device(),
+        workers=args.jobs,
+        deadline=STARTED + args.budget,
+        interval=args.checkpoint_every,
+    )
+    if runner.UNFINISHED in ends:
+        say(f"runs left: {ends.count(runner.UNFINISHED)}; the same command resumes them.")
+    if runner.FAILED in ends:
+        say(f"runs failed: {ends.count(runner.FAILED)}; what they said stands above.")
+        return runner.FAILED
+    return max(ends)
+
+
+def auto_device() -> str:
+    """cuda where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def main(words: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m wsl_tutorial.reproduce", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    sub = commands.add_parser("list", help="what there is, its cost, data and state")
+    sub.add_argument("--json", action="store_true", help="one object for each number of the ledger")
+    sub.add_argument("--out", default=None, help="count the records of this run folder too")
+    sub = commands.add_parser("run", help="run experiments; stop and resume at will")
+    sub.add_argument("names", nargs="+", metavar="NAME", help="a name, or a pattern: 'mcmil/*'")
+    sub.add_argument("--seeds", type=seeds, default=None, help="0-9 or 0,3,5 (default: all)")
+    sub.add_argument("--protocol", choices=PROTOCOLS, default="short")
+    sub.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    sub.add_argument("--budget", type=positive, default=float("inf"), help="seconds, then stop")
+    sub.add_argument("--out", default="runs", help="folder of records and checkpoints")
+    sub.add_argument("--device", choices=("cpu", "cuda"), default=None, help="default: cuda if any")
+    sub.add_argument("--checkpoint-every", type=positive, default=60.0, metavar="SECONDS")
+    sub.add_argument("--engine", choices=("local",), default="local")
+    sub = commands.add_parser("table", help="paper, ours, verdict")
+    sub.add_argument("what", help="mcmil, mcmil/Sec 5.2, mist/2, or an experiment")
+    sub.add_argument("--out", default=None, help="count the records of this run folder too")
+    sub = commands.add_parser("publish", help="copy finished records into the package")
+    sub.add_argument("folder")
+    sub.add_argument("--allow-dirty", action="store_true")
+    commands.add_parser("readme", help="the state of the reproductions, for the README")
+    args = parser.parse_args(words)
+    try:
+        if args.command == "run":
+            if args.jobs < 1:
+                raise ValueError(f"--jobs: {args.jobs} is not 1 or more.")
+            return run(args)
+        if args.command == "publish":
+            new = records.publish(Path(args.folder), args.allow_dirty)
+            print(f"{new} new records.")
+        elif args.command == "readme":
+            print(tables.summary_markdown(), end="")
+        else:
+            held = records.published()
+            if args.out is not None:
+                held += records.load(Path(args.out) / "records.jsonl")
+            if args.command == "table":
+                print(tables.table(args.what, held), end="")
+            elif args.json:
+                print(json.dumps(tables.states(held), indent=1, ensure_ascii=False))
+            else:
+                print(tables.listing(held), end="")
+    except ValueError as error:
+        say(str(error))
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""Tables made from records: the papers' numbers beside ours, judged. No number is typed."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from . import ledger, papers, records
+from .experiment import PROTOCOLS, Cell, Claim, Experiment, Paper
+from .ledger import Row
+
+HEAD = ("id", "method", "data", "metric", "paper", "ours", "seeds", "verdict", "from")
+Records = Sequence[dict[str, Any]]
+
+
+def current(experiment: Experiment, protocol: str, held: Records) -> list[dict[str, Any]]:
+    """The records of an experiment as it is defined now, one a seed, in the order of the seeds."""
+    if protocol != "paper" and protocol not in experiment.protocols:
+        return []
+    found = {
+        record["seed"]: record
+        for record in held
+        if record["experiment"] == experiment.name
+        and record["id"] == experiment.record_id(record["seed"], protocol)
+    }
+    return [found[seed] for seed in sorted(found)]
+
+
+def filled(paper: Paper | None) -> dict[str, tuple[Experiment, Cell]]:
+    """The cells of a paper by ledger id."""
+    return {c.id: (e, c) for e in (paper.experiments if paper else ()) for c in e.cells}
+
+
+def judge(row: Row, experiment: Experiment, cell: Cell, found: Records) -> dict[str, Any]:
+    """State, ours, sd, seeds, protocol and reason of one cell, from records of one protocol."""
+    values = {r["seed"]: r["metrics"][cell.metric] for r in found if cell.metric in r["metrics"]}
+    ours, sd = ledger.summary(values, cell.rule)
+    if cell.claim is not None:
+        holds, reason = cell.claim(list(found))
+        state = "holds" if holds else "fails"
+    elif len(values) < len(found) or (cell.rule.startswith("seed:") and ours is None):
+        state, reason = "not run", f"no {cell.metric} by the rule {cell.rule} in these runs"
+    else:
+        lower = ledger.lower_is_better(row.metric)
+        v = ledger.verdict(row.value, row.sd, row.rounding, values, lower, cell.rule)
+        lost = sum(value is None for value in values.values())
+        state = v.state
+        reason = f"no finite value from {lost} of {len(values)} seeds; " if lost else ""
+        reason += "" if v.gap is None else f"{v.gap:+.3g} from the paper, {v.tolerance:.2g} allowed"
+    if len(found) < experiment.seeds:
+        reason += f" ({len(found)} of {experiment.seeds} seeds)"
+    result = {"id": row.id, "state": state, "ours": ours, "sd": sd, "seeds": len(found)}
+    return result | {"protocol": found[0]["protocol"], "reason": reason}
+
+
+def state(row: Row, paper: Paper | None, held: Records) -> dict[str, Any]:
+    """The state of one ledger row. Only records of the paper's protocol give a verdict."""
+    result = {"id": row.id, "state": "not written yet", "ours": None, "sd": None, "seeds": 0}
+    result |= {"protocol": None, "reason": "no experiment of ours fills this cell yet"}
+    if paper is not None and row.id in paper.quoted:
+        return result | {"state": "not run", "reason": paper.quoted[row.id]}
+    if row.id not in filled(paper):
+        return result
+    experiment, cell = filled(paper)[row.id]
+    if found := current(experiment, "paper", held):
+        return judge(row, experiment, cell, found)
+    result |= {"state": "not run", "reason": experiment.not_run or "no run yet"}
+    if found := current(experiment, "short", held):
+        reason = f"only the short protocol has run: {result['reason']}"
+        result = judge(row, experiment, cell, found) | {"state": "not run", "reason": reason}
+    return result
+
+
+def states(held: Records) -> list[dict[str, Any]]:
+    """The state of every ledger row, in the order of the ledger."""
+    written = {paper.key: paper for paper in papers()}
+    return [state(row, written.get(row.paper), held) for row in ledger.load().values()]
+
+
+def claim_verdict(paper: Paper, claim: Claim, held: Records) -> str:
+    """holds, fails, or not run, with the reason; from the paper's protocol alone."""
+    wanted = [e for e in paper.experiments if e.name in claim.experiments]
+    found = {experiment.name: current(experiment, "paper", held) for experiment in wanted}
+    missing = [f"{e.name}: {e.not_run or 'no run yet'}" for e in wanted if not found[e.name]]
+    if missing:
+        return "not run: " + "; ".join(missing)
+    holds, reason = claim.test(found)
+    return f"{'holds' if holds else 'fails'}: {reason}"
+
+
+def grid(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    cells = [[str(c).replace("|", "\\|").replace("\n", " ") for c in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells) + "\n"
+
+
+def number(value: float | None, sd: float | None, decimals: int | None) -> str:
+    """`0.37 ± 0.04` with so many decimals (None: three significant digits)."""
+    if value is None:
+        return "none"
+    if decimals is None:
+        decimals = max(0, 2 - math.floor(math.log10(abs(value) or 1)))
+    return f"{value:.{decimals}f}" + ("" if sd is None else f" ± {sd:.{decimals}f}")
+
+
+def origin(found: Records) -> str:
+    """Commits, devices and last date of some records; + marks uncommitted code, ? unknown."""
+    origins = [record["provenance"] for record in found]
+    commits = {(p["commit"] or "?")[:7] + ("+" if p["dirty"] else "") for p in origins}
+    devices = {p["device"] for p in origins}
+    date = max(p["utc"] for p in origins)[:10]
+    return f"{', '.join(sorted(commits))}; {', '.join(sorted(devices))}; {date}"
+
+
+def line(row: Row, paper: Paper | None, held: Records, protocol: str) -> tuple[object, ...]:
+    """One row of a table: the paper's number beside ours under one protocol."""
+    printed = row.printed + ("" if row.sd is None else f" ± {row.sd:g}") or "not printed"
+    metric = row.metric + (f", {row.unit}" if row.unit else "")
+    head = (f"`{row.id}`", row.method, row.data, metric, printed)
+    experiment, cell = filled(paper).get(row.id, (None, None))
+    found = current(experiment, protocol, held) if experiment else []
+    if not found:
+        now = state(row, paper, held)
+        return (*head, "not run", 0, f"{now['state']}: {now['reason']}", "no record")
+    now = judge(row, experiment, cell, found)
+    ours = number(now["ours"], now["sd"], max(2, row.decimals) if row.printed else None)
+    verdict = now["state"] if protocol == "paper" else "no verdict from this protocol"
+    seeds = f"{len(found)} of {experiment.seeds}"
+    return (*head, ours, seeds, f"{verdict}: {now['reason']}", origin(found))
+
+
+def sections(
+    rows: Iterable[Row], paper: Paper | None, held: Records, level: str, protocols: Iterable[str]
+) -> str:
+    """A table a protocol, never mixed, with the deviations under it; `paper` holds every row."""
+    parts, rows = [], list(rows)
+    for protocol in protocols:
+        found = {i: current(e, protocol, held) for i, (e, _) in filled(paper).items()}
+        shown = [row for row in rows if found.get(row.id) or protocol == "paper"]
+        if not shown:
+            continue
+        lines = [line(row, paper, held, protocol) for row in shown]
+        parts.append(f"{level} Protocol: {protocol}\n\n" + grid(HEAD, lines))
+        notes = [
+            f"- {record['experiment']}: {text}\n"
+            for row in shown
+            for record in found.get(row.id, [])
+            for text in [*record["deviations"], *record["notes"]]
+        ]
+        if notes:
+            parts.append("Deviations in these runs:\n\n" + "".join(dict.fromkeys(notes)))
+    return "\n".join(parts)
+
+
+def table(what: str, held: Records) -> str:
+    """The tables of `mcmil`, `mcmil/Sec 5.2` (or `mist/2` for Table 2), or an experiment.
+
+    Raises ValueError with the nearest name for anything else.
+    """
+    rows, written = ledger.load(), {paper.key: paper for paper in papers()}
+    known: dict[str, list[Row]] = defaultdict(list)
+    for row in rows.values():
+        known[row.paper].append(row)
+        known[f"{row.paper}/{row.table}"].append(row)
+    for paper in written.values():
+        for experiment in paper.experiments:
+            known[experiment.name] = [rows[cell.id] for cell in experiment.cells]
+    key, _, rest = what.partition("/")
+    name = next((n for n in (what, f"{key}/Table {rest}") if n in known), None)
+    if name is None:
+        near = difflib.get_close_matches(what, known, n=1, cutoff=0.0)[0]
+        raise ValueError(f"no table {what!r}; did you mean {near!r}?")
+    return f"# {name}\n\n" + sections(known[name], written.get(key), held, "##", PROTOCOLS)
+
+
+def markdown(key: str, held: Records | None = None) -> str:
+    """The reproduction of one paper as a page: every number, every claim, every command.
+
+    `held` are the records to show (default: the published ones). Raises ValueError for no paper.
+    """
+    held = records.published() if held is None else held
+    paper = {paper.key: paper for paper in papers()}.get(key)
+    rows = [row for row in ledger.load().values() if row.paper == key]
+    if not rows:
+        raise ValueError(f"key: {key!r} is no paper of the ledger, only {', '.join(ledger.KEYS)}.")
+    tally = Counter(state(row, paper, held)["state"] for row in rows)
+    listed = ", ".join(f"{tally[name]} {name}" for name in ledger.STATES if tally[name])
+    parts = [f"{len(rows)} numbers: {listed}.\n"]
+    for name in dict.fromkeys(row.table for row in rows):
+        group = [row for row in rows if row.table == name]
+        parts.append(f"## {name}\n\n" + sections(group, paper, held, "###", ("paper", "short")))
+    if paper is not None:
+        claims = [(c.text, c.source, claim_verdict(paper, c, held)) for c in paper.claims]
+        parts += ["## Claims\n\n" + grid(("claim", "where", "verdict"), claims)] if claims else []
+        parts.append("## How to run it\n\n" + "\n".join(how(e) for e in paper.experiments))
+    return "\n".join(parts)
+
+
+def how(experiment: Experiment) -> str:
+    """What an experiment is, its data, cost and deviations, and the command that runs it."""
+    needs = f"Data: {', '.join(experiment.data) or 'none'}. Cost: {experiment.cost or 'not known'}."
+    command = f"python -m wsl_tutorial.reproduce run {experiment.name} "
+    command += f"--seeds 0-{experiment.seeds - 1} --protocol paper --out runs"
+    notes = "".join(f"- {text}\n" for text in experiment.deviations) or "- none\n"
+    text = f"**{experiment.title}** ({experiment.method}). {needs}\n\n```bash\n{command}\n```\n"
+    return f"{text}\nDeviations from the paper:\n\n{notes}"
+
+
+def summary_markdown(held: Records | None = None) -> str:
+    """The state of all the reproductions, one line a paper."""
+    tally: dict[str, Counter] = {key: Counter() for key in ledger.KEYS}
+    for result in states(records.published() if held is None else held):
+        tally[result["id"].rpartition("-")[0]][result["state"]] += 1
+    rows = [
+        (ledger.KEYS[key], c.total(), *(c[name] for name in ledger.STATES))
+        for key, c in tally.items()
+    ]
+    return grid(("paper", "numbers", *ledger.STATES), rows)
+
+
+def listing(held: Records) -> str:
+    """For the terminal: experiments, cost, data here or missing, the state of every cell."""
+    from .. import data
+
+    rows, lines = ledger.load(), []
+    written = {paper.key: paper for paper in papers()}
+    for paper in written.values():
+        lines.append(f"{paper.key}: {paper.title} ({paper.authors}, {paper.year}) {paper.link}")
+        for experiment in paper.experiments:
+            here = [f"{n} ({'here' if data.available(n) else 'missing'})" for n in experiment.data]
+            ran = {name: len(current(experiment, name, held)) for name in PROTOCOLS}
+            seeds = ", ".join(f"{n} {name}" for name, n in ran.items() if n) or "none"
+            lines += [
+                f"\n  {experiment.name}: {experiment.title}",
+                f"    cost: {experiment.cost or 'not known'}; data: {', '.join(here) or 'none'}",
+                f"    seeds run: {seeds} (of {experiment.seeds})",
+            ]
+            for cell in experiment.cells:
+                row, now = rows[cell.id], state(rows[cell.id], paper, held)
+                where = f"{row.table}, {row.method}, {row.data}, {row.metric}"
+                lines.append(f"    {cell.id}  {where}: {now['state']} ({now['reason']})")
+        lines += [f"\n  {i}: not run ({reason})" for i, reason in paper.quoted.items()]
+    for key, count in Counter(row.paper for row in rows.values()).items():
+        if key not in written:
+            lines.append(f"\n{key}: {ledger.KEYS[key]}: {count} numbers, not written yet")
+    return "\n".join(lines) + "\n"
