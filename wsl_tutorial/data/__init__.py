@@ -223,23 +223,23 @@ def available(name: str, root: str | os.PathLike | None = None) -> bool:
 def checksums(name: str, root: str | os.PathLike | None = None) -> dict[str, str]:
     """The SHA-256 of every file of data set `name` that is on this machine, for provenance.
 
-    Digests are remembered by path, size and time of change, so only the first call reads the files.
-    Raises `ValueError` for an unknown name.
+    Only the first call reads the files. Raises `ValueError` for an unknown name.
     """
     s = _set(name)
     found = {f.path: p for f in s.files if (p := _find(f, root))}
     if not found and s.same_as:
         return checksums(s.same_as, root)
     found |= {p: packaged(p) for p in s.packaged}
-    return {path: _remembered_digest(place) for path, place in found.items()}
+    return {path: sha256(place) for path, place in found.items()}
 
 
-def _digest(path: Path) -> str:
+def _hash(path: Path) -> str:
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def _remembered_digest(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, remembered by path, size and time of change."""
     stat, store = path.stat(), home() / "checksums.json"
     key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
     try:
@@ -247,7 +247,7 @@ def _remembered_digest(path: Path) -> str:
     except (OSError, ValueError):
         known = {}
     if key not in known:
-        known[key] = _digest(path)
+        known[key] = _hash(path)
         with suppress(OSError), replacing(store) as temporary:
             temporary.write_text(json.dumps(known, indent=0))
     return known[key]
@@ -275,7 +275,7 @@ def fetch(file: File, root: str | os.PathLike | None = None) -> Path:
     """
     path = _find(file, root)
     if path is not None:
-        return _checked(path, file, path, _remembered_digest)
+        return _checked(path, file, path, sha256)
     path = _writable(root) / file.path
     place = f"put it at {path}, or set WSL_DATA to a folder that holds {file.path}"
     if not file.urls:
@@ -285,7 +285,7 @@ def fetch(file: File, root: str | os.PathLike | None = None) -> Path:
         try:
             with replacing(path) as temporary:
                 _download(url, temporary, file)
-                _checked(temporary, file, url, _digest)
+                _checked(temporary, file, url, _hash)
             return path
         except (OSError, ValueError, http.client.HTTPException) as error:
             failures.append(f"{url} ({error})")
@@ -317,8 +317,11 @@ def _checked(path: Path, file: File, source, digest: Callable[[Path], str]) -> P
 
 def _download(url: str, target: Path, file: File) -> None:
     print(f"Downloading {file.path}, {file.bytes / 1e6:,.1f} MB, from {url}", file=sys.stderr)
-    bar = tqdm(total=file.bytes, unit="B", unit_scale=True, leave=False)
-    with urllib.request.urlopen(url, timeout=30) as answer, open(target, "wb") as out, bar:
+    with (
+        urllib.request.urlopen(url, timeout=30) as answer,
+        open(target, "wb") as out,
+        tqdm(total=file.bytes, unit="B", unit_scale=True, leave=False) as bar,
+    ):
         while block := answer.read(1 << 20):
             out.write(block)
             bar.update(len(block))
