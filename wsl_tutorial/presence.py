@@ -498,7 +498,7 @@ def _scan(
     states = [state]
     for p, q in zip(first, again, strict=True):
         states.append(_step(states[-1], p, q, forward=True))
-    second_order = torch.is_grad_enabled()
+    second_order = torch.is_grad_enabled() and log_share.requires_grad
     with torch.set_grad_enabled(with_posterior):
         ends = states[-1].unflatten(-1, (bags, chunks))
         if with_posterior and not ends.requires_grad:
@@ -567,6 +567,11 @@ def _union(a: Tensor, b: Tensor, owed: Tensor) -> Tensor:
     return product[0]
 
 
+def _logaddexp(a: Tensor, b: Tensor) -> Tensor:
+    """logaddexp whose second derivative is 0, not NaN, for terms far apart."""
+    return torch.stack(torch.broadcast_tensors(a, b)).logsumexp(0)
+
+
 def _log_recursion(log_w: Tensor, real: Tensor) -> Tensor:
     """Eq. (2.1) on restricted log-probabilities (B, K+1, N), one position after the other."""
     labels = log_w.shape[1] - 1
@@ -576,12 +581,12 @@ def _log_recursion(log_w: Tensor, real: Tensor) -> Tensor:
     for p in log_w.unbind(2):  # (B, K+1)
         again = p[:, -1:]
         for l in range(labels):
-            again = torch.cat([again, torch.logaddexp(again, p[:, l, None])], 1)  # (B, 2**(l+1))
+            again = torch.cat([again, _logaddexp(again, p[:, l, None])], 1)  # (B, 2**(l+1))
         new = state + again
         for l in range(labels):
             entered = state.unflatten(1, (-1, 2, 2**l))[:, :, 0] + p[:, l, None, None]
             without, with_l = new.unflatten(1, (-1, 2, 2**l)).unbind(2)
-            new = torch.stack([without, torch.logaddexp(with_l, entered)], 2).flatten(1)
+            new = torch.stack([without, _logaddexp(with_l, entered)], 2).flatten(1)
         state = new
     value = state.gather(1, 2 ** real.sum(1, keepdim=True) - 1)[:, 0]
     return value.masked_fill(value < _LOWEST / 2, -torch.inf)
@@ -593,7 +598,7 @@ def _recursion_posterior(
     """The log-space recursion and its gradient, for bags beyond the range of the scan."""
     if not with_posterior:
         return _log_recursion(log_w, real), None
-    second_order = torch.is_grad_enabled()
+    second_order = torch.is_grad_enabled() and log_w.requires_grad
     with torch.enable_grad():
         log_w = log_w if log_w.requires_grad else log_w.detach().requires_grad_()
         value = _log_recursion(log_w, real)
