@@ -1,0 +1,47 @@
+# On a fresh machine with Python 3.11, 3.12 or 3.13, each of these is the only command needed:
+#   make book     the book in _build/html
+#   make test     every test, and every notebook run anew and compared with what it shows
+# Another interpreter: make test PYTHON=/path/to/python3.12
+.DEFAULT_GOAL := help
+.PHONY: help book test notebooks lint lock readme clean
+
+BIN := .venv/bin
+READY := .venv/.ready
+JOBS ?= 2
+# One thread a process: on a small machine, threads of several workers stand in each other's way.
+QUIET := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=agg PYTHONHASHSEED=0 TQDM_DISABLE=1
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+book: $(READY)  ## build the book; warnings are errors
+	$(BIN)/jupyter-book build . -n -W --keep-going
+	@echo "Open     file://$(CURDIR)/_build/html/index.html"
+	@echo "or serve $(BIN)/python -m http.server --directory _build/html    (the demos need this)"
+
+test: $(READY)  ## run all tests and all notebooks
+	$(QUIET) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 \
+	    --nbval --nbval-sanitize-with tests/nbval.cfg tests $(wildcard notebooks)
+
+notebooks: $(READY)  ## execute every notebooks/NN_*.py into its .ipynb
+	$(BIN)/python scripts/notebooks.py
+
+lint: $(READY)  ## style, spelling, and whether the notebook pairs agree
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/python scripts/notebooks.py --check
+
+readme: $(READY)  ## rewrite the state of the reproductions in README.md from the records
+	$(BIN)/python -m wsl_tutorial.reproduce readme
+
+lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.11 --upgrade --generate-hashes --no-header \
+	    --no-annotate --extra book --extra test pyproject.toml -o requirements.lock
+
+clean:  ## remove what was built, but not the environment
+	rm -rf _build build dist .pytest_cache .ruff_cache .hypothesis
+
+$(READY): requirements.lock pyproject.toml scripts/environment.sh
+	@PYTHON="$(PYTHON)" bash scripts/environment.sh
+	@touch $@

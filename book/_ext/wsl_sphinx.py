@@ -1,0 +1,91 @@
+"""What this book needs beyond Jupyter Book: described figures, tables from records, a dated foot.
+
+Nothing here runs a notebook; a page is a function of the stored outputs and the stored records.
+"""
+
+import json
+import os
+import re
+import subprocess
+from importlib import metadata, resources
+from pathlib import Path
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+
+from wsl_tutorial.reproduce import tables
+
+
+def describe_figures(app, docname, source):
+    """Move the description of a figure from its output, where Jupyter keeps it, onto the image."""
+    if not app.env.doc2path(docname).endswith(".ipynb"):
+        return
+    notebook = json.loads(source[0])
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            facts = output.get("metadata", {}).get("image/png", {})
+            if "alt" in facts:
+                image = {"alt": facts["alt"], "width": f"{facts['width']}px"}
+                cell["metadata"].setdefault("mystnb", {}).setdefault("image", {}).update(image)
+    source[0] = json.dumps(notebook)
+
+
+class Reproduction(SphinxDirective):
+    """`{reproduction} mcmil`: one paper's tables, from the records as they stand at this build.
+
+    Without an argument: the state of all papers, one line each.
+    """
+
+    optional_arguments = 1
+
+    def run(self):
+        results = Path(str(resources.files("wsl_tutorial") / "results"))
+        for file in [results / "paper-values.csv", *results.glob("runs/*.jsonl"), tables.__file__]:
+            self.env.note_dependency(str(file))
+        text = tables.markdown(*self.arguments) if self.arguments else tables.summary_markdown()
+        lines = re.sub("^#", "##", text, flags=re.MULTILINE).splitlines()  # below the page's own ##
+        box = nodes.Element()
+        self.state.nested_parse(
+            StringList(lines, source="records"), self.content_offset, box, match_titles=True
+        )
+        return box.children
+
+
+def commit(folder) -> str:
+    """The commit that the book was built from; empty where neither git nor $WSL_COMMIT knows."""
+    command = ["git", "-C", str(folder), "rev-parse", "--short=10", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        found = ""
+    return found or os.environ.get("WSL_COMMIT", "")
+
+
+def sign(app):
+    """Write version and commit under every page."""
+    foot = f"Version {metadata.version('wsl-tutorial')}"
+    if built_from := commit(app.srcdir):
+        url = app.config.html_theme_options["repository_url"]
+        foot += f', commit <a href="{url}/commit/{built_from}">{built_from}</a>'
+    licences = "text and figures CC BY 4.0, code MIT"
+    app.builder.theme_options["extra_footer"] = f"<p>{foot} · {licences}</p>"
+
+
+def drop_thebe(app, pagename, templatename, context, doctree):
+    """The theme links a script for live kernels, from another host, that no page here uses."""
+    scripts = context.get("script_files", [])
+    context["script_files"] = [
+        script
+        for script in scripts
+        if "thebe"
+        not in f"{getattr(script, 'filename', script)}{getattr(script, 'attributes', '')}"
+    ]
+
+
+def setup(app):
+    app.add_directive("reproduction", Reproduction)
+    app.connect("source-read", describe_figures)
+    app.connect("builder-inited", sign)
+    app.connect("html-page-context", drop_thebe, priority=900)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
