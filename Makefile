@@ -1,13 +1,14 @@
 # On a fresh machine with Python 3.11, 3.12 or 3.13, each of these is the only command needed:
 #   make book     the book in _build/html
 #   make test     every test, and every notebook run anew and compared with what it shows
-# Another interpreter: make test PYTHON=/path/to/python3.12
+# Another interpreter: make test PYTHON=/path/to/python3.12. Newest versions, not the locked: NEWEST=1
 .DEFAULT_GOAL := help
 .PHONY: help book test notebooks lint lock readme clean
 
 BIN := .venv/bin
 READY := .venv/.ready
 JOBS ?= 2
+NOTEBOOKS ?= notebooks
 # One thread a process: on a small machine, threads of several workers stand in each other's way.
 QUIET := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=agg PYTHONHASHSEED=0 TQDM_DISABLE=1
 
@@ -21,7 +22,7 @@ book: $(READY)  ## build the book; warnings are errors
 
 test: $(READY)  ## run all tests and all notebooks
 	$(QUIET) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 \
-	    --nbval --nbval-sanitize-with tests/nbval.cfg tests $(wildcard notebooks)
+	    --nbval --nbval-sanitize-with tests/nbval.cfg tests $(NOTEBOOKS)
 
 notebooks: $(READY)  ## execute every notebooks/NN_*.py into its .ipynb
 	$(BIN)/python scripts/notebooks.py
@@ -33,7 +34,7 @@ lint: $(READY)  ## style, spelling, and whether the notebook pairs agree
 	$(BIN)/python scripts/notebooks.py --check
 
 readme: $(READY)  ## rewrite the state of the reproductions in README.md from the records
-	$(BIN)/python -m wsl_tutorial.reproduce readme
+	$(BIN)/python scripts/readme.py
 
 lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --upgrade --generate-hashes --no-header \
@@ -43,5 +44,5 @@ clean:  ## remove what was built, but not the environment
 	rm -rf _build build dist .pytest_cache .ruff_cache .hypothesis
 
 $(READY): requirements.lock pyproject.toml scripts/environment.sh
-	@PYTHON="$(PYTHON)" bash scripts/environment.sh
+	@PYTHON="$(PYTHON)" NEWEST="$(NEWEST)" bash scripts/environment.sh
 	@touch $@

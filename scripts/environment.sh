@@ -17,10 +17,15 @@ if ! { [ -x .venv/bin/python ] && fits .venv/bin/python; } 2>/dev/null; then
     echo "Making .venv with $("$python" --version) ($python)"
     "$python" -m venv --clear .venv
 fi
+if [ -n "${NEWEST:-}" ]; then
+    echo "Installing the newest versions that pyproject.toml allows"
+    .venv/bin/python -m pip install --quiet --upgrade --editable '.[book,test]'
+    exit
+fi
 if [ ! -x .venv/bin/uv ]; then
     echo "Installing uv"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
 fi
-echo "Installing requirements.lock (a first time: 2.6 GB to download, 5.5 GB on disk)"
+echo "Installing requirements.lock (the first time 2.6 GB to download, 5.5 GB on disk)"
 .venv/bin/uv pip install --python .venv/bin/python --require-hashes -r requirements.lock
 .venv/bin/uv pip install --python .venv/bin/python --no-deps --editable .
