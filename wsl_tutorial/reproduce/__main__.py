@@ -17,8 +17,6 @@ from . import papers, records, tables
 from .experiment import PROTOCOLS, Experiment
 from .records import say
 
-STARTED = time.time()  # a budget counts from here
-
 
 def seeds(text: str) -> list[int]:
     """`0-9`, `3`, `0,3,5-7` as a list. Raises ArgumentTypeError for anything else."""
@@ -53,7 +51,7 @@ def pick(patterns: Iterable[str], experiments: dict[str, Experiment]) -> list[Ex
     return [experiments[name] for name in names]
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, started: float) -> int:
     """Run what is not finished; 0 when all is, 3 when some is left, 1 when a run failed."""
     experiments = {e.name: e for paper in papers() for e in paper.experiments}
     jobs = [
@@ -81,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         out=out,
         device=args.device or auto_device(),
         workers=args.jobs,
-        deadline=STARTED + args.budget,
+        deadline=started + args.budget,
         interval=args.checkpoint_every,
     )
     if runner.UNFINISHED in ends:
@@ -101,6 +99,7 @@ def auto_device() -> str:
 
 def main(words: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
+    started = time.time()  # a budget counts from here
     parser = argparse.ArgumentParser(prog="python -m wsl_tutorial.reproduce", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     sub = commands.add_parser("list", help="what there is, its cost, data and state")
@@ -128,7 +127,7 @@ def main(words: list[str] | None = None) -> int:
         if args.command == "run":
             if args.jobs < 1:
                 raise ValueError(f"--jobs: {args.jobs} is not 1 or more.")
-            return run(args)
+            return run(args, started)
         if args.command == "publish":
             new = records.publish(Path(args.folder), args.allow_dirty)
             print(f"{new} new records.")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -166,12 +166,12 @@ def execute(
         if identity in finished(out):
             return FINISHED
         run = Run(seed, protocol, device, folder, deadline, interval, report)
-        _on_signals(lambda: setattr(run, "stopped", True))
         torch.manual_seed(seed)
-        try:
-            metrics = experiment.run(experiment.settings(protocol), seed, run)
-        except Interrupted:
-            return UNFINISHED
+        with _on_signals(lambda: setattr(run, "stopped", True)):
+            try:
+                metrics = experiment.run(experiment.settings(protocol), seed, run)
+            except Interrupted:
+                return UNFINISHED
         record = records.make(experiment, metrics, run)
         try:
             records.append(out / "records.jsonl", record)
@@ -233,8 +233,7 @@ def local(
         for child in list(children):
             child.terminate()
 
-    _on_signals(stop)
-    with ThreadPoolExecutor(workers) as pool, bar:
+    with _on_signals(stop), ThreadPoolExecutor(workers) as pool, bar:
         return list(pool.map(work, jobs))
 
 
@@ -247,12 +246,17 @@ def print_line(text: str) -> None:
         print(text, flush=True)
 
 
-def _on_signals(stop: Callable[[], Any]) -> None:
-    """Call `stop` at the first SIGINT or SIGTERM; a second SIGINT ends the process at once."""
+@contextlib.contextmanager
+def _on_signals(stop: Callable[[], Any]) -> Iterator[None]:
+    """Call `stop` at SIGINT or SIGTERM; a second SIGINT ends the process at once."""
 
     def handle(number: int, frame: object) -> None:
         stop()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
