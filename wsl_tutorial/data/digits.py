@@ -48,7 +48,7 @@ def canvases(
         raise ValueError(f"k: got {k}, expected 0 <= least <= greatest and greatest >= 1")
     h, w = images.shape[-2:]
     free = (height - h + 1, width - w + 1)  # top-left corners
-    blocked = (2 * h - 1) * (2 * w - 1) * (0 if overlap else most - 1)
+    blocked = min(2 * h - 1, free[0]) * min(2 * w - 1, free[1]) * (0 if overlap else most - 1)
     if min(free) < 1 or free[0] * free[1] <= blocked:
         raise ValueError(f"size: {height} x {width} is too small for {most} digits of {h} x {w}")
 
