@@ -48,6 +48,17 @@ def multinomial(c):
 
 CASES = [
     (
+        check.two_points,
+        lambda: (0.8, 0.75, 0.625),
+        [
+            (lambda: (0.5, 0.6, 0.4), "exactly"),
+            (lambda: (0.3, 1.0, 1.0), "both"),
+            (lambda: (1.0, 0.6, 0.5), "two points of background"),
+            (lambda: (0.8, 0.6, 0.5), "divide what is left"),
+            (lambda: (0.8, 0.75, 0.6), "expected 0.8, 0.75, 0.625, got 0.8, 0.75, 0.6"),
+        ],
+    ),
+    (
         check.any_foreground,
         lambda h: (h < 3).any(-1, keepdim=True),
         [

@@ -61,6 +61,23 @@ def _log_p(*shape: int, seed: int = 0) -> Tensor:
 # Chapter 0: one idea
 
 
+def two_points(function: Callable) -> None:
+    """Chapter 0: P(o), r_1 and r_2 of label 0 for two points, by hand, () -> three numbers."""
+    p = torch.tensor([[0.6, 0, 0, 0.4], [0.5, 0, 0, 0.5]])
+    seen = torch.tensor([True, False, False])
+    r = toy.posterior(p.log(), toy.presence, seen)
+    right = (toy.log_marginal(p.log(), toy.presence, seen).exp(), r[0, 0], r[1, 0])
+    mistakes = {
+        "you took *exactly* one point of class 0; both may be of class 0": (0.5, 0.6, 0.4),
+        "you took *both* points of class 0; one is enough": (0.3, 1.0, 1.0),
+        "two points of background do not show class 0: their product is missing from P(o)": (
+            (1.0, 0.6, 0.5)
+        ),
+        "r is conditional on the observation: divide what is left by P(o)": (right[0], 0.6, 0.5),
+    }
+    _judge("two_points", function(), right, mistakes, "both grow by the factor 1 / P(o)")
+
+
 def any_foreground(function: Callable) -> None:
     """Chapter 0: the observer of binary multiple-instance learning, labels (..., n) -> (..., 1)."""
     h = toy.labellings(3)  # (64, 3)
