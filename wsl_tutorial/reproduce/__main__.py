@@ -53,6 +53,8 @@ def pick(patterns: Iterable[str], experiments: dict[str, Experiment]) -> list[Ex
 
 def run(args: argparse.Namespace, started: float) -> int:
     """Run what is not finished; 0 when all is, 3 when some is left, 1 when a run failed."""
+    if args.jobs < 1:
+        raise ValueError(f"--jobs: {args.jobs} is not 1 or more.")
     experiments = {e.name: e for paper in papers() for e in paper.experiments}
     jobs = [
         (experiment, seed, args.protocol)
@@ -82,12 +84,11 @@ def run(args: argparse.Namespace, started: float) -> int:
         deadline=started + args.budget,
         interval=args.checkpoint_every,
     )
-    if runner.UNFINISHED in ends:
+    if runner.UNFINISHED in ends and "WSL_PARENT" not in os.environ:
         say(f"runs left: {ends.count(runner.UNFINISHED)}; the same command resumes them.")
     if runner.FAILED in ends:
         say(f"runs failed: {ends.count(runner.FAILED)}; what they said stands above.")
-        return runner.FAILED
-    return max(ends)
+    return runner.FAILED if runner.FAILED in ends else max(ends)
 
 
 def auto_device() -> str:
@@ -97,14 +98,16 @@ def auto_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def main(words: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    started = time.time()  # a budget counts from here
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m wsl_tutorial.reproduce", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    records_of = {"default": None, "metavar": "DIR", "help": "count the records of this folder too"}
+
     sub = commands.add_parser("list", help="what there is, its cost, data and state")
     sub.add_argument("--json", action="store_true", help="one object for each number of the ledger")
-    sub.add_argument("--out", default=None, help="count the records of this run folder too")
+    sub.add_argument("--out", **records_of)
+
     sub = commands.add_parser("run", help="run experiments; stop and resume at will")
     sub.add_argument("names", nargs="+", metavar="NAME", help="a name, or a pattern: 'mcmil/*'")
     sub.add_argument("--seeds", type=seeds, default=None, help="0-9 or 0,3,5 (default: all)")
@@ -115,34 +118,43 @@ def main(words: list[str] | None = None) -> int:
     sub.add_argument("--device", choices=("cpu", "cuda"), default=None, help="default: cuda if any")
     sub.add_argument("--checkpoint-every", type=positive, default=60.0, metavar="SECONDS")
     sub.add_argument("--engine", choices=("local",), default="local")
+
     sub = commands.add_parser("table", help="paper, ours, verdict")
     sub.add_argument("what", help="mcmil, mcmil/Sec 5.2, mist/2, or an experiment")
-    sub.add_argument("--out", default=None, help="count the records of this run folder too")
+    sub.add_argument("--out", **records_of)
+
     sub = commands.add_parser("publish", help="copy finished records into the package")
     sub.add_argument("folder")
     sub.add_argument("--allow-dirty", action="store_true")
+
     commands.add_parser("readme", help="the state of the reproductions, for the README")
-    args = parser.parse_args(words)
+    return parser
+
+
+def answer(args: argparse.Namespace) -> str:
+    """What a command other than `run` prints."""
+    if args.command == "publish":
+        return f"new records: {records.publish(Path(args.folder), args.allow_dirty)}\n"
+    if args.command == "readme":
+        return tables.summary_markdown()
+    held = records.published()
+    if args.out is not None:
+        held += records.load(Path(args.out) / "records.jsonl")
+    if args.command == "table":
+        return tables.table(args.what, held)
+    if args.json:
+        return json.dumps(tables.states(held), indent=1, ensure_ascii=False) + "\n"
+    return tables.listing(held)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    started = time.time()  # a budget counts from here
+    args = arguments().parse_args(words)
     try:
         if args.command == "run":
-            if args.jobs < 1:
-                raise ValueError(f"--jobs: {args.jobs} is not 1 or more.")
             return run(args, started)
-        if args.command == "publish":
-            new = records.publish(Path(args.folder), args.allow_dirty)
-            print(f"{new} new records.")
-        elif args.command == "readme":
-            print(tables.summary_markdown(), end="")
-        else:
-            held = records.published()
-            if args.out is not None:
-                held += records.load(Path(args.out) / "records.jsonl")
-            if args.command == "table":
-                print(tables.table(args.what, held), end="")
-            elif args.json:
-                print(json.dumps(tables.states(held), indent=1, ensure_ascii=False))
-            else:
-                print(tables.listing(held), end="")
+        sys.stdout.write(answer(args))
     except ValueError as error:
         say(str(error))
         return 2

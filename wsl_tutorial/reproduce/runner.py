@@ -191,59 +191,78 @@ def finished(out: Path) -> set[str]:
     return {record["id"] for record in records.load(out / "records.jsonl")}
 
 
-def local(
-    jobs: Sequence[Job], *, out: Path, device: str, workers: int, deadline: float, interval: float
-) -> list[int]:
-    """The engine of one machine: a process a run, `workers` at a time; how each run ended."""
-    bar = tqdm(total=len(jobs), unit="run", disable="WSL_PARENT" in os.environ)
+def local(jobs: Sequence[Job], *, workers: int, **options: Any) -> list[int]:
+    """The engine of one machine: a process a run, `workers` at a time; how each run ended.
+
+    `options` are those of `execute`: out, device, deadline, interval.
+    """
     if len(jobs) == 1:
-        report = print_line if "WSL_PARENT" in os.environ else bar.set_postfix_str
-        limits = {"deadline": deadline, "interval": interval}
-        with bar:
-            try:
-                end = execute(*jobs[0], out=out, device=device, report=report, **limits)
-            except Exception:
-                traceback.print_exc()
-                end = FAILED
-            bar.update(end == FINISHED)
-        return [end]
+        return [_here(jobs[0], options)]
     children: set[subprocess.Popen] = set()
     stopped: list[bool] = []
-    environment = {**os.environ, "WSL_PARENT": str(os.getpid())}
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
     def work(job: Job) -> int:
-        experiment, seed, protocol = job
-        left = deadline - time.time()
-        if stopped or left <= 0:
+        if stopped or time.time() >= options["deadline"]:
             return UNFINISHED
-        words = ["run", experiment.name, "--seeds", seed, "--protocol", protocol, "--out", out]
-        words += ["--device", device, "--budget", left, "--checkpoint-every", interval]
-        command = [sys.executable, "-m", __package__, *map(str, words)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        with _spawn(job, workers, options) as child:
             children.add(child)
+            if stopped:
+                child.terminate()
             for line in child.stdout:
-                bar.set_postfix_str(f"{experiment.name} seed {seed}: {line.strip()}")
+                bar.set_postfix_str(f"{job[0].name} seed {job[1]}: {line.strip()}")
         children.discard(child)
         bar.update(child.returncode == FINISHED)
-        return child.returncode if child.returncode in (FINISHED, UNFINISHED) else FAILED
+        early = stopped and child.returncode == -signal.SIGTERM  # stopped before it could listen
+        return UNFINISHED if early else child.returncode
 
     def stop() -> None:
         stopped.append(True)
         for child in list(children):
             child.terminate()
 
+    bar = tqdm(total=len(jobs), unit="run")
     with _on_signals(stop), ThreadPoolExecutor(workers) as pool, bar:
-        return list(pool.map(work, jobs))
+        ends = list(pool.map(work, jobs))
+    return [end if end in (FINISHED, UNFINISHED) else FAILED for end in ends]
+
+
+def _here(job: Job, options: dict[str, Any]) -> int:
+    """One run in this process; as a child, it prints its progress for the parent to show."""
+
+    def tell(text: str) -> None:
+        with contextlib.suppress(OSError):  # a parent that has gone is for Run.out_of_time to see
+            print(text, flush=True)
+
+    child = "WSL_PARENT" in os.environ
+    with tqdm(total=1, unit="run", disable=child) as bar:
+        try:
+            end = execute(*job, report=tell if child else bar.set_postfix_str, **options)
+        except Exception:
+            traceback.print_exc()
+            end = FAILED
+        bar.update(end == FINISHED)
+    return end
+
+
+def _spawn(job: Job, workers: int, options: dict[str, Any]) -> subprocess.Popen:
+    """The same command for one run alone, as a child process."""
+    experiment, seed, protocol = job
+    words = {
+        "--seeds": seed,
+        "--protocol": protocol,
+        "--out": options["out"],
+        "--device": options["device"],
+        "--budget": max(0.0, options["deadline"] - time.time()),
+        "--checkpoint-every": options["interval"],
+    }
+    command = [sys.executable, "-m", __package__, "run", experiment.name]
+    command += [str(word) for pair in words.items() for word in pair]
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)), **os.environ}
+    environment["WSL_PARENT"] = str(os.getpid())
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
 ENGINES = {"local": local}  # a further engine takes the same arguments
-
-
-def print_line(text: str) -> None:
-    """Progress for the parent; that the parent has gone is for `Run.out_of_time` to see."""
-    with contextlib.suppress(OSError):
-        print(text, flush=True)
 
 
 @contextlib.contextmanager
