@@ -26,7 +26,7 @@ def docstrings() -> Counter:
     return Counter(m[1] for head in heads if (m := re.match(r"Eq\. \((\d+\.\d+)\): \S", head)))
 
 
-def tests() -> Counter:
+def proofs() -> Counter:
     """The numbers that the functions of this file test."""
     found = re.findall(r"^def test_eq_(\d+)_(\d+)", Path(__file__).read_text("utf-8"), re.MULTILINE)
     return Counter(".".join(number) for number in found)
@@ -39,7 +39,7 @@ def test_every_equation_is_displayed_once_and_coded_once():
 
 
 def test_every_equation_is_tested():
-    assert set(tests()) == set(docstrings())
+    assert set(proofs()) == set(docstrings())
 
 
 def test_an_equation_is_displayed_in_its_own_chapter():
