@@ -144,6 +144,13 @@ def test_canvases_do_not_overlap_unless_asked():
     assert overlaps(scattered(**options, overlap=True)) > 100
 
 
+def test_canvases_let_digits_touch():
+    corners = scattered(n=4000, k=(2, 2), size=24)["places"][..., :2]
+    x, y = (corners[:, 0] - corners[:, 1]).abs().T
+    assert x[y < 8].min() == 8
+    assert y[x < 8].min() == 8
+
+
 def test_canvases_use_every_free_place_alike():
     d = scattered(n=30000, size=(10, 26), k=(1, 2))
     top, left = (d["places"][:, 0, 1] - 3.5).long(), (d["places"][:, 0, 0] - 3.5).long()

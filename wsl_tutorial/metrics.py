@@ -27,9 +27,8 @@ def transcribe(scores: torch.Tensor) -> list[list[int]]:
     if scores.ndim != 4 or scores.shape[1] < 2:
         raise ValueError(f"scores: got shape {tuple(scores.shape)}, expected (B, C+1, M, N)")
     winners = scores.argmax(1)  # (B, M, N)
-    votes = torch.stack(
-        [(winners == d).sum(1) for d in range(scores.shape[1] - 1)], -1
-    )  # (B, N, C)
+    digits = range(scores.shape[1] - 1)
+    votes = torch.stack([(winners == d).sum(1) for d in digits], -1)  # (B, N, C)
     columns = votes.argmax(-1).masked_fill(votes.amax(-1) == 0, -1)  # (B, N)
     before = torch.nn.functional.pad(columns, (1, 0), value=-1)[:, :-1]
     kept = (columns >= 0) & (columns != before)
