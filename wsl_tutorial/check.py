@@ -171,30 +171,29 @@ def one_label(function: Callable) -> None:
     _judge("one_label", function(log_p, label), right, mistakes, "alpha with phi, minus phi alone")
 
 
-def moebius(function: Callable) -> None:
-    """Chapter 1: from alpha of every subset to Prb of every label set, (2**L,) -> (2**L,).
-
-    Entry s of the argument belongs to the set of the bits of s.
-    """
-    log_p = _log_p(1, 4, 3, seed=2)
-    sets = torch.tensor([[bool(s >> i & 1) for i in range(3)] for s in range(8)])  # (8, 3)
-    members = torch.cat([sets, torch.ones(8, 1, dtype=torch.bool)], 1)  # (8, 4)
-    alpha = presence.log_alpha(log_p.expand(8, -1, -1), members).exp()  # (8,)
-    right = presence.log_likelihood(log_p.expand(8, -1, -1), sets).exp()
-    size = sets.sum(-1)
-    inside = ~(sets[:, None] & ~sets[None]).any(-1)  # (T, S): T is a subset of S
-    downward = torch.stack([alpha[t] - sum(alpha[s] for s in range(8) if s != t and inside[s, t])
-                            for t in range(8)])  # fmt: skip
-    turned = (alpha[:, None] * inside * (-1.0) ** size[:, None]).sum(0)
+def at_least(function: Callable) -> None:
+    """Chapter 1: log Prb(at least L), (log_p (B, C+1, M, N), labels (B, C)) -> (B,)."""
+    log_p = _log_p(1, 4, 2, 2, seed=2)
+    labels = torch.tensor([[True, False, True]])
+    p, h = log_p.exp().flatten(2)[0], toy.labellings(4)  # (4, 4), (256, 4)
+    chance = p[h, torch.arange(4)].prod(-1)  # (256,)
+    right = chance[(toy.presence(h) | ~labels).all(-1)].sum()
+    miss = (1 - p[:3]).prod(-1)[[0, 2]]  # (2,): Prb that 0, or 2, is emitted nowhere
     mistakes = {
-        "you summed over the subsets (the zeta transform); the inverse has alternating signs": (
-            (alpha[:, None] * inside).sum(0)
+        "this is *exactly* these labels; other classes may appear too": (
+            presence.log_likelihood(log_p, labels).exp()
         ),
-        "you took off every smaller alpha once; they overlap: the signs must alternate": downward,
-        "the sign is (-1) to the number of *missing* labels, not of those present": turned,
+        "the labels are not independent: a position that emits one cannot emit the other": (
+            (1 - miss).prod()
+        ),
+        "grids that miss both labels were taken off twice: put them back once": 1 - miss.sum(),
+        "this is the probability that a label is *missing*": 1 - right,
+        "the exercise asks for the logarithm": right.exp(),
     }
-    answer = function(alpha.clone())
-    _judge("moebius", answer, right, mistakes, "all label sets at once, and they sum to 1")
+    mistakes = {hint: torch.as_tensor(v).log().reshape(1) for hint, v in mistakes.items()}
+    _judge(
+        "at_least", function(log_p, labels), right.log()[None], mistakes, "a label that may grow"
+    )
 
 
 def count_labellings(function: Callable) -> None:

@@ -1,0 +1,687 @@
+# %% tags=["remove-cell", "nbval-ignore-output"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec("wsl_tutorial") is None:
+    home = "wsl-tutorial @ git+https://github.com/weak-supervision/wsl-tutorial"
+    spec = os.environ.get("WSL_TUTORIAL_SPEC", home)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", spec], check=True)
+
+# %% [markdown]
+# # Presence: the likelihood of a label set
+#
+# After this page you can derive, in three ways, the exact probability that a feature map shows a
+# given set of classes and no other; say what it costs and why no formula can cost much less for
+# many labels; and tell which of the statements in the paper hold. You need [One
+# idea](00_one_idea.ipynb) up to its Eq. (0.1), sets, and the binomial theorem. The page runs in a
+# quarter of a minute on one CPU core and needs no GPU.
+#
+# The paper is [Li (2018), *A multiclass multiple instance learning method with exact
+# likelihood*](https://arxiv.org/abs/1811.12346). We follow its order. "Paper (6)" means its
+# equation 6; numbers like (1.2) are ours, and each of them is a function of the package.
+#
+# ## Problem
+#
+# A fully convolutional network looks at an image and gives, at each position of a coarse grid,
+# probabilities for $C$ classes and for the background $\phi$. For a street number we are told only
+# *which* digits occur: $\{1, 2, 4\}$, for an image that shows 2241. Nobody says how often, where,
+# or in which order. The paper calls this set the label of the image. We want to train the network
+# with such labels, so we need the probability of a label set.
+
+# %%
+from itertools import combinations, permutations, product
+from math import comb
+
+import matplotlib.pyplot as plt
+import torch
+
+from wsl_tutorial import check, presence, show, toy
+
+show.style()
+
+# %% [markdown]
+# ## What is hidden
+#
+# The grid has $M \times N$ positions. We write $j$ for one of them where the paper writes
+# $(m, n)$. The network's output is the tensor $P$ with entries $p_{\ell, j}$: the probability of
+# *emitting class $\ell$ at position $j$*, for $\ell = 1, \dots, C$ or $\ell = \phi$ (paper (1)).
+# At each position they sum to one (paper (2)). In code `log_p` has shape `(B, C+1, M, N)`, the
+# background last, and classes count from 0.
+#
+# Hidden is the emitted class $h_j$ of every position. The label set $L$ is what is left of $h$:
+# the classes other than $\phi$ that were emitted somewhere. We also write $L$ for the number of
+# its members, as the paper does, where no confusion can arise. Training maximises the mean of
+# $\log \mathrm{Prb}(L \mid P)$ over the images (paper (3)).
+#
+# Our example for the page: two classes and a grid of $2 \times 2$ positions.
+
+# %%
+p = torch.tensor(
+    [
+        [[0.7, 0.2], [0.1, 0.1]],  # class 0, likely at the top left
+        [[0.1, 0.1], [0.2, 0.6]],  # class 1, likely at the bottom right
+        [[0.2, 0.7], [0.7, 0.3]],  # background
+    ],
+    dtype=torch.float64,
+)  # (3, 2, 2)
+log_p = p.log()[None]  # (1, 3, 2, 2)
+assert torch.allclose(p.sum(0), torch.ones(2, 2, dtype=torch.float64))
+
+# %% [markdown]
+# ## Derivation
+#
+# ### One label on four positions, by counting
+#
+# To multiply probabilities of positions we need the paper's **Assumption 1: given the image and
+# the network, the emissions at different positions are independent.** A network without feedback
+# from its output fulfils it in the sense that $P$ is all it says about the positions. Then a grid
+# of classes $h$ has probability $\prod_j p_{h_j, j}$, and by (0.1) the label set has the sum over
+# all grids that show exactly this set.
+#
+# Take $L = \{0\}$. Each position emits class 0 or $\phi$, never class 1, and at least one emits
+# class 0. Of the $2^4 = 16$ grids of 0 and $\phi$ only the grid of $\phi$ alone is excluded, so 15
+# remain. The paper writes them all out; the figure draws them with their probabilities.
+
+# %%
+flat = p.flatten(1)  # (3, 4): class, position
+grids = sorted(product([0, 2], repeat=4), key=lambda h: (h.count(0), h))  # the paper's order
+chance = [torch.stack([flat[c, j] for j, c in enumerate(h)]).prod() for h in grids]
+fifteen = sum(chance[1:])  # without the first, which is phi alone
+print(f"{len(grids) - 1} grids, Prb({{0}}) = {fifteen:.4f}")
+
+
+def tile(axis, h, title, allowed):
+    axis.set(xlim=(0, 2), ylim=(2, 0), xticks=[1], yticks=[1], aspect="equal")
+    axis.tick_params(length=0, labelbottom=False, labelleft=False)
+    axis.spines[:].set_visible(True)
+    for j, c in enumerate(h):
+        style = {"color": show.COLOURS[0], "s": 90} if c == 0 else {"color": show.GREY, "s": 8}
+        axis.scatter(j % 2 + 0.5, j // 2 + 0.5, marker="o", **style)
+    if not allowed:
+        axis.plot([0, 2, 1, 0, 2], [0, 2, 1, 2, 0], color=show.COLOURS[1], marker="", lw=1.5)
+    axis.set_title(title, size=8)
+
+
+# %%
+fig, axes = plt.subplots(2, 8, figsize=(7.2, 2.3))
+for axis, h, q in zip(axes.flat, grids, chance, strict=True):
+    tile(axis, h, f"{100 * q:.1f} %", allowed=0 in h)
+show.figure(
+    fig,
+    alt="Sixteen small grids of two by two positions, a large dot for class 0 and a small one for"
+    " background, with their probabilities in percent. The grid of background alone is crossed"
+    " out; the other fifteen are the four with one large dot, six with two, four with three and"
+    " one with four. One grid, with class 0 at the top left only, is far ahead of the others.",
+)
+
+# %% [markdown]
+# Summing over grids needs $(L+1)^{MN}$ terms, and $3^{784}$ is out of reach. Before we do better,
+# play with the numbers: the demo below has one slider for each position, draws the grids with
+# their probabilities, and shows beside their sum the terms of the formula that we derive next.
+#
+# <div class="demo" data-demo="presence">Here the web page shows a grid of two by two positions with a slider for each probability. It lists the grids that show the label set, adds up their probabilities, and compares the sum with the terms of Eq. (1.2). Without JavaScript, change the numbers of p above and run the cells again.</div>
+#
+# The comparison with the enumeration of the first page, which knows nothing of grids, is one line:
+
+# %%
+one = torch.tensor([[True, False]])  # (1, 2): the label set {0}
+by_enumeration = toy.log_marginal(flat.T.log(), lambda h: toy.presence(h, k=3), one[0])
+assert torch.allclose(fifteen.log(), by_enumeration)
+assert torch.allclose(fifteen.log(), presence.log_likelihood(log_p, one)[0])
+
+# %% [markdown]
+# ### Only these classes: $\alpha$
+#
+# "Exactly these classes" is hard because it is a condition on all positions together. "*Only*
+# these classes" is easy, because each position fulfils it on its own. For a set $S$ of classes,
+# which may contain $\phi$, let $\alpha_S$ be the probability that every position emits a member of
+# $S$. One position does so with probability $\sum_{\ell \in S} p_{\ell, j}$, and by **Assumption
+# 1** the positions multiply:
+#
+# $$ \alpha_S = \prod_{j=1}^{MN} \; \sum_{\ell \in S} p_{\ell, j} . \tag{1.1} $$
+#
+# This is paper (4). (The text there describes $\alpha$ as the event that "at least one instance of
+# any class" of $S$ appears. The formula, and all uses of it, mean that nothing outside of $S$
+# appears.) Two values are immediate, paper (5): a single class gives
+# $\alpha_{\{\ell\}} = \prod_j p_{\ell,j}$, and all $C + 1$ classes give 1.
+#
+# Multiplied out, the product of sums is a sum of products, one for each grid over $S$; the
+# distributive law does the work of $|S|^{MN}$ terms with $MN$ multiplications. We check this on
+# the 16 grids.
+
+
+# %%
+def alpha(p, S):
+    """p (k, positions), S a collection of rows: Eq. (1.1)."""
+    return p[list(S)].sum(0).prod()
+
+
+assert torch.allclose(alpha(flat, [0, 2]), sum(chance))
+members = torch.tensor([[True, False, True]])  # (1, 3): class 0 and phi
+assert torch.allclose(alpha(flat, [0, 2]).log(), presence.log_alpha(log_p, members)[0])
+
+# %% [markdown]
+# ### From "only" to "exactly": Proposition 1
+#
+# From here on $S$ and $T$ are sets of classes without $\phi$, and we give $\phi$ its own place:
+# write $q(S) = \alpha_{S \cup \{\phi\}}$ for "only $S$, and $\phi$ freely", and
+# $f(T) = \mathrm{Prb}(T \mid P)$ for "the label set is exactly $T$". If only classes of $S$ were
+# emitted, then the label set is one of the subsets of $S$, and exactly one of them. The events are
+# disjoint, so
+#
+# $$ q(S) = \sum_{T \subseteq S} f(T) \qquad \text{for every } S . $$
+#
+# We know $q$ and want $f$. Solving this system is *Möbius inversion* on the lattice of subsets,
+# and the solution is Proposition 1, paper (6):
+#
+# $$ \mathrm{Prb}(L \mid P) = \sum_{S \subseteq L} (-1)^{|L| - |S|} \, \alpha_{S \cup \{\phi\}} . \tag{1.2} $$
+#
+# *Proof.* Insert the system into the right side and exchange the sums:
+#
+# $$ \sum_{S \subseteq L} (-1)^{|L|-|S|} \sum_{T \subseteq S} f(T) = \sum_{T \subseteq L} f(T) \sum_{S \,:\, T \subseteq S \subseteq L} (-1)^{|L| - |S|} . $$
+#
+# Fix $T$ and let $d = |L| - |T|$ be the number of labels that $T$ misses. To choose $S$ is to
+# choose which of these $d$ labels are still missing in $S$; if $i$ of them are, the sign is
+# $(-1)^i$, and there are $\binom{d}{i}$ such choices. By the binomial theorem the inner sum is
+#
+# $$ \sum_{i=0}^{d} \binom{d}{i} (-1)^i = (1 - 1)^d = [d = 0] . $$
+#
+# So every $T \neq L$ drops out, and $f(L)$ remains. ∎
+#
+# No property of $P$ was used after the system was set up: Assumption 1 makes $\alpha$ a product,
+# and the rest is counting.
+
+
+# %%
+def series(p, L):
+    """p (C+1, positions), L a collection of classes: Eq. (1.2)."""
+    phi = len(p) - 1
+    sets = [S for size in range(len(L) + 1) for S in combinations(L, size)]
+    return sum((-1) ** (len(L) - len(S)) * alpha(p, (*S, phi)) for S in sets)
+
+
+both = torch.tensor([[True, True]])
+for L, labels in (([0], one), ([0, 1], both)):
+    value = series(flat, L).log()
+    assert torch.allclose(value, presence.alternating_series(log_p, labels)[0])
+    print(f"Prb({set(L)}) = {value.exp():.4f}")
+
+# %% [markdown]
+# The signs are the signs of *inclusion-exclusion*. Take everything that shows only labels of $L$;
+# take off the grids where one label is missing; those that miss two were taken off twice, so put
+# them back once; and so on. The next figure keeps the books for three labels. On the left is the
+# lattice of the eight sets $S$, with the sign that each $\alpha$ gets. On the right, each row is a
+# kind of grid, by the number $d$ of labels that it misses, and each column is a layer of the
+# lattice: the entry says how often the layer counts such a grid.
+
+# %%
+EDGE = {True: {"ec": show.COLOURS[0]}, False: {"ec": show.COLOURS[1]}}  # plus, minus
+
+
+def card(axis, x, y, text, plus):
+    box = {"boxstyle": "round", "fc": "white", "lw": 1.8} | EDGE[plus]
+    axis.text(x, y, text, ha="center", va="center", bbox=box)
+
+
+def lattice(axis, n=3):
+    layers = [list(combinations(range(n), size)) for size in range(n + 1)]
+    at = {S: (i - (len(layer) - 1) / 2, len(S)) for layer in layers for i, S in enumerate(layer)}
+    for S, T in product(at, at):
+        if len(T) == len(S) + 1 and set(S) < set(T):
+            axis.plot(*zip(at[S], at[T], strict=True), color="#c0c0c0", marker="", lw=1, zorder=0)
+    for S, (x, y) in at.items():
+        plus = (n - len(S)) % 2 == 0
+        card(axis, x, y, f"{'+' if plus else '−'} {{{', '.join(map(str, S))}}}", plus)
+    axis.set(xlim=(-1.6, 1.6), ylim=(-0.5, 3.5), xticks=[], yticks=range(4), ylabel="size of S")
+    axis.grid(False)
+
+
+# %%
+fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.3), width_ratios=[1.2, 1])
+lattice(left)
+for d in range(4):
+    for i in range(d + 1):
+        card(right, i, d, f"{(-1) ** i * comb(d, i):+d}", i % 2 == 0)
+    right.text(3.8, d, f"= {int(d == 0)}", ha="center", va="center")
+right.set(xlim=(-0.5, 4.2), ylim=(3.5, -0.5), xticks=range(4), xticklabels=[3, 2, 1, 0])
+right.set(xlabel="size of S", yticks=range(4), ylabel="labels missing in the grid, d")
+right.set_title("how often a grid is counted")
+right.grid(False)
+show.figure(
+    fig,
+    alt="Left: the lattice of the eight subsets of three labels; the full set has a plus, the three"
+    " pairs a minus, the three single labels a plus, the empty set a minus. Right: a table with the"
+    " rows +1; +1 −1; +1 −2 +1; +1 −3 +3 −1, which sum to 1, 0, 0, 0.",
+)
+
+# %% [markdown]
+# The rows are Pascal's triangle with signs. The first row says that a grid which shows all three
+# labels is counted once. Every other row sums to zero.
+#
+# ### The paper's own route: $\beta$
+#
+# The paper proves Proposition 1 through a second quantity. Let $S$ be a non-empty set of classes
+# *in which $\phi$ may be a member like any other*, and let $\beta_S$ be the probability that the
+# emitted classes are exactly those of $S$. If only classes of $S$ are emitted, then exactly one
+# non-empty subset of $S$ is the set of emitted classes. So $\alpha_S$ is the sum of $\beta_T$ over
+# these subsets, and $\beta_S$ is what is left when the smaller ones are taken off. The label set
+# is $L$ if the emitted classes are $L$, or $L$ and $\phi$:
+#
+# $$ \begin{aligned}
+# \beta_S &= \alpha_S - \sum_{\emptyset \neq T \subsetneq S} \beta_T , \cr
+# \mathrm{Prb}(L \mid P) &= \beta_{L} + \beta_{L \cup \{\phi\}} \qquad (\text{only } \beta_{\{\phi\}} \text{ if } L = \emptyset) .
+# \end{aligned} \tag{1.3} $$
+#
+# The first line is paper (9) for one class and paper (10) for more. Paper (11) is the second line
+# in another form. Split $\alpha_{L \cup \{\phi\}}$ into the $\beta$ of all non-empty subsets of
+# $L \cup \{\phi\}$, sort these by whether they contain $\phi$, and solve for the two that belong
+# to $L$ itself:
+#
+# $$ \mathrm{Prb}(L \mid P) = \alpha_{L \cup \{\phi\}} - \beta_{\{\phi\}} - \sum_{\emptyset \neq T \subsetneq L} \bigl( \beta_T + \beta_{T \cup \{\phi\}} \bigr) . $$
+
+
+# %%
+def beta(p, S):
+    """p (k, positions), S a tuple of rows: the first line of Eq. (1.3)."""
+    smaller = [T for size in range(1, len(S)) for T in combinations(S, size)]
+    return alpha(p, S) - sum(beta(p, T) for T in smaller)
+
+
+value = beta(flat, (0, 1)) + beta(flat, (0, 1, 2))
+paper_11 = (
+    alpha(flat, (0, 1, 2))
+    - beta(flat, (2,))
+    - sum(beta(flat, T) for T in [(0,), (0, 2), (1,), (1, 2)])
+)
+assert torch.allclose(value, paper_11)
+assert torch.allclose(value.log(), presence.beta_recursion(log_p, both)[0])
+assert torch.allclose(value, series(flat, [0, 1]))
+
+# %% [markdown]
+# ### Appendix A, made complete
+#
+# The appendix replaces the $\beta$ in paper (11) by $\alpha$, again and again, until none is left,
+# and reads off the coefficients. It shows the first two rounds and the final coefficients. Two
+# questions stay open: why no $\alpha_S$ *without* $\phi$ survives, and why the coefficients stay
+# right through all rounds. One induction answers both.
+#
+# Look at the brackets of paper (11). By (1.3),
+# $\beta_T + \beta_{T \cup \{\phi\}} = \mathrm{Prb}(T)$, and
+# $\beta_{\{\phi\}} = \mathrm{Prb}(\emptyset)$. The $\beta$ without $\phi$ never come alone, so
+# paper (11) reads
+#
+# $$ \mathrm{Prb}(L) = \alpha_{L \cup \{\phi\}} - \sum_{T \subsetneq L} \mathrm{Prb}(T) . $$
+#
+# *Claim:* $\mathrm{Prb}(L) = \sum_{S \subseteq L} c_{L,S} \, \alpha_{S \cup \{\phi\}}$ with
+# $c_{L,S} = (-1)^{|L|-|S|}$. *Induction on $|L|$.* For $L = \emptyset$ we have
+# $\mathrm{Prb}(\emptyset) = \beta_{\{\phi\}} = \alpha_{\{\phi\}}$, so $c = 1$. Let the claim hold
+# for all smaller sets. On the right side only sets with $\phi$ appear, which answers the first
+# question. The coefficient of $\alpha_{L \cup \{\phi\}}$ is 1. For $S \subsetneq L$ with
+# $d = |L| - |S| \geq 1$, collect the contributions of all $T$ between $S$ and $L$; there are
+# $\binom{d}{i}$ of them with $|T| - |S| = i$, and $i = d$ is excluded because $T \neq L$:
+#
+# $$ c_{L,S} = - \sum_{i=0}^{d-1} \binom{d}{i} (-1)^{i} = - \bigl[ (1-1)^d - (-1)^d \bigr] = (-1)^d . $$
+#
+# This is the claim. For $S = \emptyset$, $d = L$ the sum is the one that the appendix prints,
+# $-1 + \binom{L}{1} - \binom{L}{2} + \dots$, equal to $(-1)^L - [1 + (-1)]^L$. ∎
+#
+# One remark for readers of the appendix. In its first round, (15), the last sum before the
+# $\alpha$ shows $\beta$ with $\phi$ only. Both $\beta_T$ and $\beta_{T \cup \{\phi\}}$ must stand
+# there, for $T$ with two labels missing. We check (15) for four labels both ways.
+
+# %%
+four = torch.randn(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64).softmax(0)
+L, phi = (0, 1, 2, 3), 5  # (6, 5): four labels, one more class, phi
+
+
+def round_one(with_companion):
+    value = alpha(four, (*L, phi)) + 3 * beta(four, (phi,))
+    value += 2 * sum(beta(four, (i,)) + beta(four, (i, phi)) for i in L)
+    for T in combinations(L, 2):
+        value += beta(four, (*T, phi)) + with_companion * beta(four, T)
+    return value - sum(alpha(four, (*T, phi)) for T in combinations(L, 3))
+
+
+for text, yes in (("with the companion", 1), ("as printed", 0)):
+    print(f"(15) {text:18} minus Proposition 1: {round_one(yes) - series(four, L):.1e}")
+
+# %% [markdown]
+# ### A third view: a polynomial
+#
+# Give every label of $L$ a variable $s_\ell$ and consider
+#
+# $$ F(s) = \prod_{j} \Bigl( p_{\phi,j} + \sum_{\ell \in L} s_\ell \, p_{\ell,j} \Bigr) . $$
+#
+# Set $s_\ell$ to 1 for $\ell \in S$ and to 0 otherwise, and $F$ is $\alpha_{S \cup \{\phi\}}$. So
+# (1.2) is a signed sum of $F$ over the corners of a cube. What does it do to a single monomial
+# $\prod_\ell s_\ell^{a_\ell}$ of $F$? The sum factorises,
+#
+# $$ \sum_{s \in \{0,1\}^L} (-1)^{L - \sum s_\ell} \prod_\ell s_\ell^{a_\ell} = \prod_{\ell} \bigl( 1^{a_\ell} - 0^{a_\ell} \bigr) = \begin{cases} 1 & \text{if all } a_\ell \geq 1 , \cr 0 & \text{otherwise,} \end{cases} $$
+#
+# because $0^0 = 1$. **Proposition 1 keeps exactly the monomials that contain every label.** The
+# exponent $a_\ell$ counts the positions that emit $\ell$, so these are the grids we want. Two
+# facts follow without calculation.
+#
+# *Too many labels.* $F$ has degree $MN$. If $L > MN$, no monomial contains all labels, and (1.2)
+# gives 0, as it should, since one position emits one class. The paper shows this for two labels on
+# one position; here it is in general.
+#
+# *As many labels as positions.* If $L = MN$, every surviving monomial has all $a_\ell = 1$: each
+# position emits a different label. The value is $\sum_\pi \prod_j p_{\pi(j), j}$ over all
+# permutations $\pi$, the *permanent* of the $L \times L$ matrix of the $p_{\ell,j}$, and (1.2) is
+# Ryser's formula (1963) for it. No position is left for the background, so $p_\phi$ cannot matter,
+# although it stands in every factor. Any number will do in its place, even a negative one.
+
+# %%
+square = (
+    torch.rand(4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 4
+)  # labels, positions
+permanent = sum(square[list(pi), range(4)].prod() for pi in permutations(range(4)))
+for background in (0.0, 0.1, 7.3, -2.0):
+    with_phi = torch.cat([square, torch.full((1, 4), background, dtype=torch.float64)])  # (5, 4)
+    print(
+        f"p_phi = {background:4}: series {series(with_phi, range(4)):.6f}, permanent {permanent:.6f}"
+    )
+filled = torch.cat([square, 1 - square.sum(0, keepdim=True)]).log()[None]  # (1, 5, 4), normalised
+whole = presence.log_likelihood(filled, torch.ones(1, 4, dtype=torch.bool))
+assert torch.allclose(whole.exp(), permanent)
+
+# %% [markdown]
+# ### The cases that the paper lists
+#
+# Small label sets make (1.2) readable.
+#
+# - *No label*: $\mathrm{Prb}(\emptyset) = \alpha_{\{\phi\}} = \prod_j p_{\phi,j}$. Every position
+#   is background.
+# - *One label*, paper (7): $\mathrm{Prb}(\{\ell\}) = \alpha_{\{\ell,\phi\}} - \alpha_{\{\phi\}}$.
+#   Take the first term out and write $\rho_j = p_{\ell,j} / (p_{\ell,j} + p_{\phi,j})$ for the
+#   probability of $\ell$ at a position that emits $\ell$ or $\phi$:
+#
+# $$ \mathrm{Prb}(\{\ell\}) = \alpha_{\{\ell,\phi\}} \Bigl( 1 - \prod_j (1 - \rho_j) \Bigr) . $$
+#
+# The bracket is the *noisy-OR* of multiple-instance learning, and the factor in front says that no
+# other class appears. With one class, $C = 1$, the factor is 1 and $\rho_j = p_{1,j}$: noisy-OR
+# itself.
+# - *Two labels*, paper (8):
+#   $\alpha_{\{1,2,\phi\}} - \alpha_{\{1,\phi\}} - \alpha_{\{2,\phi\}} + \alpha_{\{\phi\}}$.
+# - *One position and one label*, paper (12): $(p_\ell + p_\phi) - p_\phi = p_\ell$. The loss
+#   $-\log p_\ell$ is the cross-entropy of ordinary classification.
+# - *One position and two labels*: zero, by the polynomial.
+
+# %%
+column = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)[:, None]  # (3, 1): one position
+print(
+    f"one position: Prb({{0}}) = {series(column, [0]):.4f}, Prb({{0, 1}}) = {series(column, [0, 1]):.4f}"
+)
+rho = flat[0] / (flat[0] + flat[2])  # (4,)
+noisy_or = alpha(flat, [0, 2]) * (1 - (1 - rho).prod())
+assert torch.allclose(noisy_or, fifteen)
+none = torch.tensor([[False, False]])
+assert torch.allclose(presence.log_likelihood(log_p, none).exp(), flat[2].prod())
+
+# %% [markdown]
+# ## Code
+#
+# ### What it costs
+#
+# (1.2) has $2^L$ terms, and each is a product over $MN$ positions: $O(2^L \, MN)$, as the paper
+# says. For SVHN house numbers $L \leq 5$, so 32 terms. For (1.3) the paper states the same cost.
+# That holds for the $\alpha$; the nested subtractions come on top, one for each pair
+# $T \subsetneq S$, and there are about $3^{L+1}$ pairs of subsets of $L \cup \{\phi\}$, since each
+# class is in $T$, in $S$ only, or in neither. Möbius inversion needs far fewer if it goes label by
+# label: for each label in turn, subtract from every set that contains it the entry of the set
+# without it. After all labels, entry $L$ is $\mathrm{Prb}(L)$, **for all label sets at once**,
+# with $L \, 2^{L-1}$ subtractions. Why? After the step for one label, entry $S$ no longer means
+# "this label may appear" but "this label must appear".
+
+
+# %%
+def all_label_sets(p):
+    """p (C+1, positions) -> (2**C,): Prb of every set; bit c of the index is class c."""
+    C = len(p) - 1
+    sums = p[-1:]  # (1, positions), grows to (2**C, positions)
+    for c in range(C):
+        sums = torch.cat([sums, sums + p[c]])
+    f = sums.prod(1)  # (2**C,): q of every set
+    for c in range(C):
+        without, having = f.reshape(-1, 2, 2**c).unbind(1)
+        f = torch.stack([without, having - without], 1).flatten()
+    return f
+
+
+digits = torch.randn(
+    11, 9, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+).softmax(0)
+f = all_label_sets(digits)  # (1024,)
+odd = torch.tensor([[c in (1, 3, 7) for c in range(10)]])
+print(f"{len(f)} label sets, total {f.sum():.6f}, most probable: Prb = {f.max():.4f}")
+assert torch.allclose(
+    f[2**1 + 2**3 + 2**7].log(), presence.log_likelihood(digits[None].log(), odd)[0]
+)
+
+# %% [markdown]
+# All 1024 probabilities of ten digits come from one pass, and they sum to one: Proposition 1
+# defines a distribution over label sets.
+#
+# ### Why not less
+#
+# Could a cleverer formula avoid the $2^L$? Not by much. For $L = MN$ the likelihood *is* a
+# permanent, and [Valiant (1979)](https://doi.org/10.1016/0304-3975%2879%2990044-6) proved that
+# computing permanents is #P-hard, already for matrices of zeros and ones. An exact method that is
+# polynomial in both $L$ and $MN$ would give one for all problems of that class, which nobody
+# expects. Ryser's $2^L$ is, up to factors polynomial in $L$, still the best that is known. What
+# one may hope for is a better dependence on the number of positions: for fixed $L$ the cost is
+# linear in $MN$, and [chapter 2](02_presence_numerics.ipynb) keeps that.
+#
+# ## Picture
+#
+# The paper says of (6) that "generally, its truncated version gives neither an upper bound nor a
+# lower bound". From which end do we truncate? The figure takes two bags of six labels, starts once
+# with the full set and once with $\phi$ alone, and adds layer after layer.
+
+
+# %%
+def layers(p):
+    """p (7, positions) -> (7,): the signed terms of Eq. (1.2) for labels 0 to 5, by size of S."""
+    sums = [sum(alpha(p, (*S, 6)) for S in combinations(range(6), size)) for size in range(7)]
+    return torch.stack([(-1) ** (6 - size) * x for size, x in enumerate(sums)])
+
+
+bags = [
+    torch.randn(7, 8, generator=torch.Generator().manual_seed(s), dtype=torch.float64)
+    for s in (0, 1)
+]
+bags = [bag.softmax(0) for bag in bags]  # two of (7, 8)
+assert all(torch.allclose(layers(bag).sum(), series(bag, range(6))) for bag in bags)
+
+# %%
+fig, axes = plt.subplots(1, 2, figsize=(7.0, 2.9), sharey=True)
+for k, bag in enumerate(bags):
+    terms = layers(bag) / layers(bag).sum()  # (7,)
+    for axis, sums in zip(axes, (terms.flip(0).cumsum(0), terms.cumsum(0)), strict=True):
+        axis.plot(range(1, 8), sums, label=f"bag {k + 1}", lw=1)
+for axis, title in zip(axes, ("from the full set", "from φ alone"), strict=True):
+    axis.axhline(1, color=show.GREY, ls="--", marker="")
+    axis.set(title=title, xlabel="layers added", xticks=range(1, 8))
+    axis.set_yscale("symlog", linthresh=2)
+    axis.set(yticks=[-100, -10, -1, 0, 1, 10, 100], yticklabels=[-100, -10, -1, 0, 1, 10, 100])
+axes[0].set_ylabel("partial sum / exact value")
+axes[0].legend()
+show.figure(
+    fig,
+    alt="Partial sums over the exact value against the number of layers added, two bags. From the"
+    " full set both lie above and below one in turn, closer and closer. From the background alone"
+    " they swing with growing size; after three layers one bag is above one and the other below.",
+)
+
+# %% [markdown]
+# From $\phi$ alone the sums prove nothing: after three layers they lie above the exact value for
+# one bag and below it for the other. About that end the paper is right. From the full set they are
+# above, below, above for both bags, and that is always so. The proof is short. Stop after the
+# layer with $k$ labels missing. A grid that misses $d \geq 1$ labels has then been counted
+# $\sum_{i=0}^{k} (-1)^i \binom{d}{i} = (-1)^k \binom{d-1}{k}$ times instead of zero times; the
+# identity follows from $\binom{d}{i} = \binom{d-1}{i} + \binom{d-1}{i-1}$, by which neighbouring
+# terms cancel. So
+#
+# $$ (\text{sum up to layer } k) - \mathrm{Prb}(L) = (-1)^k \sum_{T \subsetneq L} \binom{d_T - 1}{k} \, \mathrm{Prb}(T) , \qquad d_T = |L| - |T| , $$
+#
+# where all terms of the sum are non-negative: an upper bound for even $k$, a lower bound for odd
+# $k$. These are *Bonferroni's inequalities*. Chapter 2 makes them Eq. (2.4), `presence.bounds`,
+# and finds a cheaper pair.
+
+# %%
+six = torch.ones(1, 6, dtype=torch.bool)
+exact = series(bags[0], range(6))
+for k in range(4):
+    low, high = presence.bounds(bags[0].log()[None], six, order=k)
+    low, high = (low.exp() / exact).item(), (high.exp() / exact).item()
+    print(f"up to {k} labels missing: {low:6.3f} <= 1 <= {high:.3f}")
+
+# %% [markdown]
+# ## When it breaks
+#
+# **Cancellation.** (1.2) subtracts numbers that may agree in all their digits. That happens when a
+# label has weak evidence, so at the start of training and on the hard images. We take 64 positions
+# and three labels. Two are detected beyond doubt; the third has the same small probability $p_3$
+# at each position. The figure divides what the series computes, in two precisions, by the exact
+# value. It also shows a recursion that never subtracts, Eq. (2.1) of the next chapter, in single
+# precision.
+
+
+# %%
+def weak_bag(p3):
+    p = torch.full((4, 64), 1e-6, dtype=torch.float64)
+    p[0, :4], p[1, 4:8], p[2] = 0.97, 0.97, p3
+    p[3] = 1 - p[:3].sum(0)
+    return p  # (4, 64)
+
+
+three = torch.ones(1, 3, dtype=torch.bool)
+weak = [10.0**-e for e in torch.arange(3, 16.5, 0.5).tolist()]
+ratios = {"series, float32": [], "series, float64": [], "recursion, float32": []}
+for bag in map(weak_bag, weak):
+    exact = presence.log_likelihood(bag.log()[None], three).exp()[0]
+    ratios["series, float32"].append(series(bag.float(), range(3)) / exact)
+    ratios["series, float64"].append(series(bag, range(3)) / exact)
+    ratios["recursion, float32"].append(
+        presence.recursion(bag.log()[None].float(), three)[0].exp() / exact
+    )
+
+# %%
+fig, axis = plt.subplots(figsize=(6.0, 2.8))
+for name, values in ratios.items():
+    axis.plot(weak, torch.stack(values), label=name, lw=1)
+axis.set(xscale="log", xlabel="probability $p_3$ of the weak label at each position")
+axis.set(ylabel="computed Prb / exact Prb", ylim=(-0.15, 1.6))
+axis.invert_xaxis()
+axis.legend(loc="lower left", bbox_to_anchor=(0.42, 0.12))
+show.figure(
+    fig,
+    alt="The computed over the exact probability against the probability of the weak label, which"
+    " falls to the right. The float32 series leaves one and is zero from about ten to the minus"
+    " eight on; the float64 series leaves one at about ten to the minus fourteen; the float32"
+    " recursion stays at one.",
+)
+
+# %% [markdown]
+# Where the ratio is zero, $\log 0$ ends the training; with other numbers the series even comes out
+# negative. The authors' code takes the absolute value and adds $10^{-16}$, which gives a finite
+# loss, and in places a gradient with the wrong sign. Section 3.3 of the paper proposes logarithms
+# against *underflow*; they do not help against *cancellation*. Chapter 2 is about this.
+#
+# **Many labels.** At 16 labels (1.2) has 65,536 terms, each over all positions. Footnote 1 of the
+# paper calls this the practical limit.
+#
+# **Assumption 1.** A digit covers several neighbouring positions, which emit it together or not at
+# all. The product treats them as independent witnesses, so the likelihood is too sure of itself.
+# It is a training loss that works, not a calibrated probability.
+#
+# **Labels that say nothing.** If every class is in every image, $L$ is known beforehand; the
+# [first page](00_one_idea.ipynb) shows what happens then.
+#
+# ### Who was first
+#
+# Section 4.2 of the paper says: "To our best knowledge, we are the first to derive the exact model
+# likelihood for multiclass MIL under rather general settings." The wording is careful, and the
+# closed form (1.2) for feature maps, with a convolutional network behind it, is its own. The model
+# is older. [Pham, Raich and Fern (2014)](https://arxiv.org/abs/1411.4068) study bags whose label
+# set is the union of the instances' labels, maximise the likelihood by EM, and compute the exact
+# posterior of every instance by dynamic programming over label sets, in time linear in the size of
+# the bag. That recursion gives the same number as (1.2), and without subtractions. For one class
+# (1.2) is noisy-OR, which multiple-instance learning has used since [Maron and Lozano-Pérez
+# (1998)](https://papers.nips.cc/paper/1346-a-framework-for-multiple-instance-learning).
+#
+# ## Reproduction
+#
+# This chapter proves; it does not train. [Chapter 4](04_presence_reproduction.ipynb) reproduces
+# the numbers of the paper, and the page [Errata and remarks](../book/errata.md) collects what we
+# noticed on the way.
+#
+# ## Exercises
+#
+# **1, by hand.** One row of two positions, one label: list the grids, add their probabilities, and
+# show that the sum is paper (7). Then do two labels on the same two positions, and check paper (8)
+# and the permanent with it.
+#
+# **2, code.** Write $\log \mathrm{Prb}(\{\ell\})$ for a batch, from `log_p` of shape
+# `(B, C+1, M, N)` and a class number, in log space throughout. The function below is a first
+# attempt.
+
+
+# %%
+def one_label(log_p, label):
+    return log_p[:, label].flatten(1).sum(1)
+
+
+check.attempt(check.one_label, one_label)
+
+# %% [markdown]
+# **3, by hand and code.** How many grids of $n$ positions show exactly $L$ given labels? For
+# $L = 1$ and $n = 4$ it is 15. What must you insert for the $p$ in (1.2)?
+
+
+# %%
+def count_labellings(L, n):
+    return (L + 1) ** n
+
+
+check.attempt(check.count_labellings, count_labellings)
+
+# %% [markdown]
+# **4, change the observer.** A lazy annotator names some classes that occur, and perhaps not all.
+# Derive the probability that *at least* the classes of $L$ occur, others allowed, by
+# inclusion-exclusion over "label $\ell$ is missing". Write it for `log_p` `(B, C+1, M, N)` and
+# `labels` `(B, C)`, as a logarithm.
+
+
+# %%
+def at_least(log_p, labels):
+    return presence.log_likelihood(log_p, labels)
+
+
+check.attempt(check.at_least, at_least)
+
+# %% [markdown]
+# **5, change an assumption.** Replace the softmax at each position by $C$ independent sigmoids, so
+# that a position may emit several classes at once. Show that $\mathrm{Prb}(L)$ becomes a product
+# over the classes, with cost $O(C \, MN)$ and no $2^L$. What do the classes no longer do to each
+# other? Which of the two models lets a position explain *two* labels of the bag?
+#
+# **6, explain to a colleague.** Your colleague has found a paper with an exact likelihood for
+# label sets "in polynomial time", whatever the number of labels. Explain in a few sentences, with
+# the word permanent, what to look for in the small print.
+#
+# ## Further reading
+#
+# - [Li (2018)](https://arxiv.org/abs/1811.12346), sections 2 and 3 and Appendix A: the source of
+#   this chapter.
+# - [Pham, Raich and Fern (2014)](https://arxiv.org/abs/1411.4068), *Dynamic programming for
+#   instance annotation in multi-instance multi-label learning*: the same model and the recursion
+#   of chapter 2.
+# - [Björklund, Husfeldt, Kaski and Koivisto (2007)](https://arxiv.org/abs/cs/0611101), *Fourier
+#   meets Möbius: fast subset convolution*: the transform of this page, and what else it is good
+#   for.
+# - [Valiant (1979)](https://doi.org/10.1016/0304-3975%2879%2990044-6), *The complexity of
+#   computing the permanent*: why the $2^L$ stays.
