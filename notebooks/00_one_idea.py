@@ -233,7 +233,7 @@ assert torch.allclose(by_hand, toy.log_marginal(pair, toy.presence, seen))
 # labelling with $g(h) = o$ has probability $P(h \mid X) / P(o \mid X)$ once we know $o$, and any
 # other labelling has probability zero. Adding up those in which point $i$ has label $l$ gives
 #
-# $$ r_{i,l} = P(h_i = l \mid o, X) = \frac{1}{P(o \mid X)} \sum_{\substack{h \,:\, g(h) = o \cr h_i = l}} P(h \mid X) . \tag{0.2} $$
+# $$ r_{i,l} = P(h_i = l \mid o, X) = \frac{1}{P(o \mid X)} \sum_{h \,:\, g(h) = o, \; h_i = l} P(h \mid X) . \tag{0.2} $$
 #
 # We call $p$ the *prior*: what the network thinks of a point on its own. We call $r$ the
 # *posterior*: what it must think when the bag has spoken. Every labelling gives point $i$ exactly
@@ -272,7 +272,7 @@ assert torch.allclose(weight.sum(1), r[0])
 # $$ \begin{aligned}
 # \frac{\partial \log P(o \mid X)}{\partial z_{i,l}}
 # &= \frac{1}{P(o \mid X)} \sum_{h \,:\, g(h) = o} P(h \mid X) \, \bigl( [h_i = l] - p_{i,l} \bigr) \cr
-# &= \frac{1}{P(o \mid X)} \sum_{\substack{h \,:\, g(h) = o \cr h_i = l}} P(h \mid X) \; - \; p_{i,l} \, \frac{1}{P(o \mid X)} \sum_{h \,:\, g(h) = o} P(h \mid X) .
+# &= \frac{1}{P(o \mid X)} \sum_{h \,:\, g(h) = o, \; h_i = l} P(h \mid X) \; - \; p_{i,l} \, \frac{1}{P(o \mid X)} \sum_{h \,:\, g(h) = o} P(h \mid X) .
 # \end{aligned} $$
 #
 # The first term is (0.2). In the second, the sum is $P(o \mid X)$ itself and cancels. What remains

@@ -15,8 +15,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # After this page you can derive, in three ways, the exact probability that a feature map shows a
 # given set of classes and no other; say what it costs and why no formula can cost much less for
 # many labels; and tell which of the statements in the paper hold. You need [One
-# idea](00_one_idea.ipynb) up to its Eq. (0.1), sets, and the binomial theorem. The page runs in a
-# quarter of a minute on one CPU core and needs no GPU.
+# idea](00_one_idea.ipynb) up to its Eq. (0.1), sets, and the binomial theorem. The page runs in
+# ten seconds on one CPU core and needs no GPU.
 #
 # The paper is [Li (2018), *A multiclass multiple instance learning method with exact
 # likelihood*](https://arxiv.org/abs/1811.12346). We follow its order. "Paper (6)" means its
@@ -67,6 +67,14 @@ p = torch.tensor(
     dtype=torch.float64,
 )  # (3, 2, 2)
 log_p = p.log()[None]  # (1, 3, 2, 2)
+
+
+def random_p(k, n, seed):
+    """A random P (k, n): k classes with phi, n positions."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(k, n, generator=generator, dtype=torch.float64).softmax(0)
+
+
 assert torch.allclose(p.sum(0), torch.ones(2, 2, dtype=torch.float64))
 
 # %% [markdown]
@@ -117,11 +125,13 @@ show.figure(
 )
 
 # %% [markdown]
-# Summing over grids needs $(L+1)^{MN}$ terms, and $3^{784}$ is out of reach. Before we do better,
-# play with the numbers: the demo below has one slider for each position, draws the grids with
-# their probabilities, and shows beside their sum the terms of the formula that we derive next.
+# The sum over grids has about $(L+1)^{MN}$ terms. With two labels on the $28 \times 28$ positions
+# of the paper's house numbers that is $3^{784}$, out of reach. Before we do better, play with the
+# numbers. The demo has two classes, A and B, and two sliders for each position, the logits of A
+# and of B against the background. Choose a label set; the demo lists the grids that show it, adds
+# up their probabilities, and puts beside the sum the terms of the formula that we derive next.
 #
-# <div class="demo" data-demo="presence">Here the web page shows a grid of two by two positions with a slider for each probability. It lists the grids that show the label set, adds up their probabilities, and compares the sum with the terms of Eq. (1.2). Without JavaScript, change the numbers of p above and run the cells again.</div>
+# <div class="demo" data-demo="presence">On the web page stands a grid of two by two positions with sliders. It lists the grids that show the chosen label set, adds up their probabilities, and compares the sum with the terms of Eq. (1.2). Without JavaScript, change the numbers of p above and run the cells again.</div>
 #
 # The comparison with the enumeration of the first page, which knows nothing of grids, is one line:
 
@@ -142,9 +152,9 @@ assert torch.allclose(fifteen.log(), presence.log_likelihood(log_p, one)[0])
 #
 # $$ \alpha_S = \prod_{j=1}^{MN} \; \sum_{\ell \in S} p_{\ell, j} . \tag{1.1} $$
 #
-# This is paper (4). (The text there describes $\alpha$ as the event that "at least one instance of
-# any class" of $S$ appears. The formula, and all uses of it, mean that nothing outside of $S$
-# appears.) Two values are immediate, paper (5): a single class gives
+# This is paper (4). In the words of the paper, at least one instance of *any* class of $S$ appears
+# and no other class does; for the $\beta$ below it will be *each* class of $S$, and that one word
+# is the difficulty. Two values are immediate, paper (5): a single class gives
 # $\alpha_{\{\ell\}} = \prod_j p_{\ell,j}$, and all $C + 1$ classes give 1.
 #
 # Multiplied out, the product of sums is a sum of products, one for each grid over $S$; the
@@ -186,9 +196,10 @@ assert torch.allclose(alpha(flat, [0, 2]).log(), presence.log_alpha(log_p, membe
 # choose which of these $d$ labels are still missing in $S$; if $i$ of them are, the sign is
 # $(-1)^i$, and there are $\binom{d}{i}$ such choices. By the binomial theorem the inner sum is
 #
-# $$ \sum_{i=0}^{d} \binom{d}{i} (-1)^i = (1 - 1)^d = [d = 0] . $$
+# $$ \sum_{i=0}^{d} \binom{d}{i} (-1)^i = (1 - 1)^d , $$
 #
-# So every $T \neq L$ drops out, and $f(L)$ remains. ∎
+# which is 1 for $d = 0$ and 0 for every $d \geq 1$. So every $T \neq L$ drops out, and $f(L)$
+# remains. ∎
 #
 # No property of $P$ was used after the system was set up: Assumption 1 makes $\alpha$ a product,
 # and the rest is counting.
@@ -332,8 +343,8 @@ assert torch.allclose(value, series(flat, [0, 1]))
 # there, for $T$ with two labels missing. We check (15) for four labels both ways.
 
 # %%
-four = torch.randn(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64).softmax(0)
-L, phi = (0, 1, 2, 3), 5  # (6, 5): four labels, one more class, phi
+four = random_p(6, 5, seed=0)  # four labels, one more class, phi; five positions
+L, phi = (0, 1, 2, 3), 5
 
 
 def round_one(with_companion):
@@ -375,17 +386,14 @@ for text, yes in (("with the companion", 1), ("as printed", 0)):
 # although it stands in every factor. Any number will do in its place, even a negative one.
 
 # %%
-square = (
-    torch.rand(4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 4
-)  # labels, positions
+filled = random_p(5, 4, seed=1)  # four labels and phi on four positions
+square = filled[:4]  # (4, 4)
 permanent = sum(square[list(pi), range(4)].prod() for pi in permutations(range(4)))
 for background in (0.0, 0.1, 7.3, -2.0):
-    with_phi = torch.cat([square, torch.full((1, 4), background, dtype=torch.float64)])  # (5, 4)
-    print(
-        f"p_phi = {background:4}: series {series(with_phi, range(4)):.6f}, permanent {permanent:.6f}"
-    )
-filled = torch.cat([square, 1 - square.sum(0, keepdim=True)]).log()[None]  # (1, 5, 4), normalised
-whole = presence.log_likelihood(filled, torch.ones(1, 4, dtype=torch.bool))
+    with_phi = torch.cat([square, torch.full((1, 4), background)])  # (5, 4)
+    value = series(with_phi, range(4))
+    print(f"p_phi = {background:4}: series {value:.6f}, permanent {permanent:.6f}")
+whole = presence.log_likelihood(filled.log()[None], torch.ones(1, 4, dtype=torch.bool))
 assert torch.allclose(whole.exp(), permanent)
 
 # %% [markdown]
@@ -412,9 +420,8 @@ assert torch.allclose(whole.exp(), permanent)
 
 # %%
 column = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)[:, None]  # (3, 1): one position
-print(
-    f"one position: Prb({{0}}) = {series(column, [0]):.4f}, Prb({{0, 1}}) = {series(column, [0, 1]):.4f}"
-)
+for L in ([0], [0, 1]):
+    print(f"one position: Prb({set(L)}) = {series(column, L):.4f}")
 rho = flat[0] / (flat[0] + flat[2])  # (4,)
 noisy_or = alpha(flat, [0, 2]) * (1 - (1 - rho).prod())
 assert torch.allclose(noisy_or, fifteen)
@@ -427,12 +434,12 @@ assert torch.allclose(presence.log_likelihood(log_p, none).exp(), flat[2].prod()
 # ### What it costs
 #
 # (1.2) has $2^L$ terms, and each is a product over $MN$ positions: $O(2^L \, MN)$, as the paper
-# says. For SVHN house numbers $L \leq 5$, so 32 terms. For (1.3) the paper states the same cost.
-# That holds for the $\alpha$; the nested subtractions come on top, one for each pair
-# $T \subsetneq S$, and there are about $3^{L+1}$ pairs of subsets of $L \cup \{\phi\}$, since each
-# class is in $T$, in $S$ only, or in neither. Möbius inversion needs far fewer if it goes label by
-# label: for each label in turn, subtract from every set that contains it the entry of the set
-# without it. After all labels, entry $L$ is $\mathrm{Prb}(L)$, **for all label sets at once**,
+# says. For a house number with five different digits that is 32 terms. For (1.3) the paper states
+# the same cost. That holds for the $\alpha$; the nested subtractions come on top, one for each
+# pair $T \subsetneq S$, and there are about $3^{L+1}$ pairs of subsets of $L \cup \{\phi\}$, since
+# each class is in $T$, in $S$ only, or in neither. Möbius inversion needs far fewer if it goes
+# label by label: for each label in turn, subtract from every set that contains it the entry of the
+# set without it. After all labels, entry $L$ is $\mathrm{Prb}(L)$, **for all label sets at once**,
 # with $L \, 2^{L-1}$ subtractions. Why? After the step for one label, entry $S$ no longer means
 # "this label may appear" but "this label must appear".
 
@@ -451,15 +458,12 @@ def all_label_sets(p):
     return f
 
 
-digits = torch.randn(
-    11, 9, generator=torch.Generator().manual_seed(2), dtype=torch.float64
-).softmax(0)
+digits = random_p(11, 9, seed=2)  # ten digits and phi, nine positions
 f = all_label_sets(digits)  # (1024,)
 odd = torch.tensor([[c in (1, 3, 7) for c in range(10)]])
 print(f"{len(f)} label sets, total {f.sum():.6f}, most probable: Prb = {f.max():.4f}")
-assert torch.allclose(
-    f[2**1 + 2**3 + 2**7].log(), presence.log_likelihood(digits[None].log(), odd)[0]
-)
+by_package = presence.log_likelihood(digits.log()[None], odd).exp()
+assert torch.allclose(f[2**1 + 2**3 + 2**7], by_package)
 
 # %% [markdown]
 # All 1024 probabilities of ten digits come from one pass, and they sum to one: Proposition 1
@@ -471,9 +475,9 @@ assert torch.allclose(
 # permanent, and [Valiant (1979)](https://doi.org/10.1016/0304-3975%2879%2990044-6) proved that
 # computing permanents is #P-hard, already for matrices of zeros and ones. An exact method that is
 # polynomial in both $L$ and $MN$ would give one for all problems of that class, which nobody
-# expects. Ryser's $2^L$ is, up to factors polynomial in $L$, still the best that is known. What
-# one may hope for is a better dependence on the number of positions: for fixed $L$ the cost is
-# linear in $MN$, and [chapter 2](02_presence_numerics.ipynb) keeps that.
+# expects. Ryser's $2^L$ is close to the best that is known. What one may hope for is a better
+# dependence on the number of positions: for fixed $L$ the cost is linear in $MN$, and [chapter
+# 2](02_presence_numerics.ipynb) keeps that.
 #
 # ## Picture
 #
@@ -489,11 +493,7 @@ def layers(p):
     return torch.stack([(-1) ** (6 - size) * x for size, x in enumerate(sums)])
 
 
-bags = [
-    torch.randn(7, 8, generator=torch.Generator().manual_seed(s), dtype=torch.float64)
-    for s in (0, 1)
-]
-bags = [bag.softmax(0) for bag in bags]  # two of (7, 8)
+bags = [random_p(7, 8, seed) for seed in (0, 1)]  # two of (7, 8)
 assert all(torch.allclose(layers(bag).sum(), series(bag, range(6))) for bag in bags)
 
 # %%
@@ -592,11 +592,22 @@ show.figure(
 # against *underflow*; they do not help against *cancellation*. Chapter 2 is about this.
 #
 # **Many labels.** At 16 labels (1.2) has 65,536 terms, each over all positions. Footnote 1 of the
-# paper calls this the practical limit.
+# paper reports seconds for one evaluation on $100 \times 100$ positions, and calls more labels
+# than that large.
 #
-# **Assumption 1.** A digit covers several neighbouring positions, which emit it together or not at
-# all. The product treats them as independent witnesses, so the likelihood is too sure of itself.
-# It is a training loss that works, not a calibrated probability.
+# **Assumption 1.** A digit covers several neighbouring positions, which see nearly the same pixels
+# and are right or wrong together. The product treats them as independent witnesses. Suppose the
+# network gives a digit probability one half at each position that the digit covers, and the
+# positions always agree. Then one half is the truth; what does (1.2) say?
+
+# %%
+for covered in (1, 2, 4, 8):
+    half = torch.full((2, covered), 0.5, dtype=torch.float64)  # one class, phi
+    print(f"agreeing positions: {covered}, truth: 0.500, Eq. (1.2): {series(half, [0]):.3f}")
+
+# %% [markdown]
+# The more positions agree, the surer the formula is, without more evidence. So read
+# $\mathrm{Prb}(L \mid P)$ as a training loss that works, and not as a calibrated probability.
 #
 # **Labels that say nothing.** If every class is in every image, $L$ is known beforehand; the
 # [first page](00_one_idea.ipynb) shows what happens then.
