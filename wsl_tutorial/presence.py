@@ -262,8 +262,8 @@ def _flatten(log_p: Tensor, normalised: bool = True) -> Tensor:
         )
     flat = log_p.flatten(2) if log_p.dim() > 2 else log_p[:, :, None]
     with torch.no_grad():
-        top = torch.logsumexp(flat, 1) if normalised else flat
-        if not bool(((top.abs() if normalised else top) <= 1e-3).all()):
+        off = (flat.exp().sum(1) - 1).abs() if normalised else flat
+        if not bool((off <= 1e-3).all()):
             raise ValueError(
                 f"log_p of shape {tuple(log_p.shape)} must hold log-probabilities"
                 + (" that sum to 1 over dim 1; apply log_softmax(1)" if normalised else "")
@@ -363,15 +363,16 @@ def _evaluate(
     flat: Tensor, index: Tensor, real: Tensor, with_posterior: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Log-likelihood (B,) and posterior (B, C+1, N), by series, scan or log-space recursion."""
-    log_w = _restrict(flat.double(), index, real)  # (B, K+1, N)
-    total = _logsumexp(log_w, 1)  # (B, N)
-    log_share = log_w - total.clamp_min(_LOWEST)[:, None]  # (B, K+1, N)
-    share = log_share.exp()  # sums to 1 at each position
+    log_w = _restrict(flat.double(), index, real).clamp_min(_LOWEST)  # (B, K+1, N)
+    share = log_w.softmax(1)
+    total = log_w.amax(1) - share.amax(1).log()  # (B, N), logsumexp with one exponential less
     leading = total.sum(-1)
+    possible = (total > _LOWEST / 2).all(-1)
     relative, resp, kept = _series(share, real, with_posterior)
     value = leading + relative.log()
-    for rows in _parts((~kept & leading.isfinite()).nonzero()[:, 0], share):
-        scaled, scan_resp, safe = _scan(log_share[rows], real[rows], with_posterior)
+    for rows in _parts((~kept & possible).nonzero()[:, 0], share):
+        log_share = log_w[rows] - total[rows, None]
+        scaled, scan_resp, safe = _scan(log_share, real[rows], with_posterior)
         value = value.index_copy(0, rows, leading[rows] + scaled)
         if with_posterior:
             resp = resp.index_copy(0, rows, scan_resp)
@@ -381,14 +382,13 @@ def _evaluate(
             value = value.index_copy(0, rows, plain)
             if with_posterior:
                 resp = resp.index_copy(0, rows, plain_resp)
-    value = value.masked_fill(leading == -torch.inf, -torch.inf)
+    value = value.masked_fill(~possible, -torch.inf)
     if not with_posterior:
         return value.to(flat.dtype), None
-    resp = resp.masked_fill((value == -torch.inf)[:, None, None], 0)
-    classes = torch.zeros_like(flat, dtype=resp.dtype)[:, :-1]
-    where = index[:, :, None].expand(-1, -1, flat.shape[2])
-    classes = classes.scatter_add(1, where, resp[:, :-1])  # padding adds 0
-    return value.to(flat.dtype), torch.cat([classes, resp[:, -1:]], 1).to(flat.dtype)
+    resp = resp.masked_fill((value == -torch.inf)[:, None, None], 0).to(flat.dtype)
+    phi = index.new_full((len(index), 1), flat.shape[1] - 1)
+    where = torch.cat([index, phi], 1)[:, :, None].expand_as(resp)
+    return value.to(flat.dtype), torch.zeros_like(flat).scatter_add(1, where, resp)
 
 
 def _parts(rows: Tensor, share: Tensor) -> tuple[Tensor, ...]:
@@ -428,21 +428,21 @@ def _series(share: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, 
         products = torch.stack([q.prod(-1) for q in parts], -1).prod(-1)  # (B, 2**K)
     else:
         products = _grouped_products(share)
-    terms = signs * products
+    terms = signs * products.masked_fill(products < 1e-280, 0)  # denormals are slow
     value = terms.sum(1)
-    kept = value > _CERTIFICATE * products.mul(signs.abs()).sum(1)
+    kept = value > _CERTIFICATE * terms.abs().sum(1)
     value = torch.where(kept, value, torch.ones_like(value))
-    if not with_posterior:
+    if not (with_posterior and bool(kept.any())):
         return value, share, kept
-    # d T / d share = sum over S of +-product / q; a q of 0 only meets shares of 0
-    scale = terms / value[:, None]  # (B, 2**K)
-    weights = [members.T @ (scale[:, :, None] / q.masked_fill(q == 0, torch.inf)) for q in parts]
+    # d T / d share = sum over S of +-product / q; where q is 0, so are product and share
+    scale = (terms / value[:, None])[:, :, None]  # (B, 2**K, 1)
+    weights = [members.T @ (scale / q.clamp_min(1e-300)) for q in parts]
     return value, share * torch.cat(weights, -1), kept
 
 
 def _block_size(like: Tensor) -> int:
     """Elements of a block: a CPU's cache, a GPU's memory."""
-    return 2**20 if like.device.type == "cpu" else 2**27
+    return 2**18 if like.device.type == "cpu" else 2**27
 
 
 def _grouped_products(share: Tensor, group: int = 5) -> Tensor:
@@ -465,7 +465,7 @@ def _grouped_products(share: Tensor, group: int = 5) -> Tensor:
         left = torch.cat([left * low[..., i, None], left], -1)
         right = torch.cat([right, right * high[..., i, None]], -1)
     left, right = left.transpose(1, 2), right.permute(0, 2, 3, 1)
-    block = max(1, _block_size(share) // (batch * left.shape[2] * right.shape[3]))
+    block = max(1, 4 * _block_size(share) // (batch * left.shape[2] * right.shape[3]))
     pairs = zip(left.split(block, 1), right.split(block, 1), strict=True)
     products = torch.stack([(a @ b).prod(1) for a, b in pairs]).prod(0)  # (B, 2**low, 2**high)
     return products.transpose(1, 2).flatten(1)
@@ -481,29 +481,30 @@ def _scan(
     """
     bags, columns, positions = log_share.shape
     labels = columns - 1
-    chunks = round(math.sqrt(positions)) if labels <= 8 else 1  # merging costs 3**labels
-    top = log_share[:, :-1].amax(-1)  # (b, K)
-    owed = top.exp()
+    chunks = math.ceil(math.sqrt(positions)) if labels <= 8 else 1  # merging costs 3**labels
+    log_first = log_share[:, :-1]
+    top = log_first.amax(-1)  # (b, K)
+    first = (log_first - top[:, :, None]).exp().masked_fill(log_first < _LOWEST / 2, 0)
+
+    def lay_out(x: Tensor, padding: Tensor) -> tuple[Tensor, ...]:  # steps of (k, b * chunks)
+        x = torch.cat([x, padding.expand(bags, -1, -positions % chunks)], -1)
+        return x.unflatten(-1, (-1, chunks)).permute(2, 1, 0, 3).flatten(2).unbind()
+
     members = _members(labels, log_share)
-
-    def lay_out(x: Tensor, neutral: float) -> Tensor:  # (b, k, N) -> (steps, k, b * chunks)
-        x = torch.nn.functional.pad(x, (0, -positions % chunks), value=neutral)
-        return x.unflatten(-1, (-1, chunks)).permute(2, 1, 0, 3).flatten(2)
-
-    share = log_share.exp()
-    first = lay_out((log_share[:, :-1] - top.clamp_min(_LOWEST)[:, :, None]).exp(), 0.0)
-    again = lay_out(members @ share, 1.0)  # emitting phi, or a label that is covered already
-    state = torch.zeros_like(again[0])  # (2**K, b * chunks)
+    nothing = torch.eye(columns, dtype=first.dtype, device=first.device)[:, -1:]  # phi for sure
+    share = lay_out(log_share.exp(), nothing)
+    first = lay_out(first, nothing[:-1])
+    state = torch.zeros_like(members[:, :1] @ share[0][:1])  # (2**K, b * chunks)
     state[0] = 1
     states = [state]
-    for p, q in zip(first, again, strict=True):
-        states.append(_step(states[-1], p, q, forward=True))
+    for p, p_first in zip(share, first, strict=True):
+        states.append(_step(states[-1], members @ p, p_first, forward=True))
     second_order = torch.is_grad_enabled() and log_share.requires_grad
     with torch.set_grad_enabled(with_posterior):
-        ends = states[-1].unflatten(-1, (bags, chunks))
+        ends = states.pop().unflatten(-1, (bags, chunks))
         if with_posterior and not ends.requires_grad:
             ends = ends.detach().requires_grad_()
-        covered = _merge(ends, owed)  # (2**K, b)
+        covered = _merge(ends, top.exp())  # (2**K, b)
         full = covered.gather(0, 2 ** real.sum(1)[None] - 1)[0]  # (b,)
         if with_posterior:
             (outside,) = torch.autograd.grad(full.sum(), ends, create_graph=second_order)
@@ -511,32 +512,37 @@ def _scan(
     value = full.detach().log() + top.masked_fill(~real, 0).sum(1)
     if not with_posterior:
         return value, None, safe
-    adjoints = [outside.flatten(1)]
-    for p, q in zip(first.flip(0), again.flip(0), strict=True):
-        adjoints.append(_step(adjoints[-1], p, q, forward=False))
-    before, after = torch.stack(states[:-1]), torch.stack(adjoints[-2::-1])  # (steps, 2**K, M)
-    stay = members.T @ (before * after)  # (steps, K+1, M)
-    enter = [
-        (before.unflatten(1, (-1, 2, 2**l))[:, :, 0] * after.unflatten(1, (-1, 2, 2**l))[:, :, 1])
-        .sum((1, 2))
-        .mul(first[:, l])
-        for l in range(labels)
-    ]
-    enter = torch.stack([*enter, torch.zeros_like(stay[:, 0])], 1)
-    weight = (stay * lay_out(share, 1.0) + enter).unflatten(-1, (bags, chunks))
+    after, weights = outside.flatten(1), []
+    for before, p, p_first in zip(states[::-1], share[::-1], first[::-1], strict=True):
+        weights.append(_weights(before, after, members, p, p_first))  # (K+1, b * chunks)
+        after = _step(after, members @ p, p_first, forward=False)
+    weight = torch.stack(weights[::-1]).unflatten(-1, (bags, chunks))
     weight = weight.permute(2, 1, 0, 3).flatten(2)[..., :positions]
     full = torch.where(safe, full if second_order else full.detach(), torch.ones_like(full))
     return value, weight / full[:, None, None], safe
 
 
-def _step(state: Tensor, first: Tensor, again: Tensor, forward: bool) -> Tensor:
-    """One position of the scan: (2**K, M) states, (K, M) new labels, (2**K, M) nothing new."""
+def _pairs(states: Tensor, label: int) -> tuple[Tensor, Tensor]:
+    """Views of the states (2**K, M) without and with the label, in matching order."""
+    states = states.unflatten(0, (-1, 2, 2**label))
+    return states[:, 0], states[:, 1]
+
+
+def _step(state: Tensor, again: Tensor, first: Tensor, forward: bool) -> Tensor:
+    """One position of the scan: (2**K, M) states and nothing new, (K, M) labels seen first here."""
     new = state * again
     source, target = (0, 1) if forward else (1, 0)
-    for l, p in enumerate(first):
-        pairs = (-1, 2, 2**l)
-        new.unflatten(0, pairs)[:, target].addcmul_(state.unflatten(0, pairs)[:, source], p)
+    for label, p in enumerate(first):
+        _pairs(new, label)[target].addcmul_(_pairs(state, label)[source], p)
     return new
+
+
+def _weights(before: Tensor, after: Tensor, members: Tensor, p: Tensor, first: Tensor) -> Tensor:
+    """(K+1, M): likelihood mass of the paths on which one position emits each label, or phi."""
+    stay = p * (members.T @ (before * after))
+    for label, q in enumerate(first):
+        stay[label] += q * (_pairs(before, label)[0] * _pairs(after, label)[1]).sum((0, 1))
+    return stay
 
 
 def _merge(ends: Tensor, owed: Tensor) -> Tensor:
