@@ -69,6 +69,7 @@ p = torch.tensor(
 log_p = p.log()[None]  # (1, 3, 2, 2)
 
 
+# %%
 def random_p(k, n, seed):
     """A random P (k, n): k classes with phi, n positions."""
     generator = torch.Generator().manual_seed(seed)
@@ -100,6 +101,7 @@ fifteen = sum(chance[1:])  # without the first, which is phi alone
 print(f"{len(grids) - 1} grids, Prb({{0}}) = {fifteen:.4f}")
 
 
+# %%
 def tile(axis, h, title, allowed):
     axis.set(xlim=(0, 2), ylim=(2, 0), xticks=[1], yticks=[1], aspect="equal")
     axis.tick_params(length=0, labelbottom=False, labelleft=False)
@@ -168,6 +170,7 @@ def alpha(p, S):
     return p[list(S)].sum(0).prod()
 
 
+# %%
 assert torch.allclose(alpha(flat, [0, 2]), sum(chance))
 members = torch.tensor([[True, False, True]])  # (1, 3): class 0 and phi
 assert torch.allclose(alpha(flat, [0, 2]).log(), presence.log_alpha(log_p, members)[0])
@@ -213,6 +216,7 @@ def series(p, L):
     return sum((-1) ** (len(L) - len(S)) * alpha(p, (*S, phi)) for S in sets)
 
 
+# %%
 both = torch.tensor([[True, True]])
 for L, labels in (([0], one), ([0, 1], both)):
     value = series(flat, L).log()
@@ -236,6 +240,7 @@ def card(axis, x, y, text, plus):
     axis.text(x, y, text, ha="center", va="center", bbox=box)
 
 
+# %%
 def lattice(axis, n=3):
     layers = [list(combinations(range(n), size)) for size in range(n + 1)]
     at = {S: (i - (len(layer) - 1) / 2, len(S)) for layer in layers for i, S in enumerate(layer)}
@@ -300,6 +305,7 @@ def beta(p, S):
     return alpha(p, S) - sum(beta(p, T) for T in smaller)
 
 
+# %%
 value = beta(flat, (0, 1)) + beta(flat, (0, 1, 2))
 paper_11 = (
     alpha(flat, (0, 1, 2))
@@ -355,6 +361,7 @@ def round_one(with_companion):
     return value - sum(alpha(four, (*T, phi)) for T in combinations(L, 3))
 
 
+# %%
 for text, yes in (("with the companion", 1), ("as printed", 0)):
     print(f"(15) {text:18} minus Proposition 1: {round_one(yes) - series(four, L):.1e}")
 
@@ -422,6 +429,8 @@ assert torch.allclose(whole.exp(), permanent)
 column = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)[:, None]  # (3, 1): one position
 for L in ([0], [0, 1]):
     print(f"one position: Prb({set(L)}) = {series(column, L):.4f}")
+
+# %%
 rho = flat[0] / (flat[0] + flat[2])  # (4,)
 noisy_or = alpha(flat, [0, 2]) * (1 - (1 - rho).prod())
 assert torch.allclose(noisy_or, fifteen)
@@ -458,6 +467,7 @@ def all_label_sets(p):
     return f
 
 
+# %%
 digits = random_p(11, 9, seed=2)  # ten digits and phi, nine positions
 f = all_label_sets(digits)  # (1024,)
 odd = torch.tensor([[c in (1, 3, 7) for c in range(10)]])
@@ -493,6 +503,7 @@ def layers(p):
     return torch.stack([(-1) ** (6 - size) * x for size, x in enumerate(sums)])
 
 
+# %%
 bags = [random_p(7, 8, seed) for seed in (0, 1)]  # two of (7, 8)
 assert all(torch.allclose(layers(bag).sum(), series(bag, range(6))) for bag in bags)
 
@@ -558,6 +569,7 @@ def weak_bag(p3):
     return p  # (4, 64)
 
 
+# %%
 three = torch.ones(1, 3, dtype=torch.bool)
 weak = [10.0**-e for e in torch.arange(3, 16.5, 0.5).tolist()]
 ratios = {"series, float32": [], "series, float64": [], "recursion, float32": []}
