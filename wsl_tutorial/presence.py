@@ -122,7 +122,8 @@ def beta_recursion(log_p: Tensor, labels: Tensor) -> Tensor:
         log_a = _logsumexp(log_w[:, list(chosen)], 1).sum(-1)
         smaller = (beta[s] for s in _subsets(chosen) if s != chosen)
         beta[chosen] = (log_a - leading).exp() - sum(smaller, start=torch.zeros_like(leading))
-        held = torch.tensor([slot in chosen for slot in range(phi)], device=real.device)  # (K,)
+        held = torch.zeros_like(real[:1])  # (1, K)
+        held[:, [slot for slot in chosen if slot < phi]] = True
         misses = (real & ~held).any(1) & ~(held & ~real).any(1)  # a label, and holds no padding
         value = value - beta[chosen] * misses
     return (leading + value.log()).masked_fill(leading == -torch.inf, -torch.inf)
@@ -422,7 +423,7 @@ def _series(share: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, 
     """
     batch, columns = share.shape[:2]
     members, signs = _members(columns - 1, share), _signs(real, share)
-    block = max(1, _block_size(share) // (batch * len(members)))
+    block = max(1, _block_size(share) // max(1, batch * len(members)))
     if with_posterior or len(members) <= 256:
         parts = [members @ part for part in share.split(block, -1)]  # q: (B, 2**K, n)
         products = torch.stack([q.prod(-1) for q in parts], -1).prod(-1)  # (B, 2**K)

@@ -1,4 +1,4 @@
-"""Speed of the exact likelihood, as ratios taken in one run: `python tests/benchmarks/presence_speed.py`.
+"""Speed of the exact likelihood, as ratios of one run: python tests/benchmarks/presence_speed.py
 
 Compared at the SVHN setting (32 bags, 28 x 28 positions, 10 classes, 1 to 5 labels, forward and
 backward): a literal loop over bags and subsets, one batched subset matrix product, and
@@ -9,6 +9,7 @@ recursion (weak evidence). Then one evaluation at M = N = C = 100, L = 16, the p
 import argparse
 import statistics
 import time
+from functools import partial
 from itertools import combinations
 
 import torch
@@ -33,7 +34,7 @@ def literal(log_p, labels):
 
 
 def product(log_p, labels):
-    """The same series as one batched product with the 0/1 matrix of subsets (not cancellation-free)."""
+    """The same series as one batched product with the matrix of subsets; it can cancel."""
     flat, index, real = presence._bags(log_p.double(), labels)
     w = presence._restrict(flat, index, real).exp()  # (B, K+1, N)
     log_alpha = (presence._members(real.shape[1], w) @ w).log().sum(-1)  # (B, 2**K)
@@ -70,7 +71,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(parser.parse_args().device)
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    name = (
+        torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else f"{torch.get_num_threads()} threads"
+    )
     print(f"{device.type}, {name}, torch {torch.__version__}")
 
     def both_ways(likelihood, logits, labels):
@@ -81,7 +86,7 @@ def main():
     for evidence, background in (("strong", 0.0), ("weak", 20.0)):
         logits, labels = svhn_bags(device, background)
         times = {
-            f.__name__: milliseconds(lambda f=f: both_ways(f, logits, labels), device)
+            f.__name__: milliseconds(partial(both_ways, f, logits, labels), device)
             for f in (literal, product, presence.log_likelihood)
         }
         for which, ms in times.items():
@@ -96,8 +101,10 @@ def main():
     with torch.no_grad():
         slow = milliseconds(lambda: literal(log_p, labels), device, repeats=1)
         quick = milliseconds(lambda: presence.log_likelihood(log_p, labels), device, repeats=5)
-    print(f"M = N = C = 100, L = 16, one evaluation: loop {slow:.0f} ms, ours {quick:.2f} ms, "
-          f"ratio {slow / quick:.1f}")
+    print(
+        f"M = N = C = 100, L = 16, one evaluation: loop {slow:.0f} ms, ours {quick:.2f} ms, "
+        f"ratio {slow / quick:.1f}"
+    )
 
 
 if __name__ == "__main__":

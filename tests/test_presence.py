@@ -1,0 +1,390 @@
+"""The claims of chapters 1-3 about the likelihood of a label set, tested against enumeration."""
+
+import itertools
+import math
+from decimal import Decimal, getcontext
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsl_tutorial import presence
+
+LIKELIHOODS = [presence.log_likelihood, presence.recursion]
+PRINTED = [presence.alternating_series, presence.beta_recursion]
+
+
+def enumerate_labellings(log_p, labels):
+    """log-likelihood and posterior by visiting every labelling: (B,), (B, C+1, N)."""
+    flat = log_p.double().flatten(2)
+    batch, classes, positions = flat.shape
+    grid = torch.tensor(list(itertools.product(range(classes), repeat=positions)))  # (H, N)
+    held = torch.zeros(len(grid), classes, dtype=torch.bool).scatter(1, grid, True)[:, :-1]
+    values, posteriors = [], []
+    for b in range(batch):
+        allowed = grid[(held == labels[b]).all(1)]
+        weight = flat[b, allowed, torch.arange(positions)].sum(1).exp()  # (H',)
+        values.append(weight.sum().log())
+        emitted = torch.nn.functional.one_hot(allowed, classes).double()  # (H', N, C+1)
+        mass = torch.einsum("h,hnc->cn", weight, emitted)
+        posteriors.append(mass / weight.sum() if weight.sum() > 0 else torch.zeros_like(mass))
+    return torch.stack(values), torch.stack(posteriors)
+
+
+def some_bags(seed, batch, classes, shape, scale=2.0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(batch, classes + 1, *shape, generator=generator, dtype=dtype)
+    labels = torch.rand(batch, classes, generator=generator) < 0.5
+    return logits, labels
+
+
+def weak_bag(p, dtype, positions=64):
+    """Table A.2 of the text: labels 1 and 2 clearly seen, label 3 with probability p everywhere."""
+    prob = torch.full((1, 4, positions), 0.0, dtype=torch.float64)
+    prob[0, 0], prob[0, 1], prob[0, 2] = 0.005, 0.005, p
+    prob[0, :2, 0] = torch.tensor([0.98, 0.005], dtype=torch.float64)
+    prob[0, :2, 1] = torch.tensor([0.005, 0.98], dtype=torch.float64)
+    prob[0, 3] = 1 - prob[0, :3].sum(0)
+    return prob.log().to(dtype), torch.tensor([[True, True, True]])
+
+
+def exact_weak(p, positions=64):
+    """The same bag by 120-digit arithmetic: the alternating series, where nothing can cancel."""
+    getcontext().prec = 120
+    log_p, _ = weak_bag(p, torch.float64, positions)
+    columns = [[Decimal(float(x)) for x in column] for column in log_p[0].T]
+    columns = [[x.exp() for x in column] for column in columns]
+    total = Decimal(0)
+    for kept in itertools.product((0, 1), repeat=3):
+        product = Decimal(1)
+        for column in columns:
+            product *= column[3] + sum(
+                (x for x, k in zip(column, kept, strict=False) if k), Decimal(0)
+            )
+        total += (-1) ** (3 - sum(kept)) * product
+    return float(total.ln())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    classes=st.integers(1, 4),
+    shape=st.sampled_from([(), (1,), (4,), (2, 2), (5,), (1, 2, 2)]),
+    scale=st.sampled_from([0.1, 1.0, 4.0, 12.0]),
+)
+def test_every_form_equals_enumeration(seed, classes, shape, scale):
+    logits, labels = some_bags(seed, 3, classes, shape, scale)
+    log_p = logits.log_softmax(1)
+    value, responsibility = enumerate_labellings(log_p.reshape(3, classes + 1, -1), labels)
+    for likelihood in LIKELIHOODS:
+        torch.testing.assert_close(likelihood(log_p, labels), value, rtol=1e-9, atol=1e-9)
+    got = presence.posterior(log_p, labels).reshape(responsibility.shape)
+    torch.testing.assert_close(got, responsibility, rtol=1e-8, atol=1e-8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), classes=st.integers(1, 5), positions=st.integers(6, 40))
+def test_float32_keeps_its_digits_where_float64_series_does(seed, classes, positions):
+    logits, labels = some_bags(seed, 2, classes, (positions,), 1.0)
+    log_p = logits.log_softmax(1)
+    exact = presence.log_likelihood(log_p, labels)
+    for likelihood in LIKELIHOODS:
+        single = likelihood(log_p.float(), labels).double()
+        torch.testing.assert_close(single, exact, rtol=2e-6, atol=2e-5)
+    for printed in PRINTED:
+        torch.testing.assert_close(printed(log_p, labels), exact, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("p", [6e-6, 4e-8, 3e-10, 2e-12, 1e-14, 6e-19, 1e-30])
+def test_weak_evidence_where_the_printed_series_breaks(p, dtype):
+    log_p, labels = weak_bag(p, dtype)
+    log_p.requires_grad_()
+    value = presence.log_likelihood(log_p, labels)
+    (gradient,) = torch.autograd.grad(value.sum(), log_p)
+    assert value.item() == pytest.approx(
+        exact_weak(p), rel=2e-6 if dtype == torch.float32 else 1e-9
+    )
+    assert gradient[0, 2].sum().item() == pytest.approx(1, rel=1e-3)  # one emission is expected
+    assert gradient.max() <= 1 + 1e-6
+    assert presence.recursion(log_p, labels).item() == pytest.approx(exact_weak(p), rel=2e-6)
+
+
+def test_the_printed_series_does_break_there():
+    log_p, labels = weak_bag(1e-14, torch.float32)
+    series = presence.alternating_series(log_p, labels).item()
+    assert math.isnan(series) or abs(series - exact_weak(1e-14)) > 1
+
+
+@pytest.mark.parametrize(("certificate", "smallest"), [(1e-4, 1e-250), (10, 1e-250), (10, 1e300)])
+def test_each_path_has_the_same_value_gradient_and_curvature(monkeypatch, certificate, smallest):
+    monkeypatch.setattr(presence, "_CERTIFICATE", certificate)
+    monkeypatch.setattr(presence, "_SMALLEST", smallest)
+    logits, labels = some_bags(3, 4, 3, (2, 2))
+    labels[0], labels[1] = False, True
+    value, responsibility = enumerate_labellings(logits.log_softmax(1), labels)
+    logits.requires_grad_()
+
+    def likelihood(x):
+        return presence.log_likelihood(x.log_softmax(1), labels)
+
+    torch.testing.assert_close(likelihood(logits), value)
+    got = presence.posterior(logits.detach().log_softmax(1), labels)
+    torch.testing.assert_close(got.flatten(2), responsibility)
+    assert not got.requires_grad
+    assert torch.autograd.gradcheck(likelihood, logits)
+    assert torch.autograd.gradgradcheck(likelihood, logits)
+
+
+def test_paths_agree_on_many_positions_and_labels(monkeypatch):
+    logits, labels = some_bags(5, 6, 10, (13, 7), 1.0)
+    labels[0], labels[1] = True, False
+    log_p = logits.log_softmax(1)
+    series = presence.log_likelihood(log_p, labels), presence.posterior(log_p, labels)
+    monkeypatch.setattr(presence, "_CERTIFICATE", 10)
+    scan = presence.log_likelihood(log_p, labels), presence.posterior(log_p, labels)
+    for a, b in zip(series, scan, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(scan[0], presence.recursion(log_p, labels))
+
+
+@pytest.mark.parametrize("labels_per_bag", [9, 12, 16])
+def test_many_labels(labels_per_bag):
+    logits, _ = some_bags(1, 2, labels_per_bag + 1, (6, 8), 1.0)
+    labels = (torch.arange(labels_per_bag + 1) < labels_per_bag).expand(2, -1).clone()
+    labels[1, 3:] = False
+    log_p = logits.log_softmax(1)
+    value = presence.log_likelihood(log_p, labels)
+    assert value.isfinite().all()
+    lower, upper = presence.bracket(log_p, labels)
+    assert (lower <= value + 1e-12).all()
+    assert (value <= upper + 1e-12).all()
+    if labels_per_bag < 16:
+        torch.testing.assert_close(value, presence.recursion(log_p, labels))
+
+
+def test_grouped_products_equal_the_direct_ones():
+    share = torch.rand(2, 12, 23, dtype=torch.float64).softmax(1)
+    direct = (presence._members(11, share) @ share).prod(-1)
+    torch.testing.assert_close(presence._grouped_products(share), direct)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_two_labels_that_want_the_same_position(dtype):
+    logits = torch.tensor([[[800.0, 0], [900, -100], [0, 500]]], dtype=dtype)
+    value = presence.log_likelihood(logits.log_softmax(1), torch.tensor([[True, True]]))
+    assert value.item() == pytest.approx(-500, rel=1e-6)  # A at 1 costs 0 + 500, B at 0 costs 0
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_probabilities_of_zero(likelihood, dtype):
+    prob = torch.tensor([[[1, 0, 0.5], [0, 0.5, 0], [0, 0.5, 0.5]]], dtype=dtype)
+    for wanted, expected in [((1, 1), 0.5), ((1, 0), 0.5), ((0, 1), 0), ((0, 0), 0)]:
+        log_p = prob.log().requires_grad_()
+        value = likelihood(log_p, torch.tensor([wanted], dtype=torch.bool))
+        (gradient,) = torch.autograd.grad(value.sum(), log_p)
+        assert value.exp().item() == pytest.approx(expected)
+        assert gradient.isfinite().all()
+        total = gradient.sum(1)
+        torch.testing.assert_close(total, torch.full_like(total, float(expected > 0)))
+
+
+def test_permanent_when_positions_equal_labels():
+    generator = torch.Generator().manual_seed(2)
+    p = torch.rand(5, 5, generator=generator, dtype=torch.float64)  # (label, position)
+    permanent = sum(
+        math.prod(p[label, place].item() for label, place in enumerate(order))
+        for order in itertools.permutations(range(5))
+    )
+    labels = torch.ones(1, 5, dtype=torch.bool)
+    scale = p.sum(0) * 1.25  # the background takes a fifth of each position: no matter which
+    prob = torch.cat([p / scale, torch.full((1, 5), 0.2, dtype=torch.float64)])[None]
+    value = presence.log_likelihood(prob.log(), labels) + scale.log().sum()
+    assert value.item() == pytest.approx(math.log(permanent))
+    ryser = presence.alternating_series(prob.log(), labels) + scale.log().sum()
+    assert ryser.item() == pytest.approx(math.log(permanent))
+
+
+@pytest.mark.parametrize("likelihood", [*LIKELIHOODS, *PRINTED])
+def test_limits_that_have_other_names(likelihood):
+    logits, _ = some_bags(7, 4, 3, (1,))
+    log_p = logits.log_softmax(1)
+    one = torch.eye(3, dtype=torch.bool)[[0, 1, 2, 0]]
+    target = one.int().argmax(1)
+    cross_entropy = torch.nn.functional.cross_entropy(logits[..., 0], target, reduction="none")
+    torch.testing.assert_close(likelihood(log_p, one), -cross_entropy)  # one position
+    torch.testing.assert_close(likelihood(log_p, torch.zeros_like(one)), log_p[:, -1, 0])
+    two = likelihood(log_p, torch.tensor([[True, True, False]] * 4))
+    assert ((two == -torch.inf) | two.isnan() | (two < -30)).all()  # rounding may leave 1e-17
+
+    logits, _ = some_bags(8, 4, 1, (3, 4))
+    log_p = logits.log_softmax(1)
+    noisy_or = torch.log1p(-log_p[:, 1].exp().flatten(1).prod(1))  # one class
+    everywhere = torch.ones(4, 1, dtype=torch.bool)
+    torch.testing.assert_close(likelihood(log_p, everywhere), noisy_or)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_impossible_sets_are_minus_infinity_with_gradient_zero(dtype):
+    logits, _ = some_bags(9, 2, 4, (3,), dtype=dtype)
+    logits.requires_grad_()
+    labels = torch.tensor([[True, True, True, True], [True, True, False, False]])
+    value = presence.log_likelihood(logits.log_softmax(1), labels)  # four labels, three positions
+    assert value[0] == -torch.inf
+    assert value[1].isfinite()
+    value.exp().sum().backward()
+    assert (logits.grad[0] == 0).all()
+    assert logits.grad.isfinite().all()
+    assert (presence.posterior(logits.detach().log_softmax(1), labels)[0] == 0).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_order_of_labels_and_positions_does_not_matter(seed):
+    logits, labels = some_bags(seed, 3, 5, (4, 3))
+    log_p = logits.log_softmax(1)
+    generator = torch.Generator().manual_seed(seed)
+    classes = torch.randperm(5, generator=generator)
+    places = torch.randperm(12, generator=generator)
+    shuffled = log_p.flatten(2)[:, torch.cat([classes, torch.tensor([5])])][:, :, places]
+    for likelihood in LIKELIHOODS:
+        torch.testing.assert_close(
+            likelihood(shuffled, labels[:, classes]), likelihood(log_p, labels)
+        )
+    torch.testing.assert_close(
+        presence.posterior(shuffled, labels[:, classes])[:, :-1],
+        presence.posterior(log_p, labels).flatten(2)[:, :-1][:, classes][:, :, places],
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    classes=st.integers(1, 6),
+    positions=st.integers(1, 12),
+    scale=st.sampled_from([0.3, 2.0, 6.0]),
+)
+def test_bounds_are_never_violated(seed, classes, positions, scale):
+    logits, labels = some_bags(seed, 8, classes, (positions,), scale)
+    log_p = logits.log_softmax(1)
+    exact = presence.log_likelihood(log_p, labels)
+    pairs = [presence.bounds(log_p, labels, order) for order in range(classes + 2)]
+    for lower, upper in [*pairs, presence.bracket(log_p, labels)]:
+        slack = 1e-9
+        assert (lower.exp() <= exact.exp() + slack).all()
+        assert (upper >= exact - 1e-7).all() or (exact.exp() - upper.exp() < 1e-13).all()
+    feasible = exact > math.log(1e-6)
+    last_lower, last_upper = pairs[-1]
+    torch.testing.assert_close(last_lower[feasible], exact[feasible], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(last_upper[feasible], exact[feasible], rtol=1e-6, atol=1e-6)
+
+
+def test_bracket_is_exact_for_at_most_one_label_and_takes_any_number():
+    logits, labels = some_bags(4, 3, 30, (5, 5), 0.5)
+    labels[0], labels[1] = False, False
+    labels[1, 3], labels[2] = True, True
+    log_p = logits.log_softmax(1)
+    lower, upper = presence.bracket(log_p, labels)
+    torch.testing.assert_close(lower[:2], upper[:2])
+    torch.testing.assert_close(lower[:2], presence.log_likelihood(log_p[:2], labels[:2]))
+    assert upper[2].isfinite()
+    assert lower[2] <= upper[2]
+    with pytest.raises(ValueError, match=r"30 labels.*at most 16.*bracket"):
+        presence.log_likelihood(log_p, labels)
+
+
+def test_probabilities_of_all_label_sets_sum_to_one():
+    logits, _ = some_bags(11, 1, 4, (3, 3))
+    every = torch.tensor(list(itertools.product((False, True), repeat=4)))
+    log_p = logits.log_softmax(1).expand(16, -1, -1, -1)
+    assert presence.log_likelihood(log_p, every).exp().sum().item() == pytest.approx(1)
+
+
+def test_max_pooling_loss_by_hand():
+    prob = torch.tensor([[[0.1, 0.2], [0.3, 0.05], [0.15, 0.2]]], dtype=torch.float64)
+    for labels, expected in [
+        ([True, True], -(math.log(0.2) + math.log(0.3)) / 2),
+        ([False, True], -math.log(0.3)),
+        ([False, False], 0.0),
+    ]:
+        loss = presence.max_pooling_loss(prob.log(), torch.tensor([labels]))
+        assert loss.item() == pytest.approx(expected)
+    with pytest.raises(ValueError, match="log_p"):
+        presence.max_pooling_loss(-prob.log(), torch.tensor([[True, True]]))
+
+
+def test_decision_rules_by_hand_and_their_agreement():
+    logits, _ = some_bags(12, 50, 4, (3, 3), 3.0)
+    prob = logits.softmax(1)
+    exact = presence.log_alpha_scores(prob.log())
+    by_hand = torch.stack([(prob[:, l] + prob[:, -1]).flatten(1).prod(1) for l in range(4)], 1)
+    torch.testing.assert_close(exact.exp(), by_hand)
+    torch.testing.assert_close(presence.mean_scores(prob.log()), prob[:, :-1].mean((2, 3)))
+    # rule (13) is the arg max of the one-label likelihoods: alpha_phi is common to all
+    single = torch.eye(4, dtype=torch.bool)
+    likelihoods = torch.stack(
+        [presence.log_likelihood(prob.log(), single[l].expand(50, -1)) for l in range(4)], 1
+    )
+    assert (likelihoods.argmax(1) == exact.argmax(1)).all()
+
+
+def test_input_gradient_is_the_finite_difference():
+    torch.manual_seed(0)
+    model = torch.nn.Conv2d(2, 4, 3, bias=True).double()
+    images = torch.rand(1, 2, 5, 5, dtype=torch.float64)
+    sensitivity = presence.input_gradient(model, images, label=1, position=(2, 0))
+    assert sensitivity.shape == (1, 5, 5)
+
+    def log_p(x):
+        return model(x).log_softmax(1)[0, 1, 2, 0]
+
+    step = 1e-6
+    for y, x in [(2, 0), (3, 1), (4, 2), (0, 4)]:
+        total = 0.0
+        for channel in range(2):
+            nudge = torch.zeros_like(images)
+            nudge[0, channel, y, x] = step
+            total += abs((log_p(images + nudge) - log_p(images - nudge)).item() / (2 * step))
+        assert sensitivity[0, y, x].item() == pytest.approx(total, abs=1e-7)
+    for label, position in [(4, (0, 0)), (-1, (0, 0)), (0, (3, 0)), (0, (0,))]:
+        with pytest.raises(ValueError, match="position"):
+            presence.input_gradient(model, images, label, position)
+
+
+def bad_inputs():
+    log_p = torch.zeros(2, 3, 4).log_softmax(1)
+    labels = torch.zeros(2, 2, dtype=torch.bool)
+    yield log_p.half(), labels, "log_p must be a float32 or float64 tensor, got torch.float16"
+    yield log_p[0, 0], labels, r"log_p must be \(B, C\+1, \*positions\).*\(4,\)"
+    yield log_p[:, :, :0], labels, "log_p must be"
+    yield log_p + 1, labels, "sum to 1 over dim 1"
+    yield log_p.exp(), labels, "sum to 1 over dim 1"
+    yield torch.full_like(log_p, torch.nan), labels, "sum to 1 over dim 1"
+    yield log_p, labels.int(), r"labels must be a bool tensor of shape \(2, 2\)"
+    yield log_p, labels[:1], r"labels must be a bool tensor of shape \(2, 2\), got .*\(1, 2\)"
+    yield log_p, torch.zeros(2, 3, dtype=torch.bool), "labels must be a bool tensor"
+    yield log_p, [[True, False]], "labels must be a bool tensor"
+
+
+@pytest.mark.parametrize(("log_p", "labels", "message"), list(bad_inputs()))
+def test_bad_input_is_named(log_p, labels, message):
+    functions = [*LIKELIHOODS, *PRINTED, presence.posterior, presence.bracket]
+    for function in [*functions, lambda p, l: presence.bounds(p, l, 1)]:
+        with pytest.raises(ValueError, match=message):
+            function(log_p, labels)
+
+
+def test_negative_order_and_wrong_members_are_named():
+    log_p, labels = torch.zeros(2, 3, 4).log_softmax(1), torch.zeros(2, 2, dtype=torch.bool)
+    with pytest.raises(ValueError, match="order must be at least 0, got -1"):
+        presence.bounds(log_p, labels, -1)
+    with pytest.raises(ValueError, match=r"members must be a bool tensor of shape \(2, 3\)"):
+        presence.log_alpha(log_p, labels)
+
+
+def test_empty_batch():
+    log_p, labels = torch.zeros(0, 3, 4), torch.zeros(0, 2, dtype=torch.bool)
+    assert presence.log_likelihood(log_p, labels).shape == (0,)
+    assert presence.posterior(log_p, labels).shape == log_p.shape
