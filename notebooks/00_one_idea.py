@@ -26,7 +26,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # somewhere in this picture; this tissue slide is malignant. The statement is true and cheap, and
 # it does not say which instance is responsible. Such statements are called *weak labels*.
 #
-# This book studies four kinds, each in its own chapters, named after what the bag tells:
+# This page compares four kinds, named after what the bag tells; the chapters that follow treat
+# *presence* in full:
 #
 # | name | the bag tells | paper |
 # |---|---|---|
@@ -51,9 +52,9 @@ show.style()
 #
 # We build a world small enough to see everything. An instance is a point $x_i$ of the plane, and a
 # bag is $n$ points, $X = (x_1, \dots, x_n)$. Each point has a label $h_i$, one of 0, 1, 2 or
-# $\phi$: three foreground classes, the arms of a spiral, and the background $\phi$ in the
-# middle. In code $\phi$ is the last label, number 3. The labels of a bag together are a
-# *labelling*, $h = (h_1, \dots, h_n)$.
+# $\phi$: three foreground classes, the arms of a spiral, and the background $\phi$ in the middle.
+# In code $\phi$ is the last label, number 3. The labels of a bag together are a *labelling*,
+# $h = (h_1, \dots, h_n)$.
 #
 # Nobody shows us $h$. An *observer* looks at $h$, applies a map $g$, and tells us $o = g(h)$. Four
 # observers are four such maps on labels of shape `(..., n)`. We draw many bags of five points, and
@@ -369,8 +370,8 @@ for name, loss in (("squared distance of means", squared), ("-log P(bag of label
 # undecided about every patch: it charges $\log 2$.
 #
 # Now *regions*. If an image has one class $c$ and its pixels are independent, the exact sum is
-# short: over all masks that are not empty, masked pixels emit $c$ and the others $\phi$. That
-# is the presence likelihood of the one-label set $\{c\}$, as the cell shows. The paper does not
+# short: over all masks that are not empty, masked pixels emit $c$ and the others $\phi$. That is
+# the presence likelihood of the one-label set $\{c\}$, as the cell shows. The paper does not
 # compute it. Its classifier sees the whole masked part at once, so no product over pixels exists,
 # and its mask is computed instead of summed over. Two terms stand in for the sum: cross-entropy to
 # the label on the masked part, and cross-entropy to the uniform distribution on the rest. The
@@ -551,11 +552,11 @@ show.figure(
 #
 # ## Reproduction
 #
-# This chapter has no published number to reproduce. The numbers of the four papers stand beside
-# ours on the page [Reproductions](../book/reproductions.md). *Presence* is next: [chapter
-# 1](01_presence_likelihood.ipynb) derives its likelihood, [chapter 2](02_presence_numerics.ipynb)
-# makes it safe in floating point, chapters [3](03_presence_learning.ipynb) and
-# [4](04_presence_reproduction.ipynb) train with it.
+# This chapter has no published number to reproduce. The numbers of the four papers, and what has
+# been reproduced of them, stand on the page [Reproductions](../book/reproductions.md). *Presence*
+# is next: [chapter 1](01_presence_likelihood.ipynb) derives its likelihood, [chapter
+# 2](02_presence_numerics.ipynb) makes it safe in floating point, chapters
+# [3](03_presence_learning.ipynb) and [4](04_presence_reproduction.ipynb) train with it.
 #
 # ## Exercises
 #
