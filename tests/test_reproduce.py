@@ -183,6 +183,12 @@ def test_sigterm_stops_with_a_checkpoint(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_one_signal_stops_all_the_runs_of_one_process(tmp_path):
+    words = ("mcmil/stops", "--seeds", "0-2", "--protocol", "smoke")
+    assert go(tmp_path, *words) == runner.UNFINISHED
+    assert len(list((tmp_path / "runs").glob("*"))) == 1
+
+
 def test_a_worker_whose_parent_is_gone_stops(monkeypatch):
     monkeypatch.setenv("WSL_PARENT", str(os.getppid()))
     assert not Run().out_of_time()

@@ -70,6 +70,7 @@ SERIES = experiment(
         "mcmil-017", "seconds", claim=lambda rs: (rs[0]["metrics"]["seconds"] > 1, "by the clock")
     ),
 )
+TRIES = experiment("tries")
 BETTER = Claim(
     "order",
     "mcmil",
@@ -87,7 +88,7 @@ PAPER = Paper(
     "An Author",
     2018,
     "https://example.org",
-    (NESTS, DIGITS, SERIES),
+    (NESTS, DIGITS, SERIES, TRIES),
     (BETTER,),
     {"mcmil-016": "quoted from another paper"},
 )
@@ -290,7 +291,7 @@ def test_a_table_never_mixes_protocols():
     assert "9.00" in short
     assert "no verdict from this protocol" in short
     assert "reproduced" not in short
-    assert "another optimiser" in paper
+    assert "- another optimiser (`mcmil/nests`)" in paper
     assert "epochs = 2 instead of 20" in short
     assert "epochs = 2" not in paper
     assert "0123456; a device; 2025-01-02" in paper
@@ -307,6 +308,7 @@ def test_table_names():
 @pytest.mark.usefixtures("fake_paper")
 def test_the_page_of_a_paper_shows_every_number_claim_and_command():
     held = [record(NESTS, s, error=0.36, dirty=True) for s in (0, 1)]
+    held += [record(TRIES, 0, error=0.4), record(TRIES, 1, error=0.6)]
     held += [record(DIGITS, 0, error=0.6), record(NESTS, 0, "smoke", error=77.0)]
     page = tables.markdown("mcmil", held)
     for row in ledger.load().values():
@@ -317,6 +319,7 @@ def test_the_page_of_a_paper_shows_every_number_claim_and_command():
     assert "| nests beat digits | Sec 5.2 | holds: by their means |" in page
     command = "python -m wsl_tutorial.reproduce run mcmil/nests --seeds 0-1 --protocol paper"
     assert command in page
+    assert "| `mcmil/tries` | error | 0.500 ± 0.141 | 2 of 2 |" in page  # fills no cell
     assert "77" not in page
     assert "not run: mcmil/digits: no GPU yet" in tables.markdown("mcmil", held[:2])
     assert tables.markdown("mist", []).startswith("53 numbers: 53 not written yet.")

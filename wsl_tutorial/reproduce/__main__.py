@@ -84,7 +84,7 @@ def run(args: argparse.Namespace, started: float) -> int:
         deadline=started + args.budget,
         interval=args.checkpoint_every,
     )
-    if runner.UNFINISHED in ends and "WSL_PARENT" not in os.environ:
+    if runner.UNFINISHED in ends and runner.PARENT not in os.environ:
         say(f"runs left: {ends.count(runner.UNFINISHED)}; the same command resumes them.")
     if runner.FAILED in ends:
         say(f"runs failed: {ends.count(runner.FAILED)}; what they said stands above.")
@@ -112,7 +112,7 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument("names", nargs="+", metavar="NAME", help="a name, or a pattern: 'mcmil/*'")
     sub.add_argument("--seeds", type=seeds, default=None, help="0-9 or 0,3,5 (default: all)")
     sub.add_argument("--protocol", choices=PROTOCOLS, default="short")
-    sub.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    sub.add_argument("--jobs", type=int, default=1, help="processes side by side")
     sub.add_argument("--budget", type=positive, default=float("inf"), help="seconds, then stop")
     sub.add_argument("--out", default="runs", help="folder of records and checkpoints")
     sub.add_argument("--device", choices=("cpu", "cuda"), default=None, help="default: cuda if any")

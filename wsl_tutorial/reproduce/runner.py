@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from .records import say, write_whole
 
 Job = tuple[Experiment, int, str]  # experiment, seed, protocol
 FINISHED, FAILED, UNFINISHED = 0, 1, 3  # how a run ends; also the exit status of the command
+PARENT = "WSL_PARENT"  # names, to a child process, the one that started it
 
 
 class Interrupted(Exception):
@@ -51,15 +53,16 @@ class Run:
         folder: Path | None = None,
         deadline: float = float("inf"),
         interval: float = 60.0,
+        stop: threading.Event | None = None,
         report: Callable[[str], None] | None = None,
     ) -> None:
         self.seed, self.protocol, self.device = seed, protocol, device
         self.folder = None if folder is None else Path(folder)
         self.deadline, self.interval, self.report = deadline, interval, report
-        self.parent = int(os.environ.get("WSL_PARENT", 0))  # the process that started this one
+        self.parent = int(os.environ.get(PARENT, 0))  # the process that started this one
         self.curve: list[dict[str, float]] = []
         self.seconds, self.peak = 0.0, 0.0  # of the sittings before this one
-        self.stopped = False  # set by a signal
+        self.stop = stop or threading.Event()
         self.started = self.saved = time.monotonic()
 
     def log(self, **point: float) -> None:
@@ -75,7 +78,7 @@ class Run:
     def out_of_time(self) -> bool:
         """Whether to checkpoint and raise Interrupted: budget spent, signal, or parent gone."""
         orphaned = self.parent and os.getppid() != self.parent
-        return bool(self.stopped or orphaned or time.time() >= self.deadline)
+        return bool(self.stop.is_set() or orphaned or time.time() >= self.deadline)
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         """Save `state` (tensors and plain values), the curve and the random state, atomically.
@@ -104,23 +107,26 @@ class Run:
             say(f"checkpoint {target} not written ({error.strerror}); the one before it stays.")
 
     def resume(self) -> dict[str, Any] | None:
-        """The state of the last checkpoint, or None. A corrupt one is set aside and named."""
+        """The last checkpoint's state, its tensors on the CPU, or None.
+
+        A corrupt checkpoint is named on stderr and moved to *.corrupt.
+        """
         path = None if self.folder is None else self.folder / "checkpoint.pt"
         if path is None or not path.exists():
             return None
         import torch
 
         try:
-            held = torch.load(path, map_location=self.device, weights_only=True)
+            held = torch.load(path, map_location="cpu", weights_only=True)
             state, self.curve = held["state"], held["curve"]
             self.seconds, self.peak = held["seconds"], held["peak"]
         except Exception as error:
             os.replace(path, path.with_suffix(".pt.corrupt"))
             say(f"checkpoint {path} is corrupt ({type(error).__name__}); moved to *.corrupt.")
             return None
-        torch.set_rng_state(held["rng"].cpu())
+        torch.set_rng_state(held["rng"])
         if self.device == "cuda" and held["rng_cuda"]:
-            torch.cuda.set_rng_state_all([s.cpu() for s in held["rng_cuda"]])
+            torch.cuda.set_rng_state_all(held["rng_cuda"])
         return state
 
     def total_seconds(self) -> float:
@@ -148,9 +154,12 @@ def execute(
     device: str,
     deadline: float,
     interval: float,
+    stop: threading.Event | None = None,
     report: Callable[[str], None] | None = None,
 ) -> int:
     """One run in this process, under its lock, up to its record: FINISHED or UNFINISHED.
+
+    `deadline` (of time.time()) and `stop` end it at a checkpoint; one is due every `interval` s.
 
     Raises what the experiment raises, and SystemExit where the finished record cannot be written.
     """
@@ -165,13 +174,14 @@ def execute(
             return UNFINISHED
         if identity in finished(out):
             return FINISHED
-        run = Run(seed, protocol, device, folder, deadline, interval, report)
+        run = Run(seed, protocol, device, folder, deadline, interval, stop, report)
         torch.manual_seed(seed)
-        with _on_signals(lambda: setattr(run, "stopped", True)):
-            try:
-                metrics = experiment.run(experiment.settings(protocol), seed, run)
-            except Interrupted:
-                return UNFINISHED
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            metrics = experiment.run(experiment.settings(protocol), seed, run)
+        except Interrupted:
+            return UNFINISHED
         record = records.make(experiment, metrics, run)
         try:
             records.append(out / "records.jsonl", record)
@@ -192,60 +202,78 @@ def finished(out: Path) -> set[str]:
 
 
 def local(jobs: Sequence[Job], *, workers: int, **options: Any) -> list[int]:
-    """The engine of one machine: a process a run, `workers` at a time; how each run ended.
+    """The engine of one machine: how each run ended, `workers` of them side by side.
 
+    One worker runs them here, one after the other; several give each run a process of its own.
     `options` are those of `execute`: out, device, deadline, interval.
     """
-    if len(jobs) == 1:
-        return [_here(jobs[0], options)]
-    children: set[subprocess.Popen] = set()
-    stopped: list[bool] = []
+    stop, children = threading.Event(), set()
+    alone = workers == 1 or len(jobs) == 1
 
     def work(job: Job) -> int:
-        if stopped or time.time() >= options["deadline"]:
+        if stop.is_set() or time.time() >= options["deadline"]:
             return UNFINISHED
-        with _spawn(job, workers, options) as child:
-            children.add(child)
-            if stopped:
-                child.terminate()
-            for line in child.stdout:
-                bar.set_postfix_str(f"{job[0].name} seed {job[1]}: {line.strip()}")
-        children.discard(child)
-        bar.update(child.returncode == FINISHED)
-        early = stopped and child.returncode == -signal.SIGTERM  # stopped before it could listen
-        return UNFINISHED if early else child.returncode
+        if alone:
+            end = _here(job, bar, stop, options)
+        else:
+            end = _child(_command(job, options), job, workers, bar, stop, children)
+        bar.update(end == FINISHED)
+        return end
 
-    def stop() -> None:
-        stopped.append(True)
+    def halt() -> None:
+        stop.set()
         for child in list(children):
             child.terminate()
 
-    bar = tqdm(total=len(jobs), unit="run")
-    with _on_signals(stop), ThreadPoolExecutor(workers) as pool, bar:
-        ends = list(pool.map(work, jobs))
-    return [end if end in (FINISHED, UNFINISHED) else FAILED for end in ends]
+    with tqdm(total=len(jobs), unit="run", disable=PARENT in os.environ) as bar, _on_signals(halt):
+        if alone:
+            return [work(job) for job in jobs]
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(work, jobs))
 
 
-def _here(job: Job, options: dict[str, Any]) -> int:
-    """One run in this process; as a child, it prints its progress for the parent to show."""
+def _here(job: Job, bar: tqdm, stop: threading.Event, options: dict[str, Any]) -> int:
+    """One run in this process; a child prints its progress for the parent to show."""
 
     def tell(text: str) -> None:
+        if PARENT not in os.environ:
+            bar.set_postfix_str(f"{job[0].name} seed {job[1]}: {text}")
+            return
         with contextlib.suppress(OSError):  # a parent that has gone is for Run.out_of_time to see
             print(text, flush=True)
 
-    child = "WSL_PARENT" in os.environ
-    with tqdm(total=1, unit="run", disable=child) as bar:
-        try:
-            end = execute(*job, report=tell if child else bar.set_postfix_str, **options)
-        except Exception:
-            traceback.print_exc()
-            end = FAILED
-        bar.update(end == FINISHED)
-    return end
+    try:
+        return execute(*job, stop=stop, report=tell, **options)
+    except Exception:
+        traceback.print_exc()
+        return FAILED
 
 
-def _spawn(job: Job, workers: int, options: dict[str, Any]) -> subprocess.Popen:
-    """The same command for one run alone, as a child process."""
+def _child(
+    command: list[str],
+    job: Job,
+    workers: int,
+    bar: tqdm,
+    stop: threading.Event,
+    children: set[subprocess.Popen],
+) -> int:
+    """One run in a process of its own, with its share of the cores."""
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)), **os.environ}
+    environment[PARENT] = str(os.getpid())
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        children.add(child)
+        if stop.is_set():
+            child.terminate()
+        for line in child.stdout:
+            bar.set_postfix_str(f"{job[0].name} seed {job[1]}: {line.strip()}")
+    children.discard(child)
+    if stop.is_set() and child.returncode == -signal.SIGTERM:  # before it could listen
+        return UNFINISHED
+    return child.returncode if child.returncode in (FINISHED, UNFINISHED) else FAILED
+
+
+def _command(job: Job, options: dict[str, Any]) -> list[str]:
+    """This program for one run alone, within the time that is left."""
     experiment, seed, protocol = job
     words = {
         "--seeds": seed,
@@ -256,10 +284,7 @@ def _spawn(job: Job, workers: int, options: dict[str, Any]) -> subprocess.Popen:
         "--checkpoint-every": options["interval"],
     }
     command = [sys.executable, "-m", __package__, "run", experiment.name]
-    command += [str(word) for pair in words.items() for word in pair]
-    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)), **os.environ}
-    environment["WSL_PARENT"] = str(os.getpid())
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    return command + [str(word) for pair in words.items() for word in pair]
 
 
 ENGINES = {"local": local}  # a further engine takes the same arguments

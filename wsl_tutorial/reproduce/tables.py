@@ -145,15 +145,34 @@ def sections(
             continue
         lines = [line(row, paper, held, protocol) for row in shown]
         parts.append(f"{level} Protocol: {protocol}\n\n" + grid(HEAD, lines))
-        notes = [
-            f"- {record['experiment']}: {text}\n"
-            for row in shown
-            for record in found.get(row.id, [])
-            for text in [*record["deviations"], *record["notes"]]
-        ]
-        if notes:
-            parts.append("Deviations in these runs:\n\n" + "".join(dict.fromkeys(notes)))
+        notes = deviations(record for row in shown for record in found.get(row.id, []))
+        parts += [f"Deviations in these runs:\n\n{notes}"] if notes else []
     return "\n".join(parts)
+
+
+def deviations(found: Iterable[dict[str, Any]]) -> str:
+    """Each deviation and note of some records once, with the experiments it belongs to."""
+    names: dict[str, dict[str, None]] = defaultdict(dict)  # an ordered set for each text
+    for record in found:
+        for text in [*record["deviations"], *record["notes"]]:
+            names[text][f"`{record['experiment']}`"] = None
+    return "".join(f"- {text} ({', '.join(of)})\n" for text, of in names.items())
+
+
+def metrics(paper: Paper, held: Records, protocol: str) -> str:
+    """Every metric of every experiment that has run under a protocol; "" where none has."""
+    lines, shown = [], []
+    for experiment in paper.experiments:
+        found = current(experiment, protocol, held)
+        for name in found[0]["metrics"] if found else ():
+            values = {r["seed"]: r["metrics"].get(name) for r in found}
+            ours = number(*ledger.summary(values, "mean"), None)
+            seeds = f"{len(found)} of {experiment.seeds}"
+            lines.append((f"`{experiment.name}`", name, ours, seeds, origin(found)))
+        shown += found
+    table = grid(("experiment", "metric", "ours", "seeds", "from"), lines)
+    notes = f"\nDeviations in these runs:\n\n{deviations(shown)}"
+    return f"### Protocol: {protocol}\n\n{table}{notes}" if lines else ""
 
 
 def table(what: str, held: Records) -> str:
@@ -196,18 +215,25 @@ def markdown(key: str, held: Records | None = None) -> str:
     if paper is not None:
         claims = [(c.text, c.source, claim_verdict(paper, c, held)) for c in paper.claims]
         parts += ["## Claims\n\n" + grid(("claim", "where", "verdict"), claims)] if claims else []
-        parts.append("## How to run it\n\n" + "\n".join(how(e) for e in paper.experiments))
+        every = [m for p in ("paper", "short") if (m := metrics(paper, held, p))]
+        parts += ["## Every metric, mean over the seeds\n", *every] if every else []
+        parts.append("## How to run it\n\n" + how(paper))
     return "\n".join(parts)
 
 
-def how(experiment: Experiment) -> str:
-    """What an experiment is, its data, cost and deviations, and the command that runs it."""
-    needs = f"Data: {', '.join(experiment.data) or 'none'}. Cost: {experiment.cost or 'not known'}."
-    command = f"python -m wsl_tutorial.reproduce run {experiment.name} "
-    command += f"--seeds 0-{experiment.seeds - 1} --protocol paper --out runs"
-    notes = "".join(f"- {text}\n" for text in experiment.deviations) or "- none\n"
-    text = f"**{experiment.title}** ({experiment.method}). {needs}\n\n```bash\n{command}\n```\n"
-    return f"{text}\nDeviations from the paper:\n\n{notes}"
+def how(paper: Paper) -> str:
+    """Every experiment with its data, cost, deviations and the command that runs it."""
+    texts = list(dict.fromkeys(text for e in paper.experiments for text in e.deviations))
+    lines = []
+    for e in paper.experiments:
+        seeds = f"0-{e.seeds - 1}" if e.seeds > 1 else "0"
+        words = f"run {e.name} --seeds {seeds} --protocol paper --out runs"
+        numbers = ", ".join(str(texts.index(text) + 1) for text in e.deviations)
+        about = (e.title, ", ".join(e.data) or "none", e.cost or "not known", numbers or "none")
+        lines.append((*about, f"`python -m wsl_tutorial.reproduce {words}`"))
+    table = grid(("experiment", "data", "cost", "deviations", "command"), lines)
+    listed = "".join(f"{number}. {text}\n" for number, text in enumerate(texts, 1))
+    return f"{table}\nDeviations from the paper:\n\n{listed}" if texts else table
 
 
 def summary_markdown(held: Records | None = None) -> str:
@@ -231,7 +257,7 @@ def listing(held: Records) -> str:
     for paper in written.values():
         lines.append(f"{paper.key}: {paper.title} ({paper.authors}, {paper.year}) {paper.link}")
         for experiment in paper.experiments:
-            here = [f"{n} ({'here' if data.available(n) else 'missing'})" for n in experiment.data]
+            here = [f"{n} ({'here' if data.available(n) else 'not here'})" for n in experiment.data]
             ran = {name: len(current(experiment, name, held)) for name in PROTOCOLS}
             seeds = ", ".join(f"{n} {name}" for name, n in ran.items() if n) or "none"
             lines += [
