@@ -228,7 +228,7 @@ def how(paper: Paper) -> str:
     for e in paper.experiments:
         seeds = f"0-{e.seeds - 1}" if e.seeds > 1 else "0"
         words = f"run {e.name} --seeds {seeds} --protocol paper --out runs"
-        numbers = ", ".join(str(texts.index(text) + 1) for text in e.deviations)
+        numbers = ", ".join(map(str, sorted(texts.index(text) + 1 for text in e.deviations)))
         about = (e.title, ", ".join(e.data) or "none", e.cost or "not known", numbers or "none")
         lines.append((*about, f"`python -m wsl_tutorial.reproduce {words}`"))
     table = grid(("experiment", "data", "cost", "deviations", "command"), lines)
