@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from wsl_tutorial import presence, train
+from wsl_tutorial import data, presence, train
 from wsl_tutorial.data import houses, svhn
 from wsl_tutorial.reproduce import ledger
 from wsl_tutorial.reproduce.mcmil import PAPER, training
@@ -209,6 +209,29 @@ def test_svhn_trains_from_three_sources(monkeypatch):
     assert test is crops["test"]
     assert {a[1:] for a in asked} == {("official", "count-free")}
     assert experiment.run(config, 0, Run())["last_test_error"] <= 100
+
+
+def needs(name):
+    return pytest.mark.skipif(not data.available(name), reason=f"{name} is not at hand")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        pytest.param("mcmil/mnist-adamw", {}, marks=needs("mnist")),
+        pytest.param("mcmil/extended-mnist-adamw", {}, marks=needs("mnist")),
+        pytest.param("mcmil/cifar10-jpeg75-adamw", {}, marks=needs("cifar10-jpeg75")),
+        pytest.param(
+            "mcmil/svhn-1m-adamw", {"dataset": "svhn-full-512"}, marks=needs("svhn-full-512")
+        ),
+    ],
+)
+def test_runs_on_real_data(name, change):
+    experiment = EXPERIMENTS[name]
+    smoke = {**experiment.protocols["smoke"], "dataset": experiment.config.dataset, **change}
+    result = experiment.run(dataclasses.replace(experiment.config, **smoke), 0, Run())
+    assert 0 <= result["last_test_error"] <= 100
 
 
 # Losses and decisions -----------------------------------------------------------------------------
