@@ -1,7 +1,6 @@
-"""Numbers in notebook outputs are compared as numbers; tests that need real data say so."""
+"""Numbers in notebook outputs are compared as numbers; cells that need a GPU say so."""
 
 import math
-import os
 import re
 
 import pytest
@@ -38,10 +37,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Cells tagged `gpu` run where a GPU is; tests marked `data` where $WSL_DATA points to some."""
+    """Cells tagged `gpu` run where a GPU is."""
     for item in items:
         tags = getattr(getattr(item, "cell", None), "metadata", {}).get("tags", [])
         if "gpu" in tags and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
-        if item.get_closest_marker("data") and not os.environ.get("WSL_DATA"):
-            item.add_marker(pytest.mark.skip(reason="needs real data: set WSL_DATA"))

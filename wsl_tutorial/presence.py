@@ -421,12 +421,11 @@ def _series(share: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, 
     T = sum over subsets S of signs times products over positions of q(S), q the share of S and phi.
     Products may underflow: against the leading term, 1, what is lost is nothing.
     """
-    batch, columns = share.shape[:2]
-    members, signs = _members(columns - 1, share), _signs(real, share)
-    block = max(1, _block_size(share) // max(1, batch * len(members)))
-    if with_posterior or len(members) <= 256:
-        parts = [members @ part for part in share.split(block, -1)]  # q: (B, 2**K, n)
-        products = torch.stack([q.prod(-1) for q in parts], -1).prod(-1)  # (B, 2**K)
+    members, signs = _members(share.shape[1] - 1, share), _signs(real, share)
+    block = max(1, _block_size(share) // max(1, signs.numel()))
+    if len(members) <= 256:
+        parts = [(members @ part).prod(-1) for part in share.split(block, -1)]
+        products = torch.stack(parts).prod(0)  # (B, 2**K)
     else:
         products = _grouped_products(share)
     terms = signs * products.masked_fill(products < 1e-280, 0)  # denormals are slow
@@ -437,7 +436,9 @@ def _series(share: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, 
         return value, share, kept
     # d T / d share = sum over S of +-product / q; where q is 0, so are product and share
     scale = (terms / value[:, None])[:, :, None]  # (B, 2**K, 1)
-    weights = [members.T @ (scale / q.clamp_min(1e-300)) for q in parts]
+    weights = [
+        members.T @ (scale / (members @ part).clamp_min(1e-300)) for part in share.split(block, -1)
+    ]
     return value, share * torch.cat(weights, -1), kept
 
 
