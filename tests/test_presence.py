@@ -137,8 +137,9 @@ def test_each_path_has_the_same_value_gradient_and_curvature(monkeypatch, certif
     assert torch.autograd.gradgradcheck(likelihood, logits)
 
 
-def test_paths_agree_on_many_positions_and_labels(monkeypatch):
-    logits, labels = some_bags(5, 6, 10, (13, 7), 1.0)
+@pytest.mark.parametrize(("classes", "positions"), [(10, 91), (5, 19), (4, 40), (3, 100), (2, 784)])
+def test_paths_agree_on_many_positions_and_labels(monkeypatch, classes, positions):
+    logits, labels = some_bags(5, 6, classes, (positions,), 1.0)
     labels[0], labels[1] = True, False
     log_p = logits.log_softmax(1)
     series = presence.log_likelihood(log_p, labels), presence.posterior(log_p, labels)

@@ -501,17 +501,9 @@ def _scan(
     states = [state]
     for p, p_first in zip(share, first, strict=True):
         states.append(_step(states[-1], members @ p, p_first, forward=True))
-    second_order = torch.is_grad_enabled() and log_share.requires_grad
-    with torch.set_grad_enabled(with_posterior):
-        ends = states.pop().unflatten(-1, (bags, chunks))
-        if with_posterior and not ends.requires_grad:
-            ends = ends.detach().requires_grad_()
-        covered = _merge(ends, top.exp())  # (2**K, b)
-        full = covered.gather(0, 2 ** real.sum(1)[None] - 1)[0]  # (b,)
-        if with_posterior:
-            (outside,) = torch.autograd.grad(full.sum(), ends, create_graph=second_order)
+    full, outside = _merge(states.pop().unflatten(-1, (bags, chunks)), top.exp(), real)
     safe = full > _SMALLEST
-    value = full.detach().log() + top.masked_fill(~real, 0).sum(1)
+    value = full.log() + top.masked_fill(~real, 0).sum(1)
     if not with_posterior:
         return value, None, safe
     after, weights = outside.flatten(1), []
@@ -520,7 +512,7 @@ def _scan(
         after = _step(after, members @ p, p_first, forward=False)
     weight = torch.stack(weights[::-1]).unflatten(-1, (bags, chunks))
     weight = weight.permute(2, 1, 0, 3).flatten(2)[..., :positions]
-    full = torch.where(safe, full if second_order else full.detach(), torch.ones_like(full))
+    full = torch.where(safe, full, torch.ones_like(full))
     return value, weight / full[:, None, None], safe
 
 
@@ -547,31 +539,44 @@ def _weights(before: Tensor, after: Tensor, members: Tensor, p: Tensor, first: T
     return stay
 
 
-def _merge(ends: Tensor, owed: Tensor) -> Tensor:
-    """(2**K, b, chunks) -> (2**K, b): the union product of all chunks."""
-    while ends.shape[2] > 1:
-        if ends.shape[2] % 2:
+def _merge(ends: Tensor, owed: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """From chunks (2**K, b, c): their union product at the full label set (b,), and its derivative.
+
+    A binary tree up, and down again; the derivative (2**K, b, c) is what the other chunks leave.
+    """
+    levels = [ends]
+    while levels[-1].shape[2] > 1:
+        if levels[-1].shape[2] % 2:
             nothing = torch.zeros_like(ends[:, :, :1])
             nothing[0] = 1
-            ends = torch.cat([ends, nothing], 2)
-        ends = _union(ends[:, :, ::2], ends[:, :, 1::2], owed)
-    return ends[:, :, 0]
+            levels[-1] = torch.cat([levels[-1], nothing], 2)
+        levels.append(_union(levels[-1][:, :, ::2], levels[-1][:, :, 1::2], owed))
+    everything = 2 ** real.sum(1)[None, :, None] - 1  # (1, b, 1)
+    outside = torch.zeros_like(levels[-1]).scatter(0, everything, 1.0)
+    for level in levels[-2::-1]:
+        a, b = level[:, :, ::2], level[:, :, 1::2]
+        outside = outside[:, :, : a.shape[2]]  # padding has no chunk to answer to
+        both = [_union(outside, other, owed, adjoint=True) for other in (b, a)]
+        outside = torch.stack(both, -1).flatten(2)
+    return levels[-1].gather(0, everything)[0, :, 0], outside[:, :, : ends.shape[2]]
 
 
-def _union(a: Tensor, b: Tensor, owed: Tensor) -> Tensor:
+def _union(a: Tensor, b: Tensor, owed: Tensor, adjoint: bool = False) -> Tensor:
     """Sum over S | T = U of a(S) b(T), a label held by both paying the factor it owes once more.
 
     Label by label, (a0, a1) (b0, b1) = (a0 b0, a0 b1 + a1 (b0 + owed b1)): 3**K products, no minus.
+    The adjoint takes the derivative with respect to the product for `a` and gives that of a factor.
     """
     labels = owed.shape[1]
     a, b = a[None], b[None]  # (1, 2**K, b, c)
-    for l in reversed(range(labels)):
+    for label in reversed(range(labels)):
         (a0, a1), (b0, b1) = a.unflatten(1, (2, -1)).unbind(1), b.unflatten(1, (2, -1)).unbind(1)
-        a, b = torch.cat([a0, a0, a1]), torch.cat([b0, b1, b0 + owed[:, l, None] * b1])
+        a = torch.cat([a0, a1, a1] if adjoint else [a0, a0, a1])
+        b = torch.cat([b0, b1, b0 + owed[:, label, None] * b1])
     product = a * b  # (3**K, 1, b, c)
     for _ in range(labels):
         p0, p1, p2 = product.chunk(3)
-        product = torch.stack([p0, p1 + p2], 1).flatten(1, 2)
+        product = torch.stack([p0 + p1, p2] if adjoint else [p0, p1 + p2], 1).flatten(1, 2)
     return product[0]
 
 
