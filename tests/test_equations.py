@@ -6,6 +6,7 @@ The lint comes first. Below it, `test_eq_2_3` holds Eq. (2.3) against something 
 import ast
 import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -157,3 +158,225 @@ def test_eq_1_3_gives_what_the_series_gives_and_sums_to_one():
     value = presence.beta_recursion(log_p, sets)
     torch.testing.assert_close(value, presence.alternating_series(log_p, sets))
     torch.testing.assert_close(value.exp().sum(), torch.ones((), dtype=torch.float64))
+
+
+# Chapter 2: presence, computed safely
+
+
+def _faint_bags():
+    """Six bags of three labels on 40 positions; the third label fades to e^-60 a position."""
+    import torch
+
+    logits = 0.3 * _logits(6, 5, 40, seed=2)
+    logits[:, :4] -= 4
+    logits[:, 0, 3] += 9
+    logits[:, 1, 20] += 9
+    logits[:, 2] -= torch.tensor([0.0, 3, 8, 16, 30, 56])[:, None].double()
+    return logits.log_softmax(1), torch.tensor([[True, True, True, False]] * 6)
+
+
+def _exact(log_p, labels):
+    """The series with the binary numbers themselves as fractions; its logarithm by `decimal`."""
+    from decimal import Decimal, localcontext
+    from fractions import Fraction
+    from itertools import product
+
+    import torch
+
+    values = []
+    for bag, mask in zip(log_p.exp(), labels, strict=True):
+        rows = [
+            [Fraction(v) for v in row] for row in bag[[*mask.nonzero()[:, 0].tolist(), -1]].tolist()
+        ]
+        total = Fraction(0)
+        for kept in product((False, True), repeat=len(rows) - 1):
+            chosen = [row for row, on in zip(rows, (*kept, True), strict=True) if on]
+            term = Fraction((-1) ** kept.count(False))
+            for column in zip(*chosen, strict=True):
+                term *= sum(column)
+            total += term
+        with localcontext() as context:
+            context.prec = 50
+            values.append(float((Decimal(total.numerator) / total.denominator).ln()))
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_eq_2_1_loses_nothing_where_the_series_loses_all():
+    import torch
+
+    from wsl_tutorial import presence
+
+    log_p, labels = _faint_bags()
+    truth = _exact(log_p, labels)
+    close = torch.testing.assert_close
+    close(presence.recursion(log_p, labels), truth, rtol=1e-12, atol=0)
+    close(presence.recursion(log_p.float(), labels).double(), truth, rtol=1e-5, atol=0)
+    error = (presence.alternating_series(log_p, labels) - truth).nan_to_num(torch.inf).abs()
+    assert error[0] < 1e-9
+    assert error[-1] > 1e-2
+
+
+def test_eq_2_2_is_exact_on_both_sides_of_its_certificate():
+    import torch
+    from torch.autograd import grad
+
+    from wsl_tutorial import presence
+
+    log_p, labels = _faint_bags()
+    torch.testing.assert_close(
+        presence.log_likelihood(log_p, labels), _exact(log_p, labels), rtol=1e-10, atol=0
+    )
+    log_p.requires_grad_()
+    (slope,) = grad(presence.log_likelihood(log_p, labels).sum(), log_p)
+    (reference,) = grad(presence.recursion(log_p, labels).sum(), log_p)
+    torch.testing.assert_close(slope, reference, rtol=1e-9, atol=1e-12)
+    assert slope.min() >= 0
+    assert slope.max() <= 1 + 1e-12
+
+
+def test_eq_2_3_is_the_posterior_over_grids():
+    import torch
+
+    from wsl_tutorial import presence, toy
+
+    log_p, sets = _label_sets()
+    r = presence.posterior(log_p, sets)
+    points = log_p.flatten(2).transpose(1, 2)  # (8, 6, 4)
+    summed = toy.posterior(points, toy.presence, sets).transpose(1, 2)
+    torch.testing.assert_close(r.flatten(2), summed)
+    expected = r[:, :-1].sum((2, 3))  # positions a label
+    assert (expected[sets] >= 1).all()
+    assert (expected[~sets] == 0).all()
+
+
+def test_eq_2_3_pulls_with_mass_one_for_a_label_that_is_not_seen():
+    import torch
+
+    from wsl_tutorial import presence
+
+    log_p, labels = _faint_bags()
+    mass = presence.posterior(log_p, labels)[:, 2].sum(1)
+    torch.testing.assert_close(mass[2:], torch.ones_like(mass[2:]), rtol=1e-3, atol=0)
+
+
+def test_eq_2_4_over_and_underestimates_in_turn():
+    import torch
+
+    from wsl_tutorial import presence
+
+    logits = _logits(200, 6, 7, seed=3) * torch.linspace(0, 3, 200)[:, None, None]
+    log_p, labels = logits.log_softmax(1), torch.ones(200, 5, dtype=torch.bool)
+    truth = presence.recursion(log_p, labels)
+    gaps = []
+    for order in range(6):
+        lower, upper = presence.bounds(log_p, labels, order)
+        assert (lower <= truth + 1e-9).all()
+        assert (upper >= truth - 1e-9).all()
+        gaps.append(upper.exp() - lower.exp())
+    assert all((b <= a + 1e-12).all() for a, b in pairwise(gaps))
+    assert gaps[1].max() > 0.1
+    torch.testing.assert_close(gaps[5], torch.zeros(200).double(), rtol=0, atol=1e-12)
+
+
+def test_eq_2_5_brackets_at_any_number_of_labels():
+    import torch
+
+    from wsl_tutorial import presence
+
+    logits = _logits(200, 6, 7, seed=4) * torch.linspace(0, 3, 200)[:, None, None]
+    log_p, labels = logits.log_softmax(1), torch.ones(200, 5, dtype=torch.bool)
+    lower, upper = presence.bracket(log_p, labels)
+    truth = presence.recursion(log_p, labels)
+    assert (lower <= truth + 1e-9).all()
+    assert (upper >= truth - 1e-9).all()
+    one = torch.eye(5, dtype=torch.bool).repeat(40, 1)
+    for side in presence.bracket(log_p, one):
+        torch.testing.assert_close(side, presence.recursion(log_p, one))
+    many = (8 * torch.eye(40).double() - 4).repeat(1, 3)  # 40 labels, each seen at three positions
+    many = torch.cat([many, torch.zeros(1, 120).double()])[None].log_softmax(1)
+    lower, upper = presence.bracket(many, torch.ones(1, 40, dtype=torch.bool))
+    assert lower.isfinite().all()
+    assert (lower <= upper).all()
+
+
+# Chapter 3: presence, learned
+
+
+def test_eq_3_1_rewards_the_maximum_and_needs_a_joint_normalisation():
+    import torch
+
+    from wsl_tutorial import presence
+
+    logits, labels = (
+        _logits(3, 4, 2, 3, seed=5),
+        torch.tensor([[1, 1, 0], [0, 0, 1], [1, 1, 1]]) > 0,
+    )
+    joint = logits.flatten(1).log_softmax(1).view_as(logits)
+    by_hand = []
+    for bag, mask in zip(joint.tolist(), labels.tolist(), strict=True):
+        best = [max(max(row) for row in grid) for grid in bag[:3]]
+        chosen = [b for b, on in zip(best, mask, strict=True) if on]
+        by_hand.append(-sum(chosen) / len(chosen))
+    value = presence.max_pooling_loss(joint, labels)
+    torch.testing.assert_close(value, torch.tensor(by_hand).double().mean())
+    constant = torch.full((1, 4, 2, 2), -40.0)  # each position emits another class, come what may
+    for k, (m, n) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+        constant[0, k, m, n] = 40.0
+    constant = constant.expand(3, -1, -1, -1)
+    assert presence.max_pooling_loss(constant.log_softmax(1), labels) < 1e-6
+    joint = constant.flatten(1).log_softmax(1).view_as(constant)
+    assert presence.max_pooling_loss(joint, labels) > 1
+
+
+def test_eq_3_2_decides_as_the_likelihood_of_single_labels():
+    import torch
+
+    from wsl_tutorial import presence
+
+    log_p = _logits(50, 5, 3, 3, seed=6).log_softmax(1)
+    sets = torch.eye(4, dtype=torch.bool)
+    exact = torch.stack(
+        [presence.log_likelihood(log_p, s.expand(50, -1)) for s in sets], 1
+    )  # (50, 4)
+    scores = presence.log_alpha_scores(log_p)
+    assert (scores.argmax(1) == exact.argmax(1)).all()
+    alpha_phi = log_p[:, -1].sum((1, 2))[:, None]
+    torch.testing.assert_close((scores.exp() - alpha_phi.exp()).log(), exact)
+
+
+def test_eq_3_3_is_the_first_order_of_eq_3_2():
+    import torch
+
+    from wsl_tutorial import presence
+
+    logits = _logits(20, 5, 3, 3, seed=7)
+    for sharpness, tolerance in ((8.0, 1e-2), (16.0, 1e-5)):
+        sharp = logits.clone()
+        sharp[:, 1:4] -= sharpness  # every position emits class 0 or the background
+        log_p = sharp.log_softmax(1)
+        p_phi = log_p[:, -1].exp().mean((1, 2))
+        linear = presence.mean_scores(log_p)[:, 0] + p_phi - 1
+        exact = presence.log_alpha_scores(log_p)[:, 0] / 9
+        torch.testing.assert_close(exact, linear, rtol=0, atol=tolerance)
+        assert (presence.mean_scores(log_p).sum(1) + p_phi - 1).abs().max() < 1e-12
+
+
+def test_eq_3_4_is_the_slope_of_one_detection():
+    import torch
+
+    from wsl_tutorial import presence
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.Tanh(), torch.nn.Conv2d(4, 5, 2)
+    ).double()
+    images, step = _logits(1, 3, 5, 5, seed=8), 1e-6
+    value = presence.input_gradient(model, images, label=2, position=(1, 0))
+    expected = torch.zeros(5, 5).double()
+    for c, y, x in torch.cartesian_prod(torch.arange(3), torch.arange(5), torch.arange(5)).tolist():
+        nudge = torch.zeros_like(images)
+        nudge[0, c, y, x] = step
+        up, down = (model(images + s * nudge).log_softmax(1)[0, 2, 1, 0] for s in (1, -1))
+        expected[y, x] += ((up - down) / (2 * step)).abs()
+    torch.testing.assert_close(value[0], expected.detach(), atol=1e-7, rtol=1e-5)
+    assert (value[0, :, 4:] == 0).all(), "outside the receptive field"

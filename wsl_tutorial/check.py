@@ -7,6 +7,7 @@ instead, so that a notebook goes on.
 """
 
 from collections.abc import Callable
+from itertools import permutations
 from math import comb, factorial, prod
 
 import torch
@@ -223,3 +224,87 @@ def _phi(channels: int) -> Tensor:
 def _exactly(L: int, n: int, extra: int = 1) -> int:
     """Words of length n over L + extra letters that use each of the L letters."""
     return sum((-1) ** (L - s) * comb(L, s) * (s + extra) ** n for s in range(L + 1))
+
+
+# Chapter 2: presence, computed safely
+
+
+def two_steps(function: Callable) -> None:
+    """Chapter 2: f_1(empty), f_1({0}) and f_2(L) of two positions and two labels."""
+    mistakes = {
+        "label 0 may come first or second: the last number is a sum of two products": (
+            (0.3, 0.6, 0.36)
+        ),
+        "a covered label needs no background: phi takes no part in f_2(L) here": (
+            (0.3, 0.6, 0.6 * 0.6 + 0.1 * 0.1 + 0.3 * 0.3)
+        ),
+        "before the first position f_0(empty) = 1; f_1(empty) has emitted phi once": (
+            (1.0, 0.6, 0.37)
+        ),
+        "f_1({0}) asks that position 1 emits label 0, not that it emits 0 or phi": (
+            (0.3, 0.9, 0.37)
+        ),
+    }
+    answer = function()
+    _judge("two_steps", answer, (0.3, 0.6, 0.37), mistakes, "and phi drops out of the last")
+
+
+def covered(function: Callable) -> None:
+    """Chapter 2: the walk over covered sets, p (L+1, n), background last -> Prb(L | P)."""
+    p = _log_p(1, 4, 5, seed=3)[0].exp()  # (4, 5)
+    labels, full = torch.ones(1, 3, dtype=torch.bool), p.sum(0).prod()
+    once = sum(  # each label at one position, background elsewhere
+        p[0, i] * p[1, j] * p[2, k] * p[3, [m for m in range(5) if m not in (i, j, k)]].prod()
+        for i, j, k in permutations(range(5), 3)
+    )
+    no_phi = toy.log_marginal(
+        p.T.log(), lambda h: toy.counts(h)[..., :-1].clamp_max(1) * (h < 3).all(-1, True), labels[0]
+    )
+    mistakes = {
+        "a label that is covered already may be emitted again: the set then stays": once,
+        "the background may be emitted too: the set then stays": no_phi.exp(),
+        "this is everything that may be emitted: read off f(L), do not sum over the sets": full,
+        "the exercise asks for the probability, not its logarithm": (
+            presence.log_likelihood(p.log()[None], labels)[0]
+        ),
+    }
+    right = presence.log_likelihood(p.log()[None], labels)[0].exp()
+    _judge("covered", function(p.clone()), right, mistakes, "nothing is subtracted")
+
+
+def posterior(function: Callable) -> None:
+    """Chapter 2: the posterior by one gradient, (log_p, labels) -> (B, C+1, *positions)."""
+    log_p = _log_p(2, 4, 2, 3, seed=4)
+    labels = torch.tensor([[True, True, False], [False, False, True]])
+    right, p = presence.posterior(log_p, labels), log_p.exp()
+    share = (p * torch.cat([labels, labels.new_ones(2, 1)], 1)[:, :, None, None]).clone()
+    mistakes = {
+        "this is the gradient in p; (2.3) takes it in log p, a factor p": right / p,
+        "the sign is turned: you differentiated the loss": -right,
+        "this is the gradient in the logits, r - p: stop at log_p": right - p,
+        "you differentiated Prb, not its logarithm": (
+            right * presence.log_likelihood(log_p, labels).exp()[:, None, None, None]
+        ),
+        "this only removes the absent classes: the labels that must appear raise r further": (
+            share / share.sum(1, keepdim=True)
+        ),
+    }
+    answer = function(log_p.clone(), labels)
+    _judge("posterior", answer, right, mistakes, "the gradient in log p is the E-step")
+
+
+def digits_lost(function: Callable) -> None:
+    """Chapter 2: log10 of the condition number of a sum, terms (n,) with signs -> scalar."""
+    terms = torch.tensor([1.0, -0.9, -0.3, 0.2003], dtype=torch.float64)
+    total, size = terms.sum(), terms.abs().sum()
+    mistakes = {
+        "the numerator sums the sizes of all terms, not the largest alone": (
+            (terms.abs().max() / total.abs()).log10()
+        ),
+        "the ratio is upside down: sizes over sum": (total.abs() / size).log10(),
+        "natural logarithm: digits are counted by log10": (size / total.abs()).log(),
+        "this is kappa; its logarithm counts the digits": size / total.abs(),
+        "you added the terms with their signs in the numerator too": torch.zeros(()),
+    }
+    answer = function(terms.clone())
+    _judge("digits_lost", answer, (size / total.abs()).log10(), mistakes, "known before training")

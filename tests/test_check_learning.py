@@ -1,0 +1,101 @@
+"""The checks of chapters 2 and 3 take the right answer and name each well-known wrong one."""
+
+import pytest
+import torch
+from torch.autograd import grad
+
+from wsl_tutorial import check, presence
+
+
+def walk(p, again=True, phi=True, end=None):
+    """The walk over covered sets; what is left out makes the wrong answers."""
+    size = len(p) - 1
+    f = torch.zeros(2**size, dtype=p.dtype)
+    f[0] = 1
+    for column in p.T:
+        g = f * column[-1] if phi else torch.zeros_like(f)
+        for S in range(2**size):
+            for l in range(size):
+                if again or not S >> l & 1:
+                    g[S | 1 << l] += f[S] * column[l]
+        f = g
+    return f[-1] if end is None else end(f)
+
+
+def slope(log_p, labels, of="log", sign=1, log=True):
+    z = log_p.detach().requires_grad_()
+    p = z.exp().detach().requires_grad_()
+    x = {"log": z, "p": p.log(), "logits": z.log_softmax(1)}[of]
+    value = presence.log_likelihood(x, labels)
+    value = value if log else value.exp()
+    return grad(sign * value.sum(), p if of == "p" else z)[0]
+
+
+def restricted(log_p, labels):
+    on = torch.cat([labels, labels.new_ones(len(labels), 1)], 1)[:, :, None, None]
+    return log_p.masked_fill(~on, -torch.inf).softmax(1)
+
+
+CASES = [
+    (
+        check.two_steps,
+        lambda: (0.3, 0.6, 0.37),
+        [
+            (lambda: (0.3, 0.6, 0.36), "first or second"),
+            (lambda: (0.3, 0.6, 0.46), "phi takes no part"),
+            (lambda: (1.0, 0.6, 0.37), "has emitted phi once"),
+            (lambda: (0.3, 0.9, 0.37), "not that it emits 0 or phi"),
+            (lambda: (0.3, 0.6, 0.4), "expected 0.3, 0.6, 0.37, got 0.3, 0.6, 0.4"),
+        ],
+    ),
+    (
+        check.covered,
+        walk,
+        [
+            (lambda p: walk(p, again=False), "may be emitted again"),
+            (lambda p: walk(p, phi=False), "the background may be emitted"),
+            (lambda p: walk(p, end=torch.sum), "do not sum over the sets"),
+            (lambda p: walk(p).log(), "not its logarithm"),
+            (lambda p: None, "end it with a return"),
+        ],
+    ),
+    (
+        check.posterior,
+        slope,
+        [
+            (lambda x, y: slope(x, y, of="p"), "a factor p"),
+            (lambda x, y: slope(x, y, sign=-1), "the sign is turned"),
+            (lambda x, y: slope(x, y, of="logits"), "stop at log_p"),
+            (lambda x, y: slope(x, y, log=False), "not its logarithm"),
+            (restricted, "raise r further"),
+            (lambda x, y: slope(x, y).flatten(2), "the shape should be"),
+        ],
+    ),
+    (
+        check.digits_lost,
+        lambda t: (t.abs().sum() / t.sum().abs()).log10(),
+        [
+            (lambda t: (t.abs().max() / t.sum()).log10(), "not the largest alone"),
+            (lambda t: (t.sum() / t.abs().sum()).log10(), "upside down"),
+            (lambda t: (t.abs().sum() / t.sum()).log(), "natural logarithm"),
+            (lambda t: t.abs().sum() / t.sum(), "its logarithm counts"),
+            (lambda t: (t.sum().abs() / t.sum()).log10(), "with their signs"),
+        ],
+    ),
+]
+WRONG = [(c, wrong, hint) for c, _, mistakes in CASES for wrong, hint in mistakes]
+
+
+@pytest.mark.parametrize(("exercise", "right"), [case[:2] for case in CASES])
+def test_the_right_answer_passes_with_one_line(exercise, right, capsys):
+    exercise(right)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"✓ {exercise.__name__}")
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(("exercise", "wrong", "hint"), WRONG)
+def test_a_wrong_answer_is_named(exercise, wrong, hint, capsys):
+    with pytest.raises(check.CheckFailed, match=hint):
+        exercise(wrong)
+    assert capsys.readouterr().out == ""
