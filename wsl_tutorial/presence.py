@@ -496,17 +496,18 @@ def _scan(
     nothing = torch.eye(columns, dtype=first.dtype, device=first.device)[:, -1:]  # phi for sure
     share = lay_out(log_share.exp(), nothing)
     first = lay_out(first, nothing[:-1])
-    state = torch.zeros_like(members[:, :1] @ share[0][:1])  # (2**K, b * chunks)
-    state[0] = 1
+    state = share[0].new_zeros([2] * labels + [bags * chunks])
+    state.view(len(members), -1)[0] = 1  # nothing is covered yet
     states = [state]
     for p, p_first in zip(share, first, strict=True):
         states.append(_step(states[-1], members @ p, p_first, forward=True))
-    full, outside = _merge(states.pop().unflatten(-1, (bags, chunks)), top.exp(), real)
+    ends = states.pop().view(len(members), bags, chunks)
+    full, outside = _merge(ends, top.exp(), real, with_posterior)
     safe = full > _SMALLEST
     value = full.log() + top.masked_fill(~real, 0).sum(1)
     if not with_posterior:
         return value, None, safe
-    after, weights = outside.flatten(1), []
+    after, weights = outside.reshape(state.shape), []
     for before, p, p_first in zip(states[::-1], share[::-1], first[::-1], strict=True):
         weights.append(_weights(before, after, members, p, p_first))  # (K+1, b * chunks)
         after = _step(after, members @ p, p_first, forward=False)
@@ -516,30 +517,27 @@ def _scan(
     return value, weight / full[:, None, None], safe
 
 
-def _pairs(states: Tensor, label: int) -> tuple[Tensor, Tensor]:
-    """Views of the states (2**K, M) without and with the label, in matching order."""
-    states = states.unflatten(0, (-1, 2, 2**label))
-    return states[:, 0], states[:, 1]
-
-
 def _step(state: Tensor, again: Tensor, first: Tensor, forward: bool) -> Tensor:
-    """One position of the scan: (2**K, M) states and nothing new, (K, M) labels seen first here."""
-    new = state * again
+    """One position of the scan: (2, .., 2, M) states and nothing new, (K, M) labels first seen."""
+    new = state * again.view_as(state)
     source, target = (0, 1) if forward else (1, 0)
-    for label, p in enumerate(first):
-        _pairs(new, label)[target].addcmul_(_pairs(state, label)[source], p)
+    for label, p in enumerate(first):  # bit `label` of a state is axis -2 - label
+        new.select(-2 - label, target).addcmul_(state.select(-2 - label, source), p)
     return new
 
 
 def _weights(before: Tensor, after: Tensor, members: Tensor, p: Tensor, first: Tensor) -> Tensor:
     """(K+1, M): likelihood mass of the paths on which one position emits each label, or phi."""
-    stay = p * (members.T @ (before * after))
+    weight = p * (members.T @ (before * after).view(len(members), -1))
     for label, q in enumerate(first):
-        stay[label] += q * (_pairs(before, label)[0] * _pairs(after, label)[1]).sum((0, 1))
-    return stay
+        entered = before.select(-2 - label, 0) * after.select(-2 - label, 1)
+        weight[label] += q * entered.reshape(-1, len(q)).sum(0)
+    return weight
 
 
-def _merge(ends: Tensor, owed: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+def _merge(
+    ends: Tensor, owed: Tensor, real: Tensor, with_derivative: bool
+) -> tuple[Tensor, Tensor | None]:
     """From chunks (2**K, b, c): their union product at the full label set (b,), and its derivative.
 
     A binary tree up, and down again; the derivative (2**K, b, c) is what the other chunks leave.
@@ -552,13 +550,16 @@ def _merge(ends: Tensor, owed: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
             levels[-1] = torch.cat([levels[-1], nothing], 2)
         levels.append(_union(levels[-1][:, :, ::2], levels[-1][:, :, 1::2], owed))
     everything = 2 ** real.sum(1)[None, :, None] - 1  # (1, b, 1)
+    full = levels[-1].gather(0, everything)[0, :, 0]
+    if not with_derivative:
+        return full, None
     outside = torch.zeros_like(levels[-1]).scatter(0, everything, 1.0)
     for level in levels[-2::-1]:
         a, b = level[:, :, ::2], level[:, :, 1::2]
         outside = outside[:, :, : a.shape[2]]  # padding has no chunk to answer to
         both = [_union(outside, other, owed, adjoint=True) for other in (b, a)]
         outside = torch.stack(both, -1).flatten(2)
-    return levels[-1].gather(0, everything)[0, :, 0], outside[:, :, : ends.shape[2]]
+    return full, outside[:, :, : ends.shape[2]]
 
 
 def _union(a: Tensor, b: Tensor, owed: Tensor, adjoint: bool = False) -> Tensor:
