@@ -380,3 +380,37 @@ def test_eq_3_4_is_the_slope_of_one_detection():
         expected[y, x] += ((up - down) / (2 * step)).abs()
     torch.testing.assert_close(value[0], expected.detach(), atol=1e-7, rtol=1e-5)
     assert (value[0, :, 4:] == 0).all(), "outside the receptive field"
+
+
+# Chapter 4: presence, the reproduction
+
+
+def test_eq_4_1_asks_whether_two_error_bars_touch():
+    from statistics import fmean, stdev
+
+    from wsl_tutorial.reproduce import ledger
+
+    for paper_sd, ours in ((0.04, [0.38, 0.32, 0.39]), (None, [0.38, 0.32, 0.39]), (None, [0.4])):
+        mean, spread = fmean(ours), stdev(ours) if len(ours) > 1 else 0
+        reach = max(0.005, spread + (paper_sd or 0))
+        for share, state in ((0.99, "reproduced"), (1.01, "better"), (-1.01, "worse")):
+            values = dict(enumerate(ours))
+            v = ledger.verdict(mean + share * reach, paper_sd, 0.005, values, lower=True)
+            assert v.state == state
+            assert abs(v.tolerance - reach) < 1e-12
+
+
+def test_eq_4_2_reads_the_winners_of_the_columns():
+    from collections import Counter
+    from itertools import groupby
+
+    from wsl_tutorial import metrics
+
+    scores = _logits(40, 11, 5, 9, seed=4)
+    scores[:, -1] += 3
+    for grid, sequence in zip(scores.argmax(1), metrics.transcribe(scores), strict=True):
+        columns = []
+        for column in grid.T.tolist():
+            votes = Counter(c for c in column if c != 10)
+            columns.append(min(votes, key=lambda c, v=votes: (-v[c], c), default=10))
+        assert [c for c, _ in groupby(columns) if c != 10] == sequence

@@ -6,6 +6,7 @@ function is right and raises `CheckFailed` with a hint when it is not. `attempt`
 instead, so that a notebook goes on.
 """
 
+import statistics
 from collections.abc import Callable
 from itertools import permutations
 from math import comb, factorial, prod
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import presence, toy
+from . import metrics, presence, toy
 
 
 class CheckFailed(AssertionError):
@@ -308,3 +309,93 @@ def digits_lost(function: Callable) -> None:
     }
     answer = function(terms.clone())
     _judge("digits_lost", answer, (size / total.abs()).log10(), mistakes, "known before training")
+
+
+# Chapter 4: presence, the reproduction
+
+
+def tolerance(function: Callable) -> None:
+    """Chapter 4: the gap that (4.1) allows, (paper_sd or None, rounding, ours: list) -> float."""
+    cases = [(0.04, 0.005, [0.38, 0.32, 0.39, 0.41]), (None, 0.05, [5.4]), (0.0, 0.05, [8.5, 8.52])]
+
+    def each(combine: Callable) -> list[float]:
+        return [
+            combine(sd or 0.0, r, statistics.stdev(x) if x[1:] else 0.0, x) for sd, r, x in cases
+        ]
+
+    mistakes = {
+        "our own standard deviation over the seeds is missing": each(lambda p, r, s, x: max(r, p)),
+        "the paper's ± is missing": each(lambda p, r, s, x: max(r, s)),
+        "nothing below half a unit of the last printed decimal can be told: take the larger": (
+            each(lambda p, r, s, x: p + s)
+        ),
+        "the rounding is not added; it is the least that is allowed": (
+            each(lambda p, r, s, x: r + p + s)
+        ),
+        "this is the standard error; (4.1) takes the standard deviation over the seeds": (
+            each(lambda p, r, s, x: max(r, p + s / len(x) ** 0.5))
+        ),
+        "the sample standard deviation divides by n - 1": (
+            each(lambda p, r, s, x: max(r, p + statistics.pstdev(x)))
+        ),
+        "the rule adds the two deviations; it takes no root of squares": (
+            each(lambda p, r, s, x: max(r, (p * p + s * s) ** 0.5))
+        ),
+    }
+    try:
+        answer = [function(sd, r, list(x)) for sd, r, x in cases]
+    except statistics.StatisticsError:
+        raise CheckFailed("one run alone has no standard deviation: count it as 0") from None
+    except TypeError:
+        raise CheckFailed("the paper may print no ±: None counts as 0") from None
+    if None in answer[1:] and answer[0] is not None:
+        raise CheckFailed("the paper may print no ±: None counts as 0")
+    answer = None if None in answer else answer
+    _judge("tolerance", answer, each(lambda p, r, s, x: max(r, p + s)), mistakes, "two bars touch")
+
+
+def transcription(function: Callable) -> None:
+    """Chapter 4: the sequence of a label map by (4.2), h (M, N) with 10 for phi -> list of ints."""
+    generator = torch.Generator().manual_seed(6)
+    maps = torch.tensor([1, 2, 10, 10])[torch.randint(4, (30, 4, 9), generator=generator)]
+    scores = F.one_hot(maps, 11).permute(0, 3, 1, 2)
+    right = metrics.transcribe(scores)
+
+    def columns(h: Tensor, least: int = 1, last: bool = False) -> list[int]:
+        votes = F.one_hot(h, 11).sum(0)  # (N, 11)
+        ties = votes[:, :10] == votes[:, :10].amax(1, keepdim=True)
+        digit = 9 - ties.flip(1).int().argmax(1) if last else ties.int().argmax(1)
+        return digit.masked_fill(votes[:, :10].amax(1) < least, 10).tolist()
+
+    def reading(c: list[int]) -> list[int]:
+        return [x for x, before in zip(c, [10, *c], strict=False) if x not in (10, before)]
+
+    def shown(c: list[int]) -> list[int]:
+        return [x for x in c if x != 10]
+
+    mistakes = {
+        "a digit that fills several columns in a row counts once": lambda h: shown(columns(h)),
+        "a blank column ends a run: the same digit after it counts again": (
+            lambda h: reading(shown(columns(h)))
+        ),
+        "the background does not vote: one digit in a column is enough": (
+            lambda h: reading([int(v) for v in F.one_hot(h, 11).sum(0).argmax(1)])
+        ),
+        "of equal votes the smallest digit wins": lambda h: reading(columns(h, last=True)),
+        "every row of a column votes, not one row alone": lambda h: shown(h[len(h) // 2].tolist()),
+        "a sequence keeps order and repeats; this is the set of digits": (
+            lambda h: sorted(set(shown(h.flatten().tolist())))
+        ),
+    }
+    answer = [function(h.clone()) for h in maps]
+    if None in answer:
+        raise CheckFailed("transcription returns nothing: end it with a return")
+    answer = [[int(d) for d in sequence] for sequence in answer]
+    for hint, wrong in mistakes.items():
+        if answer != right and answer == [wrong(h) for h in maps]:
+            raise CheckFailed(hint)
+    for h, a, b in zip(maps, answer, right, strict=True):
+        if a != b:
+            rows = " / ".join("".join("0123456789."[k] for k in row) for row in h.tolist())
+            raise CheckFailed(f"the map {rows} reads {b}, not {a}")
+    print("✓ transcription: columns vote, and changes are written down")

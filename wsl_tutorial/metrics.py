@@ -15,7 +15,7 @@ def error_rate(scores: torch.Tensor, target: torch.Tensor) -> float:
 
 
 def transcribe(scores: torch.Tensor) -> list[list[int]]:
-    """Reads a label map from left to right: the digit sequence of every image.
+    """Eq. (4.2): the digit sequence of every image, its label map read from left to right.
 
     scores (B, C+1, M, N), any increasing function of the class probabilities, background last.
     Each position votes for its greatest score; a column shows the digit with most votes (the

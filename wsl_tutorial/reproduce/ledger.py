@@ -119,7 +119,7 @@ def verdict(
     lower: bool,
     rule: str = "mean",
 ) -> Verdict:
-    """Judge our seeds against a printed value.
+    """Eq. (4.1): the verdict on our seeds against a printed value.
 
     *Reproduced*: ours differs from the paper's value by no more than the larger of the rounding of
     that value and the sum of the two standard deviations (the paper's printed ±, and ours over the
