@@ -68,6 +68,7 @@ def image(z, noise=noise):
     return logits.log_softmax(0)[None]  # (1, 11, 64)
 
 
+# %%
 def subsets(items):
     return [s for k in range(len(items) + 1) for s in combinations(items, k)]
 
@@ -79,6 +80,7 @@ def exact(log_p):
     return sum((-1) ** (3 - len(s)) * a for s, a in alpha.items())
 
 
+# %%
 OWN = [0, 1, 2, 10]  # the bag's labels, then the background
 labels = (torch.arange(10) < 3)[None]  # (1, 10)
 print(f"z = -12: Prb = {exact(image(-12.0)):.6e}")
@@ -104,17 +106,19 @@ def literal(log_p, labels=(0, 1, 2)):
     return full + (T.abs() + 1e-16).log()
 
 
+# %%
 def mass(function, log_p):
     log_p = log_p.clone().requires_grad_()
     (slope,) = grad(function(log_p), log_p)  # (1, 11, 64)
     return slope[0, 2].sum().item()
 
 
-# %% tags=["nbval-ignore-output"]
+# %%
 def ours(log_p):
     return presence.log_likelihood(log_p, labels).squeeze()
 
 
+# %% tags=["nbval-ignore-output"]
 print("             log Prb                                  gradient mass of label 2")
 print("  p of 2     exact   float32   float64   package       float32    float64    package")
 for z in (-12.0, -17.0, -22.0, -27.0, -32.0, -42.0):
@@ -133,13 +137,14 @@ for z in (-12.0, -17.0, -22.0, -27.0, -32.0, -42.0):
 # not, so we count it over 200 images like this one, with other noise.
 
 
-# %% tags=["nbval-ignore-output"]
+# %%
 def kinds(images):
     masses = torch.tensor([mass(literal, x) for x in images])
     wrong, right = masses < 0, (masses - 1).abs() < 0.5
     return [f"{100 * kind.float().mean():.0f} %" for kind in (right, ~right & ~wrong, wrong)]
 
 
+# %% tags=["nbval-ignore-output"]
 print("evidence    within a factor 2   too weak or strong   wrong sign")
 for z in (-12.0, -17.0, -22.0, -27.0):
     others = [image(z, 0.5 * torch.randn(11, 64, generator=generator)) for _ in range(200)]
@@ -176,6 +181,7 @@ def kappa(log_p):
     return sum(alpha).item() / float(exact(log_p))  # sum of |terms|, over the exact sum
 
 
+# %%
 for z in (-2.0, -7.0, -12.0, -17.0, -27.0):
     print(f"z = {z:5.0f}   kappa = {kappa(image(z)):.0e}")
 
@@ -224,6 +230,7 @@ def transition(p):
     return A
 
 
+# %%
 def walk(log_p):
     f = torch.zeros(2 ** (len(log_p) - 1)).to(log_p).log()  # (2**L,): log f, log 0 = -inf
     f[0] = 0.0
@@ -265,6 +272,7 @@ ways = {
     "recursion, float32": lambda x: presence.recursion(x, labels),
     "package": lambda x: presence.log_likelihood(x.double(), labels),
 }
+# %%
 fig, axis = plt.subplots()
 for name, way in ways.items():
     error = [abs(way(image(z)).item() - t) for z, t in zip(zs, truth, strict=True)]
@@ -309,12 +317,14 @@ def cover(p):
     return f
 
 
+# %%
 def union_product(f, g):
     S = torch.arange(len(f))
     out = torch.zeros_like(f)
     return out.index_add(0, (S[:, None] | S).flatten(), (f[:, None] * g).flatten())  # (2**L,)
 
 
+# %%
 p = image(-12.0)[0, OWN].double().exp()  # (4, 64)
 joined = union_product(cover(p[:, :32]), cover(p[:, 32:]))  # (8,)
 assert torch.allclose(joined, cover(p), rtol=1e-12)
@@ -359,6 +369,7 @@ def quick(log_p, tau=1e-4):
     return total.sum((1, 2)) + series.log(), series > tau * products.sum(1)
 
 
+# %%
 weak = torch.cat([image(z) for z in (-2.0, -7.0, -12.0, -17.0, -27.0)]).double()  # (5, 11, 64)
 value, accepted = quick(weak[:, OWN])
 truth = presence.recursion(weak, labels.expand(5, -1))  # (5,)
@@ -452,6 +463,7 @@ log_p = bags.double().log_softmax(1)  # (300, 7, 9)
 all_six = torch.ones(300, 6, dtype=torch.bool)
 truth = presence.recursion(log_p, all_six)  # (300,)
 
+# %%
 members = torch.tensor([[l in s for l in range(6)] + [True] for s in subsets(range(6))])  # (64, 7)
 alpha = torch.stack([presence.log_alpha(log_p, m.expand(300, 7)) for m in members], 1)  # (300, 64)
 missing = 7 - members.sum(1)  # (64,)
@@ -489,8 +501,10 @@ show.figure(
 for k in (1, 2, 4, 6):
     lower, upper = presence.bounds(log_p, all_six, order=k)  # (300,) each
     inside = (lower <= truth + 1e-9) & (truth <= upper + 1e-9)
-    print(f"order {k}: inside {bool(inside.all())}, lower side finite for {lower.isfinite().sum()},",
-          f"upper side {(upper - truth).median():.3f} nats too high")
+    print(
+        f"order {k}: inside {bool(inside.all())}, lower side finite for {lower.isfinite().sum()},",
+        f"upper side {(upper - truth).median():.3f} nats too high",
+    )
 
 # %% [markdown]
 # Truncation still needs $L^k$ terms, and it subtracts. The second bracket needs $L \cdot MN$ steps.
@@ -519,6 +533,7 @@ def sides(own):
     return total.sum(1) + torch.stack([(1 - s.sum(1)).clamp_min(0), (1 - s).prod(1)]).log()
 
 
+# %%
 lower, upper = sides(log_p)  # (300,) each
 assert torch.allclose(torch.stack(presence.bracket(log_p, all_six)), torch.stack((lower, upper)))
 inside = (lower <= truth + 1e-9) & (truth <= upper + 1e-9)
@@ -551,6 +566,7 @@ sets = torch.zeros(3, 10, dtype=torch.bool)  # (B, C)
 sets[0, [2, 7]] = sets[1, 4] = True  # the third bag is empty
 log_p = logits.log_softmax(1)
 
+# %%
 loss = -presence.log_likelihood(log_p, sets).mean()
 (slope,) = grad(loss, logits)  # (3, 11, 8, 8)
 r = presence.posterior(log_p, sets)  # (3, 11, 8, 8)
@@ -563,7 +579,7 @@ print("largest entry of the gradient below 1/B:", bool(slope.abs().max() < 1 / 3
 # on the machine; `tests/benchmarks/presence_speed.py` measures ratios with more care, and times the
 # case of the paper's footnote 1, with $M = N = C = 100$ and $L = 16$.
 
-# %% tags=["nbval-ignore-output"]
+# %%
 logits = torch.randn(32, 11, 28, 28, generator=generator, requires_grad=True)
 order = torch.rand(32, 10, generator=generator).argsort(1)
 sets = order < 1 + torch.arange(32)[:, None] % 5  # (32, 10): one to five labels
@@ -574,17 +590,16 @@ def loop(log_p):
     return sum(literal(x[None], on.nonzero()[:, 0].tolist()) for x, on in bags)
 
 
+# %%
 def milliseconds(way):
     start = time.perf_counter()
     grad(way(logits.log_softmax(1)), logits)
     return 1e3 * (time.perf_counter() - start)
 
 
-for name, way in {
-    "loop": loop,
-    "package": lambda x: presence.log_likelihood(x, sets).sum(),
-}.items():
-    print(f"{name:8} {min(milliseconds(way) for _ in range(3)):6.1f} ms")
+# %% tags=["nbval-ignore-output"]
+package = min(milliseconds(lambda x: presence.log_likelihood(x, sets).sum()) for _ in range(3))
+print(f"loop {min(milliseconds(loop) for _ in range(3)):.1f} ms, package {package:.1f} ms")
 
 # %% [markdown]
 # ## Picture

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.autograd import grad
+from torch.nn import functional as F
 
 from wsl_tutorial import check, presence
 
@@ -34,6 +35,25 @@ def slope(log_p, labels, of="log", sign=1, log=True):
 def restricted(log_p, labels):
     on = torch.cat([labels, labels.new_ones(len(labels), 1)], 1)[:, :, None, None]
     return log_p.masked_fill(~on, -torch.inf).softmax(1)
+
+
+def sigmoids(logits, labels, present=None, absent=True):
+    nowhere = F.logsigmoid(-logits).flatten(2).sum(-1)
+    somewhere = (-torch.expm1(nowhere)).log() if present is None else present(logits.flatten(2))
+    return torch.where(labels, somewhere, nowhere * absent).sum(1)
+
+
+def naive_sigmoids(logits, labels):
+    absent = (1 - logits.sigmoid()).flatten(2).prod(-1)
+    return torch.where(labels, 1 - absent, absent).log().sum(1)
+
+
+def merged(row):
+    return [c for i, c in enumerate(row) if i == 0 or c != row[i - 1]]
+
+
+def dropped(row, background):
+    return [c for c in row if c != background]
 
 
 CASES = [
@@ -80,6 +100,56 @@ CASES = [
             (lambda t: (t.abs().sum() / t.sum()).log(), "natural logarithm"),
             (lambda t: t.abs().sum() / t.sum(), "its logarithm counts"),
             (lambda t: (t.sum().abs() / t.sum()).log10(), "with their signs"),
+        ],
+    ),
+    (
+        check.one_class,
+        lambda: (0.8, 0.6, 0.75),
+        [
+            (lambda: (1.1, 0.6, 0.6), "do not add"),
+            (lambda: (0.3, 0.6, 1.0), "the chance of both"),
+            (lambda: (0.8, 0.6, 0.6), "not the prior"),
+            (lambda: (0.8, 0.6, 0.375), "position 2 does too"),
+            (lambda: (0.8, 0.5, 0.75), "expected 0.8, 0.6, 0.75, got 0.8, 0.5, 0.75"),
+        ],
+    ),
+    (
+        check.sigmoids,
+        sigmoids,
+        [
+            (lambda x, y: sigmoids(x, y, absent=False), "absent classes count too"),
+            (lambda x, y: sigmoids(x, y, lambda z: F.logsigmoid(z).sum(-1)), "not if all do"),
+            (lambda x, y: sigmoids(x, y, lambda z: F.logsigmoid(z.amax(-1))), "best position only"),
+            (lambda x, y: sigmoids(x, y).exp(), "not its logarithm|asks for its logarithm"),
+            (lambda x, y: -sigmoids(x, y), "the sign is turned"),
+            (naive_sigmoids, "use logsigmoid"),
+        ],
+    ),
+    (
+        check.collapse,
+        lambda row, background: dropped(merged(row), background),
+        [
+            (lambda row, background: merged(dropped(row, background)), "merge first"),
+            (dropped, "merge them"),
+            (lambda row, background: merged(row), "drop it at the end"),
+            (lambda row, background: list(dict.fromkeys(dropped(row, background))), "come back"),
+            (lambda row, background: None, "end it with a return"),
+        ],
+    ),
+    (
+        check.floored,
+        lambda x, eta: torch.logaddexp(x, torch.tensor(eta).double().log()),
+        [
+            (lambda x, eta: x.clamp_min(torch.tensor(eta).double().log().item()), "no gradient"),
+            (lambda x, eta: x + eta, "not to its logarithm"),
+            (lambda x, eta: x + torch.tensor(eta).double().log(), "you added the logarithms"),
+            (lambda x, eta: x.exp() + eta, "asks for its logarithm"),
+            (
+                lambda x, eta: (
+                    torch.logaddexp(x.detach(), torch.tensor(eta).double().log()) + 0 * x
+                ),
+                "its gradient is not w",
+            ),
         ],
     ),
 ]

@@ -399,3 +399,103 @@ def transcription(function: Callable) -> None:
             rows = " / ".join("".join("0123456789."[k] for k in row) for row in h.tolist())
             raise CheckFailed(f"the map {rows} reads {b}, not {a}")
     print("✓ transcription: columns vote, and changes are written down")
+
+
+# Chapter 3: presence, learned
+
+
+def one_class(function: Callable) -> None:
+    """Chapter 3: Prb, largest p and posterior of position 1, for one class and p = (0.6, 0.5)."""
+    mistakes = {
+        "probabilities of events that can both happen do not add: take 1 - prod(1 - p)": (
+            (1.1, 0.6, 0.6)
+        ),
+        "Prb is the chance of *at least one*; 0.6 x 0.5 is the chance of both": (0.3, 0.6, 1.0),
+        "the posterior is not the prior: divide by Prb": (0.8, 0.6, 0.6),
+        "position 1 may emit the class while position 2 does too: 0.6 / Prb": (0.8, 0.6, 0.375),
+    }
+    _judge(
+        "one_class", function(), (0.8, 0.6, 0.75), mistakes, "the maximum misses a quarter of it"
+    )
+
+
+def sigmoids(function: Callable) -> None:
+    """Chapter 3: independent sigmoids, (logits (B, C, M, N), labels (B, C)) -> (B,)."""
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(4, 3, 2, 3, generator=generator, dtype=torch.float64) - 1
+    logits[3] = 40.0  # sure of every class everywhere
+    labels = torch.tensor([[True, False, True], [False] * 3, [True] * 3, [True] * 3])
+    absent = F.logsigmoid(-logits).flatten(2).sum(-1)  # (4, 3)
+    present = torch.log(-torch.expm1(absent))
+    right = torch.where(labels, present, absent).sum(1)
+    everywhere = F.logsigmoid(logits).flatten(2).sum(-1)
+    best = F.logsigmoid(logits.flatten(2).amax(-1))
+    mistakes = {
+        "absent classes count too: each position says no to them": (
+            torch.where(labels, present, torch.zeros_like(present)).sum(1)
+        ),
+        "a class occurs if *some* position emits it, not if all do": (
+            torch.where(labels, everywhere, absent).sum(1)
+        ),
+        "this takes the best position only; sum over all ways to occur": (
+            torch.where(labels, best, absent).sum(1)
+        ),
+        "this is the probability; the exercise asks for its logarithm": right.exp(),
+        "the sign is turned: this is the loss": -right,
+    }
+    answer, large = function(logits.clone(), labels), torch.full((1, 1, 1, 1), 40.0)
+    if answer is not None and _close(answer, right):
+        wild = function(large, torch.tensor([[False]]))
+        if not _close(wild, torch.tensor([-40.0])):
+            raise CheckFailed("1 - sigmoid(40) is 0 in float32: use logsigmoid(-logits)")
+    _judge("sigmoids", answer, right, mistakes, "no 2**L, for the classes do not compete")
+
+
+def collapse(function: Callable) -> None:
+    """Chapter 3: a row of classes to its reading, (list of int, background) -> list of int."""
+    rows = [[10, 1, 1, 10, 1, 5, 5], [7, 7, 10, 10, 7, 7, 10], [10] * 7, [3, 4, 4, 3, 10, 10, 3]]
+
+    def merged(row):
+        return [c for i, c in enumerate(row) if i == 0 or c != row[i - 1]]
+
+    def table(readings):
+        return torch.tensor([[*r, *[-1] * (8 - len(r))] for r in readings])
+
+    digits = [[c for c in row if c != 10] for row in rows]
+    mistakes = {
+        "merge first, then drop: background between two equal digits keeps them apart": (
+            table([merged(row) for row in digits])
+        ),
+        "repeats are one digit: merge them": table(digits),
+        "the background is no digit: drop it at the end": table([merged(row) for row in rows]),
+        "a digit may come back later: merge neighbours, not all equal digits": (
+            table([list(dict.fromkeys(row)) for row in digits])
+        ),
+    }
+    right = table([[c for c in merged(row) if c != 10] for row in rows])
+    answers = [function(list(row), 10) for row in rows]
+    answer = None if None in answers else table(answers)
+    _judge("collapse", answer, right, mistakes, "the reading rule of the paper's house numbers")
+
+
+def floored(function: Callable) -> None:
+    """Chapter 3: log(Prb + eta) and its gradient, (log_prb (B,), eta) -> (B,)."""
+    log_prb = torch.tensor([-0.1, -3.0, -7.0, -1000.0], dtype=torch.float64, requires_grad=True)
+    eta = 1e-3
+    floor = torch.tensor(eta, dtype=torch.float64).log()
+    right = torch.logaddexp(log_prb, floor).detach()
+    mistakes = {
+        "a clamp has no gradient below the floor: mix the two, do not choose": (
+            log_prb.clamp_min(floor.item()).detach()
+        ),
+        "eta is added to Prb, not to its logarithm": (log_prb + eta).detach(),
+        "you added the logarithms: that is log(Prb * eta)": (log_prb + floor).detach(),
+        "this is the probability; the exercise asks for its logarithm": right.exp(),
+    }
+    answer = function(log_prb, eta)
+    if answer is not None and _close(answer.detach(), right):
+        (slope,) = torch.autograd.grad(answer.sum(), log_prb)
+        if not _close(slope, torch.sigmoid(log_prb.detach() - floor)):
+            raise CheckFailed("the value is right, its gradient is not w: let autograd see log_prb")
+        answer = answer.detach()
+    _judge("floored", answer, right, mistakes, "its gradient is w, at no extra cost")
