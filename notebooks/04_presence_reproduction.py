@@ -66,12 +66,12 @@ def printed(row):
     return f"{row.printed}{sd} {row.unit}" if row.printed else "no number"
 
 
-# %%
+# %% mystnb={"markdown_format": "myst"}
 lines = [(f"`{r.id}`", r.table, r.method, r.data, printed(r)) for r in ROWS.values()]
 Table(tables.grid(("id", "where", "method", "data", "the paper prints"), lines))
 
 # %% [markdown]
-# Three kinds of numbers stand here: means with a ±, single runs, and bars of a figure without a
+# Three kinds of numbers stand here: means with a ±, single runs, and bars and remarks without a
 # number. Each kind needs its own way of judging.
 #
 # ## What is hidden
@@ -112,7 +112,7 @@ SPREADS = {
     "greatest - least": lambda x: max(x) - min(x),
 }
 
-# %%
+# %% mystnb={"markdown_format": "myst"}
 lines = []
 for i, runs in RUNS.items():
     row, mean = ROWS[i], f"{statistics.fmean(runs):.3f}"
@@ -215,7 +215,7 @@ print(f"new images, new seeds:  sd {100 * new.std():.3f} points")
 
 # %%
 def chance(gap, theirs, ours, rule, draws=400):
-    """How often (4.1) says reproduced when our true mean lies gap standard deviations higher."""
+    """How often (4.1) passes a true mean that is gap standard deviations higher."""
     generator = torch.Generator().manual_seed(2)
     passed = 0
     for _ in range(draws):
@@ -277,7 +277,7 @@ show.figure(
 
 # %%
 def flattery(T, rho, draws=20_000):
-    """E max(-z_t) over T epochs with correlation rho, for every shorter training too: (T,)."""
+    """E max(-z_t) over the first 1, 2, ..., T epochs: (T,)."""
     generator = torch.Generator().manual_seed(3)
     noise = torch.randn(T, draws, generator=generator)
     z = [noise[0]]
@@ -302,18 +302,11 @@ show.figure(
 )
 
 # %%
-twenty = [flattery(20, rho)[-1].item() for rho in (0.0, 0.7, 0.95)]
-print(
-    "20 epochs:",
-    ", ".join(f"{g:.2f} σ" for g in twenty),
-    f"(bound {math.sqrt(2 * math.log(20)):.2f} σ)",
-)
-ten = flattery(10, 0.0)[-1].item()
-row, best = ROWS["mcmil-005"], ROWS["mcmil-006"]
-print(
-    f"best of ten runs: {row.value} - {ten:.2f} x {row.sd} = {row.value - ten * row.sd:.2f} %,",
-    f"printed {best.printed} %",
-)
+twenty = ", ".join(f"{flattery(20, rho)[-1]:.2f} σ" for rho in (0.0, 0.7, 0.95))
+print(f"20 epochs: {twenty} (bound {math.sqrt(2 * math.log(20)):.2f} σ)")
+row, least = ROWS["mcmil-005"], ROWS["mcmil-006"]
+lucky = row.value - flattery(10, 0.0)[-1] * row.sd
+print(f"best of ten runs: {lucky:.2f} % expected, {least.printed} % printed")
 
 # %% [markdown]
 # With independent epochs the best of 20 lies nearly two standard deviations low. This is a *bias*:
@@ -338,7 +331,10 @@ print(
 # $h_{m,n} = \arg\max_\ell p_{\ell,m,n}$ be the class at row $m$ and column $n$. Every column votes,
 # and changes are written down:
 #
-# $$ c_n = \begin{cases} \arg\max_{\ell \neq \phi} \; \#\{ m : h_{m,n} = \ell \} & \text{if some } h_{m,n} \neq \phi \cr \phi & \text{otherwise} \end{cases} \qquad\quad (c_n : c_n \neq \phi, \; c_n \neq c_{n-1}) . \tag{4.2} $$
+# $$ \begin{aligned}
+# c_n &= \begin{cases} \arg\max_{\ell \neq \phi} \; \#\{ m : h_{m,n} = \ell \} & \text{if some } h_{m,n} \neq \phi , \cr \phi & \text{otherwise,} \end{cases} \cr
+# \text{sequence} &= (c_n : c_n \neq \phi, \; c_n \neq c_{n-1}) , \qquad c_0 = \phi .
+# \end{aligned} \tag{4.2} $$
 #
 # Of equal votes the smallest digit wins. A number counts as right when the whole sequence is right,
 # in every digit, order and length. In code:
@@ -380,7 +376,7 @@ for name in ("table", "method", "data", "metric", "printed", "sd", "runs"):
 # carries what the paper has and where we found it. We list the fields that the paper says in words,
 # or that we chose otherwise. All others are the paper's.
 
-# %%
+# %% mystnb={"markdown_format": "myst"}
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
 extended = EXPERIMENTS["mcmil/extended-mnist"]
 fields = dataclasses.fields(extended.config)
@@ -404,7 +400,7 @@ HELD = records.published()
 
 
 def best(names):
-    """The protocol with most of these experiments, what to call it, and its records by name."""
+    """The protocol with most of these experiments, its name, its records."""
     found = {
         p: {n: tables.current(EXPERIMENTS[n], p, HELD) for n in names} for p in ("paper", "short")
     }
@@ -418,7 +414,7 @@ protocol, named, found = best(list(EXPERIMENTS))
 names = sorted(found, key=lambda name: not name.startswith("mcmil/extended-mnist"))
 record = next((found[name][0] for name in names if found[name]), None)
 
-# %%
+# %% mystnb={"markdown_format": "myst"}
 if record is None:
     facts = [("records", "none of this paper is published yet")]
 else:
@@ -584,7 +580,7 @@ show.figure(
     f" with dashed lines at the paper's values ({named}). " + " ".join(said),
 )
 
-# %%
+# %% mystnb={"markdown_format": "myst"}
 Table(f"Read out ({named}; means over the seeds). " + " ".join(said))
 
 # %% [markdown]
@@ -614,7 +610,7 @@ def one_hot(rows):
     return F.one_hot(grid % 11, 11).permute(2, 0, 1)[None].float()  # (1, 11, M, N)
 
 
-# %%
+# %% mystnb={"markdown_format": "myst"}
 lines = []
 for name, (rows, true) in MAPS.items():
     (sequence,) = metrics.transcribe(one_hot(rows))
@@ -711,7 +707,7 @@ for name in ("as-printed", "as-coded"):
 
 # %%
 def section(*places):
-    """The tables of some sections of the paper, from the records, without their headings."""
+    """The tables of some sections of the paper, from the records."""
     rows = [row for row in ROWS.values() if row.table in places]
     lines = {}
     for p in ("paper", "short"):
@@ -723,24 +719,24 @@ def section(*places):
     )
 
 
-# %%
+# %% mystnb={"markdown_format": "myst"}
 section("Sec 5.1.1", "Sec 5.2")
 
 # %% [markdown]
 # The six runs of max pooling, each against the run of ours with the same number. The pairing is
 # arbitrary, and the first figure of this page says how much such a verdict is worth.
 
-# %%
+# %% mystnb={"markdown_format": "myst"}
 section("Suppl A")
 
-# %%
+# %% mystnb={"markdown_format": "myst"}
 section("Sec 5.1.2", "Fig 3", "Sec 3.2")
 
 # %% [markdown]
 # The paper's settings are not ours in every point. What differs in the runs shown above, the
 # replaced settings of a smaller protocol among it:
 
-# %%
+# %% mystnb={"markdown_format": "myst"}
 protocol, named, found = best([n for n, e in EXPERIMENTS.items() if e.cells])
 notes = tables.deviations(r for runs in found.values() for r in runs)
 Table(f"Deviations, {named}.\n\n{notes}")
@@ -752,7 +748,7 @@ Table(f"Deviations, {named}.\n\n{notes}")
 # twins with AdamW, max pooling as printed, generated house numbers. It shows the error of the last
 # epoch, of the best epoch on the test set, and of the epoch chosen on held-out images.
 
-# %%
+# %% mystnb={"markdown_format": "myst"}
 RULES = {
     "last_test_error": "last",
     "best_test_error": "best on test",
@@ -767,7 +763,7 @@ for name, runs in found.items():
 title = f"Error in %, mean ± sd over the seeds; {named}\n\n"
 Table(title + tables.grid(("experiment", *RULES.values(), "seeds"), lines) if lines else title)
 
-# %%
+# %% mystnb={"markdown_format": "myst"}
 every = [r["metrics"] for runs in found.values() for r in runs]
 every = [m for m in every if all(m[rule] for rule in RULES)]  # finite, and not zero
 text = "No run has been recorded yet, so the flattery of the best epoch is not measured."
@@ -789,7 +785,7 @@ Table(text)
 # a rule that stands next to its experiment. Where the paper's words leave room ("most of the
 # time"), the reading in brackets is ours.
 
-# %%
+# %% mystnb={"markdown_format": "myst"}
 claims = [(c.text, c.source, tables.claim_verdict(PAPER, c, HELD)) for c in PAPER.claims]
 Table(tables.grid(("claim", "where", "verdict"), claims))
 
@@ -799,7 +795,7 @@ Table(tables.grid(("claim", "where", "verdict"), claims))
 # What has not run says why in the tables above. To run it, you need the data and a GPU; the cost is
 # part of each experiment, and an estimate until a record says better.
 
-# %%
+# %% mystnb={"markdown_format": "myst"}
 costs = [
     (f"`{e.name}`", ", ".join(e.data) or "none", e.seeds, e.cost)
     for e in PAPER.experiments
@@ -829,7 +825,7 @@ words = ["run", NAME, "--seeds", "0", "--protocol", "paper", "--out", str(OUT)]
 if FULL:
     subprocess.run([sys.executable, "-m", "wsl_tutorial.reproduce", *words], check=True)
 
-# %%
+# %% mystnb={"markdown_format": "myst"}
 fresh = records.load(OUT / "records.jsonl") if FULL else []
 lines = []
 for who, held in (("fresh, from here", fresh), ("stored, in the package", HELD)):
