@@ -326,17 +326,17 @@ def _partial_sums(
 ) -> tuple[Tensor, list[Tensor]]:
     """log of the leading alpha (B,), and the series up to 0, 1, .. missing labels over it."""
     log_w = _restrict(flat, index, real)
-    leading = _logsumexp(log_w, 1).sum(-1)
-    finite = leading.clamp_min(_LOWEST)
-    total, sums = torch.zeros_like(leading), []
+    total = _logsumexp(log_w, 1)  # (B, N)
+    share = (log_w - total.clamp_min(_LOWEST)[:, None]).exp()  # (B, K+1, N)
+    running, sums = torch.zeros_like(total[:, 0]), []
     slots = range(real.shape[1])
     for missing in range(len(slots) + 1 if order is None else min(order, len(slots)) + 1):
         for left_out in combinations(slots, missing):
             kept = [column for column in range(len(slots) + 1) if column not in left_out]
-            alpha = (_logsumexp(log_w[:, kept], 1).sum(-1) - finite).exp()
-            total = total + (-1) ** missing * alpha * real[:, list(left_out)].all(1)
-        sums.append(total)
-    return leading, sums
+            alpha = share[:, kept].sum(1).log().sum(-1).exp()  # over the leading one
+            running = running + (-1) ** missing * alpha * real[:, list(left_out)].all(1)
+        sums.append(running)
+    return total.sum(-1), sums
 
 
 # The likelihood and its posterior ----------------------------------------------------------------
