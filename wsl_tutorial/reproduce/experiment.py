@@ -77,6 +77,7 @@ class Experiment:
         replaced = [
             f"{protocol} protocol: {name} = {value!r} instead of {getattr(self.config, name)!r}"
             for name, value in changed.items()
+            if value != getattr(self.config, name)
         ]
         return [*self.deviations, *replaced]
 
