@@ -90,9 +90,9 @@ print(f"z = -12: Prb = {exact(image(-12.0)):.6e}")
 # starts a sum $T$ at 1, adds the terms from the smallest set to the largest, and returns
 # $\log \alpha_{L,\phi} + \log(|T| + 10^{-16})$; the absolute value and the small constant keep the
 # logarithm finite. We write the routine from this description. Of its gradient one number tells
-# most, the *gradient mass* of label 2, $\sum_m \partial \log \mathrm{Prb} / \partial \log p_{2,m}$. We shall see
-# below that it is the expected number of positions that emit label 2, given that the bag holds it.
-# With evidence this weak it must be 1.
+# most, the *gradient mass* of label 2, $\sum_m \partial \log \mathrm{Prb} / \partial \log p_{2,m}$.
+# We shall see below that it is the expected number of positions that emit label 2, given that the
+# bag holds it. With evidence this weak it must be close to 1.
 
 
 # %%
@@ -288,8 +288,8 @@ show.figure(
 )
 
 # %% [markdown]
-# The two rising lines are the law $\kappa \delta$; they leave the plot where $\kappa \delta$
-# reaches one. The two flat ones do not know how weak the evidence is.
+# The two rising lines are the law $\kappa \delta$. Where $\kappa \delta$ reaches one nothing is left
+# to lose, and they flatten. The other two do not know how weak the evidence is.
 #
 # ### What it costs, and its relatives
 #
@@ -378,9 +378,10 @@ print("accepted:", accepted.tolist())
 
 # %% [markdown]
 # This is `presence.log_likelihood`: series for the bags whose certificate holds, recursion for the
-# rest, always in float64 inside, whatever the network computes in. A bag that needs the recursion
-# is one whose label is hardly noticed. As a network learns there are fewer of them, so the usual
-# cost is that of the series.
+# rest, in float64 inside whatever the network computes in. The recursion takes chunks of positions
+# side by side and joins them by union products; it stays in linear space by giving each label its
+# largest $p_{l,m}$ as a scale, and goes to log space only where even that underflows. A bag that
+# needs it is one with a label that is hardly noticed. As a network learns there are fewer of them.
 #
 # ### The posterior
 #

@@ -21,10 +21,11 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # ## Problem
 #
-# Here are four pictures. On each, one or two handwritten digits lie at places of their choice, and
-# the title tells which digits occur. Nobody tells where they are, or how many. No picture shows a
-# digit alone in a frame, as the usual training sets do. We want a network that finds and reads
-# each digit, in pictures of any size.
+# Here are four pictures. On each, two handwritten digits lie at places of their choice, and the
+# title tells which digits occur; two equal digits have one label. Nobody tells where they are. No
+# picture shows a digit alone, as the usual training sets do. We want a network that finds and
+# reads each digit, in pictures of any size. This is the paper's "extended MNIST", on the small
+# digits that come with scikit-learn.
 
 # %%
 from itertools import product
@@ -39,23 +40,23 @@ from wsl_tutorial import check, models, presence, show, train
 from wsl_tutorial.data import digits
 
 show.style()
+
 # %%
 single, single_labels = digits.load("train")  # (1297, 1, 8, 8), (1297,)
 unseen, unseen_labels = digits.load("test")  # (500, 1, 8, 8), (500,)
 
 # %%
 generator = torch.Generator().manual_seed(0)
-four = digits.canvases(single, single_labels, 4, 24, generator)
+four = digits.canvases(single, single_labels, 4, 24, generator, k=(2, 2))
 fig, axes = plt.subplots(1, 4, figsize=(7.2, 2.0))
 for axis, image, labels in zip(axes, four["images"], four["labels"], strict=True):
     axis.imshow(image[0], cmap="gray", vmin=0, vmax=1)
-    axis.set(
-        xticks=[], yticks=[], title=f"{{{', '.join(map(str, labels.nonzero()[:, 0].tolist()))}}}"
-    )
+    names = ", ".join(str(l) for l in labels.nonzero()[:, 0].tolist())
+    axis.set(xticks=[], yticks=[], title="{" + names + "}")
     axis.grid(False)
 show.figure(
     fig,
-    alt="Four dark pictures of 24 by 24 pixels with one or two small handwritten digits each, at"
+    alt="Four dark pictures of 24 by 24 pixels with two small handwritten digits each, at"
     " arbitrary places. The title of each is its set of digits.",
 )
 
@@ -154,11 +155,10 @@ constant.flatten(2)[0, range(10), range(10)] = 40.0  # position k emits digit k
 constant[:, 10] = 0.0
 some = torch.arange(10)[None] < 2  # the label set {0, 1}
 joint = constant.flatten(1).log_softmax(1).view_as(constant)
-print(
-    f"max-pooling, softmax at each position: {abs(presence.max_pooling_loss(constant.log_softmax(1), some)):.3f}"
-)
+log_p = constant.log_softmax(1)
+print(f"max-pooling, softmax at each position: {presence.max_pooling_loss(log_p, some).abs():.3f}")
 print(f"max-pooling, softmax over everything:  {presence.max_pooling_loss(joint, some):.3f}")
-print(f"presence: {-presence.log_likelihood(constant.log_softmax(1), some).item():.0f}")
+print(f"presence: {-presence.log_likelihood(log_p, some).item():.0f}")
 
 # %% [markdown]
 # So normalised, (3.1) has a floor. The maxima of $|L|$ labels share a total mass of 1, so the best
@@ -241,22 +241,17 @@ print(f"CTC over all sequences {total:.6f}, presence {ours:.6f}")
 for doubt in (-2.0, -4.0, -8.0):
     logits = torch.randn(200, 11, 6, 6, generator=generator, dtype=torch.float64)
     logits[:, :10] += doubt  # the background leads
-    logits[:, 3, 2, 2] += 6.0  # one detection of a 3
+    logits[:, 3, 2, 2] += 6.0  # some evidence of a 3
     log_p = logits.log_softmax(1)
-    right = [
-        rule(log_p).argmax(1) == 3 for rule in (presence.log_alpha_scores, presence.mean_scores)
-    ]
-    same = (right[0] == right[1]).float().mean()
-    print(
-        f"logits of the classes near {doubt:.0f}: the rules agree on {100 * same:.0f} % of 200 pictures"
-    )
+    same = presence.log_alpha_scores(log_p).argmax(1) == presence.mean_scores(log_p).argmax(1)
+    print(f"classes near {doubt:.0f}: the rules agree on {100 * same.float().mean():.0f} % of 200")
 
 # %% [markdown]
 # ## Code
 #
 # We train on 1,280 new pictures an epoch, drawn from the training digits, with AdamW and a learning
 # rate that rises and falls. The loop is `train.fit`; the loss is one line. To see what the network
-# believes while it learns, we keep the posterior of one picture after every epoch. And we measure,
+# believes while it learns, we keep its answer to one picture after every epoch. And we measure,
 # though training never sees such a picture, how many *single* unseen digits in the middle of a
 # canvas are misread under (3.3), or, for max-pooling, under its own rule, the largest maximum.
 
@@ -295,7 +290,7 @@ def learn(loss, keep=None):
     model = models.reader(generator)
 
     def batches(epoch):
-        drawn = digits.canvases(single, single_labels, 1280, 24, generator)
+        drawn = digits.canvases(single, single_labels, 1280, 24, generator, k=(2, 2))
         return zip(drawn["images"].split(BATCH), drawn["labels"].split(BATCH), strict=True)
 
     def evaluate(model):
@@ -316,17 +311,15 @@ reader, curve = learn(exact, keep=history)
 print("unseen single digits misread, below 10 %:", curve[-1] < 10)
 
 # %% [markdown]
-# The network has never seen a digit alone, has never been told where anything is, and reads single
+# The network has never seen a digit alone, was never told where anything is, and reads single
 # digits. Do the two decisions differ?
 
 # %%
 with torch.no_grad():
     log_p = reader(F.pad(unseen, (8, 8, 8, 8))).log_softmax(1)  # (500, 11, 6, 6)
 same = presence.log_alpha_scores(log_p).argmax(1) == presence.mean_scores(log_p).argmax(1)
-print(
-    "the rules (3.2) and (3.3) agree on more than 95 % of the digits:",
-    bool(same.float().mean() > 0.95),
-)
+agree = bool(same.float().mean() > 0.9)
+print("the rules (3.2) and (3.3) agree on more than 90 % of the digits:", agree)
 
 # %% [markdown]
 # ## Picture
@@ -360,9 +353,8 @@ show.figure(
 
 # %%
 def score(model, n=100):
-    drawn = digits.canvases(
-        unseen, unseen_labels, n, 40, torch.Generator().manual_seed(5), k=(3, 4)
-    )
+    generator = torch.Generator().manual_seed(5)
+    drawn = digits.canvases(unseen, unseen_labels, n, 40, generator, k=(3, 4))
     classes = look(model, drawn["images"]).argmax(1)  # (n, 20, 20)
     pixel = 2.0 * torch.arange(20)
     far = (drawn["places"][:, :, None, :2] - pixel[:, None]).abs() <= 8  # (n, 4, 20, 2)
@@ -375,10 +367,9 @@ def score(model, n=100):
 
 # %%
 found, right, emitting = score(reader)
-print(
-    f"found more than 80 %: {bool(found > 0.8)}, right more than 80 %: {bool(right > 0.8)},",
-    f"positions that emit, below 20 %: {bool(emitting < 0.2)}",
-)
+print("found, more than 75 %:", bool(found > 0.75))
+print("right, more than 75 %:", bool(right > 0.75))
+print("positions that emit, below 20 %:", bool(emitting < 0.2))
 
 # %% [markdown]
 # ### The posterior sharpens
@@ -410,8 +401,8 @@ show.figure(
 )
 
 # %% [markdown]
-# In the first map the network knows nothing, and the posterior spreads one label over all places.
-# The gradient $r - p$ asks each of them for a little more of it. Across many pictures only the
+# In the first map the network knows no digit, and the posterior spreads each label over the empty
+# places. The gradient $r - p$ asks each of them for a little more of it. Across many pictures only the
 # strokes of the digit are common to all bags with the label, so the ratios of $p$ begin to favour
 # them; the posterior, which looks at nothing but ratios, concentrates; and the gradient follows.
 # This is expectation maximisation with an exact E-step at every step of the optimiser.
@@ -468,7 +459,7 @@ axis.set(xlabel="epoch", ylabel="single digits misread / %", ylim=(0, 100), xtic
 axis.legend()
 show.figure(
     fig,
-    alt="Error on single unseen digits against the epoch for three losses. All start near 90"
+    alt="Error on single unseen digits against the epoch for three losses. All start above 50"
     " percent, fall steeply within the first ten epochs and end below 15 percent.",
 )
 
@@ -502,10 +493,10 @@ for name, (rival, errors) in rivals.items():
 # %% [markdown]
 # Three findings, and the first is not what the paper's supplement A leads one to expect.
 #
-# 1. Max-pooling, normalised as printed, *reads* single digits as well as the exact likelihood does
-#    here, with its own decision rule. It even starts faster. Digits of 64 pixels on a map of 36
+# 1. Max-pooling, normalised as printed, *reads* single digits nearly as well as the exact likelihood
+#    does here, with its own decision rule, and it starts faster. Digits of 64 pixels on a map of 36
 #    positions are a mild test. Whether the gap that the paper reports on MNIST is there is a
-#    question for [chapter 4](04_presence_reproduction.ipynb), with both normalisations.
+#    question for [chapter 4](04_presence_reproduction.ipynb).
 # 2. It cannot *find*: its background is never the answer, at no position. We derived why below
 #    (3.1).
 # 3. Noisy-OR does all that the exact likelihood does, at this size, for less. With two labels in a
@@ -539,7 +530,7 @@ print(
 
 # %%
 swap = torch.tensor([1, 0, *range(2, 11)])
-drawn = digits.canvases(unseen, unseen_labels, 400, 24, torch.Generator().manual_seed(6))
+drawn = digits.canvases(unseen, unseen_labels, 400, 24, generator, k=(2, 2))
 together = drawn["labels"][:, 0] == drawn["labels"][:, 1]  # (400,)
 log_p = look(reader, drawn["images"])[together]
 labels = drawn["labels"][together]
@@ -599,9 +590,8 @@ show.figure(
 # ## Reproduction
 #
 # Everything above ran on embedded digits in seconds, and proves nothing about the paper's numbers.
-# [Chapter 4](04_presence_reproduction.ipynb) trains the networks of the paper on MNIST, CIFAR-10,
-# extended MNIST and SVHN, max-pooling in both normalisations among them, and sets each published
-# number beside ours.
+# [Chapter 4](04_presence_reproduction.ipynb) holds the networks of the paper, on MNIST, CIFAR-10,
+# extended MNIST and SVHN, and sets each published number beside ours, or says why it was not run.
 #
 # ## Exercises
 #
@@ -661,8 +651,9 @@ check.attempt(check.floored, floored)
 # observer *regions* of chapter 0). Which label maps agree? Why does no product over positions with a
 # sum over subsets give the likelihood, and what does the state of a walk have to remember?
 #
-# **6, experiment.** Train with `k=(2, 2)`, then with pictures of two *equal* digits only. Which of
-# the two networks finds digits, and what has the other learned to do with the background?
+# **6, experiment.** Train with `k=(1, 1)`, a single digit a picture, then with three digits, then
+# with four. The single digits are the strongest label. Which network learns fastest, and which reads
+# the large canvases best? Think of what keeps two neighbours apart.
 #
 # **7, explain to a colleague.** "Max-pooling reads the digits as well, so why bother with the
 # sum?" Answer with one picture of this page and no formula.
