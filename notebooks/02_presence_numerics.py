@@ -20,11 +20,11 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # ## Problem
 #
-# Chapter 1 ends with an exact formula. With $q_m(S) = p_{\phi,m} + \sum_{l \in S} p_{l,m}$, the
-# probability that position $m$ emits the background or a label of $S$, the series (1.2) reads
+# Chapter 1 ends with an exact formula. With $q_j(S) = p_{\phi,j} + \sum_{\ell \in S} p_{\ell,j}$, the
+# probability that position $j$ emits the background or a label of $S$, the series (1.2) reads
 #
 # $$ \mathrm{Prb}(L \mid P) = \sum_{S \subseteq L} (-1)^{|L \setminus S|} \, \alpha_{S,\phi} ,
-# \qquad \alpha_{S,\phi} = \prod_{m=1}^{n} q_m(S) , $$
+# \qquad \alpha_{S,\phi} = \prod_{j=1}^{n} q_j(S) , $$
 #
 # where $n = MN$ counts the positions. A product over many positions underflows, so
 # [Li (2018)](https://arxiv.org/abs/1811.12346), section 3.3, works with logarithms throughout:
@@ -90,7 +90,7 @@ print(f"z = -12: Prb = {exact(image(-12.0)):.6e}")
 # starts a sum $T$ at 1, adds the terms from the smallest set to the largest, and returns
 # $\log \alpha_{L,\phi} + \log(|T| + 10^{-16})$; the absolute value and the small constant keep the
 # logarithm finite. We write the routine from this description. Of its gradient one number tells
-# most, the *gradient mass* of label 2, $\sum_m \partial \log \mathrm{Prb} / \partial \log p_{2,m}$.
+# most, the *gradient mass* of label 2, $\sum_j \partial \log \mathrm{Prb} / \partial \log p_{2,j}$.
 # We shall see below that it is the expected number of positions that emit label 2, given that the
 # bag holds it. With evidence this weak it must be close to 1.
 
@@ -199,22 +199,22 @@ for z in (-2.0, -7.0, -12.0, -17.0, -27.0):
 #
 # ### A walk over the positions
 #
-# Number the positions $1, \dots, n$ in any order. Let $f_m(S)$ be the probability that positions
-# 1 to $m$ emit exactly the labels of $S$, and otherwise background. Before the first position
+# Number the positions $1, \dots, n$ in any order. Let $f_j(S)$ be the probability that positions
+# 1 to $j$ emit exactly the labels of $S$, and otherwise background. Before the first position
 # nothing has been emitted: $f_0(\emptyset) = 1$, and $f_0(S) = 0$ for all other $S$.
 #
-# How can the covered set be $S$ after position $m$? Either it was $S$ before, and $m$ emits
-# background or a label that is in $S$ already. Or one label $l \in S$ was missing, and $m$ emits
+# How can the covered set be $S$ after position $j$? Either it was $S$ before, and $j$ emits
+# background or a label that is in $S$ already. Or one label $\ell \in S$ was missing, and $j$ emits
 # it. These cases exclude each other and there is no third. By **conditional independence**
-# (Assumption 1 of Li) position $m$ does not care what the others emitted, so the probabilities
+# (Assumption 1 of Li) position $j$ does not care what the others emitted, so the probabilities
 # multiply:
 #
-# $$ f_m(S) = f_{m-1}(S) \Bigl( p_{\phi,m} + \sum_{l \in S} p_{l,m} \Bigr)
-# + \sum_{l \in S} f_{m-1}(S \setminus \{l\}) \, p_{l,m} . \tag{2.1} $$
+# $$ f_j(S) = f_{j-1}(S) \Bigl( p_{\phi,j} + \sum_{\ell \in S} p_{\ell,j} \Bigr)
+# + \sum_{\ell \in S} f_{j-1}(S \setminus \{\ell\}) \, p_{\ell,j} . \tag{2.1} $$
 #
 # At the end $\mathrm{Prb}(L \mid P) = f_n(L)$. There is no minus sign anywhere.
 #
-# In code a set of labels is a bit mask, and emitting $l$ turns $S$ into `S | 1 << l`, whether $l$
+# In code a set of labels is a bit mask, and emitting $\ell$ turns $S$ into `S | 1 << l`, whether $\ell$
 # is new or not. One position is then a matrix between covered sets, and the walk is a product.
 
 
@@ -254,7 +254,7 @@ assert torch.allclose(walk(log_p[0, OWN].double()), ours(log_p.double()), rtol=1
 # %% [markdown]
 # ### What only adding buys
 #
-# Each $f_m(S)$ is a sum of products of non-negative numbers, and each passes through at most
+# Each $f_j(S)$ is a sum of products of non-negative numbers, and each passes through at most
 # $L + 2$ roundings a position. So the relative error of $f_n(L)$ is at most about
 # $n (L + 2) \, \varepsilon$, with $\varepsilon$ the rounding error of the format, *whatever the
 # evidence*. In log space each stored logarithm adds its own rounding, $\varepsilon$ times its
@@ -346,8 +346,8 @@ print(f"log Prb = {cover(p)[-1].log():.6f}, from two halves {joined[-1].log():.6
 # We can have both, because the series *tells* us whether it lost its digits. Divide it by its
 # leading term:
 #
-# $$ \log \mathrm{Prb}(L \mid P) = \sum_{m} \log q_m(L) + \log T , \qquad
-# T = \sum_{S \subseteq L} (-1)^{|L \setminus S|} \prod_{m} \frac{q_m(S)}{q_m(L)} . \tag{2.2} $$
+# $$ \log \mathrm{Prb}(L \mid P) = \sum_{j} \log q_j(L) + \log T , \qquad
+# T = \sum_{S \subseteq L} (-1)^{|L \setminus S|} \prod_{j} \frac{q_j(S)}{q_j(L)} . \tag{2.2} $$
 #
 # The ratios lie between 0 and 1 and the leading term is 1. If a product underflows it was
 # negligible beside that 1, so no logarithms are needed inside $T$. Each product has a relative
@@ -380,26 +380,26 @@ print("accepted:", accepted.tolist())
 # This is `presence.log_likelihood`: series for the bags whose certificate holds, recursion for the
 # rest, in float64 inside whatever the network computes in. The recursion takes chunks of positions
 # side by side and joins them by union products; it stays in linear space by giving each label its
-# largest $p_{l,m}$ as a scale, and goes to log space only where even that underflows. A bag that
+# largest $p_{\ell,j}$ as a scale, and goes to log space only where even that underflows. A bag that
 # needs it is one with a label that is hardly noticed. As a network learns there are fewer of them.
 #
 # ### The posterior
 #
 # Training needs the gradient, and by (0.3) the gradient needs the posterior
-# $r_{l,m}$, the probability that position $m$ emits $l$ given the label set. The walk gives it
-# with a second walk from the other end. Let $b_m(S)$ be the probability that the positions after
-# $m$ complete the covered set $S$ to $L$ and emit nothing outside $L$: $b_n(L) = 1$, and going
-# backwards, $b_{m-1}(S)$ is (2.1) read from right to left. For position $m$ to emit $l$, some set
-# $S$ is covered before it, and the rest must be completed from $S \cup \{l\}$:
+# $r_{\ell,j}$, the probability that position $j$ emits $\ell$ given the label set. The walk gives it
+# with a second walk from the other end. Let $b_j(S)$ be the probability that the positions after
+# $j$ complete the covered set $S$ to $L$ and emit nothing outside $L$: $b_n(L) = 1$, and going
+# backwards, $b_{j-1}(S)$ is (2.1) read from right to left. For position $j$ to emit $\ell$, some set
+# $S$ is covered before it, and the rest must be completed from $S \cup \{\ell\}$:
 #
-# $$ r_{l,m} = \frac{p_{l,m}}{\mathrm{Prb}(L \mid P)} \sum_{S \subseteq L} f_{m-1}(S) \, b_m(S \cup \{l\})
-# = \frac{\partial \log \mathrm{Prb}(L \mid P)}{\partial \log p_{l,m}} , \tag{2.3} $$
+# $$ r_{\ell,j} = \frac{p_{\ell,j}}{\mathrm{Prb}(L \mid P)} \sum_{S \subseteq L} f_{j-1}(S) \, b_j(S \cup \{\ell\})
+# = \frac{\partial \log \mathrm{Prb}(L \mid P)}{\partial \log p_{\ell,j}} , \tag{2.3} $$
 #
-# for $l \in L$; for the background read $S \cup \{\phi\}$ as $S$; for all other classes $r = 0$.
+# for $\ell \in L$; for the background read $S \cup \{\phi\}$ as $S$; for all other classes $r = 0$.
 #
-# The second equality holds because every labelling uses position $m$ once. So $\mathrm{Prb}$ is
-# *linear* in the probabilities at position $m$, and $p_{l,m} \, \partial \mathrm{Prb} / \partial
-# p_{l,m}$ is the part of the sum in which $m$ emits $l$.
+# The second equality holds because every labelling uses position $j$ once. So $\mathrm{Prb}$ is
+# *linear* in the probabilities at position $j$, and $p_{\ell,j} \, \partial \mathrm{Prb} / \partial
+# p_{\ell,j}$ is the part of the sum in which $j$ emits $\ell$.
 
 
 # %%
@@ -433,10 +433,10 @@ print("expected number of positions for label 0, 1, 2:", [f"{v:.3f}" for v in r[
 # 1. With respect to the logits the gradient is $r - p$, by (0.3). Every entry lies between $-1$
 #    and $1$: no bag, however unlikely, makes it explode. The package returns $r$ as the gradient
 #    in $\log p$ and lets the softmax subtract $p$.
-# 2. If $l$ is in the bag, then $\sum_m r_{l,m} \ge 1$: at least one position emits it. That is
+# 2. If $\ell$ is in the bag, then $\sum_j r_{\ell,j} \ge 1$: at least one position emits it. That is
 #    the gradient mass of our table. **A label that the network does not see at all still pulls
 #    with the full weight of one position.**
-# 3. How this pull is shared out is decided by the ratios of the $p_{l,m}$, however small they are.
+# 3. How this pull is shared out is decided by the ratios of the $p_{\ell,j}$, however small they are.
 #
 # ### Bounds: too many labels
 #
@@ -509,18 +509,18 @@ for k in (1, 2, 4, 6):
 
 # %% [markdown]
 # Truncation still needs $L^k$ terms, and it subtracts. The second bracket needs $L \cdot MN$ steps.
-# Condition on the event that only $L$ and the background are emitted. Position $m$ then emits $l$
-# with probability $q_{l,m} = p_{l,m} / q_m(L)$, still independently of the others, and label $l$
-# is nowhere with probability $s_l = \prod_m (1 - q_{l,m})$. We claim
+# Condition on the event that only $L$ and the background are emitted. Position $j$ then emits $\ell$
+# with probability $q_{\ell,j} = p_{\ell,j} / q_j(L)$, still independently of the others, and label $\ell$
+# is nowhere with probability $s_\ell = \prod_j (1 - q_{\ell,j})$. We claim
 #
-# $$ \max \Bigl( 0, \; 1 - \sum_{l \in L} s_l \Bigr) \; \le \;
-# \frac{\mathrm{Prb}(L \mid P)}{\alpha_{L,\phi}} \; \le \; \prod_{l \in L} (1 - s_l) . \tag{2.5} $$
+# $$ \max \Bigl( 0, \; 1 - \sum_{\ell \in L} s_\ell \Bigr) \; \le \;
+# \frac{\mathrm{Prb}(L \mid P)}{\alpha_{L,\phi}} \; \le \; \prod_{\ell \in L} (1 - s_\ell) . \tag{2.5} $$
 #
 # The ratio is the probability that no label is missing. *Lower side:* that some label is missing
 # has at most the sum of their probabilities, the union bound. *Upper side:* the labels compete for
-# positions. A position emits one class, so its indicators "emits $l$" are negatively associated;
-# joining independent positions keeps that; and "label $l$ occurs" is an increasing function of the
-# indicators of $l$ alone. For increasing functions of disjoint groups of negatively associated
+# positions. A position emits one class, so its indicators "emits $\ell$" are negatively associated;
+# joining independent positions keeps that; and "label $\ell$ occurs" is an increasing function of the
+# indicators of $\ell$ alone. For increasing functions of disjoint groups of negatively associated
 # variables the mean of the product is at most the product of the means (Joag-Dev and Proschan
 # 1983). That all labels occur is therefore at most as probable as if they occurred independently.
 
@@ -544,7 +544,7 @@ print(
 )
 
 # %% [markdown]
-# Where the evidence is good all $s_l$ are small and the two sides meet. Here is a bag of 60 labels
+# Where the evidence is good all $s_\ell$ are small and the two sides meet. Here is a bag of 60 labels
 # on 40 × 40 positions, each detected somewhere, which no exact method of this page can touch.
 
 # %%
@@ -607,8 +607,8 @@ print(f"loop {min(milliseconds(loop) for _ in range(3)):.1f} ms, package {packag
 #
 # ### The covered set, and where the faint label is
 #
-# Forward times backward, $f_m(S) \, b_m(S) / \mathrm{Prb}(L \mid P)$, is the probability that the
-# covered set is $S$ after $m$ positions, given the whole label set. The left panel draws it for
+# Forward times backward, $f_j(S) \, b_j(S) / \mathrm{Prb}(L \mid P)$, is the probability that the
+# covered set is $S$ after $j$ positions, given the whole label set. The left panel draws it for
 # our image with $z = -12$: a staircase from the empty set to $L$, with a step at each detection,
 # and label 2 entering no one knows where. For the right panel we lift the logit of label 2 by 6 at
 # a single position, from about $-22$ to $-16$. We draw its prior and its posterior over the 64

@@ -88,7 +88,7 @@ print("parameters", sum(p.numel() for p in model.parameters()))
 # ### Cross-entropy: one position
 #
 # If the map has a single position and the bag a single label, then by (1.2)
-# $\mathrm{Prb}(\{l\} \mid P) = (p_l + p_\phi) - p_\phi = p_l$, Eq. (12) of the paper. The loss is
+# $\mathrm{Prb}(\{\ell\} \mid P) = (p_\ell + p_\phi) - p_\phi = p_\ell$, Eq. (12) of the paper. The loss is
 # the cross-entropy of ordinary classification. Nothing was lost by generalising.
 
 # %%
@@ -102,10 +102,10 @@ print(f"presence {ours:.6f}, cross-entropy {F.cross_entropy(logits[:, :, 0, 0], 
 # ### Noisy-OR: one class, or many taken one by one
 #
 # With one class, $C = 1$, the label says "it occurs" or "it does not". It occurs with probability
-# $1 - \prod_m (1 - p_m)$, the *noisy-OR* of binary multiple-instance learning, and this is (1.2).
-# With more classes the probability that $l$ occurs is still
-# $\pi_l = 1 - \prod_m (1 - p_{l,m})$. A tempting loss multiplies these as if the classes occurred
-# independently: $\pi_l$ for each class in the bag, $1 - \pi_l$ for each class that is not. It costs
+# $1 - \prod_j (1 - p_j)$, the *noisy-OR* of binary multiple-instance learning, and this is (1.2).
+# With more classes the probability that $\ell$ occurs is still
+# $\pi_\ell = 1 - \prod_j (1 - p_{\ell,j})$. A tempting loss multiplies these as if the classes occurred
+# independently: $\pi_\ell$ for each class in the bag, $1 - \pi_\ell$ for each class that is not. It costs
 # $C \cdot MN$ and has no $2^L$. But positions emit *one* class each, so the events are not
 # independent. The two agree when every position is nearly certain, and differ when it is not.
 
@@ -141,7 +141,7 @@ assert torch.allclose(presence.log_likelihood(log_p, labels), noisy_or(log_p, la
 #
 # Traditional multiple-instance learning asks the best position only. With several labels,
 #
-# $$ \ell_{\max}(L, P) = - \frac{1}{|L|} \sum_{l \in L} \log \max_{m} p_{l,m} . \tag{3.1} $$
+# $$ J_{\max}(L, P) = - \frac{1}{|L|} \sum_{\ell \in L} \log \max_{j} p_{\ell,j} . \tag{3.1} $$
 #
 # It says nothing about the classes outside $L$. With a softmax at each position this is fatal: let
 # position 1 always emit class 1, position 2 class 2, and so on. Every maximum is 1 and the loss is
@@ -223,19 +223,19 @@ print(f"CTC over all sequences {total:.6f}, presence {ours:.6f}")
 #
 # ### Deciding
 #
-# A picture known to show one digit: which? The likelihood of $\{l\}$ is $\alpha_{l,\phi} -
-# \alpha_\phi$, and the last term is the same for all $l$. So the exact decision is the largest of
+# A picture known to show one digit: which? The likelihood of $\{\ell\}$ is $\alpha_{\ell,\phi} -
+# \alpha_\phi$, and the last term is the same for all $\ell$. So the exact decision is the largest of
 #
-# $$ \log \alpha_{l,\phi} = \sum_m \log \bigl( p_{l,m} + p_{\phi,m} \bigr) . \tag{3.2} $$
+# $$ \log \alpha_{\ell,\phi} = \sum_j \log \bigl( p_{\ell,j} + p_{\phi,j} \bigr) . \tag{3.2} $$
 #
-# For a trained network $p_{l,m} + p_{\phi,m}$ is close to 1 at nearly every position if $l$ is the
-# right answer. Insert $\log z = (z - 1) + O((z-1)^2)$, and drop the terms without $l$. What
+# For a trained network $p_{\ell,j} + p_{\phi,j}$ is close to 1 at nearly every position if $\ell$ is the
+# right answer. Insert $\log z = (z - 1) + O((z-1)^2)$, and drop the terms without $\ell$. What
 # remains is the mean over the positions,
 #
-# $$ \frac{1}{MN} \sum_m p_{l,m} , \tag{3.3} $$
+# $$ \frac{1}{MN} \sum_j p_{\ell,j} , \tag{3.3} $$
 #
 # the paper's approximate rule. The two part where some position emits a third class with
-# confidence: (3.2) then punishes every $l$ but that one, without bound; (3.3) does not mind.
+# confidence: (3.2) then punishes every $\ell$ but that one, without bound; (3.3) does not mind.
 
 # %%
 for doubt in (-2.0, -4.0, -8.0):
@@ -412,7 +412,7 @@ show.figure(
 # For one detection, the slope of its log-probability with respect to the pixels shows what it
 # rests on. With $I_c$ the channels of the picture,
 #
-# $$ G(y, x) = \sum_c \Bigl| \frac{\partial \log p_{l,m}}{\partial I_c(y, x)} \Bigr| . \tag{3.4} $$
+# $$ G(y, x) = \sum_c \Bigl| \frac{\partial \log p_{\ell,j}}{\partial I_c(y, x)} \Bigr| . \tag{3.4} $$
 #
 # We take, on each large canvas, the surest detection.
 
