@@ -66,7 +66,7 @@ def printed(row):
     return f"{row.printed}{sd} {row.unit}" if row.printed else "no number"
 
 
-# %% mystnb={"markdown_format": "myst"}
+# %%
 lines = [(f"`{r.id}`", r.table, r.method, r.data, printed(r)) for r in ROWS.values()]
 Table(tables.grid(("id", "where", "method", "data", "the paper prints"), lines))
 
@@ -112,7 +112,7 @@ SPREADS = {
     "greatest - least": lambda x: max(x) - min(x),
 }
 
-# %% mystnb={"markdown_format": "myst"}
+# %%
 lines = []
 for i, runs in RUNS.items():
     row, mean = ROWS[i], f"{statistics.fmean(runs):.3f}"
@@ -376,7 +376,7 @@ for name in ("table", "method", "data", "metric", "printed", "sd", "runs"):
 # carries what the paper has and where we found it. We list the fields that the paper says in words,
 # or that we chose otherwise. All others are the paper's.
 
-# %% mystnb={"markdown_format": "myst"}
+# %%
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
 extended = EXPERIMENTS["mcmil/extended-mnist"]
 fields = dataclasses.fields(extended.config)
@@ -414,7 +414,7 @@ protocol, named, found = best(list(EXPERIMENTS))
 names = sorted(found, key=lambda name: not name.startswith("mcmil/extended-mnist"))
 record = next((found[name][0] for name in names if found[name]), None)
 
-# %% mystnb={"markdown_format": "myst"}
+# %%
 if record is None:
     facts = [("records", "none of this paper is published yet")]
 else:
@@ -580,7 +580,7 @@ show.figure(
     f" with dashed lines at the paper's values ({named}). " + " ".join(said),
 )
 
-# %% mystnb={"markdown_format": "myst"}
+# %%
 Table(f"Read out ({named}; means over the seeds). " + " ".join(said))
 
 # %% [markdown]
@@ -610,7 +610,7 @@ def one_hot(rows):
     return F.one_hot(grid % 11, 11).permute(2, 0, 1)[None].float()  # (1, 11, M, N)
 
 
-# %% mystnb={"markdown_format": "myst"}
+# %%
 lines = []
 for name, (rows, true) in MAPS.items():
     (sequence,) = metrics.transcribe(one_hot(rows))
@@ -719,24 +719,24 @@ def section(*places):
     )
 
 
-# %% mystnb={"markdown_format": "myst"}
+# %%
 section("Sec 5.1.1", "Sec 5.2")
 
 # %% [markdown]
 # The six runs of max pooling, each against the run of ours with the same number. The pairing is
 # arbitrary, and the first figure of this page says how much such a verdict is worth.
 
-# %% mystnb={"markdown_format": "myst"}
+# %%
 section("Suppl A")
 
-# %% mystnb={"markdown_format": "myst"}
+# %%
 section("Sec 5.1.2", "Fig 3", "Sec 3.2")
 
 # %% [markdown]
 # The paper's settings are not ours in every point. What differs in the runs shown above, the
 # replaced settings of a smaller protocol among it:
 
-# %% mystnb={"markdown_format": "myst"}
+# %%
 protocol, named, found = best([n for n, e in EXPERIMENTS.items() if e.cells])
 notes = tables.deviations(r for runs in found.values() for r in runs)
 Table(f"Deviations, {named}.\n\n{notes}")
@@ -748,7 +748,7 @@ Table(f"Deviations, {named}.\n\n{notes}")
 # twins with AdamW, max pooling as printed, generated house numbers. It shows the error of the last
 # epoch, of the best epoch on the test set, and of the epoch chosen on held-out images.
 
-# %% mystnb={"markdown_format": "myst"}
+# %%
 RULES = {
     "last_test_error": "last",
     "best_test_error": "best on test",
@@ -763,7 +763,7 @@ for name, runs in found.items():
 title = f"Error in %, mean ± sd over the seeds; {named}\n\n"
 Table(title + tables.grid(("experiment", *RULES.values(), "seeds"), lines) if lines else title)
 
-# %% mystnb={"markdown_format": "myst"}
+# %%
 every = [r["metrics"] for runs in found.values() for r in runs]
 every = [m for m in every if all(m[rule] for rule in RULES)]  # finite, and not zero
 text = "No run has been recorded yet, so the flattery of the best epoch is not measured."
@@ -785,7 +785,7 @@ Table(text)
 # a rule that stands next to its experiment. Where the paper's words leave room ("most of the
 # time"), the reading in brackets is ours.
 
-# %% mystnb={"markdown_format": "myst"}
+# %%
 claims = [(c.text, c.source, tables.claim_verdict(PAPER, c, HELD)) for c in PAPER.claims]
 Table(tables.grid(("claim", "where", "verdict"), claims))
 
@@ -795,7 +795,7 @@ Table(tables.grid(("claim", "where", "verdict"), claims))
 # What has not run says why in the tables above. To run it, you need the data and a GPU; the cost is
 # part of each experiment, and an estimate until a record says better.
 
-# %% mystnb={"markdown_format": "myst"}
+# %%
 costs = [
     (f"`{e.name}`", ", ".join(e.data) or "none", e.seeds, e.cost)
     for e in PAPER.experiments
@@ -825,7 +825,7 @@ words = ["run", NAME, "--seeds", "0", "--protocol", "paper", "--out", str(OUT)]
 if FULL:
     subprocess.run([sys.executable, "-m", "wsl_tutorial.reproduce", *words], check=True)
 
-# %% mystnb={"markdown_format": "myst"}
+# %%
 fresh = records.load(OUT / "records.jsonl") if FULL else []
 lines = []
 for who, held in (("fresh, from here", fresh), ("stored, in the package", HELD)):
