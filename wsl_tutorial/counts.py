@@ -48,14 +48,16 @@ def log_likelihood(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -
 
 
 def posterior(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Eq. (5.3): phi, the probability that each instance is positive given the count: the E-step.
+    """Eq. (5.3): r, the probability that each instance is positive given the count: the E-step.
+
+    The paper calls it phi, which is the background everywhere else in this package.
 
     Args and errors: as `log_likelihood`.
     Returns:
         (B, n) in the dtype of `logits`; sums to `counts`; 0 for padding, and throughout where the
         count is impossible. Differentiable. It does not change when a constant is added to all
         logits of a bag.
-    Source: paper (10) and the coefficients below paper (11).
+    Source: paper (10) and the coefficients phi below paper (11).
     """
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
