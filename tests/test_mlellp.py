@@ -622,7 +622,7 @@ def test_comparisons_are_paired_over_the_splits(key):
         """`first` and `second`: accuracies of the methods in the order of the claim's words."""
         methods = {
             "llp-soft-beats-hard": ("mle_llp", "mle_llp_hard"),
-            "llp-direct-no-worse": ("direct", "mle_llp"),
+            "llp-direct-beats-delayed": ("direct", "mle_llp"),
             "llp-fair-dllp": ("dllp_several", "dllp"),
         }[key]
         pair = dict(zip(methods, (first, second), strict=True))
