@@ -50,7 +50,6 @@ SHORT = {
     "train_bags": 350,
     "test_bags": 250,
     "epochs": 12,
-    "lr": 1e-3,
 }
 SMOKE = {
     "dataset": "digits",
@@ -421,7 +420,7 @@ CHOICE = replace(
             "methods": ("dllp", "mle_llp"),
             "train_bags": 250,
             "epochs": 8,
-            "grid_lr": (3e-4, 1e-3, 3e-3),
+            "grid_lr": (1e-4, 3e-4, 1e-3),
             "grid_batch": (16,),
         },
         "smoke": {**SMOKE, "grid_lr": (1e-3, 3e-3), "grid_batch": (8, 16)},
