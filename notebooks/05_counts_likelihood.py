@@ -56,6 +56,7 @@ show.style()
 # %%
 rho = torch.tensor([0.9, 0.7, 0.5, 0.2, 0.1], dtype=torch.float64)  # (5,)
 z, y = rho.logit(), 2
+told = torch.tensor([y])  # (1,): the counts of a batch of one bag
 H = torch.tensor([[i in c for i in range(5)] for c in combinations(range(5), y)])  # (10, 5)
 print(f"{len(H)} configurations of {2**5}, expected count {rho.sum():.1f}, told {y}")
 
@@ -79,11 +80,9 @@ joint = torch.where(H, rho, 1 - rho).prod(1)  # (10,): paper (3)
 P = joint.sum()
 share = joint / P  # (10,)
 print(f"P(y = 2) = {P:.4f}")
-assert torch.allclose(P.log(), counts.enumeration(z[None], torch.tensor([y])))
+assert torch.allclose(P.log(), counts.enumeration(z[None], told))
 log_p = torch.stack([1 - rho, rho], 1).log()  # (5, 2)
-assert torch.allclose(
-    P.log(), toy.log_marginal(log_p, lambda h: h.sum(-1, True), torch.tensor([y]))
-)
+assert torch.allclose(P.log(), toy.log_marginal(log_p, lambda h: h.sum(-1, True), told))
 
 # %%
 fig, axes = plt.subplots(1, 10, figsize=(7.2, 1.9), sharey=True)
@@ -116,7 +115,7 @@ show.figure(
 r = (share[:, None] * H).sum(0)  # (5,)
 print("prior    ", [f"{v:.3f}" for v in rho.tolist()], f"sum {rho.sum():.3f}")
 print("posterior", [f"{v:.3f}" for v in r.tolist()], f"sum {r.sum():.3f}")
-assert torch.allclose(r, counts.posterior(z[None], torch.tensor([y]))[0])
+assert torch.allclose(r, counts.posterior(z[None], told)[0])
 
 # %% [markdown]
 # ### Jensen's bound
@@ -163,44 +162,48 @@ for name, alpha in {
 # That is paper (11): ordinary binary cross-entropy with soft targets. Nothing in it ties the
 # instances of a bag, so mini-batches may mix instances of all bags.
 #
-# The figure shows the two steps along a line in the space of parameters. A single number $s$
-# multiplies all five logits. The thick curve is the log-likelihood; each thin curve is the bound
-# that an E-step at its mark makes. The maximum of one bound is the place of the next E-step.
+# The figure shows the two steps for one number. Four photos hold two people each. One of the two is
+# of the same kind in all photos, with an unknown logit $s$; the other's logit is known. The counts
+# are 1, 2, 1 and 0. The thick curve is the log-likelihood of $s$; each thin curve is the bound that
+# an E-step at its mark makes. The maximum of one bound is the place of the next E-step.
 
 # %%
-scales = torch.linspace(-1, 4, 101, dtype=torch.float64)
-told = torch.tensor([y])
+other, seen = torch.tensor([0.0, 1.0, -1.0, 0.0]).double(), torch.tensor([1, 2, 1, 0])
+line = torch.linspace(-4, 3, 141, dtype=torch.float64)
 
 
-def bound_curve(s0):
-    """(101,): Jensen's bound along the line, touching at s0."""
-    target = counts.posterior(s0 * z[None], told)  # (1, 5): the E-step
-    line = scales[:, None] * z  # (101, 5)
-    log_rho = torch.nn.functional.logsigmoid
-    cross = (target * log_rho(line) + (1 - target) * log_rho(-line)).sum(1)
-    at = (target * log_rho(s0 * z) + (1 - target) * log_rho(-s0 * z)).sum()
-    return cross - at + counts.log_likelihood(s0 * z[None], told)
+def photos(s):
+    return torch.stack([s.expand(4), other], 1)  # (4, 2): the logits of four bags of two
+
+
+def bound(s, target):
+    """Jensen's bound at s, up to a constant: cross-entropy with the targets (4, 2)."""
+    up, down = photos(s).sigmoid().log(), (-photos(s)).sigmoid().log()
+    return (target * up + (1 - target) * down).sum()
 
 
 # %%
 fig, axis = plt.subplots(figsize=(6.2, 3.0))
-truth = counts.log_likelihood(scales[:, None] * z, told.expand(101))  # (101,)
-axis.plot(scales, truth, color="black", lw=2.5, marker="", label="log P(y | X)")
-s0 = torch.tensor(-0.5).double()
+truth = torch.stack([counts.log_likelihood(photos(s), seen).sum() for s in line])  # (141,)
+axis.plot(line, truth, color="black", lw=2.5, marker="", label="log-likelihood")
+s0 = torch.tensor(-3.0).double()
 for step in range(3):
-    curve = bound_curve(s0)
-    axis.plot(scales, curve, lw=1, marker="", color=show.COLOURS[step], label=f"bound {step + 1}")
-    value = counts.log_likelihood(s0 * z[None], told)
+    value, target = (
+        counts.log_likelihood(photos(s0), seen).sum(),
+        counts.posterior(photos(s0), seen),
+    )
+    curve = torch.stack([bound(s, target) for s in line]) - bound(s0, target) + value  # (141,)
+    axis.plot(line, curve, lw=1, marker="", color=show.COLOURS[step], label=f"bound {step + 1}")
     axis.plot(s0, value, show.MARKERS[step], color=show.COLOURS[step], ms=8)
     assert (curve <= truth + 1e-9).all()
-    s0 = scales[curve.argmax()]
-axis.set(xlabel="factor s on all logits", ylabel="nats", ylim=(-6, 0))
-axis.legend()
+    s0 = line[curve.argmax()]
+axis.set(xlabel="logit s", ylabel="nats", ylim=(-9, -3))
+axis.legend(loc="lower right")
 show.figure(
     fig,
-    alt="A thick curve of the log-likelihood over the factor s, and three thin curves below it,"
+    alt="A thick curve of the log-likelihood over the logit s, and three thin curves below it,"
     " each touching it at one mark. The marks climb along the thick curve, each at the maximum of"
-    " the bound before it.",
+    " the bound before it, with shorter and shorter steps.",
 )
 
 # %% [markdown]
@@ -273,7 +276,7 @@ show.figure(
     fig,
     alt="A grid of six columns and three rows with edges from the lower left to the upper right"
     " corner. The thickest path rises in its first two steps and stays level after them. Above"
-    " each step stands its posterior, from 0.94 down to 0.05.",
+    " each step stands its posterior, from 0.90 down to 0.04.",
 )
 
 # %% [markdown]
@@ -296,10 +299,10 @@ assert torch.allclose(rho + leaf.grad, r)
 # ranks the instances of a bag; only $\rho$ itself, through $\sum_i (r_i - \rho_i) = y - \sum_i
 # \rho_i$, feels where the ranking is to be cut.
 #
-# In the demo move the logits and the shift. It lists the configurations with their shares, and puts
+# In the demo, a bag of six, move the logits and the shift. It lists the configurations with their shares, and puts
 # the pull $r_i - \rho_i$ beside the pull of another loss, DLLP, that the next chapter explains.
 #
-# <div class="demo" data-demo="counts">On the web page stands a bag of five instances with sliders for their logits, for a shift of all, and for the count. It lists the configurations and shows the posterior of each instance. Without JavaScript, change rho above and run the cells again.</div>
+# <div class="demo" data-demo="counts">On the web page stands a bag of six instances with sliders for their logits, for a shift of all, and for the count. It lists the configurations and shows the posterior of each instance. Without JavaScript, change rho above and run the cells again.</div>
 
 # %%
 for shift in (-20.0, -1.0, 1.0, 20.0):
@@ -470,9 +473,9 @@ show.figure(
 
 # %% [markdown]
 # The order of the instances is kept, the two extreme counts give hard labels, and in between the
-# sure instances move least. The curves of 3 and 4 cross the diagonal: their steepness at the middle
-# is larger than one. The count makes a difference between instances larger. The next chapter turns
-# this into the reason why small bags are easy.
+# sure instances move least. The curves of 3 and 4 are steeper than the diagonal in the middle: the
+# count makes a difference between instances larger. The next chapter turns this into the reason
+# why small bags are easy.
 #
 # ## When it breaks
 #

@@ -401,3 +401,68 @@ def at_least_table(function: Callable) -> None:
         ),
     }
     _judge("at_least_table", function(y), right, mistakes, "a counter that saturates")
+
+
+# Chapter 6: counts, the learning
+
+
+def dllp_loss(function: Callable) -> None:
+    """Chapter 6: the proportion loss, (logits (B, n), counts (B,)) -> scalar."""
+    logits = torch.tensor([[2.0, 0.3, -1.0], [-2.0, 1.0, 0.2]], dtype=torch.float64)
+    told = torch.tensor([2, 1])
+    right, q = counts.proportion_loss(logits, told), told / 3
+    mean, target = logits.sigmoid().mean(1), q[:, None].expand(2, 3).double()
+    mistakes = {
+        "the logarithm of the mean, not the mean of the logarithms": (
+            F.binary_cross_entropy_with_logits(logits, target)
+        ),
+        "average the probabilities, not the logits": (
+            F.binary_cross_entropy_with_logits(logits.mean(1), q.double())
+        ),
+        "the negatives are missing: add (1 - q) log(1 - mean)": -(q * mean.log()).mean(),
+        "a loss is to be minimised: turn the sign": -right,
+        "the mean over the bags, not the sum": 2 * right,
+        "this is the likelihood of the count, not of the proportion": (
+            -counts.log_likelihood(logits, told).mean()
+        ),
+    }
+    _judge("dllp_loss", function(logits.clone(), told), right, mistakes, "log of the mean")
+
+
+def constant_curvature(function: Callable) -> None:
+    """Chapter 6: the two eigenvalues at rho = y/n, (n, y) -> together, contrast."""
+    cases = [(4, 2), (6, 2), (12, 3)]
+    spread = [y / n * (1 - y / n) for n, y in cases]
+    right = [(-s, s / (n - 1)) for s, (n, _) in zip(spread, cases, strict=True)]
+    answers = [function(n, y) for n, y in cases]
+    answer = None if None in answers else answers
+    mistakes = {
+        "1/4 is q(1 - q) for q = 1/2 only; here q = y/n": [
+            (-0.25, 0.25 / (n - 1)) for n, _ in cases
+        ],
+        "the covariance of two labels is shared by n - 1 others, not n": (
+            [(-s, s / n) for s, (n, _) in zip(spread, cases, strict=True)]
+        ),
+        "the contrast grows: its curvature is positive": [(a, -b) for a, b in right],
+        "the level is held: its curvature is negative": [(-a, b) for a, b in right],
+        "together first, contrast second": [(b, a) for a, b in right],
+    }
+    _judge("constant_curvature", answer, right, mistakes, "small bags push harder")
+
+
+def at_least_count(function: Callable) -> None:
+    """Chapter 6: log P(at least y), (logits (B, n), counts (B,)) -> (B,)."""
+    logits = torch.tensor([[2.0, 0.3, -1.0, 0.5], [-2.0, 1.0, 0.2, 0.1]], dtype=torch.float64)
+    told = torch.tensor([1, 3])
+    right = counts.log_likelihood_interval(logits, told, torch.full_like(told, 4))
+    below = counts.log_likelihood_interval(logits, torch.zeros_like(told), told)
+    mistakes = {
+        "this is exactly y; more are allowed": counts.log_likelihood(logits, told),
+        "this is at most y": below,
+        "this is more than y: y itself is allowed": torch.log1p(-below.exp()),
+        "the exercise asks for the logarithm": right.exp(),
+        "add the probabilities of the counts, not their logarithms": torch.stack(
+            [p[y:].sum() for p, y in zip(counts.log_distribution(logits), told, strict=True)]
+        ),
+    }
+    _judge("at_least_count", function(logits.clone(), told), right, mistakes, "the upper tail")

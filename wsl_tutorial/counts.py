@@ -180,7 +180,7 @@ def proportion_loss(logits: Tensor, counts: Tensor, mask: Tensor | None = None) 
     Source: Ardehaly & Culotta (2017), as described in section 1.1 of the paper.
     """
     z, real = _check(logits, counts, mask)
-    size = real.sum(1).clamp_min(1)
+    size = real.sum(1).clamp_min(1).double()
     share = counts / size
     loss = z.new_zeros(len(z))
     for side, weight in ((z, share), (-z, 1 - share)):
