@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import wsl_tutorial
-from wsl_tutorial import presence, toy
+from wsl_tutorial import counts, presence, toy
 from wsl_tutorial.reproduce import ledger, tables
 
 ROOT = Path(__file__).parents[1]
@@ -137,7 +137,7 @@ def test_every_page_has_a_language_and_one_title(pages):
 
 def test_every_number_of_a_written_paper_is_shown(pages):
     words = " ".join(pages["book/reproductions"].words)
-    rows = [row for row in ledger.load().values() if row.paper == "mcmil"]
+    rows = [row for row in ledger.load().values() if row.paper in ("mcmil", "llp")]
     assert [row.id for row in rows if row.id not in words] == []
     assert all(name in words for name in ledger.KEYS.values())
 
@@ -187,6 +187,9 @@ def test_the_readme_names_files_and_targets_that_exist():
 # The table of notation ----------------------------------------------------------------------------
 
 
+ROOMS = (presence, counts, toy)
+
+
 def notation() -> list[tuple[str, str]]:
     """(name, shape) of every row of the tables in book/notation.md."""
     text = (ROOT / "book" / "notation.md").read_text("utf-8")
@@ -200,18 +203,19 @@ def public(module):
 
 @pytest.mark.parametrize(("name", "shape"), notation())
 def test_a_name_of_the_notation_is_a_parameter_with_this_shape(name, shape):
-    takes = [inspect.signature(f).parameters for m in (presence, toy) for f in public(m)]
+    takes = [inspect.signature(f).parameters for m in ROOMS for f in public(m)]
     kinds = {inspect.formatannotation(p[name].annotation) for p in takes if name in p}
     if re.fullmatch(r"int|tuple\[.*\]|torch\..*", shape):  # a type, not a shape
         last = shape if "[" in shape else shape.split(".")[-1]
         assert last in {kind if "[" in kind else kind.split(".")[-1] for kind in kinds}
         return
     written = re.compile(rf"\b{name}\b(?:, \w+)*:? [^.;:()]*\(?{re.escape(shape)}")
-    docs = [" ".join(f.__doc__.split()) for m in (presence, toy) for f in public(m)]
+    docs = [" ".join(f.__doc__.split()) for m in ROOMS for f in public(m)]
     assert kinds
     assert any(written.search(text) for text in docs)
 
 
-def test_the_notation_holds_every_parameter_of_presence():
-    used = {name for f in public(presence) for name in inspect.signature(f).parameters}
+@pytest.mark.parametrize("room", [presence, counts])
+def test_the_notation_holds_every_parameter_of_a_room(room):
+    used = {name for f in public(room) for name in inspect.signature(f).parameters}
     assert used <= {name for name, _ in notation()}

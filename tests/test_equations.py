@@ -414,3 +414,173 @@ def test_eq_4_2_reads_the_winners_of_the_columns():
             votes = Counter(c for c in column if c != 10)
             columns.append(min(votes, key=lambda c, v=votes: (-v[c], c), default=10))
         assert [c for c, _ in groupby(columns) if c != 10] == sequence
+
+
+# Chapter 5: counts, the likelihood
+
+
+def _configurations(rho, y):
+    """Probabilities of the configurations with y positives, and the configurations."""
+    from itertools import product
+
+    import torch
+
+    h = torch.tensor([h for h in product((0, 1), repeat=len(rho)) if sum(h) == y])
+    return torch.where(h == 1, rho, 1 - rho).prod(1), h
+
+
+def test_eq_5_1_is_the_sum_over_configurations_and_sums_to_one():
+    import torch
+
+    from wsl_tutorial import counts
+
+    z = _logits(6, seed=9)
+    values = [counts.enumeration(z[None], torch.tensor([y])).exp().item() for y in range(7)]
+    sums = [_configurations(z.sigmoid(), y)[0].sum().item() for y in range(7)]
+    assert max(abs(a - b) for a, b in zip(values, sums, strict=True)) < 1e-12
+    assert abs(sum(values) - 1) < 1e-12
+
+
+def test_eq_5_2_is_the_binomial_for_equal_instances_at_any_size():
+    import torch
+
+    from wsl_tutorial import counts
+
+    for n, y in ((1, 0), (5, 2), (63, 60), (64, 3), (65, 33), (1000, 500), (4000, 10)):
+        binomial = torch.distributions.Binomial(n, logits=torch.tensor(0.7).double())
+        value = counts.log_likelihood(torch.full((1, n), 0.7).double(), torch.tensor([y]))[0]
+        expected = binomial.log_prob(torch.tensor(y).double())
+        torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_eq_5_3_is_the_share_of_configurations_with_the_instance():
+    import torch
+
+    from wsl_tutorial import counts
+
+    z = _logits(6, seed=10)
+    for y in range(7):
+        joint, h = _configurations(z.sigmoid(), y)
+        share = (joint[:, None] * h).sum(0) / joint.sum()
+        torch.testing.assert_close(counts.posterior(z[None], torch.tensor([y]))[0], share)
+
+
+def test_eq_5_4_is_the_multinomial_for_equal_instances():
+    import torch
+
+    from wsl_tutorial import counts
+
+    p = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64)
+    for c in ([2, 3, 1], [0, 0, 4], [7, 5, 8]):
+        told = torch.tensor(c)
+        value = counts.log_likelihood_multiclass(p.log().expand(1, sum(c), 3), told[None])[0]
+        expected = torch.distributions.Multinomial(sum(c), p).log_prob(told.double())
+        torch.testing.assert_close(value, expected)
+
+
+def test_eq_5_5_is_the_share_of_labellings():
+    import torch
+
+    from wsl_tutorial import counts, toy
+
+    log_p = _logits(5, 3, seed=11).log_softmax(-1)
+    told = torch.tensor([2, 1, 2])
+    expected = toy.posterior(log_p, lambda h: toy.counts(h, 3), told)
+    torch.testing.assert_close(counts.posterior_multiclass(log_p[None], told[None])[0], expected)
+
+
+def test_eq_5_6_is_the_most_probable_configuration():
+    import torch
+
+    from wsl_tutorial import counts
+
+    z = _logits(7, seed=12)
+    for y in range(8):
+        joint, h = _configurations(z.sigmoid(), y)
+        best = counts.map_configuration(z[None], torch.tensor([y]))[0]
+        assert (best == h[joint.argmax()].bool()).all()
+
+
+def test_eq_5_7_is_the_product_of_the_factors_at_any_t():
+    import torch
+
+    from wsl_tutorial import counts
+
+    z = _logits(1, 9, seed=13)
+    every = counts.log_distribution(z)[0].exp()
+    for t in (0.0, 0.5, 1.0, -1.0, 3.0):
+        product = (1 - z.sigmoid() + z.sigmoid() * t).prod()
+        torch.testing.assert_close(
+            (every * torch.tensor(t).double() ** torch.arange(10)).sum(), product
+        )
+
+
+# Chapter 6: counts, the learning
+
+
+def test_eq_6_1_stops_pulling_when_the_expected_count_is_met():
+    import torch
+
+    from wsl_tutorial import counts
+
+    z = torch.tensor([[0.77, 0.60, 0.53, 0.45, 0.38, 0.27]], dtype=torch.float64).logit()
+    z.requires_grad_()
+    told = torch.tensor([3])
+    (pull,) = torch.autograd.grad(counts.proportion_loss(z, told), z)
+    assert pull.abs().max() < 1e-12
+    assert (counts.posterior(z.detach(), told) - z.sigmoid()).abs().max() > 0.03
+
+
+def test_eq_6_1_is_flat_along_contrasts_where_the_likelihood_is_not():
+    import torch
+    from torch.autograd.functional import hessian
+
+    from wsl_tutorial import counts
+
+    for n, y in ((2, 1), (4, 2), (6, 2), (12, 3)):
+        told, q = torch.tensor([y]), y / n
+        z = torch.full((n,), q, dtype=torch.float64).logit()
+        exact = hessian(lambda x, told=told: counts.log_likelihood(x[None], told).sum(), z)
+        dllp = hessian(lambda x, told=told: -counts.proportion_loss(x[None], told), z)
+        ones, off = torch.ones(n, n).double(), 1 - torch.eye(n).double()
+        torch.testing.assert_close(exact, -q * (1 - q) / (n - 1) * off, rtol=0, atol=1e-10)
+        torch.testing.assert_close(dllp, -q * (1 - q) / n**2 * ones, rtol=0, atol=1e-10)
+
+
+def test_eq_6_2_has_the_mean_and_variance_of_the_count_and_nears_it():
+    import torch
+
+    from wsl_tutorial import counts
+
+    z = _logits(1, 400, seed=14)
+    every, j = counts.log_distribution(z)[0].exp(), torch.arange(401).double()
+    mean = (every * j).sum()
+    variance = (every * (j - mean) ** 2).sum()
+    near = torch.arange(int(mean) - 15, int(mean) + 16)
+    normal = torch.distributions.Normal(mean, variance.sqrt()).log_prob(near.double())
+    value = counts.normal_approximation(z.expand(len(near), -1), near)
+    torch.testing.assert_close(value, normal)
+    torch.testing.assert_close(value.exp(), every[near], rtol=0, atol=1e-3)
+
+
+def test_eq_6_3_averages_over_the_true_count():
+    import torch
+
+    from wsl_tutorial import counts
+
+    z, noise = _logits(2, 5, seed=15), _logits(2, 6, seed=16).softmax(1)
+    value = counts.log_likelihood_noisy(z, noise.log()).exp()
+    for b in range(2):
+        total = sum(noise[b, y] * _configurations(z[b].sigmoid(), y)[0].sum() for y in range(6))
+        torch.testing.assert_close(value[b], total)
+
+
+def test_eq_6_4_adds_the_counts_of_the_range():
+    import torch
+
+    from wsl_tutorial import counts
+
+    z = _logits(1, 6, seed=17)
+    value = counts.log_likelihood_interval(z, torch.tensor([2]), torch.tensor([4])).exp()[0]
+    total = sum(_configurations(z[0].sigmoid(), y)[0].sum() for y in (2, 3, 4))
+    torch.testing.assert_close(value, total)

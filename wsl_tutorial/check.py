@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import metrics, presence, toy
+from . import automaton, counts, metrics, presence, toy
 
 
 class CheckFailed(AssertionError):
@@ -499,3 +499,161 @@ def floored(function: Callable) -> None:
             raise CheckFailed("the value is right, its gradient is not w: let autograd see log_prb")
         answer = answer.detach()
     _judge("floored", answer, right, mistakes, "its gradient is w, at no extra cost")
+
+
+# Chapter 5: counts, the likelihood
+
+
+def three_instances(function: Callable) -> None:
+    """Chapter 5: P(1) and the posteriors of three instances, by hand, () -> four numbers."""
+    logits, told = torch.tensor([[0.5, 0.5, 0.2]]).double().logit(), torch.tensor([1])
+    r = counts.posterior(logits, told)[0]
+    right = (counts.log_likelihood(logits, told).exp()[0], *r)
+    mistakes = {
+        "P(1) counts one positive *and* two negatives: multiply by 1 - rho of the others": (
+            (1.2, 0.5 / 1.2, 0.5 / 1.2, 0.2 / 1.2)
+        ),
+        "these are the priors: divide the probability of each configuration by P(1)": (
+            (right[0], 0.5, 0.5, 0.2)
+        ),
+        "the posteriors sum to the count, 1: divide by P(1)": (right[0], 0.2, 0.2, 0.05),
+        "this is 'at least one'; the count is exactly one": (0.8, 0.625, 0.625, 0.25),
+    }
+    praise = "the odds decide, and doubling all of them changes nothing"
+    _judge("three_instances", function(), right, mistakes, praise)
+
+
+def count_probability(function: Callable) -> None:
+    """Chapter 5: P(y | X) by the recursion, rho (n,) and y -> number, for several counts."""
+    rho = torch.tensor([0.9, 0.3, 0.6, 0.2, 0.5], dtype=torch.float64)
+    every = counts.log_distribution(rho.logit()[None])[0].exp()  # (6,)
+    answers = [function(rho.clone(), y) for y in range(6)]
+    answer = None if any(a is None for a in answers) else [float(a) for a in answers]
+    mistakes = {
+        "f(j - 1) must be the old one: go from y down to 0, or write into a new list": (
+            _in_place(rho)
+        ),
+        "this is the probability of at most y: return f(y) alone": every.cumsum(0),
+        "the exercise asks for the probability, not its logarithm": every.log(),
+        "this takes the mean of rho for every instance: the binomial distribution": (
+            counts.log_distribution(rho.mean().logit().expand(1, 5))[0].exp()
+        ),
+        "positives and negatives are swapped": every.flip(0),
+    }
+    _judge("count_probability", answer, every, mistakes, "n times y steps, nothing subtracted")
+
+
+def _in_place(rho: Tensor) -> list[float]:
+    """Eq. (5.2) with the mistake of overwriting f(j - 1) before it is used."""
+    values = []
+    for y in range(len(rho) + 1):
+        f = [1.0] + [0.0] * y
+        for p in rho.tolist():
+            for j in range(y + 1):
+                f[j] = f[j] * (1 - p) + (f[j - 1] * p if j else 0)
+        values.append(f[y])
+    return values
+
+
+def e_step(function: Callable) -> None:
+    """Chapter 5: the posterior from one gradient, (logits (B, n), counts (B,)) -> (B, n)."""
+    logits = torch.tensor([[2.0, 0.3, -1.0, 0.5], [-2.0, 1.0, 0.2, 0.1]], dtype=torch.float64)
+    told = torch.tensor([1, 3])
+    right, rho = counts.posterior(logits, told), logits.sigmoid()
+    mistakes = {
+        "this is the gradient, r - rho: add rho": right - rho,
+        "the sign is turned: you differentiated the loss": 2 * rho - right,
+        "add the probability, not the logit": right - rho + logits,
+        "this is rho: the count has not been used": rho,
+        "this is the proportion y / n of each bag": (told / 4)[:, None].expand(2, 4),
+        "this is the most probable configuration, hard EM; the E-step is soft": (
+            counts.map_configuration(logits, told)
+        ),
+    }
+    answer = function(logits.clone(), told)
+    _judge("e_step", answer, right, mistakes, "rho plus the gradient")
+
+
+def at_least_table(function: Callable) -> None:
+    """Chapter 5: the automaton of 'at least y positives', y -> transition (y + 1, 2)."""
+    y = 3
+    right = automaton.counts(y)
+    right[y, 1] = y
+    stuck, swapped = right.clone(), right.flip(1)
+    stuck[y] = -1
+    mistakes = {
+        "-1 forbids one positive more: that is 'exactly y'. Where should it lead?": (
+            automaton.counts(y)
+        ),
+        "once y is reached, everything that follows is allowed": stuck,
+        "label 0 is the negative one and keeps the state; label 1 raises it": swapped,
+        "a positive must raise the state by one until it is y": (
+            torch.arange(y + 1)[:, None].expand(-1, 2)
+        ),
+    }
+    _judge("at_least_table", function(y), right, mistakes, "a counter that saturates")
+
+
+# Chapter 6: counts, the learning
+
+
+def dllp_loss(function: Callable) -> None:
+    """Chapter 6: the proportion loss, (logits (B, n), counts (B,)) -> scalar."""
+    logits = torch.tensor([[2.0, 0.3, -1.0], [-2.0, 1.0, 0.2]], dtype=torch.float64)
+    told = torch.tensor([2, 1])
+    right, q = counts.proportion_loss(logits, told), told / 3
+    mean, target = logits.sigmoid().mean(1), q[:, None].expand(2, 3).double()
+    mistakes = {
+        "the logarithm of the mean, not the mean of the logarithms": (
+            F.binary_cross_entropy_with_logits(logits, target)
+        ),
+        "average the probabilities, not the logits": (
+            F.binary_cross_entropy_with_logits(logits.mean(1), q.double())
+        ),
+        "the negatives are missing: add (1 - q) log(1 - mean)": -(q * mean.log()).mean(),
+        "a loss is to be minimised: turn the sign": -right,
+        "the mean over the bags, not the sum": 2 * right,
+        "this is the likelihood of the count, not of the proportion": (
+            -counts.log_likelihood(logits, told).mean()
+        ),
+    }
+    _judge("dllp_loss", function(logits.clone(), told), right, mistakes, "log of the mean")
+
+
+def constant_curvature(function: Callable) -> None:
+    """Chapter 6: the two eigenvalues at rho = y/n, (n, y) -> together, contrast."""
+    cases = [(4, 2), (6, 2), (12, 3)]
+    spread = [y / n * (1 - y / n) for n, y in cases]
+    right = [(-s, s / (n - 1)) for s, (n, _) in zip(spread, cases, strict=True)]
+    answers = [function(n, y) for n, y in cases]
+    answer = None if None in answers else answers
+    mistakes = {
+        "1/4 is q(1 - q) for q = 1/2 only; here q = y/n": [
+            (-0.25, 0.25 / (n - 1)) for n, _ in cases
+        ],
+        "the covariance of two labels is shared by n - 1 others, not n": (
+            [(-s, s / n) for s, (n, _) in zip(spread, cases, strict=True)]
+        ),
+        "the contrast grows: its curvature is positive": [(a, -b) for a, b in right],
+        "the level is held: its curvature is negative": [(-a, b) for a, b in right],
+        "together first, contrast second": [(b, a) for a, b in right],
+    }
+    _judge("constant_curvature", answer, right, mistakes, "small bags push harder")
+
+
+def at_least_count(function: Callable) -> None:
+    """Chapter 6: log P(at least y), (logits (B, n), counts (B,)) -> (B,)."""
+    logits = torch.tensor([[2.0, 0.3, -1.0, 0.5], [-2.0, 1.0, 0.2, 0.1]], dtype=torch.float64)
+    told = torch.tensor([1, 3])
+    right = counts.log_likelihood_interval(logits, told, torch.full_like(told, 4))
+    below = counts.log_likelihood_interval(logits, torch.zeros_like(told), told)
+    mistakes = {
+        "this is exactly y; more are allowed": counts.log_likelihood(logits, told),
+        "this is at most y": below,
+        "this is more than y: y itself is allowed": torch.log1p(-below.exp()),
+        "the exercise asks for the logarithm": right.exp(),
+        "add the probabilities of the counts, not their logarithms": torch.stack(
+            [p[y:].sum() for p, y in zip(counts.log_distribution(logits), told, strict=True)]
+        ),
+    }
+    _judge("at_least_count", function(logits.clone(), told), right, mistakes, "the upper tail")

@@ -1,0 +1,596 @@
+# %% tags=["remove-cell", "nbval-ignore-output"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec("wsl_tutorial") is None:
+    home = "wsl-tutorial @ git+https://github.com/weak-supervision/wsl-tutorial"
+    spec = os.environ.get("WSL_TUTORIAL_SPEC", home)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", spec], check=True)
+
+# %% [markdown]
+# # Counts: the likelihood of a number
+#
+# After this page you can derive the probability that a bag of $n$ instances holds exactly $y$
+# positives, compute it and its E-step in $O(n\,y)$ steps where the paper enumerates
+# $\binom{n}{y}$ configurations, keep both exact for saturated probabilities and for thousands of
+# instances, and show that counts and presence are one recursion over two automata. You need [One
+# idea](00_one_idea.ipynb). The page runs in ten seconds on one CPU core and needs no GPU.
+#
+# The paper is [Baručić and Kybic (2022), *Fast learning from label proportions with small
+# bags*](https://arxiv.org/abs/2110.03426). "Paper (6)" means its equation 6; numbers like (5.2)
+# are ours, and each of them is a function of the package.
+#
+# ## Problem
+#
+# Seven faces are in a group photo, and we are told that three of them are women, not which. Eight
+# embryos were transferred, and two children were born. Such a bag has instances
+# $X = (x_1, \dots, x_n)$ and a count $y$. From many bags we want a classifier of single instances.
+# The task is called *learning from label proportions*; with the size of the bag known, a
+# proportion is a count. We need the probability of a count, and what a count says about each
+# instance.
+
+# %%
+from itertools import combinations
+from math import comb
+
+import matplotlib.pyplot as plt
+import torch
+
+from wsl_tutorial import automaton, check, counts, presence, show, toy
+
+show.style()
+
+# %% [markdown]
+# ## What is hidden
+#
+# Each instance hides a label $h_i \in \{0, 1\}$, and the observer adds them up:
+# $y = h_1 + \dots + h_n$. A network with one output gives each instance a *logit* $z_i$, and
+# $\rho_i = 1 / (1 + e^{-z_i})$ is its probability of being positive (paper (4)). The labels of a
+# bag together, $h$, are a *configuration*; the set of those with $y$ positives is $H$.
+#
+# Our example for the page has five instances and the count 2. Of the $2^5 = 32$ configurations
+# $\binom{5}{2} = 10$ are left.
+
+# %%
+rho = torch.tensor([0.9, 0.7, 0.5, 0.2, 0.1], dtype=torch.float64)  # (5,)
+z, y = rho.logit(), 2
+told = torch.tensor([y])  # (1,): the counts of a batch of one bag
+H = torch.tensor([[i in c for i in range(5)] for c in combinations(range(5), y)])  # (10, 5)
+print(f"{len(H)} configurations of {2**5}, expected count {rho.sum():.1f}, told {y}")
+
+# %% [markdown]
+# ## Derivation
+#
+# ### The sum over configurations
+#
+# **Conditional independence: given the instances, the labels are independent, and $h_i$ depends on
+# $x_i$ only.** Then a configuration has the probability of paper (3), a product, and by (0.1) a
+# count has the sum over its configurations, paper (2):
+#
+# $$ P(y \mid X) = \sum_{h \in H} \; \prod_{i=1}^{n} \rho_i^{h_i} (1 - \rho_i)^{1 - h_i} . \tag{5.1} $$
+#
+# With equal $\rho_i$ this is the binomial distribution; in general it is called the
+# *Poisson-binomial* distribution. The figure draws the ten configurations of our bag, each with its
+# share of the sum.
+
+# %%
+joint = torch.where(H, rho, 1 - rho).prod(1)  # (10,): paper (3)
+P = joint.sum()
+share = joint / P  # (10,)
+print(f"P(y = 2) = {P:.4f}")
+assert torch.allclose(P.log(), counts.enumeration(z[None], told))
+log_p = torch.stack([1 - rho, rho], 1).log()  # (5, 2)
+assert torch.allclose(P.log(), toy.log_marginal(log_p, lambda h: h.sum(-1, True), told))
+
+# %%
+fig, axes = plt.subplots(1, 10, figsize=(7.2, 1.9), sharey=True)
+for axis, h, part in zip(axes, H[share.argsort(descending=True)], sorted(share)[::-1], strict=True):
+    for i, positive in enumerate(h.tolist()):
+        colour, size = (show.COLOURS[0], 90) if positive else (show.GREY, 10)
+        axis.scatter(0, i, color=colour, s=size, marker="o")
+    axis.set(
+        xlim=(-1, 1), ylim=(4.6, -0.6), xticks=[], yticks=range(5), title=f"{100 * part:.1f} %"
+    )
+    axis.set_yticklabels([f"ρ = {r:.1f}" for r in rho])
+    axis.grid(False)
+show.figure(
+    fig,
+    alt="Ten columns of five dots, two of them large, with their shares of the sum in percent."
+    " The configuration of the two instances with the largest probabilities comes first with more"
+    " than half; the two with the smallest come last.",
+)
+
+# %% [markdown]
+# The share of a configuration is its probability *after* the count is known. Adding up the shares
+# of the configurations in which instance $i$ is positive gives the *posterior* $r_i$:
+#
+# $$ r_i = P(h_i = 1 \mid y, X) = \frac{1}{P(y \mid X)} \sum_{h \in H \,:\, h_i = 1} P(h \mid X) . \tag{5.3} $$
+#
+# The paper calls it $\phi_i$; in this book $\phi$ is the background. In every configuration exactly
+# $y$ labels are 1, so **the posteriors of a bag sum to its count**.
+
+# %%
+r = (share[:, None] * H).sum(0)  # (5,)
+print("prior    ", [f"{v:.3f}" for v in rho.tolist()], f"sum {rho.sum():.3f}")
+print("posterior", [f"{v:.3f}" for v in r.tolist()], f"sum {r.sum():.3f}")
+assert torch.allclose(r, counts.posterior(z[None], told)[0])
+
+# %% [markdown]
+# ### Jensen's bound
+#
+# Training maximises the mean of $\log P(y \mid X)$ over the bags, paper (6). The logarithm stands
+# before a sum, so the parameters of all instances of a bag are tied together. EM unties them with a
+# lower bound. Take *any* distribution $\alpha$ on the configurations, $\alpha(h) \geq 0$ with sum
+# one, and write the sum as an expectation under it:
+#
+# $$ \log \sum_{h \in H} P(h \mid X) = \log \sum_{h \in H} \alpha(h) \, \frac{P(h \mid X)}{\alpha(h)} \;\geq\; \sum_{h \in H} \alpha(h) \log \frac{P(h \mid X)}{\alpha(h)} . $$
+#
+# The step is *Jensen's inequality*: the logarithm is concave, so the logarithm of a mean is at
+# least the mean of the logarithms. The right side is paper (7). How much is lost? Insert
+# $P(h \mid X) = P(y \mid X) \, s(h)$, where $s(h)$ is the share of $h$:
+#
+# $$ \sum_{h \in H} \alpha(h) \log \frac{P(h \mid X)}{\alpha(h)} = \log P(y \mid X) - \sum_{h \in H} \alpha(h) \log \frac{\alpha(h)}{s(h)} . $$
+#
+# The last sum is the Kullback-Leibler divergence of $\alpha$ from $s$; it is never negative, and
+# zero only for $\alpha = s$. So the best $\alpha$ is the share itself, paper (10): this is the
+# **E-step**, and after it the bound touches the likelihood.
+
+# %%
+generator = torch.Generator().manual_seed(0)
+for name, alpha in {
+    "uniform": torch.full((10,), 0.1, dtype=torch.float64),
+    "random": torch.rand(10, generator=generator, dtype=torch.float64),
+    "share": share,
+}.items():
+    alpha = alpha / alpha.sum()  # (10,)
+    bound = (alpha * (joint / alpha).log()).sum()
+    print(f"{name:8} bound {bound:.4f}, log P {P.log():.4f}")
+
+# %% [markdown]
+# ### The M-step is cross-entropy
+#
+# The **M-step** holds $\alpha$ and moves the network. Only $\sum_h \alpha(h) \log P(h \mid X)$
+# depends on the network, paper (9b). By **conditional independence** the logarithm of the product is
+# a sum over instances; exchange the two sums and collect, for each instance, the $\alpha$ of the
+# configurations in which it is positive. They add up to $r_i$, and those in which it is negative to
+# $1 - r_i$:
+#
+# $$ \sum_{h \in H} \alpha(h) \log P(h \mid X) = \sum_{i=1}^{n} r_i \log \rho_i + (1 - r_i) \log (1 - \rho_i) . $$
+#
+# That is paper (11): ordinary binary cross-entropy with soft targets. Nothing in it ties the
+# instances of a bag, so mini-batches may mix instances of all bags.
+#
+# The figure shows the two steps for one number. Four photos hold two people each. One of the two is
+# of the same kind in all photos, with an unknown logit $s$; the other's logit is known. The counts
+# are 1, 2, 1 and 0. The thick curve is the log-likelihood of $s$; each thin curve is the bound that
+# an E-step at its mark makes. The maximum of one bound is the place of the next E-step.
+
+# %%
+other, seen = torch.tensor([0.0, 1.0, -1.0, 0.0]).double(), torch.tensor([1, 2, 1, 0])
+line = torch.linspace(-4, 3, 141, dtype=torch.float64)
+
+
+def photos(s):
+    return torch.stack([s.expand(4), other], 1)  # (4, 2): the logits of four bags of two
+
+
+def bound(s, target):
+    """Jensen's bound at s, up to a constant: cross-entropy with the targets (4, 2)."""
+    up, down = photos(s).sigmoid().log(), (-photos(s)).sigmoid().log()
+    return (target * up + (1 - target) * down).sum()
+
+
+# %%
+fig, axis = plt.subplots(figsize=(6.2, 3.0))
+truth = torch.stack([counts.log_likelihood(photos(s), seen).sum() for s in line])  # (141,)
+axis.plot(line, truth, color="black", lw=2.5, marker="", label="log-likelihood")
+s0 = torch.tensor(-3.0).double()
+for step in range(3):
+    value, target = (
+        counts.log_likelihood(photos(s0), seen).sum(),
+        counts.posterior(photos(s0), seen),
+    )
+    curve = torch.stack([bound(s, target) for s in line]) - bound(s0, target) + value  # (141,)
+    axis.plot(line, curve, lw=1, marker="", color=show.COLOURS[step], label=f"bound {step + 1}")
+    axis.plot(s0, value, show.MARKERS[step], color=show.COLOURS[step], ms=8)
+    assert (curve <= truth + 1e-9).all()
+    s0 = line[curve.argmax()]
+axis.set(xlabel="logit s", ylabel="nats", ylim=(-9, -3))
+axis.legend(loc="lower right")
+show.figure(
+    fig,
+    alt="A thick curve of the log-likelihood over the logit s, and three thin curves below it,"
+    " each touching it at one mark. The marks climb along the thick curve, each at the maximum of"
+    " the bound before it, with shorter and shorter steps.",
+)
+
+# %% [markdown]
+# No bound crosses the likelihood, and so no EM step can lower it: the new value is at least the
+# maximum of the bound, which is at least the old value. A step by gradient only needs to raise the
+# bound.
+#
+# ### The same sum by a recursion
+#
+# (5.1) has $\binom{n}{y}$ terms: 924 for six of twelve, 184,756 for ten of twenty. This, not the
+# method, is what limits the paper to "less than 10 ~ 20 instances". The terms share their factors. Read
+# the instances one after the other, and let $f_i(j)$ be the probability that the first $i$ hold
+# $j$ positives. The next instance is negative, and $j$ stays; or it is positive, and $j$ grows. By
+# **conditional independence** the factors multiply:
+#
+# $$ f_i(j) = f_{i-1}(j) \, (1 - \rho_i) + f_{i-1}(j-1) \, \rho_i , \qquad f_0(0) = 1 , \qquad P(y \mid X) = f_n(y) . \tag{5.2} $$
+#
+# Only $j \leq y$ is needed: $O(n\,y)$ steps, and no term is negative, so nothing cancels.
+
+
+# %%
+def forward(rho, y):
+    """rho (n,) -> (n + 1, y + 1): f_i(j) of Eq. (5.2)."""
+    f = [torch.eye(y + 1, dtype=rho.dtype)[0]]  # before the first instance: no positives
+    for p in rho:
+        moved = torch.cat([f[-1].new_zeros(1), f[-1][:-1]])  # (y + 1,)
+        f.append(f[-1] * (1 - p) + moved * p)
+    return torch.stack(f)
+
+
+# %%
+f = forward(rho, y)  # (6, 3)
+print(
+    f"f_5(2) = {f[-1, -1]:.4f}, cells {5 * (y + 1)}, for six of twelve {12 * 7} against {comb(12, 6)}"
+)
+assert torch.allclose(f[-1, -1].log(), counts.log_likelihood(z[None], told)[0])
+
+# %% [markdown]
+# The posterior comes from the same table and its mirror image. Let $g_i(k)$ be the probability that
+# the instances after the $i$-th hold $k$ positives: (5.2), read from the end. If instance $i$ is
+# positive, $j$ positives come before it and $y - 1 - j$ after it, for some $j$. So
+#
+# $$ r_i = \frac{\rho_i}{P(y \mid X)} \sum_{j=0}^{y-1} f_{i-1}(j) \; g_i(y - 1 - j) . $$
+#
+# This is the *forward-backward* pass of hidden Markov models. The figure draws its paths: a step to
+# the right is a negative, a step up and right a positive; every configuration of $H$ is one path
+# from the origin to the count. The width of an edge is the probability that the path takes it,
+# given the count; $r_i$ is the total width of the rising edges of step $i$.
+
+# %%
+g = forward(rho.flip(0), y).flip(0)  # (6, 3): g_i(k)
+rising = f[:-1, :-1] * rho[:, None] * g[1:, :-1].flip(1) / P  # (5, 2)
+level = f[:-1] * (1 - rho[:, None]) * g[1:].flip(1) / P  # (5, 3)
+assert torch.allclose(rising.sum(1), r)
+assert torch.allclose(level.sum(1), 1 - r)
+
+# %%
+fig, axis = plt.subplots(figsize=(6.2, 2.6))
+for i in range(5):
+    for j in range(y + 1):
+        if j < y:
+            width = 9 * rising[i, j].item()
+            axis.plot([i, i + 1], [j, j + 1], color=show.COLOURS[1], lw=width, marker="")
+        axis.plot([i, i + 1], [j, j], color=show.COLOURS[0], lw=9 * level[i, j].item(), marker="")
+    axis.text(i + 0.5, 2.35, f"r = {r[i]:.2f}", ha="center", size=9)
+axis.plot([0, 5], [0, y], "o", color="black")
+axis.set(xticks=range(6), yticks=range(y + 1), ylim=(-0.3, 2.7))
+axis.set(xlabel="instances read", ylabel="positives so far")
+show.figure(
+    fig,
+    alt="A grid of six columns and three rows with edges from the lower left to the upper right"
+    " corner. The thickest path rises in its first two steps and stays level after them. Above"
+    " each step stands its posterior, from 0.90 down to 0.04.",
+)
+
+# %% [markdown]
+# Nobody has to write the backward pass. By (0.3) the gradient of $\log P(y \mid X)$ in $z_i$ is
+# posterior minus prior, $r_i - \rho_i$, so $r = \rho + \nabla_z \log P(y \mid X)$, and autograd
+# walks the edges back.
+
+# %%
+leaf = z.clone().requires_grad_()
+forward(leaf.sigmoid(), y)[-1, -1].log().backward()
+assert torch.allclose(rho + leaf.grad, r)
+
+# %% [markdown]
+# ### What a count cannot see
+#
+# Add a constant $\lambda$ to all logits of a bag. A configuration of $H$ has weight
+# $\prod_i e^{z_i h_i}$ over a factor common to all of them, and it has exactly $y$ positives: its
+# weight grows by $e^{\lambda y}$, the same for all. The shares do not change, and so **the posterior
+# is invariant to a shift of all logits of its bag**, whatever the shift does to $\rho$. A count
+# ranks the instances of a bag; only $\rho$ itself, through $\sum_i (r_i - \rho_i) = y - \sum_i
+# \rho_i$, feels where the ranking is to be cut.
+#
+# In the demo, a bag of six, move the logits and the shift. It lists the configurations with their shares, and puts
+# the pull $r_i - \rho_i$ beside the pull of another loss, DLLP, that the next chapter explains.
+#
+# <div class="demo" data-demo="counts">On the web page stands a bag of six instances with sliders for their logits, for a shift of all, and for the count. It lists the configurations and shows the posterior of each instance. Without JavaScript, change rho above and run the cells again.</div>
+
+# %%
+for shift in (-20.0, -1.0, 1.0, 20.0):
+    moved = counts.posterior(z[None] + shift, told)[0]
+    print(
+        f"shift {shift:5}: sum of rho {(z + shift).sigmoid().sum():.3f}, posterior unchanged:",
+        torch.allclose(moved, r),
+    )
+
+# %% [markdown]
+# ### One configuration in place of all
+#
+# What if we keep only the best configuration, a maximum in place of the sum? Within $H$ the weight
+# is $e^{\sum_i z_i h_i}$ up to a common factor, so the best has the $y$ largest logits:
+#
+# $$ \hat h = \arg\max_{h \in H} P(h \mid X) , \qquad \hat h_i = 1 \;\text{ for the } y \text{ largest } z_i . \tag{5.6} $$
+#
+# It needs no more than sorting. As targets of training, $\hat h$ in place of $r$ is *hard EM*; the
+# labelling step of Alter-∝SVM is of this kind. It commits itself at once: on our bag to a
+# configuration that holds little more than half of the probability.
+
+# %%
+best = counts.map_configuration(z[None], told)[0]  # (5,)
+print(best.int().tolist(), f"share {share.max():.3f}")
+assert (best == H[share.argmax()]).all()
+
+# %% [markdown]
+# ### More than two classes
+#
+# With $C$ classes the observer tells a vector of counts, $c = (c_1, \dots, c_C)$ with sum $n$. The
+# recursion keeps its form, with vectors for states. Let $e_k$ be the vector with a one for class
+# $k$ and $p_{i,k}$ the probability that instance $i$ is of class $k$:
+#
+# $$ f_i(v) = \sum_{k \,:\, v_k > 0} f_{i-1}(v - e_k) \; p_{i,k} , \qquad P(c \mid X) = f_n(c) . \tag{5.4} $$
+#
+# There are $\prod_k (c_k + 1)$ vectors $v \leq c$, each visited once, at step $i = \sum_k v_k$. For
+# fixed $C$ this is polynomial in $n$. If all classes differ, $c_k = 1$, it is $2^n$, and the value is
+# the permanent of the matrix $p$, which we met in [chapter 1](01_presence_likelihood.ipynb): there
+# is little hope for less. The posterior is again the gradient, now in $\log p_{i,k}$:
+#
+# $$ r_{i,k} = \frac{\partial \log P(c \mid X)}{\partial \log p_{i,k}} . \tag{5.5} $$
+#
+# A step of the path that emits class $k$ at $i$ multiplies its probability by $p_{i,k}$ once, so
+# the derivative of $P(c \mid X)$ in $\log p_{i,k}$ is the probability of those paths.
+
+# %%
+ten = torch.randn(1, 6, 10, generator=generator, dtype=torch.float64).log_softmax(2)  # (1, 6, 10)
+digits = torch.tensor([[3, 3, 3, 7, 7, 9]])
+c = torch.nn.functional.one_hot(digits, 10).sum(1)  # (1, 10)
+posterior = counts.posterior_multiclass(ten, c)[0]  # (6, 10)
+leaf = ten.clone().requires_grad_()
+counts.log_likelihood_multiclass(leaf, c).sum().backward()
+assert torch.allclose(leaf.grad[0], posterior)
+print(
+    f"{int((c + 1).prod())} states; sums over the bag: {posterior.sum(0).round(decimals=6).tolist()}"
+)
+
+# %%
+small = ten[0, :3, :3].log_softmax(-1)  # (3, 3): three instances, three classes, for enumeration
+seen = torch.tensor([1, 0, 2])
+assert torch.allclose(
+    counts.log_likelihood_multiclass(small[None], seen[None])[0],
+    toy.log_marginal(small, lambda h: toy.counts(h, 3), seen),
+)
+
+# %% [markdown]
+# ## Code
+#
+# ### One recursion, two observations
+#
+# Put (5.2) beside the recursion of chapter 2 over covered label sets. Both read the instances in
+# order, keep a *state* that summarises what was read, and add up the probabilities of all paths.
+# The state of counts is the number of positives; the state of presence is the set of classes seen.
+# A machine that reads labels and changes its state is a *finite automaton*: a table `transition`
+# with the next state for each state and label, and a set of accepted last states. One function,
+# `automaton.log_marginal`, serves both; its gradient is the E-step of both.
+
+
+# %%
+def read(log_p, transition, end):
+    """log_p (n, k), transition (S, k): log-probability of the paths from state 0 to `end`."""
+    f = torch.full((len(transition),), -torch.inf, dtype=log_p.dtype)
+    f[0] = 0
+    for p in log_p:  # (k,)
+        paths = f[:, None] + p  # (S, k): leave each state by each label
+        f = torch.stack([paths[transition == t].logsumexp(0) for t in range(len(f))])
+    return f[end]
+
+
+# %%
+count_table, set_table = automaton.counts(y), automaton.presence(2)
+print("counts, next state by label 0, 1:     ", count_table.tolist())
+print("presence, next set by label 0, 1, φ:  ", set_table.tolist())
+assert torch.allclose(read(log_p, count_table, y), P.log())
+three = torch.randn(4, 3, generator=generator, dtype=torch.float64).log_softmax(1)  # (4, 3)
+both = presence.log_likelihood(three.T[None], torch.tensor([[True, True]]))
+assert torch.allclose(read(three, set_table, 0b11), both[0])
+accept = torch.tensor([False, False, True])
+assert torch.allclose(automaton.posterior(log_p[None], count_table, accept)[0, :, 1], r)
+
+# %% [markdown]
+# In the first table $-1$ forbids a step: one positive too many. In the second, states are sets
+# written as binary numbers, and the background stays where it is. Any observation that such a table
+# can hold has an exact likelihood and an exact E-step at the price of its edges: at least $y$, an
+# even number, two neighbours of the same class. The automaton is the judge of both rooms; the rooms
+# are faster because they know their table.
+#
+# ### All counts at once
+#
+# Multiply out the polynomial with one factor for each instance. The coefficient of $t^j$ collects
+# the configurations with $j$ positives:
+#
+# $$ \prod_{i=1}^{n} \bigl( 1 - \rho_i + \rho_i \, t \bigr) = \sum_{j=0}^{n} P(j \mid X) \, t^j . \tag{5.7} $$
+#
+# (5.2) is this product, one factor after the other. Any order will do, also pairs of pairs:
+# `counts.log_likelihood` cuts long bags into chunks, scans them side by side, and multiplies the
+# polynomials in a tree. `counts.log_distribution` gives all coefficients, in log space.
+
+# %%
+every = counts.log_distribution(z[None])[0].exp()  # (6,)
+t = torch.tensor(0.3).double()
+assert torch.allclose((1 - rho + rho * t).prod(), (every * t ** torch.arange(6)).sum())
+print([f"{v:.4f}" for v in every.tolist()], f"sum {every.sum():.4f}")
+
+# %% [markdown]
+# ### Why nothing underflows
+#
+# A network that has learnt something is sure, and sometimes it is sure and wrong: a count may be as
+# improbable as $e^{-2000}$, which no float can hold. Logarithms help, and cost. The shift is
+# cheaper: it leaves the shares alone, so we may compute with $z_i + \lambda$ for any $\lambda$ we
+# like, and undo its effect on $P$ exactly,
+#
+# $$ \log P_z(y) = \log P_{z + \lambda}(y) - \lambda y + \sum_i \log \frac{1 + e^{z_i + \lambda}}{1 + e^{z_i}} . $$
+#
+# Choose $\lambda$ such that the expected count is $y$. A Poisson-binomial distribution whose mean
+# is a whole number has its largest probability there ([Darroch
+# (1964)](https://doi.org/10.1214/aoms/1177703287)), and the largest of $n + 1$ probabilities is at
+# least $1 / (n + 1)$. What underflows beside such a number does not matter.
+
+# %%
+many = 4 * torch.randn(1, 2000, generator=generator, dtype=torch.float64) - 3  # (1, 2000)
+for n_positive in (0, 20, 1000, 1990):
+    value = counts.log_likelihood(many, torch.tensor([n_positive]))[0]
+    plain = forward(many[0].sigmoid(), n_positive)[-1, -1].log()
+    print(f"y = {n_positive:4}: log P = {value:10.2f}, plain recursion {plain:10.2f}")
+
+# %% [markdown]
+# ## Picture
+#
+# What does a count do to an instance? The figure takes seven instances with logits from $-3$ to 3
+# and shows the posterior against the prior for each possible count.
+
+# %%
+seven = torch.linspace(-3, 3, 7, dtype=torch.float64).expand(8, -1)  # (8, 7)
+after = counts.posterior(seven, torch.arange(8))  # (8, 7)
+fig, axis = plt.subplots(figsize=(5.6, 3.6))
+for n_positive in range(8):
+    axis.plot(seven[0].sigmoid(), after[n_positive], lw=1, label=f"y = {n_positive}")
+axis.plot([0, 1], [0, 1], color=show.GREY, ls="--", marker="")
+axis.set(xlabel="prior ρ", ylabel="posterior r")
+axis.legend(ncol=2, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+show.figure(
+    fig,
+    alt="Posterior against prior for seven instances, one rising curve for each count from 0 to 7."
+    " The curve of count 0 is flat at zero, that of 7 flat at one; the others bend from below the"
+    " dashed diagonal for small counts to above it for large ones, and keep the order.",
+)
+
+# %% [markdown]
+# The order of the instances is kept, the two extreme counts give hard labels, and in between the
+# sure instances move least. The curves of 3 and 4 are steeper than the diagonal in the middle: the
+# count makes a difference between instances larger. The next chapter turns this into the reason
+# why small bags are easy.
+#
+# ## When it breaks
+#
+# **Products in single precision.** The released code clamps $\rho$ to $[10^{-6}, 1 - 10^{-6}]$ and
+# multiplies in float32. A bag of eight, all positive, all at the lower end: each product is
+# $10^{-48}$, below the smallest float32, and the targets are $0/0$.
+
+# %%
+low = torch.full((8,), 1e-6)  # (8,), float32
+product = low.prod()
+print(
+    "released:",
+    (product / product).item(),
+    " here:",
+    counts.posterior(low.logit()[None], torch.tensor([8]))[0].tolist()[:2],
+)
+
+# %% [markdown]
+# One such bag gives NaN targets, and one NaN in a mini-batch ends the training. It takes a network
+# that is sure of the opposite of the truth about a whole bag: rare at the start, likely with a wrong
+# count in the data.
+#
+# **Dependent labels.** In photos of couples one face says much about the other. The product of
+# (5.1) does not know it, and puts too much probability on counts away from the truth. The *order* of
+# the instances may still be right.
+#
+# **What counts cannot tell.** If every bag has $y = n/2$, swapping the names of the two classes
+# changes nothing. If all bags are large, a count says little about one instance. Both are the
+# subject of [chapter 6](06_counts_learning.ipynb).
+#
+# ### Who was first
+#
+# The E-step by dynamic programming is older than the paper: [Sun, Sheldon and O'Connor
+# (2017)](https://doi.org/10.1109/ICDM.2017.142) train with label proportions by EM with *cardinality
+# potentials*, with messages for several classes. In statistics the posterior (5.3) is the
+# *conditional Bernoulli* distribution of [Chen, Dempster and Liu
+# (1994)](https://doi.org/10.1093/biomet/81.3.457), where the recursion and the shift are known too.
+#
+# ## Reproduction
+#
+# This chapter proves; it does not train on the paper's data. [Chapter
+# 7](07_counts_reproduction.ipynb) reproduces its figures and its table.
+#
+# ## Exercises
+#
+# **1, by hand.** Three instances have $\rho = 0.5, 0.5, 0.2$ and the count is 1. Compute $P(1)$ and
+# the three posteriors. Which instance gains, which loses? Then double the odds
+# $\rho_i / (1 - \rho_i)$ of all three: what happens to the posteriors?
+
+
+# %%
+def three_instances():
+    return 0.65, 0.5, 0.5, 0.2  # P(1), r of each instance
+
+
+check.attempt(check.three_instances, three_instances)
+
+# %% [markdown]
+# **2, code.** Write (5.2) for one bag, `rho` `(n,)` and a number `y`, and return $P(y \mid X)$. The
+# attempt below changes $f$ while it still needs it.
+
+
+# %%
+def count_probability(rho, y):
+    f = [1.0] + [0.0] * y
+    for p in rho.tolist():
+        for j in range(y + 1):
+            f[j] = f[j] * (1 - p) + (f[j - 1] * p if j else 0)
+    return f[y]
+
+
+check.attempt(check.count_probability, count_probability)
+
+# %% [markdown]
+# **3, code.** Someone gives you `counts.log_likelihood` as a black box. Return the E-step of a
+# batch, `logits` `(B, n)` and `told` `(B,)`, from one backward pass.
+
+
+# %%
+def e_step(logits, told):
+    logits = logits.requires_grad_()
+    counts.log_likelihood(logits, told).sum().backward()
+    return logits.grad
+
+
+check.attempt(check.e_step, e_step)
+
+# %% [markdown]
+# **4, change the observer.** A cautious annotator says: *at least* $y$ positives. Return a table
+# `transition` `(y + 1, 2)` of an automaton for it that starts in state 0 and accepts state $y$.
+
+
+# %%
+def at_least_table(y):
+    return automaton.counts(y)
+
+
+check.attempt(check.at_least_table, at_least_table)
+
+# %% [markdown]
+# **5, by hand.** Show that the leave-one-out count needs no second recursion: divide the polynomial
+# (5.7) by the factor of instance $i$, coefficient by coefficient. From which end must you divide
+# when $\rho_i > 1/2$, and what happens to rounding errors from the other end?
+#
+# **6, explain to a colleague.** Your colleague wants to use the method on bags of 300 and has read
+# that it is limited to bags of 10 to 20. Explain in three sentences what the limit was, and what
+# *does* get worse when bags grow.
+#
+# ## Further reading
+#
+# - [Baručić and Kybic (2022)](https://arxiv.org/abs/2110.03426), section 2: the source of this
+#   chapter.
+# - [Sun, Sheldon and O'Connor (2017)](https://doi.org/10.1109/ICDM.2017.142), *A probabilistic
+#   approach for learning with label proportions applied to the US presidential election*.
+# - [Shukla, Zeng, Ahmed and Van den Broeck (2023)](https://arxiv.org/abs/2311.13718), *A unified
+#   approach to count-based weakly supervised learning*: the exact probability of a count as a loss.
+# - [Ahmed, Zeng, Niepert and Van den Broeck (2023)](https://arxiv.org/abs/2210.01941), *SIMPLE: a
+#   gradient estimator for k-subset sampling*: the posterior (5.3) as a gradient, in another use.

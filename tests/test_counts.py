@@ -1,0 +1,480 @@
+"""The claims of chapters 5 and 6 about counts, tested against enumeration of all configurations."""
+
+import itertools
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from wsl_tutorial import automaton, counts, presence, toy
+
+DTYPES = [torch.float32, torch.float64]
+BINARY = [
+    counts.log_likelihood,
+    counts.posterior,
+    counts.enumeration,
+    counts.map_configuration,
+    counts.proportion_loss,
+    counts.normal_approximation,
+]
+
+
+def some_bags(seed, batch, n, scale=2.0, dtype=torch.float64, full=False):
+    """Logits, counts drawn uniformly, and a mask with holes anywhere in the bag."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(batch, n, generator=generator, dtype=dtype)
+    mask = torch.rand(batch, n, generator=generator) < (2 if full else 0.7)
+    y = (torch.rand(batch, generator=generator) * (mask.sum(1) + 1)).long()
+    return logits, y, mask
+
+
+def released(rho, y):
+    """log P(y) and phi of one bag as paper (6), (10), (11) print them: every configuration."""
+    n = len(rho)
+    h = torch.tensor([h for h in itertools.product((0, 1), repeat=n) if sum(h) == y])
+    joint = torch.where(h == 1, rho, 1 - rho).prod(1)  # (H,), paper (3)
+    alpha = joint / joint.sum()  # paper (10)
+    return joint.sum().log(), (alpha[:, None] * h).sum(0)  # phi, below paper (11)
+
+
+def exact(rho, y):
+    """P(y) in rational arithmetic, by the recursion that no floating point can hurt."""
+    f = [Fraction(1)]
+    for r in map(Fraction, rho):
+        f = [a * (1 - r) + b * r for a, b in zip([*f, 0], [0, *f], strict=True)]
+    return f[y]
+
+
+def log_fraction(x):
+    """log of a Fraction beyond the range of a float."""
+    shift = x.denominator.bit_length() - x.numerator.bit_length()
+    return math.log(float(x * Fraction(2) ** shift)) - shift * math.log(2)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(1, 9),
+    scale=st.sampled_from([0.0, 0.3, 2.0, 8.0, 30.0]),
+)
+def test_every_form_equals_enumeration_of_the_paper(seed, n, scale):
+    logits, y, mask = some_bags(seed, 4, n, scale)
+    value = counts.log_likelihood(logits, y, mask)
+    phi = counts.posterior(logits, y, mask)
+    printed = counts.enumeration(logits, y, mask)
+    every = counts.log_distribution(logits, mask).gather(1, y[:, None])[:, 0]
+    torch.testing.assert_close(value, printed, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(every, printed, rtol=1e-9, atol=1e-9)
+    for b in range(4):
+        log_p, target = released(logits[b, mask[b]].sigmoid(), y[b].item())
+        if logits.abs().max() < 15:  # 1 - rho loses its digits beyond
+            torch.testing.assert_close(value[b], log_p, rtol=1e-8, atol=1e-8)
+            torch.testing.assert_close(phi[b, mask[b]], target, rtol=1e-7, atol=1e-8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 150), scale=st.sampled_from([0.1, 2.0, 20.0]))
+def test_fisher_shift_sums_and_range(seed, n, scale):
+    logits, y, mask = some_bags(seed, 4, n, scale)
+    logits.requires_grad_()
+    (gradient,) = torch.autograd.grad(counts.log_likelihood(logits, y, mask).sum(), logits)
+    logits = logits.detach()
+    phi = counts.posterior(logits, y, mask)
+    torch.testing.assert_close(phi, (logits.sigmoid() * mask) + gradient, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(phi.sum(1), y.double(), rtol=1e-9, atol=1e-9)
+    assert ((phi >= 0) & (phi <= 1)).all()
+    assert (phi[~mask] == 0).all()
+    moved = counts.posterior(logits + torch.tensor([[-700.0], [-3], [0.5], [50]]), y, mask)
+    torch.testing.assert_close(moved, phi, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        counts.log_distribution(logits, mask).logsumexp(1).exp(), torch.ones(4).double()
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(2, 100))
+def test_order_padding_and_names_of_the_labels_do_not_matter(seed, n):
+    logits, y, mask = some_bags(seed, 3, n)
+    value, phi = counts.log_likelihood(logits, y, mask), counts.posterior(logits, y, mask)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(counts.log_likelihood(logits[:, order], y, mask[:, order]), value)
+    torch.testing.assert_close(counts.posterior(logits[:, order], y, mask[:, order]), phi[:, order])
+    swapped = counts.log_likelihood(-logits, mask.sum(1) - y, mask)
+    torch.testing.assert_close(swapped, value)
+    for b in range(3):
+        alone = logits[b : b + 1, mask[b]]
+        torch.testing.assert_close(counts.log_likelihood(alone, y[b : b + 1])[0], value[b])
+    junk = logits.masked_fill(~mask, torch.nan)
+    torch.testing.assert_close(counts.log_likelihood(junk, y, mask), value)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 130, 300, 3000])
+def test_any_size_against_rational_arithmetic(n, dtype):
+    """The logits are multiples of log 2, so that rho is rational and the truth is exact."""
+    power = torch.arange(n) * 7 % 9 - 4
+    logits = (power.double() * math.log(2)).to(dtype)[None]
+    rho = [Fraction(2) ** p / (1 + Fraction(2) ** p) for p in power.tolist()]
+    for y in {0, 1, n // 2, n - 1, n} if n < 200 else {n // 2}:
+        truth = log_fraction(exact(rho, y)) if n <= 300 else None
+        told = torch.tensor([y])
+        value = counts.log_likelihood(logits, told).item()
+        tolerance = 1e-11 if dtype == torch.float64 else 2e-6
+        if truth is not None:
+            assert value == pytest.approx(truth, rel=tolerance, abs=tolerance)
+        phi = counts.posterior(logits, told)
+        assert phi.double().sum().item() == pytest.approx(y, rel=1e-5)
+        assert phi.isfinite().all()
+
+
+@pytest.mark.parametrize("y", [0, 1, 40, 1500, 2960, 2999, 3000])
+def test_three_thousand_instances_against_log_space(y):
+    generator = torch.Generator().manual_seed(1)
+    logits = 4 * torch.randn(1, 3000, generator=generator, dtype=torch.float64)
+    truth = counts.log_distribution(logits)[0, y].item()
+    assert counts.log_likelihood(logits, torch.tensor([y])).item() == pytest.approx(truth, rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [20.0, 100.0, 1e4, 1e30, math.inf])
+@pytest.mark.parametrize("n", [1, 8, 12, 100])
+def test_saturated_probabilities_give_no_nan(n, size, dtype):
+    """y = n where all rho are 0 is 0 / 0 in the released code."""
+    sign = torch.tensor([[-1.0], [1.0], [1.0], [-1.0]]).expand(-1, n)
+    y = torch.tensor([n, n, 0, 0])
+    logits = (sign * size).to(dtype).requires_grad_()
+    value = counts.log_likelihood(logits, y)
+    (gradient,) = torch.autograd.grad(value.sum(), logits, create_graph=True)
+    assert not value.isnan().any()
+    assert gradient.isfinite().all()
+    phi = counts.posterior(logits.detach(), y)
+    if size == math.inf:
+        assert (value == torch.tensor([-torch.inf, 0, -torch.inf, 0])).all()
+        assert (gradient == 0).all()
+        assert (phi == torch.tensor([0.0, 1, 0, 0])[:, None]).all()
+    else:
+        expected = torch.tensor([-n * size, 0, -n * size, 0], dtype=dtype)
+        torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-6)
+        assert (phi == torch.tensor([1.0, 1, 0, 0], dtype=dtype)[:, None]).all()
+
+
+def test_the_released_float32_products_do_break_there():
+    _, phi = released(torch.full((8,), 1e-6), 8)
+    assert phi.isnan().all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_far_apart_and_tied_logits(dtype):
+    logits = torch.tensor([[800.0, 800, -800], [800, -800, 0], [-900, -900, -905]], dtype=dtype)
+    y = torch.tensor([1, 2, 1])
+    value = counts.log_likelihood(logits, y).double()
+    expected = torch.tensor([-800 + math.log(2), math.log(0.5), -900 + math.log(2 + math.exp(-5))])
+    torch.testing.assert_close(value, expected.double(), rtol=1e-6, atol=1e-6)
+    near = math.exp(-5) / (2 + math.exp(-5))
+    phi = torch.tensor([[0.5, 0.5, 0], [1, 0, 1], [(1 - near) / 2, (1 - near) / 2, near]])
+    torch.testing.assert_close(counts.posterior(logits, y), phi.to(dtype))
+
+
+def test_known_labels_leave_a_smaller_bag():
+    logits = torch.tensor([[0.3, math.inf, -1.2, -math.inf, 0.7]], dtype=torch.float64)
+    rest, told = logits[:, [0, 2, 4]], torch.tensor([3])
+    value = counts.log_likelihood(logits, told)
+    torch.testing.assert_close(value, counts.log_likelihood(rest, told - 1))
+    torch.testing.assert_close(value, counts.enumeration(logits, told))
+    phi = counts.posterior(logits, told)
+    torch.testing.assert_close(phi[:, [0, 2, 4]], counts.posterior(rest, told - 1))
+    assert phi[0, 1] == 1
+    assert phi[0, 3] == 0
+    assert counts.enumeration(logits, torch.tensor([5])) == -torch.inf
+
+
+@pytest.mark.parametrize("n", [1, 4, 70])
+def test_first_and_second_derivatives(n):
+    logits, y, mask = some_bags(3, 3, n, 1.0)
+    logits.requires_grad_()
+
+    def likelihood(x):
+        return counts.log_likelihood(x, y, mask)
+
+    assert torch.autograd.gradcheck(likelihood, logits)
+    assert torch.autograd.gradgradcheck(likelihood, logits, fast_mode=True)
+    assert torch.autograd.gradcheck(lambda x: counts.posterior(x, y, mask), logits, fast_mode=True)
+    assert counts.posterior(logits, y, mask).requires_grad
+    with torch.no_grad():
+        assert not counts.posterior(logits, y, mask).requires_grad
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 8))
+def test_map_configuration_is_the_most_probable(seed, n):
+    logits, y, mask = some_bags(seed, 4, n)
+    chosen = counts.map_configuration(logits, y, mask)
+    assert (chosen.sum(1) == y).all()
+    assert not (chosen & ~mask).any()
+    for b in range(4):
+        z = logits[b, mask[b]]
+        best = max(itertools.combinations(range(len(z)), y[b]), key=lambda h: z[list(h)].sum())
+        assert chosen[b, mask[b]].nonzero()[:, 0].tolist() == sorted(best)
+
+
+def test_map_configuration_of_known_labels_and_ties():
+    logits = torch.tensor([[-math.inf, 5.0, -math.inf, 0.0], [1.0, 1.0, 1.0, 9.0]])
+    mask = torch.tensor([[True, False, True, False], [True, True, True, False]])
+    chosen = counts.map_configuration(logits, torch.tensor([1, 2]), mask)
+    assert chosen.tolist() == [[True, False, False, False], [True, True, False, False]]
+
+
+# One recursion, two observations ----------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 8))
+def test_counts_is_an_automaton(seed, n):
+    logits, y, mask = some_bags(seed, 3, n)
+    log_p = torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], 2)
+    accept = F.one_hot(y, n + 1).bool()
+    value = automaton.log_marginal(log_p, automaton.counts(n), accept, mask=mask)
+    torch.testing.assert_close(value, counts.log_likelihood(logits, y, mask))
+    r = automaton.posterior(log_p, automaton.counts(n), accept, mask=mask)
+    torch.testing.assert_close(r[..., 1], counts.posterior(logits, y, mask))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), classes=st.integers(1, 4), n=st.integers(1, 6))
+def test_presence_is_an_automaton(seed, classes, n):
+    generator = torch.Generator().manual_seed(seed)
+    log_p = torch.randn(3, classes + 1, n, generator=generator, dtype=torch.float64).log_softmax(1)
+    labels = torch.rand(3, classes, generator=generator) < 0.5
+    accept = F.one_hot((labels * 2 ** torch.arange(classes)).sum(1), 2**classes).bool()
+    machine = automaton.presence(classes)
+    value = automaton.log_marginal(log_p.transpose(1, 2), machine, accept)
+    torch.testing.assert_close(value, presence.log_likelihood(log_p, labels))
+    r = automaton.posterior(log_p.transpose(1, 2), machine, accept)
+    torch.testing.assert_close(r.transpose(1, 2), presence.posterior(log_p, labels))
+
+
+def test_an_automaton_says_what_does_not_fit():
+    log_p, machine = torch.zeros(2, 3, 2).log_softmax(2), automaton.counts(3)
+    every = torch.ones(4, dtype=torch.bool)
+    torch.testing.assert_close(automaton.log_marginal(log_p, machine, every), torch.zeros(2))
+    with pytest.raises(ValueError, match=r"log_p must be \(B, n, k\)"):
+        automaton.log_marginal(log_p[0], machine, every)
+    with pytest.raises(ValueError, match="states 0 to 3"):
+        automaton.log_marginal(log_p, machine + 1, every)
+    with pytest.raises(ValueError, match=r"accept must be bool \(B, 4\)"):
+        automaton.log_marginal(log_p, machine, every[:3])
+
+
+# More than two classes --------------------------------------------------------------------------
+
+
+def some_classes(seed, batch, n, classes, scale=2.0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(batch, n, classes, generator=generator, dtype=torch.float64)
+    mask = torch.rand(batch, n, generator=generator) < 0.8
+    h = torch.randint(classes, (batch, n), generator=generator)
+    told = (F.one_hot(h, classes) * mask[:, :, None]).sum(1)
+    return logits, told, mask
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(1, 5),
+    classes=st.integers(2, 4),
+    scale=st.sampled_from([0.2, 2.0, 15.0]),
+)
+def test_multiclass_equals_enumeration(seed, n, classes, scale):
+    logits, told, mask = some_classes(seed, 3, n, classes, scale)
+    log_p = logits.log_softmax(2)
+    value = counts.log_likelihood_multiclass(log_p, told, mask)
+    r = counts.posterior_multiclass(log_p, told, mask)
+    for b in range(3):
+        if not mask[b].any():
+            assert value[b] == 0
+            continue
+        bag = log_p[b, mask[b]]
+
+        def observe(h):
+            return toy.counts(h, classes)
+
+        torch.testing.assert_close(value[b], toy.log_marginal(bag, observe, told[b]))
+        torch.testing.assert_close(r[b, mask[b]], toy.posterior(bag, observe, told[b]))
+    assert (r[~mask] == 0).all()
+
+
+@pytest.mark.parametrize(("n", "classes"), [(12, 10), (12, 3), (40, 3), (25, 4)])
+def test_multiclass_fisher_sums_and_the_binary_case(n, classes):
+    logits, told, mask = some_classes(0, 3, n, classes)
+    logits.requires_grad_()
+    value = counts.log_likelihood_multiclass(logits.log_softmax(2), told, mask)
+    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    log_p = logits.detach().log_softmax(2)
+    r = counts.posterior_multiclass(log_p, told, mask)
+    torch.testing.assert_close(r, gradient + log_p.exp() * mask[:, :, None])
+    torch.testing.assert_close(r.sum(1), told.double())
+    torch.testing.assert_close(r.sum(2), mask.double())
+    z = log_p[..., 1] - log_p[..., 0]
+    two = torch.stack([F.logsigmoid(-z), F.logsigmoid(z)], 2)
+    y = told[:, 1:].sum(1)
+    both = counts.log_likelihood_multiclass(two, torch.stack([mask.sum(1) - y, y], 1), mask)
+    torch.testing.assert_close(both, counts.log_likelihood(z, y, mask))
+    assert counts.posterior_multiclass(logits.log_softmax(2), told, mask).requires_grad
+
+
+def test_multiclass_derivatives_and_impossible_counts():
+    logits, told, mask = some_classes(4, 2, 4, 3, 1.0)
+    logits.requires_grad_()
+
+    def likelihood(x):
+        return counts.log_likelihood_multiclass(x.log_softmax(2), told, mask)
+
+    assert torch.autograd.gradcheck(likelihood, logits)
+    assert torch.autograd.gradgradcheck(likelihood, logits)
+    sure = torch.tensor([[[1.0, 0, 0], [1, 0, 0], [0, 0.5, 0.5]]]).log().requires_grad_()
+    value = counts.log_likelihood_multiclass(sure, torch.tensor([[1, 1, 1]]))
+    (gradient,) = torch.autograd.grad(value.sum(), sure)
+    assert value == -torch.inf
+    assert (gradient == 0).all()
+    possible = counts.log_likelihood_multiclass(sure, torch.tensor([[2, 0, 1]]))
+    assert possible.item() == pytest.approx(math.log(0.5))
+
+
+# Noise, intervals, and the other losses ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_intervals_and_noise_are_sums_over_counts(dtype):
+    logits, _, mask = some_bags(5, 4, 7, dtype=dtype)
+    size = mask.sum(1)
+    low, high = size // 3, size - 1
+    probability = counts.log_distribution(logits, mask).exp()
+    by_hand = torch.stack([probability[b, low[b] : high[b] + 1].sum() for b in range(4)])
+    value = counts.log_likelihood_interval(logits, low, high, mask)
+    torch.testing.assert_close(value, by_hand.log())
+    one = counts.log_likelihood_interval(logits, low, low, mask)
+    torch.testing.assert_close(one, counts.log_likelihood(logits, low, mask))
+    noise = torch.rand(4, 8, dtype=dtype)
+    told = counts.log_likelihood_noisy(logits, noise.log(), mask)
+    torch.testing.assert_close(told, (probability * noise).sum(1).log())
+    shared = counts.log_likelihood_noisy(logits, noise[0].log(), mask)
+    torch.testing.assert_close(shared, (probability * noise[0]).sum(1).log())
+    with pytest.raises(ValueError, match="low must not exceed high"):
+        counts.log_likelihood_interval(logits, high + 1, low, torch.ones_like(mask))
+    with pytest.raises(ValueError, match="high must lie between 0"):
+        counts.log_likelihood_interval(logits, low, size + 1, mask)
+    with pytest.raises(ValueError, match="log_noise must have shape"):
+        counts.log_likelihood_noisy(logits, noise[:, :7], mask)
+
+
+def test_log_distribution_has_finite_derivatives():
+    logits, _, mask = some_bags(6, 3, 5, 1.0)
+    logits.requires_grad_()
+    noise = torch.tensor([0.1, 0.2, 0.5, 0.1, 0.05, 0.05]).double().log()
+
+    def likelihood(x):
+        return counts.log_likelihood_noisy(x, noise, mask)
+
+    assert torch.autograd.gradcheck(likelihood, logits)
+    assert torch.autograd.gradgradcheck(likelihood, logits)
+    never = torch.full((6,), -math.inf).double()
+    value = counts.log_likelihood_noisy(logits, never, mask)
+    assert (value == -torch.inf).all()
+    assert (torch.autograd.grad(value.sum(), logits)[0] == 0).all()
+
+
+def test_proportion_loss_is_the_log_of_the_mean():
+    logits, y, mask = some_bags(7, 6, 5)
+    mask[:, 0] = True
+    by_hand = []
+    for z, told, real in zip(logits, y, mask, strict=True):
+        mean, share = z[real].sigmoid().mean(), told / real.sum()
+        by_hand.append(-(share * mean.log() + (1 - share) * (1 - mean).log()))
+    torch.testing.assert_close(counts.proportion_loss(logits, y, mask), torch.stack(by_hand).mean())
+    saturated = counts.proportion_loss(torch.full((1, 3), -200.0), torch.tensor([3]))
+    assert saturated.item() == pytest.approx(200)
+
+
+def test_normal_approximation_is_close_for_large_bags_and_not_for_small():
+    generator = torch.Generator().manual_seed(0)
+    gaps = []
+    for n in (4, 40, 400):
+        logits = torch.randn(1, n, generator=generator, dtype=torch.float64)
+        y = logits.sigmoid().sum(1).round().long()
+        normal = counts.normal_approximation(logits, y)
+        gaps.append((normal - counts.log_likelihood(logits, y)).abs().item())
+        mean, sd = logits.sigmoid().sum(), (logits.sigmoid() * (-logits).sigmoid()).sum().sqrt()
+        density = torch.distributions.Normal(mean, sd).log_prob(y.double())
+        torch.testing.assert_close(normal, density)
+    assert gaps[0] > 10 * gaps[2]
+
+
+# What does not fit -------------------------------------------------------------------------------
+
+
+def bad_inputs():
+    logits, y = torch.zeros(2, 3), torch.tensor([1, 2])
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    yield (logits.half(), y, None), "logits must be a float32 or float64 tensor, got torch.float16"
+    yield (logits.tolist(), y, None), "logits must be a float32 or float64 tensor, got list"
+    yield (logits[0], y, None), r"logits must be \(B, n\), got shape \(3,\)"
+    yield (logits + torch.nan, y, None), "logits of shape .* must not hold NaN"
+    yield (logits, y.float(), None), r"counts must be an integer tensor of shape \(2,\)"
+    yield (logits, y > 1, None), "counts must be an integer tensor"
+    yield (logits, y[:1], None), r"counts must be an integer tensor .* got torch.int64 \(1,\)"
+    yield (logits, [1, 2], None), "counts must be an integer tensor .* got list"
+    yield (logits, y - 2, None), "counts must lie between 0 and the size of each bag, got -1"
+    yield (logits, y + 2, None), "got 4 for a bag of 3"
+    yield (logits, y, mask), "got 2 for a bag of 1"
+    yield (logits, y, mask.int()), r"mask must be a bool tensor of shape \(2, 3\)"
+    yield (logits, y, mask[:, :2]), r"mask must be a bool tensor of shape \(2, 3\)"
+
+
+@pytest.mark.parametrize(("arguments", "message"), list(bad_inputs()))
+def test_bad_input_is_named(arguments, message):
+    for function in BINARY:
+        with pytest.raises(ValueError, match=message):
+            function(*arguments)
+
+
+def test_bad_multiclass_input_is_named():
+    log_p, told = torch.zeros(1, 3, 2).log_softmax(2), torch.tensor([[1, 2]])
+    for function in (counts.log_likelihood_multiclass, counts.posterior_multiclass):
+        for arguments, message in [
+            ((log_p[0], told), r"log_p must be \(B, n, C\)"),
+            ((log_p + 1, told), "sum to 1 over dim 2"),
+            ((log_p, told.float()), r"counts must be an integer tensor of shape \(1, 2\)"),
+            ((log_p, told + 1), "must sum to the size of each bag"),
+            ((log_p, torch.tensor([[-1, 4]])), "must not be negative"),
+            ((log_p, told, torch.tensor([[True, True, False]])), "must sum to the size"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                function(*arguments)
+    many = torch.zeros(1, 33, 11).log_softmax(2)
+    with pytest.raises(ValueError, match="states, the product of"):
+        counts.log_likelihood_multiclass(many, torch.full((1, 11), 3))
+
+
+def test_enumeration_refuses_large_bags():
+    with pytest.raises(ValueError, match="at most 20; use log_likelihood"):
+        counts.enumeration(torch.zeros(1, 21), torch.tensor([3]))
+
+
+def test_empty_batches_and_empty_bags():
+    for n in (0, 3):
+        nothing, none = torch.zeros(0, n), torch.zeros(0, dtype=torch.int64)
+        assert counts.log_likelihood(nothing, none).shape == (0,)
+        assert counts.posterior(nothing, none).shape == (0, n)
+    logits, y = torch.ones(2, 3, requires_grad=True), torch.tensor([0, 1])
+    mask = torch.tensor([[False] * 3, [True] * 3])
+    value = counts.log_likelihood(logits, y, mask)
+    value.sum().backward()
+    assert value[0] == 0
+    assert logits.grad.isfinite().all()
+    assert counts.proportion_loss(logits.detach(), y, mask).isfinite()
+    empty = counts.log_likelihood_multiclass(torch.zeros(0, 3, 2), torch.zeros(0, 2).long())
+    assert empty.shape == (0,)

@@ -1,0 +1,100 @@
+"""One recursion for all observers that a finite automaton can be: general, slower, the judge.
+
+An automaton reads the hidden labels of a bag one by one. It is a table `transition` (S, k): in
+state s, label l leads to state transition[s, l], or nowhere (-1). It begins in state `start`, and
+`accept` says which last states agree with what the bag told. Presence is the automaton whose state
+is the set of classes seen so far; counts is the one whose state is the number of positives.
+"""
+
+import torch
+from torch import Tensor
+
+_LOWEST = -1e30  # stands for log 0: -inf - -inf would be NaN
+
+
+def log_marginal(
+    log_p: Tensor, transition: Tensor, accept: Tensor, start: int = 0, mask: Tensor | None = None
+) -> Tensor:
+    """Log-probability that the automaton, reading the labels of a bag, ends in an accepted state.
+
+    The forward recursion f_i(t) = sum of f_(i-1)(s) p_(i,l) over the edges (s, l) that lead to t,
+    in log space; O(n) times the number of edges.
+
+    Args:
+        log_p: (B, n, k), log-probabilities of each instance's label, float32 or float64.
+        transition: int64 (S, k), next states; -1 forbids the label.
+        accept: bool (B, S) or (S,), the last states that agree with the observation.
+        start: the first state.
+        mask: bool (B, n), true for real instances; None where there is no padding.
+    Returns:
+        (B,) in nats; -inf, with gradient 0, where no path is possible.
+    Raises:
+        ValueError: shapes disagree, or a state lies outside the table.
+    Source: the forward algorithm of hidden Markov models; chapter 5.
+    """
+    _check(log_p, transition, accept, start)
+    edge, entered = _incoming(transition)  # (S, E) edges s * k + l that enter a state
+    f = log_p.new_full((len(log_p), len(transition)), _LOWEST)
+    f[:, start] = 0
+    for i, p in enumerate(log_p.clamp_min(_LOWEST).unbind(1)):  # (B, k)
+        paths = (f[:, :, None] + p[:, None]).flatten(1)[:, edge]  # (B, S, E)
+        step = paths.masked_fill(~entered, _LOWEST).logsumexp(2)
+        f = step if mask is None else torch.where(mask[:, i, None], step, f)
+    value = f.masked_fill(~accept, _LOWEST).logsumexp(1)
+    return value.masked_fill(value < _LOWEST / 2, -torch.inf)
+
+
+def posterior(
+    log_p: Tensor, transition: Tensor, accept: Tensor, start: int = 0, mask: Tensor | None = None
+) -> Tensor:
+    """Probability of each label given that the automaton accepts: the backward recursion.
+
+    It is the gradient of `log_marginal` with respect to `log_p`; autograd walks the edges back.
+
+    Args and errors: as `log_marginal`.  Returns: (B, n, k); 0 for padding and where impossible.
+    """
+    with torch.enable_grad():
+        log_p = log_p.detach().requires_grad_()
+        value = log_marginal(log_p, transition, accept, start, mask)
+        return torch.autograd.grad(value.sum(), log_p)[0]
+
+
+def presence(classes: int) -> Tensor:
+    """(2**C, C+1): the state is the set of classes seen, class l its bit l; the last label is phi.
+
+    It accepts the state sum(2**l for l in the label set).
+    """
+    seen = torch.arange(2**classes)[:, None]
+    return torch.cat([seen | (1 << torch.arange(classes)), seen], 1)
+
+
+def counts(most: int) -> Tensor:
+    """(most+1, 2): the state is the number of positives, at most `most`; labels are 0 and 1.
+
+    It accepts the state y. One positive too many is forbidden.
+    """
+    positives = torch.arange(most + 1)
+    one_more = torch.where(positives < most, positives + 1, -1)
+    return torch.stack([positives, one_more], 1)
+
+
+def _incoming(transition: Tensor) -> tuple[Tensor, Tensor]:
+    """For each state the edges that enter it: numbers (S, E), and which are not padding."""
+    target = transition.flatten()
+    entering = [(target == t).nonzero()[:, 0] for t in range(len(transition))]
+    edge = torch.nn.utils.rnn.pad_sequence(entering, batch_first=True, padding_value=-1)
+    edge = edge if edge.shape[1] else edge.new_full((len(edge), 1), -1)
+    return edge.clamp_min(0), edge >= 0
+
+
+def _check(log_p: Tensor, transition: Tensor, accept: Tensor, start: int) -> None:
+    if transition.dim() != 2 or log_p.dim() != 3 or log_p.shape[2] != transition.shape[1]:
+        raise ValueError(
+            f"log_p must be (B, n, k) and transition (S, k), got {tuple(log_p.shape)} "
+            f"and {tuple(transition.shape)}"
+        )
+    states = len(transition)
+    if not 0 <= start < states or not bool(((transition >= -1) & (transition < states)).all()):
+        raise ValueError(f"transition and start must name states 0 to {states - 1}")
+    if accept.dtype != torch.bool or accept.shape not in ((states,), (len(log_p), states)):
+        raise ValueError(f"accept must be bool (B, {states}), got {tuple(accept.shape)}")

@@ -1,0 +1,459 @@
+"""Counts: the bag tells *how many* of its instances are positive, each instance hides its label.
+
+Shapes used throughout: `logits` is (B, n), one number for each instance of a bag, so that
+rho = sigmoid(logits) is the probability of a positive; `counts` is an integer tensor (B,), the
+number of positives; `mask` is bool (B, n), true for the instances of a bag and false for padding
+(None: no padding), so bags of any sizes share a batch. With C classes, `log_p` is (B, n, C) and
+`counts` is (B, C). Everything computes in float64 whatever it is given and answers in the dtype of
+its first argument. A logit may be infinite: that label is known.
+
+Source of all of this: Baručić & Kybic (2022), "Fast learning from label proportions with small
+bags", arXiv 2110.03426; "paper (6)" below is its equation 6. The paper enumerates all choose(n, y)
+configurations; the recursion, the tilt and the multiclass form are derived in the chapters.
+"""
+
+from itertools import combinations
+from math import log, pi
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+MAX_STATES = 2**20  # of one bag in the multiclass recursion: the product of (count + 1)
+MAX_ENUMERATED = 20  # instances: choose(20, 10) is 184,756 configurations a bag
+_SCAN = 64  # instances that one chunk of the recursion visits one by one
+_LOWEST = -1e30  # stands for log 0 in log-space recursions: -inf - -inf would be NaN
+
+
+def log_likelihood(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (5.2): log P(y | X), the Poisson-binomial distribution by a recursion over instances.
+
+    One instance after the other, f(j) <- f(j) (1 - rho) + f(j - 1) rho: O(n y) steps. The logits
+    are first shifted by one constant a bag, after which y is near the most probable count, so that
+    nothing that matters can underflow; the shift is undone exactly. Long bags are cut into chunks
+    whose distributions are multiplied in a tree. The gradient is posterior - rho (Fisher).
+
+    Args:
+        logits: (B, n), float32 or float64; infinite where a label is known.
+        counts: integer (B,), between 0 and the number of instances of the bag.
+        mask: bool (B, n), true for real instances; None where there is no padding.
+    Returns:
+        (B,) in nats; -inf, with gradient 0, where known labels contradict the count.
+    Raises:
+        ValueError: shapes, dtypes or devices disagree, a count is out of range, a logit is NaN.
+    Source: paper (2), (3) for what is computed; chapter 5 for how.
+    """
+    bag = _Bag(logits, counts, mask)
+    return bag.finish(_log_coefficient(bag.log_a, bag.log_b, bag.y) + bag.undo_shift())
+
+
+def posterior(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (5.3): r, the probability that each instance is positive given the count: the E-step.
+
+    The paper calls it phi, which is the background everywhere else in this package.
+
+    Args and errors: as `log_likelihood`.
+    Returns:
+        (B, n) in the dtype of `logits`; sums to `counts`; 0 for padding, and throughout where the
+        count is impossible. Differentiable. It does not change when a constant is added to all
+        logits of a bag.
+    Source: paper (10) and the coefficients phi below paper (11).
+    """
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        bag = _Bag(logits, counts, mask)
+        log_b = bag.log_b if logits.requires_grad else bag.log_b.requires_grad_()
+        value = _log_coefficient(bag.log_a, log_b, bag.y)
+        graph = graph and logits.requires_grad
+        (phi,) = torch.autograd.grad(value.sum(), log_b, create_graph=graph)
+    return bag.unflip(phi.clamp(0, 1))
+
+
+def enumeration(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (5.1): log P(y | X) as the sum over all configurations with y positives, as printed.
+
+    The teaching form and the oracle of the others; choose(n, y) terms, so at most 20 instances.
+
+    Args, returns and errors: as `log_likelihood`.
+    Source: paper (2), (3), (6).
+    """
+    z, real = _check(logits, counts, mask)
+    size = logits.shape[1]
+    if size > MAX_ENUMERATED:
+        raise ValueError(
+            f"logits holds bags of {size} instances, enumeration takes at most {MAX_ENUMERATED}; "
+            "use log_likelihood"
+        )
+    log_rho = F.logsigmoid(z).masked_fill(~real, _LOWEST).clamp_min(_LOWEST)
+    log_not = F.logsigmoid(-z).masked_fill(~real, 0).clamp_min(_LOWEST)
+    value = log_rho.new_zeros(len(z))
+    for y in counts.unique().tolist():
+        rows = (counts == y).nonzero()[:, 0]
+        chosen = torch.tensor(list(combinations(range(size), y)), device=z.device)  # (H, y)
+        h = z.new_zeros(len(chosen), size)  # (H, n)
+        h = h.scatter(1, chosen.long(), 1.0) if y else h
+        log_h = log_rho[rows] @ h.T + log_not[rows] @ (1 - h).T  # (rows, H)
+        value = value.index_copy(0, rows, log_h.logsumexp(1))
+    return value.masked_fill(value < _LOWEST / 2, -torch.inf).to(logits.dtype)
+
+
+def map_configuration(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (5.6): the most probable configuration: the y instances with the largest logits.
+
+    Args and errors: as `log_likelihood`.
+    Returns: bool (B, n), `counts` of them true; of equal logits the first is chosen.
+    Source: chapter 5; as an E-step it is hard EM, the labelling step of Alter-SVM.
+    """
+    z, real = _check(logits, counts, mask)
+    order = z.detach().masked_fill(~real, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    padding_last = (~real.gather(1, order)).long().argsort(dim=1, stable=True)
+    rank = order.gather(1, padding_last).argsort(dim=1)  # the inverse permutation
+    return rank < counts[:, None]
+
+
+def log_distribution(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (5.7): log P(j | X) for every count j = 0 .. n, by the recursion in log space, unshifted.
+
+    Accurate in relative terms however improbable a count is, and slower than `log_likelihood`,
+    which needs one count only.
+
+    Args: logits (B, n) and mask as `log_likelihood`.
+    Returns: (B, n+1) in nats; -inf for counts beyond the size of the bag.
+    Raises: ValueError, as `log_likelihood`.
+    Source: chapter 5.
+    """
+    z, real = _check(logits, None, mask)
+    log_rho = F.logsigmoid(z).masked_fill(~real, _LOWEST).clamp_min(_LOWEST)
+    log_not = F.logsigmoid(-z).masked_fill(~real, 0).clamp_min(_LOWEST)
+    f = z.new_zeros(len(z), 1)
+    for one, zero in zip(log_rho.split(1, 1), log_not.split(1, 1), strict=True):
+        stays = F.pad(f + zero, (0, 1), value=_LOWEST)
+        f = torch.stack([stays, F.pad(f + one, (1, 0), value=_LOWEST)]).logsumexp(0)
+    return f.masked_fill(f < _LOWEST / 2, -torch.inf).to(logits.dtype)
+
+
+def log_likelihood_noisy(logits: Tensor, log_noise: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (6.3): log P(what is told | X) when the teller errs: the sum over the true counts.
+
+    Args:
+        logits: (B, n).
+        log_noise: (B, n+1) or (n+1,), log-probability of what is told for each true count j.
+        mask: as `log_likelihood`.
+    Returns: (B,) in nats; -inf, with gradient 0, where nothing told is possible.
+    Raises: ValueError, as `log_likelihood`, or for another shape of log_noise.
+    Source: chapter 6.
+    """
+    log_f = log_distribution(logits, mask)
+    if not isinstance(log_noise, Tensor) or log_noise.shape not in (log_f.shape, log_f.shape[1:]):
+        got = tuple(log_noise.shape) if isinstance(log_noise, Tensor) else type(log_noise).__name__
+        raise ValueError(f"log_noise must have shape {tuple(log_f.shape)} or its last, got {got}")
+    value = (log_f.double() + log_noise.to(log_f)).clamp_min(_LOWEST).logsumexp(1)
+    return value.masked_fill(value < _LOWEST / 2, -torch.inf).to(logits.dtype)
+
+
+def log_likelihood_interval(
+    logits: Tensor, low: Tensor, high: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """Eq. (6.4): log P(low <= y <= high | X).
+
+    Args: logits (B, n); low, high: integer (B,), both ends included; mask as `log_likelihood`.
+    Returns: (B,) in nats.
+    Raises: ValueError, as `log_likelihood`, or for an empty interval.
+    Source: chapter 6.
+    """
+    _, real = _check(logits, low, mask, "low")
+    _check(logits, high, mask, "high")
+    if not bool((low <= high).all()):
+        raise ValueError("low must not exceed high")
+    j = torch.arange(logits.shape[1] + 1, device=logits.device)
+    inside = (j >= low[:, None]) & (j <= high[:, None])
+    return log_likelihood_noisy(logits, inside.to(logits.dtype).log(), real)
+
+
+def proportion_loss(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (6.1): the loss of DLLP, cross-entropy of the bag's proportion against its mean rho.
+
+    The logarithm of the mean, not the mean of logarithms, which would be another loss.
+
+    Args and errors: as `log_likelihood`.
+    Returns: scalar, the mean over bags in nats; an empty bag counts as 0.
+    Source: Ardehaly & Culotta (2017), as described in section 1.1 of the paper.
+    """
+    z, real = _check(logits, counts, mask)
+    size = real.sum(1).clamp_min(1).double()
+    share = counts / size
+    loss = z.new_zeros(len(z))
+    for side, weight in ((z, share), (-z, 1 - share)):
+        log_mean = F.logsigmoid(side).clamp_min(_LOWEST).masked_fill(~real, _LOWEST).logsumexp(1)
+        loss = loss - weight * (log_mean - size.log())
+    return (loss * real.any(1)).mean().to(logits.dtype)
+
+
+def normal_approximation(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (6.2): log density at y of the normal with the mean and variance of the count.
+
+    A density: it may exceed 0, and it grows without bound as all rho go to 0 or 1.
+
+    Args and errors: as `log_likelihood`.  Returns: (B,).
+    Source: chapter 6; the baseline for large bags.
+    """
+    z, real = _check(logits, counts, mask)
+    rho = z.sigmoid() * real
+    variance = (rho * (-z).sigmoid()).sum(1)
+    return (-((counts - rho.sum(1)) ** 2 / variance + variance.log() + log(2 * pi)) / 2).to(
+        logits.dtype
+    )
+
+
+def log_likelihood_multiclass(log_p: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (5.4): log P(counts | X) with C classes, by a recursion over vectors of counts.
+
+    A bag has product of (count + 1) states, each visited once, in log space.
+
+    Args:
+        log_p: (B, n, C), log-probabilities of each instance's class; -inf is allowed.
+        counts: integer (B, C); a row sums to the number of instances of the bag.
+        mask: bool (B, n), true for real instances; None where there is no padding.
+    Returns:
+        (B,) in nats; -inf, with gradient 0, where the counts are impossible.
+    Raises:
+        ValueError: shapes, dtypes or devices disagree, `log_p` does not normalise, counts do not
+            sum to the bag, or a bag has more than 2**20 states.
+    Source: chapter 5; Sun, Sheldon & O'Connor (2017) for the messages.
+    """
+    flat, counts, real = _check_multiclass(log_p, counts, mask)
+    return _multiclass(flat, counts, real).to(log_p.dtype)
+
+
+def posterior_multiclass(log_p: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (5.5): P(instance i has class c | counts), the multiclass E-step.
+
+    Args and errors: as `log_likelihood_multiclass`.
+    Returns:
+        (B, n, C) in the dtype of `log_p`; sums to 1 over the classes and to `counts` over the
+        instances; 0 for padding, and throughout where the counts are impossible. Differentiable.
+    Source: chapter 5.
+    """
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        flat, counts, real = _check_multiclass(log_p, counts, mask)
+        flat = flat if log_p.requires_grad else flat.requires_grad_()
+        value = _multiclass(flat, counts, real)
+        graph = graph and log_p.requires_grad
+        (r,) = torch.autograd.grad(value.sum(), flat, create_graph=graph)
+    return r.to(log_p.dtype)
+
+
+# Checks ----------------------------------------------------------------------------------------
+
+
+def _check(
+    logits: Tensor, counts: Tensor | None, mask: Tensor | None, name: str = "counts"
+) -> tuple[Tensor, Tensor]:
+    """Checked input as (logits in float64, 0 where padded; bool mask), each (B, n)."""
+    _check_floats("logits", logits, 2, "(B, n)")
+    real = _check_mask(mask, logits)
+    if counts is not None:
+        _check_counts(name, counts, (len(logits),), logits)
+        size = real.sum(1)
+        if not bool(((counts >= 0) & (counts <= size)).all()):
+            raise ValueError(
+                f"{name} must lie between 0 and the size of each bag, got "
+                f"{counts[(counts < 0) | (counts > size)][0].item()} for a bag of "
+                f"{size[(counts < 0) | (counts > size)][0].item()}"
+            )
+    z = logits.double().masked_fill(~real, 0)
+    if bool(z.isnan().any()):
+        raise ValueError(f"logits of shape {tuple(logits.shape)} must not hold NaN")
+    return z, real
+
+
+def _check_floats(name: str, x: Tensor, dims: int, shape: str) -> None:
+    if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"{name} must be a float32 or float64 tensor, got {got}")
+    if x.dim() != dims:
+        raise ValueError(f"{name} must be {shape}, got shape {tuple(x.shape)}")
+
+
+def _check_mask(mask: Tensor | None, like: Tensor) -> Tensor:
+    shape = tuple(like.shape[:2])
+    if mask is None:
+        return torch.ones(shape, dtype=torch.bool, device=like.device)
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) != shape:
+        got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask)
+        raise ValueError(f"mask must be a bool tensor of shape {shape}, got {got}")
+    if mask.device != like.device:
+        raise ValueError(f"mask is on {mask.device}, expected {like.device}")
+    return mask
+
+
+def _check_counts(name: str, counts: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
+    whole = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    if not isinstance(counts, Tensor) or counts.dtype not in whole or tuple(counts.shape) != shape:
+        tensor = isinstance(counts, Tensor)
+        got = f"{counts.dtype} {tuple(counts.shape)}" if tensor else type(counts).__name__
+        raise ValueError(f"{name} must be an integer tensor of shape {shape}, got {got}")
+    if counts.device != like.device:
+        raise ValueError(f"{name} is on {counts.device}, expected {like.device}")
+
+
+def _check_multiclass(
+    log_p: Tensor, counts: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    _check_floats("log_p", log_p, 3, "(B, n, C)")
+    real = _check_mask(mask, log_p)
+    _check_counts("counts", counts, (log_p.shape[0], log_p.shape[2]), log_p)
+    with torch.no_grad():
+        off = (log_p.exp().sum(2) - 1).abs().masked_fill(~real, 0)
+        if not bool((off <= 1e-3).all()):
+            raise ValueError(
+                f"log_p of shape {tuple(log_p.shape)} must hold log-probabilities that sum to 1 "
+                "over dim 2; apply log_softmax(2)"
+            )
+        if not bool(((counts >= 0).all(1) & (counts.sum(1) == real.sum(1))).all()):
+            raise ValueError("counts must not be negative and must sum to the size of each bag")
+        states = (counts + 1).double().prod(1)
+        if len(counts) and states.max() > MAX_STATES:
+            raise ValueError(
+                f"counts gives a bag {states.max().item():.3g} states, the product of (count + 1), "
+                f"more than {MAX_STATES}"
+            )
+    return log_p.double().masked_fill(~real[:, :, None], 0), counts.long(), real
+
+
+# Two classes -----------------------------------------------------------------------------------
+
+
+class _Bag:
+    """Checked bags: known labels taken out, the rarer label counted, the logits shifted."""
+
+    def __init__(self, logits: Tensor, counts: Tensor, mask: Tensor | None):
+        z, real = _check(logits, counts, mask)
+        self.dtype, self.real, self.known = logits.dtype, real & z.isfinite(), z == torch.inf
+        y, size = counts.long() - self.known.sum(1), self.real.sum(1)
+        self.possible = (y >= 0) & (y <= size)
+        y = torch.where(self.possible, y, 0)
+        self.flip = 2 * y > size  # count the negatives there: fewer states, and y = n is y = 0
+        self.y = torch.where(self.flip, size - y, y)
+        z = z.masked_fill(~self.real, 0)
+        self.z = torch.where(self.flip[:, None], -z, z)
+        with torch.no_grad():
+            self.shift = _tilt(self.z, self.y, self.real)
+        shifted = self.z + self.shift[:, None]
+        self.log_b = F.logsigmoid(shifted).masked_fill(~self.real, -torch.inf)
+        self.log_a = F.logsigmoid(-shifted).masked_fill(~self.real, 0)
+
+    def undo_shift(self) -> Tensor:
+        """log of what the shift multiplied P(y) by, taken off: exact for every shift."""
+        change = (F.logsigmoid(-self.z) * self.real - self.log_a).sum(1)
+        return change - self.shift * self.y
+
+    def finish(self, value: Tensor) -> Tensor:
+        value = torch.where(self.possible, value, 0).clamp_max(0)
+        return value.masked_fill(~self.possible, -torch.inf).to(self.dtype)
+
+    def unflip(self, phi: Tensor) -> Tensor:
+        phi = torch.where(self.flip[:, None], 1 - phi, phi) * self.real + self.known.to(phi)
+        return (phi * self.possible[:, None]).to(self.dtype)
+
+
+def _tilt(z: Tensor, y: Tensor, real: Tensor) -> Tensor:
+    """(B,): a constant for the logits of a bag that makes y a probable count.
+
+    Half-way between the y-th and the next logit the most probable configuration has at least
+    2**-n: enough for one chunk. Beyond, bisection brings the expected count to y, where y is the
+    mode (Darroch, 1964), of probability at least 1 / (n + 1).
+    """
+    if z.shape[1] == 0:
+        return z.sum(1)
+    size = real.sum(1).clamp_min(1)
+    ordered = z.masked_fill(~real, -torch.inf).sort(1, descending=True).values
+    below = ordered.gather(1, y.clamp_max(z.shape[1] - 1)[:, None])[:, 0]
+    above = ordered.gather(1, (y - 1).clamp_min(0)[:, None])[:, 0]
+    above = torch.where(y == 0, below + 2 * size.log(), above)
+    middle = -(above / 2 + below / 2)
+    if z.shape[1] > _SCAN:
+        low, high = -above - size.log() - 1, -below + size.log() + 1
+        middle = low / 2 + high / 2
+        for _ in range(20):
+            few = ((z + middle[:, None]).sigmoid() * real).sum(1) < y.clamp_min(0.5)
+            low, high = torch.where(few, middle, low), torch.where(few, high, middle)
+            middle = low / 2 + high / 2
+    return torch.where(real.any(1), middle, 0)
+
+
+def _log_coefficient(log_a: Tensor, log_b: Tensor, y: Tensor) -> Tensor:
+    """(B,): log of the coefficient of x**y in the product over instances of a + b x.
+
+    Chunks of instances are scanned side by side, then multiplied pair by pair.
+    """
+    n = log_a.shape[1]
+    most = int(y.max()) if len(y) else 0
+    chunks = 1
+    while n > _SCAN * chunks:
+        chunks *= 2
+    pad = -n % chunks
+    a = F.pad(log_a.exp(), (0, pad), value=1.0).unflatten(1, (chunks, -1)).permute(2, 0, 1)
+    b = F.pad(log_b.exp(), (0, pad)).unflatten(1, (chunks, -1)).permute(2, 0, 1)
+    f = 1 + b[:0].sum(0, keepdim=True)  # (states, B, chunks): ones, in the graph even if n = 0
+    for one, zero in zip(b, a, strict=True):
+        grown = int(len(f) <= most)
+        stays = F.pad(f, (0, 0, 0, 0, 0, grown))
+        moves = F.pad(f[: len(f) - 1 + grown], (0, 0, 0, 0, 1, 0))
+        f = stays * zero + moves * one
+    f = f.movedim(0, 2)
+    while f.shape[1] > 1:
+        f = _product(f[:, ::2], f[:, 1::2])[..., : most + 1]
+    return f[:, 0].gather(1, y[:, None])[:, 0].log()
+
+
+def _product(f: Tensor, g: Tensor) -> Tensor:
+    """Products of polynomials over the last axis: absolute errors near 1e-16, small at the mode."""
+    size = f.shape[-1] + g.shape[-1] - 1
+    return torch.fft.irfft(torch.fft.rfft(f, size) * torch.fft.rfft(g, size), size)
+
+
+# More classes ----------------------------------------------------------------------------------
+
+
+def _multiclass(log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
+    """Eq. (5.4) on checked input, one level after the other: level i holds the states that i
+    instances can reach, vectors of counts of sum i."""
+    log_p, owed = _own_classes(log_p.clamp_min(_LOWEST), counts, real)  # (B, n, K), (B, K)
+    stride = F.pad((owed + 1).cumprod(1), (1, 0), value=1)  # mixed radix: state = counts . stride
+    full, stride = stride[:, -1], stride[:, :-1]
+    n, most = log_p.shape[1], int(full.max()) if len(full) else 1
+    state = torch.arange(most, device=log_p.device).expand(len(full), -1)  # (B, S)
+    digit = state[:, :, None] // stride[:, None] % (owed + 1)[:, None]  # (B, S, K)
+    level = digit.sum(2).masked_fill(state >= full[:, None], n + 1)
+    level, by_level = level.sort(dim=1, stable=True)
+    begin = torch.searchsorted(
+        level, torch.arange(n + 2, device=level.device).repeat(len(level), 1)
+    )
+    place = torch.empty_like(state).scatter(1, by_level, state - begin.gather(1, level))
+    f = log_p[:, :0].sum((1, 2))[:, None]  # zeros: before the first instance nothing is counted
+    value = f[:, 0]
+    size = real.sum(1)
+    for i in range(1, int(size.max()) + 1 if len(size) else 1):
+        width = int((begin[:, i + 1] - begin[:, i]).max())
+        here = begin[:, i, None] + state[:, :width]
+        inside = here < begin[:, i + 1, None]
+        s = by_level.gather(1, here.clamp_max(most - 1))  # (B, W)
+        has = digit.gather(1, s[:, :, None].expand(-1, -1, digit.shape[2])) > 0
+        has = has & inside[:, :, None]  # (B, W, K): the last instance can be of this class
+        came = place.gather(1, (s[:, :, None] - stride[:, None]).clamp_min(0).flatten(1))
+        came = f.gather(1, came.clamp_max(f.shape[1] - 1)).view(has.shape)
+        f = (came + log_p[:, i - 1, None]).masked_fill(~has, _LOWEST).logsumexp(2)
+        value = torch.where(size == i, f[:, 0], value)  # a bag's last level is one state
+    return value.masked_fill(value < _LOWEST / 2, -torch.inf)
+
+
+def _own_classes(log_p: Tensor, counts: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Real instances first and the bag's own classes only: (B, n, K), and their counts (B, K)."""
+    first = (~real).long().argsort(dim=1, stable=True)[:, :, None]
+    owed, classes = counts.sort(dim=1, descending=True, stable=True)
+    kinds = int((counts > 0).sum(1).max()) if len(counts) else 0
+    log_p = log_p.gather(1, first.expand_as(log_p))
+    classes = classes[:, None, :kinds].expand(-1, log_p.shape[1], -1)
+    return log_p.gather(2, classes), owed[:, :kinds]

@@ -1,0 +1,121 @@
+"""Bags of instances from labelled images: drawn without replacement, counted, split and nested."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Bags:
+    """m bags as rows of instance numbers, padded to the largest bag.
+
+    index (m, n) int64: which instance (0 in the padding); mask (m, n) bool: real instances.
+    """
+
+    index: Tensor
+    mask: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def sizes(self) -> Tensor:
+        """Instances in every bag, (m,)."""
+        return self.mask.sum(1)
+
+    def __getitem__(self, rows: Tensor) -> "Bags":
+        return Bags(self.index[rows], self.mask[rows])
+
+    def to(self, device: str | torch.device) -> "Bags":
+        """The same bags on a device."""
+        return Bags(self.index.to(device), self.mask.to(device))
+
+    def instances(self) -> Tensor:
+        """The numbers of all instances, bag after bag, (sum of sizes,)."""
+        return self.index[self.mask]
+
+
+def of_sizes(order: Tensor, sizes: Tensor) -> Bags:
+    """Cuts instances into consecutive bags.
+
+    order (N,) int64 on the CPU: instance numbers; sizes (m,) int64. What is left over belongs to
+    no bag. Raises ValueError where the sizes are not positive or ask for more than N instances.
+    """
+    if not len(sizes) or sizes.min() < 1 or sizes.sum() > len(order):
+        total = int(sizes.sum())
+        raise ValueError(f"sizes: {len(sizes)} bags of {total} instances from {len(order)}")
+    mask = torch.arange(int(sizes.max())) < sizes[:, None]  # (m, n)
+    index = torch.zeros(mask.shape, dtype=torch.int64)
+    index[mask] = order[: int(sizes.sum())]
+    return Bags(index, mask)
+
+
+def draw(total: int, shares: Tensor, generator: torch.Generator, most: int | None = None) -> Bags:
+    """Bags of random sizes, their instances drawn without replacement from 0..total-1.
+
+    shares (n,): how likely each size 1..n is (any scale). Bags are drawn until the next one does
+    not fit, or there are `most`. For sizes uniform in 2..12 see `uniform`.
+    Raises ValueError where no bag fits or `shares` is not a distribution.
+    """
+    if shares.ndim != 1 or not len(shares) or shares.min() < 0 or not shares.sum() > 0:
+        raise ValueError(f"shares: expected non-negative weights of sizes 1, 2, ..., got {shares}")
+    sizes = 1 + torch.multinomial(shares.double(), total, replacement=True, generator=generator)
+    sizes = sizes[sizes.cumsum(0) <= total][:most]
+    return of_sizes(torch.randperm(total, generator=generator), sizes)
+
+
+def uniform(smallest: int = 2, largest: int = 12) -> Tensor:
+    """Equal weights of the sizes smallest..largest, for `draw`. Source: section 3.1."""
+    if not 1 <= smallest <= largest:
+        raise ValueError(f"smallest, largest: got {smallest}, {largest}, expected 1 <= s <= l")
+    return (torch.arange(1, largest + 1) >= smallest).double()
+
+
+def geometric(mean: float, largest: int = 12) -> Tensor:
+    """Shares of the sizes 1..largest with a given mean and the greatest entropy, for `draw`.
+
+    It is what is known of a data set of which only the mean bag size is printed: the share of size
+    s is proportional to q^s. Raises ValueError for a mean outside 1..largest.
+    """
+    if not 1 < mean < largest:
+        raise ValueError(f"mean: got {mean}, expected a number between 1 and {largest}")
+    s = torch.arange(1, largest + 1, dtype=torch.float64)
+    low, high = -50.0, 50.0  # of log q
+    for _ in range(100):
+        middle = (low + high) / 2
+        share = (middle * s).softmax(0)
+        low, high = (middle, high) if share @ s < mean else (low, middle)
+    return share
+
+
+def counts(bags: Bags, labels: Tensor, classes: int | None = None) -> Tensor:
+    """What is told of every bag: how many positives, (m,) int64; with `classes`, of each class.
+
+    labels (N,): 0 or 1, or 0..classes-1, on the bags' device.
+    """
+    inside = labels[bags.index]  # (m, n)
+    if classes is None:
+        return (inside * bags.mask).sum(1)
+    one_hot = torch.nn.functional.one_hot(inside, classes)
+    return (one_hot * bags.mask[..., None]).sum(1)  # (m, classes)
+
+
+def split(m: int, generator: torch.Generator, share: float = 0.8) -> tuple[Tensor, Tensor]:
+    """Row numbers of training and test bags, at random; `share` of them train."""
+    order = torch.randperm(m, generator=generator)
+    return order.tensor_split([round(share * m)])
+
+
+def nested(
+    m: int, generator: torch.Generator, train: int, test: int = 250
+) -> tuple[Tensor, Tensor]:
+    """Row numbers of `train` training and `test` test bags, at random.
+
+    With generators of equal state, a larger `train` contains every smaller one, and the test bags
+    are the same. Raises ValueError where m bags are not enough.
+    """
+    if train + test > m:
+        raise ValueError(f"train, test: {train} + {test} bags from {m}")
+    order = torch.randperm(m, generator=generator)
+    return order[test : test + train], order[:test]

@@ -1,0 +1,582 @@
+"""What is reproduced of Baručić & Kybic (2022): experiments, the ledger cells, and the claims."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import fmean, stdev
+
+from scipy import stats
+
+from ...data import groups
+from ..experiment import Cell, Claim, Experiment, Paper
+from .training import Choice, Settings, run_choice, run_methods
+
+NAMES = {
+    "supervised": "supervised",
+    "dllp": "DLLP",
+    "llp_gan": "LLP-GAN",
+    "mle_llp": "MLE-LLP",
+}
+CIFAR, PHOTOS = "CIFAR-10 bird/cat", "group photos"
+SIZES = (200, 400, 600, 800, 1000)
+BIRD_CAT = ("cifar10-bird-cat",)
+NO_GPU = "no GPU yet"
+NO_DATA = "data not available to us"
+
+EPOCHS = (
+    "a fixed number of epochs; the paper stops when its likelihood changes by less than 1e-4, its "
+    "program after a given number"
+)
+UNTUNED = (
+    "one learning rate and 16 instances a step for every method until the grid has run; the paper "
+    "takes the best of a grid that it does not print"
+)
+SHUFFLED = "instances are shuffled over all bags; the authors' program walks bag after bag"
+SCALED = "images in [-1, 1], the range of LLP-GAN's generator, for every method"
+LOG_SPACE = "the E-step sums over configurations by recursion; the paper enumerates them"
+COMMON = (EPOCHS, UNTUNED, SHUFFLED, SCALED, LOG_SPACE)
+RESNET = "ResNet-18 without batch normalisation, not pretrained, as in the authors' example"
+CROPS = "face boxes of 2.5 eye distances; the paper does not print its box"
+STAND_IN = (
+    "a stand-in for the group photos: birds and cats, as many as the photos' men and women, in "
+    "bags whose sizes have the photos' mean; the paper prints no histogram"
+)
+JPEG = "CIFAR-10, JPEG-75 copy: a lossy copy of the images"
+
+# One core, a few minutes a seed: narrower networks, fewer bags and epochs.
+SHORT = {
+    "widths": (16, 32, 64),
+    "generator_widths": (64, 32, 16),
+    "dropout": (0.0, 0.0, 0.0),
+    "train_bags": 350,
+    "test_bags": 250,
+    "epochs": 12,
+}
+SMOKE = {
+    "dataset": "digits",
+    "network": "discriminator",
+    "widths": (4, 4, 4),
+    "generator_widths": (8, 4, 4),
+    "negatives": 0,
+    "positives": 0,
+    "train_bags": 12,
+    "test_bags": 6,
+    "epochs": 2,
+}
+
+
+# What cells and claims are tested by --------------------------------------------------------------
+
+
+def values(records: list[dict], metric: str) -> list[float]:
+    """A metric of every seed; not a number where a record has none."""
+    found = [r["metrics"].get(metric) for r in records]
+    return [float("nan") if v is None else v for v in found]
+
+
+def mean(records: list[dict], metric: str) -> float:
+    """A metric, mean over the seeds."""
+    return fmean(values(records, metric))
+
+
+def listed(pairs: dict[str, float], unit: str) -> str:
+    return ", ".join(f"{NAMES[m]} {v:.2f}{unit}" for m, v in pairs.items())
+
+
+def accuracies(records: list[dict]) -> dict[str, float]:
+    return {m: mean(records, f"{m}_accuracy") for m in NAMES}
+
+
+def in_place(method: str) -> Callable[[list[dict]], tuple[bool, str]]:
+    """The place of a method among the final accuracies of section 3.2 and 3.3.
+
+    Supervised first, then MLE-LLP and DLLP, then LLP-GAN.
+    """
+
+    def test(records):
+        a = accuracies(records)
+        rank = {"supervised": 3, "mle_llp": 2, "dllp": 2, "llp_gan": 1}
+        holds = all(
+            (a[method] - a[other]) * (rank[method] - rank[other]) > 0
+            for other in a
+            if rank[method] != rank[other]
+        )
+        return holds, f"final accuracy: {listed(a, ' %')}"
+
+    return test
+
+
+def seconds_in_place(method: str, printed: dict[str, float]) -> Callable:
+    """The place of a method in Table 1: slower and faster than the same methods as in print.
+
+    The sentence gives the ratio to DLLP, ours and the paper's: seconds are a machine's.
+    """
+
+    def test(records):
+        ours = {m: mean(records, f"{m}_seconds") for m in printed}
+        holds = all(
+            (ours[method] - ours[m]) * (printed[method] - printed[m]) > 0
+            for m in printed
+            if m != method
+        )
+        a, b = (x[method] / x["dllp"] for x in (ours, printed))
+        return holds, f"{a:.2f} of DLLP's seconds, {b:.2f} in the paper"
+
+    return test
+
+
+def p_value(records: list[dict], a: str, b: str) -> float:
+    """Of the paired t-test over the splits that two metrics have one mean; 1 where all are equal.
+
+    Not a number with fewer than three splits.
+    """
+    x, y = values(records, a), values(records, b)
+    if len(records) < 3:
+        return float("nan")
+    return 1.0 if x == y else float(stats.ttest_rel(x, y).pvalue)
+
+
+def spread(records: list[dict], method: str) -> float:
+    """Standard deviation of the test accuracy over the splits, mean over the epochs."""
+    key = f"{method}_accuracy"
+    curves = [[point[key] for point in r["curve"]] for r in records]
+    if len(curves) < 2 or any(v is None for c in curves for v in c):
+        return float("nan")
+    return fmean(stdev(column) for column in zip(*curves, strict=True))
+
+
+def alone(test: Callable[[list[dict]], tuple[bool, str]]) -> Callable:
+    """A claim about one experiment."""
+
+    def on(found):
+        (records,) = found.values()
+        return test(records)
+
+    return on
+
+
+def supervised_best(records):
+    a = accuracies(records)
+    return all(a["supervised"] > a[m] for m in a if m != "supervised"), listed(a, " %")
+
+
+def gan_least(records):
+    a = accuracies(records)
+    return min(a["mle_llp"], a["dllp"]) > a["llp_gan"], listed(a, " %")
+
+
+def indistinguishable(records):
+    p = p_value(records, "mle_llp_accuracy", "dllp_accuracy")
+    gap = mean(records, "mle_llp_accuracy") - mean(records, "dllp_accuracy")
+    text = f"MLE-LLP - DLLP = {gap:+.2f} points, p = {p:.3f} over {len(records)} paired splits"
+    return p > 0.05, text
+
+
+def half_the_epochs(records):
+    ratio = mean(records, "epochs_ratio")
+    return ratio <= 0.65, f"{ratio:.2f} of DLLP's epochs to 99 % of the own final accuracy"
+
+
+def steadier(records):
+    s = {m: spread(records, m) for m in ("mle_llp", "dllp", "llp_gan")}
+    return s["mle_llp"] < min(s["dllp"], s["llp_gan"]), f"sd: {listed(s, ' points')}"
+
+
+def elapsed(records):
+    t = {
+        m: fmean(r["metrics"][f"{m}_epochs"] * r["metrics"][f"{m}_seconds"] for r in records)
+        for m in ("mle_llp", "dllp", "llp_gan")
+    }
+    return t["mle_llp"] < 0.5 * t["llp_gan"], f"to the final accuracy: {listed(t, ' s')}"
+
+
+def similar_epochs(records):
+    a, b = (mean(records, f"{m}_epochs") for m in ("llp_gan", "mle_llp"))
+    return 2 / 3 <= a / b <= 1.5, f"{a:.1f} epochs against {b:.1f}"
+
+
+def comparable_seconds(records):
+    ratio = mean(records, "mle_llp_seconds") / mean(records, "dllp_seconds")
+    return 0.5 <= ratio <= 2, f"MLE-LLP takes {ratio:.2f} of DLLP's seconds an epoch"
+
+
+def gap_to_supervised(records) -> float:
+    """Points that MLE-LLP and DLLP, in the mean, are behind supervised learning."""
+    a = accuracies(records)
+    return a["supervised"] - (a["mle_llp"] + a["dllp"]) / 2
+
+
+def by_size(found: dict[str, list[dict]]) -> dict[int, list[dict]]:
+    """Records of the experiments of figure 3, by the number of training bags."""
+    return dict(sorted((int(name.rpartition("-")[2]), r) for name, r in found.items()))
+
+
+def always(test: Callable[[list[dict]], tuple[bool, str]]) -> Callable:
+    """A claim that has to hold in each of several experiments."""
+
+    def on(found):
+        verdicts = {m: test(records) for m, records in by_size(found).items()}
+        text = "; ".join(f"{m} bags: {text}" for m, (_, text) in verdicts.items())
+        return all(holds for holds, _ in verdicts.values()), text
+
+    return on
+
+
+def indistinguishable_of_five(records):
+    """With the level shared by five tests."""
+    _, text = indistinguishable(records)
+    return p_value(records, "mle_llp_accuracy", "dllp_accuracy") > 0.05 / len(SIZES), text
+
+
+def gap_shrinks(found):
+    gaps = [gap_to_supervised(records) for records in by_size(found).values()]
+    return gaps[0] > gaps[-1], ", ".join(f"{g:.2f}" for g in gaps) + " points behind supervised"
+
+
+def approaches_supervised(records):
+    gap = gap_to_supervised(records)
+    return gap <= 2, f"{gap:.2f} points behind supervised"
+
+
+def wider_on_photos(found):
+    photos, others = (
+        fmean(gap_to_supervised(r) for name, r in found.items() if ("photos" in name) == which)
+        for which in (True, False)
+    )
+    return photos > others, f"{photos:.2f} points on photos, {others:.2f} on CIFAR"
+
+
+def better(a: tuple[str, str], b: tuple[str, str]) -> Callable:
+    """A claim on paired splits: the final accuracy of (experiment, method) a is above b's."""
+
+    def on(found):
+        x, y = ({r["seed"]: r["metrics"][f"{m}_accuracy"] for r in found[e]} for e, m in (a, b))
+        gaps = [x[s] - y[s] for s in sorted(set(x) & set(y))]
+        gap = fmean(gaps) if gaps else float("nan")
+        return gap > 0, f"{gap:+.2f} points over {len(gaps)} paired splits"
+
+    return on
+
+
+# The paper's experiments --------------------------------------------------------------------------
+
+
+def cells(metric: str, first: int, step: int, claim: Callable) -> tuple[Cell, ...]:
+    """One cell for each method, in the ledger's order; `claim` makes its test."""
+    return tuple(
+        Cell(f"llp-{first + step * i:03d}", f"{method}_{metric}", claim=claim(method))
+        for i, method in enumerate(NAMES)
+    )
+
+
+def of_table_1(first: int, *printed: float) -> tuple[Cell, ...]:
+    """A column of Table 1; in the ledger its rows alternate with the other column's."""
+    column = dict(zip(NAMES, printed, strict=True))
+    return cells("seconds", first, 2, lambda method: seconds_in_place(method, column))
+
+
+CIFAR_CURVES = Experiment(
+    name="llp/cifar-curves",
+    title="Learning curves, birds and cats",
+    method="supervised, DLLP, LLP-GAN, MLE-LLP",
+    config=Settings(),
+    run=run_methods,
+    cells=(*cells("accuracy", 286, 6, in_place), Cell("llp-310", "epochs_ratio")),
+    seeds=10,
+    data=BIRD_CAT,
+    protocols={"short": SHORT, "smoke": SMOKE},
+    deviations=COMMON,
+    cost="about 1 GPU hour a seed (estimate)",
+    not_run=NO_GPU,
+)
+CIFAR_SECONDS = replace(
+    CIFAR_CURVES,
+    name="llp/cifar-seconds",
+    title="Seconds an epoch, birds and cats",
+    config=replace(CIFAR_CURVES.config, epochs=4),
+    cells=of_table_1(254, 7.28, 8.16, 38.96, 11.14),
+    seeds=1,
+    protocols={"short": {**SHORT, "train_bags": 200, "epochs": 3}, "smoke": SMOKE},
+    cost="about 3 GPU minutes (estimate)",
+)
+
+
+def on_photos(experiment: Experiment, cells: tuple[Cell, ...]) -> Experiment:
+    """An experiment on the faces of the group photos."""
+    return replace(
+        experiment,
+        name=experiment.name.replace("cifar", "photos"),
+        title=experiment.title.replace("birds and cats", "group photos"),
+        config=replace(experiment.config, dataset="photos", network="resnet18", blur=1.0, lr=1e-4),
+        cells=cells,
+        data=(),
+        deviations=(*COMMON, RESNET, CROPS),
+        not_run=NO_DATA,
+    )
+
+
+PHOTOS_CURVES = on_photos(
+    CIFAR_CURVES, (*cells("accuracy", 261, 6, in_place), Cell("llp-285", "epochs_ratio"))
+)
+PHOTOS_SECONDS = on_photos(CIFAR_SECONDS, of_table_1(253, 9.38, 16.67, 54.36, 15.94))
+
+
+def sized(m: int) -> Experiment:
+    """Figure 3 on CIFAR: m training bags, the smaller sets inside the larger, 250 test bags."""
+    return replace(
+        CIFAR_CURVES,
+        name=f"llp/cifar-{m}",
+        title=f"Birds and cats, {m} training bags",
+        config=replace(CIFAR_CURVES.config, train_bags=m, test_bags=250),
+        cells=cells("accuracy", 287 + SIZES.index(m), 6, in_place),
+        protocols={
+            "short": {**SHORT, "train_bags": m // 5, "test_bags": 125, "epochs": 12_000 // m},
+            "smoke": SMOKE,
+        },
+        cost=f"about {m // 20} GPU minutes a seed (estimate)",
+    )
+
+
+CIFAR_SIZED = tuple(sized(m) for m in SIZES)
+PHOTOS_SIZED = tuple(
+    replace(
+        on_photos(e, cells("accuracy", 262 + i, 6, in_place)),
+        title=f"Group photos, {m} training bags",
+    )
+    for i, (m, e) in enumerate(zip(SIZES, CIFAR_SIZED, strict=True))
+)
+
+
+# Beyond the paper ---------------------------------------------------------------------------------
+
+ABLATION = replace(
+    CIFAR_CURVES,
+    name="llp/cifar-ablation",
+    title="When the E-step comes, hard assignments, and several bags a step; birds and cats",
+    method="variants of MLE-LLP and DLLP",
+    config=replace(
+        CIFAR_CURVES.config,
+        methods=(
+            "direct",
+            "mle_llp_quarter",
+            "mle_llp_two",
+            "mle_llp_five",
+            "mle_llp_hard",
+            "dllp_several",
+        ),
+    ),
+    cells=(),
+)
+GAN_SEVERAL = replace(
+    CIFAR_CURVES,
+    name="llp/cifar-gan-several",
+    title="LLP-GAN with several bags a step, birds and cats",
+    method="LLP-GAN, several bags a step",
+    config=replace(CIFAR_CURVES.config, methods=("llp_gan_several",)),
+    cells=(),
+    cost="about 15 GPU minutes a seed (estimate)",
+)
+STAND_IN_CURVES = replace(
+    CIFAR_CURVES,
+    name="llp/stand-in-curves",
+    title="Learning curves, a stand-in for the group photos",
+    config=replace(
+        CIFAR_CURVES.config,
+        sizes="photos",
+        negatives=groups.PAPER["male"],
+        positives=groups.PAPER["female"],
+    ),
+    cells=(),
+    deviations=(*COMMON, STAND_IN),
+)
+TEN_CLASSES = replace(
+    CIFAR_CURVES,
+    name="llp/cifar10-jpeg75-classes",
+    title="All ten classes from their counts, CIFAR-10, JPEG-75 copy",
+    method="supervised, multiclass marginal likelihood",
+    config=replace(
+        CIFAR_CURVES.config,
+        dataset="cifar10-jpeg75",
+        classes=10,
+        methods=("supervised", "direct"),
+        epochs=60,
+    ),
+    cells=(),
+    seeds=3,
+    data=("cifar10-jpeg75",),
+    deviations=(*COMMON, JPEG),
+    cost="about 2 GPU hours a seed (estimate)",
+)
+CHOICE = replace(
+    CIFAR_CURVES,
+    name="llp/choice",
+    title="Grid of learning rates and batches, judged by the counts of held-out training bags",
+    config=Choice(),
+    run=run_choice,
+    cells=(),
+    seeds=3,
+    protocols={
+        "short": {
+            **SHORT,
+            "methods": ("dllp", "mle_llp"),
+            "train_bags": 250,
+            "epochs": 8,
+            "grid_lr": (1e-4, 3e-4, 1e-3),
+            "grid_batch": (16,),
+        },
+        "smoke": {**SMOKE, "grid_lr": (1e-3, 3e-3), "grid_batch": (8, 16)},
+    },
+    deviations=tuple(text for text in COMMON if text != UNTUNED),
+    cost="about 3 GPU hours a seed (estimate)",
+)
+
+# Claims -------------------------------------------------------------------------------------------
+
+
+def claim(key: str, text: str, source: str, experiments: tuple[Experiment, ...], test) -> Claim:
+    return Claim(f"llp-{key}", "llp", text, source, tuple(e.name for e in experiments), test)
+
+
+def of_both(key: str, text: str, source: str, test: Callable) -> tuple[Claim, ...]:
+    """A claim about the learning curves, once for each data set."""
+    return tuple(
+        claim(f"{key}-{name}", f"{data}: {text}", source, (experiment,), alone(test))
+        for name, data, experiment in (
+            ("photos", PHOTOS, PHOTOS_CURVES),
+            ("cifar", CIFAR, CIFAR_CURVES),
+        )
+    )
+
+
+def of_figure_3(key: str, text: str, test: Callable) -> tuple[Claim, ...]:
+    """A claim about all sizes of the training set, once for each data set."""
+    return tuple(
+        claim(f"{key}-{name}", f"{data}: {text}", "section 3.3", experiments, test)
+        for name, data, experiments in (
+            ("photos", PHOTOS, PHOTOS_SIZED),
+            ("cifar", CIFAR, CIFAR_SIZED),
+        )
+    )
+
+
+def ablated(key: str, text: str, a: tuple[Experiment, str], b: tuple[Experiment, str]) -> Claim:
+    """A comparison of final accuracies that the paper does not make."""
+    pair = [(e.name, method) for e, method in (a, b)]
+    both = (a[0], b[0])
+    return claim(key, text, "not in the paper", both, better(*pair))
+
+
+CLAIMS = (
+    *of_both(
+        "supervised-best",
+        "supervised learning is the most accurate",
+        "section 3.2",
+        supervised_best,
+    ),
+    *of_both("gan-least", "MLE-LLP and DLLP outperform LLP-GAN", "section 3.2", gan_least),
+    *of_both(
+        "comparable",
+        "MLE-LLP and DLLP are comparable (paired t-test over the splits, p > 0.05)",
+        "section 3.2",
+        indistinguishable,
+    ),
+    *of_both(
+        "half-the-epochs",
+        "MLE-LLP needs about half of DLLP's epochs (read as at most 0.65)",
+        "section 3.2",
+        half_the_epochs,
+    ),
+    *of_both(
+        "steadier",
+        "MLE-LLP varies least over the splits during training (sd, mean over the epochs)",
+        "section 3.2",
+        steadier,
+    ),
+    *of_both(
+        "elapsed",
+        "MLE-LLP is much faster than LLP-GAN in elapsed time (read as less than half)",
+        "section 3.2",
+        elapsed,
+    ),
+    claim(
+        "similar-epochs",
+        f"{PHOTOS}: LLP-GAN and MLE-LLP need similar numbers of epochs (within a factor of 1.5)",
+        "section 3.2",
+        (PHOTOS_CURVES,),
+        alone(similar_epochs),
+    ),
+    *(
+        claim(
+            f"comparable-seconds-{name}",
+            f"{data}: epochs of MLE-LLP and DLLP take comparable time (within a factor of 2)",
+            "section 3.2, table 1",
+            (experiment,),
+            alone(comparable_seconds),
+        )
+        for name, data, experiment in (
+            ("photos", PHOTOS, PHOTOS_SECONDS),
+            ("cifar", CIFAR, CIFAR_SECONDS),
+        )
+    ),
+    *of_figure_3("always-best", "supervised learning is always the best", always(supervised_best)),
+    *of_figure_3("always-least", "LLP-GAN is always the least accurate", always(gan_least)),
+    *of_figure_3(
+        "always-indistinguishable",
+        "MLE-LLP and DLLP are statistically indistinguishable (paired t-tests, p > 0.05 / 5)",
+        always(indistinguishable_of_five),
+    ),
+    *of_figure_3("gap-shrinks", "the gap to supervised is larger with fewer bags", gap_shrinks),
+    claim(
+        "gap-photos",
+        "the gap to supervised is larger on the group photos than on CIFAR",
+        "section 3.3",
+        (*PHOTOS_SIZED, *CIFAR_SIZED),
+        wider_on_photos,
+    ),
+    claim(
+        "approaches",
+        f"{CIFAR}: with 1,000 bags the LLP methods approach supervised (read as 2 points)",
+        "section 3.3",
+        CIFAR_SIZED[-1:],
+        alone(approaches_supervised),
+    ),
+    ablated(
+        "soft-beats-hard",
+        "MLE-LLP is more accurate than with hard assignments",
+        (CIFAR_CURVES, "mle_llp"),
+        (ABLATION, "mle_llp_hard"),
+    ),
+    ablated(
+        "direct-beats-delayed",
+        "the direct marginal likelihood is more accurate than an E-step once an epoch",
+        (ABLATION, "direct"),
+        (CIFAR_CURVES, "mle_llp"),
+    ),
+    ablated(
+        "fair-dllp",
+        "DLLP with several bags a step is more accurate than with one",
+        (ABLATION, "dllp_several"),
+        (CIFAR_CURVES, "dllp"),
+    ),
+)
+
+PAPER = Paper(
+    key="llp",
+    title="Fast Learning from Label Proportions with Small Bags",
+    authors="Denis Baručić and Jan Kybic",
+    year=2022,
+    link="https://arxiv.org/abs/2110.03426",
+    experiments=(
+        CIFAR_CURVES,
+        CIFAR_SECONDS,
+        *CIFAR_SIZED,
+        PHOTOS_CURVES,
+        PHOTOS_SECONDS,
+        *PHOTOS_SIZED,
+        ABLATION,
+        GAN_SEVERAL,
+        STAND_IN_CURVES,
+        TEN_CLASSES,
+        CHOICE,
+    ),
+    claims=CLAIMS,
+)
