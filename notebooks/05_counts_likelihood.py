@@ -516,8 +516,9 @@ print(
 #
 # ## Reproduction
 #
-# This chapter proves; it does not train on the paper's data. [Chapter
-# 7](07_counts_reproduction.ipynb) reproduces its figures and its table.
+# This chapter proves; it does not train on the paper's data. The experiments behind the paper's
+# figures and its table are defined; the page [Reproductions](../book/reproductions.md) holds their
+# state.
 #
 # ## Exercises
 #
