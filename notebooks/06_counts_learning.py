@@ -91,7 +91,7 @@ show.figure(
 #
 # ### Proportions: DLLP
 #
-# The loss of [Ardehaly and Culotta (2017)](https://doi.org/10.1109/ICDMW.2017.144), *DLLP*, asks
+# The loss of [Ardehaly and Culotta (2017)](https://arxiv.org/abs/1709.04108), *DLLP*, asks
 # less than the likelihood: the *mean* of the probabilities should be the proportion $q = y/n$. With
 # $\bar\rho = \frac1n \sum_i \rho_i$ it is the cross-entropy
 #
@@ -486,7 +486,7 @@ assert torch.allclose(in_range[0], by_hand)
 #
 # $$ \log P(y \mid X) \approx - \frac{(y - \mu)^2}{2 \sigma^2} - \frac{1}{2} \log (2 \pi \sigma^2) , \qquad \mu = \sum_i \rho_i , \quad \sigma^2 = \sum_i \rho_i (1 - \rho_i) . \tag{6.2} $$
 #
-# It needs no recursion. Note $\sigma^2$: where the count is met, a smaller variance is more probable,
+# [Rosenman (2019)](https://arxiv.org/abs/1907.09053) uses it for elections. Note $\sigma^2$: where the count is met, a smaller variance is more probable,
 # and this is the normal form of the push on contrasts, which DLLP lacks. We train on all images in
 # bags of 2 to 128.
 
