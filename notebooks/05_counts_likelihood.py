@@ -509,7 +509,7 @@ print(
 # ### Who was first
 #
 # The E-step by dynamic programming is older than the paper: [Sun, Sheldon and O'Connor
-# (2017)](https://doi.org/10.1109/ICDM.2017.142) train with label proportions by EM with *cardinality
+# (2017)](https://doi.org/10.1109/ICDM.2017.54) train with label proportions by EM with *cardinality
 # potentials*, with messages for several classes. In statistics the posterior (5.3) is the
 # *conditional Bernoulli* distribution of [Chen, Dempster and Liu
 # (1994)](https://doi.org/10.1093/biomet/81.3.457), where the recursion and the shift are known too.
@@ -589,7 +589,7 @@ check.attempt(check.at_least_table, at_least_table)
 #
 # - [Baručić and Kybic (2022)](https://arxiv.org/abs/2110.03426), section 2: the source of this
 #   chapter.
-# - [Sun, Sheldon and O'Connor (2017)](https://doi.org/10.1109/ICDM.2017.142), *A probabilistic
+# - [Sun, Sheldon and O'Connor (2017)](https://doi.org/10.1109/ICDM.2017.54), *A probabilistic
 #   approach for learning with label proportions applied to the US presidential election*.
 # - [Shukla, Zeng, Ahmed and Van den Broeck (2023)](https://arxiv.org/abs/2311.13718), *A unified
 #   approach to count-based weakly supervised learning*: the exact probability of a count as a loss.

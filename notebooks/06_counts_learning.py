@@ -50,6 +50,7 @@ test_images, test_classes = digits.load("test")
 positive = classes >= 5  # (1297,): seen by no learner but the supervised one
 
 
+# %%
 def deal(low, high, seed):
     """Bags of low to high images, each image once: indices (B, high) and mask (B, high)."""
     generator = torch.Generator().manual_seed(seed)
@@ -61,6 +62,7 @@ def deal(low, high, seed):
     return index.clamp_min(0), index >= 0
 
 
+# %%
 index, mask = deal(2, 12, seed=0)
 y = (positive[index] & mask).sum(1)  # (B,): all that is left of the labels
 print(f"{len(y)} bags of {mask.sum(1).double().mean():.1f} images; first counts {y[:8].tolist()}")
@@ -89,7 +91,7 @@ show.figure(
 #
 # ### Proportions: DLLP
 #
-# The loss of [Ardehaly and Culotta (2017)](https://doi.org/10.1109/ICDMW.2017.144), *DLLP*, asks
+# The loss of [Ardehaly and Culotta (2017)](https://arxiv.org/abs/1709.04108), *DLLP*, asks
 # less than the likelihood: the *mean* of the probabilities should be the proportion $q = y/n$. With
 # $\bar\rho = \frac1n \sum_i \rho_i$ it is the cross-entropy
 #
@@ -110,6 +112,8 @@ show.figure(
 rho = torch.tensor([[0.77, 0.60, 0.53, 0.45, 0.38, 0.27]], dtype=torch.float64)  # (1, 6)
 three = torch.tensor([3])
 z = rho.logit().requires_grad_()
+loss = F.binary_cross_entropy(rho.mean(1), three / 6 + 0 * rho[:, 0])  # of the bag's mean
+assert torch.allclose(loss, counts.proportion_loss(z, three))
 (dllp,) = torch.autograd.grad(-counts.proportion_loss(z, three), z)
 (exact,) = torch.autograd.grad(counts.log_likelihood(z, three).sum(), z)
 print("DLLP       ", [f"{v:+.3f}" for v in (dllp[0].round(decimals=3) + 0.0).tolist()])
@@ -118,7 +122,7 @@ print("likelihood ", [f"{v:+.3f}" for v in exact[0].tolist()])
 # %% [markdown]
 # DLLP is content. The likelihood pushes the three upper instances up and the three lower ones down:
 # it knows that exactly three are positive, and these three are the best guess. (The demo of
-# [chapter 5](05_counts_likelihood.ipynb) has this bag as a preset.)
+# [chapter 5](05_counts_likelihood.ipynb) has a bag like this as a preset.)
 #
 # ### The curvature at a constant answer
 #
@@ -150,6 +154,7 @@ print("likelihood ", [f"{v:+.3f}" for v in exact[0].tolist()])
 from torch.autograd.functional import hessian
 
 
+# %%
 def curvature(loss, n):
     """Second derivatives at rho = 1/2 and y = n/2, along all together and along one contrast."""
     told = torch.tensor([n // 2])
@@ -159,6 +164,7 @@ def curvature(loss, n):
     return [(v @ matrix @ v / (v @ v)).item() for v in (together, contrast)]
 
 
+# %%
 ns = (2, 4, 6, 12, 24, 48)
 likelihood = torch.tensor(
     [curvature(lambda z, t: counts.log_likelihood(z, t).sum(), n) for n in ns]
@@ -209,16 +215,19 @@ def network(seed, outputs=1):
     return torch.nn.Sequential(torch.nn.Flatten(), *layers)
 
 
+# %%
 def logits(model, rows):
     """(len(rows), n): the network's answer on the bags `rows`."""
     return model(images[index[rows]].flatten(0, 1)).view(len(rows), -1)
 
 
+# %%
 def cross_entropy(model, rows, target):
     z, real = logits(model, rows), mask[rows]
     return F.binary_cross_entropy_with_logits(z[real], target[rows][real])
 
 
+# %%
 def direct(model, rows):
     value = counts.log_likelihood(logits(model, rows), y[rows], mask[rows])
     return -value.sum() / mask[rows].sum()
@@ -229,10 +238,13 @@ def gradient(model, loss):
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
 
 
+# %%
 model, every = network(0), torch.arange(len(y))
+optimizer, cosines = torch.optim.Adam(model.parameters(), lr=3e-3), []
 with torch.no_grad():
     target = counts.posterior(logits(model, every), y, mask)  # (B, 12): one E-step, kept
-optimizer, cosines = torch.optim.Adam(model.parameters(), lr=3e-3), []
+
+# %%
 for _ in range(60):
     delayed = gradient(model, cross_entropy(model, every, target))
     true = gradient(model, direct(model, every))
@@ -268,11 +280,13 @@ def batches(seed):
     return lambda epoch: torch.randperm(len(y), generator=train.generator(seed, epoch)).split(8)
 
 
+# %%
 def accuracy(model):
     right = (model(test_images)[:, 0] > 0) == (test_classes >= 5)
     return {"accuracy": 100 * right.double().mean().item()}
 
 
+# %%
 def learn(loss, seed, epochs=20, before_epoch=lambda model: None, model=None, each=accuracy):
     model = model or network(seed)
 
@@ -289,15 +303,18 @@ def learn(loss, seed, epochs=20, before_epoch=lambda model: None, model=None, ea
 target = torch.zeros(mask.shape)
 
 
+# %%
 def e_step(model):
     with torch.no_grad():
         target.copy_(counts.posterior(logits(model, torch.arange(len(y))), y, mask))
 
 
+# %%
 def proportions(model, rows):
     return counts.proportion_loss(logits(model, rows), y[rows], mask[rows])
 
 
+# %%
 learners = {
     "supervised": lambda seed: learn(
         lambda m, r: cross_entropy(m, r, positive[index].float()), seed
@@ -348,16 +365,19 @@ c = F.one_hot(classes[index], 10).sum(1)  # (B, 10)
 y = (positive[index] & mask).sum(1)
 
 
+# %%
 def ten_classes(model, rows):
     log_p = model(images[index[rows]].flatten(0, 1)).log_softmax(1).view(len(rows), -1, 10)
     return -counts.log_likelihood_multiclass(log_p, c[rows]).mean() / 5
 
 
+# %%
 def ten_accuracy(model):
     right = model(test_images).argmax(1) == test_classes
     return {"accuracy": 100 * right.double().mean().item()}
 
 
+# %%
 ten = learn(ten_classes, 0, epochs=12, model=network(0, 10), each=ten_accuracy)
 print(f"{len(c)} bags with counts of ten classes; above 85 % right on single images:", ten[-1] > 85)
 
@@ -381,6 +401,7 @@ def even_bags(seed):
     return torch.stack(shuffled, 1)  # (pairs, 2)
 
 
+# %%
 index = even_bags(0)
 mask, y = torch.ones_like(index, dtype=torch.bool), torch.ones(len(index), dtype=torch.int64)
 ends = torch.tensor([learn(direct, seed, epochs=4)[-1] for seed in range(6)])
@@ -424,11 +445,14 @@ generator = torch.Generator().manual_seed(0)
 true_positive = positive[index] & mask
 noticed = true_positive & (torch.rand(mask.shape, generator=generator) < 0.6)
 y = noticed.sum(1)
+
+# %%
 j = torch.arange(9)
 p_told = torch.distributions.Binomial(j, torch.tensor(0.6)).log_prob(torch.minimum(y[:, None], j))
 log_epsilon = p_told.masked_fill(y[:, None] > j, -torch.inf)  # (B, 9)
 
 
+# %%
 def noisy(model, rows):
     value = counts.log_likelihood_noisy(logits(model, rows), log_epsilon[rows], mask[rows])
     return -value.sum() / mask[rows].sum()
@@ -462,7 +486,7 @@ assert torch.allclose(in_range[0], by_hand)
 #
 # $$ \log P(y \mid X) \approx - \frac{(y - \mu)^2}{2 \sigma^2} - \frac{1}{2} \log (2 \pi \sigma^2) , \qquad \mu = \sum_i \rho_i , \quad \sigma^2 = \sum_i \rho_i (1 - \rho_i) . \tag{6.2} $$
 #
-# It needs no recursion. Note $\sigma^2$: where the count is met, a smaller variance is more probable,
+# [Rosenman (2019)](https://arxiv.org/abs/1907.09053) uses it for elections. Note $\sigma^2$: where the count is met, a smaller variance is more probable,
 # and this is the normal form of the push on contrasts, which DLLP lacks. We train on all images in
 # bags of 2 to 128.
 
@@ -473,6 +497,16 @@ def normal(model, rows):
     return -value.sum() / mask[rows].sum()
 
 
+# %%
+z, told = torch.linspace(-2, 2, 50, dtype=torch.float64)[None], torch.tensor([27])
+mean, variance = z.sigmoid().sum(1), (z.sigmoid() * (-z).sigmoid()).sum(1)
+density = torch.distributions.Normal(mean, variance.sqrt()).log_prob(told.double())
+assert torch.allclose(density, counts.normal_approximation(z, told))
+print(
+    f"50 instances, 27 positive: exact {counts.log_likelihood(z, told)[0]:.4f}, normal {density[0]:.4f}"
+)
+
+# %%
 sizes, losses = (2, 8, 32, 128), {"likelihood": direct, "normal": normal, "DLLP": proportions}
 grown = torch.zeros(len(losses), len(sizes))
 for column, n in enumerate(sizes):

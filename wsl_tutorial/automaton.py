@@ -33,7 +33,7 @@ def log_marginal(
     Source: the forward algorithm of hidden Markov models; chapter 5.
     """
     _check(log_p, transition, accept, start)
-    edge, entered = _incoming(transition)  # (S, E) edges s * k + l that enter a state
+    edge, entered = _incoming(transition.to(log_p.device))  # (S, E) edges s * k + l
     f = log_p.new_full((len(log_p), len(transition)), _LOWEST)
     f[:, start] = 0
     for i, p in enumerate(log_p.clamp_min(_LOWEST).unbind(1)):  # (B, k)
