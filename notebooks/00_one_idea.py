@@ -273,7 +273,8 @@ assert torch.allclose(weight.sum(1), r[0])
 # $$ \begin{aligned}
 # \frac{\partial \log P(o \mid X)}{\partial z_{i,l}}
 # &= \frac{1}{P(o \mid X)} \sum_{h \,:\, g(h) = o} P(h \mid X) \, \bigl( [h_i = l] - p_{i,l} \bigr) \cr
-# &= \frac{1}{P(o \mid X)} \sum_{h \,:\, g(h) = o, \; h_i = l} P(h \mid X) \; - \; p_{i,l} \, \frac{1}{P(o \mid X)} \sum_{h \,:\, g(h) = o} P(h \mid X) .
+# &= \frac{1}{P(o \mid X)} \sum_{h \,:\, g(h) = o, \; h_i = l} P(h \mid X) \cr
+# &\quad - p_{i,l} \, \frac{1}{P(o \mid X)} \sum_{h \,:\, g(h) = o} P(h \mid X) .
 # \end{aligned} $$
 #
 # The first term is (0.2). In the second, the sum is $P(o \mid X)$ itself and cancels. What remains

@@ -536,7 +536,11 @@ show.figure(
 # identity follows from $\binom{d}{i} = \binom{d-1}{i} + \binom{d-1}{i-1}$, by which neighbouring
 # terms cancel. So
 #
-# $$ (\text{sum up to layer } k) - \mathrm{Prb}(L) = (-1)^k \sum_{T \subsetneq L} \binom{d_T - 1}{k} \, \mathrm{Prb}(T) , \qquad d_T = |L| - |T| , $$
+# $$ \begin{aligned}
+# (\text{sum up to layer } k) - \mathrm{Prb}(L)
+# &= (-1)^k \sum_{T \subsetneq L} \binom{d_T - 1}{k} \, \mathrm{Prb}(T) , \cr
+# d_T &= |L| - |T| ,
+# \end{aligned} $$
 #
 # where all terms of the sum are non-negative: an upper bound for even $k$, a lower bound for odd
 # $k$. These are *Bonferroni's inequalities*. Chapter 2 makes them Eq. (2.4), `presence.bounds`,

@@ -346,8 +346,10 @@ print(f"log Prb = {cover(p)[-1].log():.6f}, from two halves {joined[-1].log():.6
 # We can have both, because the series *tells* us whether it lost its digits. Divide it by its
 # leading term:
 #
-# $$ \log \mathrm{Prb}(L \mid P) = \sum_{j} \log q_j(L) + \log T , \qquad
-# T = \sum_{S \subseteq L} (-1)^{|L \setminus S|} \prod_{j} \frac{q_j(S)}{q_j(L)} . \tag{2.2} $$
+# $$ \begin{aligned}
+# \log \mathrm{Prb}(L \mid P) &= \sum_{j} \log q_j(L) + \log T , \cr
+# T &= \sum_{S \subseteq L} (-1)^{|L \setminus S|} \prod_{j} \frac{q_j(S)}{q_j(L)} .
+# \end{aligned} \tag{2.2} $$
 #
 # The ratios lie between 0 and 1 and the leading term is 1. If a product underflows it was
 # negligible beside that 1, so no logarithms are needed inside $T$. Each product has a relative

@@ -219,7 +219,10 @@ show.figure(
 # $j$ positives. The next instance is negative, and $j$ stays; or it is positive, and $j$ grows. By
 # **conditional independence** the factors multiply:
 #
-# $$ f_i(j) = f_{i-1}(j) \, (1 - \rho_i) + f_{i-1}(j-1) \, \rho_i , \qquad f_0(0) = 1 , \qquad P(y \mid X) = f_n(y) . \tag{5.2} $$
+# $$ \begin{aligned}
+# f_i(j) &= f_{i-1}(j) \, (1 - \rho_i) + f_{i-1}(j-1) \, \rho_i , \cr
+# f_0(0) &= 1 , \qquad P(y \mid X) = f_n(y) .
+# \end{aligned} \tag{5.2} $$
 #
 # Only $j \leq y$ is needed: $O(n\,y)$ steps, and no term is negative, so nothing cancels.
 

@@ -484,7 +484,10 @@ assert torch.allclose(in_range[0], by_hand)
 # larger bags there are fewer counts, and each says less about its instances. For large bags the
 # count is nearly normal, with the mean and the variance of a sum of independent labels,
 #
-# $$ \log P(y \mid X) \approx - \frac{(y - \mu)^2}{2 \sigma^2} - \frac{1}{2} \log (2 \pi \sigma^2) , \qquad \mu = \sum_i \rho_i , \quad \sigma^2 = \sum_i \rho_i (1 - \rho_i) . \tag{6.2} $$
+# $$ \begin{aligned}
+# \log P(y \mid X) &\approx - \frac{(y - \mu)^2}{2 \sigma^2} - \frac{1}{2} \log (2 \pi \sigma^2) , \cr
+# \mu &= \sum_i \rho_i , \qquad \sigma^2 = \sum_i \rho_i (1 - \rho_i) .
+# \end{aligned} \tag{6.2} $$
 #
 # [Rosenman (2019)](https://arxiv.org/abs/1907.09053) uses it for elections. Note $\sigma^2$: where the count is met, a smaller variance is more probable,
 # and this is the normal form of the push on contrasts, which DLLP lacks. We train on all images in
