@@ -1,7 +1,11 @@
 """Every exercise check takes the right answer and names each well-known wrong one."""
 
+import inspect
 from math import comb, factorial, prod
 
+import exercises_counts
+import exercises_learning
+import exercises_reproduction
 import pytest
 import torch
 from torch.autograd import grad
@@ -128,6 +132,7 @@ CASES = [
         ],
     ),
 ]
+CASES += [*exercises_learning.CASES, *exercises_reproduction.CASES, *exercises_counts.CASES]
 WRONG = [(c, wrong, hint) for c, _, mistakes in CASES for wrong, hint in mistakes]
 
 
@@ -144,6 +149,15 @@ def test_a_wrong_answer_is_named(exercise, wrong, hint, capsys):
     with pytest.raises(check.CheckFailed, match=hint):
         exercise(wrong)
     assert capsys.readouterr().out == ""
+
+
+def test_no_exercise_goes_untested():
+    here = {
+        n
+        for n, f in inspect.getmembers(check, inspect.isfunction)
+        if f.__module__ == check.__name__
+    }
+    assert {n for n in here if n[0] != "_"} - {"attempt"} == {case[0].__name__ for case in CASES}
 
 
 def test_the_package_solves_its_own_exercises(capsys):
