@@ -407,6 +407,24 @@ show.figure(
 # them; the posterior, which looks at nothing but ratios, concentrates; and the gradient follows.
 # This is expectation maximisation with an exact E-step at every step of the optimiser.
 #
+# With a live kernel you can walk through all epochs: the next cell puts a slider on them. The
+# printed page does not run it.
+
+# %% tags=["skip-execution", "nbval-skip"]
+import ipywidgets
+
+
+@ipywidgets.interact(epoch=(1, EPOCHS))
+def where(epoch=1):
+    r = presence.posterior(history[epoch - 1], watched["labels"])[0, which]  # (2, 16, 16)
+    fig, axes = plt.subplots(1, 2, figsize=(5.2, 2.7))
+    for axis, label, one in zip(axes, which, r, strict=True):
+        axis.imshow(one, norm=PowerNorm(0.5, vmin=0, vmax=1))
+        axis.set(title=f"where is the {label}?", xticks=[], yticks=[])
+    show.figure(fig, alt=f"The posterior of both labels after epoch {epoch}, one map each.")
+
+
+# %% [markdown]
 # ### What the pixels say
 #
 # For one detection, the slope of its log-probability with respect to the pixels shows what it
