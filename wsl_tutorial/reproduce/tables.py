@@ -128,9 +128,11 @@ def line(row: Row, paper: Paper | None, held: Records, protocol: str) -> tuple[o
         return (*head, "not run", 0, f"{now['state']}: {now['reason']}", "no record")
     now = judge(row, experiment, cell, found)
     ours = number(now["ours"], now["sd"], max(2, row.decimals) if row.printed else None)
-    verdict = now["state"] if protocol == "paper" else "no verdict from this protocol"
+    verdict = f"{now['state']}: {now['reason']}"
+    if protocol != "paper":
+        verdict = "no verdict from this protocol"
     seeds = f"{len(found)} of {experiment.seeds}"
-    return (*head, ours, seeds, f"{verdict}: {now['reason']}", origin(found))
+    return (*head, ours, seeds, verdict, origin(found))
 
 
 def sections(
