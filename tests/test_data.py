@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import sys
 import tarfile
 from dataclasses import replace
@@ -14,12 +13,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from real import REAL
 
 from wsl_tutorial import data
 from wsl_tutorial.data import File, cifar, mnist, svhn
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-REAL = Path(os.environ.get("WSL_DATA") or SHARED)
 
 
 def real(name: str) -> Path:

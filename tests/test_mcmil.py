@@ -5,9 +5,10 @@ import math
 
 import pytest
 import torch
+from real import REAL, needs
 from torch import nn
 
-from wsl_tutorial import data, presence, train
+from wsl_tutorial import presence, train
 from wsl_tutorial.data import houses, svhn
 from wsl_tutorial.reproduce import ledger
 from wsl_tutorial.reproduce.mcmil import PAPER, training
@@ -211,10 +212,6 @@ def test_svhn_trains_from_three_sources(monkeypatch):
     assert experiment.run(config, 0, Run())["last_test_error"] <= 100
 
 
-def needs(name):
-    return pytest.mark.skipif(not data.available(name), reason=f"{name} is not at hand")
-
-
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("name", "change"),
@@ -227,7 +224,8 @@ def needs(name):
         ),
     ],
 )
-def test_runs_on_real_data(name, change):
+def test_runs_on_real_data(name, change, monkeypatch):
+    monkeypatch.setenv("WSL_DATA", str(REAL))
     experiment = EXPERIMENTS[name]
     smoke = {**experiment.protocols["smoke"], "dataset": experiment.config.dataset, **change}
     result = experiment.run(dataclasses.replace(experiment.config, **smoke), 0, Run())

@@ -5,9 +5,10 @@ import math
 
 import pytest
 import torch
+from real import REAL, needs
 from torch.nn import functional as F
 
-from wsl_tutorial import counts, data, train
+from wsl_tutorial import counts, train
 from wsl_tutorial.reproduce import ledger, papers
 from wsl_tutorial.reproduce.mlellp import PAPER, experiments, training
 from wsl_tutorial.reproduce.runner import Interrupted, Run
@@ -530,8 +531,9 @@ def test_counts_alone_teach_odd_from_even(method):
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not data.available("cifar10-bird-cat"), reason="birds and cats not at hand")
-def test_runs_on_birds_and_cats():
+@needs("cifar10-bird-cat")
+def test_runs_on_birds_and_cats(monkeypatch):
+    monkeypatch.setenv("WSL_DATA", str(REAL))
     for name in ("llp/cifar-seconds", "llp/stand-in-curves"):
         config = EXPERIMENTS[name].config
         small = {**experiments.SMOKE, "dataset": config.dataset, "epochs": 1}
