@@ -529,9 +529,12 @@ def _step(state: Tensor, again: Tensor, first: Tensor, forward: bool) -> Tensor:
 def _weights(before: Tensor, after: Tensor, members: Tensor, p: Tensor, first: Tensor) -> Tensor:
     """(K+1, M): likelihood mass of the paths on which one position emits each label, or phi."""
     weight = p * (members.T @ (before * after).view(len(members), -1))
-    for label, q in enumerate(first):
-        entered = before.select(-2 - label, 0) * after.select(-2 - label, 1)
-        weight[label] += q * entered.reshape(-1, len(q)).sum(0)
+    enter = [
+        (before.select(-2 - label, 0) * after.select(-2 - label, 1)).reshape(-1, p.shape[1]).sum(0)
+        for label in range(len(first))
+    ]
+    if enter:
+        weight[:-1] += first * torch.stack(enter)
     return weight
 
 
@@ -557,7 +560,8 @@ def _merge(
     for level in levels[-2::-1]:
         a, b = level[:, :, ::2], level[:, :, 1::2]
         outside = outside[:, :, : a.shape[2]]  # padding has no chunk to answer to
-        both = [_union(outside, other, owed, adjoint=True) for other in (b, a)]
+        twice, others = torch.cat([outside, outside], 2), torch.cat([b, a], 2)
+        both = _union(twice, others, owed, adjoint=True).chunk(2, 2)
         outside = torch.stack(both, -1).flatten(2)
     return full, outside[:, :, : ends.shape[2]]
 
