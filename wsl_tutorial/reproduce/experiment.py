@@ -12,6 +12,11 @@ from typing import Any
 PROTOCOLS = ("paper", "short", "smoke")
 
 
+def setting(value: Any, paper: Any, source: str) -> Any:
+    """A field of a config: our value, the paper's, and where the paper's stands."""
+    return field(default=value, metadata={"paper": paper, "source": source})
+
+
 @dataclass(frozen=True)
 class Cell:
     """One ledger row filled by an experiment.

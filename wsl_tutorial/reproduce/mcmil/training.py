@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,17 +12,12 @@ from torch.nn import functional as F
 
 from ... import metrics, presence, train
 from ...data import cifar, digits, houses, mnist, svhn
+from ..experiment import setting
 from ..runner import Interrupted
 from . import networks
 from .psgd import PSGDNewton
 
 CODE = "authors' code"
-OURS = "this project"
-
-
-def setting(value: Any, paper: Any, source: str) -> Any:
-    """A field of a config: our value, the paper's, and where the paper's stands."""
-    return field(default=value, metadata={"paper": paper, "source": source})
 
 
 # The settings -----------------------------------------------------------------------------------

@@ -5,9 +5,8 @@ One run trains several methods, one after the other, on the same split of the sa
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from statistics import fmean, median
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 
 from ... import counts, train
 from ...data import bags, cifar, digits, groups
+from ..experiment import setting
 from ..runner import Interrupted
 from . import networks
 
@@ -22,11 +22,6 @@ CODE = "authors' code"
 GAN = "Liu et al. (2019), program"
 UNSTATED = "not stated"
 GRID = "section 3: best by grid search, of which neither grid nor choice is printed"
-
-
-def setting(value: Any, paper: Any, source: str) -> Any:
-    """A field of a config: our value, the paper's, and where the paper's stands."""
-    return field(default=value, metadata={"paper": paper, "source": source})
 
 
 # The settings -----------------------------------------------------------------------------------
