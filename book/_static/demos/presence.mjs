@@ -2,6 +2,8 @@
 // tests/test_demos.py. `p` is an array of positions, each an array of C + 1 probabilities with the background last;
 // `labels` is an array of C booleans.
 
+import { bars, controls, element, frame, minus } from "./controls.mjs";
+
 const same = (x) => x;
 const bits = (mask) => [...mask.toString(2)].filter((b) => b === "1").length;
 
@@ -77,7 +79,6 @@ export function posterior(p, labels) {
 }
 
 const CLASSES = ["A", "B"];
-const NAMES = [...CLASSES, "background"];
 const SHORT = [...CLASSES, "φ"];
 const PLACES = ["top left", "top right", "bottom left", "bottom right"];
 const SETS = [[false, false], [true, false], [false, true], [true, true]];
@@ -89,122 +90,44 @@ const PRESETS = {
 };
 
 const STYLE = `
-.presence { --line: color-mix(in srgb, currentColor 35%, transparent); --a: #0072b2; --b: #d55e00; --phi: #8a8a8a;
-  border: 1px solid var(--line); border-radius: .5rem; padding: .75rem; margin: 1rem 0; line-height: 1.4; color: inherit }
-.presence fieldset { border: 0; padding: 0; margin: 0 0 .6rem; min-width: 0 }
-.presence legend { font-weight: 600; font-size: 1rem; padding: 0; margin: 0 }
-.presence .row { display: flex; flex-wrap: wrap; gap: .3rem 1rem; align-items: center }
-.presence .grid { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .5rem }
-.presence .cell { border: 1px solid var(--line); border-radius: .35rem; padding: .4rem; min-width: 0 }
-.presence label { display: block; font-size: .9rem }
-.presence .row label { display: inline-flex; gap: .35rem; align-items: center }
-.presence input[type=range] { width: 100%; margin: 0 0 .25rem; accent-color: currentColor }
-.presence button { font: inherit; color: inherit; background: transparent; border: 1px solid currentColor;
-  border-radius: .3rem; padding: .2rem .6rem; cursor: pointer }
-.presence :is(button, input):focus-visible { outline: 3px solid #d55e00; outline-offset: 2px }
-.presence .post { display: grid; grid-template-columns: 1.2em minmax(0, 1fr) 3.2em; gap: .1rem .3rem;
-  font-size: .85rem; font-variant-numeric: tabular-nums; align-items: center; margin: .2rem 0 0 }
-.presence .bar { height: .7rem; border: 1px solid var(--line) }
-.presence .bar > i { display: block; height: 100% }
-.presence .scroll { overflow-x: auto }
-.presence table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; margin: .3rem 0 .6rem;
-  color: inherit; width: auto }
-.presence td { padding: .15rem .4rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
+.presence { --a: #0072b2; --b: #d55e00; --phi: #8a8a8a }
+.presence .grid { grid-template-columns: repeat(2, minmax(0, 1fr)) }
 .presence td:first-child { text-align: left; white-space: normal }
-.presence caption { text-align: left; font-weight: 600; caption-side: top; color: inherit; padding: 0; white-space: nowrap }
-.presence .maps { display: flex; flex-wrap: wrap; gap: .3rem; margin: .3rem 0 .6rem }
 .presence .maps > div { display: grid; grid-template-columns: 1fr 1fr; border: 1px solid var(--line); font: 600 .62rem/1.15 monospace }
 .presence .maps span { width: 1.15em; text-align: center }
 .presence [data-class="0"] { background: var(--a); color: #fff }
 .presence [data-class="1"] { background: var(--b); color: #000 }
 .presence .bar > [data-class="2"] { background: var(--phi) }
-.presence output { display: block; font-weight: 600 }
 `;
 
-function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-}
-
 function number(x, digits = 5) {
-  const text = x === 0 ? "0" : Math.abs(x) < 1e-3 ? x.toExponential(3) : x.toFixed(digits);
-  return text.replaceAll("-", "−");
+  return minus(x === 0 ? "0" : Math.abs(x) < 1e-3 ? x.toExponential(3) : x.toFixed(digits));
 }
 const setName = (labels) => `{${members(labels).map((l) => CLASSES[l]).join(", ")}}`;
 
 export function mount(root) {
-  const id = `presence-${Math.random().toString(36).slice(2, 8)}`;
   const state = structuredClone(PRESETS["clear evidence"]);
-  const choice = SETS.map((labels, i) => element("input", { type: "radio", name: `${id}-set`, value: i, id: `${id}-set${i}` }));
-  const sliders = [];
-  const values = [];
-  const bars = [];
+  const { slider, radios, presets, show } = controls(draw, announce);
   const status = element("output", { "aria-live": "polite" });
   const results = element("div");
 
+  const beliefs = [];
   const cells = PLACES.map((place, m) => {
-    const cell = element("fieldset", { class: "cell" }, element("legend", {}, place));
-    sliders[m] = CLASSES.map((name, l) => {
-      const slider = element("input", { type: "range", id: `${id}-${m}${l}`, ...LIMITS });
-      const value = element("span");
-      (values[m] ??= []).push(value);
-      slider.addEventListener("input", () => {
-        state.logits[m][l] = Number(slider.value);
-        draw();
-      });
-      slider.addEventListener("change", announce); // once per finished move, not at every step of it
-      cell.append(element("label", { for: slider.id }, `logit of ${name}: `, value), slider);
-      return slider;
-    });
-    const post = element("div", { class: "post" });
-    bars[m] = NAMES.map((name, c) => {
-      const fill = element("i", { "data-class": c });
-      const text = element("span");
-      post.append(
-        element("span", { title: name }, SHORT[c]),
-        element("span", { class: "bar", "aria-hidden": "true" }, fill),
-        text,
-      );
-      return { fill, text };
-    });
-    cell.append(post);
-    return cell;
+    const parts = CLASSES.flatMap((name, l) =>
+      slider(`logit of ${name}`, LIMITS, () => state.logits[m][l], (v) => (state.logits[m][l] = v)));
+    beliefs[m] = bars(SHORT, (c) => ({ "data-class": c }));
+    return element("fieldset", { class: "cell" }, element("legend", {}, place), ...parts, beliefs[m].node);
   });
 
-  choice.forEach((radio, i) =>
-    radio.addEventListener("change", () => {
-      state.labels = i;
-      draw();
-      announce();
-    }),
-  );
-  const presets = Object.keys(PRESETS).map((name) => {
-    const button = element("button", { type: "button" }, name);
-    button.addEventListener("click", () => {
-      Object.assign(state, structuredClone(PRESETS[name]));
-      draw();
-      announce();
-    });
-    return button;
-  });
+  // 4 x 3: A, B and the background, whose logit is 0
+  const probabilities = () => state.logits.map((pair) => softmax([...pair, 0]));
 
   function draw() {
     const labels = SETS[state.labels];
-    const p = state.logits.map((pair) => softmax([...pair, 0])); // 4 x 3: A, B and the background, whose logit is 0
+    const p = probabilities();
     const r = posterior(p, labels);
-    choice.forEach((radio, i) => (radio.checked = i === state.labels));
-    state.logits.forEach((pair, m) => {
-      pair.forEach((z, l) => {
-        sliders[m][l].value = z;
-        values[m][l].textContent = z.toFixed(1).replace("-", "−");
-      });
-      bars[m].forEach(({ fill, text }, c) => {
-        fill.style.width = `${100 * r[m][c]}%`;
-        text.textContent = r[m][c].toFixed(3);
-      });
-    });
+    show();
+    beliefs.forEach((one, m) => one.show(r[m]));
     results.replaceChildren(...report(p, labels));
   }
 
@@ -242,7 +165,7 @@ export function mount(root) {
 
   function announce() {
     const labels = SETS[state.labels];
-    const p = state.logits.map((pair) => softmax([...pair, 0]));
+    const p = probabilities();
     const single = seriesFloat32(p, labels);
     const exact = recursion(p, labels);
     const lost = Math.abs(single - exact) > 0.01 * exact;
@@ -251,17 +174,13 @@ export function mount(root) {
       (lost ? `The float32 series says ${number(single)}: cancelled.` : "The float32 series agrees within 1\u00a0%.");
   }
 
-  const sets = SETS.map((labels, i) => element("label", { for: choice[i].id }, choice[i], setName(labels)));
-  root.replaceChildren(
-    element("style", {}, STYLE),
-    element("div", { class: "presence", role: "group", "aria-label": "Presence likelihood on a 2 by 2 grid" },
-      element("fieldset", {}, element("legend", {}, "Label set of the image"), element("div", { class: "row" }, ...sets)),
-      element("fieldset", {}, element("legend", {}, "Start from"), element("div", { class: "row" }, ...presets)),
-      element("p", {}, "Logits against the background (0); bars: posterior of each position given the label set."),
-      element("div", { class: "grid" }, ...cells),
-      status,
-      results),
-  );
+  frame(root, "presence", "Presence likelihood on a 2 by 2 grid", STYLE,
+    radios("Label set of the image", SETS.map(setName), () => state.labels, (i) => (state.labels = i)),
+    presets(state, PRESETS),
+    element("p", {}, "Logits against the background (0); bars: posterior of each position given the label set."),
+    element("div", { class: "grid" }, ...cells),
+    status,
+    results);
   draw();
   announce();
 }
