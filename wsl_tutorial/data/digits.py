@@ -1,7 +1,6 @@
 """The handwritten digits of 8 x 8 pixels in scikit-learn: the embedded data of the chapters."""
 
 import torch
-from sklearn.datasets import load_digits
 
 TEST = 500  # the last images in scikit-learn's order
 
@@ -14,6 +13,8 @@ def load(split: str = "train") -> tuple[torch.Tensor, torch.Tensor]:
     """
     if split not in ("train", "test"):
         raise ValueError(f"split: got {split!r}, expected 'train' or 'test'")
+    from sklearn.datasets import load_digits  # seconds, which most commands can spare
+
     images, labels = load_digits(return_X_y=True)
     part = slice(-TEST) if split == "train" else slice(-TEST, None)
     images = torch.tensor(images[part] / 16, dtype=torch.float32).reshape(-1, 1, 8, 8)
