@@ -45,6 +45,8 @@ def walk(config, seed, run):
         time.sleep(config.pause)
         if config.fault == "raise":
             raise RuntimeError("the walker fell")
+        if config.fault == "map":
+            raise ConnectionError("the map could not be downloaded")
         if config.fault == "sigterm" and step == start + 20:
             os.kill(os.getpid(), signal.SIGTERM)
         if run.due():
@@ -77,6 +79,7 @@ PAPER = Paper(
         experiment("walk"),
         experiment("falls", fault="raise"),
         experiment("stops", fault="sigterm"),
+        experiment("lost", fault="map"),
     ),
 )
 
@@ -204,6 +207,13 @@ def test_a_failing_run_is_loud_and_the_others_go_on(tmp_path):
     assert "the walker fell" in said
     assert "runs failed: 1" in said
     assert [record["experiment"] for record in held(tmp_path)] == ["mcmil/walk"]
+
+
+def test_data_that_cannot_be_had_is_one_sentence(tmp_path, capsys):
+    assert go(tmp_path, "mcmil/lost", "--seeds", "0", "--protocol", "smoke") == runner.FAILED
+    said = capsys.readouterr().err
+    assert "mcmil/lost seed 0: the map could not be downloaded" in said
+    assert "Traceback" not in said
 
 
 def test_a_full_disk_loses_nothing(tmp_path):

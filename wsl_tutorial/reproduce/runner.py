@@ -244,6 +244,9 @@ def _here(job: Job, bar: tqdm, stop: threading.Event, options: dict[str, Any]) -
 
     try:
         return execute(*job, stop=stop, report=tell, **options)
+    except OSError as error:  # no data, no network, a full disk: it says what and where
+        say(f"{job[0].name} seed {job[1]}: {error}")
+        return FAILED
     except Exception:
         traceback.print_exc()
         return FAILED
