@@ -1,0 +1,638 @@
+"""Patches: the bag tells that *K* things matter, the image hides where they are and how large.
+
+Shapes used throughout: `heatmap` is (B, H, W), or (B, S, H, W) with one map for each of S scales;
+`scales` is (S,), the sides in pixels that the maps stand for, in increasing order. A place is
+(x, y, s): the centre of a square box and its side, in pixels, where pixel centres are integers and
+x runs along the width; `places` is (B, K, 3). All floats are float32 or float64. Another shape,
+dtype or device raises ValueError with the argument's name, what it got and what was expected.
+Values are described and not checked: nothing here loops over images or patches or waits for a
+device, so that a training step may be captured in a CUDA graph.
+
+Source: Angles, Jin et al. (2021), "MIST: Multiple Instance Spatial Transformer", CVPR, arXiv
+1811.10725; "paper (7)" below is its equation 7, "the release" the authors' code. The estimators at
+the end are what it is compared with.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_FAR = 1e300  # beyond every score: inf - inf would be NaN
+
+# From a heat map to places: E_K ------------------------------------------------------------------
+
+
+def local_softmax(heatmap: Tensor, size: int, strength: float, floor: float = 0.0) -> Tensor:
+    """Softmax of every pixel among the window of `size` x `size` pixels around it.
+
+    exp(a h_i) over the sum of exp(a h_j), j in the window of i, a the strength. The window is
+    clipped at the borders. Summed one axis after the other, relative to the window's own maximum:
+    nothing overflows, and no peak vanishes or loses digits beside a greater one. A peak with no
+    rival in its window gets 1 whatever its height, a constant map one over the size of the window.
+    For great strength: 1 at maxima of their window, shared where they are equal, and 0 elsewhere.
+
+    `floor` > 0 adds a rival to every window: floor exp(a M), M the maximum of the whole map. So a
+    peak more than log(1 / floor) / a below M fades. The release has floor = 1e-6 at a = 10 (1.4
+    below M), and takes the sums of windows that leave the map from the nearest one inside.
+
+    Args: heatmap (B, H, W) or (B, S, H, W), finite scores; size odd; strength > 0; floor >= 0.
+    Returns: probabilities in the shape of `heatmap`.
+    Raises: ValueError for an even or non-positive size.
+    Source: Ono et al. (2018), LF-Net; paper, appendix A of arXiv version 3 (15 x 15 pixels).
+    """
+    _check_heatmap(heatmap)
+    _check_odd(size)
+    score, r = strength * heatmap, size // 2
+    peak, mass = score, torch.ones_like(score)  # the sum so far is mass exp(peak)
+    for pad, dim in (((r, r), -1), ((0, 0, r, r), -2)):
+        near = F.pad(peak, pad, value=-torch.inf).unfold(dim, size, 1)
+        peak = near.detach().amax(-1)  # any constant gives the same sum
+        masses = F.pad(mass, pad).unfold(dim, size, 1)
+        mass = (masses * (near - peak[..., None]).exp()).sum(-1)
+    if floor > 0:
+        top = score.amax((-2, -1), keepdim=True)
+        most = torch.maximum(peak, top.detach() + math.log(floor))
+        mass = mass * (peak - most).exp() + (top - most + math.log(floor)).exp()
+        peak = most
+    return (score - peak).exp() / mass
+
+
+def pool_scales(heatmap: Tensor) -> Tensor:
+    """Softmax pooling over scale: the mean of h_s weighted by h_s itself, sum h_s**2 / sum h_s.
+
+    The maps are already exponentials, so the weights need none.
+
+    Args: heatmap (B, S, H, W), not negative.
+    Returns: (B, H, W), between the mean and the maximum over s; 0, with gradient 0, where all are.
+    Source: paper, appendix A of arXiv version 3, which adds 1e-6 to the sum instead.
+    """
+    _check_heatmap(heatmap, (4,))
+    return (heatmap * _shares(heatmap)[0]).sum(1)
+
+
+def first_moment(heatmap: Tensor, scales: Tensor) -> Tensor:
+    """The side of the box at every pixel: sum h_s s / sum h_s, the mean of s weighted by h_s.
+
+    The paper prints sum h_s s without the division. That is no inverse of `ideal_heatmap` as soon
+    as the h_s do not sum to 1, and after pooling they never do: two equal neighbours, (1/2, 1/2) at
+    1 and 2, pool to (1/4, 1/4) and give 3/4 instead of 3/2. Normalising the pooled terms is no
+    cure either, as pooling squares the weights. So the weights are the maps before pooling.
+
+    Args: heatmap (B, S, H, W), not negative; scales (S,) in pixels.
+    Returns: (B, H, W) in pixels, differentiable; the mean of `scales` where all h_s are 0.
+    Source: paper, section 4.1; Suwajanakorn et al. (2018) for the moments.
+    """
+    _check_heatmap(heatmap, (4,))
+    _check_scales(scales, heatmap)
+    share, empty = _shares(heatmap)
+    moment = torch.einsum("bshw,s->bhw", share, scales)
+    return torch.where(empty, scales.mean(), moment)
+
+
+def suppress(heatmap: Tensor, size: int) -> Tensor:
+    """Non-maximum suppression: keep a pixel that is the greatest in its window, else -inf.
+
+    The window has `size` x `size` pixels and is clipped at the borders. Of equals, the first in
+    reading order is the greater: so no two survivors share a window, and of a constant map only
+    the first pixel survives. The release lets all equals pass, and sets the rest to 0, which beats
+    maxima below 0.
+
+    Args: heatmap (B, H, W) or (B, S, H, W), each map by itself; size odd.
+    Returns: in the shape of `heatmap`; pixels of -inf never survive.
+    Raises: ValueError for an even or non-positive size.
+    Source: paper, section 4.1; 5 x 5 pixels in the release.
+    """
+    _check_heatmap(heatmap)
+    _check_odd(size)
+    r, (h, w) = size // 2, heatmap.shape[-2:]
+    if r == 0:
+        return heatmap
+    x = heatmap.detach().reshape(-1, 1, h, w)
+    rows = F.max_pool2d(x, (1, size), 1, (0, r))  # of the window, each by itself
+    greatest = F.max_pool2d(rows, (size, 1), 1, (r, 0))
+    above = F.max_pool2d(F.pad(rows, (0, 0, r, -1), value=-torch.inf), (r, 1), 1)
+    left = F.max_pool2d(F.pad(x, (r, -1), value=-torch.inf), (1, r), 1)
+    keep = (x == greatest) & (x > torch.maximum(above, left))
+    return heatmap.masked_fill(~keep.view(heatmap.shape), -torch.inf)
+
+
+def top_k(heatmap: Tensor, k: int, side: float | Tensor) -> tuple[Tensor, Tensor]:
+    """The places of the K greatest values, in falling order; of equals the first in reading order.
+
+    -inf means nobody is there. Where a map has fewer than K finite values, its best place is
+    repeated, with value -inf; an empty map gives its first pixel, also with value -inf.
+
+    Args:
+        heatmap: (B, H, W), as `suppress` returns it.
+        k: between 1 and H W.
+        side: of the boxes in pixels; a number, or (B, H, W) as `first_moment` returns it.
+    Returns:
+        places (B, K, 3) and values (B, K), differentiable in heatmap and side but not in x and y.
+    Raises: ValueError for k out of range.
+    Source: paper, section 4.1.
+    """
+    _check_heatmap(heatmap, (3,))
+    flat = heatmap.flatten(1)
+    if not 1 <= k <= flat.shape[1]:
+        raise ValueError(f"k must lie between 1 and the {flat.shape[1]} pixels, got {k}")
+    values, index = (t[:, :k] for t in flat.sort(dim=1, descending=True, stable=True))
+    index = torch.where(values > -torch.inf, index, index[:, :1])  # (B, K)
+    if isinstance(side, Tensor):
+        _check_like("side", side, heatmap.shape, heatmap)
+        side = side.flatten(1).gather(1, index)
+    width = heatmap.shape[2]
+    return _places(index % width, index // width, side, heatmap), values
+
+
+def extract(heatmap: Tensor, k: int, size: int, scales: float | Tensor) -> tuple[Tensor, Tensor]:
+    """E_K: pool over scale, suppress, take the K greatest, and their sides by the first moment.
+
+    Args:
+        heatmap: (B, H, W), or (B, S, H, W) and then not negative.
+        k, size: as in `top_k`, `suppress`.
+        scales: (S,) in pixels for S maps; a number, the side of every box, for one map.
+    Returns and errors: as `top_k`.
+    Source: paper, section 4.1.
+    """
+    _check_heatmap(heatmap)
+    if heatmap.dim() == 3:
+        return top_k(suppress(heatmap, size), k, scales)
+    return top_k(suppress(pool_scales(heatmap), size), k, first_moment(heatmap, scales))
+
+
+def ideal_heatmap(places: Tensor, shape: tuple[int, int], scales: Tensor | None = None) -> Tensor:
+    """G: the heat map whose extracted places are `places`: 1 at each rounded centre, else 0.
+
+    With scales the 1 is split between the two nearest so that their mean is the side, sides beyond
+    the ends counting as the ends. Hence E_K(G(x)) = x for centres on pixels, sides within the
+    scales, and places that do not share a window of suppression. Centres outside the image move to
+    its border; where centres collide the greater value stays.
+
+    Args: places (B, K, 3); shape (H, W); scales (S,) in pixels, None for one map.
+    Returns: (B, H, W) or (B, S, H, W); a target, so no gradient flows to the places.
+    Source: paper, section 4.1, and appendix B of arXiv version 3; one scale in the release.
+    """
+    _check_places(places)
+    places, (h, w) = places.detach(), shape
+    x = (places[..., 0] + 0.5).floor().clamp(0, w - 1).long()
+    y = (places[..., 1] + 0.5).floor().clamp(0, h - 1).long()
+    share = torch.ones_like(places[..., :1])  # (B, K, S)
+    if scales is not None:
+        _check_scales(scales, places)
+        passed = (places[..., 2:] - scales[:-1]) / scales.diff()  # of each interval of scales
+        share = -F.pad(F.pad(passed.clamp(0, 1), (1, 0), value=1.0), (0, 1)).diff()
+    share = share.transpose(1, 2)
+    empty = places.new_zeros(*share.shape[:2], h * w)
+    filled = empty.scatter_reduce(2, (y * w + x)[:, None].expand_as(share), share, "amax")
+    filled = filled.unflatten(2, (h, w))
+    return filled[:, 0] if scales is None else filled
+
+
+# From places to patches and back: S --------------------------------------------------------------
+
+
+def sample(images: Tensor, places: Tensor, size: int) -> Tensor:
+    """S: the patch under each box, `size` x `size` bilinear samples from edge to edge of the box.
+
+    Corner-aligned: the outermost samples lie on the edges, x - s/2 and x + s/2, neighbours are
+    s / (size - 1) pixels apart. Outside the image there are zeros, so a patch fades within a pixel
+    of the border. Differentiable in images, centres and sides, piecewise: the derivative in x is
+    the difference of two neighbouring pixels.
+
+    Args: images (B, C, H, W); places (B, K, 3), sides positive; size at least 2.
+    Returns: (B, K, C, size, size).
+    Raises: ValueError for a size below 2.
+    Source: paper, section 4.1; Jaderberg et al. (2015). 32 x 32 samples in the paper.
+    """
+    _check_like("images", images, ("B", "C", "H", "W"))
+    _check_places(places, images)
+    if size < 2:
+        raise ValueError(f"size must be at least 2 samples from edge to edge, got {size}")
+    b, c, h, w = images.shape
+    step = torch.linspace(-0.5, 0.5, size, dtype=images.dtype, device=images.device)
+    at = places[..., :2, None] + places[..., 2:, None] * step  # (B, K, 2, size)
+    extent = torch.stack([torch.full_like(step, w), torch.full_like(step, h)])  # (2, size)
+    x, y = ((2 * at + 1) / extent - 1).unbind(2)  # pixel centres to grid_sample's coordinates
+    shape = (*x.shape, size)
+    grid = torch.stack([x[:, :, None, :].expand(shape), y[..., None].expand(shape)], -1)
+    flat = F.grid_sample(images, grid.flatten(1, 2), align_corners=False)  # (B, C, K size, size)
+    return flat.view(b, c, *shape[1:]).transpose(1, 2)
+
+
+def place(patches: Tensor, places: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The generalised inverse of S: each patch warped into its box in an image of zeros.
+
+    Every pixel reads its patch by bilinear interpolation at the position that `sample` would have
+    taken there. Beyond the box the patch continues with zeros, so it fades within one step of its
+    samples, s / (size - 1) pixels, and the derivative in the centre exists at the edge as well.
+    The exact inverse of `sample` where the samples are the pixels of the box (side = size - 1,
+    edges on pixels), but for pixels outside the box, which are lost.
+
+    Args: patches (B, K, C, size, size), size at least 2; places (B, K, 3); shape (H, W).
+    Returns: (B, K, C, H, W), one image for each patch; the reconstruction is the sum over K.
+    Source: paper (8) and section 4.2, where the way is left open.
+    """
+    _check_like("patches", patches, ("B", "K", "C", "size", "size"))
+    _check_places(places, patches)
+    b, k, _, size, across = patches.shape
+    if size < 2 or size != across or places.shape[1] != k:
+        raise ValueError(
+            f"patches must be (B, {places.shape[1]}, C, size, size) with size at least 2, "
+            f"got shape {tuple(patches.shape)}"
+        )
+    h, w = shape
+    kind = {"dtype": places.dtype, "device": places.device}
+    x, y, s = places.flatten(0, 1)[:, :, None].unbind(1)  # each (B K, 1)
+    x = 2 * (torch.arange(w, **kind) - x) / s  # -1 and 1 on the edges of the box
+    y = 2 * (torch.arange(h, **kind) - y) / s
+    grid = torch.stack([x[:, None, :].expand(-1, h, w), y[:, :, None].expand(-1, h, w)], -1)
+    return F.grid_sample(patches.flatten(0, 1), grid, align_corners=True).unflatten(0, (b, k))
+
+
+# Losses ------------------------------------------------------------------------------------------
+
+
+def proportion_loss(logits: Tensor, counts: Tensor) -> Tensor:
+    """Squared distance of the labels' proportions and the mean softmax over the places.
+
+    Both sides are proportions, so the number of labels may differ from the number of places.
+
+    Args: logits (B, K, C), a class for every place; counts (B, C), how many labels of each class,
+        any dtype, not negative. A bag without labels has proportions 0.
+    Returns: (B,).
+    Source: paper (9). The release takes half of it.
+    """
+    _check_like("logits", logits, ("B", "K", "C"))
+    expected = (logits.shape[0], logits.shape[2])
+    fits = isinstance(counts, Tensor) and tuple(counts.shape) == expected
+    if not fits or counts.device != logits.device:
+        where = f"{expected} on {logits.device}"
+        raise ValueError(f"counts must be a tensor of shape {where}, got {_got(counts)}")
+    share = counts.to(logits.dtype) / counts.sum(1, keepdim=True).clamp_min(1)
+    return (share - logits.softmax(2).mean(1)).square().sum(1)
+
+
+def reconstruction_loss(images: Tensor, patches: Tensor, places: Tensor) -> Tensor:
+    """Mean squared difference of the image and the sum of its patches, put back in their places.
+
+    Args: images (B, C, H, W); patches (B, K, C, size, size); places (B, K, 3).
+    Returns: (B,), the mean over pixels and channels.
+    Source: paper (8), a sum over pixels there.
+    """
+    _check_like("images", images, ("B", "C", "H", "W"))
+    _check_like("patches", patches, (len(images), "K", images.shape[1], "size", "size"), images)
+    together = place(patches, places, images.shape[2:]).sum(1)
+    return (images - together).square().flatten(1).mean(1)
+
+
+def heatmap_loss(
+    heatmap: Tensor, places: Tensor, scales: Tensor | None = None, weights: Tensor | None = None
+) -> Tensor:
+    """Mean squared difference of the heat map and the ideal one of `places`, for every image.
+
+    Args:
+        heatmap: (B, H, W), or (B, S, H, W) and then `scales` (S,) in pixels.
+        places: (B, K, 3); the target is constant.
+        weights: (B,), constant factors of the images; the release has exp(-5 l), l its task loss,
+            which is half of `proportion_loss`.
+    Returns: (B,), the mean over pixels (and scales) times the weight.
+    Source: paper (7), a sum over pixels there; the weight is in the release only.
+    """
+    _check_heatmap(heatmap, (3,) if scales is None else (4,))
+    _check_places(places, heatmap)
+    target = ideal_heatmap(places, heatmap.shape[-2:], scales)
+    loss = (heatmap - target).square().flatten(1).mean(1)
+    if weights is None:
+        return loss
+    _check_like("weights", weights, loss.shape, loss)
+    return weights.detach() * loss
+
+
+# The lifting: Algorithm 1 ------------------------------------------------------------------------
+
+
+def move(
+    places: Tensor,
+    task_loss: Callable[[Tensor], Tensor],
+    steps: int,
+    lr: float,
+    penalty: float = 0.0,
+    normalise: bool = False,
+) -> Tensor:
+    """Gradient steps on the centres x of the places, from x0, for task loss + penalty |x - x0|**2.
+
+    One step is x <- (x - lr g + 2 lr penalty x0) / (1 + 2 lr penalty), g the gradient of the task
+    loss: the penalty is minimised exactly beside the linear model of the task loss, so that no
+    penalty is too great for the step; without penalty it is x - lr g. Sides stay as they are. m
+    steps without a penalty stop about where the penalty 1 / (2 m lr) would have held them.
+
+    Args:
+        places: (B, K, 3), the extracted ones.
+        task_loss: places (B, K, 3) -> (B,), each image's loss, a function of its own places; its
+            parameters receive no gradient here.
+        steps, lr: the release takes 2 steps with 1e4 on the mean over a batch of 32 of half of
+            `proportion_loss`: here, where every image has its own loss, lr = 1e4 / 64.
+        penalty: in units of loss per squared pixel; the papers' lambda, without a value there,
+            absent from the release.
+        normalise: take g / |g| for every place, so that `lr` is the length of a step in pixels,
+            whatever the scale of the loss; places without gradient stay.
+    Returns: (B, K, 3), constant.
+    Source: paper (6) and Algorithm 1, line 4.
+    """
+    _check_places(places)
+    start, side = places.detach().split((2, 1), -1)
+    centre = start
+    for _ in range(steps):
+        centre = centre.detach().requires_grad_()
+        with torch.enable_grad():
+            loss = task_loss(torch.cat([centre, side], -1)).sum()
+            (g,) = torch.autograd.grad(loss, centre)
+        if normalise:
+            length = g.norm(dim=-1, keepdim=True)
+            g = torch.where(length > 0, g / length, 0)
+        free = centre.detach() - lr * g
+        centre = torch.lerp(start, free, 1 / (1 + 2 * lr * penalty))
+    return torch.cat([centre, side], -1)
+
+
+class Lifted(NamedTuple):
+    """What `lifted_step` returns: losses (B,), and the places (B, K, 3) after they moved."""
+
+    task: Tensor
+    heat: Tensor
+    places: Tensor
+
+
+def lifted_step(
+    heatmap: Tensor,
+    places: Tensor,
+    task_loss: Callable[[Tensor], Tensor],
+    steps: int,
+    lr: float,
+    *,
+    penalty: float = 0.0,
+    normalise: bool = False,
+    scales: Tensor | None = None,
+    weights: Callable[[Tensor], Tensor] | None = None,
+    update_task: Callable[[Tensor], None] | None = None,
+) -> Lifted:
+    """One step of Algorithm 1 up to the optimiser: places move, both networks get a loss.
+
+    The two losses share no parameter: the task loss sees the heat map's network only through
+    places that are constants, the heat map loss sees the task network only through its target. So
+    one backward pass of (task + heat).mean() and one Adam over both networks are the separate
+    steps of the algorithm, in the order of the release: places, then task and heat map.
+
+    The papers print another order: task, places, heat map. For it hand over `update_task`, which
+    gets the task losses at the extracted places, and takes the optimiser step of the task network;
+    the places then move under the new network, and the returned task losses are constants.
+
+    Args:
+        heatmap: (B, H, W) or (B, S, H, W), of the heat map network, with its graph.
+        places: (B, K, 3), extracted from it.
+        task_loss, steps, lr, penalty, normalise: as in `move`.
+        scales: (S,) in pixels, for S maps.
+        weights: task losses (B,) -> the weights of `heatmap_loss`, for example that of the
+            release, `lambda loss: (-2.5 * loss).exp()` for `proportion_loss`; None for 1.
+    Returns: `Lifted`.
+    Source: paper, Algorithm 1.
+    """
+    start = places.detach()
+    if update_task is not None:
+        task = task_loss(start)
+        update_task(task)
+        task = task.detach()
+    moved = move(start, task_loss, steps, lr, penalty, normalise)
+    if update_task is None:
+        task = task_loss(moved)
+    weight = None if weights is None else weights(task.detach())
+    return Lifted(task, heatmap_loss(heatmap, moved, scales, weight), moved)
+
+
+# What the lifting is compared with ---------------------------------------------------------------
+
+
+def soft_top_k(scores: Tensor, k: int, temperature: float) -> Tensor:
+    """Soft top-K in closed form: p_i = sigmoid((s_i - t) / temperature), t such that they sum to K.
+
+    The optimum of entropic optimal transport between n scores and two anchors, so the limit of
+    `sinkhorn_top_k`, at O(n) memory. Bisection finds t; a Newton step of value 0 carries the
+    implicit derivative: dp/ds = (diag(v) - v v' / sum v) / temperature with v = p (1 - p).
+
+    Args: scores (B, n), -inf for what cannot be chosen; k between 1 and n - 1; temperature > 0.
+    Returns: (B, n) in [0, 1], summing to K; where no more than K are finite these get 1.
+    Raises: ValueError for k out of range.
+    Source: Xie et al. (2020), arXiv 2002.06504, for the operator; the threshold form is derived.
+    """
+    _check_scores(scores, k)
+    z = scores.double() / temperature
+    fixed, real = z.detach(), z.detach().isfinite()
+    share = k / real.sum(1, keepdim=True, dtype=z.dtype)  # 1 has no finite threshold
+    share = share.clamp_max(1 - 2**-53)
+    logit = torch.log(share) - torch.log1p(-share)  # s - t if all scores were equal
+    low = fixed.masked_fill(~real, _FAR).amin(1, keepdim=True) - logit
+    high = fixed.masked_fill(~real, -_FAR).amax(1, keepdim=True) - logit
+    for _ in range(60):
+        t = (low + high) / 2
+        many = (fixed - t).sigmoid().sum(1, keepdim=True) > k
+        low, high = torch.where(many, t, low), torch.where(many, high, t)
+    p = (z - t).sigmoid()  # (B, n)
+    slope = (p * (1 - p)).sum(1, keepdim=True).detach()
+    newton = p.sum(1, keepdim=True) / slope.masked_fill(slope < 1 / _FAR, torch.inf)
+    return (z - (t + newton - newton.detach())).sigmoid().to(scores.dtype)
+
+
+def sinkhorn_top_k(scores: Tensor, k: int, temperature: float, iterations: int) -> Tensor:
+    """Soft top-K by Sinkhorn's iterations: transport of n scores to the anchors 0 and 1.
+
+    Cost (s_i - anchor)**2, mass 1 at each score, n - K and K at the anchors, in log space. The
+    anchors' costs differ by 2 s_i - 1, so the limit is `soft_top_k` at half the temperature. The
+    gradient passes through all iterations.
+
+    Args: scores (B, n), finite; k between 1 and n - 1; temperature > 0; iterations at least 1.
+    Returns: (B, n), the mass that goes to anchor 1; sums to K.
+    Raises: ValueError for k out of range.
+    Source: Xie et al. (2020), arXiv 2002.06504, section 3.
+    """
+    _check_scores(scores, k)
+    n = scores.shape[1]
+    log_kernel = -torch.stack([scores, scores - 1], 2).square() / temperature  # (B, n, 2)
+    log_mass = torch.log(
+        torch.stack([torch.full_like(scores[:, 0], n - k), torch.full_like(scores[:, 0], k)], 1)
+    )[:, None]
+    column = torch.zeros_like(log_mass)
+    for _ in range(iterations):
+        row = -(log_kernel + column).logsumexp(2, keepdim=True)
+        column = log_mass - (log_kernel + row).logsumexp(1, keepdim=True)
+    return (log_kernel + row + column)[..., 1].exp()
+
+
+def perturbed_top_k(
+    scores: Tensor, k: int, sigma: float, samples: int, generator: torch.Generator
+) -> Tensor:
+    """Perturbed top-K: the mean of hard top-K indicators over Gaussian noise on the scores.
+
+    The expectation is smooth in the scores, with derivative E[Y z'] / sigma, z the noise, Y the
+    indicators: the same samples estimate both.
+
+    Args: scores (B, n); k between 1 and n - 1; sigma > 0, the standard deviation of the noise.
+    Returns: (B, K, n), row j for the j-th of the chosen in the order of their index; rows sum to 1.
+    Raises: ValueError for k out of range.
+    Source: Cordonnier et al. (2021), arXiv 2104.03059; Berthet et al. (2020) for the gradient.
+    """
+    _check_scores(scores, k)
+    b, n = scores.shape
+    noise = torch.randn(
+        b, samples, n, generator=generator, dtype=scores.dtype, device=scores.device
+    )
+    chosen = (scores.detach()[:, None] + sigma * noise).topk(k, 2).indices.sort(2).values
+    a = torch.einsum("bn,bmn->bm", scores, noise) / sigma
+    weight = (1 + a - a.detach()) / samples  # (B, M): the value 1 / M, the derivative z / (sigma M)
+    chosen = chosen.transpose(1, 2)  # (B, K, M)
+    return scores.new_zeros(b, k, n).scatter_add(2, chosen, weight[:, None].expand_as(chosen))
+
+
+def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
+    """The values of `hard` with the gradient of `soft`; biased.
+
+    With ones for `hard` and the K greatest values of a heat map for `soft` it is a gate of 1 on
+    each patch, through which the task loss reaches the heat map.
+
+    Args: hard, soft of one shape; -inf in `soft` (nobody is there) passes no gradient.
+    Returns: exactly `hard`.
+    Source: Bengio, Léonard & Courville (2013), arXiv 1308.3432.
+    """
+    return hard.detach() + torch.where(soft.isfinite(), soft - soft.detach(), 0)
+
+
+def draw_places(
+    heatmap: Tensor, k: int, size: int, side: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """K places drawn one after the other, each suppressing its window, and their log-probability.
+
+    A sequential Plackett-Luce model: a pixel is drawn with probability softmax(h) over the pixels
+    left, then it and its neighbours within the window of `size` x `size` pixels leave. Drawn by
+    adding Gumbel noise once and taking the greatest left K times, which has the same law, as an
+    exponential race has no memory. When no pixel is left the first place is repeated, for sure.
+
+    Args: heatmap (B, H, W), log-odds, -inf for never; k at least 1; size odd; side in pixels.
+    Returns: places (B, K, 3), and the exact log-probability (B,) of the sequence, in nats.
+    Raises: ValueError for an even or non-positive size.
+    Source: Kool, van Hoof & Welling (2019), arXiv 1903.06059, without suppression.
+    """
+    _check_heatmap(heatmap, (3,))
+    _check_odd(size)
+    score, width = heatmap.flatten(1), heatmap.shape[2]
+    noisy = score.detach() - torch.empty_like(score).exponential_(generator=generator).log()
+    pixel = torch.arange(score.shape[1], device=score.device)
+    left, log_prob, drawn = score.detach() > -torch.inf, score.new_zeros(len(score)), []
+    for _ in range(k):  # draws, for all images at once
+        any_left = left.any(1, keepdim=True)
+        index = noisy.masked_fill(~left, -torch.inf).argmax(1, keepdim=True)  # (B, 1)
+        log_p = score.gather(1, index) - score.masked_fill(~left, -torch.inf).logsumexp(1, True)
+        log_prob = log_prob + torch.where(any_left, log_p, 0)[:, 0]
+        drawn.append(torch.where(any_left, index, drawn[0]) if drawn else index)
+        across, down = index % width - pixel % width, index // width - pixel // width
+        left = left & (torch.maximum(across.abs(), down.abs()) > size // 2)
+    index = torch.cat(drawn, 1)
+    return _places(index % width, index // width, side, heatmap), log_prob
+
+
+def reinforce(losses: Tensor, log_prob: Tensor) -> Tensor:
+    """The mean loss over M draws, with the unbiased gradient of its expectation.
+
+    The baseline of a draw is the mean loss of the others, which is independent of it.
+
+    Args: losses and log_prob (M, B), of M >= 2 independent draws for each image.
+    Returns: (B,), the mean of `losses`, differentiable in them and in `log_prob`.
+    Raises: ValueError for a single draw.
+    Source: Williams (1992); Kool, van Hoof & Welling (2019), "Buy 4 REINFORCE samples, get a
+        baseline for free!".
+    """
+    _check_like("losses", losses, ("M", "B"))
+    _check_like("log_prob", log_prob, losses.shape, losses)
+    draws = len(losses)
+    if draws < 2:
+        raise ValueError(f"losses must hold at least 2 draws, got shape {tuple(losses.shape)}")
+    gain = (losses - losses.mean(0)).detach() * draws / (draws - 1)
+    return (losses + gain * (log_prob - log_prob.detach())).mean(0)
+
+
+def soft_argmax(heatmap: Tensor, strength: float, side: float) -> Tensor:
+    """The channel-wise baseline: the mean pixel of each of K maps under its softmax.
+
+    Args: heatmap (B, K, H, W), a map for each place; strength > 0; side in pixels.
+    Returns: places (B, K, 3), differentiable.
+    Source: Zhang et al. (2018), "Unsupervised discovery of object landmarks", CVPR.
+    """
+    _check_heatmap(heatmap, (4,))
+    p = (strength * heatmap).flatten(2).softmax(2).view(heatmap.shape)
+    kind = {"dtype": p.dtype, "device": p.device}
+    x = p.sum(2) @ torch.arange(p.shape[3], **kind)  # (B, K)
+    y = p.sum(3) @ torch.arange(p.shape[2], **kind)
+    return _places(x, y, side, heatmap)
+
+
+# Small parts and checks --------------------------------------------------------------------------
+
+
+def _shares(heatmap: Tensor) -> tuple[Tensor, Tensor]:
+    """h_s / sum h_s (B, S, H, W), 0 where the sum is, and where that is (B, H, W)."""
+    total = heatmap.sum(1)
+    empty = total <= 0
+    return heatmap / total.masked_fill(empty, 1)[:, None], empty
+
+
+def _places(x: Tensor, y: Tensor, side: float | Tensor, like: Tensor) -> Tensor:
+    x, y = x.to(like.dtype), y.to(like.dtype)
+    side = side if isinstance(side, Tensor) else torch.full_like(x, side)
+    return torch.stack([x, y, side], -1)
+
+
+def _got(x: object) -> str:
+    return f"{x.dtype} {tuple(x.shape)} on {x.device}" if isinstance(x, Tensor) else str(type(x))
+
+
+def _check_like(name: str, x: Tensor, shape: tuple, like: Tensor | None = None) -> None:
+    """`shape` holds sizes, or letters for any size; dtype and device are those of `like`."""
+    fits = isinstance(x, Tensor) and x.dim() == len(shape)
+    fits = fits and all(isinstance(n, str) or n == m for n, m in zip(shape, x.shape, strict=True))
+    kind = "float32 or float64" if like is None else f"{like.dtype} on {like.device}"
+    if like is None:
+        fits = fits and x.dtype in (torch.float32, torch.float64)
+    else:
+        fits = fits and (x.dtype, x.device) == (like.dtype, like.device)
+    if not fits:
+        expected = "(" + ", ".join(map(str, shape)) + ")"
+        raise ValueError(f"{name} must be {kind} of shape {expected}, got {_got(x)}")
+
+
+def _check_heatmap(heatmap: Tensor, dims: tuple[int, ...] = (3, 4)) -> None:
+    three = isinstance(heatmap, Tensor) and heatmap.dim() == 3 and 3 in dims
+    four = ("B", "S", "H", "W")
+    _check_like("heatmap", heatmap, ("B", "H", "W") if three or 4 not in dims else four)
+
+
+def _check_places(places: Tensor, like: Tensor | None = None) -> None:
+    _check_like("places", places, ("B" if like is None else len(like), "K", 3), like)
+
+
+def _check_scales(scales: Tensor, like: Tensor) -> None:
+    _check_like("scales", scales, (like.shape[1] if like.dim() == 4 else "S",), like)
+
+
+def _check_scores(scores: Tensor, k: int) -> None:
+    _check_like("scores", scores, ("B", "n"))
+    if not 1 <= k < scores.shape[1]:
+        raise ValueError(
+            f"k must lie between 1 and {scores.shape[1] - 1} for these scores, got {k}"
+        )
+
+
+def _check_odd(size: int) -> None:
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"size must be odd and positive, a window with a centre, got {size}")
