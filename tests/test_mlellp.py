@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from statistics import fmean
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from real import REAL, needs
 from torch.nn import functional as F
 
 from wsl_tutorial import counts, train
-from wsl_tutorial.reproduce import ledger, papers
+from wsl_tutorial.reproduce import ledger, papers, tables
+from wsl_tutorial.reproduce import records as records_of
 from wsl_tutorial.reproduce.mlellp import PAPER, experiments, training
 from wsl_tutorial.reproduce.runner import Interrupted, Run
 
@@ -222,6 +224,10 @@ class Mean(torch.nn.Module):
         return self.scale * images.mean((1, 2, 3))
 
 
+def em(net, task):
+    return training.Em(net, task.train.mask)
+
+
 @pytest.fixture
 def setup():
     config = smoke(bags_per_step=4)
@@ -263,7 +269,7 @@ def test_first_targets_of_a_constant_network_are_the_bags_proportions():
     task = training.splits(config, 0, "cpu")
     net = Mean()
     net.scale.data.zero_()
-    phi = training.e_step(config, training.METHODS["mle_llp"], net, task)
+    phi = training.e_step(config, training.METHODS["mle_llp"], em(net, task), task)
     share = (task.train_counts / task.train.sizes)[:, None] * task.train.mask
     assert torch.allclose(phi, share, atol=1e-6)
 
@@ -271,13 +277,13 @@ def test_first_targets_of_a_constant_network_are_the_bags_proportions():
 def test_e_step_looks_without_dropout_and_leaves_the_network_training():
     config = smoke(dropout=(0.9, 0.9, 0.9))
     task = training.splits(config, 0, "cpu")
-    net = training.model_of(config, training.METHODS["dllp"], task, 0)
-    net.train()
-    soft, again = (training.e_step(config, training.METHODS["mle_llp"], net, task) for _ in "ab")
+    model = training.model_of(config, training.METHODS["mle_llp"], task, 0)
+    model.train()
+    soft, again = (training.e_step(config, training.METHODS["mle_llp"], model, task) for _ in "ab")
     assert torch.equal(soft, again)
-    assert net.training
+    assert model.training
     assert torch.allclose(soft.sum(1), task.train_counts.float(), atol=1e-4)
-    hard = training.e_step(config, training.METHODS["mle_llp_hard"], net, task)
+    hard = training.e_step(config, training.METHODS["mle_llp_hard"], model, task)
     assert set(hard.unique().tolist()) == {0, 1}
     assert torch.equal(hard.sum(1).long(), task.train_counts)
 
@@ -286,10 +292,10 @@ def test_supervised_learns_from_labels_and_em_from_targets():
     config, net = smoke(), Mean()
     task = training.splits(config, 0, "cpu")
     method = training.METHODS["mle_llp"]
-    model = training.Em(net, task.train.mask)
+    model = em(net, task)
     batch = next(training.instance_batches(config, method, task, 0, 0))
     training.targets(config, method, task, model, batch)
-    assert torch.equal(model.targets, training.e_step(config, method, net, task))
+    assert torch.equal(model.targets, training.e_step(config, method, model, task))
     later = dataclasses.replace(batch, refresh=False)
     net.scale.data.neg_()
     before = model.targets.clone()
@@ -302,6 +308,27 @@ def test_supervised_learns_from_labels_and_em_from_targets():
     y = task.classes[batch.instance].float()
     want = -(y * F.logsigmoid(z) + (1 - y) * F.logsigmoid(-z)).mean()
     assert torch.allclose(training.labels(config, method, task, net, batch), want)
+
+
+def test_reuse_takes_the_logits_of_the_steps_before_instead_of_a_pass(monkeypatch):
+    config, method = smoke(), training.METHODS["mle_llp_reuse"]
+    task = training.splits(config, 0, "cpu")
+    model = em(Mean(), task)
+    monkeypatch.setattr(training, "answers", None)  # no pass of its own
+    share = (task.train_counts / task.train.sizes)[:, None] * task.train.mask
+    for epoch in range(2):
+        for step, batch in enumerate(training.instance_batches(config, method, task, 0, epoch)):
+            assert batch.refresh == (step == 0)
+            before = model.logits.clone()
+            training.targets(config, method, task, model, batch)
+            assert torch.equal(
+                model.logits[batch.row, batch.column],
+                model(training.pixels(batch.images)).detach(),
+            )
+            if step == 0:
+                phi = counts.posterior(before, task.train_counts, task.train.mask)
+                assert torch.equal(model.targets, phi)
+                assert torch.allclose(phi, share, atol=1e-6) == (epoch == 0)
 
 
 def test_gan_tells_real_from_fake_by_an_implicit_logit(setup):
@@ -438,11 +465,11 @@ def test_smoke_protocol_runs_on_embedded_data(name, monkeypatch, tmp_path):
         chosen = training.choose(config, [{"metrics": result}])
         assert set(chosen) == set(config.methods)
         assert set(result) == set(training.grid(config))
-        assert len(result) == 2 * 2 * 2 + 2 * 2  # batches are a choice for two of the methods
+        assert len(result) == 2 * 2 * 2 + 4 * 2  # batches are a choice for two of the methods
     else:
         for method in config.methods:
-            tail = run.curve[-1][f"{method}_accuracy"]
-            assert result[f"{method}_accuracy"] == tail
+            both = [point[f"{method}_accuracy"] for point in run.curve]
+            assert result[f"{method}_accuracy"] == fmean(both)
 
 
 def test_the_least_error_of_counts_is_chosen_over_all_seeds():
@@ -459,6 +486,34 @@ def test_the_least_error_of_counts_is_chosen_over_all_seeds():
     assert training.choose(config, lost) == {"mle_llp": (1e-3, 16)}
     with pytest.raises(ValueError, match="records"):
         training.choose(config, [])
+
+
+def test_a_method_learns_with_its_own_rate_and_batch():
+    config = smoke(rates=(("dllp", 1e-2, 4), ("mle_llp", 3e-3, 2)))
+    own = [training.tuned(config, m) for m in ("dllp", "mle_llp", "supervised")]
+    assert [(c.lr, c.batch) for c in own] == [(1e-2, 4), (3e-3, 2), (config.lr, config.batch)]
+    alone = dataclasses.replace(config, lr=3e-3, batch=2, rates=())
+    results = [training.run_methods(c, 0, Run()) for c in (config, alone)]
+    same = [{k: v for k, v in r.items() if k.startswith("mle_llp_a")} for r in results]
+    assert same[0] == same[1]
+
+
+def test_variants_have_the_rate_of_their_method():
+    chosen = {"dllp": (1.0, 1), "dllp_several": (2.0, 2), "mle_llp": (3.0, 3)}
+    rates = {m: rest for m, *rest in experiments.rates(chosen)}
+    assert rates["dllp"] == [1.0, 1]
+    assert rates["dllp_several"] == [2.0, 2]
+    assert rates["mle_llp_five"] == rates["mle_llp"] == [3.0, 3]
+    assert set(rates) == {m for m in training.METHODS if m.startswith(("dllp", "mle"))}
+
+
+def test_rates_of_short_runs_are_those_that_the_published_records_choose():
+    choice = EXPERIMENTS["llp/choice"]
+    held = tables.current(choice, "short", records_of.published())
+    held = [r for r in held if r["seed"] < choice.seeds]
+    if len(held) < choice.seeds:
+        pytest.skip(f"llp/choice: {len(held)} of {choice.seeds} short records are published")
+    assert training.choose(choice.settings("short"), held) == experiments.CHOSEN
 
 
 def test_choosing_never_looks_at_a_class(monkeypatch):
