@@ -54,7 +54,14 @@ def rates(chosen: dict[str, tuple[float, int]]) -> tuple[tuple[str, float, int],
 
 
 # One core, a few minutes a seed: narrower networks, fewer bags and epochs.
-CHOSEN: dict[str, tuple[float, int]] = {}  # by llp/choice, protocol short, seeds 0-2
+CHOSEN = {  # learning rate and batch: llp/choice, short, seeds 0-2
+    "supervised": (1e-4, 64),
+    "dllp": (1e-4, 16),
+    "dllp_several": (3e-4, 16),
+    "llp_gan": (3e-4, 16),
+    "mle_llp": (3e-4, 64),
+    "direct": (3e-4, 16),
+}
 SHORT = {
     "widths": (16, 32, 64),
     "generator_widths": (64, 32, 16),
