@@ -1,0 +1,114 @@
+"""GlaS (Warwick-QU, 2015): 165 images of colon tissue, benign or malignant, with gland masks.
+
+The data set has no address that a program may fetch it from: get
+`warwick_qu_dataset_released_2016_07_08.zip` (about 172 MB) from the Tissue Image Analytics Centre,
+University of Warwick, for research only, and put it, or what it holds, under ROOT/glas. A copy with
+JPEG images and PNG masks of the same names is read, too. Cite Sirinukunwattana et al. (2017).
+
+79 of the 80 test images come from patients who have training images, too.
+"""
+
+import csv
+import io
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+import numpy as np
+import torch
+from PIL import Image
+
+from wsl_tutorial import data
+
+ARCHIVE = "warwick_qu_dataset_released_2016_07_08.zip"
+GRADES = ("benign", "malignant")
+# The authors' validation images (their split 0, fold 0); the paper's 84 training images are 85.
+VALID = (2, 5, 12, 18, 24, 26, 36, 38, 51, 52, 54, 63, 65, 68, 72, 74, 77, 83)
+SIZES = {"train": 67, "valid": 18, "test": 80, "testA": 60, "testB": 20}
+
+Files = dict[str, Callable[[], bytes]]  # how to read each file, by its name without folders
+
+
+def load(split: str = "train", root: str | os.PathLike | None = None) -> dict:
+    """One part of GlaS, in the order of the images' numbers.
+
+    split: "train" (67 images), "valid" (18), "test" (80, which are "testA", 60, then "testB", 20).
+    Returns names (N strings); images (N tensors (3, H, W) uint8, most 775 pixels wide and 522
+    high); masks (N tensors (H, W) bool, true in glands); labels int64 (N,): 0 benign, 1 malignant;
+    patients int64 (N,).
+    Raises ValueError for another split and where files contradict each other, FileNotFoundError
+    where the data set or one of its images is missing.
+    """
+    if split not in SIZES:
+        raise ValueError(f"split: got {split!r}, expected one of {', '.join(SIZES)}")
+    found = files(root)
+    known = grades(found["Grade.csv"]().decode())
+    names = [n for n in sorted(known, key=_order) if split in _parts(n)]
+    if len(names) != SIZES[split]:
+        raise ValueError(f"Grade.csv: lists {len(names)} {split} images, GlaS has {SIZES[split]}")
+    images = [_pixels(found, name).permute(2, 0, 1) for name in names]
+    masks = [_pixels(found, f"{name}_anno") > 0 for name in names]
+    for name, image, mask in zip(names, images, masks, strict=True):
+        if image.shape != (3, *mask.shape):
+            raise ValueError(f"{name}: the image is {tuple(image.shape)}, its mask {mask.shape}")
+    patients, labels = zip(*(known[name] for name in names), strict=True)
+    return {
+        "names": names,
+        "images": images,
+        "masks": masks,
+        "labels": torch.tensor(labels),
+        "patients": torch.tensor(patients),
+    }
+
+
+def files(root: str | os.PathLike | None = None) -> Files:
+    """The files of the data set: below ROOT/glas, at any depth, else in the archive there.
+
+    Raises FileNotFoundError where there is neither.
+    """
+    place = data.root(root) / "glas"
+    if any(place.rglob("Grade.csv")):
+        return {p.name: p.read_bytes for p in sorted(place.rglob("*")) if p.is_file()}
+    if (place / ARCHIVE).is_file():
+        archive = zipfile.ZipFile(place / ARCHIVE)
+        return {
+            PurePosixPath(name).name: lambda name=name: archive.read(name)
+            for name in archive.namelist()
+        }
+    raise FileNotFoundError(
+        f"neither Grade.csv nor {ARCHIVE} is in {place}: get GlaS from the University of Warwick, "
+        "put it there, or set WSL_DATA to a folder that holds glas"
+    )
+
+
+def grades(text: str) -> dict[str, tuple[int, int]]:
+    """What Grade.csv tells: name -> (patient, label). Raises ValueError for an unknown grade."""
+    known = {}
+    for row in csv.reader(text.splitlines()[1:], skipinitialspace=True):
+        name, patient, grade = (field.strip() for field in row[:3])
+        if grade not in GRADES:
+            raise ValueError(f"Grade.csv: {name} is {grade!r}, expected one of {GRADES}")
+        known[name] = int(patient), GRADES.index(grade)
+    return known
+
+
+def _order(name: str) -> tuple[str, int]:
+    part, _, number = name.partition("_")
+    return part, int(number)
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """The splits that an image belongs to."""
+    part, number = _order(name)
+    if part == "train":
+        return ("valid" if number in VALID else "train",)
+    return part, "test"
+
+
+def _pixels(found: Files, name: str) -> torch.Tensor:
+    for suffix in (".bmp", ".png", ".jpg"):
+        if name + suffix in found:
+            with Image.open(io.BytesIO(found[name + suffix]())) as image:
+                return torch.from_numpy(np.array(image))
+    raise FileNotFoundError(f"{name}.bmp is missing from GlaS")
