@@ -520,8 +520,8 @@ print(
 # ## Reproduction
 #
 # This chapter proves; it does not train on the paper's data. The experiments behind the paper's
-# figures and its table are defined; the page [Reproductions](../book/reproductions.md) holds their
-# state.
+# figures and its table stand in [chapter 7](07_counts_reproduction.ipynb), with what has run of
+# them.
 #
 # ## Exercises
 #

@@ -23,8 +23,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # [Baručić and Kybic (2022)](https://arxiv.org/abs/2110.03426) train by EM: an E-step computes
 # soft targets for all instances, then one epoch of cross-entropy follows. They find that this is as
 # accurate as *DLLP*, the loss that compares proportions, and reaches its final accuracy "in about
-# half the number of epochs". This page asks why; the page
-# [Reproductions](../book/reproductions.md) asks whether.
+# half the number of epochs". This page asks why; [chapter 7](07_counts_reproduction.ipynb) asks
+# whether.
 
 # %%
 import matplotlib.pyplot as plt
@@ -544,8 +544,8 @@ print("larger bags are harder:", bool((grown[:, 0] > grown[:, -1] + 5).all()))
 #
 # The experiments `llp/*` train the paper's network on CIFAR-10 birds and cats: supervised learning,
 # DLLP, LLP-GAN, EM and direct ascent over ten splits. They judge the paper's claims: who is ahead,
-# by how many epochs, and with which variance. The page [Reproductions](../book/reproductions.md)
-# tells which of them have run.
+# by how many epochs, and with which variance. [Chapter 7](07_counts_reproduction.ipynb) reads
+# their records.
 #
 # ## Exercises
 #

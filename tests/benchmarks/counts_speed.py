@@ -111,7 +111,7 @@ def epoch(config, name, task):
     return run
 
 
-def epochs(generator, number=120, repeats=9):
+def epochs(generator, number=60, repeats=5):
     """Prints the time of an epoch as ratios to DLLP's."""
     sizes = torch.randint(2, 13, (number,), generator=generator)
     part = bags.of_sizes(torch.arange(int(sizes.sum())), sizes)
