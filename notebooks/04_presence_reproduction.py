@@ -48,16 +48,6 @@ show.style()
 
 
 # %%
-class Table(str):
-    """Markdown that a notebook shows as a table, and a terminal as text."""
-
-    __repr__ = str.__str__
-
-    def _repr_markdown_(self):
-        return str(self)
-
-
-# %%
 ROWS = {i: row for i, row in ledger.load().items() if row.paper == PAPER.key}
 
 
@@ -68,7 +58,7 @@ def printed(row):
 
 # %%
 lines = [(f"`{r.id}`", r.table, r.method, r.data, printed(r)) for r in ROWS.values()]
-Table(tables.grid(("id", "where", "method", "data", "the paper prints"), lines))
+show.Markdown(tables.grid(("id", "where", "method", "data", "the paper prints"), lines))
 
 # %% [markdown]
 # Three kinds of numbers stand here: means with a ±, single runs, and bars and remarks without a
@@ -118,7 +108,7 @@ for i, runs in RUNS.items():
     row, mean = ROWS[i], f"{statistics.fmean(runs):.3f}"
     spreads = [f"{spread(runs):.{row.decimals}f}" for spread in SPREADS.values()]
     lines.append((f"`{i}`", len(runs), printed(row), mean, *spreads))
-Table(tables.grid(("id", "runs", "the paper prints", "mean", *SPREADS), lines))
+show.Markdown(tables.grid(("id", "runs", "the paper prints", "mean", *SPREADS), lines))
 
 # %% [markdown]
 # The means agree with the listed runs. The ± does for the second row, with the *population*
@@ -383,7 +373,7 @@ fields = dataclasses.fields(extended.config)
 settings = [(f.name, getattr(extended.config, f.name), *f.metadata.values()) for f in fields]
 differ = [line for line in settings if line[1] != line[2]]
 print(f"{len(settings)} settings, {len(differ)} listed")
-Table(tables.grid(("setting", "ours", "the paper", "source"), differ))
+show.Markdown(tables.grid(("setting", "ours", "the paper", "source"), differ))
 
 # %% [markdown]
 # Third, a **run**: an experiment, a seed and a *protocol*. Under `paper` every setting stands as
@@ -399,18 +389,8 @@ Table(tables.grid(("setting", "ours", "the paper", "source"), differ))
 HELD = records.published()
 
 
-def best(names):
-    """The protocol with most of these experiments, its name, its records."""
-    found = {
-        p: {n: tables.current(EXPERIMENTS[n], p, HELD) for n in names} for p in ("paper", "short")
-    }
-    protocol = max(found, key=lambda p: sum(map(bool, found[p].values())))
-    named = f"protocol {protocol}" if any(found[protocol].values()) else "no record yet"
-    return protocol, named, found[protocol]
-
-
 # %%
-protocol, named, found = best(list(EXPERIMENTS))
+protocol, named, found = tables.fullest(PAPER, list(EXPERIMENTS), HELD)
 names = sorted(found, key=lambda name: not name.startswith("mcmil/extended-mnist"))
 record = next((found[name][0] for name in names if found[name]), None)
 
@@ -421,7 +401,7 @@ else:
     origin = record["provenance"] | {"data": ", ".join(record["provenance"]["data"]) or "embedded"}
     whole = {k: record[k] for k in ("experiment", "seed", "protocol", "seconds")}
     facts = [(k, v) for k, v in (whole | origin).items()]
-Table(tables.grid(("one record", named), facts))
+show.Markdown(tables.grid(("one record", named), facts))
 
 # %% [markdown]
 # A record also holds the whole configuration, all metrics, a thinned curve, every deviation from
@@ -541,7 +521,9 @@ LOSSES = {
 OPTIMISERS = {"the authors' optimiser": "", "AdamW": "-adamw"}
 
 # %%
-protocol, named, found = best([n + o for n in LOSSES.values() for o in OPTIMISERS.values()])
+protocol, named, found = tables.fullest(
+    PAPER, [n + o for n in LOSSES.values() for o in OPTIMISERS.values()], HELD
+)
 six = statistics.fmean(ROWS[f"mcmil-{k:03d}"].value for k in range(7, 13))
 
 
@@ -581,7 +563,7 @@ show.figure(
 )
 
 # %%
-Table(f"Read out ({named}; means over the seeds). " + " ".join(said))
+show.Markdown(f"Read out ({named}; means over the seeds). " + " ".join(said))
 
 # %% [markdown]
 # ## When it breaks
@@ -616,7 +598,7 @@ for name, (rows, true) in MAPS.items():
     (sequence,) = metrics.transcribe(one_hot(rows))
     mark = "right" if sequence == true else "wrong"
     lines.append((name, " / ".join(f"`{r}`" for r in rows.split("/")), true, sequence, mark))
-Table(tables.grid(("situation", "label map", "truth", "read", ""), lines))
+show.Markdown(tables.grid(("situation", "label map", "truth", "read", ""), lines))
 
 # %% [markdown]
 # How often does this matter? Imagine a perfect network: every position inside the box of a digit
@@ -714,7 +696,7 @@ def section(*places):
         kept = [tables.line(row, PAPER, HELD, p) for row in rows]
         lines[p] = [x[:1] + x[1:3] + x[4:8] for x in kept if p == "paper" or x[6]]
     head = ("id", "method", "data", "paper", "ours", "seeds", "verdict")
-    return Table(
+    return show.Markdown(
         "\n".join(f"Protocol: **{p}**\n\n{tables.grid(head, x)}" for p, x in lines.items() if x)
     )
 
@@ -737,9 +719,9 @@ section("Sec 5.1.2", "Fig 3", "Sec 3.2")
 # replaced settings of a smaller protocol among it:
 
 # %%
-protocol, named, found = best([n for n, e in EXPERIMENTS.items() if e.cells])
+protocol, named, found = tables.fullest(PAPER, [n for n, e in EXPERIMENTS.items() if e.cells], HELD)
 notes = tables.deviations(r for runs in found.values() for r in runs)
-Table(f"Deviations, {named}.\n\n{notes}")
+show.Markdown(f"Deviations, {named}.\n\n{notes}")
 
 # %% [markdown]
 # ### Three rules of choosing the epoch
@@ -754,14 +736,16 @@ RULES = {
     "best_test_error": "best on test",
     "validation_test_error": "held-out",
 }
-protocol, named, found = best([n for n, e in EXPERIMENTS.items() if e.data])
+protocol, named, found = tables.fullest(PAPER, [n for n, e in EXPERIMENTS.items() if e.data], HELD)
 lines = []
 for name, runs in found.items():
     values = [{r["seed"]: r["metrics"][rule] for r in runs} for rule in RULES]
     ours = [tables.number(*ledger.summary(v, "mean"), 2) for v in values]
     lines += [(EXPERIMENTS[name].title, *ours, len(runs))] if runs else []
 title = f"Error in %, mean ± sd over the seeds; {named}\n\n"
-Table(title + tables.grid(("experiment", *RULES.values(), "seeds"), lines) if lines else title)
+show.Markdown(
+    title + tables.grid(("experiment", *RULES.values(), "seeds"), lines) if lines else title
+)
 
 # %%
 every = [r["metrics"] for runs in found.values() for r in runs]
@@ -776,7 +760,7 @@ if every:
     text += (
         f" epoch by {last:.1f} % of it, and than that of the held-out choice by {held_out:.1f} %."
     )
-Table(text)
+show.Markdown(text)
 
 # %% [markdown]
 # ### Claims
@@ -787,7 +771,7 @@ Table(text)
 
 # %%
 claims = [(c.text, c.source, tables.claim_verdict(PAPER, c, HELD)) for c in PAPER.claims]
-Table(tables.grid(("claim", "where", "verdict"), claims))
+show.Markdown(tables.grid(("claim", "where", "verdict"), claims))
 
 # %% [markdown]
 # ### Run it yourself
@@ -801,7 +785,7 @@ costs = [
     for e in PAPER.experiments
     if e.cells
 ]
-Table(tables.grid(("experiment", "data", "seeds", "cost"), costs))
+show.Markdown(tables.grid(("experiment", "data", "seeds", "cost"), costs))
 
 # %% [markdown]
 # The commands below run MNIST and extended MNIST with all baselines and both optimisers, six runs
@@ -832,7 +816,7 @@ for who, held in (("fresh, from here", fresh), ("stored, in the package", HELD))
     runs = [r for r in tables.current(EXPERIMENTS[NAME], "paper", held) if r["seed"] == 0]
     errors = [tables.number(runs[0]["metrics"][rule], None, 2) for rule in RULES] if runs else []
     lines.append((who, *(errors or ["not run"] * 3)))
-Table(tables.grid(("extended MNIST, seed 0, protocol paper", *RULES.values()), lines))
+show.Markdown(tables.grid(("extended MNIST, seed 0, protocol paper", *RULES.values()), lines))
 
 # %% [markdown]
 # The two lines need not agree in the last digit: GPUs add in different orders, and training

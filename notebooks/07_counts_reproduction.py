@@ -49,20 +49,10 @@ show.style()
 
 
 # %%
-class Table(str):
-    """Markdown that a notebook shows as a table, and a terminal as text."""
-
-    __repr__ = str.__str__
-
-    def _repr_markdown_(self):
-        return str(self)
-
-
-# %%
 ROWS = {i: row for i, row in ledger.load().items() if row.paper == PAPER.key}
 places = Counter((r.table, r.data, "a number" if r.printed else "a curve") for r in ROWS.values())
 lines = [(*place, n) for place, n in sorted(places.items())]
-Table(tables.grid(("where", "data", "the paper gives", "rows of the ledger"), lines))
+show.Markdown(tables.grid(("where", "data", "the paper gives", "rows of the ledger"), lines))
 
 # %% [markdown]
 # Of the accuracies none is printed. What can be held against us is eight durations, "about half the
@@ -131,7 +121,7 @@ for data in (experiments.PHOTOS, experiments.CIFAR):
     ratios = (t["mle_llp"] / t["supervised"], t["mle_llp"] / t["dllp"])
     lines.append((data, *(f"{x:.2f}" for x in (*ratios, extra, third))))
 head = ("data", "MLE-LLP / supervised", "MLE-LLP / DLLP", "E-step, s", "a third of supervised, s")
-Table(tables.grid(head, lines))
+show.Markdown(tables.grid(head, lines))
 
 # %% [markdown]
 # The *E-step* column is the difference of MLE-LLP and supervised learning, which take the same
@@ -315,7 +305,7 @@ EXPERIMENTS = {e.name: e for e in PAPER.experiments}
 HELD = records.published()
 fields = [f.name for f in dataclasses.fields(training.Method)]
 lines = [(f"`{m}`", *(getattr(x, f) for f in fields)) for m, x in training.METHODS.items()]
-Table(tables.grid(("method", *fields), lines))
+show.Markdown(tables.grid(("method", *fields), lines))
 
 # %% [markdown]
 # The settings that the paper says in words, or not at all, with what we took:
@@ -327,7 +317,7 @@ settings = [
 ]
 differ = [line for line in settings if line[1] != line[2]]
 print(f"{len(settings)} settings, {len(differ)} listed")
-Table(tables.grid(("setting", "ours", "the paper", "source"), differ))
+show.Markdown(tables.grid(("setting", "ours", "the paper", "source"), differ))
 
 # %% [markdown]
 # ### What the grid chose
@@ -338,18 +328,7 @@ Table(tables.grid(("setting", "ours", "the paper", "source"), differ))
 
 
 # %%
-def best(names):
-    """The protocol with most of these experiments, its name, its records."""
-    found = {
-        p: {n: tables.current(EXPERIMENTS[n], p, HELD) for n in names} for p in ("paper", "short")
-    }
-    protocol = max(found, key=lambda p: sum(map(bool, found[p].values())))
-    named = f"protocol {protocol}" if any(found[protocol].values()) else "no record yet"
-    return protocol, named, found[protocol]
-
-
-# %%
-protocol, named, found = best(["llp/choice"])
+protocol, named, found = tables.fullest(PAPER, ["llp/choice"], HELD)
 chosen_runs = found["llp/choice"]
 config = EXPERIMENTS["llp/choice"].settings(protocol)
 chosen = training.choose(config, chosen_runs) if chosen_runs else {}
@@ -363,12 +342,14 @@ for key, point in training.grid(config).items():
     lines[m, point.batch].append(tables.number(*ledger.summary(values, "mean"), 2) + mark)
 head = ("method", "batch", *(f"rate {lr:g}" for lr in config.grid_lr))
 table = tables.grid(head, [line for line in lines.values() if len(line) > 2])
-Table(f"Error of counts on held-out training bags; {named}, {len(chosen_runs)} seeds\n\n{table}")
+show.Markdown(
+    f"Error of counts on held-out training bags; {named}, {len(chosen_runs)} seeds\n\n{table}"
+)
 
 # %%
 ends = (min(config.grid_lr), max(config.grid_lr))
 edge = ", ".join(f"`{m}`" for m, (lr, _) in chosen.items() if lr in ends) or "none"
-Table(f"Chosen at an end of the grid, so that a rate beyond it might do better: {edge}.")
+show.Markdown(f"Chosen at an end of the grid, so that a rate beyond it might do better: {edge}.")
 
 # %% [markdown]
 # ## Picture
@@ -449,7 +430,7 @@ def band(axis, runs, method, k, key="accuracy"):
 
 # %%
 CURVES = {"birds and cats": "llp/cifar-curves", "stand-in": "llp/stand-in-curves"}
-protocol, named, found = best(list(CURVES.values()))
+protocol, named, found = tables.fullest(PAPER, list(CURVES.values()), HELD)
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.3), sharey=True)
 said = []
 for axis, (title, name) in zip(axes, CURVES.items(), strict=True):
@@ -469,7 +450,7 @@ show.figure(
 )
 
 # %%
-Table(f"Final accuracies ({named}). " + " ".join(said))
+show.Markdown(f"Final accuracies ({named}). " + " ".join(said))
 
 # %% [markdown]
 # ## When it breaks
@@ -483,7 +464,7 @@ Table(f"Final accuracies ({named}). " + " ".join(said))
 # as the judge sees them.
 
 # %%
-protocol, named, found = best(["llp/choice"])
+protocol, named, found = tables.fullest(PAPER, ["llp/choice"], HELD)
 level = statistics.fmean(n / 2 for n in range(2, 13))  # of one answer for all, on average
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.0), sharey=True)
 batch = config.batch
@@ -513,7 +494,7 @@ for m in ("dllp", "mle_llp") if chosen_runs else ():
         stuck = (off > 0.8 * level).double().mean(1).mean()
         lines.append((experiments.NAMES[m], f"{lr:g}", f"{100 * stuck:.0f} %"))
 head = ("method", "rate", "epochs within a fifth of the constant answer's error, or worse")
-Table(f"Protocol: {protocol}; {len(chosen_runs)} seeds\n\n" + tables.grid(head, lines))
+show.Markdown(f"Protocol: {protocol}; {len(chosen_runs)} seeds\n\n" + tables.grid(head, lines))
 
 # %% [markdown]
 # A comparison of two methods at *one* rate can therefore say anything: at a rate that suits one
@@ -547,7 +528,7 @@ why = {(r.table, r.data, s["state"]): s["reason"] for r, s in states}
 lines = [
     (*place, n, why[place] if place[2] == "not run" else "") for place, n in sorted(tally.items())
 ]
-Table(tables.grid(("where", "data", "state", "rows", "reason"), lines))
+show.Markdown(tables.grid(("where", "data", "state", "rows", "reason"), lines))
 
 # %% [markdown]
 # ### Table 1: seconds, as ratios
@@ -566,7 +547,7 @@ def over(runs, method, base):
 
 
 # %%
-protocol, named, found = best(["llp/cifar-seconds"])
+protocol, named, found = tables.fullest(PAPER, ["llp/cifar-seconds"], HELD)
 runs = found["llp/cifar-seconds"]
 config = EXPERIMENTS["llp/cifar-seconds"].settings(protocol)
 lines = []
@@ -576,7 +557,7 @@ for m in config.methods:
     ours = [over(runs, m, b) if runs else "not run" for b in ("dllp", "dllp_several")]
     lines.append((f"`{m}`", f"{theirs:.2f}" if theirs else "not there", *ours))
 head = ("method", "the paper, / DLLP", "ours, / DLLP one bag", "ours, / DLLP four bags")
-Table(f"Birds and cats, {named}\n\n{tables.grid(head, lines)}")
+show.Markdown(f"Birds and cats, {named}\n\n{tables.grid(head, lines)}")
 
 # %% [markdown]
 # Read the last column for `mle_llp`, `mle_llp_reuse` and `direct`. The first makes a pass of its own
@@ -600,7 +581,7 @@ def wobble(runs, method):
 
 
 # %%
-protocol, named, found = best(list(CURVES.values()))
+protocol, named, found = tables.fullest(PAPER, list(CURVES.values()), HELD)
 lines = []
 for title, name in CURVES.items():
     for m in experiments.NAMES if found[name] else ():
@@ -608,7 +589,7 @@ for title, name in CURVES.items():
         two = [tables.number(*ledger.summary(dict(enumerate(v)), "mean"), 1) for v in values]
         lines.append((title, experiments.NAMES[m], *two, f"{wobble(found[name], m):.1f}"))
 head = ("data", "method", "final accuracy, %", "T, epochs", "wobble, points")
-Table(f"Mean ± sd over the splits; {named}\n\n{tables.grid(head, lines)}")
+show.Markdown(f"Mean ± sd over the splits; {named}\n\n{tables.grid(head, lines)}")
 
 
 # %%
@@ -629,7 +610,7 @@ for title, name in CURVES.items():
         p = ["too few splits" if math.isnan(x) else f"{x:.3f}" for x in p]
         lines.append((title, gap, len(d), *p))
 head = ("data", "MLE-LLP - DLLP, points", "splits", "p, textbook", "p, corrected")
-Table(f"{named}\n\n{tables.grid(head, lines)}")
+show.Markdown(f"{named}\n\n{tables.grid(head, lines)}")
 
 # %% [markdown]
 # ### Fig. 3: the gap to supervised learning
@@ -641,7 +622,7 @@ Table(f"{named}\n\n{tables.grid(head, lines)}")
 SIZED = {
     e.name: e for e in PAPER.experiments if e.name in {f"llp/cifar-{m}" for m in experiments.SIZES}
 }
-protocol, named, found = best(list(SIZED))
+protocol, named, found = tables.fullest(PAPER, list(SIZED), HELD)
 sized = {SIZED[n].settings(protocol).train_bags: runs for n, runs in found.items() if runs}
 
 
@@ -671,7 +652,7 @@ show.figure(
 )
 
 # %%
-Table(f"Points behind supervised learning, from few bags to many ({named}): {text}.")
+show.Markdown(f"Points behind supervised learning, from few bags to many ({named}): {text}.")
 
 # %% [markdown]
 # ### Beyond the paper: variants
@@ -682,7 +663,7 @@ Table(f"Points behind supervised learning, from few bags to many ({named}): {tex
 
 # %%
 names = ["llp/cifar-curves", "llp/cifar-ablation", "llp/cifar-gan-several"]
-protocol, named, found = best(names)
+protocol, named, found = tables.fullest(PAPER, names, HELD)
 PARTNERS = {"direct": "mle_llp", "dllp_several": "dllp", "llp_gan_several": "llp_gan"}
 
 
@@ -704,7 +685,7 @@ for name in names[1:]:
     methods = EXPERIMENTS[name].settings(protocol).methods if found[name] else ()
     lines += [paired(name, m) for m in methods]
 head = ("variant", "accuracy, %", "its method", "difference, points", "splits")
-Table(f"Birds and cats, {named}\n\n{tables.grid(head, lines)}")
+show.Markdown(f"Birds and cats, {named}\n\n{tables.grid(head, lines)}")
 
 # %% [markdown]
 # ### Beyond the paper: ten classes
@@ -713,7 +694,7 @@ Table(f"Birds and cats, {named}\n\n{tables.grid(head, lines)}")
 # (5.4). The paper's method is for two classes; its likelihood is not.
 
 # %%
-protocol, named, found = best(["llp/cifar10-jpeg75-classes"])
+protocol, named, found = tables.fullest(PAPER, ["llp/cifar10-jpeg75-classes"], HELD)
 runs = found["llp/cifar10-jpeg75-classes"]
 fig, axis = plt.subplots(figsize=(6.0, 2.9))
 for k, method in enumerate(("supervised", "direct") if runs else ()):
@@ -743,7 +724,7 @@ show.figure(
 
 # %%
 claims = [(c.text, c.source, tables.claim_verdict(PAPER, c, HELD)) for c in PAPER.claims]
-Table(tables.grid(("claim", "where", "verdict"), claims))
+show.Markdown(tables.grid(("claim", "where", "verdict"), claims))
 
 # %%
 lines = []
@@ -753,16 +734,18 @@ for c in PAPER.claims:
         agrees, text = c.test(short)
         lines.append((c.text, "agrees" if agrees else "disagrees", text))
 table = tables.grid(("claim", "short runs", "what they give"), lines)
-Table(f"Protocol short; no verdict\n\n{table}" if lines else "No short run has been recorded yet.")
+show.Markdown(
+    f"Protocol short; no verdict\n\n{table}" if lines else "No short run has been recorded yet."
+)
 
 # %% [markdown]
 # What does not hold stands in these tables in the same type as what does. What differs from the
 # paper in the runs of this page, the replaced settings of a smaller protocol among it:
 
 # %%
-protocol, named, found = best([n for n, e in EXPERIMENTS.items() if e.data])
+protocol, named, found = tables.fullest(PAPER, [n for n, e in EXPERIMENTS.items() if e.data], HELD)
 notes = tables.deviations(r for runs in found.values() for r in runs)
-Table(f"Deviations, {named}.\n\n{notes}")
+show.Markdown(f"Deviations, {named}.\n\n{notes}")
 
 # %% [markdown]
 # ### Run it yourself
@@ -771,7 +754,7 @@ Table(f"Deviations, {named}.\n\n{notes}")
 
 # %%
 costs = [(f"`{e.name}`", ", ".join(e.data) or "none", e.seeds, e.cost) for e in PAPER.experiments]
-Table(tables.grid(("experiment", "data", "seeds", "cost"), costs))
+show.Markdown(tables.grid(("experiment", "data", "seeds", "cost"), costs))
 
 # %% [markdown]
 # The commands below run everything on birds and cats, six runs side by side on one GPU. The grid
@@ -803,7 +786,9 @@ for who, held in (("fresh, from here", fresh), ("stored, in the package", HELD))
     runs = [r for r in tables.current(EXPERIMENTS[NAME], "paper", held) if r["seed"] == 0]
     a = experiments.accuracies(runs) if runs else {}
     lines.append((who, *(f"{a[m]:.2f}" if a else "not run" for m in experiments.NAMES)))
-Table(tables.grid(("birds and cats, seed 0, protocol paper", *experiments.NAMES.values()), lines))
+show.Markdown(
+    tables.grid(("birds and cats, seed 0, protocol paper", *experiments.NAMES.values()), lines)
+)
 
 # %% [markdown]
 # ## Exercises

@@ -161,6 +161,21 @@ def test_whether_lower_is_better_is_known_for_every_metric():
         ledger.lower_is_better("happiness")
 
 
+def test_the_fullest_protocol_is_shown_and_a_tie_is_the_papers():
+    names = [NESTS.name, DIGITS.name]
+    assert tables.fullest(PAPER, names, []) == (
+        "paper",
+        "no record yet",
+        {NESTS.name: [], DIGITS.name: []},
+    )
+    short = [record(e, 0, "short", error=1.0) for e in (NESTS, DIGITS)]
+    one = record(DIGITS, 1, error=2.0)
+    assert tables.fullest(PAPER, names, [*short, one])[1] == "protocol short"
+    protocol, named, found = tables.fullest(PAPER, names, [short[0], one])
+    assert (protocol, named) == ("paper", "protocol paper")
+    assert found == {NESTS.name: [], DIGITS.name: [one]}
+
+
 @pytest.mark.parametrize(
     ("paper", "sd", "rounding", "ours", "lower", "rule", "state"),
     [

@@ -80,6 +80,11 @@ def test_label_map_names_the_argument_that_does_not_fit(images, log_p, name):
         show.label_map(images, log_p)
 
 
+def test_markdown_is_shown_as_such_and_printed_as_it_stands():
+    text = show.Markdown("| a |\n| --- |\n")
+    assert repr(text) == text._repr_markdown_() == "| a |\n| --- |\n"
+
+
 def test_colours_differ_for_colour_blind_readers():
     """Simulated deuteranopia (Machado et al., 2009) keeps the colours of lines apart."""
     matrix = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])

@@ -1,4 +1,4 @@
-"""The only exit for figures: nothing is shown without a sentence that says what is seen."""
+"""The only exit for figures, none without a sentence that says what is seen, and for tables."""
 
 from io import BytesIO
 
@@ -42,6 +42,15 @@ def style() -> None:
             "axes.prop_cycle": cycler(color=COLOURS) + cycler(marker=MARKERS),
         }
     )
+
+
+class Markdown(str):
+    """Text that a notebook shows as Markdown, a table for example, and a terminal as it stands."""
+
+    __repr__ = str.__str__
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
 
 
 class _Picture:

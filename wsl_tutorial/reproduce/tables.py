@@ -29,6 +29,19 @@ def current(experiment: Experiment, protocol: str, held: Records) -> list[dict[s
     return [found[seed] for seed in sorted(found)]
 
 
+def fullest(
+    paper: Paper, names: Iterable[str], held: Records
+) -> tuple[str, str, dict[str, list[dict[str, Any]]]]:
+    """What to show of some experiments: the protocol under which most of them have records (`paper`
+    in a tie), what a caption says of it, and the records by experiment.
+    """
+    wanted = [{e.name: e for e in paper.experiments}[name] for name in names]
+    found = {p: {e.name: current(e, p, held) for e in wanted} for p in ("paper", "short")}
+    protocol = max(found, key=lambda p: sum(map(bool, found[p].values())))
+    named = f"protocol {protocol}" if any(found[protocol].values()) else "no record yet"
+    return protocol, named, found[protocol]
+
+
 def filled(paper: Paper | None) -> dict[str, tuple[Experiment, Cell]]:
     """The cells of a paper by ledger id."""
     return {c.id: (e, c) for e in (paper.experiments if paper else ()) for c in e.cells}
