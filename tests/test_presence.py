@@ -150,6 +150,38 @@ def test_paths_agree_on_many_positions_and_labels(monkeypatch, classes, position
     torch.testing.assert_close(scan[0], presence.recursion(log_p, labels))
 
 
+def test_many_weak_labels_do_not_underflow(monkeypatch):
+    logits, labels = some_bags(6, 3, 7, (13,), 1.0)
+    logits[:, -1] += 100  # seven labels of probability exp(-100): the likelihood is below 1e-300
+    labels[0], labels[1:, 6] = True, False
+    log_p = logits.log_softmax(1).requires_grad_()
+    exact = presence.recursion(log_p, labels)
+    (slope,) = torch.autograd.grad(exact.sum(), log_p)
+    monkeypatch.setattr(presence, "_recursion_posterior", None)  # the scan does it alone
+    torch.testing.assert_close(presence.log_likelihood(log_p, labels), exact, rtol=1e-12, atol=0)
+    torch.testing.assert_close(presence.posterior(log_p, labels), slope, rtol=1e-9, atol=1e-12)
+
+
+def test_bags_of_few_labels_are_computed_apart(monkeypatch):
+    logits, labels = some_bags(10, 9, 6, (3, 4), 1.5)
+    labels[0], labels[1], labels[2] = True, False, True
+    log_p = logits.log_softmax(1)
+    together = presence.log_likelihood(log_p, labels), presence.posterior(log_p, labels)
+    solved = []
+
+    def solve(log_w, real, with_posterior, compute=presence._solve):
+        solved.append(real.shape)
+        return compute(log_w, real, with_posterior)
+
+    monkeypatch.setattr(presence, "_solve", solve)
+    monkeypatch.setattr(presence, "_block_size", lambda like: 1)  # every table is large now
+    apart = presence.log_likelihood(log_p, labels), presence.posterior(log_p, labels)
+    assert [columns for _, columns in solved] == [6, 3, 6, 3]
+    assert sum(bags for bags, _ in solved) == 2 * 9
+    for a, b in zip(together, apart, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("labels_per_bag", [9, 12, 16])
 def test_many_labels(labels_per_bag):
     logits, _ = some_bags(1, 2, labels_per_bag + 1, (6, 8), 1.0)

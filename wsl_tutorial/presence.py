@@ -19,7 +19,8 @@ from torch import Tensor
 
 MAX_LABELS = 16  # per bag: time and memory grow as 2**labels; `bracket` has no such limit
 _CERTIFICATE = 1e-4  # the series must keep this share of the size of its terms, see Eq. (2.2)
-_SMALLEST = 1e-250  # a scaled state below this may have lost paths to underflow
+_SMALLEST = 1e-250  # what is below this in the scan may have lost paths to underflow
+_UNSCALED = 4  # labels of a bag that the scan need not scale, see `_scan`
 _LOWEST = -1e30  # stands for log 0 inside the log-space recursion: -inf - -inf would be NaN
 
 
@@ -283,10 +284,10 @@ def _check_mask(name: str, mask: Tensor, shape: tuple[int, int], like: Tensor) -
 def _bags(
     log_p: Tensor, labels: Tensor, limit: int | None = MAX_LABELS
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Checked input as (log_p (B, C+1, N), index (B, K), real (B, K)).
+    """Checked input as (log_p (B, C+1, N), index (B, K+1), real (B, K)).
 
-    K is the largest number of labels of a bag; `index` names its classes, real ones first, and
-    `real` tells them from padding.
+    K is the largest number of labels of a bag; `index` holds the rows of log_p.flatten(0, 1) of its
+    labels, then of padding, phi last; `real` tells the labels from the padding.
     """
     flat = _flatten(log_p)
     _check_mask("labels", labels, (flat.shape[0], flat.shape[1] - 1), flat)
@@ -297,7 +298,9 @@ def _bags(
             "(its cost doubles with each); use bracket for more"
         )
     real, index = labels.sort(dim=1, descending=True, stable=True)
-    return flat, index[:, :most], real[:, :most]
+    index = torch.nn.functional.pad(index[:, :most], (0, 1), value=labels.shape[1])
+    bag = torch.arange(len(flat), device=flat.device)[:, None]
+    return flat, flat.shape[1] * bag + index, real[:, :most]
 
 
 # The printed forms -----------------------------------------------------------------------------
@@ -305,8 +308,8 @@ def _bags(
 
 def _restrict(flat: Tensor, index: Tensor, real: Tensor) -> Tensor:
     """log p of each bag's own labels (padding: -inf), phi last: (B, K+1, N)."""
-    chosen = flat.gather(1, index[:, :, None].expand(-1, -1, flat.shape[2]))
-    return torch.cat([chosen.masked_fill(~real[:, :, None], -torch.inf), flat[:, -1:]], 1)
+    padding = torch.nn.functional.pad(~real, (0, 1))
+    return flat.flatten(0, 1)[index].masked_fill(padding[:, :, None], -torch.inf)
 
 
 def _logsumexp(x: Tensor, dim: int) -> Tensor:
@@ -363,17 +366,37 @@ class _LogLikelihood(torch.autograd.Function):
 def _evaluate(
     flat: Tensor, index: Tensor, real: Tensor, with_posterior: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Log-likelihood (B,) and posterior (B, C+1, N), by series, scan or log-space recursion."""
-    log_w = _restrict(flat.double(), index, real).clamp_min(_LOWEST)  # (B, K+1, N)
-    share = log_w.softmax(1)
-    total = log_w.amax(1) - share.amax(1).log()  # (B, N), logsumexp with one exponential less
+    """Log-likelihood (B,) and posterior (B, C+1, N); bags of few labels apart where that pays."""
+    (bags, most), few = real.shape, (real.shape[1] + 1) // 2
+    groups = [(torch.arange(bags, device=real.device), most)]
+    if most > 1 and bags * 2**most * flat.shape[2] > 2 * _block_size(flat):
+        short = real.sum(1) <= few
+        groups = [((~short).nonzero()[:, 0], most), (short.nonzero()[:, 0], few)]
+    value = flat.new_zeros(bags)
+    posterior = flat.new_zeros(flat.shape) if with_posterior else None
+    for rows, labels in groups:
+        if len(rows) == 0:
+            continue
+        own = index[rows][:, [*range(labels), most]]
+        log_w = _restrict(flat, own, real[rows, :labels]).double().clamp_min(_LOWEST)
+        mine, resp = _solve(log_w, real[rows, :labels], with_posterior)
+        value.index_copy_(0, rows, mine.to(flat.dtype))
+        if with_posterior:
+            resp = resp.to(flat.dtype).masked_fill((mine == -torch.inf)[:, None, None], 0)
+            posterior.flatten(0, 1).index_copy_(0, own.flatten(), resp.flatten(0, 1))
+    return value, posterior
+
+
+def _solve(log_w: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, Tensor | None]:
+    """Log-likelihood (b,) and posterior (b, K+1, N), by series, scan or log-space recursion."""
+    share = log_w.softmax(1)  # (b, K+1, N)
+    total = log_w.amax(1) - share.amax(1).log()  # (b, N), logsumexp with one exponential less
     leading = total.sum(-1)
     possible = (total > _LOWEST / 2).all(-1)
     relative, resp, kept = _series(share, real, with_posterior)
     value = leading + relative.log()
     for rows in _parts((~kept & possible).nonzero()[:, 0], share):
-        log_share = log_w[rows] - total[rows, None]
-        scaled, scan_resp, safe = _scan(log_share, real[rows], with_posterior)
+        scaled, scan_resp, safe = _scan(share[rows], real[rows], with_posterior)
         value = value.index_copy(0, rows, leading[rows] + scaled)
         if with_posterior:
             resp = resp.index_copy(0, rows, scan_resp)
@@ -383,13 +406,7 @@ def _evaluate(
             value = value.index_copy(0, rows, plain)
             if with_posterior:
                 resp = resp.index_copy(0, rows, plain_resp)
-    value = value.masked_fill(~possible, -torch.inf)
-    if not with_posterior:
-        return value.to(flat.dtype), None
-    resp = resp.masked_fill((value == -torch.inf)[:, None, None], 0).to(flat.dtype)
-    phi = index.new_full((len(index), 1), flat.shape[1] - 1)
-    where = torch.cat([index, phi], 1)[:, :, None].expand_as(resp)
-    return value.to(flat.dtype), torch.zeros_like(flat).scatter_add(1, where, resp)
+    return value.masked_fill(~possible, -torch.inf), resp
 
 
 def _parts(rows: Tensor, share: Tensor) -> tuple[Tensor, ...]:
@@ -422,10 +439,9 @@ def _series(share: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, 
     Products may underflow: against the leading term, 1, what is lost is nothing.
     """
     members, signs = _members(share.shape[1] - 1, share), _signs(real, share)
-    block = max(1, _block_size(share) // max(1, signs.numel()))
+    parts = share.clamp_min(1e-300).split(max(1, _block_size(share) // max(1, signs.numel())), -1)
     if len(members) <= 256:
-        parts = [(members @ part).prod(-1) for part in share.split(block, -1)]
-        products = torch.stack(parts).prod(0)  # (B, 2**K)
+        products = torch.stack([(members @ part).prod(-1) for part in parts]).prod(0)  # (B, 2**K)
     else:
         products = _grouped_products(share)
     terms = signs * products.masked_fill(products < 1e-280, 0)  # denormals are slow
@@ -436,15 +452,13 @@ def _series(share: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, 
         return value, share, kept
     # d T / d share = sum over S of +-product / q; where q is 0, so are product and share
     scale = (terms / value[:, None])[:, :, None]  # (B, 2**K, 1)
-    weights = [
-        members.T @ (scale / (members @ part).clamp_min(1e-300)) for part in share.split(block, -1)
-    ]
+    weights = [members.T @ (scale / (members @ part)) for part in parts]
     return value, share * torch.cat(weights, -1), kept
 
 
 def _block_size(like: Tensor) -> int:
     """Elements of a block: a CPU's cache, a GPU's memory."""
-    return 2**18 if like.device.type == "cpu" else 2**27
+    return 2**16 if like.device.type == "cpu" else 2**27
 
 
 def _grouped_products(share: Tensor, group: int = 5) -> Tensor:
@@ -467,122 +481,154 @@ def _grouped_products(share: Tensor, group: int = 5) -> Tensor:
         left = torch.cat([left * low[..., i, None], left], -1)
         right = torch.cat([right, right * high[..., i, None]], -1)
     left, right = left.transpose(1, 2), right.permute(0, 2, 3, 1)
-    block = max(1, 4 * _block_size(share) // (batch * left.shape[2] * right.shape[3]))
+    block = max(1, 16 * _block_size(share) // (batch * left.shape[2] * right.shape[3]))
     pairs = zip(left.split(block, 1), right.split(block, 1), strict=True)
     products = torch.stack([(a @ b).prod(1) for a, b in pairs]).prod(0)  # (B, 2**low, 2**high)
     return products.transpose(1, 2).flatten(1)
 
 
 def _scan(
-    log_share: Tensor, real: Tensor, with_posterior: bool
+    share: Tensor, real: Tensor, with_posterior: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Eq. (2.1) in linear space: relative log-likelihood, posterior, and which bags stay in range.
 
-    A label's shares are divided by their largest, a factor that every state holding the label owes;
-    chunks of positions are scanned side by side, then merged by union products. Positions commute.
+    Chunks of positions are scanned side by side, then merged by union products. Positions commute.
+    From the fifth label on, a label's shares are divided by their sum, a factor that every state
+    holding the label owes: states stay below 1, and those of 16 weak labels do not underflow.
     """
-    bags, columns, positions = log_share.shape
+    bags, columns, positions = share.shape
     labels = columns - 1
-    chunks = math.ceil(math.sqrt(positions)) if labels <= 8 else 1  # merging costs 3**labels
-    log_first = log_share[:, :-1]
-    top = log_first.amax(-1)  # (b, K)
-    first = (log_first - top[:, :, None]).exp().masked_fill(log_first < _LOWEST / 2, 0)
-
-    def lay_out(x: Tensor, padding: Tensor) -> tuple[Tensor, ...]:  # steps of (k, b * chunks)
-        x = torch.cat([x, padding.expand(bags, -1, -positions % chunks)], -1)
-        return x.unflatten(-1, (-1, chunks)).permute(2, 1, 0, 3).flatten(2).unbind()
-
-    members = _members(labels, log_share)
-    nothing = torch.eye(columns, dtype=first.dtype, device=first.device)[:, -1:]  # phi for sure
-    share = lay_out(log_share.exp(), nothing)
-    first = lay_out(first, nothing[:-1])
-    state = share[0].new_zeros([2] * labels + [bags * chunks])
+    doublings = round(math.log2(positions * 4.0 ** (7 - labels) / bags) / 2)  # quickest, measured
+    chunks = 2 ** min(max(doublings, 0), positions.bit_length() - 1)
+    padded = torch.nn.functional.pad(share, (0, -positions % chunks))
+    padded[:, -1, positions:] = 1  # phi for sure
+    p = padded.unflatten(2, (-1, chunks)).permute(2, 1, 3, 0).flatten(2)  # (steps, K+1, chunks * b)
+    sums = share[:, :-1].sum(-1).T.clamp_min(_SMALLEST)  # (K, b)
+    sums = torch.cat([torch.ones_like(sums[:_UNSCALED]), sums[_UNSCALED:]])
+    owed = sums.repeat(1, chunks)  # (K, chunks * b)
+    first = p[:, :-1] / owed
+    members = _members(labels, share)
+    state = share.new_zeros([2] * labels + [chunks * bags])
     state.view(len(members), -1)[0] = 1  # nothing is covered yet
     states = [state]
-    for p, p_first in zip(share, first, strict=True):
-        states.append(_step(states[-1], members @ p, p_first, forward=True))
-    ends = states.pop().view(len(members), bags, chunks)
-    full, outside = _merge(ends, top.exp(), real, with_posterior)
-    safe = full > _SMALLEST
-    value = full.log() + top.masked_fill(~real, 0).sum(1)
+    for now, new in zip(p.unbind(), first.unbind(), strict=True):
+        states.append(_forward(states[-1], members @ now, new))
+    full, after = _merge(states.pop(), owed, real, with_posterior)
+    safe = (full > _SMALLEST) & ((sums > _SMALLEST) | ~real.T).all(0)
+    value = full.log() + sums.log().masked_fill(~real.T, 0).sum(0)
     if not with_posterior:
         return value, None, safe
-    after, weights = outside.reshape(state.shape), []
-    for before, p, p_first in zip(states[::-1], share[::-1], first[::-1], strict=True):
-        weights.append(_weights(before, after, members, p, p_first))  # (K+1, b * chunks)
-        after = _step(after, members @ p, p_first, forward=False)
-    weight = torch.stack(weights[::-1]).unflatten(-1, (bags, chunks))
-    weight = weight.permute(2, 1, 0, 3).flatten(2)[..., :positions]
-    full = torch.where(safe, full, torch.ones_like(full))
-    return value, weight / full[:, None, None], safe
+    weight = _walk_back(states, after, members, p, first)
+    weight = weight.unflatten(2, (chunks, bags)).permute(3, 1, 0, 2).flatten(2)
+    return value, weight[..., :positions], safe
 
 
-def _step(state: Tensor, again: Tensor, first: Tensor, forward: bool) -> Tensor:
-    """One position of the scan: (2, .., 2, M) states and nothing new, (K, M) labels first seen."""
+def _walk_back(
+    states: list[Tensor], after: Tensor, members: Tensor, p: Tensor, first: Tensor
+) -> Tensor:
+    """(steps, K+1, M): mass of the paths on which a position emits each label, or phi.
+
+    From the states before each position, and `after`, what completes those after the last one.
+    """
+    again, enter = [], []  # the masses, but for the factor of the position itself
+    for before, now, new in zip(states[::-1], p.unbind()[::-1], first.unbind()[::-1], strict=True):
+        again.append(members.T @ (before * after).view(len(members), -1))
+        after, entering = _backward(before, after, members @ now, new)
+        enter += entering
+    weight = p * torch.stack(again[::-1])
+    weight[:, :-1].addcmul_(first, torch.stack(enter).view_as(first).flip(0))
+    return weight
+
+
+def _forward(state: Tensor, again: Tensor, first: Tensor) -> Tensor:
+    """States (2, .., 2, M) after one more position; bit `label` of a state is axis -2 - label.
+
+    Probability `again` (2**K, M) that it brings nothing new, `first` (K, M) that it brings a label.
+    """
     new = state * again.view_as(state)
-    source, target = (0, 1) if forward else (1, 0)
-    for label, p in enumerate(first):  # bit `label` of a state is axis -2 - label
-        new.select(-2 - label, target).addcmul_(state.select(-2 - label, source), p)
+    for label, p in enumerate(first.unbind()):
+        new.select(-2 - label, 1).addcmul_(state.select(-2 - label, 0), p)
     return new
 
 
-def _weights(before: Tensor, after: Tensor, members: Tensor, p: Tensor, first: Tensor) -> Tensor:
-    """(K+1, M): likelihood mass of the paths on which one position emits each label, or phi."""
-    weight = p * (members.T @ (before * after).view(len(members), -1))
-    enter = [
-        (before.select(-2 - label, 0) * after.select(-2 - label, 1)).reshape(-1, p.shape[1]).sum(0)
-        for label in range(len(first))
-    ]
-    if enter:
-        weight[:-1] += first * torch.stack(enter)
-    return weight
+def _backward(
+    before: Tensor, after: Tensor, again: Tensor, first: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """What completes each state before a position, from what completes it after.
+
+    And K masses (M,) of the paths that first see a label there, but for its probability.
+    """
+    new, entering = after * again.view_as(after), []
+    for label, p in enumerate(first.unbind()):
+        completed = after.select(-2 - label, 1)
+        new.select(-2 - label, 0).addcmul_(completed, p)
+        paths = before.select(-2 - label, 0) * completed
+        entering.append(paths.view(-1, len(p)).sum(0))
+    return new, entering
 
 
 def _merge(
     ends: Tensor, owed: Tensor, real: Tensor, with_derivative: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """From chunks (2**K, b, c): their union product at the full label set (b,), and its derivative.
+    """From chunks (2, .., 2, c * b): their union product at the full label set (b,).
 
-    A binary tree up, and down again; the derivative (2**K, b, c) is what the other chunks leave.
+    A binary tree, up and down again: the second answer, (2, .., 2, c * b), is the derivative of the
+    logarithm with respect to `ends`, what the other chunks leave.
     """
-    levels = [ends]
-    while levels[-1].shape[2] > 1:
-        if levels[-1].shape[2] % 2:
-            nothing = torch.zeros_like(ends[:, :, :1])
-            nothing[0] = 1
-            levels[-1] = torch.cat([levels[-1], nothing], 2)
-        levels.append(_union(levels[-1][:, :, ::2], levels[-1][:, :, 1::2], owed))
-    everything = 2 ** real.sum(1)[None, :, None] - 1  # (1, b, 1)
-    full = levels[-1].gather(0, everything)[0, :, 0]
+    bags, labels = real.shape
+    pairs, owed = _pairs(min(labels, _UNSCALED), ends), owed[_UNSCALED:]
+    levels = [ends.view(2**labels, -1)]
+    while levels[-1].shape[1] > bags:
+        levels.append(_union(*levels[-1].chunk(2, 1), owed, pairs))
+    everything = 2 ** real.sum(1)[None] - 1  # (1, b)
+    full = levels[-1].gather(0, everything)
     if not with_derivative:
-        return full, None
-    outside = torch.zeros_like(levels[-1]).scatter(0, everything, 1.0)
+        return full[0], None
+    slope = torch.where(full > _SMALLEST, full, torch.ones_like(full)).reciprocal()
+    outside = torch.zeros_like(levels[-1]).scatter(0, everything, slope)
     for level in levels[-2::-1]:
-        a, b = level[:, :, ::2], level[:, :, 1::2]
-        outside = outside[:, :, : a.shape[2]]  # padding has no chunk to answer to
-        twice, others = torch.cat([outside, outside], 2), torch.cat([b, a], 2)
-        both = _union(twice, others, owed, adjoint=True).chunk(2, 2)
-        outside = torch.stack(both, -1).flatten(2)
-    return full, outside[:, :, : ends.shape[2]]
+        others = level.roll(outside.shape[1], 1)
+        outside = _union(outside.repeat(1, 2), others, owed, pairs[::-1], adjoint=True)
+    return full[0], outside.view_as(ends)
 
 
-def _union(a: Tensor, b: Tensor, owed: Tensor, adjoint: bool = False) -> Tensor:
-    """Sum over S | T = U of a(S) b(T), a label held by both paying the factor it owes once more.
+def _union(
+    a: Tensor, b: Tensor, owed: Tensor, pairs: list[Tensor], adjoint: bool = False
+) -> Tensor:
+    """Sum over S | T = U of a(S) b(T), a label in both paying what it owes: (2**K, M) each.
 
-    Label by label, (a0, a1) (b0, b1) = (a0 b0, a0 b1 + a1 (b0 + owed b1)): 3**K products, no minus.
     The adjoint takes the derivative with respect to the product for `a` and gives that of a factor.
     """
-    labels = owed.shape[1]
-    a, b = a[None], b[None]  # (1, 2**K, b, c)
-    for label in reversed(range(labels)):
-        (a0, a1), (b0, b1) = a.unflatten(1, (2, -1)).unbind(1), b.unflatten(1, (2, -1)).unbind(1)
-        a = torch.cat([a0, a1, a1] if adjoint else [a0, a0, a1])
-        b = torch.cat([b0, b1, b0 + owed[:, label, None] * b1])
-    product = a * b  # (3**K, 1, b, c)
-    for _ in range(labels):
-        p0, p1, p2 = product.chunk(3)
-        product = torch.stack([p0 + p1, p2] if adjoint else [p0, p1 + p2], 1).flatten(1, 2)
-    return product[0]
+    columns = max(1, _block_size(a) // (2 * 3 ** (len(a).bit_length() - 1)))  # fit the cache
+    blocks = zip(*(x.split(columns, 1) for x in (a, b, owed[:, : a.shape[1]])), strict=True)
+    return torch.cat([_products(*block, pairs, adjoint) for block in blocks], 1)
+
+
+def _products(a: Tensor, b: Tensor, owed: Tensor, pairs: list[Tensor], adjoint: bool) -> Tensor:
+    """(a0, a1) (b0, b1) = (a0 b0, a0 b1 + a1 (b0 + owed b1)), label by label down to `pairs`.
+
+    3**K products, no minus.
+    """
+    if len(owed) == 0:
+        left, right, union = pairs
+        return union.T @ ((left @ a) * (right @ b))
+    (a0, a1), (b0, b1) = a.chunk(2), b.chunk(2)
+    a = torch.cat([a0, a1 if adjoint else a0, a1], 1)
+    b = torch.cat([b0, b1, torch.addcmul(b0, owed[-1], b1)], 1)
+    x, y, z = _products(a, b, owed[:-1].repeat(1, 3), pairs, adjoint).chunk(3, 1)
+    return torch.cat([x + y, z] if adjoint else [x, y + z])
+
+
+def _pairs(labels: int, like: Tensor) -> list[Tensor]:
+    """The same for labels that owe nothing, as (3**K, 2**K) tables of 0 and 1 of S, T and S | T.
+
+    Of each label, neither set holds it, or T alone, or S does and T may.
+    """
+    subsets = _members(labels, like)[:, :-1]
+    digits = torch.arange(3**labels, device=like.device)[:, None, None]
+    digits = digits // 3 ** torch.arange(labels, device=like.device) % 3  # (3**K, 1, K)
+    left, union = (digits == 2) == subsets, (digits > 0) == subsets
+    return [x.all(2).to(like) for x in (left, (digits == 2) | (digits == subsets), union)]
 
 
 def _logaddexp(a: Tensor, b: Tensor) -> Tensor:
