@@ -4,7 +4,10 @@ import inspect
 from math import comb, factorial, prod
 
 import exercises_counts
+import exercises_counts_reproduction
 import exercises_learning
+import exercises_patches
+import exercises_regions
 import exercises_reproduction
 import pytest
 import torch
@@ -133,6 +136,9 @@ CASES = [
     ),
 ]
 CASES += [*exercises_learning.CASES, *exercises_reproduction.CASES, *exercises_counts.CASES]
+CASES += exercises_counts_reproduction.CASES
+CASES += exercises_patches.CASES
+CASES += exercises_regions.CASES
 WRONG = [(c, wrong, hint) for c, _, mistakes in CASES for wrong, hint in mistakes]
 
 

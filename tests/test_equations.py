@@ -584,3 +584,634 @@ def test_eq_6_4_adds_the_counts_of_the_range():
     value = counts.log_likelihood_interval(z, torch.tensor([2]), torch.tensor([4])).exp()[0]
     total = sum(_configurations(z[0].sigmoid(), y)[0].sum() for y in (2, 3, 4))
     torch.testing.assert_close(value, total)
+
+
+def test_eq_7_1_is_the_passage_of_a_smooth_course():
+    import math
+
+    from wsl_tutorial.reproduce.mlellp.training import arrival
+
+    for rate in (2.0, 5.0, 10.0):
+        points = [90 - 40 * math.exp(-t / rate) for t in range(1, 101)]
+        curve = [{"epoch": t, "accuracy": a} for t, a in enumerate(points, 1)]
+        assert arrival(curve, 90) == math.ceil(rate * math.log(40 / 0.9))
+        lucky = [*curve[:1], {"epoch": 2, "accuracy": 89.2}, *curve[2:]]
+        assert arrival(lucky, 90) == 2
+
+
+def test_eq_7_2_is_the_textbooks_for_independent_splits():
+    from scipy import stats
+
+    from wsl_tutorial.reproduce.mlellp.experiments import p_value
+
+    x, y = [90.1, 89.5, 91.0, 90.4], [89.8, 89.9, 90.1, 90.0]
+    gaps = [a - b for a, b in zip(x, y, strict=True)]
+    assert abs(p_value(gaps) - stats.ttest_rel(x, y).pvalue) < 1e-12
+    assert p_value(gaps, 0.2) > p_value(gaps)
+
+
+def test_eq_7_2_keeps_its_level_where_splits_share_bags():
+    """Gaps that are means over random fifths of one set of bags, the true gap being 0."""
+    import torch
+
+    from wsl_tutorial.reproduce.mlellp.experiments import p_value
+
+    generator, alarms = torch.Generator().manual_seed(0), torch.zeros(2)
+    for _ in range(1000):
+        bag = torch.randn(200, generator=generator, dtype=torch.float64)
+        tested = torch.rand(10, 200, generator=generator).argsort(1)[:, :40]
+        gaps = bag[tested].mean(1).tolist()
+        alarms += torch.tensor([p_value(gaps, share) < 0.05 for share in (0.0, 0.2)])
+    naive, corrected = (alarms / 1000).tolist()
+    assert naive > 0.2
+    assert abs(corrected - 0.05) < 0.025  # 3.6 standard errors of 1,000 tosses
+
+
+# Chapter 8: patches, lifting
+
+
+def _some_places(seed=0, k=2):
+    """Places (1, k, 3) off the grid of pixels, inside an image of 20 x 24."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    u = torch.rand(1, k, 3, generator=generator, dtype=torch.float64)
+    return torch.tensor([6.0, 6.0, 4.0]) + u * torch.tensor([11.0, 7.0, 3.0])
+
+
+def test_eq_8_1_is_a_softmax_of_every_window():
+    import torch
+
+    from wsl_tutorial import patches
+
+    z = _logits(1, 6, 7, seed=20)
+    h = patches.local_softmax(z, 5, 3.0)
+    for i in range(6):
+        for j in range(7):
+            near = z[0, max(i - 2, 0) : i + 3, max(j - 2, 0) : j + 3]
+            share = (3 * z[0, i, j]).exp() / (3 * near).exp().sum()
+            torch.testing.assert_close(h[0, i, j], share)
+
+
+def test_eq_8_2_takes_the_greatest_maxima_of_windows():
+    from wsl_tutorial import patches
+
+    h = _logits(1, 9, 11, seed=21)
+    maxima = [
+        (h[0, i, j].item(), float(j), float(i))
+        for i in range(9)
+        for j in range(11)
+        if h[0, i, j] == h[0, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].max()
+    ]
+    best = sorted(maxima, reverse=True)[:4]
+    places, values = patches.extract(h, 4, 3, 7.0)
+    assert values[0].tolist() == [v for v, _, _ in best]
+    assert places[0].tolist() == [[x, y, 7.0] for _, x, y in best]
+
+
+def test_eq_8_3_reads_a_linear_image_at_the_positions_of_the_box():
+    import torch
+
+    from wsl_tutorial import patches
+
+    y, x = torch.meshgrid(torch.arange(20.0), torch.arange(24.0), indexing="ij")
+    image = (0.3 + 2 * x - 0.7 * y)[None, None].double()
+    places, u = _some_places(), torch.linspace(-0.5, 0.5, 5).double()
+    seen = patches.sample(image, places, 5)[0, :, 0]
+    for patch, (cx, cy, s) in zip(seen, places[0], strict=True):
+        at = 0.3 + 2 * (cx + s * u) - 0.7 * (cy + s * u)[:, None]
+        torch.testing.assert_close(patch, at)
+
+
+def test_eq_8_4_reads_a_linear_patch_where_the_sampler_would_have():
+    import torch
+
+    from wsl_tutorial import patches
+
+    places = _some_places(seed=1, k=1)
+    x, y, s = places[0, 0]
+    u = torch.linspace(-0.5, 0.5, 9).double()
+    patch = (1 + 2 * u - 0.5 * u[:, None])[None, None, None]
+    image = patches.place(patch, places, (20, 24))[0, 0, 0]
+    down, across = (torch.arange(20) - y) / s, (torch.arange(24) - x) / s
+    right = 1 + 2 * across - 0.5 * down[:, None]
+    inside = (down.abs() <= 0.5)[:, None] & (across.abs() <= 0.5)
+    beyond = (down.abs() > 0.5 + 1 / 8)[:, None] | (across.abs() > 0.5 + 1 / 8)
+    torch.testing.assert_close(image[inside], right[inside])
+    assert inside.sum() > 9
+    assert (image[beyond] == 0).all()
+
+
+def test_eq_8_5_is_the_energy_outside_of_boxes_that_show_their_pixels():
+    import torch
+
+    from wsl_tutorial import patches
+
+    image = _logits(1, 2, 12, 15, seed=22)
+    places = torch.tensor([[[3.0, 4, 4], [11, 8, 4]]]).double()
+    loss = patches.reconstruction_loss(image, patches.sample(image, places, 5), places)
+    rest = image.clone()
+    for x, y in ((3, 4), (11, 8)):
+        rest[..., y - 2 : y + 3, x - 2 : x + 3] = 0
+    torch.testing.assert_close(loss[0], rest.square().mean())
+
+
+def test_eq_8_6_returns_the_scale_that_was_split_and_the_printed_form_does_not():
+    import torch
+
+    from wsl_tutorial import patches
+
+    scales = torch.tensor([1.0, 2.0, 4.0]).double()
+    for weights, side in (((0.5, 0.5, 0), 1.5), ((0.8, 0.2, 0), 1.2), ((0, 0.1, 0.1), 3.0)):
+        h = torch.tensor(weights).double()[None, :, None, None]
+        assert abs(patches.first_moment(h, scales).item() - side) < 1e-12
+        pooled = (h.square() / h.sum())[0, :, 0, 0]
+        assert abs((pooled @ scales).item() - side) > 0.1
+    half = torch.tensor([0.5, 0.5]).double()
+    assert ((half**2 / half.sum()) @ scales[:2]).item() == 0.75
+
+
+def test_eq_8_7_is_undone_by_the_extraction_of_places_that_are_apart():
+    import torch
+
+    from wsl_tutorial import patches
+
+    scales = torch.tensor([4.0, 6.0, 9.0, 14.0]).double()
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        cell = torch.randperm(12, generator=generator)[:4]
+        off = torch.randint(3, (4, 2), generator=generator)
+        centre = torch.stack([7 * (cell % 4), 7 * (cell // 4)], 1) + off  # at least 5 apart
+        side = 4 + 10 * torch.rand(4, 1, generator=generator, dtype=torch.float64)
+        places = torch.cat([centre.double(), side], 1)[None]
+        ideal = patches.ideal_heatmap(places, (21, 28), scales)
+        found, _ = patches.extract(ideal, 4, 5, scales)
+        order = (found[0, :, 1] * 28 + found[0, :, 0]).argsort()
+        truth = (places[0, :, 1] * 28 + places[0, :, 0]).argsort()
+        torch.testing.assert_close(found[0, order], places[0, truth])
+
+
+def test_eq_8_8_pulls_the_map_to_the_dots_of_the_places():
+    import torch
+
+    from wsl_tutorial import patches
+
+    h = _logits(1, 7, 9, seed=23).requires_grad_()
+    places = torch.tensor([[[2.4, 1.6, 3], [6.5, 5.2, 3]]]).double()
+    dots = torch.zeros(7, 9).double()
+    dots[2, 2] = dots[5, 7] = 1  # rounded; a half goes up
+    loss = patches.heatmap_loss(h, places)
+    torch.testing.assert_close(loss[0], (h[0] - dots).square().sum() / 63)
+    (gradient,) = torch.autograd.grad(loss.sum() * 63 / 2, h)
+    torch.testing.assert_close(gradient[0], (h - dots)[0].detach())
+
+
+def test_eq_8_9_minimises_the_linear_model_with_its_two_leashes():
+    import torch
+
+    from wsl_tutorial import patches
+
+    target = torch.tensor([[[1.0, -2.0], [0.5, 3.0]]]).double()
+    start = _some_places()
+
+    def task_loss(places):
+        return ((places[..., :2] - target) ** 4).sum((1, 2)) / 50
+
+    alpha, lam = 0.3, 0.7
+    once = patches.move(start, task_loss, 1, alpha, lam)
+    twice = patches.move(start, task_loss, 2, alpha, lam)
+    leaf = once.clone().requires_grad_()
+    (g,) = torch.autograd.grad(task_loss(leaf).sum(), leaf)
+    x = twice[..., :2].clone().requires_grad_()
+    model = (g[..., :2] * x).sum() + (x - once[..., :2]).square().sum() / (2 * alpha)
+    model = model + lam * (x - start[..., :2]).square().sum()
+    assert torch.autograd.grad(model, x)[0].abs().max() < 1e-12
+    assert torch.equal(twice[..., 2], start[..., 2])
+
+
+def test_eq_8_9_stopped_early_is_near_the_penalty_one_over_two_m_alpha():
+    import torch
+
+    from wsl_tutorial import patches
+
+    for m, alpha in ((1, 2.0), (2, 0.5), (10, 0.1)):
+        for c in (1e-2, 1e-3):
+
+            def bowl(places, c=c):
+                return c / 2 * (places[..., 0] - 5).square().sum(1)
+
+            origin = torch.zeros(1, 1, 3).double()
+            stopped = patches.move(origin, bowl, m, alpha)[0, 0, 0].item()
+            held = patches.move(origin, bowl, 4000, alpha, 1 / (2 * m * alpha))[0, 0, 0].item()
+            assert abs(stopped - 5 * (1 - (1 - alpha * c) ** m)) < 1e-9
+            assert abs(held - 5 * c / (c + 1 / (m * alpha))) < 1e-9
+            assert abs(stopped / held - 1) < 1.01 * m * alpha * c
+
+
+def test_eq_8_10_has_one_gradient_for_all_patches_of_a_bag():
+    import torch
+
+    from wsl_tutorial import patches
+
+    z, told = _logits(2, 3, 4, seed=24).requires_grad_(), torch.tensor([[1, 0, 0, 0], [2, 2, 0, 1]])
+    p = z.softmax(2)
+    share = told / told.sum(1, keepdim=True)
+    loss = patches.proportion_loss(z, told)
+    by_hand = [sum((share[b, c] - p[b, :, c].mean()) ** 2 for c in range(4)) for b in range(2)]
+    torch.testing.assert_close(loss, torch.stack(by_hand).double())
+    (gradient,) = torch.autograd.grad(loss.sum(), z)
+    q = p.detach()
+    common = 2 / 3 * (q.mean(1) - share)[:, None]  # the gradient in p, one for all patches
+    jacobian = q * (common - (q * common).sum(2, keepdim=True))
+    torch.testing.assert_close(gradient, jacobian)
+
+
+def test_eq_8_11_gives_each_network_the_gradient_of_its_own_step():
+    import torch
+
+    from wsl_tutorial import patches
+
+    image, h = _logits(1, 1, 14, 14, seed=25), _logits(1, 14, 14, seed=26).requires_grad_()
+    tau = torch.tensor(0.8).double().requires_grad_()
+
+    def task_loss(places):
+        return (tau * patches.sample(image, places, 5) - 1).square().mean((1, 2, 3, 4))
+
+    x0, _ = patches.extract(h.detach(), 2, 5, 4.0)
+    step = patches.lifted_step(h, x0 + 0.25, task_loss, 2, 3.0)
+    both = torch.autograd.grad((step.task + step.heat).sum(), (tau, h))
+    moved = patches.move(x0 + 0.25, task_loss, 2, 3.0)
+    (of_task,) = torch.autograd.grad(task_loss(moved).sum(), tau)
+    of_heat = 2 / 196 * (h.detach() - patches.ideal_heatmap(moved, (14, 14)))
+    torch.testing.assert_close(both, (of_task, of_heat))
+
+
+def test_eq_8_11_is_back_propagation_where_the_choice_is_differentiable():
+    import torch
+
+    from wsl_tutorial import patches
+
+    image, theta = _logits(1, 1, 14, 14, seed=27), _logits(1, 2, 14, 14, seed=28).requires_grad_()
+
+    def task_loss(places):
+        return patches.sample(image, places, 4).square().mean((1, 2, 3, 4))
+
+    z = patches.soft_argmax(theta, 0.5, 5.0)
+    (chain,) = torch.autograd.grad(task_loss(z).sum(), theta, retain_graph=True)
+    target = patches.move(z, task_loss, 1, 3.0)
+    (lifted,) = torch.autograd.grad((z - target).square().sum() / 2, theta)
+    torch.testing.assert_close(lifted, 3 * chain)
+    assert chain.abs().max() > 1e-6
+
+
+# Chapter 9: patches, the learning
+
+
+def test_eq_9_1_is_the_limit_of_transport_to_two_anchors():
+    import torch
+
+    from wsl_tutorial import patches
+
+    s = _logits(3, 8, seed=29).requires_grad_()
+    p = patches.soft_top_k(s, 3, 0.4)
+    torch.testing.assert_close(p.sum(1), torch.full((3,), 3.0).double())
+    t = s - 0.4 * p.logit()  # one threshold for a row
+    torch.testing.assert_close(t, t[:, :1].expand(-1, 8))
+    torch.testing.assert_close(patches.sinkhorn_top_k(s, 3, 0.8, 3000), p, rtol=0, atol=1e-8)
+    v = (p * (1 - p)).detach()[0]
+    jacobian = torch.stack([torch.autograd.grad(x, s, retain_graph=True)[0][0] for x in p[0]])
+    torch.testing.assert_close(jacobian, (v.diag() - torch.outer(v, v) / v.sum()) / 0.4)
+
+
+def test_eq_9_2_has_the_mean_and_the_slope_of_noisy_choices():
+    """Two scores, one of them chosen: the normal distribution function of their gap."""
+    import torch
+
+    from wsl_tutorial import patches
+
+    s = torch.tensor([[0.3, 0.0]]).double().requires_grad_()
+    generator = torch.Generator().manual_seed(0)
+    p = patches.perturbed_top_k(s, 1, 0.5, 400_000, generator)[0, 0, 0]
+    gap = torch.tensor(0.3 / (0.5 * 2**0.5)).double()
+    (slope,) = torch.autograd.grad(p, s)
+    density = (-gap.square() / 2).exp() / (2 * torch.pi) ** 0.5 / (0.5 * 2**0.5)
+    assert abs(p - torch.special.ndtr(gap)) < 4e-3  # five standard errors
+    assert abs(slope[0, 0] - density) < 2e-2
+    assert abs(slope[0, 1] + density) < 2e-2
+
+
+def test_eq_9_3_is_one_with_the_slope_of_the_peak():
+    import torch
+
+    from wsl_tutorial import patches
+
+    h = _logits(2, 3, seed=30).requires_grad_()
+    gate = patches.straight_through(torch.ones(2, 3).double(), h)
+    assert (gate == 1).all()
+    weight = _logits(2, 3, seed=31)
+    assert torch.equal(torch.autograd.grad((weight * gate).sum(), h)[0], weight)
+
+
+def test_eq_9_4_is_a_law_and_the_law_that_places_are_drawn_by():
+    """A row of five pixels, windows of three: pairs of places that are no neighbours."""
+    from collections import Counter
+
+    import torch
+
+    from wsl_tutorial import patches
+
+    s = _logits(1, 1, 5, seed=32) / 2
+    z, law = s.flatten().tolist(), {}
+    weight = torch.tensor(z).exp().tolist()
+    for i in range(5):
+        rest = [j for j in range(5) if abs(i - j) > 1]
+        for j in rest:
+            first, then = weight[i] / sum(weight), weight[j] / sum(weight[m] for m in rest)
+            law[i, j] = first * then
+    assert abs(sum(law.values()) - 1) < 1e-12
+    draws, generator = 20_000, torch.Generator().manual_seed(0)
+    places, log_p = patches.draw_places(s.expand(draws, 1, 5), 2, 3, 4.0, generator)
+    pairs = [tuple(int(x) for x in pair) for pair in places[..., 0].tolist()]
+    expected = torch.tensor([law[pair] for pair in pairs]).double()
+    torch.testing.assert_close(log_p.exp(), expected)
+    counted = Counter(pairs)
+    for pair, p in law.items():
+        assert abs(counted[pair] / draws - p) < 5 * (p * (1 - p) / draws) ** 0.5
+
+
+def test_eq_9_5_is_unbiased_over_all_pairs_of_draws():
+    from itertools import product
+
+    import torch
+
+    from wsl_tutorial import patches
+
+    z, losses = _logits(4, seed=33).requires_grad_(), _logits(4, seed=34)
+    log_p = z.log_softmax(0)
+    (exact,) = torch.autograd.grad((log_p.exp() * losses).sum(), z, retain_graph=True)
+    mean = torch.zeros(4).double()
+    for i, j in product(range(4), repeat=2):
+        pair = torch.tensor([i, j])
+        value = patches.reinforce(losses[pair][:, None], log_p[pair][:, None])
+        torch.testing.assert_close(value[0], losses[pair].mean())
+        (slope,) = torch.autograd.grad(value.sum(), z, retain_graph=True)
+        by_hand = (losses[i] - losses[j]) * (log_p[i] - log_p[j]) / 2
+        torch.testing.assert_close(slope, torch.autograd.grad(by_hand, z, retain_graph=True)[0])
+        mean += (log_p[i] + log_p[j]).exp().detach() * slope
+    torch.testing.assert_close(mean, exact)
+
+
+def test_eq_9_6_is_the_mean_pixel_and_lies_between_two_peaks():
+    import torch
+
+    from wsl_tutorial import patches
+
+    z = _logits(1, 2, 4, 6, seed=35)
+    places = patches.soft_argmax(z, 1.5, 3.0)
+    for k in range(2):
+        p = (1.5 * z[0, k]).exp() / (1.5 * z[0, k]).exp().sum()
+        x = sum(p[i, j] * j for i in range(4) for j in range(6))
+        y = sum(p[i, j] * i for i in range(4) for j in range(6))
+        torch.testing.assert_close(places[0, k], torch.stack([x, y, torch.tensor(3.0).double()]))
+    peaks = torch.zeros(1, 1, 1, 9).double()
+    peaks[..., [1, 7]] = 50
+    assert patches.soft_argmax(peaks, 10.0, 3.0)[0, 0, 0] == 4
+
+
+# Chapters 11 and 12: regions
+
+
+def test_eq_11_1_is_the_slope_of_a_sum_of_powers():
+    import torch
+
+    from wsl_tutorial import regions
+
+    z, step = _logits(5, 4, seed=110), 1e-5
+    p = z.softmax(1)
+    slope = ((p ** (1 + step)).sum(1) - (p ** (1 - step)).sum(1)) / (2 * step)
+    torch.testing.assert_close(regions.conditional_entropy(z), -slope, rtol=0, atol=1e-8)
+
+
+def test_eq_11_2_is_log_c_and_a_divergence_least_at_uniform():
+    from math import log
+
+    import torch
+    from torch.distributions import Categorical, kl_divergence
+
+    from wsl_tutorial import regions
+
+    z = _logits(5, 4, seed=111).requires_grad_()
+    uniform = Categorical(logits=torch.zeros(5, 4, dtype=torch.float64))
+    value = regions.cross_entropy_to_uniform(z)
+    torch.testing.assert_close(value, log(4) + kl_divergence(uniform, Categorical(logits=z)))
+    (slope,) = torch.autograd.grad(value.sum(), z)
+    torch.testing.assert_close(slope, z.softmax(1) - 1 / 4)
+
+
+def test_eq_11_3_is_least_for_an_honest_answer():
+    import torch
+    from torch.distributions import Categorical
+
+    from wsl_tutorial import regions
+
+    prior = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    others = _logits(200, 3, seed=112)
+    honest = regions.cross_entropy_to_prior(prior.log()[None], prior)
+    torch.testing.assert_close(honest[0], Categorical(prior).entropy())
+    assert (regions.cross_entropy_to_prior(others, prior) > honest).all()
+
+
+def test_eq_11_4_is_least_for_the_mask_of_all_ones():
+    """Two cells that tell the class in 9 and 8 of 10, summed over the whole world by a table."""
+    from itertools import product
+    from math import log
+
+    import torch
+
+    from wsl_tutorial import regions
+
+    a, b = (torch.tensor([[q, 1 - q], [1 - q, q]]).double() for q in (0.9, 0.8))
+    joint = a[:, :, None] * b[:, None] / 2  # (2, 2, 2): y, and the two cells
+    y, *cells = torch.tensor(list(product((0, 1), repeat=3))).T
+    weight = joint.flatten()
+    uniform = torch.zeros(8, 2, dtype=torch.float64)
+
+    def loss(mask):
+        """Of the best classifier of paper (6), and by adding the surprises of all eight cases."""
+        hidden = [axis + 1 for axis in (0, 1) if not mask[axis]]
+        seen = joint.sum(hidden, keepdim=True) if hidden else joint
+        bayes = (seen / seen.sum(0)).expand_as(joint)
+        logits = bayes[:, cells[0], cells[1]].T.log()  # (8, 2)
+        value = sum(
+            w * regions.min_max_loss(logits[i : i + 1], uniform[i : i + 1], y[i : i + 1])
+            for i, w in enumerate(weight)
+        )
+        surprise = -(weight * bayes.flatten().log()).sum() + log(2)
+        torch.testing.assert_close(value, surprise)
+        return value.item()
+
+    losses = {mask: loss(mask) for mask in product((0, 1), repeat=2)}
+    assert min(losses, key=losses.get) == (1, 1)
+    assert losses[0, 0] > losses[0, 1] > losses[1, 0] > losses[1, 1]
+
+
+def test_eq_11_4_has_the_localisers_own_term():
+    import torch
+    from torch.nn import functional as F
+
+    from wsl_tutorial import regions
+
+    plus, minus, own = _logits(3, 6, 4, seed=113)
+    y = torch.arange(6) % 4
+    each = -plus.log_softmax(1)[range(6), y] - minus.log_softmax(1).mean(1)
+    value = regions.min_max_loss(plus, minus, y, own)
+    torch.testing.assert_close(value, each.mean() + F.cross_entropy(own, y))
+
+
+def test_eq_11_5_is_the_gradient_of_logsumexp_times_its_input():
+    import torch
+
+    from wsl_tutorial import regions
+
+    maps = _logits(2, 3, 4, 5, seed=114).requires_grad_()
+    scores = maps.mean((2, 3))
+    (slope,) = torch.autograd.grad(scores.logsumexp(1).sum(), maps)
+    torch.testing.assert_close(regions.class_map(maps, scores), 20 * (maps * slope).sum(1))
+
+
+def test_eq_11_6_forgets_scale_and_origin_and_sends_the_midrange_to_one_half():
+    import torch
+
+    from wsl_tutorial import regions
+
+    scores = _logits(3, 4, 5, seed=115)
+    moved = scores * torch.tensor([3.0, 0.1, 7.0])[:, None, None] - 4
+    scaled = regions.normalise(scores)
+    torch.testing.assert_close(regions.normalise(moved), scaled)
+    middle = (scores.amax((1, 2), keepdim=True) + scores.amin((1, 2), keepdim=True)) / 2
+    assert torch.equal(scaled >= 0.5, scores >= middle)
+    assert (scaled.amin((1, 2)) == 0).all()
+    assert (scaled.amax((1, 2)) == 1).all()
+    together = regions.normalise(scores.view(1, 12, 5)).view(3, 4, 5)
+    torch.testing.assert_close(regions.normalise(scores, whole_batch=True), together)
+
+
+def test_eq_11_7_has_the_logit_that_it_was_given():
+    import torch
+
+    from wsl_tutorial import regions
+
+    scores = _logits(2, 3, 3, seed=116).sigmoid()
+    mask = regions.soft_mask(scores, 8.0, 0.4)[:, 0]
+    torch.testing.assert_close((mask / (1 - mask)).log(), 8 * (scores - 0.4))
+    hard = regions.soft_mask(scores, 1e6, 0.4)[:, 0]
+    torch.testing.assert_close(hard, (scores > 0.4).double())
+
+
+def test_eq_11_8_rises_from_the_mean_to_the_maximum():
+    import torch
+
+    from wsl_tutorial import regions
+
+    maps = _logits(2, 3, 7, seed=117)
+    values = [regions.log_sum_exp_pooling(maps, r) for r in (1e-7, 0.1, 1.0, 10.0, 1e6)]
+    torch.testing.assert_close(values[0], maps.mean(2), rtol=0, atol=1e-6)
+    torch.testing.assert_close(values[-1], maps.amax(2), rtol=0, atol=1e-5)
+    assert all((low < high).all() for low, high in pairwise(values))
+
+
+def test_eq_11_9_is_the_best_and_the_worst_of_all_subsets():
+    from itertools import combinations
+
+    import torch
+
+    from wsl_tutorial import regions
+
+    maps = _logits(2, 3, 7, seed=118)
+    for best, worst, alpha in ((1, 0, 0.0), (3, 2, 0.6), (7, 7, 1.0)):
+        means = [
+            torch.stack([maps[:, :, list(s)].mean(2) for s in combinations(range(7), k)])
+            for k in (best, worst or 1)
+        ]
+        expected = means[0].amax(0) + alpha * means[1].amin(0)
+        value = regions.wildcat_pooling(maps, best, worst, alpha)
+        torch.testing.assert_close(value, expected)
+
+
+def test_eq_12_1_is_zero_where_a_condition_fails():
+    from math import exp
+
+    import torch
+    from torch.nn import functional as F
+
+    from wsl_tutorial import regions
+
+    z, y = _logits(40, 3, seed=120), torch.arange(40) % 3
+    before = _logits(40, 3, seed=121)
+    before[:5] = z[:5]  # as sure as at first: trusted
+    first = F.cross_entropy(before, y, reduction="none")
+    p, p_first = z.softmax(1), before.softmax(1)
+    expected = [
+        exp(-3 / 10) * p[i, k].item() if p[i].argmax() == k and p[i, k] >= p_first[i, k] else 0.0
+        for i, k in enumerate(y)
+    ]
+    value = regions.trust(z, y, first, t=3, sigma=10.0)
+    torch.testing.assert_close(value, torch.tensor(expected, dtype=torch.float64))
+    assert 0 < sum(e > 0 for e in expected) < 40
+
+
+def test_eq_12_2_is_a_union_of_the_trusted_looks():
+    import torch
+
+    from wsl_tutorial import regions
+
+    looks = _logits(3, 4, 1, 2, 5, seed=122) > 0  # three looks at four images
+    trusted = torch.tensor([[1, 1, 0, 1], [1, 0, 0, 1], [1, 0, 1, 0]]).double()
+    total = torch.zeros(4, 1, 2, 5, dtype=torch.float64)
+    for look, psi in zip(looks, trusted, strict=True):
+        total = regions.accumulate(total, look.double(), psi)
+    union = [torch.stack([m for m, p in zip(looks[:, i], trusted[:, i], strict=True) if p]).any(0)
+             for i in range(4)]  # fmt: skip
+    assert torch.equal(total.bool(), torch.stack(union))
+    half = regions.accumulate(torch.full_like(total, 0.3), torch.ones_like(total), trusted[0] / 2)
+    assert half.flatten(1).amax(1).tolist() == [0.5, 0.5, 0.3, 0.5]
+
+
+def test_eq_12_3_leaves_a_power_of_what_was_not_covered():
+    import torch
+
+    from wsl_tutorial import regions
+
+    images = _logits(2, 3, 4, 4, seed=123)
+    cover, psi = _logits(2, 1, 4, 4, seed=124).sigmoid(), torch.tensor([0.7, 0.0])
+    left = images
+    for _ in range(3):
+        left = regions.erase(left, cover, psi)
+    torch.testing.assert_close(left[0], images[0] * (1 - cover[0]) ** 3)
+    assert torch.equal(left[1], images[1])
+
+
+def test_eq_12_4_is_dices_index_of_sets_of_pixels():
+    import torch
+
+    from wsl_tutorial import metrics
+
+    predicted, true = (_logits(2, 3, 6, 7, seed=125) > 0.5).unbind()
+
+    def dice(a, b):
+        a, b = ({tuple(i) for i in m.nonzero().tolist()} for m in (a, b))
+        return 200 * len(a & b) / (len(a) + len(b))
+
+    scores = metrics.mask_scores(predicted, true)
+    pairs = list(zip(predicted, true, strict=True))
+    plus, minus = (
+        [dice(*pair) for pair in group] for group in (pairs, [(~a, ~b) for a, b in pairs])
+    )
+    assert abs(scores["f1_plus"] - sum(plus) / 3) < 1e-9
+    assert abs(scores["f1_minus"] - sum(minus) / 3) < 1e-9
+    for share in (0.2, 0.5):
+        region = (torch.arange(100) < 100 * share).view(1, 10, 10)
+        blind = [metrics.mask_scores(m, region) for m in metrics.trivial_masks(region).values()]
+        assert abs(blind[0]["f1_plus"] - 200 * share / (1 + share)) < 1e-9
+        assert abs(blind[1]["f1_minus"] - 200 * (1 - share) / (2 - share)) < 1e-9
+        assert blind[0]["f1_minus"] == blind[1]["f1_plus"] == 0

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import automaton, counts, metrics, presence, toy
+from . import automaton, counts, metrics, patches, presence, regions, toy
 
 
 class CheckFailed(AssertionError):
@@ -657,3 +657,503 @@ def at_least_count(function: Callable) -> None:
         ),
     }
     _judge("at_least_count", function(logits.clone(), told), right, mistakes, "the upper tail")
+
+
+# Chapter 7: counts, the reproduction
+
+
+def arrival(function: Callable) -> None:
+    """Chapter 7: the first epoch at 99 % of the final accuracy, list of accuracies -> int."""
+    cases = [
+        [50, 70, 84.5, 86, 88, 89.5, 90.5, 95, *[89] * 14, 93, 92, 85],
+        [50, 60, 70, 80, 81.5, 82.5, 84, 85, 86, 87, *[83] * 26, 90, 84, 80, 82],
+    ]
+
+    def each(final: Callable, share: float = 0.99, first: int = 1) -> list[int]:
+        return [next(t for t, a in enumerate(x, first) if a >= share * final(x)) for x in cases]
+
+    def tail(x: list[float]) -> float:
+        return statistics.fmean(x[-max(3, len(x) // 10) :])
+
+    mistakes = {
+        "the final accuracy is a mean of the last epochs, not the best epoch": each(max),
+        "the final accuracy is a mean of the last epochs, not the last one": each(lambda x: x[-1]),
+        "the last tenth has no fewer than three epochs": (
+            each(lambda x: statistics.fmean(x[-max(1, len(x) // 10) :]))
+        ),
+        "of a long curve the last tenth, not the last three": (
+            each(lambda x: statistics.fmean(x[-3:]))
+        ),
+        "99 % of the final accuracy is enough": each(tail, share=1.0),
+        "epochs are counted from 1": each(tail, first=0),
+    }
+    answers = [function(list(x)) for x in cases]
+    answer = None if None in answers else answers
+    _judge("arrival", answer, each(tail), mistakes, "a first passage")
+
+
+def resampled_t(function: Callable) -> None:
+    """Chapter 7: the statistic of (7.2), (gaps: list, share) -> float."""
+    cases = [
+        ([0.4, -0.1, 0.6, 0.3], 0.2),
+        ([1.2, 0.4, -0.3, 0.8, 0.1], 0.0),
+        ([-0.2, -0.5, 0.1], 0.5),
+    ]
+
+    def each(combine: Callable) -> list[float]:
+        return [combine(statistics.fmean(d), statistics.stdev(d), len(d), q, d) for d, q in cases]
+
+    mistakes = {
+        "this takes the splits for independent: share is missing": (
+            each(lambda m, s, n, q, d: m / s * n**0.5)
+        ),
+        "the bags that splits share add share / (1 - share), not share": (
+            each(lambda m, s, n, q, d: m / (s * (1 / n + q) ** 0.5))
+        ),
+        "1/K and the share are variances: take the root of their sum": (
+            each(lambda m, s, n, q, d: m / (s * (1 / n + q / (1 - q))))
+        ),
+        "the sample standard deviation divides by K - 1": (
+            each(lambda m, s, n, q, d: m / (statistics.pstdev(d) * (1 / n + q / (1 - q)) ** 0.5))
+        ),
+        "the sign of the mean gap belongs to t": (
+            each(lambda m, s, n, q, d: abs(m) / (s * (1 / n + q / (1 - q)) ** 0.5))
+        ),
+    }
+    answers = [function(list(d), q) for d, q in cases]
+    answer = None if None in answers else answers
+    right = each(lambda m, s, n, q, d: m / (s * (1 / n + q / (1 - q)) ** 0.5))
+    _judge("resampled_t", answer, right, mistakes, "splits of one data set are relatives")
+
+
+def error_of_counts(function: Callable) -> None:
+    """Chapter 7: mean |predicted - told|, (logits (B, n), counts (B,), mask (B, n)) -> scalar."""
+    generator = torch.Generator().manual_seed(8)
+    logits = torch.randn(5, 6, generator=generator).masked_fill(torch.arange(6) > 3, 0.0)
+    mask = torch.arange(6) < torch.tensor([4, 3, 2, 4, 1])[:, None]
+    told = torch.tensor([1, 3, 0, 4, 0])
+    off = ((logits >= 0) & mask).sum(1) - told
+    right = off.abs().double().mean()
+    soft = (logits.sigmoid() * mask).sum(1) - told
+    mistakes = {
+        "padding is no instance: use the mask": (
+            ((logits >= 0).sum(1) - told).abs().double().mean()
+        ),
+        "errors of different bags must not cancel: absolute value first, then the mean": (
+            off.double().mean().abs()
+        ),
+        "take the absolute value": off.double().mean(),
+        "count decisions, logits of 0 and more, not probabilities": soft.abs().mean(),
+        "the absolute error, not its square": off.double().square().mean(),
+        "the mean over the bags, not the sum": off.abs().sum(),
+        "an error a bag, not an instance": off.abs().sum() / mask.sum(),
+    }
+    answer = function(logits.clone(), told.clone(), mask.clone())
+    _judge("error_of_counts", answer, right, mistakes, "no label was used")
+
+
+# Chapter 8: patches, lifting
+
+
+def three_sides(function: Callable) -> None:
+    """Chapter 8: (8.6), the printed moment, and that of pooled terms, () -> three numbers."""
+    h, scales = torch.tensor([0.1, 0.3, 0.1]).double(), torch.tensor([10.0, 20.0, 40.0]).double()
+    right = patches.first_moment(h[None, :, None, None], scales).item()
+    terms = h.square() / h.sum()
+    printed, pooled = (h @ scales).item(), (terms @ scales).item()
+    mistakes = {
+        "the terms h**2 / sum h are not the h: square first": (right, printed, printed),
+        "divide by the sum of h, which is not 1": (printed, printed, pooled),
+        "the printed moment is not divided by anything": (right, right, pooled),
+        "the third moment is printed, so not normalised either": (
+            (right, printed, (terms @ scales / terms.sum()).item())
+        ),
+        "this is the plain mean of the scales: weigh them": (scales.mean().item(), printed, pooled),
+    }
+    _judge("three_sides", function(), (right, printed, pooled), mistakes, "one of three is a side")
+
+
+def local_softmax_row(function: Callable) -> None:
+    """Chapter 8: Eq. (8.1) in one dimension, (scores (n,), size, strength) -> (n,)."""
+    scores, size, strength = torch.tensor([0.3, 1.0, 0.2, -0.4, 0.8, 0.1]).double(), 3, 4.0
+
+    def row(a: float, window: int, pad: float = 0.0) -> Tensor:
+        e = (a * scores).exp()
+        return e / F.pad(e, (window // 2, window // 2), value=pad).unfold(0, window, 1).sum(1)
+
+    mistakes = {
+        "padding is no pixel: outside there is nobody, with weight 0": row(strength, size, 1.0),
+        "the softmax is local: sum over the window, not over the row": (
+            (strength * scores).softmax(0)
+        ),
+        "multiply the scores by the strength": row(1.0, size),
+        "size is the whole window, size // 2 to each side": row(strength, 2 * size + 1),
+        "divide by the sum over the window": (strength * scores).exp(),
+        "this is its logarithm": row(strength, size).log(),
+    }
+    right = patches.local_softmax(scores[None, None], size, strength)[0, 0]
+    answer = function(scores.clone(), size, strength)
+    _judge("local_softmax_row", answer, right, mistakes, "every window by itself")
+
+
+def proximal_step(function: Callable) -> None:
+    """Chapter 8: Eq. (8.9), (x, x0, g (K, 2), lr, penalty) -> (K, 2)."""
+    x, x0 = torch.tensor([[4.0, 2.0], [1.0, 7.0]]), torch.tensor([[3.0, 2.5], [1.0, 5.0]])
+    g, lr, lam = torch.tensor([[0.2, -0.1], [0.4, 0.3]]), 2.0, 0.75
+    free, c = x - lr * g, 2 * lr * lam
+    mistakes = {
+        "an explicit step on the penalty runs away for great penalties: divide instead": (
+            free - c * (x - x0)
+        ),
+        "the derivative of |x - x0|**2 has a factor 2": (free + lr * lam * x0) / (1 + lr * lam),
+        "the penalty pulls to x0, where the round began, not to x": (free + c * x) / (1 + c),
+        "the penalty is missing": free,
+        "the loss falls along -g": (x + lr * g + c * x0) / (1 + c),
+        "divide everything, not the start alone": free + c * x0 / (1 + c),
+    }
+    answer = function(x.clone(), x0.clone(), g.clone(), lr, lam)
+    _judge("proximal_step", answer, (free + c * x0) / (1 + c), mistakes, "no penalty is too great")
+
+
+def implicit_penalty(function: Callable) -> None:
+    """Chapter 8: the penalty of one image that early stopping amounts to, (steps, lr, batch)."""
+    cases = [(2, 1e4, 32), (1, 50.0, 1), (5, 300.0, 8)]
+
+    def each(rule: Callable) -> list[float]:
+        return [rule(*case) for case in cases]
+
+    mistakes = {
+        "the mean divides the gradient of each image by the batch": (
+            each(lambda m, a, b: 1 / (2 * m * a))
+        ),
+        "a larger batch means smaller steps, so a greater penalty": (
+            each(lambda m, a, b: 1 / (2 * m * a * b))
+        ),
+        "the derivative of lambda |x - x0|**2 has a factor 2": each(lambda m, a, b: b / (m * a)),
+        "all steps together go the way: m belongs in it": each(lambda m, a, b: b / (2 * a)),
+        "more steps hold less: turn the fraction round": each(lambda m, a, b: 2 * m * a / b),
+    }
+    answers = [function(*case) for case in cases]
+    answer = None if None in answers else answers
+    right = each(lambda m, a, b: b / (2 * m * a))
+    _judge("implicit_penalty", answer, right, mistakes, "8e-4 for the release")
+
+
+# Chapter 9: patches, the learning
+
+
+def lucky_labels(function: Callable) -> None:
+    """Chapter 9: the share of two-class labels told by luck, for K = 1 and 2, () -> two numbers."""
+    bags = {k: torch.cartesian_prod(*[torch.arange(2)] * k).view(-1, k) for k in (1, 2)}
+    right = [
+        statistics.fmean(metrics.label_recall(g[None], t[None], 2) / 100 for g in b for t in b)
+        for b in bags.values()
+    ]
+    mistakes = {
+        "for K = 2 the labels need not come in order: 01 contains the labels of 10": (0.5, 0.5),
+        "this is the chance that *all* labels are right": (0.5, 0.375),
+        "one of two right counts a half: average over the 16 pairs of bags": (0.5, 0.875),
+        "with K = 1 one guess in two is right": (1.0, right[1]),
+    }
+    _judge("lucky_labels", function(), right, mistakes, "and 0.477 for nine labels of ten classes")
+
+
+def soft_member(function: Callable) -> None:
+    """Chapter 9: Eq. (9.1), (scores (n,), k, temperature, cdf) -> (n,)."""
+    scores, k, eps = torch.tensor([0.9, 0.7, 0.65, 0.2, -0.3]).double(), 2, 0.2
+
+    def clipped(x: Tensor) -> Tensor:
+        return (x + 0.5).clamp(0, 1)
+
+    def each(rule: Callable) -> Tensor:
+        return torch.stack([rule(cdf) for cdf in (torch.sigmoid, clipped)])
+
+    def bisect(cdf: Callable, s: Tensor, total: float) -> Tensor:
+        low, high = s.min() - 50, s.max() + 50
+        for _ in range(100):
+            t = (low + high) / 2
+            low, high = (t, high) if cdf(s - t).sum() > total else (low, t)
+        return cdf(s - t)
+
+    mistakes = {
+        "a factor makes degrees above 1: move a threshold until the sum is K": (
+            each(lambda cdf: k * cdf(scores / eps) / cdf(scores / eps).sum())
+        ),
+        "there is no threshold: the degrees do not sum to K": each(lambda cdf: cdf(scores / eps)),
+        "divide by the temperature": each(lambda cdf: bisect(cdf, scores, k)),
+        "*divide* by the temperature": each(lambda cdf: bisect(cdf, scores * eps, k)),
+        "the degrees sum to K, not to 1": each(lambda cdf: bisect(cdf, scores / eps, 1)),
+        "cdf is an argument; this is the logistic one": (
+            each(lambda cdf: bisect(torch.sigmoid, scores / eps, k))
+        ),
+        "a hard choice has no slope": (
+            each(lambda cdf: (scores >= scores.topk(k).values[-1]).double())
+        ),
+    }
+    answers = [function(scores.clone(), k, eps, cdf) for cdf in (torch.sigmoid, clipped)]
+    whole = all(torch.is_tensor(a) and a.shape == scores.shape for a in answers)
+    answer = torch.stack(answers) if whole else answers[0]
+    right = each(lambda cdf: bisect(cdf, scores / eps, k))
+    _judge("soft_member", answer, right, mistakes, "one threshold for every F")
+
+
+def leave_one_out(function: Callable) -> None:
+    """Chapter 9: the factors of (9.5), losses (M,) -> (M,)."""
+    losses = torch.tensor([0.7, 0.2, 0.4, 1.1]).double()
+    n = len(losses)
+    right = (losses - losses.mean()) * n / (n - 1)
+    mistakes = {
+        "the mean of all draws holds the draw itself: too small by (M - 1) / M": (
+            losses - losses.mean()
+        ),
+        "subtract the baseline": losses,
+        "the sum of the others is not their mean": losses - (losses.sum() - losses),
+        "this is for a reward; a loss keeps its sign": -right,
+        "the others are M - 1": losses - (losses.sum() - losses) / n,
+    }
+    _judge("leave_one_out", function(losses.clone()), right, mistakes, "they sum to zero")
+
+
+def with_background(function: Callable) -> None:
+    """Chapter 9: counts with the background as class 0, (counts (B, C), k) -> (B, C+1)."""
+    counts, k = torch.tensor([[1, 0, 1], [0, 0, 0], [2, 1, 1]]), 4
+    spare = k - counts.sum(1, keepdim=True)
+    mistakes = {
+        "places with an object are no background: K minus the objects": (
+            torch.cat([torch.full_like(spare, k), counts], 1)
+        ),
+        "the background is class 0, the first column": torch.cat([counts, spare], 1),
+        "the number of places without an object, not whether there is one": (
+            torch.cat([(spare > 0).long(), counts], 1)
+        ),
+        "K counts the places, not the classes": (
+            torch.cat([(counts == 0).sum(1, keepdim=True), counts], 1)
+        ),
+        "take the objects from K, not K from the objects": torch.cat([-spare, counts], 1),
+    }
+    right = torch.cat([spare, counts], 1)
+    _judge(
+        "with_background", function(counts.clone(), k), right, mistakes, "every place has a label"
+    )
+
+
+# Chapter 11: regions, entropy
+
+
+def three_entropies(function: Callable) -> None:
+    """Chapter 11: H, (11.2) and KL(u || p) of the answer (1/2, 1/4, 1/4), () -> bits."""
+    p, u = torch.tensor([0.5, 0.25, 0.25]).double(), torch.full((3,), 1 / 3).double()
+    entropy, cross = -(p * p.log2()).sum().item(), -p.log2().mean().item()
+    log3 = torch.tensor(3.0).double().log2().item()
+    mistakes = {
+        "(11.2) is not log C: that is its least value, for p = u": (entropy, log3, 0.0),
+        "(11.2) is the mean surprise under u, not under p": (entropy, entropy, log3 - entropy),
+        "this is KL(p || u) = log C - H(p); the exercise asks for the other one": (
+            (entropy, cross, log3 - entropy)
+        ),
+        "KL = cross-entropy minus entropy *of u*, which is log C": (
+            entropy,
+            cross,
+            cross - entropy,
+        ),
+        "in units of log 2, please: these are nats": (
+            tuple(x * torch.tensor(2.0).log().item() for x in (entropy, cross, cross - log3))
+        ),
+    }
+    right = (entropy, cross, (u * (u / p).log2()).sum().item())
+    _judge("three_entropies", function(), right, mistakes, "H below log C, and (11.2) above")
+
+
+def entropy_gradient(function: Callable) -> None:
+    """Chapter 11: gradient of -H in the logits (B, C), some of them -inf -> (B, C)."""
+    logits = torch.tensor([[2.0, 0.0, -1.0], [0.3, -torch.inf, 0.1]], dtype=torch.float64)
+    leaf = logits.clone().requires_grad_()
+    (right,) = torch.autograd.grad(-regions.conditional_entropy(leaf).sum(), leaf)
+    p, H = logits.softmax(1), regions.conditional_entropy(logits)[:, None]
+    log_p = p.log().masked_fill(p == 0, 0)
+    mistakes = {
+        "this is the gradient of H; the exercise asks for -H": -right,
+        "this is the gradient of (11.2), p - 1/C": p - 1 / 3,
+        "p depends on all logits: the normaliser brings the + H": p * log_p,
+        "this is the derivative in p, not in the logits": log_p + 1,
+        "the sign of H: it is minus the mean of log p": p * (log_p - H),
+    }
+    answer = function(logits.clone())
+    if answer is not None and torch.as_tensor(answer).isnan().any():
+        raise CheckFailed("0 times -inf is NaN: where p is 0, the entry is 0")
+    _judge("entropy_gradient", answer, right, mistakes, "it dies where p is sure")
+
+
+def divergence_from_prior(function: Callable) -> None:
+    """Chapter 11: KL(prior || p) of logits (B, C) and prior (C,) -> (B,)."""
+    logits = torch.tensor([[1.0, -0.5, 0.2], [-2.0, 60.0, 0.0]], dtype=torch.float64)
+    prior = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    cross, entropy = (
+        regions.cross_entropy_to_prior(logits, prior),
+        -(prior * prior.log()).sum(),
+    )
+    log_p, right = logits.log_softmax(1), cross - entropy
+    uniform = torch.full_like(prior, 1 / 3)
+    mistakes = {
+        "this is KL(p || prior): the prior weighs the logarithms, not p": (
+            (log_p.exp() * (log_p - prior.log())).sum(1)
+        ),
+        "this is (11.3); take off the entropy of the prior": cross,
+        "H(prior) has the sign of a surprise: it is taken off, not added": cross + entropy,
+        "the target is the prior, not the uniform distribution": (
+            regions.cross_entropy_to_prior(logits, uniform) - torch.tensor(3.0).double().log()
+        ),
+        "the logits are not normalised: take log_softmax": (prior * (prior.log() - logits)).sum(1),
+        "one number an image: no mean over the batch": right.mean(),
+    }
+    answer = function(logits.clone(), prior)
+    if answer is not None and torch.as_tensor(answer).shape == ():
+        raise CheckFailed("one number an image: no mean over the batch")
+    if answer is not None and not torch.as_tensor(answer).isfinite().all():
+        raise CheckFailed("a sure row underflows: stay with log_softmax, not the log of softmax")
+    _judge("divergence_from_prior", answer, right, mistakes, "zero for an honest answer")
+
+
+def mutual_information(function: Callable) -> None:
+    """Chapter 11: I(Y; X-) and I(Y; X- | X+) of joint (2, a, b) -> two numbers, in nats."""
+    joint = torch.rand(2, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    joint[0, 1] = 0
+    joint = joint / joint.sum()
+
+    def entropy(p):
+        return -torch.special.xlogy(p, p).sum().item()
+
+    y, plus, minus = entropy(joint.sum((1, 2))), joint.sum(2), joint.sum(1)
+    of = {"y+": entropy(plus), "+": entropy(plus.sum(0)), "-": entropy(minus.sum(0))}
+    of |= {"y-": entropy(minus), "+-": entropy(joint.sum(0)), "y+-": entropy(joint)}
+    alone, first = y + of["-"] - of["y-"], y + of["+"] - of["y+"]
+    both = y + of["+-"] - of["y+-"]
+    right = (alone, both - first)
+    mistakes = {
+        "conditional and marginal information differ: use X+ in the second": (alone, alone),
+        "the second is I(Y; X) minus I(Y; X+), not I(Y; X) itself": (alone, both),
+        "you conditioned on X-: I(Y; X+ | X-)": (alone, both - alone),
+        "the first is of X- alone, not of X+": (first, both - first),
+        "these are bits; the exercise asks for nats": (
+            tuple(x / torch.tensor(2.0).log().item() for x in right)
+        ),
+        "these are entropies of Y, what is left open, not what is told": (
+            (of["y-"] - of["-"], of["y+-"] - of["+-"])
+        ),
+    }
+    answer = function(joint.clone())
+    answer = None if answer is None else torch.stack([torch.as_tensor(x) for x in answer])
+    if answer is not None and answer.isnan().any():
+        raise CheckFailed("0 log 0 is 0: use torch.special.xlogy")
+    _judge("mutual_information", answer, right, mistakes, "complete and sufficient are two things")
+
+
+# Chapter 12: regions, erasing
+
+
+def three_looks(function: Callable) -> None:
+    """Chapter 12: R* of the evidence (2.5, 0, 4, 1) after three looks, () -> four numbers."""
+    mistakes = {
+        "each look is weighed with its trust: 0.881 at t = 0": (1.0, 0.0, 1.0, 1.0),
+        "the mask is all that lies above the midrange 2, not the greatest alone": (
+            (0.797, 0.0, 0.881, 0.721)
+        ),
+        "pixel 1 lies above the midrange 2 as well": (0.0, 0.0, 0.881, 0.797),
+        "the second look is trusted: its score saturates too, so it is no less sure": (
+            (0.881, 0.0, 0.881, 0.0)
+        ),
+        "trust fades: the second look has the factor exp(-1/10)": (0.881, 0.0, 0.881, 0.881),
+        "at t = 0 the factor exp(-t/10) is 1": (0.797, 0.0, 0.797, 0.721),
+    }
+    answer = function()
+    answer = None if answer is None else [round(float(v), 3) for v in answer]
+    _judge("three_looks", answer, (0.881, 0.0, 0.881, 0.797), mistakes, "the third is not trusted")
+
+
+def blind_dice(function: Callable) -> None:
+    """Chapter 12: F1+ and F1- of All-ones, then of All-zeros, share f -> four numbers."""
+    shares = (0.2, 0.5)
+    mistakes = {
+        "F1 is not the share of right pixels: |A| + |B| is below, twice the overlap above": (
+            [(f, 0, 0, 1 - f) for f in shares]
+        ),
+        "below stands |A| + |B|, here 1 + f, and above 2 |A and B|": (
+            [(f / (1 + f), 0, 0, (1 - f) / (2 - f)) for f in shares]
+        ),
+        "All-zeros hits all of the complement, All-ones all of the region: exchange the pairs": (
+            [(0, 2 * (1 - f) / (2 - f), 2 * f / (1 + f), 0) for f in shares]
+        ),
+        "the complement covers 1 - f: put that in place of f": (
+            [(2 * f / (1 + f), 0, 0, 2 * f / (1 + f)) for f in shares]
+        ),
+        "All-ones predicts no pixel of the complement: its F1- is 0": (
+            [(2 * f / (1 + f), 1 - f, 1 - f, 2 * (1 - f) / (2 - f)) for f in shares]
+        ),
+    }
+    answer = [function(f) for f in shares]
+    answer = None if None in answer else answer
+    right = [(2 * f / (1 + f), 0, 0, 2 * (1 - f) / (2 - f)) for f in shares]
+    _judge("blind_dice", answer, right, mistakes, "the least that a method has to beat")
+
+
+def trust_of_a_look(function: Callable) -> None:
+    """Chapter 12: (12.1), (p (B,), p_first (B,), named bool (B,), t, sigma) -> (B,)."""
+
+    def logits(p: Tensor, named: Tensor) -> Tensor:
+        """Of three classes, y the first: the rest is shared, or goes to one that is greater."""
+        second = torch.where(named, (1 - p) / 2, 1 - p)
+        return torch.stack([p, second, 1 - p - second], 1).log()
+
+    p, first = torch.tensor([[0.9, 0.6, 0.8, 0.4], [0.8, 0.7, 0.8, 0.3]], dtype=torch.float64)
+    named, t, sigma = torch.tensor([True, True, True, False]), 2, 10.0
+    target = torch.zeros(4, dtype=torch.int64)
+    at_first = F.cross_entropy(logits(first, named), target, reduction="none")
+    right = regions.trust(logits(p, named), target, at_first, t, sigma)
+    fade, sure = torch.tensor(-t / sigma).exp(), p >= first
+    mistakes = {
+        "trust fades with t: the factor exp(-t / sigma) is missing": p * named * sure,
+        "as sure as at first is enough: >=, not >": fade * p * named * (p > first),
+        "a look that is less sure than the first is not trusted": fade * p * named,
+        "a look that names another class is not trusted": fade * p * sure,
+        "the trust is this look's own p, not the first one's": fade * first * named * sure,
+        "the trust holds p itself, not only the conditions": fade * named * sure,
+    }
+    answer = function(p.clone(), first.clone(), named.clone(), t, sigma)
+    _judge("trust_of_a_look", answer, right, mistakes, "three ways to lose it")
+
+
+def matthews(function: Callable) -> None:
+    """Chapter 12: Matthews' correlation of bool masks (H, W), 0 where it is 0/0 -> scalar."""
+    generator = torch.Generator().manual_seed(0)
+    true = torch.rand(500, 500, generator=generator) < 0.4
+    predicted = true ^ (torch.rand(500, 500, generator=generator) < 0.2)
+    pairs = [(predicted, true), (torch.ones_like(true), true), (~true, true)]
+    counts = [metrics.confusion([p], [t])[0] for p, t in pairs]
+
+    def each(formula) -> list[float]:
+        return [float(formula(*row)) for row in counts]
+
+    def product(tp, fp, fn, tn):
+        return (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+
+    def ratio(dtype):
+        rows = [row.to(dtype) for row in counts]
+        return [float((a * d - b * c) / product(a, b, c, d).sqrt()) for a, b, c, d in rows]
+
+    mistakes = {
+        "the product of four counts does not fit into 64 bits: count in floats": (
+            ratio(torch.int64)
+        ),
+        "a blind mask is 0/0: return 0 there": ratio(torch.float64),
+        "this is the share of right pixels": each(lambda a, b, c, d: (a + d) / (a + b + c + d)),
+        "this is the Dice index; it does not see the complement": (
+            each(lambda a, b, c, d: 2 * a / (2 * a + b + c))
+        ),
+        "this is Jaccard's index, intersection over union": each(
+            lambda a, b, c, d: a / (a + b + c)
+        ),
+    }
+    right = [metrics.mask_scores([p], [t])["mcc"] / 100 for p, t in pairs]
+    answers = [function(p.clone(), t.clone()) for p, t in pairs]
+    answer = None if any(a is None for a in answers) else [float(a) for a in answers]
+    _judge("matthews", answer, right, mistakes, "0 for a blind mask, -1 for the opposite")

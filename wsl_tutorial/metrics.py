@@ -255,7 +255,7 @@ def confusion(predicted: Sequence[Tensor], true: Sequence[Tensor]) -> Tensor:
 def mask_scores(
     predicted: Sequence[Tensor], true: Sequence[Tensor], pooled: bool = False
 ) -> dict[str, float]:
-    """What is said of binary masks, in %: the mean over images, or of all pixels pooled.
+    """Eq. (12.4): what is said of binary masks, in %: the mean over images, or of pooled pixels.
 
     "f1_plus", "f1_minus": Dice index of the region and of its complement (100 where both masks of
     a pair are empty); "mcc": Matthews correlation, 0 for a constant mask, on either side; "area":

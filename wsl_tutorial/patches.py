@@ -27,7 +27,7 @@ _FAR = 1e300  # beyond every score: inf - inf would be NaN
 
 
 def local_softmax(heatmap: Tensor, size: int, strength: float, floor: float = 0.0) -> Tensor:
-    """Softmax of every pixel among the window of `size` x `size` pixels around it.
+    """Eq. (8.1): softmax of every pixel among the `size` x `size` pixels around it.
 
     exp(a h_i) over the sum of exp(a h_j), j in the window of i, a the strength. The window is
     clipped at the borders. Summed one axis after the other, relative to the window's own maximum:
@@ -75,7 +75,7 @@ def pool_scales(heatmap: Tensor) -> Tensor:
 
 
 def first_moment(heatmap: Tensor, scales: Tensor) -> Tensor:
-    """The side of the box at every pixel: sum h_s s / sum h_s, the mean of s weighted by h_s.
+    """Eq. (8.6): the side of the box at every pixel, sum h_s s / sum h_s.
 
     The paper prints sum h_s s without the division. That is no inverse of `ideal_heatmap` as soon
     as the h_s do not sum to 1, and after pooling they never do: two equal neighbours, (1/2, 1/2) at
@@ -149,7 +149,7 @@ def top_k(heatmap: Tensor, k: int, side: float | Tensor) -> tuple[Tensor, Tensor
 
 
 def extract(heatmap: Tensor, k: int, size: int, scales: float | Tensor) -> tuple[Tensor, Tensor]:
-    """E_K: pool over scale, suppress, take the K greatest, and their sides by the first moment.
+    """Eq. (8.2): E_K: pool scales, suppress, take the K greatest; sides by the first moment.
 
     Args:
         heatmap: (B, H, W), or (B, S, H, W) and then not negative.
@@ -165,7 +165,7 @@ def extract(heatmap: Tensor, k: int, size: int, scales: float | Tensor) -> tuple
 
 
 def ideal_heatmap(places: Tensor, shape: tuple[int, int], scales: Tensor | None = None) -> Tensor:
-    """G: the heat map whose extracted places are `places`: 1 at each rounded centre, else 0.
+    """Eq. (8.7): G, the heat map whose extracted places are `places`, 1 at rounded centres.
 
     With scales the 1 is split between the two nearest so that their mean is the side, sides beyond
     the ends counting as the ends. Hence E_K(G(x)) = x for centres on pixels, sides within the
@@ -196,7 +196,7 @@ def ideal_heatmap(places: Tensor, shape: tuple[int, int], scales: Tensor | None 
 
 
 def sample(images: Tensor, places: Tensor, size: int) -> Tensor:
-    """S: the patch under each box, `size` x `size` bilinear samples from edge to edge of the box.
+    """Eq. (8.3): S, the patch under each box, `size` x `size` bilinear samples edge to edge.
 
     Corner-aligned: the outermost samples lie on the edges, x - s/2 and x + s/2, neighbours are
     s / (size - 1) pixels apart. Outside the image there are zeros, so a patch fades within a pixel
@@ -224,7 +224,7 @@ def sample(images: Tensor, places: Tensor, size: int) -> Tensor:
 
 
 def place(patches: Tensor, places: Tensor, shape: tuple[int, int]) -> Tensor:
-    """The generalised inverse of S: each patch warped into its box in an image of zeros.
+    """Eq. (8.4): the generalised inverse of S, each patch warped into its box among zeros.
 
     Every pixel reads its patch by bilinear interpolation at the position that `sample` would have
     taken there. Beyond the box the patch continues with zeros, so it fades within one step of its
@@ -257,7 +257,7 @@ def place(patches: Tensor, places: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def proportion_loss(logits: Tensor, counts: Tensor) -> Tensor:
-    """Squared distance of the labels' proportions and the mean softmax over the places.
+    """Eq. (8.10): squared distance of the labels' proportions and the places' mean softmax.
 
     Both sides are proportions, so the number of labels may differ from the number of places.
 
@@ -277,7 +277,7 @@ def proportion_loss(logits: Tensor, counts: Tensor) -> Tensor:
 
 
 def reconstruction_loss(images: Tensor, patches: Tensor, places: Tensor) -> Tensor:
-    """Mean squared difference of the image and the sum of its patches, put back in their places.
+    """Eq. (8.5): mean squared difference of the image and the sum of its patches, put back.
 
     Args: images (B, C, H, W); patches (B, K, C, size, size); places (B, K, 3).
     Returns: (B,), the mean over pixels and channels.
@@ -292,7 +292,7 @@ def reconstruction_loss(images: Tensor, patches: Tensor, places: Tensor) -> Tens
 def heatmap_loss(
     heatmap: Tensor, places: Tensor, scales: Tensor | None = None, weights: Tensor | None = None
 ) -> Tensor:
-    """Mean squared difference of the heat map and the ideal one of `places`, for every image.
+    """Eq. (8.8): mean squared difference of the heat map and the ideal one of `places`.
 
     Args:
         heatmap: (B, H, W), or (B, S, H, W) and then `scales` (S,) in pixels.
@@ -323,7 +323,7 @@ def move(
     penalty: float = 0.0,
     normalise: bool = False,
 ) -> Tensor:
-    """Gradient steps on the centres x of the places, from x0, for task loss + penalty |x - x0|**2.
+    """Eq. (8.9): gradient steps on the centres, from x0, for task loss + penalty |x - x0|**2.
 
     One step is x <- (x - lr g + 2 lr penalty x0) / (1 + 2 lr penalty), g the gradient of the task
     loss: the penalty is minimised exactly beside the linear model of the task loss, so that no
@@ -380,7 +380,7 @@ def lifted_step(
     weights: Callable[[Tensor], Tensor] | None = None,
     update_task: Callable[[Tensor], None] | None = None,
 ) -> Lifted:
-    """One step of Algorithm 1 up to the optimiser: places move, both networks get a loss.
+    """Eq. (8.11): Algorithm 1 up to the optimiser: places move, both networks get a loss.
 
     The two losses share no parameter: the task loss sees the heat map's network only through
     places that are constants, the heat map loss sees the task network only through its target. So
@@ -417,7 +417,7 @@ def lifted_step(
 
 
 def soft_top_k(scores: Tensor, k: int, temperature: float) -> Tensor:
-    """Soft top-K in closed form: p_i = sigmoid((s_i - t) / temperature), t such that they sum to K.
+    """Eq. (9.1): soft top-K in closed form, p_i = sigmoid((s_i - t) / temperature), sum p_i = K.
 
     The optimum of entropic optimal transport between n scores and two anchors, so the limit of
     `sinkhorn_top_k`, at O(n) memory. Bisection finds t; a Newton step of value 0 carries the
@@ -474,7 +474,7 @@ def sinkhorn_top_k(scores: Tensor, k: int, temperature: float, iterations: int) 
 def perturbed_top_k(
     scores: Tensor, k: int, sigma: float, samples: int, generator: torch.Generator
 ) -> Tensor:
-    """Perturbed top-K: the mean of hard top-K indicators over Gaussian noise on the scores.
+    """Eq. (9.2): perturbed top-K, the mean of hard indicators over Gaussian noise on the scores.
 
     The expectation is smooth in the scores, with derivative E[Y z'] / sigma, z the noise, Y the
     indicators: the same samples estimate both.
@@ -497,7 +497,7 @@ def perturbed_top_k(
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
-    """The values of `hard` with the gradient of `soft`; biased.
+    """Eq. (9.3): the values of `hard` with the gradient of `soft`; biased.
 
     With ones for `hard` and the K greatest values of a heat map for `soft` it is a gate of 1 on
     each patch, through which the task loss reaches the heat map.
@@ -512,7 +512,7 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
 def draw_places(
     heatmap: Tensor, k: int, size: int, side: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """K places drawn one after the other, each suppressing its window, and their log-probability.
+    """Eq. (9.4): K places drawn in turn, each suppressing its window, and their log-probability.
 
     A sequential Plackett-Luce model: a pixel is drawn with probability softmax(h) over the pixels
     left, then it and its neighbours within the window of `size` x `size` pixels leave. Drawn by
@@ -543,7 +543,7 @@ def draw_places(
 
 
 def reinforce(losses: Tensor, log_prob: Tensor) -> Tensor:
-    """The mean loss over M draws, with the unbiased gradient of its expectation.
+    """Eq. (9.5): the mean loss over M draws, with the unbiased gradient of its expectation.
 
     The baseline of a draw is the mean loss of the others, which is independent of it.
 
@@ -563,7 +563,7 @@ def reinforce(losses: Tensor, log_prob: Tensor) -> Tensor:
 
 
 def soft_argmax(heatmap: Tensor, strength: float, side: float) -> Tensor:
-    """The channel-wise baseline: the mean pixel of each of K maps under its softmax.
+    """Eq. (9.6): the channel-wise baseline, the mean pixel of each of K maps under its softmax.
 
     Args: heatmap (B, K, H, W), a map for each place; strength > 0; side in pixels.
     Returns: places (B, K, 3), differentiable.

@@ -30,7 +30,7 @@ _LOWEST = -1e30  # stands for log 0 where it is multiplied by a probability 0: 0
 
 
 def conditional_entropy(logits: Tensor) -> Tensor:
-    """H(Y | X = x) = -sum of p log p, of the distribution that each row of logits describes.
+    """Eq. (11.1): H(Y | X = x) = -sum of p log p, of the distribution of each row of logits.
 
     Written as log z + sum of p (max - logit), a sum of terms that are all positive, so that the
     entropy of a sure row keeps its digits. Its gradient in the logits is -p (log p + H).
@@ -46,7 +46,7 @@ def conditional_entropy(logits: Tensor) -> Tensor:
 
 
 def cross_entropy_to_uniform(logits: Tensor) -> Tensor:
-    """-(1/C) sum of log p = log C + KL(uniform || p): least where the entropy of p is greatest.
+    """Eq. (11.2): -(1/C) sum of log p = log C + KL(uniform || p), least for a uniform p.
 
     Args, returns and errors: as `cross_entropy_to_prior`.  Source: paper (5).
     """
@@ -55,7 +55,7 @@ def cross_entropy_to_uniform(logits: Tensor) -> Tensor:
 
 
 def cross_entropy_to_prior(logits: Tensor, prior: Tensor) -> Tensor:
-    """-sum of q log p = H(q) + KL(q || p), for a fixed q; its gradient in the logits is p - q.
+    """Eq. (11.3): -sum of q log p = H(q) + KL(q || p); its gradient in the logits is p - q.
 
     Args: logits (B, C), as `conditional_entropy`; prior: (C,) or (B, C), q.
     Returns: (B,) in nats; inf, with gradient 0, where q asks for a class that is ruled out.
@@ -80,7 +80,7 @@ def min_max_loss(
     localiser: Tensor | None = None,
     prior: Tensor | None = None,
 ) -> Tensor:
-    """H+ + H- + H_s: be sure of the class on X+, unable to tell it on X-, and let M tell it, too.
+    """Eq. (11.4): H+ + H- + H_s: be sure on X+, unable to tell on X-, and let M tell, too.
 
     Args:
         positive, negative: logits (B, C) of C on X+ and on X-.
@@ -123,7 +123,7 @@ def _split(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def class_map(maps: Tensor, logits: Tensor) -> Tensor:
-    """T = sum over classes of p_s(k) A_k: the class maps, weighted with M's own probabilities.
+    """Eq. (11.5): T = sum of p_s(k) A_k: the class maps, weighted with M's own probabilities.
 
     Args: maps (B, C, h, w); logits (B, C) of M.
     Returns: (B, h, w).
@@ -138,7 +138,7 @@ def class_map(maps: Tensor, logits: Tensor) -> Tensor:
 
 
 def normalise(scores: Tensor, whole_batch: bool = False) -> Tensor:
-    """Scores (B, H, W) moved and scaled to [0, 1], in each image, or over the batch at once.
+    """Eq. (11.6): scores (B, H, W) moved and scaled to [0, 1], by image or over the batch.
 
     1/2 of the result is half-way between the least and the greatest score. A constant map says
     nothing: it becomes 1/2 everywhere, with gradient 0.
@@ -157,7 +157,7 @@ def normalise(scores: Tensor, whole_batch: bool = False) -> Tensor:
 
 
 def soft_mask(scores: Tensor, omega: float, threshold: float) -> Tensor:
-    """R+ = sigmoid(omega (T - threshold)), with a channel: (B, H, W) -> (B, 1, H, W).
+    """Eq. (11.7): R+ = sigmoid(omega (T - threshold)), (B, H, W) -> (B, 1, H, W).
 
     With omega = 8 and threshold 1/2, as printed, scores in [0, 1] give R+ in [0.018, 0.982].
 
@@ -194,7 +194,7 @@ def region(
 
 
 def trust(logits: Tensor, target: Tensor, first: Tensor | None, t: int, sigma: float) -> Tensor:
-    """Psi(t, i) = exp(-t / sigma) p_s(y_i) where M still says y_i, no less surely than at t = 0.
+    """Eq. (12.1): Psi = exp(-t / sigma) p_s(y) where M says y, no less surely than at t = 0.
 
     Args:
         logits: (B, C) of M on the images as erased at step t.  target: (B,).
@@ -219,12 +219,15 @@ def trust(logits: Tensor, target: Tensor, first: Tensor | None, t: int, sigma: f
 
 
 def accumulate(total: Tensor, mask: Tensor, psi: Tensor) -> Tensor:
-    """R* <- max(R*, Psi R+).  total, mask (B, 1, H, W), psi (B,).  Source: paper (10)."""
+    """Eq. (12.2): R* <- max(R*, Psi R+).
+
+    Args: total, mask (B, 1, H, W), R* and R+; psi (B,).  Source: paper (10).
+    """
     return torch.maximum(total, psi[:, None, None, None] * mask)
 
 
 def erase(images: Tensor, total: Tensor, psi: Tensor) -> Tensor:
-    """X* <- X* (1 - R*) where the trust is positive; the other images stay as they are.
+    """Eq. (12.3): X* <- X* (1 - R*) where the trust is positive; other images stay as they are.
 
     A region is erased again at every later step: after j of them (1 - R*)^j of it is left.
 
@@ -319,7 +322,7 @@ def max_pooling(maps: Tensor) -> Tensor:
 
 
 def log_sum_exp_pooling(maps: Tensor, r: float) -> Tensor:
-    """(1/r) log mean exp(r A): the mean for r -> 0, the maximum for r -> infinity.
+    """Eq. (11.8): (1/r) log mean exp(r A): the mean for r -> 0, the maximum for r -> infinity.
 
     Args: maps (B, C, *positions).  Returns: (B, C).  Raises: ValueError, as others, or r <= 0.
     Source: Pinheiro & Collobert (2015); Sun et al. (2016).
@@ -338,7 +341,7 @@ def wildcat_pooling(
     dropout: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """The mean of the k_max greatest values, and alpha times that of the k_min least.
+    """Eq. (11.9): the mean of the k_max greatest values, and alpha times that of the k_min least.
 
     Args:
         maps: (B, C, *positions); several maps a class are averaged before.

@@ -1,0 +1,144 @@
+"""Images and boxes in the folder format of PASCAL VOC, and what Angles, Jin et al. make of them.
+
+A folder holds Annotations/NAME.xml, JPEGImages/NAME.jpg and ImageSets/Main/SPLIT.txt; VOC 2007
+comes like this, and COCO's annotations are written so by common converters. A box is (left, top,
+right, bottom) in pixels, counted from 1 in the files and from 0 here, both ends included.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
+BACKGROUND = 0  # class numbers of objects count from 1
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One image: its name, height and width, boxes (n, 4) float, classes and difficult (n,)."""
+
+    name: str
+    shape: tuple[int, int]
+    boxes: Tensor
+    classes: Tensor
+    difficult: Tensor
+
+
+def annotations(folder: str | os.PathLike, split: str) -> list[Annotation]:
+    """The annotations of a split, in its order; objects of other classes are left out.
+
+    Raises ValueError for names that leave the folder, FileNotFoundError for what is missing.
+    """
+    folder = Path(folder)
+    lines = (folder / "ImageSets" / "Main" / f"{split}.txt").read_text().splitlines()
+    names = [line.split()[0] for line in lines if line.strip()]
+    if wrong := [name for name in names if Path(name).name != name]:
+        raise ValueError(f"split: {split}.txt names {wrong[0]!r}, which is no plain file name")
+    return [annotation(folder / "Annotations" / f"{name}.xml") for name in names]
+
+
+def annotation(path: Path) -> Annotation:
+    """One annotation file. Raises ValueError where it lacks what an annotation has."""
+    try:
+        tree = ElementTree.fromstring(path.read_text(encoding="utf-8"))
+        shape = tuple(int(tree.findtext(f"size/{side}")) for side in ("height", "width"))
+        boxes, classes, difficult = [], [], []
+        for thing in tree.iter("object"):
+            if (name := thing.findtext("name").strip()) in CLASSES:
+                ends = (thing.findtext(f"bndbox/{e}") for e in ("xmin", "ymin", "xmax", "ymax"))
+                boxes.append([float(e) - 1 for e in ends])
+                classes.append(1 + CLASSES.index(name))
+                difficult.append(thing.findtext("difficult", "0").strip() == "1")
+    except (ElementTree.ParseError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"path: {path} is no annotation in the VOC format ({error})") from error
+    numbers = torch.tensor(classes, dtype=torch.int64)
+    flags = torch.tensor(difficult, dtype=torch.bool)
+    return Annotation(path.stem, shape, torch.tensor(boxes).reshape(-1, 4), numbers, flags)
+
+
+def suitable(a: Annotation, largest: float = 0.3, stretch: float = 2.0, most: int = 2) -> bool:
+    """Whether an image is one of the paper's: it has objects, and none is too large or too long.
+
+    largest: the greatest share of the image that one object's box may cover; stretch: the greatest
+    ratio of its sides; most: images with more objects are left out. (The released loader keeps
+    them, with their first two objects as the whole truth.) Difficult objects are not looked at.
+    Source: Angles, Jin et al. (2021), section 5.2.
+    """
+    size = (a.boxes[:, 2:] - a.boxes[:, :2] + 1)[~a.difficult]  # width, height
+    if not 1 <= len(size) <= most:
+        return False
+    share = size.prod(1) / (a.shape[0] * a.shape[1])
+    ratio = size.amax(1) / size.amin(1)
+    return bool((share <= largest).all() and (ratio <= stretch).all())
+
+
+def crop_to_share(
+    a: Annotation, generator: torch.Generator, share: float = 0.3
+) -> tuple[int, int, int, int]:
+    """A random window (left, top, right, bottom), right and bottom excluded, around all objects.
+
+    Of the image's shape, and so large that the boxes together cover `share` of it; larger where it
+    has to be to hold all of them, and never larger than the image. How the paper crops is not
+    stated: "random cropped to ensure that all objects cover 30 % of the image in average".
+    """
+    boxes = a.boxes[~a.difficult]
+    size = torch.tensor([a.shape[1], a.shape[0]], dtype=torch.float32)  # width, height
+    low, high = boxes[:, :2].amin(0), boxes[:, 2:].amax(0) + 1
+    covered = (boxes[:, 2:] - boxes[:, :2] + 1).prod(1).sum()
+    factor = (covered / share / size.prod()).sqrt().clamp(max=1)
+    extent = torch.maximum(factor * size, high - low).ceil().minimum(size)
+    first, last = (high - extent).clamp(min=0), torch.minimum(low, size - extent)
+    u = torch.rand(2, generator=generator)
+    corner = (first + u * (last - first).clamp(min=0)).round()
+    return (*corner.int().tolist(), *(corner + extent).int().tolist())
+
+
+def load(folder: str | os.PathLike, a: Annotation, side: int = 224) -> tuple[Tensor, Tensor]:
+    """An image (3, H, W) in [0, 1] whose shorter side is `side`, and its boxes in its pixels.
+
+    Raises ValueError where the image has not the annotated shape.
+    """
+    with Image.open(Path(folder) / "JPEGImages" / f"{a.name}.jpg") as file:
+        image = file.convert("RGB")
+    if image.size[::-1] != a.shape:
+        raise ValueError(f"a: {a.name} is annotated as {a.shape}, its image is {image.size[::-1]}")
+    factor = side / min(a.shape)
+    size = [round(factor * length) for length in image.size]
+    pixels = np.array(image.resize(size, Image.Resampling.BILINEAR))
+    scale = torch.tensor([size[0] / a.shape[1], size[1] / a.shape[0]]).repeat(2)
+    outer = a.boxes + torch.tensor([-0.5, -0.5, 0.5, 0.5])  # the pixels' outer edges
+    boxes = (outer + 0.5) * scale - 0.5 + torch.tensor([0.5, 0.5, -0.5, -0.5])
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255, boxes
+
+
+def flip(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Image (..., W) and boxes (n, 4), left and right exchanged."""
+    left, top, right, bottom = boxes.unbind(1)
+    edge = image.shape[-1] - 1
+    return image.flip(-1), torch.stack([edge - right, top, edge - left, bottom], 1)
+
+
+def mask(image: Tensor, generator: torch.Generator, low: float = 0.15, high: float = 0.6) -> Tensor:
+    """The image (C, H, W) with one rectangle, at a uniform place, filled with its mean colour.
+
+    Its sides are uniform between `low` and `high` of the image's shorter side, each by itself as in
+    the released code; the text says a square. Source: Angles, Jin et al. (2021), section 5.2.
+    """
+    height, width = image.shape[1:]
+    u = torch.rand(4, generator=generator).tolist()
+    h, w = (max(1, round((low + (high - low) * v) * min(height, width))) for v in u[:2])
+    top, left = round(u[2] * (height - h)), round(u[3] * (width - w))
+    result = image.clone()
+    part = result[:, top : top + h, left : left + w]
+    part[:] = part.mean((1, 2), keepdim=True)
+    return result

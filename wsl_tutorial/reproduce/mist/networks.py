@@ -1,0 +1,241 @@
+"""The networks of Angles, Jin et al. (2021), as released, and those of their baselines."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ... import patches
+
+
+def seeded(build: Callable[[], nn.Module], generator: torch.Generator) -> nn.Module:
+    """The module that `build` makes with PyTorch's own initialisation, drawn from `generator`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+        return build()
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions around a shortcut; one normalisation over all channels and positions
+    serves both, as in the released code. Without `padding` the map shrinks by 2 on every side."""
+
+    def __init__(self, width: int, padding: int = 1) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=padding)
+        self.second = nn.Conv2d(width, width, 3, padding=padding)
+        self.norm = nn.GroupNorm(1, width)
+        self.crop = 2 * (1 - padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.norm(self.first(x)))
+        h = self.norm(self.second(h))
+        c = self.crop
+        return F.relu(h + x[..., c : x.shape[-2] - c, c : x.shape[-1] - c])
+
+
+class Heatmap(nn.Module):
+    """The heat map network: images (B, C, H, W) to scores (B, outputs, H, W).
+
+    Padding by reflection, normalisation of the input, a 1 x 1 convolution, `blocks` residual blocks
+    without padding, a 1 x 1 convolution: 74,339 parameters (74,407 for three channels), each score
+    sees 4 * blocks + 1 pixels a side. Source: released code; appendix A of the earlier version.
+    """
+
+    def __init__(
+        self, channels: int = 1, width: int = 32, blocks: int = 4, outputs: int = 1
+    ) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(
+            nn.ReflectionPad2d(2 * blocks),
+            nn.BatchNorm2d(channels),
+            nn.Conv2d(channels, width, 1),
+            *(Block(width, padding=0) for _ in range(blocks)),
+        )
+        self.head = nn.Conv2d(width, outputs, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.trunk(images))
+
+
+class Candidates(nn.Module):
+    """A heat map network for a grid of candidates: one score and one offset for each cell.
+
+    Images (B, C, H, W) to scores (B, n) and offsets (B, n, 2) in (-stride/2, stride/2) pixels,
+    n = (H // stride) (W // stride), cells row by row.
+    After "an architecture similar to the region proposal network"; details of it are not printed.
+    """
+
+    def __init__(
+        self, channels: int = 1, width: int = 32, blocks: int = 4, stride: int = 8
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.trunk = Heatmap(channels, width, blocks).trunk
+        self.down = nn.Conv2d(width, width, stride, stride)
+        self.head = nn.Conv2d(width, 3, 1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        answer = self.head(F.relu(self.down(self.trunk(images)))).flatten(2)  # (B, 3, n)
+        return answer[:, 0], self.stride / 2 * answer[:, 1:].tanh().mT
+
+
+def encoder(channels: int = 1, widths: tuple[int, ...] = (8, 16, 32, 64, 128), blocks: int = 3):
+    """Patches (B, C, p, p) to features (B, widths[-1]); p is 2 to the number of widths.
+
+    At every level a 1 x 1 convolution, `blocks` residual blocks, max-pooling by 2; then one more
+    level without pooling. Source: released code; appendix C of the earlier version.
+    """
+    layers: list[nn.Module] = []
+    for before, after in pairwise((channels, *widths)):
+        layers += [nn.Conv2d(before, after, 1), *(Block(after) for _ in range(blocks))]
+        layers.append(nn.MaxPool2d(2))
+    last = widths[-1]
+    layers += [nn.Conv2d(last, last, 1), *(Block(last) for _ in range(blocks))]
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+class Classifier(nn.Module):
+    """The classifier: patches (B, C, p, p) to logits (B, classes).
+
+    2,096,698 parameters for three channels and ten classes (the released softmax is in the loss).
+    """
+
+    def __init__(self, classes: int = 10, **of_encoder) -> None:
+        super().__init__()
+        self.encoder = encoder(**of_encoder)
+        widths = of_encoder.get("widths", (8, 16, 32, 64, 128))
+        self.head = nn.Linear(widths[-1], classes)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        return self.head(self.encoder(patches))
+
+
+class AutoEncoder(nn.Module):
+    """Patches (B, C, p, p) through a code (B, widths[-1]) and back.
+
+    The decoder mirrors the encoder: at every level a transposed 2 x 2 convolution of stride 2 and
+    `blocks` residual blocks; a 1 x 1 convolution and a sigmoid end it. Without `bounded` the end is
+    linear: sums of patches that may be negative. Source: appendix C of the earlier version; its
+    widths are not printed, these are the released classifier's.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        widths: tuple[int, ...] = (8, 16, 32, 64, 128),
+        blocks: int = 3,
+        bounded: bool = True,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder(channels, widths, blocks)
+        layers: list[nn.Module] = [nn.Unflatten(1, (widths[-1], 1, 1))]
+        for before, after in pairwise((widths[-1], *reversed(widths))):
+            layers.append(nn.ConvTranspose2d(before, after, 2, 2))
+            layers += [Block(after) for _ in range(blocks)]
+        layers.append(nn.Conv2d(widths[0], channels, 1))
+        self.decoder = nn.Sequential(*layers, nn.Sigmoid() if bounded else nn.Identity())
+
+    def forward(self, patches: Tensor) -> Tensor:
+        return self.decoder(self.encoder(patches))
+
+
+class Pair(nn.Module):
+    """The two networks of a run, and a diary that travels with its checkpoints.
+
+    `heat` is None for methods without a heat map. `diary` (3,) holds running means over the steps:
+    task loss, heat map loss, median distance in pixels that places moved.
+    """
+
+    def __init__(self, heat: nn.Module | None, task: nn.Module) -> None:
+        super().__init__()
+        self.heat, self.task = heat, task
+        self.update: Callable[[Tensor], None] | None = None  # a step of the task network alone
+        self.register_buffer("diary", torch.zeros(3))
+
+    @torch.no_grad()
+    def note(self, *values: Tensor) -> None:
+        """Add one step's values to the diary."""
+        self.diary.lerp_(torch.stack(values).to(self.diary.dtype), 0.02)
+
+
+class Air(nn.Module):
+    """Attend, infer, repeat (Eslami et al. 2016), with the release's sizes that MIST's authors ran.
+
+    An LSTM looks at the image `steps` times; each time it says whether there is one more object,
+    where (side and centre of a box), and a code of what is there. Codes are Gaussian, presence is
+    the product of binary Concrete variables. `forward` gives the reconstruction (B, 1, H, W) and
+    the Kullback-Leibler divergence (B,) from the prior, in nats.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        steps: int = 9,
+        hidden: int = 256,
+        code: int = 50,
+        patch: int = 28,
+        side: float = 0.25,
+        present: float = 0.5,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.size, self.steps, self.patch, self.temperature = size, steps, patch, temperature
+        self.hidden = hidden
+        self.lstm = nn.LSTMCell(size * size + 4 + code, hidden)
+        self.head = nn.Linear(hidden, 1 + 2 * 3)
+        self.encoder = nn.Sequential(
+            nn.Linear(patch**2, hidden), nn.ReLU(), nn.Linear(hidden, 2 * code)
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(code, hidden), nn.ReLU(), nn.Linear(hidden, patch**2), nn.Sigmoid()
+        )
+        self.code, self.prior_presence = code, present
+        self.prior_side = torch.logit(torch.tensor(side)).item()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        b, flat = len(images), images.flatten(1)
+        state = (flat.new_zeros(b, self.hidden), flat.new_zeros(b, self.hidden))
+        where, what = flat.new_zeros(b, 3), flat.new_zeros(b, self.code)
+        here, canvas, divergence = flat.new_ones(b), torch.zeros_like(images), flat.new_zeros(b)
+        for _ in range(self.steps):
+            state = self.lstm(torch.cat([flat, here[:, None], where, what], 1), state)
+            logit, mean, raw = self.head(state[0]).split((1, 3, 3), 1)
+            more, kl = self.presence(logit[:, 0])
+            divergence = divergence + here * kl
+            here = here * more
+            offset = mean.new_tensor([0.0, 0.0, self.prior_side])
+            where, kl = gaussian(mean, raw, self.training)
+            divergence = divergence + here * kl
+            places = self.places(where + offset)
+            seen = patches.sample(images, places, self.patch).flatten(1)
+            mean, raw = self.encoder(seen).chunk(2, 1)
+            what, kl = gaussian(mean, raw, self.training)
+            divergence = divergence + here * kl
+            drawn = self.decoder(what).view(b, 1, 1, self.patch, self.patch)
+            shape = images.shape[2:]
+            canvas = canvas + here[:, None, None, None] * patches.place(drawn, places, shape)[:, 0]
+        return canvas, divergence
+
+    def presence(self, logit: Tensor) -> tuple[Tensor, Tensor]:
+        """A relaxed binary variable and its divergence from the prior; hard outside training."""
+        q, p = logit.sigmoid(), torch.full_like(logit, self.prior_presence)
+        on = q * (F.logsigmoid(logit) - p.log())
+        kl = on + (1 - q) * (F.logsigmoid(-logit) - (-p).log1p())
+        if not self.training:
+            return (logit > 0).to(logit.dtype), kl
+        noise = torch.logit(torch.rand_like(logit).clamp(1e-6, 1 - 1e-6))  # finite: u may be 0
+        return ((logit + noise) / self.temperature).sigmoid(), kl
+
+    def places(self, where: Tensor) -> Tensor:
+        """Centre and side in pixels (B, 1, 3); centres stay on the canvas."""
+        centre = (where[:, :2].tanh() + 1) * (self.size - 1) / 2
+        return torch.cat([centre, self.size * where[:, 2:].sigmoid()], 1)[:, None]
+
+
+def gaussian(mean: Tensor, raw: Tensor, draw: bool) -> tuple[Tensor, Tensor]:
+    """A sample (the mean without `draw`) and the divergence (B,) from N(0, 1); log sd is `raw`."""
+    sd = raw.exp()
+    kl = 0.5 * (mean.square() + sd.square() - 1 - 2 * raw).sum(1)
+    return (mean + sd * torch.randn_like(mean) if draw else mean), kl
