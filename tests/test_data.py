@@ -8,6 +8,7 @@ import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -132,6 +133,24 @@ def test_offline_the_error_names_the_file_and_its_place(tmp_path):
         data.fetch(replace(file, urls=()), tmp_path / "root")
 
 
+def test_a_file_of_unknown_size_is_taken_as_it_is_announced(tmp_path, capsys):
+    file = replace(source(tmp_path), bytes=None, sha256=None)
+    assert data.fetch(file, tmp_path / "root").read_bytes() == b"official" * 1000
+    assert "set/file, 0.0 MB" in capsys.readouterr().err
+    (tmp_path / "root" / "set/file").write_bytes(b"any")
+    assert data.fetch(file, tmp_path / "root").read_bytes() == b"any"
+
+
+def test_a_download_that_ends_early_is_refused(tmp_path, monkeypatch):
+    class Cut(io.BytesIO):
+        headers: ClassVar = {"Content-Length": "9"}
+
+    monkeypatch.setattr(data.urllib.request, "urlopen", lambda url, timeout: Cut(b"official"))
+    with pytest.raises(ConnectionError, match="gave 8 bytes"):
+        data.fetch(File("f", None, None, ("https://x",)), tmp_path / "root")
+    assert not [p for p in (tmp_path / "root").rglob("*") if p.is_file()]
+
+
 def test_a_damaged_local_file_is_refused(tmp_path):
     file = source(tmp_path)
     path = data.fetch(file, tmp_path / "root")
@@ -173,7 +192,7 @@ def test_sets_are_whole():
         assert s.licence
         assert s.files or s.packaged
         for f in s.files:
-            assert f.bytes > 0
+            assert f.bytes is None or f.bytes > 0
             assert f.sha256 is None or len(f.sha256) == 64
             assert not Path(f.path).is_absolute()
     assert all(len(v) == 64 for v in data.checksums("houses").values())
@@ -216,6 +235,34 @@ def test_unpack_refuses_evil_members_and_leaves_nothing(tmp_path, evil):
         data.unpack(tmp_path / "evil.tar", tmp_path / "out" / "folder")
     assert not list((tmp_path / "out").iterdir())
     assert not (tmp_path / "evil").exists()
+
+
+def test_unpacked_takes_what_is_there_before_it_fetches(store):
+    content = tar({"images/a.jpg": b"image", "masks/a.png": b"mask"})
+    root = store("pets", {"pets/both.tar.gz": content, "pets/list.mat": b"plain"})
+    (root / "pets/elsewhere/deep").mkdir(parents=True)
+    (root / "pets/elsewhere/deep/a.png").write_bytes(b"own")
+    found = data.unpacked("pets", "a.png", root)
+    assert found["a.png"].read_bytes() == b"own"
+    assert "a.jpg" not in found
+    (root / "pets/elsewhere/deep/a.png").unlink()
+    for _ in range(2):  # the second time nothing is left to do
+        found = data.unpacked("pets", "a.png", root)
+        assert found["a.png"] == root / "pets/both/masks/a.png"
+        assert found["a.jpg"].read_bytes() == b"image"
+        assert found["list.mat"].read_bytes() == b"plain"
+    (root / "pets/both/masks/a.png").unlink()  # is not unpacked over what is there
+    assert "a.png" not in data.unpacked("pets", "a.png", root)
+
+
+def test_unpacked_writes_beside_a_read_only_root(store, monkeypatch):
+    root = store("pets", {"pets/a.tar.gz": tar({"a.png": b"mask"}), "pets/list.mat": b"plain"})
+    root.chmod(0o555)
+    monkeypatch.setenv("WSL_DATA", str(root))
+    found = data.unpacked("pets", "a.png")
+    assert found["a.png"] == data.home() / "pets/a/a.png"
+    assert found["list.mat"] == root / "pets/list.mat"
+    root.chmod(0o755)
 
 
 def test_cached_builds_once_and_falls_back_to_the_home_folder(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from real import REAL
 
-from wsl_tutorial import metrics
+from wsl_tutorial import data, metrics
 from wsl_tutorial.data import glas
 
 NAMES = [f"{part}_{k}" for part, n in (("testA", 60), ("testB", 20), ("train", 85)) for k in
@@ -146,6 +146,9 @@ def test_real_glas_has_the_known_numbers(real):
     assert sizes.count((522, 775)) == 72
     known = torch.cat([real["train"]["patients"], real["valid"]["patients"]])
     assert torch.isin(real["test"]["patients"], known).sum() == 79
+    assert data.available("glas", REAL)
+    (listed,) = data.SETS["glas"].files
+    assert data.checksums("glas", REAL) == {listed.path: listed.sha256}
 
 
 @pytest.mark.data

@@ -22,18 +22,22 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from tqdm import tqdm
 
-__all__ = ["SETS", "DataSet", "File", "available", "checksums", "fetch", "home", "root", "unpack"]
+__all__ = [
+    *("SETS", "DataSet", "File", "available", "checksums", "fetch", "home", "root", "unpack"),
+    "unpacked",
+]
 
 
 @dataclass(frozen=True)
 class File:
     """One file of a data set: `path` is relative to the root folder, `urls` are tried in turn.
 
-    An empty `urls` marks a file that has no public address.
+    An empty `urls` marks a file that has no public address; `bytes` and `sha256` are None where
+    they are not known.
     """
 
     path: str
-    bytes: int
+    bytes: int | None
     sha256: str | None
     urls: tuple[str, ...] = ()
 
@@ -53,6 +57,8 @@ class DataSet:
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 SVHN = "http://ufldl.stanford.edu/housenumbers/"
 TORONTO = "https://www.cs.toronto.edu/~kriz/"
+OXFORD = "https://www.robots.ox.ac.uk/~vgg/data/"
+CALTECH = "https://data.caltech.edu/records/"
 
 
 def _mnist(name: str, size: int, sha256: str) -> File:
@@ -160,6 +166,113 @@ SETS = {
                     "svhn-full-512.tar.gz",
                     9581083,
                     "def100eeae21b7c077cb2d1841e3425d9fa01c4c10cbff279a180a7c5fec4c36",
+                ),
+            ),
+        ),
+        DataSet(
+            "glas",
+            "GlaS (Warwick-QU, 2015), 165 images of colon tissue with gland masks",
+            "research use only; cite Sirinukunwattana et al. (2017)",
+            # The images have too many forms to be listed: this file stands for all of them.
+            (
+                File(
+                    "glas/Grade.csv",
+                    6832,
+                    "215e0cfcc70493ad221348de0e0006b58897e8d4e502e585e28e3e410108261f",
+                ),
+            ),
+        ),
+        DataSet(
+            "pets",
+            "Oxford-IIIT Pet, 37 breeds of cats and dogs with trimaps, about 200 images each",
+            "CC BY-SA 4.0; cite Parkhi et al. (2012)",
+            (
+                File(
+                    "pets/images.tar.gz",
+                    791918971,
+                    "67195c5e1c01f1ab5f9b6a5d22b8c27a580d896ece458917e61d459337fa318d",
+                    (OXFORD + "pets/data/images.tar.gz",),
+                ),
+                File(
+                    "pets/annotations.tar.gz",
+                    19173078,
+                    "52425fb6de5c424942b7626b428656fcbd798db970a937df61750c0f1d358e91",
+                    (OXFORD + "pets/data/annotations.tar.gz",),
+                ),
+            ),
+        ),
+        DataSet(
+            "pets-3",
+            "Oxford-IIIT Pet, three of its breeds, JPEG copy with a short side of 256 pixels",
+            "CC BY-SA 4.0; cite Parkhi et al. (2012)",
+            # One trimap of each breed stands for the 600 images.
+            (
+                File(
+                    "pets/trimaps/Abyssinian_1.png",
+                    1381,
+                    "ca5d40d3753bc9b3336fc9236e2c700bfbd978535304c89e3c6b4122f5a616bb",
+                ),
+                File(
+                    "pets/trimaps/Bengal_1.png",
+                    1895,
+                    "0627fc3844665010875b1baaae6c4fd6a79680437f639ee65b6bbc05d09a2a6f",
+                ),
+                File(
+                    "pets/trimaps/american_bulldog_2.png",
+                    1472,
+                    "833853e0a75fa293c964e8c05b5c23bfba0fe6129209f641845c775f98c6e7f9",
+                ),
+            ),
+            same_as="pets",
+        ),
+        DataSet(
+            "cub",
+            "CUB-200-2011, 11,788 images of 200 species of birds with boxes and segmentations",
+            "non-commercial research and education only; cite Wah et al. (2011)",
+            (
+                File(
+                    "cub/CUB_200_2011.tgz",
+                    1150585339,
+                    "0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
+                    (CALTECH + "65de6-vp158/files/CUB_200_2011.tgz",),
+                ),
+                File(
+                    "cub/segmentations.tgz",
+                    39272883,
+                    "dc77f6cffea0cbe2e41d4201115c8f29a6320ecb04fffd2444f51b8066e4b84f",
+                    (CALTECH + "w9d68-gec53/files/segmentations.tgz",),
+                ),
+            ),
+        ),
+        DataSet(
+            "flowers",
+            "Oxford Flowers 102, 8,189 images with segmentations",
+            "none stated at the source; cite Nilsback & Zisserman (2008)",
+            (
+                File(
+                    "flowers/102flowers.tgz",
+                    344862509,
+                    "2d01ecc807db462958cfe3d92f57a8c252b4abd240eb955770201e45f783b246",
+                    (OXFORD + "flowers/102/102flowers.tgz",),
+                ),
+                # Neither size nor checksum is published.
+                File(
+                    "flowers/102segmentations.tgz",
+                    None,
+                    None,
+                    (OXFORD + "flowers/102/102segmentations.tgz",),
+                ),
+                File(
+                    "flowers/imagelabels.mat",
+                    502,
+                    "4903e94206bac23bf772aadf06451916df56b58fc483a62db32a97b82656651d",
+                    (OXFORD + "flowers/102/imagelabels.mat",),
+                ),
+                File(
+                    "flowers/setid.mat",
+                    14989,
+                    "46b8678f91fd95d3c8f4feab80d271a6c834a1dd896fe29fd3e6ad9ce5c8dccd",
+                    (OXFORD + "flowers/102/setid.mat",),
                 ),
             ),
         ),
@@ -308,7 +421,7 @@ def _can_write(folder: Path) -> bool:
 
 def _checked(path: Path, file: File, source, digest: Callable[[Path], str]) -> Path:
     size = path.stat().st_size
-    if size != file.bytes:
+    if file.bytes and size != file.bytes:
         raise ValueError(f"{source}: has {size:,} bytes, {file.path} has {file.bytes:,}")
     if file.sha256 and (got := digest(path)) != file.sha256:
         raise ValueError(f"{source}: has SHA-256 {got}, {file.path} has {file.sha256}")
@@ -316,17 +429,17 @@ def _checked(path: Path, file: File, source, digest: Callable[[Path], str]) -> P
 
 
 def _download(url: str, target: Path, file: File) -> None:
-    print(f"Downloading {file.path}, {file.bytes / 1e6:,.1f} MB, from {url}", file=sys.stderr)
-    with (
-        urllib.request.urlopen(url, timeout=30) as answer,
-        open(target, "wb") as out,
-        tqdm(total=file.bytes, unit="B", unit_scale=True, leave=False) as bar,
-    ):
-        while block := answer.read(1 << 20):
-            out.write(block)
-            bar.update(len(block))
-            if bar.n > file.bytes:  # longer than the official file: do not fill the disk
-                return
+    with urllib.request.urlopen(url, timeout=30) as answer, open(target, "wb") as out:
+        size = file.bytes or int(answer.headers.get("Content-Length", "0"))
+        print(f"Downloading {file.path}, {size / 1e6:,.1f} MB, from {url}", file=sys.stderr)
+        with tqdm(total=size, unit="B", unit_scale=True, leave=False) as bar:
+            while block := answer.read(1 << 20):
+                out.write(block)
+                bar.update(len(block))
+                if bar.n > size:  # longer than the official file: do not fill the disk
+                    break
+            if bar.n != size:
+                raise ValueError(f"gave {bar.n:,} bytes or more, expected {size:,}")
 
 
 def members(archive: str | os.PathLike) -> Iterator[tuple[str, bytes]]:
@@ -362,6 +475,28 @@ def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> Path:
             (inside / name).write_bytes(content)
         os.replace(inside, folder)
     return folder
+
+
+def unpacked(name: str, witness: str, root: str | os.PathLike | None = None) -> dict[str, Path]:
+    """The files of data set `name`, by their names without folders.
+
+    They are looked for below ROOT/NAME, at any depth. Where no file `witness` is among them, the
+    set's archives are fetched, and each is unpacked once into a folder there. Raises as `fetch` and
+    `members`.
+    """
+    if witness not in (found := _below(name, root)):
+        for file in _set(name).files:
+            path = fetch(file, root)
+            if tarfile.is_tarfile(path):
+                with suppress(FileExistsError):  # unpacked before
+                    unpack(path, _writable(root) / name / path.name.partition(".")[0])
+        found = _below(name, root)
+    return found
+
+
+def _below(name: str, root) -> dict[str, Path]:
+    folders = (r / name for r in reversed(_roots(root)))
+    return {p.name: p for f in folders for p in sorted(f.rglob("*")) if p.is_file()}
 
 
 def cached(

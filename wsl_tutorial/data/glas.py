@@ -2,8 +2,9 @@
 
 The data set has no address that a program may fetch it from: get
 `warwick_qu_dataset_released_2016_07_08.zip` (about 172 MB) from the Tissue Image Analytics Centre,
-University of Warwick, for research only, and put it, or what it holds, under ROOT/glas. A copy with
-JPEG images and PNG masks of the same names is read, too. Cite Sirinukunwattana et al. (2017).
+University of Warwick, for research only, and put it, or what it holds, under ROOT/glas (with its
+Grade.csv right there, `data.available` and the records see it, too). A copy with JPEG images and
+PNG masks of the same names is read as well. Cite Sirinukunwattana et al. (2017).
 
 79 of the 80 test images come from patients who have training images, too.
 """

@@ -1,0 +1,78 @@
+"""What data sets of photos with masks share: tensors made when asked for, checks, held-out parts.
+
+The sets are too large to be decoded at once, so `images` and `masks` are sequences that read their
+files anew at every index: keep what you use more than once, `images = list(found["images"])`.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+SEED = 0  # of all held-out parts, so that they are the same everywhere
+
+
+class Decoded(Sequence):
+    """Tensors made from files when asked for: item i is decode(paths[i])."""
+
+    def __init__(self, paths: Sequence[Path], decode: Callable[[Path], Tensor]):
+        self.paths, self.decode = paths, decode
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i):
+        if isinstance(i, slice):
+            return Decoded(self.paths[i], self.decode)
+        return self.decode(self.paths[i])
+
+
+def pixels(path: Path) -> Tensor:
+    """An image as (3, H, W) uint8."""
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def grey(path: Path) -> Tensor:
+    """An image of one channel as (H, W) uint8."""
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("L")))
+
+
+def paired(
+    found: dict[str, Path], images: Sequence[str], masks: Sequence[str]
+) -> tuple[list[Path], list[Path]]:
+    """The places of images and of their masks, by file names, after a look at their sizes.
+
+    Raises FileNotFoundError for a file that is not in `found`, ValueError where an image and its
+    mask differ in size.
+    """
+    for name in (*images, *masks):
+        if name not in found:
+            raise FileNotFoundError(f"{name} is missing from the data set")
+    for pair in zip(images, masks, strict=True):
+        sizes = []
+        for name in pair:
+            with Image.open(found[name]) as file:
+                sizes.append(file.size)
+        if sizes[0] != sizes[1]:
+            raise ValueError(f"{pair[0]}: the image is {sizes[0]}, its mask {sizes[1]}")
+    return [found[name] for name in images], [found[name] for name in masks]
+
+
+def held_out(labels: Sequence[int], number: int) -> set[int]:
+    """The indices of `number` images of every class, drawn with the seed that all sets share.
+
+    Raises ValueError for a class of fewer images.
+    """
+    generator, drawn = torch.Generator().manual_seed(SEED), set()
+    labels = torch.as_tensor(labels)
+    for label in labels.unique().tolist():
+        own = (labels == label).nonzero()[:, 0]
+        if len(own) < number:
+            raise ValueError(f"labels: class {label} has {len(own)} images, expected {number}")
+        drawn |= set(own[torch.randperm(len(own), generator=generator)[:number]].tolist())
+    return drawn
