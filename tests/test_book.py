@@ -1,6 +1,7 @@
 """The rendered book: every page, link, picture and number is there; one address everywhere."""
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -82,6 +83,16 @@ def test_every_notebook_page_opens_on_colab_and_no_other_page_does(pages):
         colab = {link for link in links if "colab" in link}
         notebook = name.startswith("notebooks/")
         assert colab == ({f"{COLAB}/blob/main/{name}.ipynb"} if notebook else set()), name
+
+
+def test_a_notebook_says_what_it_took_where_it_was_measured(pages):
+    records = json.loads((ROOT / "book" / "measured.json").read_text("utf-8"))
+    assert {f"notebooks/{name}" for name in records} <= set(PAGES)
+    for name, record in records.items():
+        assert record["seconds"] < 120
+        assert record["gigabytes"] < 12, "Colab lends 12.7 GB"
+        words = " ".join(" ".join(pages[f"notebooks/{name}"].words).split())
+        assert f"Runs in {record['seconds']:.0f} seconds with" in words
 
 
 def test_links_inside_the_book_lead_somewhere(site, pages):

@@ -31,6 +31,29 @@ def describe_figures(app, docname, source):
     source[0] = json.dumps(notebook)
 
 
+def state_cost(app, docname, source):
+    """Under a notebook's title: what it took where it was measured, as book/measured.json says."""
+    file = Path(app.srcdir) / "book" / "measured.json"
+    app.env.note_dependency(str(file))
+    record = json.loads(file.read_text("utf-8")).get(Path(docname).name)
+    if record is None or not app.env.doc2path(docname).endswith(".ipynb"):
+        return
+    notebook = json.loads(source[0])
+    title = next(cell for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    head, *rest = "".join(title["source"]).splitlines()
+    title["source"] = "\n".join([head, "", "{.measured}", cost(record), *rest])
+    source[0] = json.dumps(notebook)
+
+
+def cost(record: dict) -> str:
+    """One sentence from one record of scripts/clean_run.py."""
+    return (
+        f"Runs in {record['seconds']:.0f} seconds with {record['gigabytes']:.1f} GB of memory "
+        f"(measured on {record['date']} on one CPU core, PyTorch {record['torch']}, "
+        f"commit {record['commit'][:10]})."
+    )
+
+
 class Reproduction(SphinxDirective):
     """`{reproduction} mcmil`: one paper's tables, from the records as they stand at this build.
 
@@ -86,6 +109,7 @@ def drop_thebe(app, pagename, templatename, context, doctree):
 def setup(app):
     app.add_directive("reproduction", Reproduction)
     app.connect("source-read", describe_figures)
+    app.connect("source-read", state_cost)
     app.connect("builder-inited", sign)
     app.connect("html-page-context", drop_thebe, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
