@@ -3,7 +3,7 @@
 #   make test     every test, and every notebook run anew and compared with what it shows
 # Another interpreter: make test PYTHON=/path/to/python3.12. Newest versions, not the locked: NEWEST=1
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks lint lock readme clean
+.PHONY: help book offline test notebooks lint lock readme clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -19,6 +19,10 @@ book: $(READY)  ## build the book; warnings are errors
 	$(BIN)/jupyter-book build . -n -W --keep-going
 	@echo "Open     file://$(CURDIR)/_build/html/index.html"
 	@echo "or serve $(BIN)/python -m http.server --directory _build/html    (the demos need this)"
+
+offline: book  ## the book in _build/offline, with the formulas' program beside it (needs npm)
+	$(BIN)/python scripts/offline.py
+	@echo "Serve    $(BIN)/python -m http.server --directory _build/offline"
 
 test: $(READY)  ## run all tests and all notebooks
 	$(QUIET) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 \

@@ -1,7 +1,12 @@
 """Numbers in notebook outputs are compared as numbers; cells that need a GPU say so."""
 
+import fcntl
 import math
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,3 +47,21 @@ def pytest_collection_modifyitems(items):
         tags = getattr(getattr(item, "cell", None), "metadata", {}).get("tags", [])
         if "gpu" in tags and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The book, built anew with every warning an error; one build serves all worker processes."""
+    folder = tmp_path_factory.getbasetemp()
+    out = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "book"
+    out.mkdir(exist_ok=True)
+    with open(out / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (out / "built").exists():
+            program = Path(sys.executable).parent / "jupyter-book"
+            build = [program, "build", Path(__file__).parent, "--path-output", out]
+            options = {"capture_output": True, "text": True}
+            done = subprocess.run([*build, "-n", "-W", "--keep-going"], **options)
+            assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+            (out / "built").touch()
+    return out / "_build" / "html"

@@ -3,8 +3,6 @@
 import inspect
 import json
 import re
-import subprocess
-import sys
 import tomllib
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -52,16 +50,6 @@ class Page(HTMLParser):
 
     def all(self, *tags):
         return [attributes for tag, attributes in self.attributes if tag in tags]
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The book, built anew with every warning an error."""
-    out = tmp_path_factory.mktemp("book")
-    build = [Path(sys.executable).parent / "jupyter-book", "build", ROOT, "--path-output", out]
-    done = subprocess.run([*build, "-n", "-W", "--keep-going"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    return out / "_build" / "html"
 
 
 @pytest.fixture(scope="module")

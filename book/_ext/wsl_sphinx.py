@@ -106,10 +106,18 @@ def drop_thebe(app, pagename, templatename, context, doctree):
     ]
 
 
+def drop_false_list(app, pagename, templatename, context, doctree):
+    """Docutils calls the bibliography a list, and none of its entries an item of one."""
+    if "body" in context:
+        false = '<div role="list" class="citation-list">'
+        context["body"] = context["body"].replace(false, '<div class="citation-list">')
+
+
 def setup(app):
     app.add_directive("reproduction", Reproduction)
     app.connect("source-read", describe_figures)
     app.connect("source-read", state_cost)
     app.connect("builder-inited", sign)
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", drop_false_list)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

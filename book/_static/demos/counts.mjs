@@ -107,7 +107,7 @@ export function mount(root) {
     return [
       element("strong", {}, heading),
       element("div", { class: "maps", role: "img", "aria-label": heading }, ...maps),
-      element("div", { class: "scroll" },
+      element("div", { class: "scroll", tabindex: "0" },
         element("table", {}, element("caption", {}, "Pull on each logit"),
           element("tbody", {}, line("likelihood, r − ρ", pull(z, state.y)), line("DLLP (6.1)", proportionPull(z, state.y))))),
     ];

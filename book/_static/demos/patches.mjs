@@ -189,7 +189,7 @@ export function mount(root) {
       element("tr", {}, element("td", {}, name), element("td", {}, before.toFixed(4)), element("td", {}, after.toFixed(4)),
         element("td", {}, after > before + 1e-9 ? "▲ rose" : after < before - 1e-9 ? "▼ fell" : "= same")));
     const heads = ["block", "before", "after", ""].map((text) => element("th", { scope: "col" }, text));
-    return element("div", { class: "scroll" },
+    return element("div", { class: "scroll", tabindex: "0" },
       element("table", {}, element("caption", {}, "Objective, paper (5), in the last eight blocks"),
         element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows)));
   }

@@ -157,7 +157,7 @@ export function mount(root) {
     return [
       element("strong", {}, heading),
       element("div", { class: "maps", role: "img", "aria-label": heading }, ...maps),
-      element("div", { class: "scroll" },
+      element("div", { class: "scroll", tabindex: "0" },
         element("table", {}, element("caption", {}, "Terms of the alternating series"), element("tbody", {}, ...rows)),
         element("table", {}, element("caption", {}, `Probability of ${setName(labels)}`), element("tbody", {}, ...sums))),
     ];

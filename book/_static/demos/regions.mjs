@@ -86,7 +86,7 @@ export function mount(root) {
       ["entropy of p(· | X⁻), at most log 2 = 0.693", entropy(rest)],
     ].map(([text, x]) => element("tr", {}, element("td", {}, text), element("td", {}, x.toFixed(3))));
     results.replaceChildren(
-      element("div", { class: "scroll" }, element("table", {}, element("caption", {}, "In nats"), element("tbody", {}, ...rows))));
+      element("div", { class: "scroll", tabindex: "0" }, element("table", {}, element("caption", {}, "In nats"), element("tbody", {}, ...rows))));
   }
 
   function announce() {

@@ -1,0 +1,206 @@
+"""Every page in a browser: formulas, phone, dark, print, search, demos by keyboard, axe."""
+
+import http.server
+import importlib.util
+import re
+import shutil
+import threading
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
+PAGES = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
+CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason="neither Chromium nor Chrome is installed"),
+    pytest.mark.skipif(shutil.which("npm") is None, reason="npm, which brings MathJax, is missing"),
+]
+each = pytest.mark.parametrize("name", PAGES)
+WITH_DEMO = [page for page in CHAPTERS if "data-demo" in (ROOT / f"{page}.py").read_text("utf-8")]
+
+spec = importlib.util.spec_from_file_location("offline", ROOT / "scripts" / "offline.py")
+maker = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(maker)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def home(site, tmp_path_factory):
+    """The address of the offline book."""
+    folder = tmp_path_factory.mktemp("offline") / "book"
+    maker.offline(site, folder)
+    handler = partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as tool:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = tool.chromium.launch(executable_path=BROWSER, args=options)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """One page, opened once; what went wrong while it was."""
+
+    def __init__(self, browser, home: str, name: str, **options):
+        self.faults: list[str] = []
+        self.page = browser.new_page(**options)
+        self.page.on("console", self.hear)
+        self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        self.page.on("requestfailed", lambda request: self.faults.append(f"failed: {request.url}"))
+        self.page.on("request", lambda request: self.check(request.url, home))
+        self.page.goto(f"{home}/{name}.html", wait_until="load")
+        self.page.evaluate("() => window.MathJax ? MathJax.startup.promise : null")
+
+    def hear(self, message) -> None:
+        if message.type == "error":
+            self.faults.append(f"console: {message.text}")
+
+    def check(self, url: str, home: str) -> None:
+        if not url.startswith((home, "data:", "blob:")):
+            self.faults.append(f"another host: {url}")
+
+
+@pytest.fixture(scope="module")
+def visits(browser, home):
+    """Pages by name, each opened once on a wide and bright screen."""
+    opened: dict[str, Visit] = {}
+
+    def visit(name: str) -> Visit:
+        if name not in opened:
+            size = {"width": 1280, "height": 900}
+            opened[name] = Visit(browser, home, name, viewport=size, color_scheme="light")
+        return opened[name]
+
+    yield visit
+    for one in opened.values():
+        one.page.close()
+
+
+def sideways(page) -> int:
+    """Pixels that the page is wider than the screen."""
+    return page.evaluate(
+        "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+
+
+@each
+def test_it_opens_without_an_error_and_asks_no_other_host(visits, name):
+    assert visits(name).faults == []
+
+
+@each
+def test_every_formula_is_typeset(visits, name):
+    page = visits(name).page
+    assert page.locator("mjx-merror").count() == 0
+    left = page.locator("article .math:not(:has(mjx-container))")
+    assert left.count() == 0, left.all_inner_texts()
+    assert not re.search(r"\\[()\[\]]|\\(frac|sum|log|mathbb)", page.inner_text("article"))
+
+
+@each
+def test_it_fits_a_phone_in_the_dark(browser, home, name):
+    phone = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"}
+    visit = Visit(browser, home, name, **phone)
+    try:
+        assert visit.faults == []
+        assert sideways(visit.page) <= 0
+        assert visit.page.get_attribute("html", "data-theme") == "dark"
+        contrast = {"type": "rule", "values": ["color-contrast"]}
+        assert violations(visit.page, runOnly=contrast) == []
+    finally:
+        visit.page.close()
+
+
+def violations(page, **options) -> list[str]:
+    """What axe-core finds serious or critical, MathJax's own markup left out: rule, element."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page, {"exclude": [["mjx-container"]]}, options).response["violations"]
+    grave = [rule for rule in found if rule["impact"] in ("serious", "critical")]
+    return [f"{rule['id']}: {node['html'][:200]}" for rule in grave for node in rule["nodes"]]
+
+
+@each
+def test_axe_finds_nothing_serious(visits, name):
+    assert violations(visits(name).page) == []
+
+
+@each
+def test_it_prints_its_article_and_nothing_around_it(visits, name):
+    page = visits(name).page
+    page.emulate_media(media="print")
+    try:
+        for around in (".bd-header", ".bd-sidebar-primary", ".bd-sidebar-secondary", ".demo"):
+            assert not any(part.is_visible() for part in page.locator(around).all()), around
+        paper = page.evaluate(
+            "() => document.querySelector('article').getBoundingClientRect().width"
+        )
+        assert paper > 600
+        assert page.pdf(format="A4").startswith(b"%PDF")
+    finally:
+        page.emulate_media(media="screen")
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_search_finds_it_by_the_words_of_its_title(visits, browser, home, name):
+    words = visits(name).page.inner_text("h1").replace("#", "").strip()
+    page = browser.new_page()
+    try:
+        page.goto(f"{home}/search.html?q={quote(words)}")
+        page.wait_for_selector("#search-results li a", timeout=10_000)
+        page.wait_for_function("() => !document.querySelector('#search-progress')?.textContent")
+        links = [a.get_attribute("href") for a in page.locator("#search-results li a").all()]
+        assert any(f"{name}.html" in link for link in links)
+    finally:
+        page.close()
+
+
+@pytest.mark.parametrize("name", WITH_DEMO)
+def test_its_demo_works_by_keyboard_and_says_what_it_shows(visits, name):
+    page = visits(name).page
+    for demo in page.locator(".demo[data-demo]").all():
+        demo.scroll_into_view_if_needed()
+        says = demo.locator("[aria-live=polite]")
+        says.first.wait_for(state="attached", timeout=5_000)
+        reached, controls = set(), demo.locator("input, button, select, [tabindex='0']")
+        assert controls.count() > 0
+        controls.first.focus()
+        changed = 0
+        for _ in range(controls.count()):
+            here = page.evaluate(
+                "() => { const e = document.activeElement; return [e.tagName, e.type || '', "
+                "!!e.closest('.demo'), e.outerHTML] }"
+            )
+            if not here[2]:
+                break
+            before = says.all_inner_texts()
+            page.keyboard.press(KEYS.get(here[1], "Space"))
+            page.wait_for_timeout(30)
+            changed += says.all_inner_texts() != before
+            reached.add(here[3])
+            page.keyboard.press("Tab")
+        assert changed >= 1, "no control changes what is announced"
+        assert len(reached) >= min(3, controls.count())
+
+
+KEYS = {"range": "ArrowRight", "number": "ArrowUp", "select-one": "ArrowDown"}
