@@ -1,0 +1,128 @@
+"""The question bank: answers found anew from the text, no mistake is right, classes differ."""
+
+import re
+from itertools import product
+from math import ceil, exp, isclose, log, log10, prod
+
+import pytest
+
+from wsl_tutorial import questions
+from wsl_tutorial.check import CheckFailed
+
+SEEDS = [f"class {i}" for i in range(60)]
+each = pytest.mark.parametrize("name", questions.BANK)
+
+
+def numbers(text: str) -> list[float]:
+    return [float(x) for x in re.findall(r"\d+(?:\.\d+)?(?:e-\d+)?", text)]
+
+
+def label_sets(p: list[float]) -> dict[frozenset, float]:
+    """Probability of every label set of three positions, by enumeration."""
+    rows, found = [p[0:3], p[3:6], p[6:9]], {}
+    for chosen in product(range(3), repeat=3):
+        key = frozenset(chosen) - {2}
+        found[key] = found.get(key, 0) + prod(r[c] for r, c in zip(rows, chosen, strict=True))
+    return found
+
+
+def of_count(rho: list[float], y: int, fixed: dict[int, int] | None = None) -> float:
+    total = 0.0
+    for h in product((0, 1), repeat=len(rho)):
+        if sum(h) == y and all(h[i] == v for i, v in (fixed or {}).items()):
+            total += prod(p if x else 1 - p for p, x in zip(rho, h, strict=True))
+    return total
+
+
+def second_peak(h: list[float]) -> int:
+    peaks = [i for i in range(10) if h[i] == max(h[max(0, i - 1) : i + 2])]
+    return sorted(peaks, key=lambda i: -h[i])[1]
+
+
+def overlap(side: int, right: int, down: int) -> float:
+    a = set(product(range(side), repeat=2))
+    b = {(x + right, y + down) for x, y in a}
+    return len(a & b) / len(a | b)
+
+
+def slope(p: list[float], eps: float = 1e-6) -> float:
+    """Finite difference of minus the entropy of a softmax in its first logit."""
+
+    def negative_entropy(first: float) -> float:
+        weights = [p[0] * exp(first), *p[1:]]
+        return sum(w / sum(weights) * log(w / sum(weights)) for w in weights)
+
+    return (negative_entropy(eps) - negative_entropy(-eps)) / (2 * eps)
+
+
+# From the numbers in the text, by counting and enumeration.
+ANEW = {
+    "labellings-that-fit": lambda n, a, b, c: sum(
+        (h.count("A"), h.count("B")) == (a, b) for h in product("ABC", repeat=int(n))
+    ),
+    "posterior-of-a-point": lambda p, q: p / (p + (1 - p) * q),
+    "presence-of-two": lambda *p: label_sets(p)[frozenset({0, 1})],
+    "only-one-class": lambda *p: label_sets(p)[frozenset({0})],
+    "digits-that-are-lost": lambda top, value, digits: ceil(digits - log10(top / value)),
+    "count-of-three": lambda *rho: of_count(rho, 2),
+    "posterior-of-an-instance": lambda *rho: of_count(rho, 1, {0: 1}) / of_count(rho, 1),
+    "proportion-loss-of-a-bag": lambda y, *rho: (
+        -(y / 4) * log(sum(rho) / 4) - (1 - y / 4) * log(1 - sum(rho) / 4)
+    ),
+    "corrected-t": lambda splits, _, gap, sd: gap / (sd**2 * (1 / splits + 0.25)) ** 0.5,
+    "second-place": lambda *h: second_peak(h[:10]),
+    "overlap-of-boxes": lambda side, right, down: overlap(int(side), int(right), int(down)),
+    "two-gradients": lambda *p: slope(p),
+    "entropy-that-is-left": lambda p, q: -p * log(p) - q * log(q),
+    "dice-of-all-ones": lambda percent, *_: 2 * percent / (100 + percent),
+    "trust-of-a-step": lambda t, sigma, p: p * exp(-t / sigma),
+}
+
+
+@each
+def test_answers_follow_from_the_text(name):
+    for seed in SEEDS:
+        question = questions.make(name, seed)
+        text = re.sub(r", counted from 0,", "", question.text)
+        assert isclose(question.answer, ANEW[name](*numbers(text)), rel_tol=1e-5, abs_tol=1e-7)
+
+
+@each
+def test_a_check_takes_the_answer_and_names_each_mistake(name, capsys):
+    for seed in SEEDS:
+        question = questions.make(name, seed)
+        questions.check(name, seed, question.answer)
+        assert capsys.readouterr().out == f"✓ {name}\n"
+        for hint, wrong in question.mistakes.items():
+            with pytest.raises(CheckFailed) as failed:
+                questions.check(name, seed, wrong)
+            assert str(failed.value) in question.mistakes
+            assert str(failed.value) == hint or isclose(
+                question.mistakes[str(failed.value)], wrong, rel_tol=5e-3
+            )
+        with pytest.raises(CheckFailed, match="start again"):
+            questions.check(name, seed, 1e6)
+
+
+@each
+def test_classes_have_their_own_numbers_and_keep_them(name):
+    texts = {questions.make(name, seed).text for seed in SEEDS}
+    assert len(texts) > 20
+    assert questions.make(name, SEEDS[0]) == questions.make(name, SEEDS[0])
+
+
+def test_the_sheet_keeps_the_key_to_itself(capsys):
+    assert questions.main(["spring", "--chapters", "5", "12"]) == 0
+    plain = capsys.readouterr().out
+    assert "Answer" not in plain
+    assert "(chapter 5)" in plain
+    assert "(chapter 1)" not in plain
+    assert questions.main(["spring", "--key"]) == 0
+    assert capsys.readouterr().out.count("Answer: ") == len(questions.BANK)
+    with pytest.raises(SystemExit):
+        questions.main(["spring", "--chapters", "99"])
+
+
+def test_unknown_questions_are_named():
+    with pytest.raises(ValueError, match="did you mean 'presence-of-two'"):
+        questions.make("presence-of-tow", "spring")
