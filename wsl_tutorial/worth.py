@@ -1,0 +1,359 @@
+"""What a weak label is worth: the observers of this book on one world, their likelihoods and bits.
+
+The world is that of `wsl_tutorial.data.lattice`: K digits, K uniform on `k` = (least, greatest), on
+K of N cells of which no two are too near, every choice alike, every digit of one of C classes,
+alike and independently. Hidden is the class of every cell, the last class being "nothing". Each
+observer tells a function of it:
+
+    class      the greatest digit, or that there is none: one name for the whole image
+    presence   which digits occur
+    counts     how many of each
+    patches    the same, to a learner that commits itself to K places
+    places     the cells that hold a digit, but not which
+    full       the cells and the digits on them
+
+`log_p` is (B, C+1, *positions) as in `wsl_tutorial.presence`; `classes` (B, K) and `cells` (B, K)
+int64 are padded with -1, `cells` counting positions in reading order. Likelihoods are in nats,
+entropies in bits.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations_with_replacement, pairwise
+
+import torch
+from torch import Tensor
+
+OBSERVERS = ("class", "presence", "counts", "patches", "places", "full")
+_LOWEST = -1e30  # stands for log 0 in sums: -inf - -inf would be NaN
+
+# What is seen -------------------------------------------------------------------------------------
+
+
+def observe(observer: str, classes: Sequence[int], cells: Sequence[int]) -> tuple:
+    """What an observer tells of digits on cells, as a value that can be compared and counted.
+
+    Raises ValueError for an observer that is not in `OBSERVERS`.
+    """
+    seen = {
+        "class": (max(classes, default=-1),),
+        "presence": tuple(sorted(set(classes))),
+        "counts": tuple(sorted(classes)),
+        "patches": tuple(sorted(classes)),
+        "places": tuple(sorted(cells)),
+        "full": tuple(sorted(zip(cells, classes, strict=True))),
+    }
+    _check_observer(observer)
+    return seen[observer]
+
+
+# Bits ---------------------------------------------------------------------------------------------
+
+
+def entropy(p: Tensor, times: Tensor | float = 1.0) -> float:
+    """Eq. (14.1): the bits of an observation, -sum P(o) log2 P(o).
+
+    Args: p, probabilities, any shape; times: how many outcomes have each of them.
+    Raises: ValueError where they do not sum to 1.
+    """
+    total = (p * times).sum().item()
+    if not abs(total - 1) < 1e-9:
+        raise ValueError(f"p: the probabilities sum to {total}, expected 1")
+    return -(times * torch.special.xlogy(p, p)).sum().item() / math.log(2)
+
+
+def class_law(k: tuple[int, int], classes: int = 10) -> Tensor:
+    """Eq. (14.2): P(greatest digit), of "none" and of each class, (classes + 1,).
+
+    Args: k: least and greatest number of digits.  Raises: ValueError for a range without numbers.
+    """
+    below = torch.arange(classes + 1).double() / classes  # chance of a digit below each class
+    up_to = torch.stack([below**number for number in _numbers(k)]).mean(0)  # 0**0 is 1
+    return torch.cat([up_to[:1], up_to.diff()])
+
+
+def presence_law(k: tuple[int, int], classes: int = 10) -> tuple[Tensor, Tensor]:
+    """Eq. (14.3): P(one given set of L classes) for L = 0, 1, .., and how many such sets there are.
+
+    Inclusion and exclusion over the classes that K digits miss.
+    Args and errors: as `class_law`.  Returns: two tensors (greatest number + 1,).
+    """
+    p, times = [], []
+    for size in range(min(k[1], classes) + 1):
+        shares = [(-1) ** j * math.comb(size, j) * (size - j) ** n / classes**n
+                  for n in _numbers(k) for j in range(size + 1)]  # fmt: skip
+        p.append(math.fsum(shares) / len(_numbers(k)))
+        times.append(math.comb(classes, size))
+    return torch.tensor(p, dtype=torch.float64), torch.tensor(times, dtype=torch.float64)
+
+
+def counts_law(k: tuple[int, int], classes: int = 10) -> Tensor:
+    """Eq. (14.4): P(counts) of every multiset of classes, K! / (product of y!) C**-K P(K).
+
+    Args and errors: as `class_law`.  Returns: (number of multisets,).
+    """
+    p = []
+    for n in _numbers(k):
+        for multiset in combinations_with_replacement(range(classes), n):
+            orders = math.factorial(n)
+            for y in Counter(multiset).values():
+                orders //= math.factorial(y)
+            p.append(orders / classes**n / len(_numbers(k)))
+    return torch.tensor(p, dtype=torch.float64)
+
+
+def choices(cells: int, apart: int, number: int) -> int:
+    """How many sets of `number` cells of a square of `cells` x `cells` keep `apart`.
+
+    Any two of a set are at least `apart` rows or `apart` columns from each other. Counted over
+    ordered choices, each first cell leaving those that it allows; three by a product of matrices.
+    """
+    at = torch.cartesian_prod(torch.arange(cells), torch.arange(cells))
+    allowed = ((at[:, None] - at).abs().amax(-1) >= apart).double()
+    return round(_ordered(allowed, number)) // math.factorial(number)
+
+
+def _ordered(allowed: Tensor, number: int) -> float:
+    """Ordered choices of mutually allowed things."""
+    if number <= 1:
+        return float(len(allowed) ** number)
+    if number == 2:
+        return allowed.sum().item()
+    if number == 3:
+        return ((allowed @ allowed) * allowed).sum().item()
+    rows = (row.nonzero()[:, 0] for row in allowed)
+    return sum(_ordered(allowed[left][:, left], number - 1) for left in rows)
+
+
+def places_bits(k: tuple[int, int], cells: int, apart: int, classes: int | None = None) -> float:
+    """Eq. (14.5): the bits of K places, H(K) + E log2 N_K; with C classes + E K log2 C for the
+    digits on them.
+
+    N_K is `choices`; all of them, and all digits, are equally probable given K.
+    Args: k, as `class_law`; cells, apart: as `choices`; classes: None where only places are told.
+    """
+    numbers = _numbers(k)
+    given = [math.log2(choices(cells, apart, n)) + n * math.log2(classes or 1) for n in numbers]
+    return math.log2(len(numbers)) + sum(given) / len(numbers)
+
+
+def bits(observer: str, k: tuple[int, int], cells: int, apart: int, classes: int = 10) -> float:
+    """The entropy of what an observer tells of one image, in bits.
+
+    Raises ValueError for an observer that is not in `OBSERVERS`.
+    """
+    if observer == "class":
+        return entropy(class_law(k, classes))
+    if observer == "presence":
+        return entropy(*presence_law(k, classes))
+    if observer in ("counts", "patches"):
+        return entropy(counts_law(k, classes))
+    _check_observer(observer)
+    return places_bits(k, cells, apart, classes if observer == "full" else None)
+
+
+def _numbers(k: tuple[int, int]) -> range:
+    if not 0 <= k[0] <= k[1]:
+        raise ValueError(f"k: got {k}, expected 0 <= least <= greatest")
+    return range(k[0], k[1] + 1)
+
+
+def _check_observer(observer: str) -> None:
+    if observer not in OBSERVERS:
+        raise ValueError(f"observer: got {observer!r}, expected one of {OBSERVERS}")
+
+
+# Effort and worth ---------------------------------------------------------------------------------
+
+
+def acts(observer: str, k: tuple[int, int], classes: int = 10) -> tuple[float, float]:
+    """Names given and places clicked for one image, in the mean: (names, clicks).
+
+    `class` is one name, "none" too; `presence` names each class that occurs once.
+    Raises: ValueError as `bits`.
+    """
+    _check_observer(observer)
+    numbers = _numbers(k)
+    mean = sum(numbers) / len(numbers)
+    distinct = sum(classes * (1 - (1 - 1 / classes) ** n) for n in numbers) / len(numbers)
+    names = {"class": 1.0, "presence": distinct, "places": 0.0}.get(observer, mean)
+    return names, mean if observer in ("places", "full") else 0.0
+
+
+def effort(
+    observer: str,
+    k: tuple[int, int],
+    look: float,
+    name: float,
+    click: float,
+    classes: int = 10,
+) -> float:
+    """Eq. (14.8): seconds to label one image: look + name (names given) + click (places clicked).
+
+    Args: seconds to take an image in, to give a name, to click on a place; k as `class_law`.
+    Raises: ValueError as `bits`.
+    """
+    names, clicks = acts(observer, k, classes)
+    return look + name * names + click * clicks
+
+
+def images_needed(numbers: Sequence[int], values: Sequence[float], level: float) -> float:
+    """How many images a curve needs for a level, linear in log n between its points.
+
+    Where the curve passes the level several times, the first. Infinite where it never does; and no
+    answer, NaN, where it begins above.
+    Raises: ValueError where `numbers` do not increase or are not as many as `values`.
+    """
+    rising = all(a < b for a, b in pairwise(numbers))
+    if len(numbers) != len(values) or not len(numbers) or not rising:
+        raise ValueError(f"numbers: got {list(numbers)} for {len(values)} values")
+    if values[0] > level:
+        return math.nan
+    points = list(zip(numbers, values, strict=True))
+    for (n, a), (m, b) in pairwise([points[0], *points]):
+        if b >= level:
+            share = (level - a) / (b - a) if b > a else 1.0
+            return math.exp((1 - share) * math.log(n) + share * math.log(m))
+    return math.inf
+
+
+def worth(weak: float, full: float) -> float:
+    """Eq. (14.9): what one weak label is worth, in full labels: n_full / n_weak at one level.
+
+    Args: images needed for the level with the weak and with the full labels, as `images_needed`.
+    Returns: 0 where the weak labels never reach it; NaN where a number is not known.
+    """
+    return full / weak if math.isfinite(full) else math.nan
+
+
+# Likelihoods --------------------------------------------------------------------------------------
+
+
+def log_likelihood_class(log_p: Tensor, greatest: Tensor) -> Tensor:
+    """Eq. (14.6): log P(the greatest digit | X): none above it, less none above the next lower one.
+
+    Args: log_p (B, C+1, *positions); greatest int64 (B,), -1 where there is no digit.
+    Returns: (B,) in nats; -inf, with gradient 0, where it is impossible.
+    Raises: ValueError for shapes that do not fit or a class out of range.
+    """
+    flat = _flat(log_p)
+    if greatest.shape != flat.shape[:1] or not bool(
+        ((greatest >= -1) & (greatest < flat.shape[1] - 1)).all()
+    ):
+        raise ValueError(f"greatest: expected ({len(flat)},) of -1 .. {flat.shape[1] - 2}")
+    rank = torch.arange(flat.shape[1], device=flat.device)
+    rank[-1] = -1  # nothing is below every digit
+
+    def below(limit: Tensor) -> Tensor:
+        """log alpha of the digits up to a limit, and of nothing: Eq. (1.1)."""
+        outside = rank > limit[:, None]
+        return flat.masked_fill(outside[:, :, None], _LOWEST).logsumexp(1).sum(-1)
+
+    upper, lower = below(greatest), below(greatest - 1)
+    gap = lower - upper  # at most 0
+    possible = gap < 0
+    gap = torch.where(possible, gap, -1.0)
+    log_rest = torch.where(gap > -math.log(2), (-torch.expm1(gap)).log(), torch.log1p(-gap.exp()))
+    value = torch.where(possible, upper + log_rest, -torch.inf)
+    value = torch.where(greatest < 0, upper, value)
+    return value.to(log_p.dtype)
+
+
+def log_likelihood_counts(log_p: Tensor, classes: Tensor) -> Tensor:
+    """Eq. (14.7): log P(so many cells of each class, nothing on all others | X), halves joined.
+
+    The same as `counts.log_likelihood_multiclass` with the nothings counted too. A state is a
+    subset of the K observed digits: those that stand in one half of the cells. Halves are joined,
+    f(S) = sum of f(T) g(S - T), T in S, so that N cells take log2 N rounds instead of N. Equal
+    digits are told apart on the way and their orders divided out.
+
+    Args: log_p (B, C+1, *positions); classes int64 (B, K), padded with -1.
+    Returns: (B,) in nats; -inf, with gradient 0, where it is impossible.
+    Raises: ValueError for shapes that do not fit or a class out of range.
+    """
+    flat = _flat(log_p)
+    _check_classes(classes, flat)
+    k, states = classes.shape[1], 2 ** classes.shape[1]
+    one = flat.gather(1, classes.clamp_min(0)[..., None].expand(-1, -1, flat.shape[2]))
+    one = one.masked_fill(classes[..., None] < 0, _LOWEST)  # (B, K, N)
+    f = flat.new_full((len(flat), flat.shape[2], states), _LOWEST)
+    f = f.index_copy(2, torch.tensor([0], device=f.device), flat[:, -1, :, None])
+    single = torch.tensor([2**i for i in range(k)], device=f.device)
+    f = f.index_copy(2, single, one.mT) if k else f  # (B, N, states)
+    first, second, start = _splits(k, f.device)
+    while f.shape[1] > 1:
+        if f.shape[1] % 2:
+            nobody = f.new_full((len(f), 1, states), _LOWEST)
+            nobody[..., 0] = 0
+            f = torch.cat([f, nobody], 1)
+        pairs = f[:, ::2, first] + f[:, 1::2, second]  # (B, n/2, 3**K)
+        f = torch.stack([p.logsumexp(-1) for p in pairs.split(start, -1)], -1)
+    there = (classes >= 0).long()
+    value = f[:, 0].gather(1, (there * single).sum(1, keepdim=True))[:, 0]
+    same = (classes[:, :, None] == classes[:, None]) & (classes[:, :, None] >= 0)
+    rank = same.tril().sum(2).clamp_min(1)  # 1, 2, .. among equals: their product is y!
+    value = value - rank.double().log().sum(1)
+    return value.masked_fill(value < _LOWEST / 2, -torch.inf).to(log_p.dtype)
+
+
+def _splits(k: int, device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
+    """All (T, S - T) of the subsets S of k things, S after S, and how many each S has."""
+    pairs = [[(t, s ^ t) for t in range(s + 1) if t & s == t] for s in range(2**k)]
+    first, second = torch.tensor([p for part in pairs for p in part], device=device).T
+    return first, second, [len(part) for part in pairs]
+
+
+def log_likelihood_places(log_p: Tensor, cells: Tensor) -> Tensor:
+    """log P(these cells hold something, all others nothing | X).
+
+    Args: log_p (B, C+1, *positions); cells int64 (B, K), padded with -1.
+    Returns: (B,) in nats.  Raises: ValueError as `log_likelihood_full`.
+    """
+    flat = _flat(log_p)
+    taken = _taken(cells, flat)
+    return torch.where(taken, flat[:, :-1].logsumexp(1), flat[:, -1]).sum(1).to(log_p.dtype)
+
+
+def log_likelihood_full(log_p: Tensor, cells: Tensor, classes: Tensor) -> Tensor:
+    """log P(the class of every cell | X): cross-entropy, summed over the cells.
+
+    Args: log_p (B, C+1, *positions); cells and classes int64 (B, K), padded with -1.
+    Returns: (B,) in nats.
+    Raises: ValueError for shapes that do not fit, a cell or a class out of range, a cell twice.
+    """
+    flat = _flat(log_p)
+    _check_classes(classes, flat)
+    _taken(cells, flat)
+    nothing = flat.shape[1] - 1
+    truth = torch.full((len(flat), flat.shape[2] + 1), nothing, device=flat.device)
+    truth = truth.scatter(1, cells.where(cells >= 0, flat.shape[2]), classes)[:, :-1]
+    return flat.gather(1, truth[:, None])[:, 0].sum(1).to(log_p.dtype)
+
+
+def _flat(log_p: Tensor) -> Tensor:
+    if log_p.dim() < 3 or log_p.shape[1] < 2 or not log_p.is_floating_point():
+        raise ValueError(f"log_p: expected floats (B, C+1, *positions), got {tuple(log_p.shape)}")
+    return log_p.double().flatten(2)
+
+
+def _check_classes(classes: Tensor, flat: Tensor) -> None:
+    most = flat.shape[1] - 2
+    fits = classes.dim() == 2 and len(classes) == len(flat)
+    if not fits or not bool(((classes >= -1) & (classes <= most)).all()):
+        raise ValueError(
+            f"classes: expected ({len(flat)}, K) of -1 .. {most}, got {tuple(classes.shape)}"
+        )
+
+
+def _taken(cells: Tensor, flat: Tensor) -> Tensor:
+    """Which positions hold a digit, bool (B, N)."""
+    n = flat.shape[2]
+    fits = cells.dim() == 2 and len(cells) == len(flat)
+    if not fits or not bool(((cells >= -1) & (cells < n)).all()):
+        raise ValueError(f"cells: expected ({len(flat)}, K) of -1 .. {n - 1}")
+    hits = flat.new_zeros(len(flat), n + 1)
+    hits = hits.scatter_add(1, cells.where(cells >= 0, n), torch.ones_like(cells, dtype=hits.dtype))
+    if bool((hits[:, :-1] > 1).any()):
+        raise ValueError("cells: a cell stands twice in a row")
+    return hits[:, :-1] > 0
