@@ -1,6 +1,7 @@
 """Figures leave with a description, as the same bytes, on opaque paper."""
 
 from io import BytesIO
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -48,6 +49,19 @@ def test_same_figure_same_bytes_on_opaque_paper(shown):
     assert picture.info.keys() <= {"dpi"}
     assert picture.convert("RGBA").getextrema()[3] == (255, 255)
     assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_kept_figures_are_described_svg_and_the_same_every_time(shown, tmp_path, monkeypatch):
+    monkeypatch.setattr(show, "_kept", None)
+    show.keep(tmp_path / "new")
+    for _ in range(2):
+        show.figure(line(), 'A line that rises, "steeply" & far.')
+    first, second = sorted((tmp_path / "new").glob("*.svg"))
+    assert first.read_text("utf-8") == second.read_text("utf-8")
+    root = ElementTree.parse(first).getroot()
+    assert root.attrib["role"] == "img"
+    assert root.attrib["aria-label"] == 'A line that rises, "steeply" & far.'
+    assert len(shown) == 2
 
 
 @pytest.mark.parametrize("alt", ["", "   ", "figure 1", "A plot without its full stop", None])

@@ -1,6 +1,8 @@
 """The only exit for figures, none without a sentence that says what is seen, and for tables."""
 
-from io import BytesIO
+from html import escape
+from io import BytesIO, StringIO
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -81,6 +83,9 @@ def figure(fig: mpl.figure.Figure, alt: str) -> None:
     if not isinstance(alt, str) or len(alt.split()) < 5 or not alt.rstrip().endswith((".", "!")):
         raise ValueError(f"alt must be a sentence that says what is seen, not {alt!r}")
     picture = _Picture(_png(fig), " ".join(alt.split()), round(100 * fig.get_figwidth()))
+    if _kept is not None:
+        number = len(list(_kept.glob("*.svg"))) + 1
+        (_kept / f"{number:02d}.svg").write_text(_svg(fig, picture.alt), "utf-8")
     plt.close(fig)
     try:
         from IPython.display import display
@@ -96,6 +101,25 @@ def _png(fig: mpl.figure.Figure) -> bytes:
     picture = Image.open(raw).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     picture.save(small, format="png", optimize=True)
     return small.getvalue()
+
+
+_kept: Path | None = None
+
+
+def keep(folder: str | Path) -> None:
+    """Also write every figure shown from now on into `folder`: 01.svg, 02.svg, .., described."""
+    global _kept
+    _kept = Path(folder)
+    _kept.mkdir(parents=True, exist_ok=True)
+
+
+def _svg(fig: mpl.figure.Figure, alt: str) -> str:
+    """The same text for the same figure; its description is what a screen reader says."""
+    drawn = StringIO()
+    with mpl.rc_context({"svg.hashsalt": "wsl"}):
+        fig.savefig(drawn, format="svg", facecolor="white", metadata={"Date": None})
+    head, tag, body = drawn.getvalue().partition("<svg ")
+    return f'{head}{tag}role="img" aria-label="{escape(alt, quote=True)}" {body}'
 
 
 def array(values) -> np.ndarray:

@@ -1,0 +1,214 @@
+"""What a teacher takes along, made from the notebooks: slides, equations, figures.
+
+python scripts/teaching.py            _build/teaching/slides/*.html and equations.tex
+python scripts/teaching.py --figures  also figures/*.svg: executes every notebook, minutes
+
+A slide holds what one writes on a board: the heading, sentences with bold words (assumptions), each
+displayed equation with the sentence that leads to it, and every figure. The whole text of the page
+stands in the speaker's notes (press S). Slides ask no other host; npm brings MathJax and reveal.js.
+"""
+
+import argparse
+import html
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+from markdown_it import MarkdownIt
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+from offline import fetch
+
+from notebooks import execute, read
+
+ROOT = Path(__file__).resolve().parents[1]
+REVEAL, MATHJAX = "reveal.js@5.2.1", "mathjax@3.2.2"
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="{reveal}/dist/reveal.css">
+<link rel="stylesheet" href="{reveal}/dist/theme/white.css">
+<style>
+.reveal {{ font-size: 26px; }} .reveal h1 {{ font-size: 1.9em; }} .reveal h2 {{ font-size: 1.4em; }}
+.reveal h1, .reveal h2, .reveal h3 {{ text-transform: none; }} .reveal p {{ text-align: left; }}
+.reveal img {{ max-height: 480px; }}
+</style></head><body><div class="reveal"><div class="slides">
+{slides}
+</div></div>
+<script>MathJax = {{ startup: {{ typeset: false }} }};</script>
+<script src="{mathjax}/tex-mml-chtml.js"></script>
+<script src="{reveal}/dist/reveal.js"></script>
+<script src="{reveal}/plugin/notes/notes.js"></script>
+<script>
+MathJax.startup.promise.then(() => MathJax.typesetPromise()).then(() =>
+  Reveal.initialize({{ hash: true, slideNumber: true, plugins: [RevealNotes] }}));
+</script></body></html>
+"""
+
+
+def inline_or_block(content: str, options: dict) -> str:
+    left, right = (r"\[", r"\]") if options["display_mode"] else (r"\(", r"\)")
+    return left + html.escape(content) + right
+
+
+MARKDOWN = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin, renderer=inline_or_block)
+
+
+@dataclass
+class Slide:
+    """One slide: heading, items (HTML), and the prose that goes with it (Markdown)."""
+
+    title: str
+    items: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def html(self) -> str:
+        notes = f'<aside class="notes">{rendered(chr(10).join(self.notes))}</aside>'
+        first = [said(sentences(note)[0]) for note in self.notes[:1]]
+        body = [f"<h2>{inline(self.title)}</h2>", *(self.items or first), notes]
+        return "\n".join(["<section>", *body, "</section>"])
+
+
+def rendered(markdown: str) -> str:
+    """HTML of some Markdown; links to other pages of the book become words."""
+    text = MARKDOWN.render(markdown)
+    return re.sub(r'<a href="(?!https?:)[^"]*">(.*?)</a>', r"\1", text, flags=re.DOTALL)
+
+
+def inline(markdown: str) -> str:
+    return re.sub("^<p>|</p>\n?$", "", rendered(markdown))
+
+
+def said(sentence: str) -> str:
+    return f"<p>{inline(sentence)}</p>"
+
+
+def blocks(markdown: str) -> list[tuple[str, str]]:
+    """The top-level blocks of a cell: kind ("heading", "math", "paragraph", ..) and source."""
+    lines = markdown.splitlines()
+    found = []
+    for token in MARKDOWN.parse(markdown):
+        if token.level == 0 and token.map and token.nesting >= 0:
+            kind = token.type.removesuffix("_open").removesuffix("_block")
+            found.append((kind, "\n".join(lines[slice(*token.map)]).strip()))
+    return found
+
+
+def sentences(paragraph: str) -> list[str]:
+    text = " ".join(paragraph.split())
+    return re.split(r"(?:(?<=[.!?:])|(?<=[.!?:]\*\*)) (?=[A-Z$*\[(])", text)
+
+
+def deck(notebook: nbformat.NotebookNode) -> tuple[str, list[list[Slide]]]:
+    """Title, and the sections of the page, each a column of slides."""
+    title, columns, before = "", [], ""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            for output in cell.get("outputs", []):
+                if "image/png" in output.get("data", {}) and columns:
+                    announced = inline(sentences(before)[-1]) if before else ""
+                    columns[-1].append(figure(columns[-1][-1].title, output, announced))
+            continue
+        for kind, source in blocks(cell.source):
+            if kind == "heading" and source.startswith("# "):
+                title = source[2:]
+                columns.append([Slide(title)])
+            elif kind == "heading":
+                words = source.lstrip("# ")
+                column = [Slide(words)]
+                if source.startswith("## "):
+                    columns.append(column)
+                else:
+                    columns[-1] += column
+            elif kind == "math":
+                slide = columns[-1][-1]
+                lead = said(sentences(before)[-1]) if before else ""
+                slide.items += [lead] if lead not in slide.items else []
+                slide.items.append(f"<div>{rendered(source)}</div>")
+                if len(slide.items) > 4:
+                    columns[-1].append(Slide(slide.title))
+            else:
+                slide = columns[-1][-1]
+                slide.notes.append(source + "\n")
+                bold = [s for s in sentences(source) if kind == "paragraph" and "**" in s]
+                slide.items += map(said, bold)
+                before = source if kind == "paragraph" else before
+    return title, [[s for s in column if s.items or s.notes] for column in columns]
+
+
+def figure(title: str, output: dict, announced: str) -> Slide:
+    png = output["data"]["image/png"].replace("\n", "")
+    alt = html.escape(output["metadata"]["image/png"]["alt"], quote=True)
+    image = f'<img src="data:image/png;base64,{png}" alt="{alt}">'
+    return Slide(title, [image], [announced, "", html.unescape(alt)])
+
+
+def page(notebook: nbformat.NotebookNode) -> str:
+    """A chapter as one HTML file of slides."""
+    title, columns = deck(notebook)
+    slides = "\n".join(
+        "<section>\n" + "\n".join(slide.html() for slide in column) + "\n</section>"
+        for column in columns
+    )
+    where = {"reveal": f"npm/{REVEAL}", "mathjax": f"npm/{MATHJAX}/es5"}
+    return PAGE.format(title=html.escape(re.sub(r"[$\\]", "", title)), slides=slides, **where)
+
+
+def equations(notebooks: dict[str, nbformat.NotebookNode]) -> str:
+    """All equations with a number as one LaTeX document, chapter by chapter."""
+    lines = [
+        r"\documentclass{article}",
+        r"\usepackage{amsmath,amssymb}",
+        r"\begin{document}",
+    ]
+    for notebook in notebooks.values():
+        text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+        tagged = [m for m in re.findall(r"\$\$(.*?)\$\$", text, re.DOTALL) if r"\tag{" in m]
+        if tagged:
+            title = re.search("^# (.*)", text, re.MULTILINE)[1].replace("&", r"\&")
+            lines += ["", rf"\section*{{{title}}}"]
+            lines += [f"\\[{equation.strip()}\\]".replace(r"\cr", r"\\") for equation in tagged]
+    return "\n".join([*lines, r"\end{document}", ""])
+
+
+def figures(scripts: list[Path], folder: Path) -> None:
+    """Execute the notebooks, and keep every figure as SVG with its description."""
+    for script in scripts:
+        notebook, target = read(script), folder / script.stem
+        keep = f"from wsl_tutorial import show\nshow.keep({str(target)!r})"
+        notebook.cells.insert(1, nbformat.v4.new_code_cell(keep))
+        execute(notebook, script.resolve().parent)
+        print(f"{script.stem}: {len(list(target.glob('*.svg')))} figures", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--figures", action="store_true", help="also every figure as SVG")
+    parser.add_argument("--out", type=Path, default=ROOT / "_build" / "teaching")
+    options = parser.parse_args()
+    scripts = sorted((ROOT / "notebooks").glob("*.py"))
+    files = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    notebooks = {file.stem: nbformat.read(file, as_version=4) for file in files}
+    shutil.rmtree(options.out, ignore_errors=True)
+    slides = options.out / "slides"
+    slides.mkdir(parents=True)
+    for name, notebook in notebooks.items():
+        (slides / f"{name}.html").write_text(page(notebook), "utf-8")
+    (options.out / "equations.tex").write_text(equations(notebooks), "utf-8")
+    try:
+        for package in (REVEAL, MATHJAX):
+            fetch(package, slides / "npm" / package)
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    if options.figures:
+        figures(scripts, options.out / "figures")
+    print(f"{len(notebooks)} chapters in {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
