@@ -636,8 +636,8 @@ for penalty in (0.0, 0.2, 0.6):
 #
 # ## Reproduction
 #
-# This chapter proves and trains nothing. The experiments `mist/*` train the paper's networks; the
-# page [Reproductions](../book/reproductions.md) holds their state.
+# This chapter proves and trains nothing. The experiments `mist/*` train the paper's networks;
+# [chapter 10](10_patches_reproduction.ipynb) shows what came out.
 #
 # ## Exercises
 #

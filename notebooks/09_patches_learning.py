@@ -596,8 +596,8 @@ print("sides that a box of 10 finds:", [f"{s:g}" for s in sides[iou > 0.5]])
 # ## Reproduction
 #
 # The experiments `mist/*` train the paper's networks on canvases made as the paper describes: nine
-# digits on 80 x 80 pixels, three digits, reconstruction, Gabor noise, and the baselines. The page
-# [Reproductions](../book/reproductions.md) tells which have run, and what came out.
+# digits on 80 x 80 pixels, three digits, reconstruction, Gabor noise, and the baselines.
+# [Chapter 10](10_patches_reproduction.ipynb) tells which have run, and what came out.
 #
 # ## Exercises
 #

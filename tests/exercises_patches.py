@@ -1,4 +1,4 @@
-"""Right and well-known wrong answers to exercises of chapters 8 and 9, run by `test_check`."""
+"""Right and well-known wrong answers to exercises of chapters 8 to 10, run by `test_check`."""
 
 import torch
 from torch.nn import functional as F
@@ -140,6 +140,41 @@ CASES = [
                 lambda c, k: torch.cat([-background(c, k)[:, :1], c], 1),
                 "take the objects from K",
             ),
+        ],
+    ),
+    (
+        check.half_found,
+        lambda: (1 / 3, 1 - (2 / 3) ** 0.5),
+        [
+            (lambda: (0.5, 1 - 0.5**0.5), "the union is more"),
+            (lambda: (1 / 3, 1 / 3), "falls faster"),
+            (lambda: (2 / 3, 1 - (2 / 3) ** 0.5), "1 - u = 2/3"),
+            (lambda: (1 / 3, (2 / 3) ** 0.5), "take the root"),
+            (lambda: (0.5, 0.5), "expected 0.3333, 0.1835"),
+        ],
+    ),
+    (
+        check.constant_answer,
+        lambda c, n, m: 100 * m / n * (1 - (1 - 1 / c) ** n),
+        [
+            (lambda c, n, m: 100 * m / c, "told twice"),
+            (lambda c, n, m: 100 * m * (1 - (1 - 1 / c) ** n), "a share of them"),
+            (lambda c, n, m: 100 * (1 - (1 - 1 / c) ** n), "not by the guesses"),
+            (lambda c, n, m: 100 * m / c * (1 - 1 / c) ** (n - 1), "occurs at all"),
+            (lambda c, n, m: m / n * (1 - (1 - 1 / c) ** n), "in %"),
+            (lambda c, n, m: None, "end it with a return"),
+        ],
+    ),
+    (
+        check.precision_range,
+        lambda r, n, k: (r * r / 100 * n / k, r),
+        [
+            (lambda r, n, k: (r * r / 100, r), "only for K = L"),
+            (lambda r, n, k: (r * r / 100 * k / n, r), "turn the fraction"),
+            (lambda r, n, k: (r * n / k, r), "ends at the recall"),
+            (lambda r, n, k: (r * r * n / k, r), "divide by 100"),
+            (lambda r, n, k: (r * r / 100 * n / k, 100.0), "no curve"),
+            (lambda r, n, k: None, "end it with a return"),
         ],
     ),
 ]

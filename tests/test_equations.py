@@ -978,6 +978,109 @@ def test_eq_9_6_is_the_mean_pixel_and_lies_between_two_peaks():
     assert patches.soft_argmax(peaks, 10.0, 3.0)[0, 0, 0] == 4
 
 
+# Chapter 10: patches, the reproduction
+
+
+def test_eq_10_1_is_the_mean_over_all_labellings():
+    from itertools import product
+
+    import torch
+
+    from wsl_tutorial import metrics
+
+    for classes, told, guessed in ((2, 1, 1), (2, 2, 2), (3, 3, 2), (3, 2, 4)):
+        truth, guess = (
+            torch.tensor(list(product(range(classes), repeat=n))) for n in (told, guessed)
+        )
+        pairs = torch.cartesian_prod(torch.arange(len(truth)), torch.arange(len(guess)))
+        mean = metrics.label_recall(guess[pairs[:, 1]], truth[pairs[:, 0]], classes)
+        assert abs(metrics.label_recall_by_chance(classes, told, guessed) - mean) < 1e-9
+    assert metrics.label_recall_by_chance(1, 5, 5) == 100
+    limit = [metrics.label_recall_by_chance(10, n, n) for n in (1, 3, 9, 30, 100)]
+    assert all(a < b for a, b in pairwise(limit))  # the larger the bag, the easier
+    root = 100 * (1 - (9 / (100 * 3.141592653589793)) ** 0.5)
+    assert abs(limit[-1] - root) < 0.5
+
+
+def test_eq_10_2_is_the_area_where_a_box_finds():
+    import torch
+
+    from wsl_tutorial import metrics
+
+    line = (torch.arange(600, dtype=torch.float64) + 0.5) / 10  # a lattice over a room of 60
+    centres = torch.cartesian_prod(line, line)
+    square = torch.nn.functional.pad(centres, (0, 1), value=20.0)
+    true, present = metrics.boxes(square)[None], torch.ones(1, len(centres), dtype=torch.bool)
+
+    def share(xy, threshold=0.5):
+        fixed = torch.nn.functional.pad(torch.as_tensor(xy).double(), (0, 1), value=20.0)
+        found = (metrics.boxes(fixed)[None, k : k + 1] for k in range(len(fixed)))
+        iou = torch.cat([metrics.box_iou(box, true) for box in found], 1)
+        return metrics.detected(iou, present, threshold)
+
+    apart = [[10, 10], [30, 50], [50, 20]]
+    for threshold in (0.3, 0.5, 0.8):
+        area = metrics.found_by_chance(1, 20, 60, threshold)
+        assert abs(share([[30, 30]], threshold) - area) < 0.05
+    assert abs(share(apart) - metrics.found_by_chance(3, 20, 60)) < 0.05
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):  # no other three find more
+        xy = 60 * torch.rand(3, 2, generator=generator)
+        assert share(xy) < metrics.found_by_chance(3, 20, 60) + 0.05
+    assert metrics.found_by_chance(1000, 20, 60) == 100
+
+
+def test_eq_10_3_holds_for_every_order_and_is_attained():
+    import torch
+
+    from wsl_tutorial import metrics
+
+    generator = torch.Generator().manual_seed(0)
+    for n, total, right in ((40, 40, 31), (60, 40, 31), (25, 40, 20)):
+        hits = torch.arange(n) < right
+        least, most = metrics.precision_bounds(100 * right / total, total, n)
+        rank = torch.arange(n).double()
+        assert abs(metrics.average_precision(rank, hits, total) - least) < 1e-9  # wrong ones first
+        assert abs(metrics.average_precision(-rank, hits, total) - most) < 1e-9
+        for _ in range(50):
+            ap = metrics.average_precision(torch.rand(n, generator=generator), hits, total)
+            assert least <= ap <= most
+
+
+def test_eq_10_3_holds_for_the_mean_over_classes_of_one_size():
+    import torch
+
+    from wsl_tutorial import metrics
+
+    generator = torch.Generator().manual_seed(1)
+    told = 12
+    for _ in range(50):
+        guessed = torch.randint(4, 30, (5,), generator=generator)
+        right = [int(torch.randint(min(told, k) + 1, (), generator=generator)) for k in guessed]
+        parts = [
+            metrics.average_precision(
+                torch.rand(int(k), generator=generator), torch.arange(int(k)) < h, told
+            )
+            for k, h in zip(guessed, right, strict=True)
+        ]
+        recall = 100 * sum(right) / (5 * told)
+        least, most = metrics.precision_bounds(recall, 5 * told, int(guessed.sum()))
+        assert least - 1e-9 <= sum(parts) / 5 <= most + 1e-9
+
+
+def test_what_knows_nothing_is_asked_for_possible_numbers():
+    import pytest
+
+    from wsl_tutorial import metrics
+
+    with pytest.raises(ValueError, match="told"):
+        metrics.label_recall_by_chance(10, 0, 3)
+    with pytest.raises(ValueError, match="threshold"):
+        metrics.found_by_chance(9, 20, 60, 1.0)
+    with pytest.raises(ValueError, match="recall"):
+        metrics.precision_bounds(80, 9, 6)
+
+
 # Chapters 11 and 12: regions
 
 

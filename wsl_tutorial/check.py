@@ -937,6 +937,73 @@ def with_background(function: Callable) -> None:
     )
 
 
+# Chapter 10: patches, the reproduction
+
+
+def half_found(function: Callable) -> None:
+    """Chapter 10: offsets in sides at which the IoU is 1/2, along one axis and both, () -> two."""
+    right = (1 / 3, 1 - (2 / 3) ** 0.5)
+    mistakes = {
+        "half of the box is shared there: the union is more than one box": (0.5, 1 - 0.5**0.5),
+        "along both axes the shared part is (1 - u)^2: it falls faster": (1 / 3, 1 / 3),
+        "the shared part is two thirds at an IoU of one half, so 1 - u = 2/3": (2 / 3, right[1]),
+        "(1 - u)^2 is two thirds: take the root, then take it from 1": (1 / 3, (2 / 3) ** 0.5),
+    }
+    _judge("half_found", function(), right, mistakes, "a quarter off along both is not found")
+
+
+def constant_answer(function: Callable) -> None:
+    """Chapter 10: labels among different guesses, (classes, told, guessed) -> %."""
+    cases = [(10, 9, 9), (10, 3, 3), (4, 6, 2), (5, 1, 5)]
+
+    def each(rate: Callable) -> list[float]:
+        return [100 * rate(c, n, m) for c, n, m in cases]
+
+    mistakes = {
+        "a class may be told twice and is guessed once: 1 - (1 - 1/C)^L of it is right": (
+            each(lambda c, n, m: m / c)
+        ),
+        "divide by the labels told: a share of them is asked for": (
+            each(lambda c, n, m: m * (1 - (1 - 1 / c) ** n))
+        ),
+        "divide by the labels told, not by the guesses": each(lambda c, n, m: 1 - (1 - 1 / c) ** n),
+        "a guess is right if its class occurs at all, not only if it occurs once": (
+            each(lambda c, n, m: m * (1 / c) * (1 - 1 / c) ** (n - 1))
+        ),
+        "in %, please": [x / 100 for x in each(lambda c, n, m: m / n * (1 - (1 - 1 / c) ** n))],
+    }
+    answers = [function(*case) for case in cases]
+    answer = None if None in answers else answers
+    right = each(lambda c, n, m: m / n * (1 - (1 - 1 / c) ** n))
+    _judge("constant_answer", answer, right, mistakes, "hedging beats luck")
+
+
+def precision_range(function: Callable) -> None:
+    """Chapter 10: (10.3), (recall in %, told, guessed) -> least and greatest AP in %."""
+    cases = [(97.5, 9, 9), (60.0, 3, 5), (40.0, 10, 4), (100.0, 2, 8)]
+    right = [metrics.precision_bounds(*case) for case in cases]
+
+    def each(least: Callable, most: Callable = lambda r, n, k: r) -> list[tuple]:
+        return [(least(*case), most(*case)) for case in cases]
+
+    mistakes = {
+        "the final precision is r L / K: it is r only for K = L": each(lambda r, n, k: r * r / 100),
+        "turn the fraction: more detections lower the precision": (
+            each(lambda r, n, k: r * r / 100 * k / n)
+        ),
+        "the curve ends at the recall r: multiply the precision by it": (
+            each(lambda r, n, k: r * n / k)
+        ),
+        "percent times percent: divide by 100": each(lambda r, n, k: r * r * n / k),
+        "beyond the recall r there is no curve: the greatest AP is r": (
+            each(lambda r, n, k: r * r / 100 * n / k, lambda r, n, k: 100.0)
+        ),
+    }
+    answers = [function(*case) for case in cases]
+    answer = None if None in answers else answers
+    _judge("precision_range", answer, right, mistakes, "a recall tells most of an AP")
+
+
 # Chapter 11: regions, entropy
 
 

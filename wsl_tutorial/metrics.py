@@ -1,5 +1,6 @@
 """What the papers measure. Rates are in per cent."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -231,6 +232,63 @@ def mean_average_precision(
         for c in truth[truth >= 0].unique().tolist()
     ]
     return sum(found) / len(found)
+
+
+# What knows nothing of the image scores -----------------------------------------------------------
+
+
+def label_recall_by_chance(classes: int, told: int, guessed: int) -> float:
+    """Eq. (10.1): the expected `label_recall` of guesses that know nothing of the image, in %.
+
+    All labels, `told` of an image and `guessed`, are independent and uniform over the classes. What
+    is right is the smaller of two binomial counts for each class. Raises `ValueError` for numbers
+    below 1.
+    """
+    if min(classes, told, guessed) < 1:
+        raise ValueError(
+            f"classes, told, guessed: got {classes}, {told}, {guessed}, expected 1 or more"
+        )
+    pairs = zip(_reach(classes, told), _reach(classes, guessed), strict=False)
+    return 100 * classes / told * sum(a * b for a, b in pairs)
+
+
+def _reach(classes: int, n: int) -> list[float]:
+    """The probability that a class occurs at least 1, 2, ..., n times among n labels."""
+    p = 1 / classes
+    exactly = [math.comb(n, t) * p**t * (1 - p) ** (n - t) for t in range(n + 1)]
+    return [sum(exactly[t:]) for t in range(1, n + 1)]
+
+
+def found_by_chance(k: int, side: float, room: float, threshold: float = 0.5) -> float:
+    """Eq. (10.2): the greatest share of true boxes that k fixed boxes find, in %.
+
+    All boxes are squares of one side, and the true centres uniform in a square of side `room`, in
+    one unit. A true box is found where its IoU with any fixed box exceeds the threshold. Attained
+    where the fixed centres' surroundings in which they find do not overlap and lie inside. Raises
+    `ValueError` for lengths that are not positive and thresholds outside (0, 1).
+    """
+    if not (min(k, side, room) > 0 and 0 < threshold < 1):
+        raise ValueError(
+            f"k, side, room, threshold: got {k}, {side}, {room}, {threshold}, "
+            "expected positive numbers and a threshold in (0, 1)"
+        )
+    c = 2 * threshold / (1 + threshold)  # the share of a box that the other must cover
+    return min(100.0, 100 * k * 4 * side**2 * (1 - c + c * math.log(c)) / room**2)
+
+
+def precision_bounds(recall: float, told: float, guessed: float) -> tuple[float, float]:
+    """Eq. (10.3): the least and the greatest average precision that a recall allows, in %.
+
+    recall: share of `told` objects an image, in the mean, that its `guessed` detections find, in %.
+    Scores only move the average precision between the bounds; so they do for the mean over classes
+    that occur equally often. Raises `ValueError` for a recall that so many detections cannot have.
+    """
+    if not 0 <= recall <= 100 * min(1, guessed / told) + 1e-9:
+        raise ValueError(
+            f"recall: got {recall} % with {guessed} detections of {told} objects, "
+            "expected 0 to what as many detections can find"
+        )
+    return recall**2 / 100 * told / guessed, recall
 
 
 # Masks -----------------------------------------------------------------------------------------

@@ -217,7 +217,7 @@ def two_digits(
 
     Returns images (N, 1, height, width) uint8; boxes (N, 2, 4): left, top, right, bottom in pixels
     whose centres are integers; classes (N, 2) int64. Raises as `scenes`.
-    Source: Angles, Jin et al., arXiv 1907.11178v3, section 5.2.
+    Source: Angles, Jin et al., arXiv 1811.10725v3, section 5.2.
     """
     archive = _archive(split, root, copy)
     digest = data.sha256(archive)[:16]

@@ -341,7 +341,7 @@ def rising(metric: str, unit: str) -> Callable:
     def test(*parts: list[dict]) -> tuple[bool, str]:
         values = [mean(records, metric) for records in parts]
         holds = all(a < b for a, b in pairwise(values))
-        return holds, " < ".join(f"{v:.4g}" for v in values) + f"{unit}, in the order claimed"
+        return holds, ", ".join(f"{v:.4g}" for v in values) + f"{unit}; claimed to rise"
 
     return test
 
@@ -375,7 +375,7 @@ def falls(records, key: str) -> tuple[bool, str]:
     """Spearman's correlation of a loss with the epochs, from its peak on; the seeds' worst."""
     found = []
     for r in records:
-        values = [point[key] for point in r["curve"]]
+        values = [float("nan") if point[key] is None else point[key] for point in r["curve"]]
         values = values[values.index(max(values)) :]
         worst = len(values) < 3 or len(values) < len(r["curve"]) / 2
         found.append(0.0 if worst else stats.spearmanr(range(len(values)), values).statistic)
@@ -491,7 +491,7 @@ PAPER = Paper(
     title="MIST: Multiple Instance Spatial Transformer",
     authors="Baptiste Angles, Yuhe Jin, Simon Kornblith, Andrea Tagliasacchi and Kwang Moo Yi",
     year=2021,
-    link="https://arxiv.org/abs/1907.11178",
+    link="https://arxiv.org/abs/1811.10725",
     experiments=(
         HARD,
         CHANNELS,
