@@ -253,6 +253,8 @@ def recursive_erasing(
     sigma: float,
     attached: bool = False,
     printed: bool = False,
+    believe: Callable[..., Tensor] | None = None,
+    lazy: bool = False,
 ) -> Erased:
     """Localise, trust, collect, erase, and again: the mask R* that C is to see, and M's own loss.
 
@@ -271,28 +273,44 @@ def recursive_erasing(
             of M ends the trust in an image for good; a failed comparison with t = 0 does not.
         printed: as printed instead: u + 1 looks, any trust of 0 is final, and the loss of such a
             look is left out, so that M never learns from an image that it gets wrong at t = 0.
-    Raises: ValueError, u < 0, or images, target, logits or a mask that do not fit.
+        believe: stands for `trust`, with its arguments; what it says of a look ends nothing.
+        lazy: an image whose look is not trusted stays as it is, and so do M's answers to it, if M
+            knows no batch statistics. Its loss then counts for the looks left, and `localise` gets
+            (images, changed), changed bool (B,): for the others it is to repeat its answers. The
+            same gradients for less, but where all trust ends before the last look.
+    Raises: ValueError, u < 0, lazy with attached or printed, or images, target, logits or a mask
+        that do not fit.
     Source: paper (10)-(12), Algorithm 1, section A.2.
     """
     if images.dim() != 4 or u < 0:
         got = f"shape {tuple(images.shape)} and {u}"
         raise ValueError(f"images must be (B, channels, H, W) and u at least 0, got {got}")
+    if lazy and (attached or printed):
+        raise ValueError("lazy is for the detached mask, as released, got attached or printed")
     passes = u + 1 if printed else max(u, 1)
     total = images.new_zeros(len(images), 1, *images.shape[2:])
     alive, first = torch.ones_like(target, dtype=torch.bool), None
     loss, coefficients = images.new_zeros(()), []
+    changed = torch.ones_like(alive)
     for t in range(passes):
         if attached and passes > 1:
             logits, mask = checkpoint(localise, images, use_reentrant=False)
         else:
-            logits, mask = localise(images)
+            logits, mask = localise(images, changed) if lazy else localise(images)
         if mask.shape != total.shape:
             raise ValueError(f"mask must be {tuple(total.shape)}, got {tuple(mask.shape)}")
-        psi = trust(logits, target, first, t, sigma) * alive
+        if believe is None:
+            psi = trust(logits, target, first, t, sigma) * alive
+            alive = psi > 0 if printed else alive & (logits.argmax(1) == target)
+        else:
+            psi = believe(logits, target, first, t, sigma)
         each = F.cross_entropy(logits, target, reduction="none")
         first = each.detach() if first is None else first
-        alive = psi > 0 if printed else alive & (logits.argmax(1) == target)
         psi = torch.ones_like(psi) if u == 0 and not printed else psi
+        if lazy:
+            left = passes - t if bool(alive.any()) else 1
+            each = each * changed * torch.where(psi > 0, 1, left)
+            changed = changed & (psi > 0)
         mean = (each * alive if printed else each).mean()
         if not attached:
             mask = mask.detach()
