@@ -3,7 +3,7 @@
 #   make test     every test, and every notebook run anew and compared with what it shows
 # Another interpreter: make test PYTHON=/path/to/python3.12. Newest versions, not the locked: NEWEST=1
 .DEFAULT_GOAL := help
-.PHONY: help book offline test notebooks lint lock readme clean
+.PHONY: help book offline test slow notebooks lint lock readme clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -27,6 +27,9 @@ offline: book  ## the book in _build/offline, with the formulas' program beside 
 test: $(READY)  ## run all tests and all notebooks
 	$(QUIET) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 \
 	    --nbval --nbval-sanitize-with tests/nbval.cfg tests $(NOTEBOOKS)
+
+slow: $(READY)  ## the tests that take longest; with Ray, those on a cluster of two nodes too
+	$(QUIET) $(BIN)/python -m pytest -m slow -rs --durations 10 tests
 
 notebooks: $(READY)  ## execute every notebooks/NN_*.py into its .ipynb
 	$(BIN)/python scripts/notebooks.py

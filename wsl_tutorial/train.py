@@ -1,7 +1,7 @@
 """The one training loop: chapters and reproductions call the same `fit`."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,11 @@ def fit(
     progress: bool = False,
 ) -> list[dict[str, float]]:
     """Train `model`; return the curve, one dict an epoch: "epoch", mean "loss", `evaluate`'s keys.
+
+    Where torch.distributed is initialised, its processes share every batch: each calls `fit` with
+    the same model and the same batches, takes its own part of each, and the gradients are added up.
+    That is the training of one process if the loss is a mean over the elements of a batch and the
+    batches are tuples of tensors with one row an element. Every process gets the same curve.
 
     Args:
         loss: (model, batch) -> scalar to minimise.
@@ -73,8 +78,54 @@ def fit(
     return list(curve)
 
 
+def processes() -> tuple[int, int]:
+    """(rank, number) of the processes that share every batch: (0, 1) without torch.distributed."""
+    group = torch.distributed
+    if not (group.is_available() and group.is_initialized()):
+        return 0, 1
+    return group.get_rank(), group.get_world_size()
+
+
+def from_first(value: Any) -> Any:
+    """The first process's value (of anything that pickles) in all of them."""
+    held = [value]
+    if processes()[1] > 1:
+        torch.distributed.broadcast_object_list(held)
+    return held[0]
+
+
+def add_up(tensors: Sequence[Tensor]) -> None:
+    """Add each tensor up over all processes, in place; they have one dtype."""
+    if processes()[1] == 1:
+        return
+    flat = torch.cat([t.reshape(-1) for t in tensors])
+    torch.distributed.all_reduce(flat)
+    for t, total in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        t.copy_(total.view(t.shape))
+
+
+def _part(batch: Any) -> tuple[Any, float]:
+    """This process's part of a batch, and the weight of the part's mean in the batch's mean.
+
+    A process for which nothing is left takes the first element with weight 0.
+    """
+    rank, number = processes()
+    if number == 1:
+        return batch, 1.0
+    if not (isinstance(batch, tuple) and len({len(x) for x in batch}) == 1):
+        raise ValueError(
+            f"batches: {number} processes can share a tuple of tensors with one row an element, "
+            f"not a {type(batch).__name__}"
+        )
+    n = len(batch[0])
+    start, end = n * rank // number, n * (rank + 1) // number
+    mine = slice(start, end) if end > start else slice(0, 1)
+    return tuple(x[mine] for x in batch), (end - start) / n
+
+
 def _restore(run, model, optimizer) -> dict | None:
     state = run.resume()
+    state, run.curve = from_first((state, run.curve))
     if state is None:
         return None
     model.load_state_dict(state["model"])
@@ -83,10 +134,12 @@ def _restore(run, model, optimizer) -> dict | None:
 
 
 def _saved_and_over(run, at, model, optimizer) -> bool:
-    """Save where it is time to; whether the run has to stop here."""
+    """Save where it is time to; whether the run stops here, as soon as one process says so."""
     if run is None:
         return False
-    over = run.out_of_time()
+    over = torch.tensor(float(run.out_of_time()))
+    add_up([over])
+    over = bool(over)
     if over or run.due():
         run.checkpoint({"at": at, "model": model.state_dict(), "optimizer": optimizer.state_dict()})
     return over
@@ -100,13 +153,18 @@ def _set_rates(optimizer, schedule, epoch, step):
 
 
 def _step(model, loss, batch, optimizer) -> Tensor:
+    part, weight = _part(batch)
     if getattr(optimizer, "second_order", False):
-        return optimizer.step(lambda: loss(model, batch))
-    optimizer.zero_grad(set_to_none=True)
-    value = loss(model, batch)
-    value.backward()
-    optimizer.step()
-    return value.detach()
+        value = optimizer.step(lambda: weight * loss(model, part))
+    else:
+        optimizer.zero_grad(set_to_none=True)
+        value = weight * loss(model, part)
+        value.backward()
+        add_up([p.grad for p in model.parameters() if p.grad is not None])
+        optimizer.step()
+    value = value.detach()
+    add_up([value])
+    return value
 
 
 def logits(model: nn.Module, images: Tensor, bf16: bool = False) -> Tensor:

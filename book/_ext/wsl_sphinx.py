@@ -14,7 +14,7 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
-from wsl_tutorial.reproduce import tables
+from wsl_tutorial.reproduce import costs, records, tables
 
 
 def describe_figures(app, docname, source):
@@ -62,17 +62,30 @@ class Reproduction(SphinxDirective):
 
     optional_arguments = 1
 
+    def text(self):
+        return tables.markdown(*self.arguments) if self.arguments else tables.summary_markdown()
+
     def run(self):
         results = Path(str(resources.files("wsl_tutorial") / "results"))
         for file in [results / "paper-values.csv", *results.glob("runs/*.jsonl"), tables.__file__]:
             self.env.note_dependency(str(file))
-        text = tables.markdown(*self.arguments) if self.arguments else tables.summary_markdown()
-        lines = re.sub("^#", "##", text, flags=re.MULTILINE).splitlines()  # below the page's own ##
+        lines = re.sub(
+            "^#", "##", self.text(), flags=re.MULTILINE
+        ).splitlines()  # below the page's own ##
         box = nodes.Element()
         self.state.nested_parse(
             StringList(lines, source="records"), self.content_offset, box, match_titles=True
         )
         return box.children
+
+
+class Costs(Reproduction):
+    """`{costs}`: the GPU hours of all runs, as they stand at this build."""
+
+    optional_arguments = 0
+
+    def text(self):
+        return costs.markdown(records.published())
 
 
 def commit(folder) -> str:
@@ -115,6 +128,7 @@ def drop_false_list(app, pagename, templatename, context, doctree):
 
 def setup(app):
     app.add_directive("reproduction", Reproduction)
+    app.add_directive("costs", Costs)
     app.connect("source-read", describe_figures)
     app.connect("source-read", state_cost)
     app.connect("builder-inited", sign)

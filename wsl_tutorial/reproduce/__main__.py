@@ -10,7 +10,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from . import papers, records, tables
@@ -31,9 +32,9 @@ def seeds(text: str) -> list[int]:
 
 
 def positive(text: str) -> float:
-    """A number of seconds, 0 or more."""
+    """A number, 0 or more."""
     if not float(text) >= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds.")
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more.")
     return float(text)
 
 
@@ -53,8 +54,7 @@ def pick(patterns: Iterable[str], experiments: dict[str, Experiment]) -> list[Ex
 
 def run(args: argparse.Namespace, started: float) -> int:
     """Run what is not finished; 0 when all is, 3 when some is left, 1 when a run failed."""
-    if args.jobs < 1:
-        raise ValueError(f"--jobs: {args.jobs} is not 1 or more.")
+    engine = engine_of(args)
     experiments = {e.name: e for paper in papers() for e in paper.experiments}
     jobs = [
         (experiment, seed, args.protocol)
@@ -63,24 +63,19 @@ def run(args: argparse.Namespace, started: float) -> int:
     ]
     from . import runner
 
-    out = Path(args.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        records.write_whole(out / f".probe-{os.getpid()}", b"x" * 4096)
-        (out / f".probe-{os.getpid()}").unlink()
-    except OSError as error:
-        raise ValueError(f"cannot write in {out}: {error.strerror}.") from None
-    done = runner.finished(out)
+    out, rank, shared = Path(args.out), *torchrun()
+    if rank == 0:
+        writable(out)
+    done = set() if shared else runner.finished(out)  # of shared runs, `execute` asks the first
     left = [job for job in jobs if job[0].record_id(*job[1:]) not in done]
     if len(left) < len(jobs):
         say(f"finished already: {len(jobs) - len(left)} of {len(jobs)} runs.")
     if not left:
         return runner.FINISHED
-    ends = runner.ENGINES[args.engine](
+    ends = engine(
         left,
         out=out,
-        device=args.device or auto_device(),
-        workers=args.jobs,
+        device=args.device,
         deadline=started + args.budget,
         interval=args.checkpoint_every,
     )
@@ -91,11 +86,42 @@ def run(args: argparse.Namespace, started: float) -> int:
     return runner.FAILED if runner.FAILED in ends else max(ends)
 
 
-def auto_device() -> str:
-    """cuda where there is one."""
-    import torch
+def torchrun() -> tuple[int, bool]:
+    """The rank of this process, and whether torchrun started others to share its runs."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)) > 1
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+
+def writable(out: Path) -> None:
+    """Make the folder. Raises ValueError where nothing can be written to it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        records.write_whole(out / f".probe-{os.getpid()}", b"x" * 4096)
+        (out / f".probe-{os.getpid()}").unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write in {out}: {error.strerror}.") from None
+
+
+def engine_of(args: argparse.Namespace) -> Callable[..., list[int]]:
+    """What runs the jobs, with its options. Raises ValueError for those of another engine."""
+    from . import cluster, runner
+
+    engines = {"local": runner.local, "ray": cluster.on_ray, "torchrun": cluster.together}
+    name = "torchrun" if torchrun()[1] else args.engine
+    if name != args.engine == "ray":
+        raise ValueError("--engine ray: torchrun starts processes for one run, not for many.")
+    own = {
+        "workers": ("--jobs", "local"),
+        "gpus": ("--gpus-per-run", "ray"),
+        "cpus": ("--cpus-per-run", "ray"),
+        "retries": ("--retries", "ray"),
+    }
+    options = {k: getattr(args, k) for k in own if getattr(args, k) is not None}
+    for flag, engine in (own[k] for k in options):
+        if engine != name:
+            raise ValueError(f"{flag} is for the engine {engine}, and this is {name}.")
+    if options.get("workers", 1) < 1:
+        raise ValueError(f"--jobs: {args.workers} is not 1 or more.")
+    return partial(engines[name], **options)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -112,12 +138,17 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument("names", nargs="+", metavar="NAME", help="a name, or a pattern: 'mcmil/*'")
     sub.add_argument("--seeds", type=seeds, default=None, help="0-9 or 0,3,5 (default: all)")
     sub.add_argument("--protocol", choices=PROTOCOLS, default="short")
-    sub.add_argument("--jobs", type=int, default=1, help="processes side by side")
+    sub.add_argument("--jobs", type=int, dest="workers", help="processes side by side (default: 1)")
     sub.add_argument("--budget", type=positive, default=float("inf"), help="seconds, then stop")
     sub.add_argument("--out", default="runs", help="folder of records and checkpoints")
     sub.add_argument("--device", choices=("cpu", "cuda"), default=None, help="default: cuda if any")
     sub.add_argument("--checkpoint-every", type=positive, default=60.0, metavar="SECONDS")
-    sub.add_argument("--engine", choices=("local",), default="local")
+    sub.add_argument("--engine", choices=("local", "ray"), default="local", help="who runs them")
+    of_ray = sub.add_argument_group("engine ray")
+    share = {"type": positive, "metavar": "N", "help": "may be a fraction"}
+    of_ray.add_argument("--gpus-per-run", dest="gpus", **share)
+    of_ray.add_argument("--cpus-per-run", dest="cpus", **share)
+    of_ray.add_argument("--retries", type=int, help="after a lost worker or node (default: 3)")
 
     sub = commands.add_parser("table", help="paper, ours, verdict")
     sub.add_argument("what", help="mcmil, mcmil/Sec 5.2, mist/2, or an experiment")

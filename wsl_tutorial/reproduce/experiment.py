@@ -52,6 +52,7 @@ class Experiment:
     `config` is an instance of a frozen dataclass whose fields carry metadata "paper" and "source".
     `protocols` holds the fields that "short" and "smoke" replace; "paper" is `config` as it stands.
     `run(config, seed, run)` returns the metrics; `run` is a `runner.Run`.
+    `alone` says why processes cannot share its batches, as `train.fit` divides them; "": they can.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Experiment:
     deviations: tuple[str, ...] = ()
     cost: str = ""
     not_run: str = ""
+    alone: str = "its loss is not known to be a mean over the elements of a batch"
 
     def settings(self, protocol: str) -> Any:
         """The config under a protocol. Raises ValueError for a protocol it does not have."""

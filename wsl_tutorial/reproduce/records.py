@@ -81,7 +81,7 @@ def provenance(experiment: Experiment, run: Any) -> dict[str, Any]:
     """Where a number comes from: code, libraries, device, data and date."""
     import torch
 
-    from .. import data
+    from .. import data, train
 
     names = experiment.data if run.protocol != "smoke" else ()
     commit, dirty = commit_and_dirty()
@@ -93,6 +93,8 @@ def provenance(experiment: Experiment, run: Any) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "device": torch.cuda.get_device_name() if run.device == "cuda" else cpu_name(),
         "threads": torch.get_num_threads(),
+        "backend": run.device,
+        "processes": train.processes()[1],
         "data": {name: data.checksums(name) for name in names if data.available(name)},
         "utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

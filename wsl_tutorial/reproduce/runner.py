@@ -154,26 +154,29 @@ def execute(
     device: str,
     deadline: float,
     interval: float,
-    stop: threading.Event | None = None,
+    stop: threading.Event,
     report: Callable[[str], None] | None = None,
+    keep: Callable[[Path, dict[str, Any]], None] | None = None,
 ) -> int:
     """One run in this process, under its lock, up to its record: FINISHED or UNFINISHED.
 
     `deadline` (of time.time()) and `stop` end it at a checkpoint; one is due every `interval` s.
+    `keep(out, record)` is called with the record while the lock is held; without it, `settle`.
+    Processes that share every batch (`train.fit`) do as the first one does, which alone writes.
 
-    Raises what the experiment raises, and SystemExit where the finished record cannot be written.
+    Raises what the experiment raises, and what `settle` raises.
     """
     import torch
 
-    identity = experiment.record_id(seed, protocol)
-    folder = out / "runs" / identity.replace("/", "_").replace(":", "_")
-    folder.mkdir(parents=True, exist_ok=True)
-    with records.hold(folder / "lock", wait=False) as mine:
-        if not mine:
-            say(f"{identity} is at work in another process.")
-            return UNFINISHED
-        if identity in finished(out):
-            return FINISHED
+    from .. import train
+
+    identity, first = experiment.record_id(seed, protocol), train.processes()[0] == 0
+    over = stop.is_set() or time.time() >= deadline
+    with _claim(out, identity, over) if first else contextlib.nullcontext() as end:
+        end = train.from_first(end)
+        if end is not None:
+            return end
+        folder = folder_of(out, identity) if first else None
         run = Run(seed, protocol, device, folder, deadline, interval, stop, report)
         torch.manual_seed(seed)
         if device == "cuda":
@@ -182,18 +185,45 @@ def execute(
             metrics = experiment.run(experiment.settings(protocol), seed, run)
         except Interrupted:
             return UNFINISHED
-        record = records.make(experiment, metrics, run)
-        try:
-            records.append(out / "records.jsonl", record)
-        except OSError as error:
-            sys.stderr.write(records.encode(record).decode())
-            raise SystemExit(
-                f"reproduce: the record above could not be written to {out} ({error.strerror}); "
-                "make room and run the same command again."
-            ) from None
-        with contextlib.suppress(OSError):
-            (folder / "checkpoint.pt").unlink()
+        if first:
+            (keep or settle)(out, records.make(experiment, metrics, run))
         return FINISHED
+
+
+@contextlib.contextmanager
+def _claim(out: Path, identity: str, over: bool) -> Iterator[int | None]:
+    """Hold the lock of a run; yields how it ends before it begins, or None where it may begin."""
+    if over:
+        yield UNFINISHED
+        return
+    folder_of(out, identity).mkdir(parents=True, exist_ok=True)
+    with records.hold(folder_of(out, identity) / "lock", wait=False) as mine:
+        if not mine:
+            say(f"{identity} is at work in another process.")
+        there = {record["id"] for record in records.parse(out / "records.jsonl")[0]}
+        yield UNFINISHED if not mine else FINISHED if identity in there else None
+
+
+def settle(out: Path, record: dict[str, Any]) -> None:
+    """Write the record of a finished run; only then does its checkpoint go.
+
+    Raises SystemExit where it cannot be written; it then stands on stderr.
+    """
+    try:
+        records.append(out / "records.jsonl", record)
+    except OSError as error:
+        sys.stderr.write(records.encode(record).decode())
+        raise SystemExit(
+            f"reproduce: the record above could not be written to {out} ({error.strerror}); "
+            "make room and run the same command again."
+        ) from None
+    with contextlib.suppress(OSError):
+        (folder_of(out, record["id"]) / "checkpoint.pt").unlink()
+
+
+def folder_of(out: Path, identity: str) -> Path:
+    """Where a run keeps its lock and its checkpoint."""
+    return out / "runs" / identity.replace("/", "_").replace(":", "_")
 
 
 def finished(out: Path) -> set[str]:
@@ -201,20 +231,24 @@ def finished(out: Path) -> set[str]:
     return {record["id"] for record in records.load(out / "records.jsonl")}
 
 
-def local(jobs: Sequence[Job], *, workers: int, **options: Any) -> list[int]:
+def local(
+    jobs: Sequence[Job], *, workers: int = 1, device: str | None, **options: Any
+) -> list[int]:
     """The engine of one machine: how each run ended, `workers` of them side by side.
 
     One worker runs them here, one after the other; several give each run a process of its own.
-    `options` are those of `execute`: out, device, deadline, interval.
+    Without a `device` it is cuda where there is one. `options` are those of `execute`: out,
+    deadline, interval.
     """
     stop, children = threading.Event(), set()
+    options["device"] = device or auto_device()
     alone = workers == 1 or len(jobs) == 1
 
     def work(job: Job) -> int:
         if stop.is_set() or time.time() >= options["deadline"]:
             return UNFINISHED
         if alone:
-            end = _here(job, bar, stop, options)
+            end = here(job, bar, stop, options)
         else:
             end = _child(_command(job, options), job, workers, bar, stop, children)
         bar.update(end == FINISHED)
@@ -225,14 +259,21 @@ def local(jobs: Sequence[Job], *, workers: int, **options: Any) -> list[int]:
         for child in list(children):
             child.terminate()
 
-    with tqdm(total=len(jobs), unit="run", disable=PARENT in os.environ) as bar, _on_signals(halt):
+    with tqdm(total=len(jobs), unit="run", disable=PARENT in os.environ) as bar, on_signals(halt):
         if alone:
             return [work(job) for job in jobs]
         with ThreadPoolExecutor(workers) as pool:
             return list(pool.map(work, jobs))
 
 
-def _here(job: Job, bar: tqdm, stop: threading.Event, options: dict[str, Any]) -> int:
+def auto_device() -> str:
+    """cuda where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def here(job: Job, bar: tqdm, stop: threading.Event, options: dict[str, Any]) -> int:
     """One run in this process; a child prints its progress for the parent to show."""
 
     def tell(text: str) -> None:
@@ -242,8 +283,13 @@ def _here(job: Job, bar: tqdm, stop: threading.Event, options: dict[str, Any]) -
         with contextlib.suppress(OSError):  # a parent that has gone is for Run.out_of_time to see
             print(text, flush=True)
 
+    return attempt(job, stop=stop, report=tell, **options)
+
+
+def attempt(job: Job, **options: Any) -> int:
+    """`execute` with its options; a run that raises says so on stderr: FAILED."""
     try:
-        return execute(*job, stop=stop, report=tell, **options)
+        return execute(*job, **options)
     except OSError as error:  # no data, no network, a full disk: it says what and where
         say(f"{job[0].name} seed {job[1]}: {error}")
         return FAILED
@@ -290,11 +336,8 @@ def _command(job: Job, options: dict[str, Any]) -> list[str]:
     return command + [str(word) for pair in words.items() for word in pair]
 
 
-ENGINES = {"local": local}  # a further engine takes the same arguments
-
-
 @contextlib.contextmanager
-def _on_signals(stop: Callable[[], Any]) -> Iterator[None]:
+def on_signals(stop: Callable[[], Any]) -> Iterator[None]:
     """Call `stop` at SIGINT or SIGTERM; a second SIGINT ends the process at once."""
 
     def handle(number: int, frame: object) -> None:

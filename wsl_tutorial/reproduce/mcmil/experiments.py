@@ -82,6 +82,7 @@ MNIST = Experiment(
     deviations=(HELD_OUT, STABLE),
     cost="about 10 GPU minutes a seed (estimate)",
     not_run=NO_GPU,
+    alone="",
 )
 MNIST_CROSS_ENTROPY = replace(
     MNIST,
@@ -105,6 +106,7 @@ CIFAR10 = Experiment(
     deviations=(HELD_OUT, STABLE, AUGMENTATION),
     cost="about 1 GPU hour a seed (estimate)",
     not_run=NO_CIFAR,
+    alone="",
 )
 CIFAR10_CROSS_ENTROPY = replace(
     CIFAR10,
@@ -149,6 +151,7 @@ EXTENDED = Experiment(
     deviations=(HELD_OUT, STABLE),
     cost="about 20 GPU minutes a seed (estimate)",
     not_run=NO_GPU,
+    alone="",
 )
 AS_CODED = replace(
     EXTENDED,
@@ -159,6 +162,7 @@ AS_CODED = replace(
     cells=tuple(Cell(f"mcmil-{7 + k:03d}", "best_test_error", rule=f"seed:{k}") for k in range(6)),
     seeds=6,
     deviations=(HELD_OUT,),
+    alone="its probabilities sum to 1 over a whole batch",
 )
 AS_PRINTED = replace(
     AS_CODED,
@@ -167,6 +171,7 @@ AS_PRINTED = replace(
     method="max-pooling MIL, normalised over each image",
     config=replace(AS_CODED.config, loss="max-pooling-as-printed"),
     cells=(),
+    alone="",
 )
 
 
@@ -192,6 +197,7 @@ SVHN = Experiment(
     deviations=(HELD_OUT, STABLE),
     cost="about 10 GPU hours a seed (estimate)",
     not_run=NO_DATA,
+    alone="",
 )
 
 

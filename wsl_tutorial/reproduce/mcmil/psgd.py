@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ... import train
+
 
 def matrix(weight: Tensor, bias: Tensor) -> Tensor:
     """One layer as a (fan_in + 1, C_out) matrix; the bias is its last row."""
@@ -101,12 +103,16 @@ class PSGDNewton(torch.optim.Optimizer):
             )
 
     def step(self, closure) -> Tensor:
-        """One step; returns the detached loss of before the step."""
+        """One step; returns the detached loss of before the step.
+
+        Where several processes share the batch (`train.fit`), the loss is this one's share of it.
+        """
         with torch.enable_grad():
             loss = closure()
             parameters = self.param_groups[0]["params"]
             vectors = [self._gaussian(p) for p in parameters]
             gradients, products = hessian_vector_products(loss, parameters, vectors)
+        train.add_up([*gradients, *products])
         with torch.no_grad():
             self._update(gradients, vectors, products)
         return loss.detach()

@@ -1,0 +1,68 @@
+"""What all runs of all papers cost in GPU hours: as recorded, else as their experiments state."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from operator import add
+from typing import Any
+
+from . import ledger, papers, tables
+from .experiment import Experiment
+
+BASES = ("measured", "estimated", "extrapolated", "not known")
+HEAD = ("paper", "data", "GPU hours are", "experiments", "runs", "GPU hours", "for the ledger")
+
+
+def stated(cost: str) -> float | None:
+    """GPU hours of one seed in words: `about 10 GPU minutes a seed (estimate)`; None for others.
+
+    What is counted in CPU time or in seconds is 0.
+    """
+    if match := re.search(r"(\d+) GPU (minute|hour)", cost):
+        return int(match[1]) / (60 if match[2] == "minute" else 1)
+    return 0.0 if re.search(r"CPU|^seconds$", cost) else None
+
+
+def cost(experiment: Experiment, held: Sequence[dict[str, Any]]) -> tuple[float, str]:
+    """GPU hours of all seeds under the paper's protocol, and what they rest on (one of BASES).
+
+    *Measured*: the mean of the records made on GPUs, for every seed. *Estimated*: stated by the
+    experiment. *Extrapolated*: stated for data that has never been here, from runs on other data.
+    """
+    found = tables.current(experiment, "paper", held)
+    seconds = [
+        r["seconds"] * r["provenance"].get("processes", 1)
+        for r in found
+        if r["provenance"].get("backend") == "cuda"
+    ]
+    if seconds:
+        return experiment.seeds * sum(seconds) / len(seconds) / 3600, "measured"
+    hours = stated(experiment.cost)
+    if hours is None:
+        return 0.0, "not known"
+    far = experiment.not_run.startswith("data not available")
+    return experiment.seeds * hours, "extrapolated" if far else "estimated"
+
+
+def markdown(held: Sequence[dict[str, Any]]) -> str:
+    """A line for each paper, data and basis, the sums by basis, and what of the ledger is left."""
+    lines: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0, 0, 0.0, 0.0])
+    sums: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0, 0, 0.0, 0.0])
+    filled: set[str] = set()
+    for paper in papers():
+        filled |= set(tables.filled(paper)) | set(paper.quoted)
+        for e in paper.experiments:
+            hours, basis = cost(e, held)
+            name = ledger.KEYS.get(paper.key, paper.title)
+            more = (1, e.seeds, hours, hours if e.cells else 0.0)
+            place = lines[name, ", ".join(e.data) or "none", basis]
+            for row in (place, sums["all", "", basis]):
+                row[:] = map(add, row, more)
+    rows = [
+        (*key, *row[:2], *(f"{h:.1f}" if key[2] != BASES[3] else "?" for h in row[2:]))
+        for key, row in (lines | sums).items()
+    ]
+    missing = len(ledger.load().keys() - filled)
+    return f"{tables.grid(HEAD, rows)}\nNumbers of the ledger without an experiment: {missing}.\n"
