@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import wsl_tutorial
-from wsl_tutorial import counts, patches, presence, regions, toy
+from wsl_tutorial import counts, patches, presence, regions, toy, worth
 from wsl_tutorial.reproduce import ledger, tables
 
 ROOT = Path(__file__).parents[1]
@@ -186,7 +186,7 @@ def test_the_readme_names_files_and_targets_that_exist():
 # The table of notation ----------------------------------------------------------------------------
 
 
-ROOMS = (presence, counts, patches, regions, toy)
+ROOMS = (presence, counts, patches, regions, toy, worth)
 
 
 def notation() -> list[tuple[str, str]]:

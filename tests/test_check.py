@@ -3,12 +3,14 @@
 import inspect
 from math import comb, factorial, prod
 
+import exercises_audit
 import exercises_counts
 import exercises_counts_reproduction
 import exercises_learning
 import exercises_patches
 import exercises_regions
 import exercises_reproduction
+import exercises_worth
 import pytest
 import torch
 from torch.autograd import grad
@@ -139,6 +141,8 @@ CASES += [*exercises_learning.CASES, *exercises_reproduction.CASES, *exercises_c
 CASES += exercises_counts_reproduction.CASES
 CASES += exercises_patches.CASES
 CASES += exercises_regions.CASES
+CASES += exercises_worth.CASES
+CASES += exercises_audit.CASES
 WRONG = [(c, wrong, hint) for c, _, mistakes in CASES for wrong, hint in mistakes]
 
 

@@ -1318,3 +1318,278 @@ def test_eq_12_4_is_dices_index_of_sets_of_pixels():
         assert abs(blind[0]["f1_plus"] - 200 * share / (1 + share)) < 1e-9
         assert abs(blind[1]["f1_minus"] - 200 * (1 - share) / (2 - share)) < 1e-9
         assert blind[0]["f1_minus"] == blind[1]["f1_plus"] == 0
+
+
+# Chapter 13: regions, the reproduction
+
+
+def test_eq_13_1_lists_the_shares_that_print_alike():
+    from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+
+    from wsl_tutorial import metrics
+
+    def printed(k, n, rule):
+        return (Decimal(100 * k) / Decimal(n)).quantize(Decimal("0.01"), rounding=rule)
+
+    for n in (1, 7, 80, 145, 2999):
+        for cut, rule in ((True, ROUND_DOWN), (False, ROUND_HALF_UP)):
+            groups = {}
+            for k in range(n + 1):
+                groups.setdefault(printed(k, n, rule), []).append(k)
+            for rate in (*groups, Decimal("33.34"), Decimal("0.07")):
+                found = metrics.counts_behind(float(rate), n, 2, cut)
+                assert found == groups.get(rate, [])
+    assert metrics.counts_behind(69.65, 145) == [101]
+    assert metrics.counts_behind(69.65, 145, cut=False) == []
+
+
+def test_eq_13_2_has_ends_at_which_the_share_is_z_deviations_away():
+    from math import sqrt
+
+    from wsl_tutorial import metrics
+
+    for k, n, z in ((0, 80, 1.96), (1, 80, 1.96), (15, 145, 1.0), (145, 145, 2.5), (3, 7, 1.96)):
+        ends = metrics.wilson_interval(k, n, z)
+        assert 0 <= ends[0] < ends[1] <= 100
+        for end, sign in zip(ends, (1, -1), strict=True):
+            p = end / 100
+            if 0 < p < 1 - 1e-12:
+                gap = sign * (k / n - p) / sqrt(p * (1 - p) / n)
+                assert abs(gap - z) < 1e-6
+    mirrored = metrics.wilson_interval(65, 80)
+    assert abs(mirrored[0] + metrics.wilson_interval(15, 80)[1] - 100) < 1e-9
+
+
+def test_eq_13_3_holds_between_the_blind_masks_of_images():
+    import torch
+
+    from wsl_tutorial import metrics
+
+    generator = torch.Generator().manual_seed(133)
+    for alpha in (0.3, 1.0, 5.0):
+        shares = torch.rand(6, 1, 1, generator=generator) ** alpha
+        true = torch.rand(6, 20, 20, generator=generator) < shares
+        blind = metrics.trivial_masks(true)
+        ones, zeros = (metrics.mask_scores(m, true) for m in blind.values())
+        low, high = metrics.all_zeros_bounds(ones["f1_plus"])
+        assert low < zeros["f1_minus"] < high
+    equal = (torch.arange(400) < 120).view(1, 20, 20).expand(3, 20, 20)
+    ones, zeros = (metrics.mask_scores(m, equal) for m in metrics.trivial_masks(equal).values())
+    assert abs(metrics.all_zeros_bounds(ones["f1_plus"])[1] - zeros["f1_minus"]) < 1e-9
+    one_full = torch.stack([torch.ones(4, 4), torch.zeros(4, 4), torch.zeros(4, 4)]).bool()
+    zeros = metrics.mask_scores(torch.zeros_like(one_full), one_full)["f1_minus"]
+    assert abs(metrics.all_zeros_bounds(100 / 3)[0] - zeros) < 1e-9
+
+
+def test_eq_13_4_is_the_area_below_the_curve_of_one_f1():
+    import torch
+
+    from wsl_tutorial import metrics
+
+    recall = torch.linspace(0, 1, 400_001, dtype=torch.float64)
+    for f1 in (5.0, 53.0, 82.0, 100.0):
+        f = f1 / 100
+        precision = torch.where(recall > f / 2, f * recall / (2 * recall - f), 1.0).clamp(0, 1)
+        area = metrics.area_under(recall, precision)
+        assert abs(area - metrics.area_for_f1(f1)) < 1e-3
+    generator = torch.Generator().manual_seed(134)
+    for sharp in (0.3, 1.0, 3.0):
+        true = torch.rand(60, 60, generator=generator) < 0.3
+        scores = (sharp * true + torch.randn(60, 60, generator=generator)).sigmoid()
+        order = scores.flatten().argsort(descending=True)
+        hits = true.flatten()[order].cumsum(0)
+        best = (200 * hits / (torch.arange(1, 3601) + true.sum())).max().item()
+        area = metrics.area_under(*metrics.precision_recall([scores], [true]))
+        assert area < metrics.area_for_f1(best) + 0.1
+
+
+# Chapter 14: what a weak label is worth
+
+
+def _worlds(k, classes, side=3, apart=2):
+    """Every world (digits, cells) with its probability; the cells keep their distance."""
+    from itertools import combinations, product
+
+    at = list(product(range(side), repeat=2))
+
+    def free(a, b):
+        return max(abs(at[a][0] - at[b][0]), abs(at[a][1] - at[b][1])) >= apart
+
+    numbers = range(k[0], k[1] + 1)
+    for n in numbers:
+        sets = [
+            s
+            for s in combinations(range(side**2), n)
+            if all(free(a, b) for a, b in combinations(s, 2))
+        ]
+        for s, digits in product(sets, product(range(classes), repeat=n)):
+            yield digits, s, 1 / (len(numbers) * len(sets) * classes**n)
+
+
+def test_eq_14_1_is_the_mean_length_of_the_best_code():
+    """Two independent messages are as long as both; a function of a message is never longer."""
+    import math
+
+    import pytest
+    import torch
+
+    from wsl_tutorial import worth
+
+    a, b = _logits(5, seed=141).softmax(0), _logits(7, seed=142).softmax(0)
+    together = worth.entropy(a[:, None] * b)
+    assert together == pytest.approx(worth.entropy(a) + worth.entropy(b), rel=1e-12)
+    coarser = torch.stack([a[0] + a[1], *a[2:]])
+    rest = (a[0] + a[1]) * worth.entropy(a[:2] / a[:2].sum())
+    assert worth.entropy(a) == pytest.approx(worth.entropy(coarser) + rest.item(), rel=1e-12)
+    assert worth.entropy(torch.tensor([0.5, 0.5, 0.0])) == pytest.approx(1)
+    half = worth.entropy(torch.tensor([1 / 8]).double(), torch.tensor([8.0]).double())
+    assert math.isclose(half, 3)
+
+
+def test_eq_14_2_is_the_share_of_worlds_with_this_greatest_digit():
+    import pytest
+
+    from wsl_tutorial import worth
+
+    for k in ((0, 3), (1, 2), (2, 2)):
+        expected = [0.0] * 4
+        for digits, _, p in _worlds(k, 3):
+            expected[max(digits, default=-1) + 1] += p
+        assert worth.class_law(k, 3).tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_eq_14_3_is_the_share_of_worlds_with_this_set_of_digits():
+    from collections import Counter
+
+    import pytest
+
+    from wsl_tutorial import worth
+
+    for k in ((0, 3), (1, 2), (3, 3)):
+        expected = Counter()
+        for digits, _, p in _worlds(k, 4):
+            expected[frozenset(digits)] += p
+        p, times = worth.presence_law(k, 4)
+        for told, share in expected.items():
+            assert p[len(told)].item() == pytest.approx(share, abs=1e-12)
+        assert times.tolist() == [1, 4, 6, 4][: len(times)]
+
+
+def test_eq_14_4_is_the_share_of_worlds_with_these_counts():
+    from collections import Counter
+
+    import pytest
+
+    from wsl_tutorial import worth
+
+    for k in ((0, 3), (1, 1), (2, 3)):
+        expected = Counter()
+        for digits, _, p in _worlds(k, 3):
+            expected[tuple(sorted(digits))] += p
+        law = worth.counts_law(k, 3)
+        assert sorted(law.tolist()) == pytest.approx(sorted(expected.values()), abs=1e-12)
+
+
+def test_eq_14_5_counts_the_choices_of_cells_and_digits():
+    import math
+
+    import pytest
+
+    from wsl_tutorial import worth
+
+    for k in ((0, 3), (1, 2)):
+        places = {}
+        for _, cells, p in _worlds(k, 2):
+            places[cells] = places.get(cells, 0) + p
+        full = [p for *_, p in _worlds(k, 2)]
+        for classes, law in ((None, places.values()), (2, full)):
+            expected = -sum(p * math.log2(p) for p in law)
+            assert worth.places_bits(k, 3, 2, classes) == pytest.approx(expected, abs=1e-9)
+
+
+def _by_labellings(log_p, told):
+    """log of the sum of P(h | X) over the labellings h of the cells of which `told` is true."""
+    import math
+    from itertools import product
+
+    p = log_p.exp()  # (C+1, N)
+    nothing = len(p) - 1
+    return math.log(
+        sum(
+            math.prod(p[c, i].item() for i, c in enumerate(h))
+            for h in product(range(nothing + 1), repeat=p.shape[1])
+            if told([c for c in h if c != nothing])
+        )
+    )
+
+
+def test_eq_14_6_sums_over_all_labellings_with_this_greatest_digit():
+    import pytest
+    import torch
+
+    from wsl_tutorial import worth
+
+    log_p = _logits(1, 4, 5, seed=146).log_softmax(1)
+    for greatest in (-1, 0, 1, 2):
+        value = worth.log_likelihood_class(log_p, torch.tensor([greatest])).item()
+        expected = _by_labellings(log_p[0], lambda h, m=greatest: max(h, default=-1) == m)
+        assert value == pytest.approx(expected, rel=1e-12)
+    rare = torch.tensor([[[-40.0] * 5, [-45.0] * 5, [0.0] * 5]]).double()
+    value = worth.log_likelihood_class(rare, torch.tensor([1])).item()
+    assert value == pytest.approx(-45 + torch.log(torch.tensor(5.0)).item(), abs=1e-6)
+
+
+def test_eq_14_7_sums_over_all_labellings_with_these_counts():
+    import pytest
+    import torch
+
+    from wsl_tutorial import worth
+
+    log_p = _logits(1, 4, 6, seed=147).log_softmax(1)
+    for told in ([], [2], [0, 1], [1, 1], [0, 2, 2], [1, 1, 1]):
+        padded = torch.tensor([told + [-1] * (3 - len(told))])
+        value = worth.log_likelihood_counts(log_p, padded).item()
+        expected = _by_labellings(log_p[0], lambda h, y=told: sorted(h) == y)
+        assert value == pytest.approx(expected, rel=1e-12)
+
+
+def test_eq_14_8_adds_up_the_acts_of_all_worlds():
+    import pytest
+
+    from wsl_tutorial import worth
+
+    k, seconds = (0, 3), {"look": 1.5, "name": 2.0, "click": 7.0}
+    acts = {
+        "class": lambda digits: (1, 0),
+        "presence": lambda digits: (len(set(digits)), 0),
+        "counts": lambda digits: (len(digits), 0),
+        "patches": lambda digits: (len(digits), 0),
+        "places": lambda digits: (0, len(digits)),
+        "full": lambda digits: (len(digits), len(digits)),
+    }
+    for observer, act in acts.items():
+        expected = 0.0
+        for digits, _, p in _worlds(k, 3):
+            names, clicks = act(digits)
+            expected += p * (1.5 + 2.0 * names + 7.0 * clicks)
+        assert worth.effort(observer, k, **seconds, classes=3) == pytest.approx(expected)
+
+
+def test_eq_14_9_is_the_exchange_rate_at_which_both_reach_the_level():
+    """Two curves a factor apart in images: the rate is this factor at every level."""
+    import math
+
+    import pytest
+
+    from wsl_tutorial import worth
+
+    numbers = (100, 300, 1000, 3000)
+    full = [20 * math.log10(n) for n in numbers]
+    weak = [20 * math.log10(n / 2.5) for n in numbers]
+    for level in (41.0, 50.0, 61.0):
+        n = [worth.images_needed(numbers, values, level) for values in (weak, full)]
+        assert worth.worth(*n) == pytest.approx(1 / 2.5)
+        assert n[1] == pytest.approx(10 ** (level / 20))
+    assert worth.worth(math.inf, 300.0) == 0
+    assert math.isnan(worth.worth(300.0, math.inf))
+    assert math.isnan(worth.worth(math.nan, 300.0))

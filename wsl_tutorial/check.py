@@ -6,6 +6,7 @@ function is right and raises `CheckFailed` with a hint when it is not. `attempt`
 instead, so that a notebook goes on.
 """
 
+import math
 import statistics
 from collections.abc import Callable
 from itertools import permutations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import automaton, counts, metrics, patches, presence, regions, toy
+from . import automaton, counts, metrics, patches, presence, regions, toy, worth
 
 
 class CheckFailed(AssertionError):
@@ -1224,3 +1225,305 @@ def matthews(function: Callable) -> None:
     answers = [function(p.clone(), t.clone()) for p, t in pairs]
     answer = None if any(a is None for a in answers) else [float(a) for a in answers]
     _judge("matthews", answer, right, mistakes, "0 for a blind mask, -1 for the opposite")
+
+
+# Chapter 13: regions, the reproduction
+
+
+def images_apart(function: Callable) -> None:
+    """Chapter 13: differing images until a sign test says so, and the points of error, () -> two."""
+    m = next(m for m in range(1, 80) if 2 * 0.5**m < 0.05)
+    mistakes = {
+        "two tosses agree in one case of two: Table 1 shows no difference": (2, 2.5),
+        "two-sided: either method might have been the better one, 2 / 2^m": (m - 1, 6.25),
+        "m images of 80 are m / 80 of 100 %": (m, m),
+        "below 5 %: 2 / 2^5 is above": (5, 6.25),
+    }
+    praise = "no pair of Table 1 on GlaS is so far apart"
+    _judge("images_apart", function(), (m, 100 * m / 80), mistakes, praise)
+
+
+def shares_behind(function: Callable) -> None:
+    """Chapter 13: (13.1), (rate in % with two decimals, cut, n) -> the list of all k."""
+    cases = [(69.65, 145), (1.25, 80), (33.33, 12), (24.62, 5794), (19.98, 145), (0.0, 30_000)]
+
+    def marks(behind: Callable) -> Tensor:
+        """1 for every k of every case that is in the list."""
+        found = []
+        for rate, n in cases:
+            marked = torch.zeros(n + 1)
+            marked[[k for k in behind(rate, n) if 0 <= k <= n]] = 1
+            found.append(marked)
+        return torch.cat(found)
+
+    def by(printed: Callable) -> Tensor:
+        return marks(lambda e, n: [k for k in range(n + 1) if printed(k, n) == round(100 * e)])
+
+    mistakes = {
+        "the decimals are cut, not rounded": by(lambda k, n: round(10_000 * k / n)),
+        "the rate is in %: 100 k / n, and two decimals more": by(lambda k, n: 100 * k // n),
+        "all k, not the first alone: large n have several": marks(
+            lambda e, n: metrics.counts_behind(e, n)[:1]
+        ),
+        "some rates have no k: leave the list empty": marks(
+            lambda e, n: metrics.counts_behind(e, n) or [round(e * n / 100)]
+        ),
+    }
+    if any(function(*case) is None for case in cases):
+        raise CheckFailed("shares_behind returns nothing: end it with a return")
+    right, answer = marks(metrics.counts_behind), marks(function)
+    _judge("shares_behind", answer, right, mistakes, "decimals tell the size of a test set")
+
+
+def zeros_from_ones(function: Callable) -> None:
+    """Chapter 13: the upper end of (13.3), mean F1+ of All-ones in % -> %."""
+    cases = (66.01, 23.72, 0.0, 100.0)
+    mistakes = {
+        "this is the chord, the least; the arc lies above": [100 - d for d in cases],
+        "this takes d for f; f = d / (2 - d) first, then 2 (1 - f) / (2 - f)": (
+            [200 * (1 - d / 100) / (2 - d / 100) for d in cases]
+        ),
+        "in %, please": [metrics.all_zeros_bounds(d)[1] / 100 for d in cases],
+    }
+    answers = [function(d) for d in cases]
+    answer = None if None in answers else answers
+    right = [metrics.all_zeros_bounds(d)[1] for d in cases]
+    _judge("zeros_from_ones", answer, right, mistakes, "the row that was not printed")
+
+
+def slower_by(function: Callable) -> None:
+    """Chapter 13: epochs of u looks over epochs of one, (u, kappa, b) -> ratio."""
+    cases = [(4, 0.25, 0.5), (2, 0.25, 0.0), (1, 0.3, 0.2), (8, 1.0, 0.9)]
+
+    def each(ratio: Callable) -> list[float]:
+        return [ratio(*case) for case in cases]
+
+    def steps(u: int, kappa: float) -> float:
+        return (u + 2 * kappa) / (1 + 2 * kappa)
+
+    mistakes = {
+        "the share b of an epoch stays as it is: only 1 - b grows": each(
+            lambda u, k, b: steps(u, k)
+        ),
+        "b is a share of the epoch with one look, so that 1 - b of it are steps": (
+            each(lambda u, k, b: steps(u, k) + b)
+        ),
+        "b and 1 - b are exchanged": each(lambda u, k, b: b * steps(u, k) + 1 - b),
+        "the classifier makes two passes, on X+ and on X-": (
+            each(lambda u, k, b: (1 - b) * (u + k) / (1 + k) + b)
+        ),
+        "the classifier does not look again: its passes do not grow with u": (
+            each(lambda u, k, b: (1 - b) * u + b)
+        ),
+    }
+    answers = each(function)
+    answer = None if None in answers else answers
+    right = each(lambda u, k, b: (1 - b) * steps(u, k) + b)
+    _judge("slower_by", answer, right, mistakes, "a fast loader makes erasing look dear")
+
+
+# Chapter 14: what a weak label is worth
+
+
+def seven_bits(function: Callable) -> None:
+    """Chapter 14: bits of "is there a 7?", k = (least, greatest) number of digits, (k) -> bits."""
+    cases = [(0, 3), (1, 3), (2, 2), (1, 1)]
+    numbers = [range(a, b + 1) for a, b in cases]
+
+    def bits(missing: float) -> float:
+        p = torch.tensor([missing, 1 - missing], dtype=torch.float64)
+        return worth.entropy(p)
+
+    right = [bits(statistics.fmean(0.9**n for n in ns)) for ns in numbers]
+    mistakes = {
+        "a canvas holds K digits, and any of them may be the 7": [bits(0.9)] * len(cases),
+        "average the probability over K, not the bits": [
+            statistics.fmean(bits(0.9**n) for n in ns) for ns in numbers
+        ],
+        "the power of the mean number of digits is not the mean of the powers": [
+            bits(0.9 ** statistics.fmean(ns)) for ns in numbers
+        ],
+        "the answer *no* is news as well: add its term": [
+            -(1 - q) * math.log2(1 - q)
+            for q in (statistics.fmean(0.9**n for n in ns) for ns in numbers)
+        ],
+        "these are nats; bits take the logarithm to base 2": [b * math.log(2) for b in right],
+    }
+    answer = [function(k) for k in cases]
+    if any(a is None for a in answer):
+        raise CheckFailed("seven_bits returns nothing: end it with a return")
+    _judge("seven_bits", answer, right, mistakes, "at most one bit, and only where both are likely")
+
+
+def any_of(function: Callable) -> None:
+    """Chapter 14: log P(a class occurs, or not), (log_p (B, C+1, N), label, seen (B,)) -> (B,)."""
+    log_p = torch.cat([_log_p(3, 4, 5, seed=14)] * 2)
+    log_p[[2, 5], 1] -= 40  # the class is improbable everywhere
+    log_p = log_p.log_softmax(1)
+    seen = torch.tensor([True] * 3 + [False] * 3)
+    log_not = torch.log1p(-log_p[:, 1].exp())
+    missing = log_not.sum(1)
+    occurs = (-torch.expm1(missing)).log()
+    blunt = (1 - log_p[:, 1].exp()).log().sum(1)
+    best = log_p[:, 1].amax(1)
+    mistakes = {
+        "the digits are gone: use log1p and expm1 where a probability is near 0": (
+            torch.where(seen, (1 - blunt.exp()).log(), blunt)
+        ),
+        "that is the best cell alone; any cell may hold it": torch.where(seen, best, missing),
+        "where seen is false the class occurs nowhere: the product of 1 - p": occurs,
+        "seen and not seen are exchanged": torch.where(seen, missing, occurs),
+        "you asked whether *every* cell holds it": torch.where(seen, log_p[:, 1].sum(1), missing),
+    }
+    right = torch.where(seen, occurs, missing)
+    _judge("any_of", function(log_p.clone(), 1, seen), right, mistakes, "digits kept down to e-40")
+
+
+def pairs_apart(function: Callable) -> None:
+    """Chapter 14: pairs of cells at least `apart` rows or columns apart, (cells, apart) -> int."""
+    cases = [(4, 2), (10, 4), (14, 5), (5, 1)]
+
+    def near(n: int, d: int) -> int:
+        """Ordered pairs along one axis that are nearer than d."""
+        return n + 2 * sum(n - i for i in range(1, min(d, n)))
+
+    mistakes = {
+        "you counted all pairs: those that are too near are not allowed": (
+            [n**2 * (n**2 - 1) // 2 for n, _ in cases]
+        ),
+        "every pair is counted twice: a set has no order": [
+            n**4 - near(n, d) ** 2 for n, d in cases
+        ],
+        "rows *or* columns: only pairs that are near in both are out": (
+            [(n**2 - near(n, d)) ** 2 // 2 for n, d in cases]
+        ),
+        "a distance of exactly `apart` is allowed": (
+            [(n**4 - near(n, d + 1) ** 2) // 2 for n, d in cases]
+        ),
+        "a cell is near itself: it is among the pairs that you take off": (
+            [(n**4 - n**2 - near(n, d) ** 2) // 2 for n, d in cases]
+        ),
+    }
+    right = [worth.choices(n, d, 2) for n, d in cases]
+    answer = [function(n, d) for n, d in cases]
+    if any(a is None for a in answer):
+        raise CheckFailed("pairs_apart returns nothing: end it with a return")
+    _judge("pairs_apart", answer, right, mistakes, "the near pairs factorise over the two axes")
+
+
+def break_even(function: Callable) -> None:
+    """Chapter 14: seconds a click for equal bits a second, from (bits, bits, seconds, clicks)."""
+    cases = [(6.0, 17.0, 2.5, 1.5), (4.0, 5.0, 1.0, 3.0), (2.0, 8.0, 3.0, 1.0)]
+    each = [(f / c, s, m) for c, f, s, m in cases]
+    mistakes = {
+        "a full label takes the seconds of a counts label too: take them off": (
+            [r * s / m for r, s, m in each]
+        ),
+        "divide by the clicks of a label": [(r - 1) * s for r, s, m in each],
+        "that is the ratio the wrong way round": [(1 / r - 1) * s / m for r, s, m in each],
+        "equal bits a second, not equal seconds": [0.0 for _ in each],
+    }
+    right = [(r - 1) * s / m for r, s, m in each]
+    answer = [function(*case) for case in cases]
+    if any(a is None for a in answer):
+        raise CheckFailed("break_even returns nothing: end it with a return")
+    _judge("break_even", answer, right, mistakes, "slower clicks make counts the quicker teller")
+
+
+# Chapter 15: the audit
+
+
+def twenty_claims(function: Callable) -> None:
+    """Chapter 15: 20 true claims, 5 % each: P(none fails), P(one fails), expected failures."""
+    m, a = 20, 0.05
+    none, one = (1 - a) ** m, m * a * (1 - a) ** (m - 1)
+    mistakes = {
+        "probabilities of independent events multiply; their sum is only the expected number": (
+            (0.0, 1.0, m * a)
+        ),
+        "any of the twenty may be the one that fails: a factor is missing": (
+            (none, one / m, m * a)
+        ),
+        "exactly one: the other nineteen pass": (none, m * a, m * a),
+        "that is the probability of one failure or more": (none, 1 - none, m * a),
+        "the expected number is a sum of twenty probabilities": (none, one, a),
+        "that all twenty fail is not that none does": (a**m, one, m * a),
+    }
+    praise = "one failure is as likely as none"
+    _judge("twenty_claims", function(), (none, one, m * a), mistakes, praise)
+
+
+def exactly(function: Callable) -> None:
+    """Chapter 15: log P(count = k) from log P(count <= k), (at_most (n+1,)) -> (n+1,)."""
+    logits = torch.tensor([[0.5, -1.0, 2.0, 0.0, -0.5], [-9.0, -11.0, -8.0, -12.0, -10.0]])
+    right = counts.log_distribution(logits.double())  # (2, 6)
+    above = right.exp().flip(1).cumsum(1).flip(1)[:, 1:]  # P(count > k), to the last digit
+    at_most = F.pad(torch.log1p(-above), (0, 1))
+    first, apart = at_most[:, :1], at_most.diff()
+    mistakes = {
+        "subtract probabilities, not their logarithms": torch.cat([0 * first, apart], 1),
+        "exactly 0 is at most 0: the first number stays": right.clone().index_fill(
+            1, torch.tensor(0), 0.0
+        ),
+        "log P(0) belongs at the front: it is at_most[0]": torch.cat([right[:, 1:], first], 1),
+        "these are probabilities; the exercise asks for logarithms": right.exp(),
+        "this is the logarithm of a difference of logarithms": torch.cat([first, apart.log()], 1),
+    }
+    answers = [function(row.clone()) for row in at_most]
+    answer = None if any(a is None for a in answers) else torch.stack(answers)
+    if answer is not None and answer.isinf().any():
+        raise CheckFailed("the digits are gone: factor the larger out, expm1 keeps the rest")
+    _judge("exactly", answer, right, mistakes, "expm1 keeps what a difference of exp loses")
+
+
+def attended(function: Callable) -> None:
+    """Chapter 15: positions above times the uniform share, (attention (C, h, w), label, times)."""
+    scores = 1.5 * torch.randn(3, 6, 9, generator=torch.Generator().manual_seed(15))
+    attention = scores.flatten(1).softmax(1).view_as(scores)
+    share = 1 / 54
+    cases = [(0, 1.0), (2, 2.0)]
+
+    def each(rule) -> Tensor:
+        return torch.stack([rule(attention[label], label, times) for label, times in cases])
+
+    mistakes = {
+        "attention adds up to 1 for each class: the uniform share is 1 / (h w)": (
+            each(lambda a, _, times: a > times * share / 3)
+        ),
+        "multiply the uniform share by `times`": each(lambda a, *_: a > share),
+        "divide by the number of positions, not by one side": (
+            each(lambda a, _, times: a > times / 6)
+        ),
+        "no arg-max: a position may be above the share for several classes": (
+            each(lambda a, label, _: attention.argmax(0) == label)
+        ),
+        "more than, not less than": each(lambda a, _, times: a < times * share),
+    }
+    answers = [function(attention.clone(), *case) for case in cases]
+    answer = None if any(a is None for a in answers) else torch.stack(answers)
+    right = each(lambda a, _, times: a > times * share)
+    _judge("attended", answer, right, mistakes, "without an opinion it takes nothing")
+
+
+def share_found(function: Callable) -> None:
+    """Chapter 15: share of present digits found, (able (B, K, L), present (B, L)) -> scalar."""
+    generator = torch.Generator().manual_seed(15)
+    able = torch.rand(4, 3, 7, generator=generator) < 0.3
+    present = torch.arange(7) < torch.tensor([7, 4, 5, 2])[:, None]
+    found = able.any(1)
+    total = present.sum()
+    mistakes = {
+        "divide by the digits that are there, not by the detections": (found & present).sum() / 12,
+        "padding is no digit: divide by the digits that are present": (found & present).sum() / 28,
+        "padding is found by accident: leave it out": found.sum() / total,
+        "a digit found twice is found once": (able & present[:, None]).sum() / total,
+        "these are the detections that hit something, not the digits that are found": (
+            (able & present[:, None]).any(2).sum() / total
+        ),
+        "the mean over images is another measure: count digits of all images together": (
+            ((found & present).sum(1) / present.sum(1)).mean()
+        ),
+    }
+    answer = function(able.clone(), present.clone())
+    right = (found & present).sum() / total
+    _judge("share_found", answer, right, mistakes, "objects below the bar, whatever was answered")

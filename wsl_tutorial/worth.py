@@ -246,18 +246,27 @@ def log_likelihood_class(log_p: Tensor, greatest: Tensor) -> Tensor:
     rank[-1] = -1  # nothing is below every digit
 
     def below(limit: Tensor) -> Tensor:
-        """log alpha of the digits up to a limit, and of nothing: Eq. (1.1)."""
+        """log of the mass of nothing and the digits up to a limit, (B, N)."""
         outside = rank > limit[:, None]
-        return flat.masked_fill(outside[:, :, None], _LOWEST).logsumexp(1).sum(-1)
+        return flat.masked_fill(outside[:, :, None], _LOWEST).logsumexp(1)
 
     upper, lower = below(greatest), below(greatest - 1)
-    gap = lower - upper  # at most 0
+    own = flat.gather(1, greatest.clamp_min(0)[:, None, None].expand(-1, -1, flat.shape[2]))[:, 0]
+    share = own - upper  # log of the greatest digit's part of the mass
+    small = share < -math.log(2)  # there lower - upper would cancel
+    step = torch.where(small, share, -1.0)
+    gap = torch.where(small, torch.log1p(-step.exp()), lower - upper).sum(1)
     possible = gap < 0
     gap = torch.where(possible, gap, -1.0)
-    log_rest = torch.where(gap > -math.log(2), (-torch.expm1(gap)).log(), torch.log1p(-gap.exp()))
-    value = torch.where(possible, upper + log_rest, -torch.inf)
-    value = torch.where(greatest < 0, upper, value)
-    return value.to(log_p.dtype)
+    near = gap > -math.log(2)
+    log_rest = torch.where(
+        near,
+        (-torch.expm1(torch.where(near, gap, -1.0))).log(),
+        torch.log1p(-torch.where(near, -1.0, gap).exp()),
+    )
+    upper = upper.sum(1)
+    value = torch.where(possible, upper + log_rest, _LOWEST)
+    return _answer(torch.where(greatest < 0, upper, value), log_p)
 
 
 def log_likelihood_counts(log_p: Tensor, classes: Tensor) -> Tensor:
@@ -294,7 +303,7 @@ def log_likelihood_counts(log_p: Tensor, classes: Tensor) -> Tensor:
     same = (classes[:, :, None] == classes[:, None]) & (classes[:, :, None] >= 0)
     rank = same.tril().sum(2).clamp_min(1)  # 1, 2, .. among equals: their product is y!
     value = value - rank.double().log().sum(1)
-    return value.masked_fill(value < _LOWEST / 2, -torch.inf).to(log_p.dtype)
+    return _answer(value, log_p)
 
 
 def _splits(k: int, device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
@@ -312,7 +321,8 @@ def log_likelihood_places(log_p: Tensor, cells: Tensor) -> Tensor:
     """
     flat = _flat(log_p)
     taken = _taken(cells, flat)
-    return torch.where(taken, flat[:, :-1].logsumexp(1), flat[:, -1]).sum(1).to(log_p.dtype)
+    value = torch.where(taken, flat[:, :-1].logsumexp(1), flat[:, -1]).sum(1)
+    return _answer(value, log_p)
 
 
 def log_likelihood_full(log_p: Tensor, cells: Tensor, classes: Tensor) -> Tensor:
@@ -328,13 +338,18 @@ def log_likelihood_full(log_p: Tensor, cells: Tensor, classes: Tensor) -> Tensor
     nothing = flat.shape[1] - 1
     truth = torch.full((len(flat), flat.shape[2] + 1), nothing, device=flat.device)
     truth = truth.scatter(1, cells.where(cells >= 0, flat.shape[2]), classes)[:, :-1]
-    return flat.gather(1, truth[:, None])[:, 0].sum(1).to(log_p.dtype)
+    return _answer(flat.gather(1, truth[:, None])[:, 0].sum(1), log_p)
 
 
 def _flat(log_p: Tensor) -> Tensor:
     if log_p.dim() < 3 or log_p.shape[1] < 2 or not log_p.is_floating_point():
         raise ValueError(f"log_p: expected floats (B, C+1, *positions), got {tuple(log_p.shape)}")
-    return log_p.double().flatten(2)
+    return log_p.double().flatten(2).clamp_min(_LOWEST)
+
+
+def _answer(value: Tensor, like: Tensor) -> Tensor:
+    """Log-likelihoods in the dtype asked for, -inf again where they are impossible."""
+    return value.masked_fill(value < _LOWEST / 2, -torch.inf).to(like.dtype)
 
 
 def _check_classes(classes: Tensor, flat: Tensor) -> None:

@@ -102,3 +102,8 @@ def canvases(
         "cells": cells,
         "classes": classes.masked_fill(~present, -1),
     }
+
+
+def centres(cells: Tensor, step: int = STEP) -> Tensor:
+    """Centres x, y in pixels of the windows of cells (..., 2), row and column."""
+    return step * cells.flip(-1) + (WINDOW * step - 1) / 2

@@ -1,0 +1,173 @@
+"""What a weak label is worth: likelihoods against enumeration, entropies against all worlds."""
+
+import math
+from collections import defaultdict
+from itertools import combinations, product
+
+import pytest
+import torch
+
+from wsl_tutorial import counts, presence, worth
+
+
+def log_p(b=3, c=3, shape=(2, 2), seed=0, scale=2.0):
+    g = torch.Generator().manual_seed(seed)
+    return (scale * torch.randn(b, c + 1, *shape, generator=g, dtype=torch.float64)).log_softmax(1)
+
+
+def enumerated(p, observer):
+    """P(what the observer tells) for one image p (C+1, N), over every labelling of the cells."""
+    told = defaultdict(float)
+    nothing = len(p) - 1
+    for h in product(range(nothing + 1), repeat=p.shape[1]):
+        there = [(i, c) for i, c in enumerate(h) if c != nothing]
+        seen = worth.observe(observer, [c for _, c in there], [i for i, _ in there])
+        told[seen] += math.prod(p[c, i].item() for i, c in enumerate(h))
+    return told
+
+
+LIKELIHOODS = {
+    "class": lambda x, classes, cells: worth.log_likelihood_class(x, classes.amax(1)),
+    "counts": lambda x, classes, cells: worth.log_likelihood_counts(x, classes),
+    "places": lambda x, classes, cells: worth.log_likelihood_places(x, cells),
+    "full": lambda x, classes, cells: worth.log_likelihood_full(x, cells, classes),
+}
+
+
+@pytest.mark.parametrize("observer", LIKELIHOODS)
+def test_likelihoods_are_sums_over_all_labellings(observer):
+    x = log_p()
+    classes = torch.tensor([[0, 2, 2], [1, -1, -1], [-1, -1, -1]])
+    cells = torch.tensor([[3, 0, 1], [2, -1, -1], [-1, -1, -1]])
+    value = LIKELIHOODS[observer](x, classes, cells)
+    for i in range(3):
+        k = int((classes[i] >= 0).sum())
+        seen = worth.observe(observer, classes[i, :k].tolist(), cells[i, :k].tolist())
+        expected = math.log(enumerated(x[i].flatten(1).exp(), observer)[seen])
+        assert value[i].item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_counts_agree_with_the_recursion_over_levels():
+    x = log_p(4, 5, (3, 3), seed=1)
+    classes = torch.tensor([[0, 4, 4, 2], [1, 1, 1, 1], [3, -1, -1, -1], [4, 3, 2, -1]])
+    y = (classes[..., None] == torch.arange(5)).sum(1)
+    y = torch.cat([y, 9 - y.sum(1, keepdim=True)], 1)  # the nothings are counted too
+    expected = counts.log_likelihood_multiclass(x.flatten(2).mT, y)
+    value = worth.log_likelihood_counts(x, classes)
+    assert value.tolist() == pytest.approx(expected.tolist(), rel=1e-12)
+
+
+@pytest.mark.parametrize("observer", LIKELIHOODS)
+def test_gradients(observer):
+    classes, cells = torch.tensor([[2, 2, -1], [0, 1, 2]]), torch.tensor([[1, 0, -1], [3, 1, 2]])
+    logits = log_p(2, seed=2).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda z: LIKELIHOODS[observer](z.log_softmax(1), classes, cells), logits
+    )
+
+
+def test_the_impossible_is_minus_infinity_and_pulls_nothing():
+    x = torch.full((1, 4, 2, 2), -torch.inf, dtype=torch.float64)
+    x[:, -1] = 0.0
+    for observer in LIKELIHOODS:
+        leaf = x.clone().requires_grad_()
+        classes, cells = torch.tensor([[1, 2]]), torch.tensor([[0, 1]])
+        value = LIKELIHOODS[observer](leaf, classes, cells)
+        assert value.item() == -math.inf, observer
+        (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        assert torch.equal(gradient, torch.zeros_like(gradient)), observer
+
+
+@pytest.mark.parametrize("scale", [0.0, 30.0])
+def test_float32_keeps_its_digits(scale):
+    x = log_p(2, 10, (14, 14), seed=3, scale=scale)
+    classes = torch.tensor([[9, 0, 0], [3, -1, -1]])
+    for observer in ("class", "counts"):
+        exact = LIKELIHOODS[observer](x, classes, None)
+        single = LIKELIHOODS[observer](x.float(), classes, None)
+        assert single.tolist() == pytest.approx(exact.tolist(), rel=1e-5, abs=1e-4)
+
+
+def test_a_told_number_is_worth_more_than_a_set():
+    """Whatever the network answers, a coarser observation is more probable."""
+    x = log_p(50, 10, (6, 6), seed=4)
+    g = torch.Generator().manual_seed(5)
+    classes = torch.randint(10, (50, 3), generator=g)
+    cells = torch.stack([torch.randperm(36, generator=g)[:3] for _ in range(50)])
+    labels = (classes[..., None] == torch.arange(10)).any(1)
+    full, by_counts, by_class = (
+        LIKELIHOODS[o](x, classes, cells) for o in ("full", "counts", "class")
+    )
+    by_presence = presence.log_likelihood(x, labels)
+    assert (full < by_counts).all()
+    assert (by_counts < by_presence).all()
+    assert (by_presence < by_class).all()
+
+
+@pytest.mark.parametrize("k", [(0, 2), (1, 3), (2, 2)])
+@pytest.mark.parametrize("observer", worth.OBSERVERS)
+def test_bits_are_those_of_all_worlds(observer, k):
+    """Every world of three classes on 9 cells, no two digits touching."""
+    side, apart, classes = 3, 2, 3
+    told = defaultdict(float)
+    numbers = range(k[0], k[1] + 1)
+    for n in numbers:
+        sets = [
+            s
+            for s in combinations(range(side**2), n)
+            if all(max(abs(a // side - b // side), abs(a % side - b % side)) >= apart
+                   for a, b in combinations(s, 2))
+        ]  # fmt: skip
+        assert len(sets) == worth.choices(side, apart, n)
+        p = 1 / (len(numbers) * len(sets) * classes**n)
+        for s, c in product(sets, product(range(classes), repeat=n)):
+            told[worth.observe(observer, c, s)] += p
+    expected = -sum(p * math.log2(p) for p in told.values())
+    assert worth.bits(observer, k, side, apart, classes) == pytest.approx(expected, abs=1e-9)
+
+
+def test_choices_of_four_by_another_way():
+    at = list(product(range(4), repeat=2))
+    count = sum(
+        all(max(abs(a[0] - b[0]), abs(a[1] - b[1])) >= 2 for a, b in combinations(s, 2))
+        for s in combinations(at, 4)
+    )
+    assert worth.choices(4, 2, 4) == count > 0
+
+
+def test_what_is_told_costs_acts():
+    k = (0, 3)
+    named = {o: worth.acts(o, k)[0] for o in worth.OBSERVERS}
+    assert named["counts"] == named["patches"] == named["full"] == 1.5
+    assert named["presence"] == pytest.approx((1 + 1.9 + 2.71) / 4)  # 10 (1 - 0.9^K)
+    assert [worth.acts(o, k)[1] > 0 for o in worth.OBSERVERS] == [False] * 4 + [True] * 2
+
+
+def test_images_needed():
+    numbers, values = (100, 1_000, 10_000), (20.0, 60.0, 80.0)
+    assert worth.images_needed(numbers, values, 60) == pytest.approx(1_000)
+    assert worth.images_needed(numbers, values, 40) == pytest.approx(math.sqrt(100 * 1_000))
+    assert worth.images_needed(numbers, values, 81) == math.inf
+    assert worth.images_needed(numbers, values, 20) == pytest.approx(100)
+    assert math.isnan(worth.images_needed(numbers, values, 19))
+    assert worth.images_needed(numbers, (20.0, 10.0, 30.0), 25) == pytest.approx(10**3.75)
+    with pytest.raises(ValueError, match="numbers"):
+        worth.images_needed((2, 1), (0.0, 1.0), 0.5)
+
+
+def test_bad_input_is_named():
+    x = log_p()
+    with pytest.raises(ValueError, match="observer"):
+        worth.bits("boxes", (0, 3), 4, 2)
+    with pytest.raises(ValueError, match="k: got"):
+        worth.class_law((3, 2))
+    with pytest.raises(ValueError, match="greatest"):
+        worth.log_likelihood_class(x, torch.tensor([0, 1, 3]))
+    with pytest.raises(ValueError, match="classes"):
+        worth.log_likelihood_counts(x, torch.tensor([[3], [0], [1]]))
+    with pytest.raises(ValueError, match="cells"):
+        worth.log_likelihood_places(x, torch.tensor([[4], [0], [1]]))
+    with pytest.raises(ValueError, match="twice"):
+        worth.log_likelihood_full(x, torch.tensor([[1, 1]] * 3), torch.tensor([[0, 1]] * 3))
+    with pytest.raises(ValueError, match="sum to"):
+        worth.entropy(torch.tensor([0.5, 0.4]))
