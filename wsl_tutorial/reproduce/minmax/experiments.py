@@ -60,7 +60,15 @@ SHORT = {
     "bf16": True,
     "crf_weights": ((1, 1),),
 }
-SHORT_PETS = {**SHORT, "shrink": 2, "crop": 112, "reflect": 0.0, "turns": "h", "epochs": 8}
+SHORT_PETS = {
+    **SHORT,
+    "shrink": 2,
+    "crop": 112,
+    "reflect": 0.0,
+    "turns": "h",
+    "epochs": 8,
+    "crf": False,
+}
 SHORT_OURS = {"dropout": 0.5}
 SHORT_UNET = {
     **SHORT,

@@ -73,7 +73,7 @@ def colours(images: Sequence[Tensor], masks: Sequence[Tensor], inside: bool) -> 
 
 
 def separated(x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor) -> tuple[float, float]:
-    """Test error and area under the ROC curve, in %, of a logistic regression of features (N, k)."""
+    """Test error and area under the ROC curve, in %, of a logistic regression: x (N, k), y (N,)."""
     mean, sd = x.mean(0), x.std(0)
     model = LogisticRegression(max_iter=2000).fit((x - mean) / sd, y)
     scores = model.decision_function((x_test - mean) / sd)

@@ -513,7 +513,8 @@ def look(config: Settings, model: networks.Pair, images: Tensor, labels: Tensor,
         return found, {"": logits}
     mask = regions.region(maps, logits, x.shape[2:], config.omega, config.threshold)
     m = cut(mask)[:, 0]
-    scores = (config.threshold + m.logit() / config.omega).clamp(0, 1)  # (9), undone
+    undone = (config.threshold + m.logit() / config.omega).clamp(0, 1)  # T of (9)
+    scores = regions.normalise(undone)  # of what is left, as the baselines' maps
     log_p = torch.stack([(1 - m).log(), m.log()], 1)
     answers = {"localiser": logits}
     if model.head_c is not None:
@@ -523,7 +524,7 @@ def look(config: Settings, model: networks.Pair, images: Tensor, labels: Tensor,
         for name, r in shown.items():
             answers |= {f"plus_{name}": classified(config, model, x * r)}
             answers |= {f"minus_{name}": classified(config, model, x * (1 - r))}
-    return {"": Reading(scores, scores >= 0.5, log_p, torch.ones_like(labels))}, answers
+    return {"": Reading(scores, undone >= 0.5, log_p, torch.ones_like(labels))}, answers
 
 
 @dataclass
@@ -585,7 +586,8 @@ def smoothed(config: Settings, images: Tensor, reading: Reading, weights) -> Ten
     size = [max(1, n // k) for n in images.shape[2:]]
     small, log_p = (F.interpolate(v, size, mode="area") for v in (images, reading.log_p))
     alpha, beta, gamma = config.crf_thetas
-    thetas = (alpha / k, beta, gamma / k)
+    smaller = k * config.shrink  # than the images that the widths are meant for
+    thetas = (alpha / smaller, beta, gamma / smaller)
     log_q = crf.mean_field(log_p, small, weights, thetas, config.crf_steps)
     q = F.interpolate(log_q.exp(), images.shape[2:], mode="bilinear")
     return q.argmax(1) == reading.keep[:, None, None]
@@ -759,28 +761,29 @@ def run_trivial(config: Settings, seed: int, run) -> dict[str, float]:
 def run_seconds(config: Settings, seed: int, run) -> dict[str, float]:
     """Seconds of an epoch with u = 0, with u = 4, and with u = 4 and no look for nothing.
 
-    All three train side by side, so that a busy machine slows them alike.
+    The three take turns at every batch, so that a busy machine slows them alike. The epochs are the
+    first ones: how many looks are trusted, and with it the time of the third, changes later.
     """
     part = parts_of(config, seed)["train"]
     kinds = {"u0": {"u": 0}, "u4": {"u": 4}, "u4_lazy": {"u": 4, "lazy": True}}
     configs = {name: replace(config, **change) for name, change in kinds.items()}
-    models = {name: model_of(c, seed, run.device) for name, c in configs.items()}
-    steps, taken = {n: optimizer_of(c, models[n]) for n, c in configs.items()}, {}
+    models = {name: model_of(c, seed, run.device).train() for name, c in configs.items()}
+    steps = {name: optimizer_of(c, models[name]) for name, c in configs.items()}
     for epoch in range(config.epochs):
-        for name, c in configs.items():
+        taken = dict.fromkeys(kinds, 0.0)
+        for batch in batches(config, part, seed, run.device)(epoch):
             if run.out_of_time():
                 raise Interrupted
-            start, model = time.monotonic(), models[name].train()
-            for batch in batches(c, part, seed, run.device)(epoch):
+            for name, c in configs.items():
+                start = time.monotonic()
                 steps[name].zero_grad()
-                min_max(c, model, batch).backward()
+                min_max(c, models[name], batch).backward()
                 steps[name].step()
-            if run.device == "cuda":
-                torch.cuda.synchronize()
-            taken.setdefault(name, []).append(time.monotonic() - start)
-        run.log(epoch=epoch + 1, **{f"{n}_seconds": s[-1] for n, s in taken.items()})
-    point = {f"{n}_seconds": median(s) for n, s in taken.items()}
-    point |= {f"{n}_minutes": 400 * s / 60 for n, s in ((k, median(v)) for k, v in taken.items())}
-    base = point["u0_seconds"]
-    ratios = {"ratio": point["u4_seconds"] / base, "ratio_lazy": point["u4_lazy_seconds"] / base}
-    return point | ratios | {"memory": run.peak_memory()}
+                if run.device == "cuda":
+                    torch.cuda.synchronize()
+                taken[name] += time.monotonic() - start
+        run.log(epoch=epoch + 1, **{f"{name}_seconds": s for name, s in taken.items()})
+    point = {f"{name}_seconds": median(p[f"{name}_seconds"] for p in run.curve) for name in kinds}
+    point |= {f"{name}_minutes": 400 * point[f"{name}_seconds"] / 60 for name in kinds}
+    ratios = {"ratio": "u4_seconds", "ratio_lazy": "u4_lazy_seconds"}
+    return point | {name: point[key] / point["u0_seconds"] for name, key in ratios.items()}
