@@ -612,8 +612,10 @@ print("Matthews' correlation of its masks with the glands, below 8 %:", row["mcc
 # ## Reproduction
 #
 # The experiment above is small: 400 images, a network that a laptop trains in seconds, one seed. It
-# shows mechanisms, not the size of an effect on real tissue. The page
-# [Reproductions](../book/reproductions.md) holds the paper's tables and what of them we have run.
+# shows mechanisms, not the size of an effect on real tissue. [Chapter
+# 13](13_regions_reproduction.ipynb) takes the question further: the paper's tables beside ours, and a
+# ladder of experiments whose rules of decision were laid down before they ran. Every number is on the
+# page [Reproductions](../book/reproductions.md).
 #
 # ## Exercises
 #

@@ -1,4 +1,4 @@
-"""Right and well-known wrong answers to exercises of chapters 11 and 12, run by `test_check`."""
+"""Right and well-known wrong answers to exercises of chapters 11 to 13, run by `test_check`."""
 
 from math import log, log2
 
@@ -170,6 +170,49 @@ CASES = [
             (lambda p, t: 2 * (p & t).sum() / (p.sum() + t.sum()), "Dice index"),
             (lambda p, t: (p & t).sum() / (p | t).sum(), "Jaccard's"),
             (lambda p, t: None, "end it with a return"),
+        ],
+    ),
+    (
+        check.images_apart,
+        lambda: (6, 7.5),
+        [
+            (lambda: (2, 2.5), "Table 1 shows no difference"),
+            (lambda: (5, 6.25), "two-sided"),
+            (lambda: (6, 6), "m images of 80"),
+            (lambda: None, "end it with a return"),
+        ],
+    ),
+    (
+        check.shares_behind,
+        metrics.counts_behind,
+        [
+            (lambda e, n: [k for k in range(n + 1) if round(100 * k / n, 2) == e], "not rounded"),
+            (lambda e, n: [k for k in range(n + 1) if 100 * k // n == round(100 * e)], "in %"),
+            (lambda e, n: metrics.counts_behind(e, n)[:1], "not the first alone"),
+            (lambda e, n: metrics.counts_behind(e, n) or [round(e * n / 100)], "list empty"),
+            (lambda e, n: None, "end it with a return"),
+        ],
+    ),
+    (
+        check.zeros_from_ones,
+        lambda d: 400 * (100 - d) / (400 - 3 * d),
+        [
+            (lambda d: 100 - d, "the chord"),
+            (lambda d: 200 * (100 - d) / (200 - d), "takes d for f"),
+            (lambda d: 4 * (100 - d) / (400 - 3 * d), "in %, please"),
+            (lambda d: None, "end it with a return"),
+        ],
+    ),
+    (
+        check.slower_by,
+        lambda u, k, b: (1 - b) * (u + 2 * k) / (1 + 2 * k) + b,
+        [
+            (lambda u, k, b: (u + 2 * k) / (1 + 2 * k), "only 1 - b grows"),
+            (lambda u, k, b: (u + 2 * k) / (1 + 2 * k) + b, "1 - b of it are steps"),
+            (lambda u, k, b: b * (u + 2 * k) / (1 + 2 * k) + 1 - b, "exchanged"),
+            (lambda u, k, b: (1 - b) * (u + k) / (1 + k) + b, "two passes"),
+            (lambda u, k, b: (1 - b) * u + b, "does not look again"),
+            (lambda u, k, b: None, "end it with a return"),
         ],
     ),
 ]

@@ -1231,7 +1231,7 @@ def matthews(function: Callable) -> None:
 
 
 def images_apart(function: Callable) -> None:
-    """Chapter 13: differing images until a sign test says so, and the points of error, () -> two."""
+    """Chapter 13: images that differ until a sign test sees it, and points of error, () -> two."""
     m = next(m for m in range(1, 80) if 2 * 0.5**m < 0.05)
     mistakes = {
         "two tosses agree in one case of two: Table 1 shows no difference": (2, 2.5),

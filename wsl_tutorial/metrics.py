@@ -291,6 +291,67 @@ def precision_bounds(recall: float, told: float, guessed: float) -> tuple[float,
     return recall**2 / 100 * told / guessed, recall
 
 
+# What a printed number can be --------------------------------------------------------------------
+
+
+def counts_behind(rate: float, n: int, decimals: int = 2, cut: bool = True) -> list[int]:
+    """Eq. (13.1): the numbers k of n images whose share, in %, is printed as `rate`.
+
+    cut: the decimals that are not printed were cut off; else the share was rounded, halves up.
+    Raises `ValueError` for a rate outside [0, 100] or n below 1.
+    """
+    if not (0 <= rate <= 100 and n >= 1):
+        raise ValueError(
+            f"rate, n: got {rate}, {n}, expected a rate in [0, 100] and n of 1 or more"
+        )
+    unit = 10**decimals
+    units = round(rate * unit)
+
+    def printed(k: int) -> int:
+        return 100 * unit * k // n if cut else (200 * unit * k + n) // (2 * n)
+
+    first = max(0, units * n // (100 * unit) - 1)
+    last = min(n, (units + 1) * n // (100 * unit) + 1)
+    return [k for k in range(first, last + 1) if printed(k) == units]
+
+
+def wilson_interval(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Eq. (13.2): the error rates, in %, that k errors on n images do not refute.
+
+    All p for which k/n is no more than z standard deviations of a binomial share from p; 1.96: a
+    confidence of about 95 %. Raises `ValueError` for k outside 0 .. n. Source: Wilson (1927).
+    """
+    if not 0 <= k <= n or n < 1:
+        raise ValueError(f"k, n: got {k}, {n}, expected 0 <= k <= n and n of 1 or more")
+    share, w = k / n, z * z / n
+    reach = math.sqrt(w * share * (1 - share) + w * w / 4)
+    low, high = ((share + w / 2 + sign * reach) / (1 + w) for sign in (-1, 1))
+    return 100 * max(0.0, low), 100 * min(1.0, high)
+
+
+def all_zeros_bounds(all_ones: float) -> tuple[float, float]:
+    """Eq. (13.3): what the F1- of All-zeros can be where All-ones has this F1+, both means, in %.
+
+    The upper one is attained where all regions cover the same share, the lower one where each image
+    is all region or has none. Raises `ValueError` for a rate outside [0, 100].
+    """
+    if not 0 <= all_ones <= 100:
+        raise ValueError(f"all_ones: got {all_ones}, expected a rate in [0, 100]")
+    d = all_ones / 100
+    return 100 * (1 - d), 400 * (1 - d) / (4 - 3 * d)
+
+
+def area_for_f1(f1: float) -> float:
+    """Eq. (13.4): the greatest area under a precision-recall curve without a cut above f1, in %.
+
+    f1: the F1 score of the best cut, in %. Raises `ValueError` for an f1 outside (0, 100].
+    """
+    if not 0 < f1 <= 100:
+        raise ValueError(f"f1: got {f1}, expected a score in (0, 100]")
+    f = f1 / 100
+    return 100 * (f + f * f / 2 * math.log(2 / f - 1))
+
+
 # Masks -----------------------------------------------------------------------------------------
 # Masks and score maps come as a tensor (N, H, W), or as N tensors (H, W) of any sizes; true is the
 # region of interest. A score is greater where a pixel is thought to be inside.
