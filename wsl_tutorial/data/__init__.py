@@ -432,14 +432,16 @@ def _download(url: str, target: Path, file: File) -> None:
     with urllib.request.urlopen(url, timeout=30) as answer, open(target, "wb") as out:
         size = file.bytes or int(answer.headers.get("Content-Length", "0"))
         print(f"Downloading {file.path}, {size / 1e6:,.1f} MB, from {url}", file=sys.stderr)
+        got = 0  # the bar's own count stays 0 where bars are switched off
         with tqdm(total=size, unit="B", unit_scale=True, leave=False) as bar:
             while block := answer.read(1 << 20):
                 out.write(block)
                 bar.update(len(block))
-                if bar.n > size:  # longer than the official file: do not fill the disk
+                got += len(block)
+                if got > size:  # longer than the official file: do not fill the disk
                     break
-            if bar.n != size:
-                raise ValueError(f"gave {bar.n:,} bytes or more, expected {size:,}")
+        if got != size:
+            raise ValueError(f"gave {got:,} bytes or more, expected {size:,}")
 
 
 def members(archive: str | os.PathLike) -> Iterator[tuple[str, bytes]]:
