@@ -719,27 +719,15 @@ show.figure(
 # ### Claims
 #
 # The sentences of the paper, and below them comparisons of our own, tested on the records of
-# protocol `paper`. The second table asks the same of the shorter protocol where that has run. It
-# gives no verdict on the paper: a smaller network on fewer bags may answer otherwise.
+# protocol `paper`. The last column asks the same of the shorter protocol where all that a claim
+# needs has run. It gives no verdict on the paper: a smaller network on fewer bags may answer
+# otherwise.
 
 # %%
-claims = [(c.text, c.source, tables.claim_verdict(PAPER, c, HELD)) for c in PAPER.claims]
-show.Markdown(tables.grid(("claim", "where", "verdict"), claims))
-
-# %%
-lines = []
-for c in PAPER.claims:
-    short = {n: tables.current(EXPERIMENTS[n], "short", HELD) for n in c.experiments}
-    if all(short.values()):
-        agrees, text = c.test(short)
-        lines.append((c.text, "agrees" if agrees else "disagrees", text))
-table = tables.grid(("claim", "short runs", "what they give"), lines)
-show.Markdown(
-    f"Protocol short; no verdict\n\n{table}" if lines else "No short run has been recorded yet."
-)
+show.Markdown(tables.claims(PAPER, HELD))
 
 # %% [markdown]
-# What does not hold stands in these tables in the same type as what does. What differs from the
+# What does not hold stands in this table in the same type as what does. What differs from the
 # paper in the runs of this page, the replaced settings of a smaller protocol among it:
 
 # %%

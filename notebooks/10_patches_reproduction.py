@@ -751,25 +751,12 @@ show.Markdown(f"Means over the seeds, in % ({named}). {text}.")
 # ### Claims
 #
 # The sentences of the paper, and two of our own, tested on the records of protocol `paper` by rules
-# that stand next to the experiments. The second table asks the same of the shorter protocol where
+# that stand next to the experiments. The last column asks the same of the shorter protocol where
 # all that a claim needs has run. It gives no verdict on the paper: smaller networks on smaller
 # canvases may answer otherwise.
 
 # %%
-claims = [(c.text, c.source, tables.claim_verdict(PAPER, c, HELD)) for c in PAPER.claims]
-show.Markdown(tables.grid(("claim", "where", "verdict"), claims))
-
-# %%
-lines = []
-for c in PAPER.claims:
-    short = {n: tables.current(EXPERIMENTS[n], "short", HELD) for n in c.experiments}
-    if all(short.values()):
-        agrees, text = c.test(short)
-        lines.append((c.text, "agrees" if agrees else "disagrees", text))
-table = tables.grid(("claim", "short runs", "what they give"), lines)
-show.Markdown(
-    f"Protocol short; no verdict\n\n{table}" if lines else "No short run can answer a claim yet."
-)
+show.Markdown(tables.claims(PAPER, HELD))
 
 # %% [markdown]
 # ### Run it yourself

@@ -956,32 +956,12 @@ show.Markdown(f"{table}\n{missing(lost)}")
 # ### Claims
 #
 # The sentences of the paper, and the rules of the ladder, tested on the records of protocol
-# `paper`. The second table asks the same of the shorter protocol where all that a claim needs has
+# `paper`. The last column asks the same of the shorter protocol where all that a claim needs has
 # run. It gives no verdict on the paper: smaller networks on smaller images may answer otherwise. A
 # rule that needs a standard error decides nothing where an experiment has one seed.
 
 # %%
-claims = []
-for c in PAPER.claims:
-    verdict, where = tables.claim_verdict(PAPER, c, HELD), c.source.partition(";")[0]
-    if verdict.startswith("not run"):  # each reason once
-        reasons = (part.rpartition(": ")[2] for part in verdict.split("; "))
-        verdict = f"not run: {', '.join(dict.fromkeys(reasons))}"
-    claims.append((c.text, where, verdict))
-show.Markdown(tables.grid(("claim", "where", "verdict"), claims))
-
-# %%
-lines = []
-for c in PAPER.claims:
-    short = {n: tables.current(EXPERIMENTS[n], "short", HELD) for n in c.experiments}
-    if all(short.values()):
-        agrees, text = c.test(short)
-        word = "one seed, undecided" if "nan" in text else "agrees" if agrees else "disagrees"
-        lines.append((c.text, word, min(map(len, short.values())), text))
-table = tables.grid(("claim", "short runs", "seeds", "what they give"), lines)
-show.Markdown(
-    f"Protocol short; no verdict\n\n{table}" if lines else "No short run can answer a claim yet."
-)
+show.Markdown(tables.claims(PAPER, HELD))
 
 # %% [markdown]
 # ### Run it yourself

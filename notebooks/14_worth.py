@@ -598,16 +598,10 @@ show.Markdown(f"{named}; a number below 0 is overconfidence\n\n" + tables.grid(h
 # ### Claims
 #
 # These sentences stand as tests beside the experiments, with their readings in brackets, so that they
-# can fail. The head of the second column says from which protocol the answers come.
+# can fail. The last column asks the same of the short runs.
 
 # %%
-rows = []
-for claim in PAPER.claims:
-    parts = {n: found.get(n, []) for n in claim.experiments}
-    holds, why = claim.test(parts) if all(parts.values()) else (None, "not all have run")
-    said = "not run" if holds is None else "holds" if holds else "fails"
-    rows.append((claim.text, f"{said}: {why}"))
-show.Markdown(tables.grid(("claim", named), rows))
+show.Markdown(tables.claims(PAPER, HELD))
 
 # %% [markdown]
 # ### What this does and does not say

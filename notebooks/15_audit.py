@@ -36,7 +36,7 @@ import torch
 from torch.nn import functional as F
 
 from wsl_tutorial import check, counts, metrics, patches, presence, regions, show, worth
-from wsl_tutorial.reproduce import audit, ledger, records
+from wsl_tutorial.reproduce import audit, ledger, records, tables
 
 show.style()
 
@@ -100,7 +100,7 @@ show.Markdown(audit.sentences_table())
 
 # %%
 for key, paper in PAPERS.items():
-    m = sum(not audit.own(c) for c in paper.claims)
+    m = sum(not c.own for c in paper.claims)
     one = 1 - 0.95**m
     print(f"{ledger.KEYS[key]:34} {m:2} claims: one fails or more, {100 * one:.0f} %", end="; ")
     print(f"{0.05 * m:.1f} expected")
@@ -711,7 +711,7 @@ assert looks[4][-1] == looks[1][-1]
 # ### Li (2018), presence
 
 # %%
-show.Markdown(audit.claims_table(PAPERS["mcmil"], HELD))
+show.Markdown(tables.claims(PAPERS["mcmil"], HELD))
 
 # %%
 show.Markdown(audit.numbers_table("mcmil", HELD))
@@ -720,7 +720,7 @@ show.Markdown(audit.numbers_table("mcmil", HELD))
 # ### Baručić and Kybic (2022), counts
 
 # %%
-show.Markdown(audit.claims_table(PAPERS["llp"], HELD))
+show.Markdown(tables.claims(PAPERS["llp"], HELD))
 
 # %%
 show.Markdown(audit.numbers_table("llp", HELD))
@@ -729,7 +729,7 @@ show.Markdown(audit.numbers_table("llp", HELD))
 # ### Angles, Jin et al. (2021), patches
 
 # %%
-show.Markdown(audit.claims_table(PAPERS["mist"], HELD))
+show.Markdown(tables.claims(PAPERS["mist"], HELD))
 
 # %%
 show.Markdown(audit.numbers_table("mist", HELD))
@@ -738,7 +738,7 @@ show.Markdown(audit.numbers_table("mist", HELD))
 # ### Belharbi et al. (2020), regions
 
 # %%
-show.Markdown(audit.claims_table(PAPERS["minmax"], HELD))
+show.Markdown(tables.claims(PAPERS["minmax"], HELD))
 
 # %%
 show.Markdown(audit.numbers_table("minmax", HELD))
@@ -750,7 +750,7 @@ show.Markdown(audit.numbers_table("minmax", HELD))
 totals = Counter()
 for paper in PAPERS.values():
     for claim in paper.claims:
-        totals.update(set(audit.missing(paper, claim, HELD)))
+        totals.update(set(tables.missing(paper, claim, HELD)))
 reasons = sorted(totals.items(), key=lambda pair: (-pair[1], pair[0]))
 print("\n".join(f"{n:3} claims: {why}" for why, n in reasons) or "nothing")
 

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from real import REAL, needs
+from sittings import resumed
 from torch import nn
 
 from wsl_tutorial import presence, train
@@ -13,7 +14,7 @@ from wsl_tutorial.data import houses, svhn
 from wsl_tutorial.reproduce import ledger
 from wsl_tutorial.reproduce.mcmil import PAPER, training
 from wsl_tutorial.reproduce.mcmil.psgd import PSGDNewton
-from wsl_tutorial.reproduce.runner import Interrupted, Run
+from wsl_tutorial.reproduce.runner import Run
 
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
 TRAINED = [e for e in PAPER.experiments if e.name != "mcmil/evaluation-time"]
@@ -101,26 +102,10 @@ def test_smoke_protocol_runs_on_embedded_data(experiment, monkeypatch, tmp_path)
     "name", ["mcmil/mnist", "mcmil/cifar10-adamw", "mcmil/extended-mnist", "mcmil/houses-adamw"]
 )
 def test_interrupted_experiment_resumes_to_the_same_result(name, tmp_path):
-    class Impatient(Run):
-        left = 3
-
-        def due(self):
-            return True
-
-        def out_of_time(self):
-            self.left -= 1
-            return self.left < 0
-
     experiment = EXPERIMENTS[name]
     config = experiment.settings("smoke")
     whole = experiment.run(config, 1, Run(seed=1))
-    for _ in range(10):
-        try:
-            result = experiment.run(config, 1, Impatient(seed=1, folder=tmp_path))
-            break
-        except Interrupted:
-            assert (tmp_path / "checkpoint.pt").exists()
-    assert result == whole
+    assert resumed(experiment, config, tmp_path, seed=1, steps=3)[0] == whole
 
 
 def test_exact_likelihood_learns_the_embedded_digits():

@@ -6,12 +6,13 @@ import math
 import pytest
 import torch
 from real import REAL, needs
+from sittings import resumed
 from torch.nn import functional as F
 
 from wsl_tutorial import metrics, regions
 from wsl_tutorial.reproduce import ledger, papers
 from wsl_tutorial.reproduce.minmax import PAPER, experiments, networks, training
-from wsl_tutorial.reproduce.runner import Interrupted, Run
+from wsl_tutorial.reproduce.runner import Run
 
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
 CLAIMS = {c.id: c for c in PAPER.claims}
@@ -570,19 +571,7 @@ def test_smoke_protocol_runs_on_generated_data(experiment, monkeypatch):
 def test_interrupted_runs_resume_bit_for_bit(name, tmp_path):
     experiment, config = EXPERIMENTS[name], smoke(name, jitter=(0.5, 0.5, 0.5, 0.05), drop=0)
     whole = experiment.run(config, 0, Run())
-    sittings = 0
-    while True:
-        run = Run(folder=tmp_path, interval=0)
-        steps = iter(range(2))
-        run.out_of_time = lambda steps=steps: next(steps, None) is None
-        torch.manual_seed(sittings)  # what happened before this sitting plays no role
-        sittings += 1
-        try:
-            result = experiment.run(config, 0, run)
-        except Interrupted:
-            continue
-        break
-    assert sittings > 1
+    result, _ = resumed(experiment, config, tmp_path)
     assert {**result, "epoch_seconds": 0} == {**whole, "epoch_seconds": 0}
 
 

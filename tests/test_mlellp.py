@@ -7,13 +7,14 @@ from statistics import fmean
 import pytest
 import torch
 from real import REAL, needs
+from sittings import resumed
 from torch.nn import functional as F
 
 from wsl_tutorial import counts, train
 from wsl_tutorial.reproduce import ledger, papers, tables
 from wsl_tutorial.reproduce import records as records_of
 from wsl_tutorial.reproduce.mlellp import PAPER, experiments, training
-from wsl_tutorial.reproduce.runner import Interrupted, Run
+from wsl_tutorial.reproduce.runner import Run
 
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
 CLAIMS = {c.id: c for c in PAPER.claims}
@@ -539,29 +540,10 @@ def without_seconds(result):
 
 @pytest.mark.parametrize("name", ["llp/cifar-curves", "llp/cifar-ablation"])
 def test_interrupted_experiment_resumes_to_the_same_result(name, tmp_path):
-    class Impatient(Run):
-        left = 17
-
-        def due(self):
-            return True
-
-        def out_of_time(self):
-            self.left -= 1
-            return self.left < 0
-
     config = smoke(name, dropout=(0.2, 0.5, 0.5), train_bags=8, batch=10)
     whole = Run(seed=1)
     expected = training.run_methods(config, 1, whole)
-    stops = 0
-    while True:
-        run = Impatient(seed=1, folder=tmp_path)
-        try:
-            result = training.run_methods(config, 1, run)
-            break
-        except Interrupted:
-            stops += 1
-            assert stops < 30
-    assert stops >= 2
+    result, run = resumed(EXPERIMENTS[name], config, tmp_path, seed=1, steps=17)
     assert without_seconds(result) == without_seconds(expected)
     assert [without_seconds(p) for p in run.curve] == [without_seconds(p) for p in whole.curve]
 

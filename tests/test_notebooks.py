@@ -13,16 +13,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import notebooks
 from conftest import Close
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "notebooks").glob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 ADDRESS = f"{PROJECT['name']} @ git+{PROJECT['urls']['Repository']}"
-
-spec = importlib.util.spec_from_file_location("notebooks", ROOT / "scripts" / "notebooks.py")
-maker = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(maker)
 
 each = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 
@@ -49,7 +46,7 @@ def test_every_notebook_has_both_forms():
 
 @each
 def test_both_forms_hold_the_same_cells(script):
-    assert maker.agrees(script), f"run: python scripts/notebooks.py {script.relative_to(ROOT)}"
+    assert notebooks.agrees(script), f"run: python scripts/notebooks.py {script.relative_to(ROOT)}"
 
 
 @each

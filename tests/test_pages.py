@@ -1,7 +1,6 @@
 """Every page in a browser: formulas, phone, dark, print, search, demos by keyboard, axe."""
 
 import http.server
-import importlib.util
 import re
 import shutil
 import threading
@@ -9,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
+import offline
 import pytest
 import yaml
 
@@ -25,10 +25,6 @@ pytestmark = [
 each = pytest.mark.parametrize("name", PAGES)
 WITH_DEMO = [page for page in CHAPTERS if "data-demo" in (ROOT / f"{page}.py").read_text("utf-8")]
 
-spec = importlib.util.spec_from_file_location("offline", ROOT / "scripts" / "offline.py")
-maker = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(maker)
-
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
@@ -39,7 +35,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def home(site, tmp_path_factory):
     """The address of the offline book."""
     folder = tmp_path_factory.mktemp("offline") / "book"
-    maker.offline(site, folder)
+    offline.offline(site, folder)
     handler = partial(Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -161,14 +157,18 @@ def test_it_prints_its_article_and_nothing_around_it(visits, name):
         page.emulate_media(media="screen")
 
 
+FOUND_ALL = (
+    "() => document.querySelector('#search-results .search-summary')?.textContent.includes('found')"
+)
+
+
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_search_finds_it_by_the_words_of_its_title(visits, browser, home, name):
     words = visits(name).page.inner_text("h1").replace("#", "").strip()
     page = browser.new_page()
     try:
         page.goto(f"{home}/search.html?q={quote(words)}")
-        page.wait_for_selector("#search-results li a", timeout=10_000)
-        page.wait_for_function("() => !document.querySelector('#search-progress')?.textContent")
+        page.wait_for_function(FOUND_ALL, timeout=30_000)
         links = [a.get_attribute("href") for a in page.locator("#search-results li a").all()]
         assert any(f"{name}.html" in link for link in links)
     finally:

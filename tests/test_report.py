@@ -1,12 +1,12 @@
 """The audit: every sentence has a test that exists, every finding a cell, every claim a state."""
 
-import importlib.util
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
-import pytest
+import report
 import yaml
 
 from wsl_tutorial.reproduce import audit, ledger, papers, records, tables
@@ -15,14 +15,6 @@ from wsl_tutorial.reproduce.experiment import Claim, Experiment, Paper
 ROOT = Path(__file__).parents[1]
 HELD = records.published()
 RELEASE = (ROOT / ".github" / "workflows" / "release.yml").read_text("utf-8")
-
-
-@pytest.fixture(scope="module")
-def report():
-    spec = importlib.util.spec_from_file_location("report", ROOT / "scripts" / "report.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def squeezed(text: str) -> str:
@@ -68,7 +60,15 @@ def invented(*answers: bool | None) -> tuple[Paper, list[dict]]:
     experiments, claims, held = [], [], []
     for i, answer in enumerate(answers):
         e = Experiment(
-            f"x/{i}", "", "", Settings(), lambda *_: {}, (), 1, not_run=f"reason; {i % 2}"
+            f"x/{i}",
+            "",
+            "",
+            Settings(),
+            lambda *_: {},
+            (),
+            1,
+            protocols={"short": {}},
+            not_run=f"reason; {i % 2}",
         )
         experiments.append(e)
         source = "not in the paper" if i == len(answers) - 1 else "section 1"
@@ -87,23 +87,36 @@ def Settings():
 
 def test_claims_are_sorted_by_state_and_the_books_own_come_last():
     paper, held = invented(None, False, True, True)
-    found = audit.verdicts(paper, held)
+    found = tables.verdicts(paper, held)
     assert [v.state for v in found] == ["holds", "fails", "not tested", "holds"]
-    assert [audit.own(v.claim) for v in found] == [False, False, False, True]
+    assert [v.claim.own for v in found] == [False, False, False, True]
     assert found[0].why == "measured True"
     assert found[2].why == "reason; 0 (1 of 1)"
     assert {v.short for v in found} == {"none"}
 
 
+def test_nothing_is_decided_by_a_number_that_is_not_one():
+    """A standard error of one seed is none, and a comparison with it says no."""
+    paper, held = invented(False, False)
+    nan = replace(paper.claims[0], test=lambda _: (False, "+1.0 points, two standard errors nan"))
+    word = replace(paper.claims[1], test=lambda _: (False, "a nanometre"))
+    assert [tables.verdict(paper, c, held).state for c in (nan, word)] == ["not tested", "fails"]
+    short = [
+        r | {"id": e.record_id(0, "short")} for e, r in zip(paper.experiments, held, strict=True)
+    ]
+    assert tables.verdict(paper, nan, short).short.startswith("undecided (1 seed): ")
+    assert tables.verdict(paper, word, short).short.startswith("disagree (1 seed): ")
+
+
 def test_every_reason_is_given_once_with_its_number():
     paper, held = invented(None, None, None, True)
     everything = Claim("x-all", "x", "all", "section 2", tuple(f"x/{i}" for i in range(4)), None)
-    assert audit.missing(paper, everything, held) == {"reason; 0": 2, "reason; 1": 1}
+    assert tables.missing(paper, everything, held) == {"reason; 0": 2, "reason; 1": 1}
 
 
 def test_no_claim_and_no_number_is_left_out():
     for paper in audit.audited():
-        table = audit.claims_table(paper, HELD)
+        table = tables.claims(paper, HELD)
         assert all(claim.text.replace("|", "\\|") in table for claim in paper.claims)
         rows = [row for row in ledger.load().values() if row.paper == paper.key]
         counted = [line.split("|")[2] for line in audit.numbers_table(paper.key, HELD).splitlines()]
@@ -111,17 +124,10 @@ def test_no_claim_and_no_number_is_left_out():
     assert {paper.key for paper in audit.audited()} == {p.key for p in papers()} & set(ledger.KEYS)
 
 
-def test_the_state_is_the_verdict_of_the_reproductions():
-    for paper in audit.audited():
-        for v in audit.verdicts(paper, HELD):
-            theirs = tables.claim_verdict(paper, v.claim, HELD)
-            assert theirs.startswith(v.state.replace("tested", "run"))
-
-
 # The report ---------------------------------------------------------------------------------------
 
 
-def test_the_report_says_what_it_was_made_from_and_how_to_cite_it(report, tmp_path, monkeypatch):
+def test_the_report_says_what_it_was_made_from_and_how_to_cite_it(tmp_path, monkeypatch):
     target = tmp_path / "made" / "report.md"
     monkeypatch.setattr("sys.argv", ["report.py", str(target)])
     assert report.main() == 0
@@ -136,14 +142,14 @@ def test_the_report_says_what_it_was_made_from_and_how_to_cite_it(report, tmp_pa
     for paper in audit.audited():
         assert f"## {ledger.KEYS[paper.key]}\n" in text
         assert paper.link in text
-        assert audit.claims_table(paper, HELD).strip() in text
+        assert tables.claims(paper, HELD).strip() in text
     assert all(s.text in text and s.why in text for s in audit.SENTENCES)
     assert all("_".join(s.test.split("_")[:4]) in text for s in audit.SENTENCES)
     assert all(f.title in text and f.commit in text for f in audit.FINDINGS)
     assert audit.summary(HELD).strip() in text
 
 
-def test_the_report_is_plain_markdown(report):
+def test_the_report_is_plain_markdown():
     text = re.sub(r"```.*?```", "", report.document(), flags=re.DOTALL)
     heads = [line for line in text.splitlines() if line.startswith("#")]
     assert [line.partition(" ")[0] for line in heads].count("#") == 1
@@ -153,7 +159,7 @@ def test_the_report_is_plain_markdown(report):
         assert len(columns) == 1
 
 
-def test_a_checkout_without_git_has_no_date(report, monkeypatch):
+def test_a_checkout_without_git_has_no_date(monkeypatch):
     monkeypatch.setattr(report, "git", lambda *_: "")
     assert report.state() == ("unknown date", "unknown commit")
     assert "(n.d.)" in report.citation(*report.state())

@@ -331,12 +331,13 @@ def test_the_page_of_a_paper_shows_every_number_claim_and_command():
             assert page.count(f"| `{row.id}` |") == 1
     assert page.startswith("17 numbers: 1 reproduced, 2 worse, 2 not run, 12 not written yet.")
     assert "0123456+; a device" in page  # + marks uncommitted code
-    assert "| nests beat digits | Sec 5.2 | holds: by their means |" in page
+    assert "| holds | nests beat digits | Sec 5.2 | by their means | none |" in page
     command = "python -m wsl_tutorial.reproduce run mcmil/nests --seeds 0-1 --protocol paper"
     assert command in page
     assert "| `mcmil/tries` | error | 0.500 ± 0.141 | 2 of 2 |" in page  # fills no cell
     assert "77" not in page
-    assert "not run: mcmil/digits: no GPU yet" in tables.markdown("mcmil", held[:2])
+    untested = "| not tested | nests beat digits | Sec 5.2 | no GPU yet (1 of 2) | none |"
+    assert untested in tables.markdown("mcmil", held[:2])
     assert tables.markdown("mist", []).startswith("53 numbers: 53 not written yet.")
     with pytest.raises(ValueError, match="no paper of the ledger"):
         tables.markdown("mnist", [])

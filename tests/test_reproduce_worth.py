@@ -6,10 +6,11 @@ import math
 import pytest
 import torch
 from real import REAL, needs
+from sittings import resumed
 
 from wsl_tutorial import patches, train, worth
 from wsl_tutorial.reproduce import papers, tables
-from wsl_tutorial.reproduce.runner import Interrupted, Run
+from wsl_tutorial.reproduce.runner import Run
 from wsl_tutorial.reproduce.worth import PAPER, experiments, training
 
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
@@ -150,12 +151,8 @@ def test_a_run_is_repeatable_and_resumes(observer, tmp_path):
     assert set(whole) == {"reading", "found", "both"} | (
         {"bits"} if observer == "counts" else set()
     )
-    stopped = Run(folder=tmp_path, interval=0.0)
-    asked = iter([False] * 3 + [True] * 50)
-    stopped.out_of_time = lambda: next(asked)
-    with pytest.raises(Interrupted):
-        training.run_observer(config, 1, stopped)
-    assert training.run_observer(config, 1, Run(folder=tmp_path)) == whole
+    experiment = EXPERIMENTS[f"worth/{observer}-30"]
+    assert resumed(experiment, config, tmp_path, seed=1, steps=3)[0] == whole
 
 
 @needs("mnist")

@@ -1,33 +1,21 @@
 """Slides, equations and figures come whole out of the notebooks."""
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+import teaching
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-
-
-@pytest.fixture(scope="module")
-def teaching():
-    sys.path.insert(0, str(ROOT / "scripts"))
-    spec = importlib.util.spec_from_file_location("teaching", ROOT / "scripts" / "teaching.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["teaching"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(ROOT / "scripts"))
 
 
 def cells(*parts: str) -> nbformat.NotebookNode:
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(part) for part in parts])
 
 
-def test_a_slide_holds_headings_bold_sentences_and_equations_with_their_lead(teaching):
+def test_a_slide_holds_headings_bold_sentences_and_equations_with_their_lead():
     text = (
         "# Title\n\nFirst words. More.",
         "## Problem\n\nPlain. We need **Assumption 1: all is well.** Then we go on.\n\n"
@@ -45,7 +33,7 @@ def test_a_slide_holds_headings_bold_sentences_and_equations_with_their_lead(tea
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_equation_and_figure_of_a_chapter_is_on_a_slide(teaching, file):
+def test_every_equation_and_figure_of_a_chapter_is_on_a_slide(file):
     notebook = nbformat.read(file, as_version=4)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     page = teaching.page(notebook)
@@ -59,7 +47,7 @@ def test_every_equation_and_figure_of_a_chapter_is_on_a_slide(teaching, file):
     assert not re.search("<section>\\s*<h2>[^\n]*</h2>\\s*<aside", page), "a slide without content"
 
 
-def test_the_equations_are_one_latex_document(teaching):
+def test_the_equations_are_one_latex_document():
     notebooks = {file.stem: nbformat.read(file, as_version=4) for file in NOTEBOOKS}
     document = teaching.equations(notebooks)
     tags = re.findall(r"\\tag\{(\d+\.\d+)\}", document)

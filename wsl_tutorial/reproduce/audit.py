@@ -1,8 +1,9 @@
 """What the papers claim, and what stands: every sentence with the record or the test it rests on.
 
-Three kinds of sentence. A *claim* is decided by records (`verdicts`), a *sentence* by mathematics
-(`SENTENCES`, each with the test that decides it), and a *finding* is what a public program computes
-(`FINDINGS`, each with a cell of chapter 15 that shows it). `report` puts them into one document.
+Three kinds of sentence. A *claim* is decided by records (`tables.verdicts`), a *sentence* by
+mathematics (`SENTENCES`, each with the test that decides it), and a *finding* is what a public
+program computes (`FINDINGS`, each with a cell of chapter 15 that shows it). `report` puts them into
+one document.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from . import ledger, papers, records, tables
-from .experiment import Claim, Paper
+from .experiment import Paper
 
-STATES = ("holds", "fails", "not tested")
 Held = Sequence[dict[str, Any]]
 
 
@@ -289,58 +289,6 @@ FINDINGS = (
 )
 
 
-class Verdict(NamedTuple):
-    """A claim: its state (one of STATES), what that rests on, and what the short runs say."""
-
-    state: str
-    claim: Claim
-    why: str
-    short: str
-
-
-def own(claim: Claim) -> bool:
-    """Whether a claim is a question of this book, and no sentence of a paper."""
-    return claim.source.startswith(("not in the paper", "ours"))
-
-
-def verdicts(paper: Paper, held: Held) -> list[Verdict]:
-    """Every claim of a paper, by state; only protocol `paper` decides."""
-    found = []
-    for claim in paper.claims:
-        state, _, why = tables.claim_verdict(paper, claim, held).partition(": ")
-        if state == "not run":
-            reasons = missing(paper, claim, held).items()
-            of = len(claim.experiments)
-            state, why = "not tested", "; ".join(f"{x} ({n} of {of})" for x, n in reasons)
-        short = {
-            e.name: tables.current(e, "short", held)
-            for e in paper.experiments
-            if e.name in claim.experiments
-        }
-        said = ""
-        if all(short.values()):
-            agrees, text = claim.test(short)
-            said = f"{'agree' if agrees else 'disagree'}: {text}"
-        found.append(Verdict(state, claim, why, said or "none"))
-    return sorted(found, key=lambda v: (own(v.claim), STATES.index(v.state)))
-
-
-def missing(paper: Paper, claim: Claim, held: Held) -> Counter:
-    """Why experiments of a claim have no record of protocol `paper`: how many for each reason."""
-    return Counter(
-        e.not_run or "no run yet"
-        for e in paper.experiments
-        if e.name in claim.experiments and not tables.current(e, "paper", held)
-    )
-
-
-def claims_table(paper: Paper, held: Held) -> str:
-    """What records say of a paper's claims, and of this book's questions to it."""
-    lines = [(v.state, v.claim.text, v.claim.source, v.why, v.short) for v in verdicts(paper, held)]
-    head = ("state", "claim", "where", "records of protocol paper", "short runs, no verdict")
-    return tables.grid(head, lines)
-
-
 def numbers_table(key: str, held: Held) -> str:
     """How many printed numbers of a paper are in which state, by place."""
     rows = {i: row for i, row in ledger.load().items() if row.paper == key}
@@ -379,14 +327,19 @@ def summary(held: Held) -> str:
     """One line a paper: its claims by state, its sentences, and its numbers with a verdict."""
     lines, numbers = [], tables.states(held)
     for paper in audited():
-        states = Counter(v.state for v in verdicts(paper, held) if not own(v.claim))
+        states = Counter(v.state for v in tables.verdicts(paper, held) if not v.claim.own)
         decided = [s.stands for s in SENTENCES if s.paper == paper.key]
         rows = [s for s in numbers if s["id"].rpartition("-")[0] == paper.key]
         judged = sum(s["state"] not in ("not run", "not written yet") for s in rows)
         proved = f"{sum(decided)} of {len(decided)}"
-        claims = (states[name] for name in STATES)
+        claims = (states[name] for name in tables.DECIDED)
         lines.append((ledger.KEYS[paper.key], *claims, proved, f"{judged} of {len(rows)}"))
-    head = ("paper", *(f"claims: {s}" for s in STATES), "by mathematics: stand", "numbers judged")
+    head = (
+        "paper",
+        *(f"claims: {s}" for s in tables.DECIDED),
+        "by mathematics: stand",
+        "numbers judged",
+    )
     return tables.grid(head, lines)
 
 
@@ -404,7 +357,7 @@ def report(held: Held | None = None) -> str:
             f"## {ledger.KEYS[paper.key]}",
             f"{paper.authors} ({paper.year}), *{paper.title}*, <{paper.link}>.",
             "### Claims, decided by records",
-            claims_table(paper, held),
+            tables.claims(paper, held),
             "### Sentences, decided by mathematics",
             sentences_table(paper.key),
             "### Printed numbers",

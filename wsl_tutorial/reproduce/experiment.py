@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from math import nan
+from statistics import fmean
 from typing import Any
 
 PROTOCOLS = ("paper", "short", "smoke")
+NO_GPU = "no GPU yet"  # why an experiment has not run
+NO_DATA = "data not available to us"
 
 
 def setting(value: Any, paper: Any, source: str) -> Any:
@@ -43,6 +47,11 @@ class Claim:
     source: str
     experiments: tuple[str, ...]
     test: Callable[[dict[str, list[dict]]], tuple[bool, str]]
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a question of this book, and no sentence of the paper."""
+        return self.source.startswith(("not in the paper", "ours"))
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,26 @@ class Paper:
     experiments: tuple[Experiment, ...]
     claims: tuple[Claim, ...] = ()
     quoted: dict[str, str] = field(default_factory=dict)
+
+
+def claim(
+    id: str, text: str, source: str, experiments: Iterable[Experiment], test: Callable
+) -> Claim:
+    """The claim `paper-key`; `test` gets the records of each experiment, in their order."""
+    names = tuple(e.name for e in experiments)
+    paper, _, _ = id.partition("-")
+    return Claim(id, paper, text, source, names, lambda found: test(*(found[n] for n in names)))
+
+
+def values(found: Sequence[dict], metric: str, missing: float = nan) -> list[float]:
+    """A metric of every record; `missing` where one has none, or none that is finite."""
+    held = [record["metrics"].get(metric) for record in found]
+    return [missing if value is None else value for value in held]
+
+
+def mean(found: Sequence[dict], metric: str, missing: float = nan) -> float:
+    """A metric, mean over the records."""
+    return fmean(values(found, metric, missing))
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import ledger, papers, records
 from .experiment import PROTOCOLS, Cell, Claim, Experiment, Paper
 from .ledger import Row
 
+NAN = re.compile(r"\bnan\b")
+DECIDED = ("holds", "fails", "not tested")  # a claim
 HEAD = ("id", "method", "data", "metric", "paper", "ours", "seeds", "verdict", "from")
 Records = Sequence[dict[str, Any]]
 
@@ -93,15 +96,54 @@ def states(held: Records) -> list[dict[str, Any]]:
     return [state(row, written.get(row.paper), held) for row in ledger.load().values()]
 
 
-def claim_verdict(paper: Paper, claim: Claim, held: Records) -> str:
-    """holds, fails, or not run, with the reason; from the paper's protocol alone."""
+class Verdict(NamedTuple):
+    """A claim: its state (one of DECIDED), what that rests on, and what the short runs say."""
+
+    state: str
+    claim: Claim
+    why: str
+    short: str
+
+
+def verdicts(paper: Paper, held: Records) -> list[Verdict]:
+    """Every claim of a paper, by state, the book's own questions last."""
+    found = [verdict(paper, claim, held) for claim in paper.claims]
+    return sorted(found, key=lambda v: (v.claim.own, DECIDED.index(v.state)))
+
+
+def verdict(paper: Paper, claim: Claim, held: Records) -> Verdict:
+    """Only protocol `paper` decides, and nothing does whose reason holds a nan (one seed, say)."""
     wanted = [e for e in paper.experiments if e.name in claim.experiments]
-    found = {experiment.name: current(experiment, "paper", held) for experiment in wanted}
-    missing = [f"{e.name}: {e.not_run or 'no run yet'}" for e in wanted if not found[e.name]]
-    if missing:
-        return "not run: " + "; ".join(missing)
-    holds, reason = claim.test(found)
-    return f"{'holds' if holds else 'fails'}: {reason}"
+    under = {p: {e.name: current(e, p, held) for e in wanted} for p in ("paper", "short")}
+    state, why, short = "not tested", "", "none"
+    if all(under["paper"].values()):
+        holds, why = claim.test(under["paper"])
+        state = "not tested" if NAN.search(why) else "holds" if holds else "fails"
+    else:
+        reasons = missing(paper, claim, held).items()
+        why = "; ".join(f"{reason} ({n} of {len(wanted)})" for reason, n in reasons)
+    if all(under["short"].values()):
+        agrees, text = claim.test(under["short"])
+        word = "undecided" if NAN.search(text) else "agree" if agrees else "disagree"
+        seeds = min(map(len, under["short"].values()))
+        short = f"{word} ({seeds} seed{'s' * (seeds > 1)}): {text}"
+    return Verdict(state, claim, why, short)
+
+
+def missing(paper: Paper, claim: Claim, held: Records) -> Counter:
+    """Why experiments of a claim have no record of protocol `paper`: how many for each reason."""
+    return Counter(
+        e.not_run or "no run yet"
+        for e in paper.experiments
+        if e.name in claim.experiments and not current(e, "paper", held)
+    )
+
+
+def claims(paper: Paper, held: Records) -> str:
+    """What records say of a paper's claims, and of this book's questions to it."""
+    lines = [(v.state, v.claim.text, v.claim.source, v.why, v.short) for v in verdicts(paper, held)]
+    head = ("state", "claim", "where", "records of protocol paper", "short runs, no verdict")
+    return grid(head, lines)
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -228,8 +270,7 @@ def markdown(key: str, held: Records | None = None) -> str:
         group = [row for row in rows if row.table == name]
         parts.append(f"## {name}\n\n" + sections(group, paper, held, "###", ("paper", "short")))
     if paper is not None:
-        claims = [(c.text, c.source, claim_verdict(paper, c, held)) for c in paper.claims]
-        parts += ["## Claims\n\n" + grid(("claim", "where", "verdict"), claims)] if claims else []
+        parts += ["## Claims\n\n" + claims(paper, held)] if paper.claims else []
         every = [m for p in ("paper", "short") if (m := metrics(paper, held, p))]
         parts += ["## Every metric, mean over the seeds\n", *every] if every else []
         parts.append("## How to run it\n\n" + how(paper))

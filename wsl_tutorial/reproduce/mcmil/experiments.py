@@ -1,10 +1,9 @@
 """What is reproduced of Li (2018): every experiment, the ledger cells it fills, and the claims."""
 
 from dataclasses import replace
-from math import isfinite
-from statistics import fmean
+from math import inf
 
-from ..experiment import Cell, Claim, Experiment, Paper
+from ..experiment import NO_DATA, NO_GPU, Cell, Experiment, Paper, claim, mean
 from .training import (
     Cifar10,
     EvaluationTime,
@@ -32,9 +31,7 @@ AUGMENTATION = (
 )
 JPEG = "CIFAR-10, JPEG-75 copy: a lossy copy of the images"
 GENERATED = "generated house numbers, not SVHN"
-NO_GPU = "no GPU yet"
-NO_DATA = "data not available to us"
-NO_CIFAR = "data not available to us without loss; its JPEG-75 copy has experiments of its own"
+NO_CIFAR = f"{NO_DATA} without loss; its JPEG-75 copy has experiments of its own"
 
 SMOKE = {"epochs": 2, "batch": 16, "train_images": 64, "validation_images": 16, "test_images": 32}
 SMOKE_DIGITS = {**SMOKE, "dataset": "digits", "widths": (4,)}
@@ -178,9 +175,14 @@ AS_PRINTED = replace(
 # House numbers ------------------------------------------------------------------------------------
 
 
+def error_of(records: list[dict]) -> float:
+    """The mean test error; infinite where a seed has no finite one."""
+    return mean(records, "best_test_error", missing=inf)
+
+
 def no_better_than_the_largest(records: list[dict]) -> tuple[bool, str]:
     """Section 5.3 calls the 5.1 % of the 7.5 M model the best of the three."""
-    error = mean(records, "best_test_error")
+    error = error_of(records)
     return error >= 5.05, f"{error:.2f} %; the paper's best of three sizes is about 5.1 %"
 
 
@@ -270,105 +272,80 @@ TIME = Experiment(
 # Claims -------------------------------------------------------------------------------------------
 
 
-def mean(records: list[dict], metric: str) -> float:
-    """Over the seeds; infinite where one of them has no finite value."""
-    values = [r["metrics"][metric] for r in records]
-    return float("inf") if None in values else fmean(values)
-
-
-def rules_agree(found: dict[str, list[dict]]) -> tuple[bool, str]:
+def rules_agree(records: list[dict]) -> tuple[bool, str]:
     """Most of the time, read as 99 %."""
-    (records,) = found.values()
-    share = fmean(r["metrics"]["rules_agree"] or 0 for r in records)
+    share = mean(records, "rules_agree", missing=0)
     return share >= 99, f"they agree on {share:.2f} % of the test images"
 
 
-def gap_below(limit: float, ours: str, other: str):
-    """The test that the mean error of `ours` exceeds that of `other` by no more than `limit`."""
+def gap_below(limit: float):
+    """The test that the mean error of the first exceeds that of the second by at most `limit`."""
 
-    def test(found):
-        a, b = (mean(found[name], "best_test_error") for name in (ours, other))
+    def test(ours, other):
+        a, b = error_of(ours), error_of(other)
         return a - b <= limit, f"{a:.2f} % against {b:.2f} %"
 
     return test
 
 
-def ratio_above(limit: float, ours: str, other: str):
-    """The test that the mean error of `ours` is at least `limit` times that of `other`."""
+def ratio_above(limit: float):
+    """The test that the mean error of the first is at least `limit` times that of the second."""
 
-    def test(found):
-        a, b = (mean(found[name], "best_test_error") for name in (ours, other))
-        return isfinite(b) and a >= limit * b, f"{a:.2f} % against {b:.2f} %"
+    def test(ours, other):
+        a, b = error_of(ours), error_of(other)
+        return b < inf and a >= limit * b, f"{a:.2f} % against {b:.2f} %"
 
     return test
 
 
-def below_half_a_percent(found: dict[str, list[dict]]) -> tuple[bool, str]:
+def below_half_a_percent(records: list[dict]) -> tuple[bool, str]:
     """Among the best without augmentation: the paper prints 0.37 %."""
-    error = mean(found[EXTENDED.name], "best_test_error")
+    error = error_of(records)
     return error < 0.5, f"{error:.2f} %"
-
-
-def claim(key: str, text: str, source: str, experiments: tuple[str, ...], test) -> Claim:
-    return Claim(f"mcmil-{key}", "mcmil", text, source, experiments, test)
-
-
-def compared(key: str, text: str, source: str, test, limit: float, ours, other) -> Claim:
-    """A claim about the mean errors of two experiments."""
-    names = (ours.name, other.name)
-    return claim(key, text, source, names, test(limit, *names))
 
 
 CLAIMS = (
     claim(
-        "rules-agree",
+        "mcmil-rules-agree",
         "(13) and (14) give identical decisions most of the time (read as 99 %)",
         "section 4.1",
-        (MNIST.name,),
+        (MNIST,),
         rules_agree,
     ),
-    compared(
-        "mnist-no-worse",
+    claim(
+        "mcmil-mnist-no-worse",
         "on MNIST the exact likelihood is no worse than cross-entropy (within 0.05 points)",
         "section 5.1.1",
-        gap_below,
-        0.05,
-        MNIST,
-        MNIST_CROSS_ENTROPY,
-    ),
-    compared(
-        "cifar10-no-loss",
-        "on CIFAR-10 it loses nothing meaningful against cross-entropy (at most 1 point)",
-        "section 5.1.2",
-        gap_below,
-        1.0,
-        CIFAR10,
-        CIFAR10_CROSS_ENTROPY,
+        (MNIST, MNIST_CROSS_ENTROPY),
+        gap_below(0.05),
     ),
     claim(
-        "never-saw-a-digit",
+        "mcmil-cifar10-no-loss",
+        "on CIFAR-10 it loses nothing meaningful against cross-entropy (at most 1 point)",
+        "section 5.1.2",
+        (CIFAR10, CIFAR10_CROSS_ENTROPY),
+        gap_below(1.0),
+    ),
+    claim(
+        "mcmil-never-saw-a-digit",
         "learned from nests of two digits, single digits are read with less than 0.5 % errors",
         "section 5.2",
-        (EXTENDED.name,),
+        (EXTENDED,),
         below_half_a_percent,
     ),
-    compared(
-        "max-pooling-as-coded-worse",
+    claim(
+        "mcmil-max-pooling-as-coded-worse",
         "max pooling as programmed is much worse than the exact likelihood (at least 5 times)",
         "supplementary A",
-        ratio_above,
-        5,
-        AS_CODED,
-        EXTENDED,
+        (AS_CODED, EXTENDED),
+        ratio_above(5),
     ),
-    compared(
-        "max-pooling-as-printed-worse",
+    claim(
+        "mcmil-max-pooling-as-printed-worse",
         "max pooling as printed is much worse than the exact likelihood (at least 5 times)",
         "supplementary A",
-        ratio_above,
-        5,
-        AS_PRINTED,
-        EXTENDED,
+        (AS_PRINTED, EXTENDED),
+        ratio_above(5),
     ),
 )
 

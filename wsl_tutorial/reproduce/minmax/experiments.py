@@ -6,11 +6,8 @@ from math import sqrt
 from statistics import fmean, variance
 from typing import Any
 
-from ..experiment import Cell, Claim, Experiment, Paper
+from ..experiment import NO_DATA, NO_GPU, Cell, Experiment, Paper, claim, mean, values
 from .training import Settings, run_method, run_seconds, run_trivial
-
-NO_GPU = "no GPU yet"
-NO_DATA = "data not available to us"
 
 LAST = "the last epoch; the paper takes that of the lowest validation error, of equals the last"
 WEIGHTS = (
@@ -429,16 +426,6 @@ BLIND = tuple(
 # Claims -------------------------------------------------------------------------------------------
 
 
-def values(records: list[dict], metric: str) -> list[float]:
-    found = [r["metrics"].get(metric) for r in records]
-    return [float("nan") if v is None else v for v in found]
-
-
-def mean(records: list[dict], metric: str) -> float:
-    """A metric, mean over the seeds; not a number where a record has none."""
-    return fmean(values(records, metric))
-
-
 def ahead(a: list[dict], b: list[dict], metric: str) -> tuple[float, float]:
     """How much the mean of a is above that of b, and two standard errors of the difference.
 
@@ -562,14 +549,6 @@ def all_ones_is_optimal(zero, oracle):
     return a <= b, text
 
 
-def claim(key: str, text: str, source: str, experiments: tuple[Experiment, ...], test) -> Claim:
-    """`test` gets the records of the experiments in their order."""
-    names = tuple(e.name for e in experiments)
-    return Claim(
-        f"minmax-{key}", "minmax", text, source, names, lambda f: test(*(f[n] for n in names))
-    )
-
-
 def of(source: str, *names: str, table=PRINTED) -> tuple[Experiment, ...]:
     """Experiments by method; u0 and u4 are the min-max ones."""
     pick = {"u0": ("min-max", 0), "u4": ("min-max", 4)}
@@ -586,36 +565,36 @@ A = "F1- above and F1+ not below, cut at the midrange, and PxAP above"
 B = "erasing (u = 4): F1+ above, F1- not below"
 CLAIMS = (
     claim(
-        "a-printed",
+        "minmax-a-printed",
         "GlaS, each method by its own cut: u = 4 has F1- above and F1+ not below the CAM methods",
         "table 2",
         of("glas", "u4", *CAMS),
         fewer_as_printed,
     ),
     claim(
-        "a-cut",
+        "minmax-a-cut",
         f"GlaS, u = 4 against CAM-Avg and WILDCAT: {A}",
         "section 4",
         of("glas", "u4", "cam-avg", "wildcat"),
         fewer_false_positives,
     ),
     claim(
-        "a-equal",
+        "minmax-a-equal",
         f"GlaS, one trunk and one training for all, u = 4 against CAM-Avg and WILDCAT: {A}",
         "section 4",
         of("glas", "u4", "cam-avg", "wildcat", table=EQUAL),
         fewer_false_positives,
     ),
     claim(
-        "a-pets",
+        "minmax-a-pets",
         f"Pets, u = 4 against CAM-Avg and WILDCAT: {A}",
         "section 4, of other data",
         of("pets", "u4", "cam-avg", "wildcat", table=EQUAL),
         fewer_false_positives,
     ),
-    claim("b-glas", f"GlaS, {B}", "table 4", of("glas", "u4", "u0"), erasing_helps),
+    claim("minmax-b-glas", f"GlaS, {B}", "table 4", of("glas", "u4", "u0"), erasing_helps),
     claim(
-        "c-glas",
+        "minmax-c-glas",
         "GlaS: the class of u = 4 is competitive (read as at most 2.5 points of error, two images, "
         "above the best baseline)",
         "table 1",
@@ -623,21 +602,21 @@ CLAIMS = (
         competitive,
     ),
     claim(
-        "d-field",
+        "minmax-d-field",
         "GlaS: the random field helps u = 4 (F1+ + F1- grows) and more than it helps CAM methods",
         "section B.3.3",
         of("glas", "u4", *CAMS),
         field_helps,
     ),
     claim(
-        "e-seconds",
+        "minmax-e-seconds",
         "erasing costs a moderate increase of training time (read as a factor of 2.5)",
         "section B.3.2",
         SECONDS[:1],
         moderate,
     ),
     claim(
-        "zeros",
+        "minmax-zeros",
         "GlaS: u = 4 has more F1- than All-zeros",
         "not in the paper",
         (*of("glas", "u4"), TRIVIAL["glas"]),
@@ -645,7 +624,7 @@ CLAIMS = (
     ),
     *(
         claim(
-            f"a-{regime}",
+            f"minmax-a-{regime}",
             f"synthetic glands ({regime}), u = 4 against H_s alone and CAM-Avg: {A}",
             BY,
             on(regime, "u4", "alone", "cam-avg"),
@@ -655,7 +634,7 @@ CLAIMS = (
     ),
     *(
         claim(
-            f"b-{regime}",
+            f"minmax-b-{regime}",
             f"synthetic glands ({regime}), {B} than u = 0, u = 4 with the first mask, H_s divided",
             BY,
             on(regime, "u4", "u0", "u4-first", "u4-matched"),
@@ -665,7 +644,7 @@ CLAIMS = (
     ),
     *(
         claim(
-            f"cut-{regime}",
+            f"minmax-cut-{regime}",
             f"synthetic glands ({regime}): one cut for all takes half of u = 0's lead over CAM-Avg "
             "in F1-, or more",
             BY,
@@ -676,7 +655,7 @@ CLAIMS = (
     ),
     *(
         claim(
-            f"detached-{regime}",
+            f"minmax-detached-{regime}",
             f"synthetic glands ({regime}): detached, u = 0 has the PxAP of H_s alone (within 1 "
             "point or two standard errors)",
             BY,
@@ -686,28 +665,28 @@ CLAIMS = (
         for regime in ("graded", "head")
     ),
     claim(
-        "erasing-where",
+        "minmax-erasing-where",
         "erasing gains more F1+ where evidence is graded or small than where it is everywhere",
         BY,
         (*on("graded", "u0", "u4"), *on("head", "u0", "u4"), *on("everywhere", "u0", "u4")),
         gains_ordered,
     ),
     claim(
-        "spurious",
+        "minmax-spurious",
         "a stroma that tells the class: the min-max terms do not raise PxAP above H_s alone",
         BY,
         on("spurious", "alone", "u0", "u4"),
         not_removed,
     ),
     claim(
-        "drift",
+        "minmax-drift",
         "attached and without an area term, masks grow larger than detached ones",
         BY,
         on("graded", "attached", "attached-area", "u0"),
         drifts,
     ),
     claim(
-        "all-ones",
+        "minmax-all-ones",
         "All-ones has no more of H+ + H- than the masks that were learnt",
         BY,
         on("graded", "u0", "oracle"),

@@ -3,16 +3,12 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from statistics import fmean
 from typing import Any
 
 from scipy import stats
 
-from ..experiment import Cell, Claim, Experiment, Paper
+from ..experiment import NO_DATA, NO_GPU, Cell, Claim, Experiment, Paper, claim, mean
 from .training import Settings, run_chance, run_method
-
-NO_GPU = "no GPU yet"
-NO_DATA = "data not available to us"
 
 CANVASES = "canvases after our own choices (size of digits, least distance, number): none is stated"
 BUDGET = "50,000 steps; the papers do not state theirs, the released code states 10 epochs"
@@ -321,20 +317,6 @@ UNEVEN = variant(HARD, "hard-uneven", "MNIST hard, uneven places", scene="uneven
 # Claims -------------------------------------------------------------------------------------------
 
 
-def mean(records: list[dict], metric: str) -> float:
-    """A metric, mean over the seeds; not a number where a record has none."""
-    values = [r["metrics"].get(metric) for r in records]
-    return fmean(float("nan") if v is None else v for v in values)
-
-
-def claim(key: str, text: str, source: str, experiments: tuple[Experiment, ...], test) -> Claim:
-    """`test` gets the records of the experiments in their order."""
-    names = tuple(e.name for e in experiments)
-    return Claim(
-        f"mist-{key}", "mist", text, source, names, lambda found: test(*(found[n] for n in names))
-    )
-
-
 def rising(metric: str, unit: str) -> Callable:
     """The metric's mean rises from each experiment to the next."""
 
@@ -404,14 +386,14 @@ def crosses(mist, supervised):
 def of_table_1(scene: str, data: str) -> Claim:
     order = tuple(RECONSTRUCTIONS[scene, m] for m in ("mist", "grid", "channel-wise", "air"))
     text = f"{data}: MIST reconstructs best, then grid, channel-wise, AIR"
-    return claim(f"reconstruction-{scene}", text, "table 1", order, rising("rmse", ""))
+    return claim(f"mist-reconstruction-{scene}", text, "table 1", order, rising("rmse", ""))
 
 
 CLAIMS = (
     of_table_1("easy", "MNIST easy"),
     of_table_1("hard", "MNIST hard"),
     claim(
-        "isolates",
+        "mist-isolates",
         "reconstructing MNIST hard, MIST isolates digits (IoU 50 % above 90) and channel-wise does "
         "not (below 50)",
         "section 5.1",
@@ -419,35 +401,35 @@ CLAIMS = (
         isolates,
     ),
     claim(
-        "localises",
+        "mist-localises",
         "MNIST hard: without places MIST localises at least 97 % of the digits",
         "table 2",
         (HARD,),
         localised,
     ),
     claim(
-        "channel-wise-fails",
+        "mist-channel-wise-fails",
         "MNIST hard: channel-wise fails to localise (read as a fixed grid's rate, plus 5 points)",
         "table 2",
         (CHANNELS, CHANCE[0]),
         at_chance,
     ),
     claim(
-        "gap-grows",
+        "mist-gap-grows",
         "the lead over soft top-K in correct boxes and classes grows from three digits to nine",
         "table 3",
         (THREE, SOFT_THREE, HARD, SOFT_HARD),
         gap_grows,
     ),
     claim(
-        "wrong-k",
+        "mist-wrong-k",
         "a wrong K in training costs little (read as at most 2.1 points of AP)",
         "table 5",
         (HARD, *WRONG_K),
         forgiving,
     ),
     claim(
-        "smooth",
+        "mist-smooth",
         "MNIST hard: both losses fall smoothly after the first rise (read as rank correlations "
         "with the epoch of at most -0.8)",
         "section 5.3",
@@ -455,28 +437,28 @@ CLAIMS = (
         smooth,
     ),
     claim(
-        "gabor",
+        "mist-gabor",
         "Gabor noise: the impulses are found (read as half of them within 3 pixels)",
         "section 5.1",
         (GABOR,),
         basis_found,
     ),
     claim(
-        "svhn-crosses",
+        "mist-svhn-crosses",
         "SVHN: better than supervised up to IoU .60, worse from .70",
         "earlier version, table 4",
         NUMBERS_ALL[:2],
         crosses,
     ),
     claim(
-        "learns-where",
+        "mist-learns-where",
         "MNIST hard: MIST localises more than its untrained heat map network",
         "not in the paper",
         (FROZEN_HARD, HARD),
         rising("iou50", " %"),
     ),
     claim(
-        "places-first",
+        "mist-places-first",
         "MNIST-3: places before task finds more than the printed order",
         "not in the paper",
         (PRINTED_ORDER, THREE),

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from scipy import stats
 
 from ...data import groups
-from ..experiment import Cell, Claim, Experiment, Paper
+from ..experiment import NO_DATA, NO_GPU, Cell, Claim, Experiment, Paper, claim, mean, values
 from .training import METHODS, Choice, Settings, run_choice, run_methods
 
 NAMES = {
@@ -20,8 +20,6 @@ NAMES = {
 CIFAR, PHOTOS = "CIFAR-10 bird/cat", "group photos"
 SIZES = (200, 400, 600, 800, 1000)
 BIRD_CAT = ("cifar10-bird-cat",)
-NO_GPU = "no GPU yet"
-NO_DATA = "data not available to us"
 
 EPOCHS = (
     "a fixed number of epochs; the paper stops when its likelihood changes by less than 1e-4, its "
@@ -86,17 +84,6 @@ SMOKE = {
 
 
 # What cells and claims are tested by --------------------------------------------------------------
-
-
-def values(records: list[dict], metric: str) -> list[float]:
-    """A metric of every seed; not a number where a record has none."""
-    found = [r["metrics"].get(metric) for r in records]
-    return [float("nan") if v is None else v for v in found]
-
-
-def mean(records: list[dict], metric: str) -> float:
-    """A metric, mean over the seeds."""
-    return fmean(values(records, metric))
 
 
 def listed(pairs: dict[str, float], unit: str) -> str:
@@ -179,16 +166,6 @@ def spread(records: list[dict], method: str) -> float:
     return fmean(stdev(column) for column in zip(*curves, strict=True))
 
 
-def alone(test: Callable[[list[dict]], tuple[bool, str]]) -> Callable:
-    """A claim about one experiment."""
-
-    def on(found):
-        (records,) = found.values()
-        return test(records)
-
-    return on
-
-
 def supervised_best(records):
     a = accuracies(records)
     return all(a["supervised"] > a[m] for m in a if m != "supervised"), listed(a, " %")
@@ -240,16 +217,11 @@ def gap_to_supervised(records) -> float:
     return a["supervised"] - (a["mle_llp"] + a["dllp"]) / 2
 
 
-def by_size(found: dict[str, list[dict]]) -> dict[int, list[dict]]:
-    """Records of the experiments of figure 3, by the number of training bags."""
-    return dict(sorted((int(name.rpartition("-")[2]), r) for name, r in found.items()))
-
-
 def always(test: Callable[[list[dict]], tuple[bool, str]]) -> Callable:
-    """A claim that has to hold in each of several experiments."""
+    """A claim that has to hold with each number of training bags of figure 3."""
 
-    def on(found):
-        verdicts = {m: test(records) for m, records in by_size(found).items()}
+    def on(*parts):
+        verdicts = {m: test(records) for m, records in zip(SIZES, parts, strict=True)}
         text = "; ".join(f"{m} bags: {text}" for m, (_, text) in verdicts.items())
         return all(holds for holds, _ in verdicts.values()), text
 
@@ -262,8 +234,8 @@ def indistinguishable_of_five(records):
     return p_value(gaps(records)) > 0.05 / len(SIZES), text
 
 
-def gap_shrinks(found):
-    behind = [gap_to_supervised(records) for records in by_size(found).values()]
+def gap_shrinks(*parts):
+    behind = [gap_to_supervised(records) for records in parts]
     return behind[0] > behind[-1], ", ".join(
         f"{g:.2f}" for g in behind
     ) + " points behind supervised"
@@ -274,19 +246,20 @@ def approaches_supervised(records):
     return gap <= 2, f"{gap:.2f} points behind supervised"
 
 
-def wider_on_photos(found):
-    photos, others = (
-        fmean(gap_to_supervised(r) for name, r in found.items() if ("photos" in name) == which)
-        for which in (True, False)
-    )
+def wider_on_photos(*parts):
+    behind = [gap_to_supervised(records) for records in parts]
+    photos, others = fmean(behind[: len(SIZES)]), fmean(behind[len(SIZES) :])
     return photos > others, f"{photos:.2f} points on photos, {others:.2f} on CIFAR"
 
 
-def better(a: tuple[str, str], b: tuple[str, str]) -> Callable:
-    """A claim on paired splits: the final accuracy of (experiment, method) a is above b's."""
+def better(*methods: str) -> Callable:
+    """A claim on paired splits: the final accuracy of one method is above that of another."""
 
-    def on(found):
-        x, y = ({r["seed"]: r["metrics"][f"{m}_accuracy"] for r in found[e]} for e, m in (a, b))
+    def on(*parts):
+        x, y = (
+            {r["seed"]: r["metrics"][f"{method}_accuracy"] for r in records}
+            for method, records in zip(methods, parts, strict=True)
+        )
         d = [x[s] - y[s] for s in sorted(set(x) & set(y))]
         gap = fmean(d) if d else float("nan")
         return gap > 0, f"{gap:+.2f} points over {len(d)} paired splits"
@@ -467,14 +440,10 @@ CHOICE = replace(
 # Claims -------------------------------------------------------------------------------------------
 
 
-def claim(key: str, text: str, source: str, experiments: tuple[Experiment, ...], test) -> Claim:
-    return Claim(f"llp-{key}", "llp", text, source, tuple(e.name for e in experiments), test)
-
-
 def of_both(key: str, text: str, source: str, test: Callable) -> tuple[Claim, ...]:
     """A claim about the learning curves, once for each data set."""
     return tuple(
-        claim(f"{key}-{name}", f"{data}: {text}", source, (experiment,), alone(test))
+        claim(f"llp-{key}-{name}", f"{data}: {text}", source, (experiment,), test)
         for name, data, experiment in (
             ("photos", PHOTOS, PHOTOS_CURVES),
             ("cifar", CIFAR, CIFAR_CURVES),
@@ -485,7 +454,7 @@ def of_both(key: str, text: str, source: str, test: Callable) -> tuple[Claim, ..
 def of_figure_3(key: str, text: str, test: Callable) -> tuple[Claim, ...]:
     """A claim about all sizes of the training set, once for each data set."""
     return tuple(
-        claim(f"{key}-{name}", f"{data}: {text}", "section 3.3", experiments, test)
+        claim(f"llp-{key}-{name}", f"{data}: {text}", "section 3.3", experiments, test)
         for name, data, experiments in (
             ("photos", PHOTOS, PHOTOS_SIZED),
             ("cifar", CIFAR, CIFAR_SIZED),
@@ -495,9 +464,8 @@ def of_figure_3(key: str, text: str, test: Callable) -> tuple[Claim, ...]:
 
 def ablated(key: str, text: str, a: tuple[Experiment, str], b: tuple[Experiment, str]) -> Claim:
     """A comparison of final accuracies that the paper does not make."""
-    pair = [(e.name, method) for e, method in (a, b)]
-    both = (a[0], b[0])
-    return claim(key, text, "not in the paper", both, better(*pair))
+    experiments, methods = zip(a, b, strict=True)
+    return claim(f"llp-{key}", text, "not in the paper", experiments, better(*methods))
 
 
 CLAIMS = (
@@ -533,19 +501,19 @@ CLAIMS = (
         elapsed,
     ),
     claim(
-        "similar-epochs",
+        "llp-similar-epochs",
         f"{PHOTOS}: LLP-GAN and MLE-LLP need similar numbers of epochs (within a factor of 1.5)",
         "section 3.2",
         (PHOTOS_CURVES,),
-        alone(similar_epochs),
+        similar_epochs,
     ),
     *(
         claim(
-            f"comparable-seconds-{name}",
+            f"llp-comparable-seconds-{name}",
             f"{data}: epochs of MLE-LLP and DLLP take comparable time (within a factor of 2)",
             "section 3.2, table 1",
             (experiment,),
-            alone(comparable_seconds),
+            comparable_seconds,
         )
         for name, data, experiment in (
             ("photos", PHOTOS, PHOTOS_SECONDS),
@@ -561,18 +529,18 @@ CLAIMS = (
     ),
     *of_figure_3("gap-shrinks", "the gap to supervised is larger with fewer bags", gap_shrinks),
     claim(
-        "gap-photos",
+        "llp-gap-photos",
         "the gap to supervised is larger on the group photos than on CIFAR",
         "section 3.3",
         (*PHOTOS_SIZED, *CIFAR_SIZED),
         wider_on_photos,
     ),
     claim(
-        "approaches",
+        "llp-approaches",
         f"{CIFAR}: with 1,000 bags the LLP methods approach supervised (read as 2 points)",
         "section 3.3",
         CIFAR_SIZED[-1:],
-        alone(approaches_supervised),
+        approaches_supervised,
     ),
     ablated(
         "soft-beats-hard",

@@ -2,10 +2,9 @@
 
 from dataclasses import replace
 from itertools import pairwise
-from statistics import fmean
 
 from ... import worth
-from ..experiment import Claim, Experiment, Paper
+from ..experiment import NO_GPU, Experiment, Paper, claim, mean
 from .training import Settings, run_observer
 
 NUMBERS = (30, 100, 300, 1_000, 3_000, 10_000, 30_000)
@@ -60,7 +59,7 @@ def experiment(observer: str, images: int) -> Experiment:
         data=("mnist",),
         protocols={**short, "smoke": SMOKE},
         cost="minutes on a GPU (estimate); short: 10 to 30 seconds of one core",
-        not_run="no GPU yet",
+        not_run=NO_GPU,
     )
 
 
@@ -69,18 +68,9 @@ EXPERIMENTS = {(o, n): experiment(o, n) for o in worth.OBSERVERS for n in NUMBER
 # Claims -------------------------------------------------------------------------------------------
 
 
-def mean(records: list[dict], metric: str) -> float:
-    """A metric, mean over the seeds; not a number where a record has none."""
-    values = [r["metrics"].get(metric) for r in records]
-    return fmean(float("nan") if v is None else v for v in values)
-
-
-def claim(key: str, text: str, of: tuple[tuple[str, int], ...], test) -> Claim:
-    """`test` gets the records of the experiments in their order."""
-    names = tuple(EXPERIMENTS[o, n].name for o, n in of)
-    return Claim(
-        f"worth-{key}", "worth", text, "ours", names, lambda found: test(*(found[n] for n in names))
-    )
+def at(*pairs: tuple[str, int]) -> list[Experiment]:
+    """Experiments by observer and number of images."""
+    return [EXPERIMENTS[pair] for pair in pairs]
 
 
 def more_is_more(*parts: list[dict]) -> tuple[bool, str]:
@@ -106,30 +96,34 @@ def cannot_read(places):
 
 CLAIMS = (
     claim(
-        "more-is-more",
+        "worth-more-is-more",
         f"{AT:,} images: more told, more learnt: class, presence, counts, full (read as an "
         "increasing share of digits found and read)",
-        tuple((o, AT) for o in ("class", "presence", "counts", "full")),
+        "ours",
+        at(*((o, AT) for o in ("class", "presence", "counts", "full"))),
         more_is_more,
     ),
     claim(
-        "marginal-leads",
+        "worth-marginal-leads",
         f"{AT:,} images: of one observation, the exact likelihood learns more than the lifting",
-        (("patches", AT), ("counts", AT)),
+        "ours",
+        at(("patches", AT), ("counts", AT)),
         marginal_leads,
     ),
     claim(
-        "places-from-classes",
+        "worth-places-from-classes",
         "3,000 images: told which digits occur, and nothing of places, a network finds them (read "
         "as within 5 points of full supervision)",
-        (("presence", 3_000), ("full", 3_000)),
+        "ours",
+        at(("presence", 3_000), ("full", 3_000)),
         places_from_classes,
     ),
     claim(
-        "places-do-not-read",
+        "worth-places-do-not-read",
         "3,000 images: told all places and no class, a network does not read (read as at most "
         "20 % of the digits)",
-        (("places", 3_000),),
+        "ours",
+        at(("places", 3_000)),
         cannot_read,
     ),
 )
