@@ -871,7 +871,7 @@ check.attempt(check.transcription, transcription)
 # ## Further reading
 #
 # - [Li (2018)](https://arxiv.org/abs/1811.12346), section 5 and Supplementary A: the experiments.
-# - [Reproductions](../book/reproductions.md): every number of this paper with its verdict, and
+# - [Reproductions](../book/reproductions-presence.md): every number of this paper with its verdict, and
 #   [errata and remarks](../book/errata.md): what we noticed on the way.
 # - [Bouthillier et al. (2021)](https://arxiv.org/abs/2103.03098), *Accounting for variance in
 #   machine learning benchmarks*: which sources of variance a ± should cover.

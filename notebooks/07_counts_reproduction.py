@@ -836,8 +836,8 @@ check.attempt(check.error_of_counts, error_of_counts)
 # ## Further reading
 #
 # - [Baručić and Kybic (2022)](https://arxiv.org/abs/2110.03426), section 3: the experiments.
-# - [Reproductions](../book/reproductions.md): every row of this paper with its state, and [errata and
-#   remarks](../book/errata.md): what we noticed on the way.
+# - [Reproductions](../book/reproductions-counts.md): every row of this paper with its state, and
+#   [errata and remarks](../book/errata.md): what we noticed on the way.
 # - [Nadeau and Bengio (2003)](https://doi.org/10.1023/A:1024068626366), *Inference for the
 #   generalization error*: the correction (7.2), and when it is too careful.
 # - [Dietterich (1998)](https://doi.org/10.1162/089976698300017197), *Approximate statistical tests

@@ -880,7 +880,7 @@ check.attempt(check.precision_range, precision_range)
 # ## Further reading
 #
 # - [Angles, Jin et al. (2021)](https://arxiv.org/abs/1811.10725), section 5: the experiments.
-# - [Reproductions](../book/reproductions.md): every number of this paper with its state, and
+# - [Reproductions](../book/reproductions-patches.md): every number of this paper with its state, and
 #   [errata and remarks](../book/errata.md): what we noticed on the way.
 # - [Everingham et al. (2010)](https://doi.org/10.1007/s11263-009-0275-4), *The PASCAL visual object
 #   classes challenge*: matching and average precision as most detectors are measured.

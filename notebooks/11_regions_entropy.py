@@ -523,7 +523,7 @@ print(R.flatten().tolist(), "gradient", slope.flatten().tolist())
 # This chapter proves. [Chapter 12](12_regions_erasing.ipynb) adds recursive erasing and trains a
 # small pair of networks. [Chapter 13](13_regions_reproduction.ipynb) has the paper's tables beside
 # ours, with the three masks of this page (the learnt one, the true one, All-ones) under the loss of
-# trained classifiers; the page [Reproductions](../book/reproductions.md) has every number.
+# trained classifiers; the page [Reproductions](../book/reproductions-regions.md) has every number.
 #
 # ## Exercises
 #

@@ -615,7 +615,7 @@ print("Matthews' correlation of its masks with the glands, below 8 %:", row["mcc
 # shows mechanisms, not the size of an effect on real tissue. [Chapter
 # 13](13_regions_reproduction.ipynb) takes the question further: the paper's tables beside ours, and a
 # ladder of experiments whose rules of decision were laid down before they ran. Every number is on the
-# page [Reproductions](../book/reproductions.md).
+# page [Reproductions](../book/reproductions-regions.md).
 #
 # ## Exercises
 #

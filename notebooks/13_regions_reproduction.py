@@ -1102,7 +1102,7 @@ check.attempt(check.slower_by, slower_by)
 # - [Belharbi et al. (2020)](https://arxiv.org/abs/1907.12934), section 4 and Appendix B; and [Rony
 #   et al. (2019)](https://arxiv.org/abs/1909.03354), the survey whose program trained the
 #   baselines.
-# - [Reproductions](../book/reproductions.md): every number of this paper with its state, and
+# - [Reproductions](../book/reproductions-regions.md): every number of this paper with its state, and
 #   [errata and remarks](../book/errata.md): what we noticed on the way.
 # - [Sirinukunwattana et al. (2017)](https://arxiv.org/abs/1603.00275), *Gland segmentation in colon
 #   histology images*: GlaS. [Wah et al.

@@ -1,7 +1,9 @@
 """The ledger is whole, verdicts follow their rule, and tables show records and nothing else."""
 
 import collections
+import csv
 import dataclasses
+import io
 import json
 from pathlib import Path
 
@@ -334,13 +336,25 @@ def test_the_page_of_a_paper_shows_every_number_claim_and_command():
     assert "| holds | nests beat digits | Sec 5.2 | by their means | none |" in page
     command = "python -m wsl_tutorial.reproduce run mcmil/nests --seeds 0-1 --protocol paper"
     assert command in page
-    assert "| `mcmil/tries` | error | 0.500 ± 0.141 | 2 of 2 |" in page  # fills no cell
     assert "77" not in page
     untested = "| not tested | nests beat digits | Sec 5.2 | no GPU yet (1 of 2) | none |"
     assert untested in tables.markdown("mcmil", held[:2])
     assert tables.markdown("mist", []).startswith("53 numbers: 53 not written yet.")
     with pytest.raises(ValueError, match="no paper of the ledger"):
         tables.markdown("mnist", [])
+
+
+@pytest.mark.usefixtures("fake_paper")
+def test_every_metric_is_a_line_of_csv():
+    held = [record(TRIES, 0, error=0.4), record(TRIES, 1, error=0.6), record(NESTS, 0, error=None)]
+    held += [record(NESTS, 0, "smoke", error=77.0)]
+    rows = list(csv.DictReader(io.StringIO(tables.metrics("mcmil", held))))
+    shown = [tuple(row[k] for k in ("experiment", "metric", "mean", "sd", "seeds")) for row in rows]
+    assert ("mcmil/tries", "error", "0.5", "0.141421", "2") in shown  # fills no cell
+    assert ("mcmil/nests", "error", "", "", "1") in shown
+    assert len(rows) == 2
+    with pytest.raises(ValueError, match="'mnist' is no paper with experiments"):
+        tables.metrics("mnist", held)
 
 
 @pytest.mark.usefixtures("fake_paper")

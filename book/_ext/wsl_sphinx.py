@@ -5,7 +5,6 @@ Nothing here runs a notebook; a page is a function of the stored outputs and the
 
 import json
 import os
-import re
 import subprocess
 from importlib import metadata, resources
 from pathlib import Path
@@ -14,7 +13,7 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
-from wsl_tutorial.reproduce import costs, records, tables
+from wsl_tutorial.reproduce import costs, papers, records, tables
 
 
 def describe_figures(app, docname, source):
@@ -69,13 +68,9 @@ class Reproduction(SphinxDirective):
         results = Path(str(resources.files("wsl_tutorial") / "results"))
         for file in [results / "paper-values.csv", *results.glob("runs/*.jsonl"), tables.__file__]:
             self.env.note_dependency(str(file))
-        lines = re.sub(
-            "^#", "##", self.text(), flags=re.MULTILINE
-        ).splitlines()  # below the page's own ##
+        lines = StringList(self.text().splitlines(), source="records")
         box = nodes.Element()
-        self.state.nested_parse(
-            StringList(lines, source="records"), self.content_offset, box, match_titles=True
-        )
+        self.state.nested_parse(lines, self.content_offset, box, match_titles=True)
         return box.children
 
 
@@ -86,6 +81,14 @@ class Costs(Reproduction):
 
     def text(self):
         return costs.markdown(records.published())
+
+
+def spread_metrics(app, error):
+    """A file with every metric of a paper's experiments, to which its page links."""
+    if error is None and app.builder.format == "html":
+        for paper in papers():
+            text = tables.metrics(paper.key, records.published())
+            (Path(app.outdir) / f"metrics-{paper.key}.csv").write_text(text, "utf-8")
 
 
 def commit(folder) -> str:
@@ -132,6 +135,7 @@ def setup(app):
     app.connect("source-read", describe_figures)
     app.connect("source-read", state_cost)
     app.connect("builder-inited", sign)
+    app.connect("build-finished", spread_metrics)
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", drop_false_list)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -154,6 +154,10 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument("what", help="mcmil, mcmil/Sec 5.2, mist/2, or an experiment")
     sub.add_argument("--out", **records_of)
 
+    sub = commands.add_parser("metrics", help="every metric that was measured, as CSV")
+    sub.add_argument("paper", help="mcmil, llp, mist, minmax or worth")
+    sub.add_argument("--out", **records_of)
+
     sub = commands.add_parser("publish", help="copy finished records into the package")
     sub.add_argument("folder")
     sub.add_argument("--allow-dirty", action="store_true")
@@ -171,6 +175,8 @@ def answer(args: argparse.Namespace) -> str:
     held = records.published()
     if args.out is not None:
         held += records.load(Path(args.out) / "records.jsonl")
+    if args.command == "metrics":
+        return tables.metrics(args.paper, held)
     if args.command == "table":
         return tables.table(args.what, held)
     if args.json:

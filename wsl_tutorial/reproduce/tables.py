@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
+import io
 import math
 import re
 from collections import Counter, defaultdict
@@ -216,20 +218,25 @@ def deviations(found: Iterable[dict[str, Any]]) -> str:
     return "".join(f"- {text} ({', '.join(of)})\n" for text, of in names.items())
 
 
-def metrics(paper: Paper, held: Records, protocol: str) -> str:
-    """Every metric of every experiment that has run under a protocol; "" where none has."""
-    lines, shown = [], []
-    for experiment in paper.experiments:
-        found = current(experiment, protocol, held)
-        for name in found[0]["metrics"] if found else ():
-            values = {r["seed"]: r["metrics"].get(name) for r in found}
-            ours = number(*ledger.summary(values, "mean"), None)
-            seeds = f"{len(found)} of {experiment.seeds}"
-            lines.append((f"`{experiment.name}`", name, ours, seeds, origin(found)))
-        shown += found
-    table = grid(("experiment", "metric", "ours", "seeds", "from"), lines)
-    notes = f"\nDeviations in these runs:\n\n{deviations(shown)}"
-    return f"### Protocol: {protocol}\n\n{table}{notes}" if lines else ""
+def metrics(key: str, held: Records) -> str:
+    """Every metric of a paper's experiments under every protocol but `smoke`, as CSV.
+
+    Raises ValueError for no paper.
+    """
+    written = {paper.key: paper for paper in papers()}
+    if key not in written:
+        raise ValueError(f"key: {key!r} is no paper with experiments, only {', '.join(written)}.")
+    file = io.StringIO()
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow(("experiment", "protocol", "metric", "mean", "sd", "seeds", "from"))
+    for experiment in written[key].experiments:
+        for protocol in ("paper", "short"):
+            found = current(experiment, protocol, held)
+            for name in found[0]["metrics"] if found else ():
+                summary = ledger.summary({r["seed"]: r["metrics"].get(name) for r in found}, "mean")
+                ours = ("" if value is None else f"{value:.6g}" for value in summary)
+                rows.writerow((experiment.name, protocol, name, *ours, len(found), origin(found)))
+    return file.getvalue()
 
 
 def table(what: str, held: Records) -> str:
@@ -271,8 +278,6 @@ def markdown(key: str, held: Records | None = None) -> str:
         parts.append(f"## {name}\n\n" + sections(group, paper, held, "###", ("paper", "short")))
     if paper is not None:
         parts += ["## Claims\n\n" + claims(paper, held)] if paper.claims else []
-        every = [m for p in ("paper", "short") if (m := metrics(paper, held, p))]
-        parts += ["## Every metric, mean over the seeds\n", *every] if every else []
         parts.append("## How to run it\n\n" + how(paper))
     return "\n".join(parts)
 
