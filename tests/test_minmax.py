@@ -599,7 +599,8 @@ def test_what_is_timed_is_erasing_from_the_first_batch(protocol, monkeypatch):
     """With epochs of H_s alone before it, u = 4 would take no longer than u = 0."""
     experiment, asked = EXPERIMENTS["minmax/glas-seconds"], []
     wanted = experiment.settings(protocol)
-    config = smoke("minmax/glas-seconds", alone=wanted.alone, erase_from=wanted.erase_from)
+    change = {"alone": wanted.alone, "erase_from": wanted.erase_from, "norm": wanted.norm}
+    config = smoke("minmax/glas-seconds", **change)
     erasing = regions.recursive_erasing
 
     def watched(localise, images, target, u, *args, **options):
@@ -607,9 +608,11 @@ def test_what_is_timed_is_erasing_from_the_first_batch(protocol, monkeypatch):
         return erasing(localise, images, target, u, *args, **options)
 
     monkeypatch.setattr(training.regions, "recursive_erasing", watched)
-    experiment.run(config, 0, Run())
-    assert asked == [(0, False), (4, False), (4, True)] * (len(asked) // 3)
+    result = experiment.run(config, 0, Run())
+    turn = [(0, False), (4, False)] + [(4, True)] * (config.norm == "frozen")
+    assert asked == turn * (len(asked) // len(turn))
     assert asked
+    assert ("ratio_lazy" in result) == (config.norm == "frozen")
 
 
 # Claims -------------------------------------------------------------------------------------------
@@ -681,6 +684,9 @@ def test_claims_of_predictions():
     assert judged("cut-head", u0=ours, cam_avg=cam)[0]
     cam = seeds(f1_minus=20.0, midrange_f1_minus=30.0)
     assert not judged("cut-head", u0=ours, cam_avg=cam)[0]
+    behind = seeds(f1_minus=40.0, midrange_f1_minus=40.0)
+    cam = seeds(f1_minus=50.0, midrange_f1_minus=60.0)
+    assert not judged("cut-head", u0=behind, cam_avg=cam)[0]  # no lead to explain
 
 
 def test_claim_of_where_erasing_gains():

@@ -345,6 +345,32 @@ def test_the_page_of_a_paper_shows_every_number_claim_and_command():
 
 
 @pytest.mark.usefixtures("fake_paper")
+def test_a_claim_compares_the_seeds_that_all_have_run():
+    ran = [record(NESTS, s, error=s) for s in (0, 1, 2)] + [record(DIGITS, 1, error=9.0)]
+    common = tables.on_common_seeds((NESTS, DIGITS), "paper", ran)
+    assert {name: [r["seed"] for r in runs] for name, runs in common.items()} == {
+        "mcmil/nests": [1],
+        "mcmil/digits": [1],
+    }
+    once = dataclasses.replace(DIGITS, name="mcmil/once", seeds=1)
+    ran += [record(once, 0, error=1.0)]
+    common = tables.on_common_seeds((NESTS, once), "paper", ran)
+    assert [len(common[name]) for name in ("mcmil/nests", "mcmil/once")] == [3, 1]
+    apart = [record(NESTS, 0, error=0.3), record(DIGITS, 1, error=0.5)]
+    assert tables.verdict(PAPER, BETTER, apart).why == "no seed that all have run"
+
+
+@pytest.mark.usefixtures("fake_paper")
+def test_a_setting_that_was_not_replaced_is_no_deviation():
+    listed = [
+        "short protocol: smallest = 56 instead of 56",
+        "short protocol: epochs = 8 instead of 9",
+    ]
+    held = record(NESTS, 0) | {"deviations": listed}
+    assert tables.deviations([held]) == f"- {listed[1]} (`mcmil/nests`)\n"
+
+
+@pytest.mark.usefixtures("fake_paper")
 def test_every_metric_is_a_line_of_csv():
     held = [record(TRIES, 0, error=0.4), record(TRIES, 1, error=0.6), record(NESTS, 0, error=None)]
     held += [record(NESTS, 0, "smoke", error=77.0)]

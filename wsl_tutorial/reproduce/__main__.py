@@ -174,6 +174,8 @@ def answer(args: argparse.Namespace) -> str:
         return tables.summary_markdown()
     held = records.published()
     if args.out is not None:
+        if not Path(args.out).is_dir():
+            raise ValueError(f"--out: there is no folder {args.out}.")
         held += records.load(Path(args.out) / "records.jsonl")
     if args.command == "metrics":
         return tables.metrics(args.paper, held)

@@ -7,8 +7,8 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from math import nan
-from statistics import fmean
+from math import nan, sqrt
+from statistics import fmean, variance
 from typing import Any
 
 PROTOCOLS = ("paper", "short", "smoke")
@@ -134,6 +134,35 @@ def values(found: Sequence[dict], metric: str, missing: float = nan) -> list[flo
 def mean(found: Sequence[dict], metric: str, missing: float = nan) -> float:
     """A metric, mean over the records."""
     return fmean(values(found, metric, missing))
+
+
+def ahead(a: Sequence[dict], b: Sequence[dict], metric: str) -> tuple[float, float]:
+    """How much the mean of a is above that of b, and two standard errors of the difference.
+
+    With one seed the error is not a number, and no comparison with it holds.
+    """
+    gap = mean(a, metric) - mean(b, metric)
+    if min(len(a), len(b)) < 2:
+        return gap, nan
+    return gap, 2 * sqrt(sum(variance(values(r, metric)) / len(r) for r in (a, b)))
+
+
+def above(a: Sequence[dict], b: Sequence[dict], metric: str) -> bool:
+    """Clearly better: by more than two standard errors."""
+    gap, error = ahead(a, b, metric)
+    return gap > error
+
+
+def below(a: Sequence[dict], b: Sequence[dict], metric: str) -> bool:
+    """Clearly worse: by more than two standard errors."""
+    gap, error = ahead(a, b, metric)
+    return -gap > error
+
+
+def told(a: Sequence[dict], b: Sequence[dict], *metrics: str) -> str:
+    """The gaps with two standard errors."""
+    gaps = ((m, *ahead(a, b, m)) for m in metrics)
+    return ", ".join(f"{m} {gap:+.1f} ± {error:.1f}" for m, gap, error in gaps)
 
 
 def plain(config: Any) -> dict[str, Any]:

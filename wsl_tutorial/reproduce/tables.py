@@ -116,7 +116,7 @@ def verdicts(paper: Paper, held: Records) -> list[Verdict]:
 def verdict(paper: Paper, claim: Claim, held: Records) -> Verdict:
     """Only protocol `paper` decides, and nothing does whose reason holds a nan (one seed, say)."""
     wanted = [e for e in paper.experiments if e.name in claim.experiments]
-    under = {p: {e.name: current(e, p, held) for e in wanted} for p in ("paper", "short")}
+    under = {p: on_common_seeds(wanted, p, held) for p in ("paper", "short")}
     state, why, short = "not tested", "", "none"
     if all(under["paper"].values()):
         holds, why = claim.test(under["paper"])
@@ -124,12 +124,25 @@ def verdict(paper: Paper, claim: Claim, held: Records) -> Verdict:
     else:
         reasons = missing(paper, claim, held).items()
         why = "; ".join(f"{reason} ({n} of {len(wanted)})" for reason, n in reasons)
+        why = why or "no seed that all have run"
     if all(under["short"].values()):
         agrees, text = claim.test(under["short"])
         word = "undecided" if NAN.search(text) else "agree" if agrees else "disagree"
-        seeds = min(map(len, under["short"].values()))
+        seeds = max(map(len, under["short"].values()))
         short = f"{word} ({seeds} seed{'s' * (seeds > 1)}): {text}"
     return Verdict(state, claim, why, short)
+
+
+def on_common_seeds(
+    wanted: Sequence[Experiment], protocol: str, held: Records
+) -> dict[str, list[dict[str, Any]]]:
+    """Records by experiment, of the seeds that all have; one that needs a single seed keeps it."""
+    found = {e.name: current(e, protocol, held) for e in wanted}
+    several = [found[e.name] for e in wanted if e.seeds > 1]
+    common = set.intersection(*({r["seed"] for r in runs} for runs in several)) if several else {}
+    return {
+        e.name: [r for r in found[e.name] if e.seeds == 1 or r["seed"] in common] for e in wanted
+    }
 
 
 def missing(paper: Paper, claim: Claim, held: Records) -> Counter:
@@ -214,6 +227,8 @@ def deviations(found: Iterable[dict[str, Any]]) -> str:
     names: dict[str, dict[str, None]] = defaultdict(dict)  # an ordered set for each text
     for record in found:
         for text in [*record["deviations"], *record["notes"]]:
+            if re.search(r" = (.+) instead of \1$", text):
+                continue  # an early record lists a setting that was not replaced
             names[text][f"`{record['experiment']}`"] = None
     return "".join(f"- {text} ({', '.join(of)})\n" for text, of in names.items())
 

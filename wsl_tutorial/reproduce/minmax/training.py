@@ -765,7 +765,9 @@ def run_seconds(config: Settings, seed: int, run) -> dict[str, float]:
     first ones: how many looks are trusted, and with it the time of the third, changes later.
     """
     part = parts_of(config, seed)["train"]
-    kinds = {"u0": {"u": 0}, "u4": {"u": 4}, "u4_lazy": {"u": 4, "lazy": True}}
+    kinds = {"u0": {"u": 0}, "u4": {"u": 4}}
+    if config.norm == "frozen":  # else the others of a batch have a part in an image's answers
+        kinds["u4_lazy"] = {"u": 4, "lazy": True}
     configs = {name: replace(config, **change) for name, change in kinds.items()}
     models = {name: model_of(c, seed, run.device).train() for name, c in configs.items()}
     steps = {name: optimizer_of(c, models[name]) for name, c in configs.items()}
@@ -785,5 +787,9 @@ def run_seconds(config: Settings, seed: int, run) -> dict[str, float]:
         run.log(epoch=epoch + 1, **{f"{name}_seconds": s for name, s in taken.items()})
     point = {f"{name}_seconds": median(p[f"{name}_seconds"] for p in run.curve) for name in kinds}
     point |= {f"{name}_minutes": 400 * point[f"{name}_seconds"] / 60 for name in kinds}
-    ratios = {"ratio": "u4_seconds", "ratio_lazy": "u4_lazy_seconds"}
-    return point | {name: point[key] / point["u0_seconds"] for name, key in ratios.items()}
+    ratios = {"ratio": "u4", "ratio_lazy": "u4_lazy"}
+    return point | {
+        ratio: point[f"{kind}_seconds"] / point["u0_seconds"]
+        for ratio, kind in ratios.items()
+        if kind in kinds
+    }
