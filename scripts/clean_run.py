@@ -98,12 +98,16 @@ def main() -> int:
     options = parser.parse_args()
     chosen = options.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb"))
     chosen = [path.resolve() for path in chosen]
-    if options.here:
-        return inside(chosen)
-    with tempfile.TemporaryDirectory() as folder:
-        python = environment(Path(folder) / "clean")
-        command = [python, Path(__file__).resolve(), "--here", *chosen]
-        return subprocess.run(command, cwd=folder, check=False).returncode
+    try:
+        if options.here:
+            return inside(chosen)
+        with tempfile.TemporaryDirectory() as folder:
+            python = environment(Path(folder) / "clean")
+            command = [python, Path(__file__).resolve(), "--here", *chosen]
+            return subprocess.run(command, cwd=folder, check=False).returncode
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

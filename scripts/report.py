@@ -3,6 +3,7 @@
 python scripts/report.py [FILE]          _build/report.md
 """
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -71,9 +72,17 @@ def document() -> str:
 
 
 def main() -> int:
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "_build" / "report.md"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(document(), "utf-8")
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    default = ROOT / "_build" / "report.md"
+    parser.add_argument("file", nargs="?", type=Path, default=default, help=f"default: {default}")
+    target = parser.parse_args().file
+    text = document()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, "utf-8")
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return 1
     print(target)
     return 0
 

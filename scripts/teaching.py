@@ -11,7 +11,6 @@ stands in the speaker's notes (press S). Slides ask no other host; npm brings Ma
 import argparse
 import html
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from pathlib import Path
 import nbformat
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
-from offline import fetch
+from offline import fetch, fresh
 
 from notebooks import execute, read
 
@@ -192,16 +191,16 @@ def main() -> int:
     scripts = sorted((ROOT / "notebooks").glob("*.py"))
     files = sorted((ROOT / "notebooks").glob("*.ipynb"))
     notebooks = {file.stem: nbformat.read(file, as_version=4) for file in files}
-    shutil.rmtree(options.out, ignore_errors=True)
     slides = options.out / "slides"
-    slides.mkdir(parents=True)
-    for name, notebook in notebooks.items():
-        (slides / f"{name}.html").write_text(page(notebook), "utf-8")
-    (options.out / "equations.tex").write_text(equations(notebooks), "utf-8")
     try:
+        fresh(options.out, "teaching.py")
+        slides.mkdir()
+        for name, notebook in notebooks.items():
+            (slides / f"{name}.html").write_text(page(notebook), "utf-8")
+        (options.out / "equations.tex").write_text(equations(notebooks), "utf-8")
         for package in (REVEAL, MATHJAX):
             fetch(package, slides / "npm" / package)
-    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+    except (OSError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         return 1
     if options.figures:
