@@ -74,7 +74,8 @@ show.Markdown(audit.summary(HELD))
 #
 # Some sentences need no run at all. The next table has them, with their equation of this book and
 # the name of the test that compares it with something independent. *Stands* and *does not stand* are
-# about the sentence as it is printed; what replaces it is in the fourth column.
+# about the sentence as it is printed; what replaces it is in the fourth column. A *remark* is ours:
+# the paper promises nothing there, and no sum of this page counts it.
 
 # %%
 show.Markdown(audit.sentences_table())
@@ -82,9 +83,10 @@ show.Markdown(audit.sentences_table())
 # %% [markdown]
 # Three of the papers' central formulas stand word for word: the label set's probability of Li
 # (2018), the E-step of Baručić and Kybic (2022), and the cross-entropy to uniform of Belharbi et al.
-# (2020). Where a printed sentence does not stand, the repair is short in each case, and twice it
-# makes the method *better* than its authors say: a truncated series does bound, and exact counts do
-# not stop at twenty instances.
+# (2020). Where a printed sentence does not stand, the repair is short in each case, and once it makes
+# the method *better* than its authors say: a truncated series does bound. So does one of the remarks.
+# Baručić and Kybic choose bags of fewer than 10 to 20 instances, in which they go through all
+# configurations. The recursion computes the same sum for bags of any size.
 #
 # ### How many true claims fail
 #
@@ -252,8 +254,9 @@ assert torch.allclose(shares(some, 2), ours, atol=1e-6)  # elsewhere the two agr
 # %% [markdown]
 # #### Every configuration, one by one
 #
-# The same program lists all configurations when it starts. Its results are right, and its "10 to 20
-# instances" is what this costs. The recursion (5.2) takes $n y$ steps.
+# The same program lists all configurations when it starts. Its results are right, and for the bags of
+# fewer than 10 to 20 instances that the paper chooses the list fits into memory. The recursion (5.2)
+# takes $n y$ steps.
 
 # %%
 for n in (8, 16, 20, 32):
@@ -269,9 +272,9 @@ print(f"a bag of 1,000 with 400 positives: log-likelihood {big.item():.3f}")
 #
 # The program of Shukla et al. (2023), a *count loss*, goes through the instances with a table of
 # log-probabilities of 0, 1, ..., $k$ positives. Before the first instance the count is 0 for sure:
-# log 1 for 0 positives, and log 0 for all others. In its log-space form the others begin at 0, which
-# is log 1. The recursion is linear, and a start of ones is the sum of all starts: so what comes out
-# for $k$ is the probability of $k$ *or fewer*.
+# log 1 for 0 positives, and log 0 for all others. In `prob_x_equals_k_final`, the function that its
+# training calls, the others begin at 0, which is log 1. The recursion is linear, and a start of ones
+# is the sum of all starts: so what comes out for $k$ is the probability of $k$ *or fewer*.
 
 
 # %%
@@ -294,8 +297,8 @@ for k in range(6):
     assert abs(right - law[k]) < 1e-5
 
 # %% [markdown]
-# As a loss for counts it is content with networks that answer *too few* everywhere. The function in
-# linear space, which stands beside it, begins right.
+# As a loss for counts it is content with networks that answer *too few* everywhere. The two functions
+# beside it begin right: `ret_entire_tensor_k`, in log space as well, and the one in linear space.
 #
 # #### The last positive
 #
