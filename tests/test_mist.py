@@ -386,3 +386,69 @@ def test_mist_learns_where_digits_are():
     result = training.run_method(config, 0, Run())
     assert result["iou50"] > 70  # another canvas's places find 9 %
     assert result["rmse"] < 0.17  # a blank canvas 0.22
+
+
+# Claims -------------------------------------------------------------------------------------------
+
+
+def ap(**at):
+    return {f"ap{k}": at.get(f"ap{k}", at["else_"]) for k in ("00", "50", "60", "70", "80", "90")}
+
+
+FALLING, FLAT = [3.0, 5.0, 4.0, 3.0, 2.0, 1.0], [3.0, 5.0, 1.0, 4.0, 2.0, 4.5]
+
+
+def losses(task, heat):
+    points = [{"task_loss": a, "heat_loss": b} for a, b in zip(task, heat, strict=True)]
+    return {"curve": points}
+
+
+# By claim: what each experiment measures if it holds, and cases in which it does not.
+RULES = {
+    "reconstruction-easy": ([{"rmse": r} for r in (0.02, 0.03, 0.04, 0.05)], {1: {"rmse": 0.01}}),
+    "reconstruction-hard": ([{"rmse": r} for r in (0.02, 0.03, 0.04, 0.05)], {3: {"rmse": 0.03}}),
+    "isolates": ([{"iou50": 95.0}, {"iou50": 30.0}], {0: {"iou50": 80.0}, 1: {"iou50": 60.0}}),
+    "localises": ([{"iou50": 97.8}], {0: {"iou50": 90.0}}),
+    "channel-wise-fails": (
+        [{"iou50": 25.0}, {"iou50_grid": 28.0}],
+        {0: {"iou50": 40.0}, 1: {"iou50_grid": 10.0}},
+    ),
+    "gap-grows": (
+        [{"both": b} for b in (97.0, 92.0, 95.0, 60.0)],
+        {1: {"both": 98.0}, 3: {"both": 94.0}},
+    ),
+    "wrong-k": ([{"ap50": a} for a in (92.2, 91.6, 90.1)], {1: {"ap50": 80.0}, 2: {"ap50": 90.0}}),
+    "smooth": (
+        [losses(FALLING, FALLING)],
+        {0: losses(FLAT, FALLING)},
+    ),
+    "gabor": ([{"within_3px": 60.0}], {0: {"within_3px": 40.0}}),
+    "svhn-crosses": (
+        [ap(else_=80.0, ap70=50.0, ap80=50.0, ap90=50.0), ap(else_=70.0)],
+        {0: ap(else_=80.0), 1: ap(else_=90.0)},
+    ),
+    "learns-where": ([{"iou50": 50.0}, {"iou50": 97.0}], {1: {"iou50": 40.0}}),
+    "places-first": ([{"both": 60.0}, {"both": 90.0}], {1: {"both": 50.0}}),
+}
+
+
+def test_every_claim_has_its_cases():
+    assert {f"mist-{key}" for key in RULES} == set(CLAIMS)
+
+
+@pytest.mark.parametrize("key", RULES)
+def test_a_claim_holds_as_said_and_fails_for_each_experiment_that_says_otherwise(key):
+    claim, (good, bad) = CLAIMS[f"mist-{key}"], RULES[key]
+
+    def judged(points):
+        held = [
+            [{"seed": s, "metrics": point, "curve": point.get("curve")} for s in range(2)]
+            for point in points
+        ]
+        return claim.test(dict(zip(claim.experiments, held, strict=True)))
+
+    assert judged(good)[0] is True
+    for place, point in bad.items():
+        holds, reason = judged([point if i == place else p for i, p in enumerate(good)])
+        assert not holds
+        assert reason

@@ -507,13 +507,23 @@ def test_variants_have_the_rate_of_their_method():
     assert set(rates) == {m for m in training.METHODS if m.startswith(("dllp", "mle"))}
 
 
-def test_rates_of_short_runs_are_those_that_the_published_records_choose():
-    choice = EXPERIMENTS["llp/choice"]
-    held = tables.current(choice, "short", records_of.published())
+@pytest.mark.parametrize("protocol", ["paper", "short"])
+def test_rates_are_those_that_the_published_records_choose(protocol):
+    choice, curves = EXPERIMENTS["llp/choice"], EXPERIMENTS["llp/cifar-curves"]
+    held = tables.current(choice, protocol, records_of.published())
     held = [r for r in held if r["seed"] < choice.seeds]
     if len(held) < choice.seeds:
-        pytest.skip(f"llp/choice: {len(held)} of {choice.seeds} short records are published")
-    assert training.choose(choice.settings("short"), held) == experiments.CHOSEN
+        pytest.skip(f"llp/choice: {len(held)} of {choice.seeds} {protocol} records are published")
+    chosen = training.choose(choice.settings(protocol), held)
+    assert curves.settings(protocol).rates == experiments.rates(chosen)
+
+
+@pytest.mark.parametrize("name", ["llp/photos-curves", "llp/photos-200"])
+def test_photos_say_the_rate_that_they_have(name):
+    experiment = EXPERIMENTS[name]
+    assert (experiment.config.lr, experiment.config.batch) == (1e-4, 16)
+    assert experiments.ONE_RATE in experiment.deviations
+    assert experiments.TUNED not in experiment.deviations
 
 
 def test_choosing_never_looks_at_a_class(monkeypatch):

@@ -350,7 +350,7 @@ def gap_grows(mist_3, soft_3, mist_9, soft_9):
 
 def forgiving(nine, *others):
     costs = [mean(nine, "ap50") - mean(records, "ap50") for records in others]
-    return max(costs) <= 2.1, "costs " + ", ".join(f"{c:.1f}" for c in costs) + " points of AP"
+    return round(max(costs), 1) <= 2.1, "costs " + ", ".join(f"{c:.1f}" for c in costs) + " points of AP"
 
 
 def falls(records, key: str) -> tuple[bool, str]:
@@ -361,7 +361,7 @@ def falls(records, key: str) -> tuple[bool, str]:
         values = values[values.index(max(values)) :]
         worst = len(values) < 3 or len(values) < len(r["curve"]) / 2
         found.append(0.0 if worst else stats.spearmanr(range(len(values)), values).statistic)
-    return max(found) <= -0.8, f"{max(found):.2f}"
+    return bool(max(found) <= -0.8), f"{max(found):.2f}"
 
 
 def smooth(records):
