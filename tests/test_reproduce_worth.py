@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import re
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from real import REAL, needs
 from sittings import resumed
 
 from wsl_tutorial import patches, train, worth
-from wsl_tutorial.reproduce import papers, tables
+from wsl_tutorial.reproduce import costs, papers, tables
 from wsl_tutorial.reproduce.runner import Run
 from wsl_tutorial.reproduce.worth import PAPER, experiments, training
 
@@ -192,5 +194,45 @@ def test_claims_hold_and_fail(key, good, bad):
         holds, reason = CLAIMS[key].test(found)
         assert holds == expected
         assert reason
+    single = {n: fake(n, **m)[:1] for n, m in zip(names, good, strict=True)}
+    holds, reason = CLAIMS[key].test(single)
+    assert not holds
+    assert re.search(r"\bnan\b", reason)  # one seed has no error: undecided
     nothing = {n: fake(n, both=math.nan, found=math.nan, reading=math.nan) for n in names}
     assert not CLAIMS[key].test(nothing)[0]
+
+
+def test_a_step_within_two_standard_errors_decides_nothing():
+    """88.6 ± 0.6 against 88.0 ± 1.1 of two seeds: neither more nor less."""
+    names = CLAIMS["more-is-more"].experiments
+
+    def tested(*pairs):
+        found = {
+            n: [{"experiment": n, "seed": s, "metrics": {"both": b}} for s, b in enumerate(pair)]
+            for n, pair in zip(names, pairs, strict=True)
+        }
+        holds, reason = CLAIMS["more-is-more"].test(found)
+        return "undecided" if re.search(r"\bnan\b", reason) else holds
+
+    narrow = ((60.0, 62.0), (80.0, 81.0), (85.0, 86.0), (90.0, 91.0))
+    assert tested(*narrow) is True
+    assert tested(narrow[0], (88.2, 89.0), (87.2, 88.8), narrow[3]) == "undecided"
+    assert tested(narrow[0], (88.2, 89.0), (77.2, 78.8), narrow[3]) is False
+    # A wrong step decides, whatever another leaves open.
+    assert tested(narrow[0], (88.2, 89.0), (87.2, 88.8), (70.0, 71.0)) is False
+
+
+def test_equal_observers_are_seldom_ordered():
+    """Two standard errors of many seeds: one in twenty steps of nothing is called one."""
+    g = torch.Generator().manual_seed(0)
+    draws = torch.randn(2000, 2, 20, generator=g, dtype=torch.float64)
+    answers = []
+    for a, b in draws.tolist():
+        runs = [[{"metrics": {"both": x}} for x in side] for side in (a, b)]
+        answers.append(experiments.marginal_leads(*runs)[0])
+    expected = 1 - NormalDist().cdf(2)
+    assert sum(answers) / 2000 == pytest.approx(expected, abs=0.012)
+
+
+def test_the_cost_is_stated_so_that_the_sums_can_read_it():
+    assert {costs.stated(e.cost) for e in PAPER.experiments} == {3 / 60}

@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from math import nan, sqrt
+from statistics import variance
 
 from ... import worth
-from ..experiment import NO_GPU, Experiment, Paper, claim, mean
+from ..experiment import NO_GPU, Experiment, Paper, ahead, claim, mean, values
 from .training import Settings, run_observer
 
 NUMBERS = (30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 AT = 1_000  # images at which observers are compared
-# One core, a minute: all lengths halved by averaging pixels, chapter 3's network, fewer steps.
+# One core: all lengths halved by averaging pixels, chapter 3's network, fewer steps.
 SHORT = {
     "most_images": 3_000,
     "test_images": 1_000,
@@ -58,7 +60,7 @@ def experiment(observer: str, images: int) -> Experiment:
         seeds=2,
         data=("mnist",),
         protocols={**short, "smoke": SMOKE},
-        cost="minutes on a GPU (estimate); short: 10 to 30 seconds of one core",
+        cost="about 3 GPU minutes a seed (estimate)",
         not_run=NO_GPU,
     )
 
@@ -73,32 +75,48 @@ def at(*pairs: tuple[str, int]) -> list[Experiment]:
     return [EXPERIMENTS[pair] for pair in pairs]
 
 
+def judged(*gaps: tuple[float, float], say: str) -> tuple[bool, str]:
+    """Whether all gaps are above 0, each with two standard errors of its own; and the reason.
+
+    A gap no farther from 0 than its errors decides nothing, unless another is as far below 0. The
+    reason then holds a nan.
+    """
+    if not any(gap < -error for gap, error in gaps) and not all(g > e for g, e in gaps):
+        say += "; sign nan (within two standard errors)"
+    return all(gap > error for gap, error in gaps), say
+
+
 def more_is_more(*parts: list[dict]) -> tuple[bool, str]:
-    values = [mean(records, "both") for records in parts]
-    holds = all(a < b for a, b in pairwise(values))
-    return holds, ", ".join(f"{v:.1f} %" for v in values) + " found and read, in the order claimed"
+    gaps = [ahead(more, less, "both") for less, more in pairwise(parts)]
+    shares = ", ".join(f"{mean(records, 'both'):.1f} %" for records in parts)
+    steps = ", ".join(f"{gap:+.1f} ± {error:.1f}" for gap, error in gaps)
+    return judged(*gaps, say=f"{shares} found and read, in the order claimed; steps {steps}")
 
 
 def marginal_leads(lifted, marginal):
-    gap = mean(marginal, "both") - mean(lifted, "both")
-    return gap > 0, f"the exact likelihood leads by {gap:.1f} points"
+    gap, error = ahead(marginal, lifted, "both")
+    return judged((gap, error), say=f"the exact likelihood leads by {gap:.1f} ± {error:.1f} points")
 
 
 def places_from_classes(weak, full):
+    gap, error = ahead(weak, full, "found")
     a, b = mean(weak, "found"), mean(full, "found")
-    return a >= b - 5, f"found: {a:.1f} %, under full supervision {b:.1f} %"
+    text = f"found: {a:.1f} %, under full supervision {b:.1f} %, {gap:+.1f} ± {error:.1f}"
+    return judged((gap + 5, error), say=text)
 
 
 def cannot_read(places):
-    value = mean(places, "reading")
-    return value <= 20, f"{value:.1f} % read, twice the chance of one in ten is 20 %"
+    value, shares = mean(places, "reading"), values(places, "reading")
+    error = 2 * sqrt(variance(shares) / len(shares)) if len(shares) > 1 else nan
+    text = f"{value:.1f} ± {error:.1f} % read, twice the chance of one in ten is 20 %"
+    return judged((20 - value, error), say=text)
 
 
 CLAIMS = (
     claim(
         "worth-more-is-more",
         f"{AT:,} images: more told, more learnt: class, presence, counts, full (read as an "
-        "increasing share of digits found and read)",
+        "increasing share of digits found and read, each step by two standard errors)",
         "ours",
         at(*((o, AT) for o in ("class", "presence", "counts", "full"))),
         more_is_more,
