@@ -55,9 +55,9 @@ SHORT = {
     "bf16": True,
 }
 # Nine digits, read: twice the steps. The classifier learns late, since nine labels tell little of
-# one patch, and until then places must not move far. So steps along g itself, which is small as long
-# as the classifier knows nothing, and a slow heat map network. Steps of a fixed length lose the
-# digits.
+# one patch, and until then places must not move far. So steps along g itself, which is small as
+# long as the classifier knows nothing, and a slow heat map network. Steps of a fixed length lose
+# the digits.
 SHORT_NINE = {**SHORT, "epochs": 10, "lr": 5e-3, "heat_lr": 1e-4, "normalise": False}
 SHORT_NINE |= {"inner_lr": 40.0}
 SHORT_PLAIN = {**SHORT, "epochs": 10}  # what moves no places
