@@ -126,6 +126,21 @@ def test_bits_are_those_of_all_worlds(observer, k):
     assert worth.bits(observer, k, side, apart, classes) == pytest.approx(expected, abs=1e-9)
 
 
+def test_what_raises_bits():
+    """A larger canvas those that are told of places; more classes those that are told of digits."""
+    bits = {
+        (side, classes): {o: worth.bits(o, (0, 3), side, 4, classes) for o in worth.OBSERVERS}
+        for side in (10, 14)
+        for classes in (10, 20)
+    }
+    wider = {o for o, b in bits[14, 10].items() if b > bits[10, 10][o]}
+    more = {o for o, b in bits[10, 20].items() if b > bits[10, 10][o]}
+    assert wider == {"places", "full"}
+    assert more == set(worth.OBSERVERS) - {"places"}
+    unchanged = {o for o, b in bits[14, 10].items() if b == bits[10, 10][o]}
+    assert unchanged == set(worth.OBSERVERS) - wider
+
+
 def test_choices_of_four_by_another_way():
     at = list(product(range(4), repeat=2))
     count = sum(
@@ -161,6 +176,18 @@ def test_bad_input_is_named():
         worth.bits("boxes", (0, 3), 4, 2)
     with pytest.raises(ValueError, match="k: got"):
         worth.class_law((3, 2))
+    for observer in ("places", "full"):  # five digits, four corners
+        with pytest.raises(ValueError, match=r"k, cells, apart: got .* 5 digits"):
+            worth.bits(observer, (4, 5), 3, 2)
+        assert worth.bits(observer, (4, 4), 3, 2, 1) == 0  # one set of places, and it is told
+    for observer in (*worth.OBSERVERS[:4], "full"):
+        with pytest.raises(ValueError, match="classes: got 0"):
+            worth.bits(observer, (0, 1), 4, 2, 0)
+    with pytest.raises(ValueError, match="classes: got 0"):
+        worth.acts("presence", (0, 1), 0)
+    for name, arguments in (("number", (5, 2, -1)), ("apart", (5, 0, 2)), ("cells", (0, 2, 1))):
+        with pytest.raises(ValueError, match=f"{name}: got"):
+            worth.choices(*arguments)
     with pytest.raises(ValueError, match="greatest"):
         worth.log_likelihood_class(x, torch.tensor([0, 1, 3]))
     with pytest.raises(ValueError, match="classes"):

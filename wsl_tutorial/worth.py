@@ -66,10 +66,12 @@ def entropy(p: Tensor, times: Tensor | float = 1.0) -> float:
 def class_law(k: tuple[int, int], classes: int = 10) -> Tensor:
     """Eq. (14.2): P(greatest digit), of "none" and of each class, (classes + 1,).
 
-    Args: k: least and greatest number of digits.  Raises: ValueError for a range without numbers.
+    Args: k: least and greatest number of digits.
+    Raises: ValueError for a range without numbers or for no class.
     """
+    numbers = _numbers(k, classes)
     below = torch.arange(classes + 1).double() / classes  # chance of a digit below each class
-    up_to = torch.stack([below**number for number in _numbers(k)]).mean(0)  # 0**0 is 1
+    up_to = torch.stack([below**number for number in numbers]).mean(0)  # 0**0 is 1
     return torch.cat([up_to[:1], up_to.diff()])
 
 
@@ -79,11 +81,11 @@ def presence_law(k: tuple[int, int], classes: int = 10) -> tuple[Tensor, Tensor]
     Inclusion and exclusion over the classes that K digits miss.
     Args and errors: as `class_law`.  Returns: two tensors (greatest number + 1,).
     """
-    p, times = [], []
+    p, times, numbers = [], [], _numbers(k, classes)
     for size in range(min(k[1], classes) + 1):
         shares = [(-1) ** j * math.comb(size, j) * (size - j) ** n / classes**n
-                  for n in _numbers(k) for j in range(size + 1)]  # fmt: skip
-        p.append(math.fsum(shares) / len(_numbers(k)))
+                  for n in numbers for j in range(size + 1)]  # fmt: skip
+        p.append(math.fsum(shares) / len(numbers))
         times.append(math.comb(classes, size))
     return torch.tensor(p, dtype=torch.float64), torch.tensor(times, dtype=torch.float64)
 
@@ -93,13 +95,13 @@ def counts_law(k: tuple[int, int], classes: int = 10) -> Tensor:
 
     Args and errors: as `class_law`.  Returns: (number of multisets,).
     """
-    p = []
-    for n in _numbers(k):
+    p, numbers = [], _numbers(k, classes)
+    for n in numbers:
         for multiset in combinations_with_replacement(range(classes), n):
             orders = math.factorial(n)
             for y in Counter(multiset).values():
                 orders //= math.factorial(y)
-            p.append(orders / classes**n / len(_numbers(k)))
+            p.append(orders / classes**n / len(numbers))
     return torch.tensor(p, dtype=torch.float64)
 
 
@@ -108,7 +110,11 @@ def choices(cells: int, apart: int, number: int) -> int:
 
     Any two of a set are at least `apart` rows or `apart` columns from each other. Counted over
     ordered choices, each first cell leaving those that it allows; three by a product of matrices.
+    Raises ValueError for no cell, a distance below 1 and a negative number.
     """
+    for name, value, least in (("cells", cells, 1), ("apart", apart, 1), ("number", number, 0)):
+        if value < least:
+            raise ValueError(f"{name}: got {value}, expected {least} or more")
     at = torch.cartesian_prod(torch.arange(cells), torch.arange(cells))
     allowed = ((at[:, None] - at).abs().amax(-1) >= apart).double()
     return round(_ordered(allowed, number)) // math.factorial(number)
@@ -132,16 +138,25 @@ def places_bits(k: tuple[int, int], cells: int, apart: int, classes: int | None 
 
     N_K is `choices`; all of them, and all digits, are equally probable given K.
     Args: k, as `class_law`; cells, apart: as `choices`; classes: None where only places are told.
+    Raises: ValueError as `class_law` and `choices`, and where so many digits have no place.
     """
-    numbers = _numbers(k)
-    given = [math.log2(choices(cells, apart, n)) + n * math.log2(classes or 1) for n in numbers]
+    classes = 1 if classes is None else classes
+    numbers = _numbers(k, classes)
+    sets = [choices(cells, apart, n) for n in numbers]
+    if 0 in sets:
+        raise ValueError(
+            f"k, cells, apart: got {k}, {cells}, {apart}, but {numbers[sets.index(0)]} digits that "
+            f"are {apart} apart have no place on {cells} x {cells} cells"
+        )
+    given = [math.log2(s) + n * math.log2(classes) for n, s in zip(numbers, sets, strict=True)]
     return math.log2(len(numbers)) + sum(given) / len(numbers)
 
 
 def bits(observer: str, k: tuple[int, int], cells: int, apart: int, classes: int = 10) -> float:
     """The entropy of what an observer tells of one image, in bits.
 
-    Raises ValueError for an observer that is not in `OBSERVERS`.
+    Raises ValueError for an observer that is not in `OBSERVERS`, and as `class_law`; for *places*
+    and *full* as `places_bits`.
     """
     if observer == "class":
         return entropy(class_law(k, classes))
@@ -153,9 +168,11 @@ def bits(observer: str, k: tuple[int, int], cells: int, apart: int, classes: int
     return places_bits(k, cells, apart, classes if observer == "full" else None)
 
 
-def _numbers(k: tuple[int, int]) -> range:
+def _numbers(k: tuple[int, int], classes: int) -> range:
     if not 0 <= k[0] <= k[1]:
         raise ValueError(f"k: got {k}, expected 0 <= least <= greatest")
+    if classes < 1:
+        raise ValueError(f"classes: got {classes}, expected 1 or more")
     return range(k[0], k[1] + 1)
 
 
@@ -174,7 +191,7 @@ def acts(observer: str, k: tuple[int, int], classes: int = 10) -> tuple[float, f
     Raises: ValueError as `bits`.
     """
     _check_observer(observer)
-    numbers = _numbers(k)
+    numbers = _numbers(k, classes)
     mean = sum(numbers) / len(numbers)
     distinct = sum(classes * (1 - (1 - 1 / classes) ** n) for n in numbers) / len(numbers)
     names = {"class": 1.0, "presence": distinct, "places": 0.0}.get(observer, mean)
