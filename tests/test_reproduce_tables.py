@@ -172,10 +172,12 @@ def test_the_fullest_protocol_is_shown_and_a_tie_is_the_papers():
     )
     short = [record(e, 0, "short", error=1.0) for e in (NESTS, DIGITS)]
     one = record(DIGITS, 1, error=2.0)
-    assert tables.fullest(PAPER, names, [*short, one])[1] == "protocol short"
+    assert tables.fullest(PAPER, names, [*short, one])[1] == "protocol short, 1 seed"
     protocol, named, found = tables.fullest(PAPER, names, [short[0], one])
-    assert (protocol, named) == ("paper", "protocol paper")
+    assert (protocol, named) == ("paper", "protocol paper, 1 seed")
     assert found == {NESTS.name: [], DIGITS.name: [one]}
+    short += [record(NESTS, 2, "short", error=1.0)]
+    assert tables.fullest(PAPER, names, short)[1] == "protocol short, 1 to 2 seeds"
 
 
 @pytest.mark.parametrize(

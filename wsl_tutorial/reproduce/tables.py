@@ -43,7 +43,10 @@ def fullest(
     wanted = [{e.name: e for e in paper.experiments}[name] for name in names]
     found = {p: {e.name: current(e, p, held) for e in wanted} for p in ("paper", "short")}
     protocol = max(found, key=lambda p: sum(map(bool, found[p].values())))
-    named = f"protocol {protocol}" if any(found[protocol].values()) else "no record yet"
+    numbers = sorted({len(runs) for runs in found[protocol].values() if runs})
+    seeds = " to ".join(map(str, dict.fromkeys((*numbers[:1], *numbers[-1:]))))
+    seeds += " seed" if seeds == "1" else " seeds"
+    named = f"protocol {protocol}, {seeds}" if numbers else "no record yet"
     return protocol, named, found[protocol]
 
 
