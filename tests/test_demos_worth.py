@@ -23,7 +23,17 @@ import(demo).then((d) => {
     acts: d.acts(o, [a, b], c),
     effort: d.effort(o, [a, b], costs, c),
   }));
-  console.log(JSON.stringify({ counted, small, rows: cases.map(row) }));
+  const moved = [];
+  for (let least = 0; least < 4; least++) for (let most = Math.max(least, 1); most < 4; most++)
+    for (const [end, from] of [["least", 0], ["most", 1]])
+      for (let value = from; value < 4; value++) {
+        const state = { least, most, classes: 7 };
+        d.move(state, end, value);
+        moved.push([least, most, end, value, state]);
+      }
+  const state = { least: 1, most: 2, classes: 7 };
+  d.move(state, "classes", 26);
+  console.log(JSON.stringify({ counted, small, rows: cases.map(row), moved, state }));
 });
 """
 
@@ -52,6 +62,16 @@ def test_bits_acts_and_effort(answers, case):
         assert row["bits"] == pytest.approx(told, rel=1e-9, abs=1e-9), observer
         assert row["acts"] == pytest.approx(worth.acts(observer, k, classes))
         assert row["effort"] == pytest.approx(worth.effort(observer, k, **COSTS, classes=classes))
+
+
+@needs_node
+def test_the_sliders_show_the_range_that_is_computed(answers):
+    """The end that was not moved stays, unless it would stand on the wrong side."""
+    assert len(answers["moved"]) > 40
+    for least, most, end, value, state in answers["moved"]:
+        expected = [value, max(value, most)] if end == "least" else [min(least, value), value]
+        assert [state["least"], state["most"]] == expected
+    assert answers["state"] == {"least": 1, "most": 2, "classes": 26}
 
 
 def test_the_chapter_shows_the_demo():

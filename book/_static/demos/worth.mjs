@@ -88,6 +88,12 @@ export function effort(observer, k, { look, name, click }, classes) {
   return look + name * names + click * clicks;
 }
 
+/** Move one end of the numbers of digits, "least" or "most"; the other moves along where it has to. */
+export function move(state, end, value) {
+  state[end] = value;
+  if (state.least > state.most) state[end === "least" ? "most" : "least"] = value;
+}
+
 const CELLS = 14;
 const APART = 5;
 const SECONDS = { min: 0, max: 10, step: 0.1 };
@@ -112,7 +118,7 @@ export function mount(root) {
 
   const rows = () =>
     OBSERVERS.map((observer) => {
-      const k = [Math.min(state.least, state.most), state.most];
+      const k = [state.least, state.most];
       const told = bits(observer, k, counted, state.classes);
       const seconds = effort(observer, k, state, state.classes);
       return { observer, told, seconds, rate: seconds > 0 ? told / seconds : 0 };
@@ -141,7 +147,7 @@ export function mount(root) {
 
   const seconds = (text, key) => slider(`seconds to ${text}`, SECONDS, () => state[key], (v) => (state[key] = v));
   const whole = (text, key, min, max) =>
-    slider(text, { min, max, step: 1 }, () => state[key], (v) => (state[key] = v), 0);
+    slider(text, { min, max, step: 1 }, () => state[key], (v) => move(state, key, v), 0);
   frame(root, "worth", "Bits and seconds of six kinds of label", STYLE,
     presets(state, PRESETS),
     ...seconds("take an image in", "look"),
