@@ -94,9 +94,13 @@ def test_every_setting_has_the_papers_value_and_its_source(experiment):
 def test_printed_settings_are_those_of_the_paper():
     """Section B.2, and the survey's for a baseline."""
     c = EXPERIMENTS["minmax/glas-min-max-u4"].config
-    assert (c.network, c.crop, c.epochs, c.batch, c.lr, c.u) == ("resnet101", 480, 400, 8, 1e-3, 4)
+    assert (c.network, c.crop, c.epochs, c.batch, c.lr, c.u) == ("resnet18", 480, 400, 8, 1e-3, 4)
     assert (c.dropout, c.share, c.modes, c.sigma, c.omega) == (0.75, 0.09, 5, 10.0, 8.0)
     assert EXPERIMENTS["minmax/cub5-min-max-u4"].config.dropout == 0.85
+    deep = EXPERIMENTS["minmax/glas-min-max-u4-resnet101"]
+    assert deep.config == dataclasses.replace(c, network="resnet101")
+    assert experiments.TRUNK not in deep.deviations
+    assert experiments.TRUNK in EXPERIMENTS["minmax/glas-min-max-u4"].deviations
     c = EXPERIMENTS["minmax/glas-wildcat"].config
     assert (c.network, c.crop, c.epochs, c.batch, c.repeat) == ("resnet18", 416, 160, 32, 8)
     assert (c.modes, c.share, c.alpha) == (4, 0.1, 0.6)
