@@ -44,6 +44,7 @@ import torch
 from wsl_tutorial import check, counts, presence, show, train, worth
 from wsl_tutorial.data import digits, lattice
 from wsl_tutorial.reproduce import ledger, records, tables
+from wsl_tutorial.reproduce.experiment import ahead
 from wsl_tutorial.reproduce.worth import PAPER, experiments, training
 
 show.style()
@@ -388,8 +389,8 @@ for k in ((1, 3), (0, 3)):
 # ## Reproduction
 #
 # No paper has this table. The records hold the six observers with 30 to 3,000 canvases of MNIST
-# (protocol *short*: half the size, one CPU core, under a minute a run; protocol *paper*: full size,
-# on a GPU, up to 30,000). Everything else is equal: network, steps, rate.
+# (protocol *short*: half the size, one CPU core; protocol *paper*: full size, on a GPU, up to
+# 30,000). Everything else is equal: network, steps, rate.
 
 # %%
 HELD = records.published()
@@ -398,7 +399,9 @@ protocol, named, found = tables.fullest(PAPER, list(EXPERIMENTS), HELD)
 config = EXPERIMENTS["worth/full-100"].settings(protocol)
 SIDE = training.cells(config)
 PRICE = {o: worth.bits(o, config.instances, SIDE, config.apart) for o in worth.OBSERVERS}
-print(f"{named}: {sum(map(len, found.values()))} runs")
+seconds = [r["seconds"] for runs in found.values() for r in runs]
+took = f" of {min(seconds):.0f} to {max(seconds):.0f} seconds" if seconds else ""
+print(f"{named}: {len(seconds)} runs{took}")
 print(f"{SIDE} x {SIDE} cells; " + ", ".join(f"{o} {b:.2f} bits" for o, b in PRICE.items()))
 
 
@@ -496,26 +499,35 @@ show.figure(
 )
 
 # %% [markdown]
-# The score has two halves: on the left the reading at the true places, on the right the localisation.
-# Remember on the right that only *places* and *full* were told any place.
+# The score has two halves: the reading at the true places, on the left, and the localisation, on the
+# right, by images, by bits and by hours. Remember on the right that only *places* and *full* were
+# told any place.
 
 # %%
-fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.0), sharey=True)
-for axis, metric in zip(axes, ("reading", "found"), strict=True):
-    for k, observer in enumerate(worth.OBSERVERS):
-        draw(axis, observer, k, metric)
-    axis.set(xscale="log", xlabel="images", title=f"{metric}; {named}", ylim=(0, 100))
-axes[0].axhline(10, color=show.GREY, ls="--", marker="", lw=1)
-axes[0].set(ylabel="digits / %")
-if axes[1].containers:
-    axes[1].legend(fontsize=7)
+fig, axes = plt.subplots(3, 2, figsize=(6.4, 7.6), sharey=True, sharex="row")
+for row, (unit, price) in zip(axes, PRICES.items(), strict=True):
+    for axis, metric in zip(row, ("reading", "found"), strict=True):
+        for k, observer in enumerate(worth.OBSERVERS):
+            draw(axis, observer, k, metric, price[observer])
+        axis.set(xscale="log", xlabel=unit, ylim=(0, 100))
+    row[0].axhline(10, color=show.GREY, ls="--", marker="", lw=1)
+    row[0].set(ylabel="digits / %")
+axes[0, 0].set(title="reading")
+axes[0, 1].set(title="found")
+handles = axes[0, 1].get_legend_handles_labels()
+if handles[0]:
+    fig.legend(*handles, loc="outside lower center", ncols=3, fontsize=9)
 show.figure(
     fig,
     alt="The share of digits read at their true places, left, and found, right, against the number"
-    f" of labelled images for six observers ({named}). A dashed line marks chance for reading.",
+    " of labelled images, the bits told and the hours of labelling, from the top, for six observers"
+    f" ({named}). A dashed line marks chance for reading.",
 )
 
 # %% [markdown]
+# Read down a column. Where two curves change places from one row to the next, it is the price, and not
+# the learning, that decides between the two labels.
+#
 # ### The exchange rate
 #
 # Fix a level of the score, $a$. Let $n_o(a)$ be the number of images at which the curve of the
@@ -524,73 +536,155 @@ show.figure(
 # $$ w_o(a) = \frac{n_{\text{full}}(a)}{n_o(a)} \tag{14.9} $$
 #
 # full labels. It is a rate *at a level*: nothing forces it to be the same for a good and for a bad network.
-# We print $w$, and beside it what the bits and the seconds promised: $H(o) / H(\text{full})$ and
-# $t(o) / t(\text{full})$. If $w$ exceeds the ratio of seconds, an hour of weak labels beats an hour
-# of full ones.
+# All observers of one seed label the same canvases, so each seed has its own $w$. We print the
+# least and the greatest, and beside them what the bits and the seconds promised:
+# $H(o) / H(\text{full})$ and $t(o) / t(\text{full})$. If $w$ exceeds the ratio of seconds, an hour of
+# weak labels beats an hour of full ones.
 
 # %%
 LEVELS = (50, 70, 80)
+SEEDS = sorted({r["seed"] for runs in found.values() for r in runs})
 
 
 def needed(observer, level):
-    """Images that the observer needs for a level; NaN where there is no curve."""
-    points = curve(observer, "both")
-    numbers, values = ([p[j] for p in points] for j in (0, 1))
-    return worth.images_needed(numbers, values, level) if points else math.nan
+    """Images that the observer needs for a level, by seed; NaN where there is no curve."""
+    images = {}
+    for seed in SEEDS:
+        runs = {n: r for n in experiments.NUMBERS for r in found.get(f"worth/{observer}-{n}", [])
+                if r["seed"] == seed}  # fmt: skip
+        points = [r["metrics"]["both"] for r in runs.values()]
+        images[seed] = worth.images_needed(list(runs), points, level) if runs else math.nan
+    return images
 
 
 # %%
-def written(x):
-    return "not known" if math.isnan(x) else f"{x:.2f}"
+def rates(observer, level):
+    """What a weak label is worth in full ones: (14.9) of every seed."""
+    weak, full = needed(observer, level), needed("full", level)
+    return [worth.worth(weak[seed], full[seed]) for seed in SEEDS]
 
 
+def written(values):
+    """The least and the greatest of some numbers, or the one that they are."""
+    if not values or any(map(math.isnan, values)):
+        return "not known"
+    ends = (f"{float(f'{x:.2g}'):,g}" for x in (min(values), max(values)))
+    return " to ".join(dict.fromkeys(ends)).replace("inf", "never")
+
+
+# %%
 rows = []
 for o in worth.OBSERVERS[:-1]:
-    rates = [worth.worth(needed(o, a), needed("full", a)) for a in LEVELS]
     promised = (f"{PRICE[o] / PRICE['full']:.2f}", f"{EFFORT[o] / EFFORT['full']:.2f}")
-    rows.append((o, *map(written, rates), *promised))
+    rows.append((o, *(written(rates(o, a)) for a in LEVELS), *promised))
 head = ("observer", *(f"worth at {a} %" for a in LEVELS), "bits promise", "seconds ask")
-show.Markdown(f"In full labels; {named}\n\n" + tables.grid(head, rows))
+show.Markdown(f"In full labels, over {len(SEEDS)} seeds; {named}\n\n" + tables.grid(head, rows))
 
 # %% [markdown]
-# *0.00* means that the observer does not reach the level with the images there are, *not known* that
-# full supervision is above the level, or below it, with all numbers of images that we have. The
-# conclusion is made from the same numbers, level by level.
+# *0* means that the observer does not reach the level with the images there are, *not known* that
+# full supervision is above the level, or below it, with all numbers of images that we have. Next the
+# prices themselves, seed by seed. A *<* stands where the seeds agree on the order: all of them pay
+# less on its left. Between the names of a group, joined by *~*, the ranges meet, and the records do
+# not say which is cheaper.
 
 
 # %%
 def cheapest(price, level):
-    """The observers that reach the level, the least expensive first, with what each pays."""
-    paid = {o: price[o] * needed(o, level) for o in worth.OBSERVERS}
-    return sorted((p, o) for o, p in paid.items() if math.isfinite(p))
+    """(least, greatest, observer) of those whose price is known in all seeds, cheapest first."""
+    paid = []
+    for o in worth.OBSERVERS:
+        images = needed(o, level).values()
+        if any(map(math.isfinite, images)) and not any(map(math.isnan, images)):
+            paid.append((price[o] * min(images), price[o] * max(images), o))
+    return sorted(paid)
 
 
 def above(level):
-    """The observers that are above the level from their first record on."""
-    return [o for o in worth.OBSERVERS if curve(o, "both") and curve(o, "both")[0][1] > level]
+    """The observers that are above the level from their first record on, in a seed at least."""
+    known = {o: needed(o, level).values() for o in worth.OBSERVERS if curve(o, "both")}
+    return [o for o, images in known.items() if any(map(math.isnan, images))]
 
 
 # %%
-rows = []
-for level in LEVELS:
-    for name, price in PRICES.items():
-        order = cheapest(price, level)
-        listed = ", ".join(f"{o} {float(f'{p:.3g}'):,g}" for p, o in order) or "none"
-        rows.append((f"{level} %", name, listed, ", ".join(above(level)) or "none"))
+def ordered(paid):
+    """The observers in a line: < between groups whose ranges do not meet."""
+    line, most = "", -math.inf
+    for low, high, observer in paid:
+        line += (" < " if low > most else " ~ ") if line else ""
+        line += f"{observer} {written([low, high])}"
+        most = max(most, high)
+    return line or "none"
+
+
+rows = [
+    (f"{level} %", name, ordered(cheapest(price, level)), ", ".join(above(level)) or "none")
+    for level in LEVELS
+    for name, price in PRICES.items()
+]
 head = ("level", "price", "observers, cheapest first", "above it with the fewest images")
 show.Markdown(f"{named}\n\n" + tables.grid(head, rows))
 
 # %% [markdown]
-# The last column lists curves that begin above the level: their price is not known, and lower than
-# that of their first record. The bits that the networks explain say how much of the label they predict
-# on new canvases, the whole label being $H(o)$:
+# *Never* is a seed that does not reach the level. The last column lists curves that begin above it:
+# their price is not known, and lower than that of their first record.
+#
+# ### So, what is it worth?
+#
+# The answer is made from the same records: an hour of weak labels against an hour of full ones, at
+# every level that is known and in every seed, and what is left of the difference with the most images,
+# with two standard errors. Beside it stands what chance does. If two observers were equal, then of the
+# $2 s$ values of $s$ seeds each every order would be as probable, and in $2$ of $\binom{2s}{s}$ the
+# two ranges do not meet.
+
+
+# %%
+def hours(observer):
+    """Whether an hour of weak labels leads further than one of full ones, at all known levels."""
+    known = [w for a in LEVELS for w in rates(observer, a) if not math.isnan(w)]
+    ask = EFFORT[observer] / EFFORT["full"]
+    if not known or min(known) <= ask <= max(known):
+        return "undecided"
+    return "further" if min(known) > ask else "less far"
+
+
+def last(observer):
+    """Full supervision's lead with the most images that have records, in points."""
+    n = max((n for n in experiments.NUMBERS if found.get(f"worth/full-{n}")), default=0)
+    runs = [found.get(f"worth/{o}-{n}", []) for o in ("full", observer)]
+    gap, error = ahead(*runs, "both") if all(runs) else (math.nan, math.nan)
+    words = {gap > error: "full labels lead", gap < -error: "full labels are behind"}
+    return n, f"{gap:+.1f} ± {error:.1f} points, {words.get(True, 'undecided')}"
+
+
+# %%
+WEAK = worth.OBSERVERS[:-1]
+verdicts = {word: [] for word in ("further", "less far", "undecided")}
+for o in WEAK:
+    verdicts[hours(o)].append(o)
+listed = {word: ", ".join(f"*{o}*" for o in names) or "none" for word, names in verdicts.items()}
+lines = [
+    f"An hour of labels leads {word} than an hour of full ones: {listed[word]}."
+    for word in ("further", "less far")
+]
+lines.append(f"Undecided by these seeds: {listed['undecided']}.")
+for o in ("presence", "counts"):
+    n, lead = last(o)
+    lines.append(f"With {n:,} images, full labels against *{o}*, found and read: {lead}.")
+chance = 2 / math.comb(2 * len(SEEDS), len(SEEDS)) if SEEDS else math.nan
+lines.append(f"{named}, {len(SEEDS)} seeds: two equal observers seem ordered in {chance:.0%}.")
+show.Markdown("\n".join(f"- {line}" for line in lines))
+
+# %% [markdown]
+# The bits that the networks explain say how much of the label they predict on new canvases, the whole
+# label being $H(o)$:
 
 # %%
 rows = []
 for o in worth.OBSERVERS:
     points = {n: mean for n, mean, _ in curve(o, "bits")}
     left = (points.get(n, math.nan) for n in experiments.NUMBERS)
-    rows.append((o, f"{PRICE[o]:.2f}", *(written(PRICE[o] - x) for x in left)))
+    told_bits = (f"{PRICE[o] - x:.2f}" for x in left)
+    rows.append((o, f"{PRICE[o]:.2f}", *(x.replace("nan", "not known") for x in told_bits)))
 head = ("explained bits", "H(o)", *(f"{n:,}" for n in experiments.NUMBERS))
 show.Markdown(f"{named}; a number below 0 is overconfidence\n\n" + tables.grid(head, rows))
 
@@ -608,7 +702,7 @@ show.Markdown(tables.claims(PAPER, HELD))
 #
 # One world, one network, one rate for all observers, labels without error. The network is told the
 # mean number of digits by its first bias, and the number of digits at test. A larger canvas raises the
-# bits of *places* and changes the others by nothing; more classes raise the others. Annotators err,
+# bits of *places* and *full* and leaves the others; more classes raise all but *places*. Annotators err,
 # and err differently: chapter 6 has a likelihood for wrong counts. What carries over is the way to ask:
 # *compare labels at equal images, at equal bits and at equal hours, and say which of the three you
 # pay for*.
