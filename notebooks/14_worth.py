@@ -578,7 +578,7 @@ for o in worth.OBSERVERS[:-1]:
     promised = (f"{PRICE[o] / PRICE['full']:.2f}", f"{EFFORT[o] / EFFORT['full']:.2f}")
     rows.append((o, *(written(rates(o, a)) for a in LEVELS), *promised))
 head = ("observer", *(f"worth at {a} %" for a in LEVELS), "bits promise", "seconds ask")
-show.Markdown(f"In full labels, over {len(SEEDS)} seeds; {named}\n\n" + tables.grid(head, rows))
+show.Markdown(f"In full labels, seed by seed; {named}\n\n" + tables.grid(head, rows))
 
 # %% [markdown]
 # *0* means that the observer does not reach the level with the images there are, *not known* that
@@ -671,7 +671,7 @@ for o in ("presence", "counts"):
     n, lead = last(o)
     lines.append(f"With {n:,} images, full labels against *{o}*, found and read: {lead}.")
 chance = 2 / math.comb(2 * len(SEEDS), len(SEEDS)) if SEEDS else math.nan
-lines.append(f"{named}, {len(SEEDS)} seeds: two equal observers seem ordered in {chance:.0%}.")
+lines.append(f"By chance alone two equal observers seem ordered in {chance:.0%}; {named}.")
 show.Markdown("\n".join(f"- {line}" for line in lines))
 
 # %% [markdown]
