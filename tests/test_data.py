@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import sys
 import tarfile
 from dataclasses import replace
@@ -17,7 +18,7 @@ from PIL import Image
 from real import REAL
 
 from wsl_tutorial import data
-from wsl_tutorial.data import File, cifar, mnist, svhn
+from wsl_tutorial.data import File, cifar, cub, flowers, glas, mnist, pets, svhn
 
 
 def real(name: str) -> Path:
@@ -504,6 +505,42 @@ def test_svhn_load_crops_in_the_order_of_annotation_and_caches(street, monkeypat
     assert again["sequences"] == loaded["sequences"]
 
 
+def test_svhn_images_with_two_digits_are_squeezed_and_the_low_ones_left_out(store):
+    """Of five images three have two digits; boxes of 50 and 70 rows of 120 have 25 and 35 of 60."""
+    scenes = SCENES | {
+        "4.png": ((120, 80), [(10, 40, 20, 50), (40, 30, 30, 70)], [3, 10]),
+        "5.png": ((30, 60), [(8, 4, 10, 15), (30, 4, 10, 16)], [4, 4]),
+    }
+    files = {"train/digitStruct.mat": digit_struct(scenes)}
+    for name, ((height, width), boxes, _) in reversed(scenes.items()):
+        pixels = np.zeros((height, width, 3), np.uint8)
+        for left, top, w, h in boxes:
+            pixels[top : top + h, left : left + w] = 255
+        files[f"train/{name}"] = encoded(pixels, "png")
+    root = store("svhn-full", {"svhn-full/train.tar.gz": tar(files)})
+    kept = {least: svhn.two_digits("train", root, least_height=least) for least in (0, 25, 30, 31)}
+    found = kept[0]
+    assert found["classes"].tolist() == [[1, 0], [3, 0], [4, 4]]
+    assert found["images"].shape == (3, 1, 60, 240)
+    # By hand: 60 x 90 is stretched 8/3 times in width; 120 x 80 by 1/2 and 3; 30 x 60 by 2 and 4.
+    expected = [
+        [[20 * 8 / 3, 10, 35 * 8 / 3, 40], [36 * 8 / 3, 12, 50 * 8 / 3, 42]],
+        [[30, 20, 90, 45], [120, 15, 210, 50]],
+        [[32, 8, 72, 38], [120, 8, 160, 40]],
+    ]
+    assert (found["boxes"] - torch.tensor(expected) + 0.5).abs().max() < 1e-4
+    for image, boxes in zip(found["images"][:, 0].float(), found["boxes"], strict=True):
+        rows, columns = torch.arange(60)[:, None], torch.arange(240)
+        inside = torch.zeros(60, 240, dtype=torch.bool)
+        for left, top, right, bottom in boxes:
+            inside |= (rows > top) & (rows < bottom) & (columns > left) & (columns < right)
+        assert ((image > 127) == inside).float().mean() > 0.98
+    lists = {least: d["classes"].tolist() for least, d in kept.items()}
+    assert lists[25] == lists[0]
+    assert lists[30] == [[1, 0], [4, 4]]  # 30 rows are not below 30
+    assert lists[31] == []
+
+
 def test_svhn_refuses_archives_whose_images_and_annotations_differ(store):
     image = encoded(np.zeros((60, 90, 3), np.uint8), "png")
     one = digit_struct({"1.png": SCENES["1.png"]})
@@ -654,3 +691,45 @@ def test_augment_is_one_crop_one_channel_order_and_one_size_a_batch():
     assert len(seen["order"]) == 6
     with pytest.raises(ValueError, match=r"batch: got torch\.float32"):
         svhn.augment(batch.float(), torch.Generator())
+
+
+# What no loader takes
+
+LOADERS = {
+    "cifar": cifar.load,
+    "cub": cub.load,
+    "flowers": flowers.load,
+    "glas": glas.load,
+    "mnist": mnist.load,
+    "pets": pets.load,
+    "svhn": svhn.load,
+}
+
+
+@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize("split", [["train"], {"train": 1}, "all", None, 0])
+def test_a_split_that_does_not_exist_is_named(name, split, tmp_path):
+    with pytest.raises(ValueError, match=rf"split.*: got {re.escape(repr(split))}"):
+        LOADERS[name](split, tmp_path)
+
+
+def test_other_lists_are_no_names_either(tmp_path):
+    with pytest.raises(ValueError, match=r"species: got 'train', \['five'\]"):
+        cub.load("train", tmp_path, ["five"])
+    with pytest.raises(ValueError, match=r"copy: got \['512'\]"):
+        svhn.load("train", tmp_path, ["512"])
+    with pytest.raises(ValueError, match=r"name: no data set \['mnist'\]"):
+        data.available(["mnist"])
+
+
+def test_damaged_idx_files_are_named(tmp_path):
+    whole = gzip.compress(b"\0\0\x08\1\0\0\0\3abc")
+    path = tmp_path / "train-images.gz"
+    path.write_bytes(whole)
+    assert mnist.idx(path).tolist() == list(b"abc")
+    for content in (whole[:-9], b"<html>not found</html>", whole[:12] + b"\xff" + whole[13:], b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"path: .*train-images\.gz is no "):
+            mnist.idx(path)
+    with pytest.raises(FileNotFoundError):
+        mnist.idx(tmp_path / "none.gz")

@@ -1,7 +1,10 @@
 """GlaS: archives and folders in the official format that the tests write, and the real data."""
 
+import hashlib
 import io
+import re
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,6 +46,19 @@ def written(folder, files):
     folder.mkdir(parents=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
+
+
+def known(monkeypatch, grades: bytes) -> None:
+    """Let these be the official grades."""
+    (file,) = data.SETS["glas"].files
+    file = replace(file, bytes=len(grades), sha256=hashlib.sha256(grades).hexdigest())
+    monkeypatch.setitem(data.SETS, "glas", replace(data.SETS["glas"], files=(file,)))
+
+
+@pytest.fixture(autouse=True)
+def _official_grades(request, monkeypatch):
+    if "data" not in request.keywords:
+        known(monkeypatch, official()["Grade.csv"])
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +112,7 @@ def test_the_archive_and_the_copy_give_the_same(release, tmp_path):
             assert all((a.int() - b.int()).abs().max() <= off for a, b in pairs)
 
 
-def test_what_is_wrong_is_said(tmp_path, release):
+def test_what_is_wrong_is_said(tmp_path, release, monkeypatch):
     with pytest.raises(ValueError, match="split: got 'all'"):
         glas.load("all", release)
     with pytest.raises(FileNotFoundError, match=r"neither Grade\.csv nor warwick"):
@@ -107,6 +123,18 @@ def test_what_is_wrong_is_said(tmp_path, release):
         "size": (ValueError, r"testB_2: the image is \(3, 6, 5\), its mask"),
         "grade": (ValueError, "testB_3 is 'bening'"),
         "short": (ValueError, "lists 19 testB images, GlaS has 20"),
+        "fields": (ValueError, r"Grade.csv: 'testB_3, 1' is no name, patient and grade"),
+        "patient": (ValueError, r"Grade.csv: 'testB_3,one, benign' is no name"),
+        "number": (ValueError, r"Grade.csv: 'testB,1, benign' is no name"),
+        "cut off": (ValueError, r"testB_4\.bmp: is no whole image"),
+        "not an image": (ValueError, r"testB_5_anno\.bmp: is no whole image"),
+    }
+    lines = {
+        "grade": ["testB_3,1, bening, x"],
+        "short": [],
+        "fields": ["testB_3, 1"],
+        "patient": ["testB_3,one, benign"],
+        "number": ["testB,1, benign"],
     }
     for case, (error, says) in cases.items():
         broken = dict(files)
@@ -114,16 +142,69 @@ def test_what_is_wrong_is_said(tmp_path, release):
             del broken["testB_7_anno.bmp"]
         elif case == "size":
             broken["testB_2_anno.bmp"] = encoded(np.zeros((5, 6), np.uint8), "bmp")
+        elif case == "cut off":
+            broken["testB_4.bmp"] = broken["testB_4.bmp"][:-40]
+        elif case == "not an image":
+            broken["testB_5_anno.bmp"] = b"<html>not found</html>"
         else:
             rows = broken["Grade.csv"].decode().split("\r")
             at = next(i for i, row in enumerate(rows) if row.startswith("testB_3,"))
-            rows = (
-                rows[:at] + (["testB_3,1, bening, x"] if case == "grade" else []) + rows[at + 1 :]
-            )
+            rows[at : at + 1] = lines[case]
             broken["Grade.csv"] = "\r".join(rows).encode()
+        known(monkeypatch, broken["Grade.csv"])
         written(tmp_path / case / "glas", broken)
         with pytest.raises(error, match=says):
             glas.load("testB", tmp_path / case)
+
+
+def test_grades_of_another_release_are_refused(tmp_path):
+    """One patient's grade is exchanged: every other check passes."""
+    files = official()
+    files["Grade.csv"], n = re.subn(
+        rb"(testB_2,\d+), benign", rb"\1, malignant", files["Grade.csv"]
+    )
+    assert n == 1
+    written(tmp_path / "glas", files)
+    with pytest.raises(ValueError, match=r"Grade\.csv: has SHA-256 [0-9a-f]{64}, GlaS has"):
+        glas.load("testB", tmp_path)
+
+
+def test_a_damaged_archive_is_named(tmp_path):
+    (tmp_path / "glas").mkdir()
+    archive = tmp_path / "glas" / glas.ARCHIVE
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, content in official().items():
+            file.writestr(f"{FOLDER}/{name}", content)
+    whole = archive.read_bytes()
+    at = whole.index(official()["testB_20.bmp"], whole.index(b"testB_20.bmp"))
+    archive.write_bytes(whole[: at + 60] + b"damage" + whole[at + 66 :])
+    with pytest.raises(ValueError, match=r"testB_20\.bmp: cannot be read \(Bad CRC"):
+        glas.load("testB", tmp_path)
+    archive.write_bytes(whole[:5000])
+    with pytest.raises(ValueError, match=rf"root: .*{glas.ARCHIVE} is damaged"):
+        glas.load("testB", tmp_path)
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("readme.txt", "")
+    with pytest.raises(FileNotFoundError, match=r"Grade\.csv is missing"):
+        glas.load("testB", tmp_path)
+
+
+def test_the_checksum_of_the_images_sees_every_byte(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "home", lambda: tmp_path / "home")
+    files = official()
+    written(tmp_path / "a/glas", files)
+    written(tmp_path / "b/glas", dict(reversed(files.items())) | {"readme.txt": b"x"})
+    sums = data.checksums("glas", tmp_path / "a")
+    assert sums == data.checksums("glas", tmp_path / "b")
+    pictures = sorted(set(files) - {"Grade.csv"})
+    lines = "".join(f"{n} {hashlib.sha256(files[n]).hexdigest()}\n" for n in pictures)
+    assert sums == {
+        "glas/Grade.csv": hashlib.sha256(files["Grade.csv"]).hexdigest(),
+        "glas/*": hashlib.sha256(lines.encode()).hexdigest(),
+    }
+    mask = files["testA_9_anno.bmp"]
+    (tmp_path / "b/glas/testA_9_anno.bmp").write_bytes(mask[:-1] + bytes([mask[-1] ^ 1]))
+    assert data.checksums("glas", tmp_path / "b")["glas/*"] != sums["glas/*"]
 
 
 # The real data
@@ -148,7 +229,9 @@ def test_real_glas_has_the_known_numbers(real):
     assert torch.isin(real["test"]["patients"], known).sum() == 79
     assert data.available("glas", REAL)
     (listed,) = data.SETS["glas"].files
-    assert data.checksums("glas", REAL) == {listed.path: listed.sha256}
+    sums = data.checksums("glas", REAL)
+    assert sums[listed.path] == listed.sha256
+    assert set(sums) == {listed.path, "glas/*"}
 
 
 @pytest.mark.data

@@ -52,6 +52,7 @@ class DataSet:
     files: tuple[File, ...] = ()
     packaged: tuple[str, ...] = ()
     same_as: str = ""  # another set that holds the same images
+    folder: str = ""  # images and masks below it have too many forms to be files of the set
 
 
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -173,7 +174,7 @@ SETS = {
             "glas",
             "GlaS (Warwick-QU, 2015), 165 images of colon tissue with gland masks",
             "research use only; cite Sirinukunwattana et al. (2017)",
-            # The images have too many forms to be listed: this file stands for all of them.
+            # The images have too many forms to be listed: their checksum is taken, not compared.
             (
                 File(
                     "glas/Grade.csv",
@@ -181,6 +182,7 @@ SETS = {
                     "215e0cfcc70493ad221348de0e0006b58897e8d4e502e585e28e3e410108261f",
                 ),
             ),
+            folder="glas",
         ),
         DataSet(
             "pets",
@@ -315,7 +317,7 @@ def _find(file: File, folder) -> Path | None:
 
 
 def _set(name: str) -> DataSet:
-    if name not in SETS:
+    if name not in tuple(SETS):  # a list is no key, and no name either
         raise ValueError(f"name: no data set {name!r}, there are {', '.join(SETS)}")
     return SETS[name]
 
@@ -336,14 +338,21 @@ def available(name: str, root: str | os.PathLike | None = None) -> bool:
 def checksums(name: str, root: str | os.PathLike | None = None) -> dict[str, str]:
     """The SHA-256 of every file of data set `name` that is on this machine, for provenance.
 
-    Only the first call reads the files. Raises `ValueError` for an unknown name.
+    `FOLDER/*` has one for all images and masks below a folder: of the lines "name checksum", in the
+    order of names. Only the first call reads the other files. Raises `ValueError` for an unknown
+    name.
     """
     s = _set(name)
     found = {f.path: p for f in s.files if (p := _find(f, root))}
     if not found and s.same_as:
         return checksums(s.same_as, root)
     found |= {p: packaged(p) for p in s.packaged}
-    return {path: sha256(place) for path, place in found.items()}
+    sums = {path: sha256(place) for path, place in found.items()}
+    if s.folder and (below := _below(s.folder, root)):
+        pictures = [p for n, p in sorted(below.items()) if p.suffix in (".bmp", ".jpg", ".png")]
+        lines = "".join(f"{p.name} {_hash(p)}\n" for p in pictures)
+        sums[f"{s.folder}/*"] = hashlib.sha256(lines.encode()).hexdigest()
+    return sums
 
 
 def _hash(path: Path) -> str:

@@ -35,7 +35,7 @@ def load(
     decodes 60,000 files; later ones take the cache. Raises `ValueError` for another split or copy
     or a damaged archive, and what `data.fetch` raises.
     """
-    if split not in BATCHES:
+    if split not in tuple(BATCHES):
         raise ValueError(f"split: got {split!r}, expected 'train' or 'test'")
     if copy == "official":
         (file,) = data.SETS["cifar10"].files

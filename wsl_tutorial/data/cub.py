@@ -52,7 +52,7 @@ def load(
     Raises ValueError for another split or species and where files contradict each other,
     FileNotFoundError where an image is missing, and what `data.fetch` raises.
     """
-    if species not in SIZES or split not in SIZES[species]:
+    if species not in tuple(SIZES) or split not in tuple(SIZES[species]):
         raise ValueError(
             f"split, species: got {split!r}, {species!r}, "
             "expected 'train', 'valid' or 'test', and 'five' or 'all'"

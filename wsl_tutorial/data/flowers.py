@@ -29,7 +29,7 @@ def load(split: str = "train", root: str | os.PathLike | None = None) -> dict:
     Raises ValueError for another split and where files contradict each other, FileNotFoundError
     where an image is missing, and what `data.fetch` raises.
     """
-    if split not in SIZES:
+    if split not in tuple(SIZES):
         raise ValueError(f"split: got {split!r}, expected one of {', '.join(SIZES)}")
     found = data.unpacked("flowers", "segmim_00001.jpg", root)
     for name in ("setid.mat", "imagelabels.mat"):

@@ -10,9 +10,11 @@ PNG masks of the same names is read as well. Cite Sirinukunwattana et al. (2017)
 """
 
 import csv
+import hashlib
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
@@ -38,13 +40,14 @@ def load(split: str = "train", root: str | os.PathLike | None = None) -> dict:
     Returns names (N strings); images (N tensors (3, H, W) uint8, most 775 pixels wide and 522
     high); masks (N tensors (H, W) bool, true in glands); labels int64 (N,): 0 benign, 1 malignant;
     patients int64 (N,).
-    Raises ValueError for another split and where files contradict each other, FileNotFoundError
-    where the data set or one of its images is missing.
+    Raises ValueError for another split, for a file that cannot be read or is not the official one,
+    and where files contradict each other; FileNotFoundError where the data set or one of its images
+    is missing.
     """
-    if split not in SIZES:
+    if split not in tuple(SIZES):
         raise ValueError(f"split: got {split!r}, expected one of {', '.join(SIZES)}")
     found = files(root)
-    known = grades(found["Grade.csv"]().decode())
+    known = grades(_official(found))
     names = [n for n in sorted(known, key=_order) if split in _parts(n)]
     if len(names) != SIZES[split]:
         raise ValueError(f"Grade.csv: lists {len(names)} {split} images, GlaS has {SIZES[split]}")
@@ -66,13 +69,16 @@ def load(split: str = "train", root: str | os.PathLike | None = None) -> dict:
 def files(root: str | os.PathLike | None = None) -> Files:
     """The files of the data set: below ROOT/glas, at any depth, else in the archive there.
 
-    Raises FileNotFoundError where there is neither.
+    Raises FileNotFoundError where there is neither, ValueError for an archive that is damaged.
     """
     place = data.root(root) / "glas"
     if any(place.rglob("Grade.csv")):
         return {p.name: p.read_bytes for p in sorted(place.rglob("*")) if p.is_file()}
     if (place / ARCHIVE).is_file():
-        archive = zipfile.ZipFile(place / ARCHIVE)
+        try:
+            archive = zipfile.ZipFile(place / ARCHIVE)
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"root: {place / ARCHIVE} is damaged ({error})") from error
         return {
             PurePosixPath(name).name: lambda name=name: archive.read(name)
             for name in archive.namelist()
@@ -84,14 +90,42 @@ def files(root: str | os.PathLike | None = None) -> Files:
 
 
 def grades(text: str) -> dict[str, tuple[int, int]]:
-    """What Grade.csv tells: name -> (patient, label). Raises ValueError for an unknown grade."""
+    """What Grade.csv tells: name -> (patient, label).
+
+    Raises ValueError for an unknown grade and for a line that does not begin with three fields, a
+    name such as testA_1, the number of a patient, and a grade.
+    """
     known = {}
-    for row in csv.reader(text.splitlines()[1:], skipinitialspace=True):
-        name, patient, grade = (field.strip() for field in row[:3])
+    for line in filter(str.strip, text.splitlines()[1:]):
+        try:
+            (row,) = csv.reader([line], skipinitialspace=True)
+            name, patient, grade = (field.strip() for field in row[:3])
+            _order(name)
+            number = int(patient)
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"Grade.csv: {line!r} is no name, patient and grade") from error
         if grade not in GRADES:
             raise ValueError(f"Grade.csv: {name} is {grade!r}, expected one of {GRADES}")
-        known[name] = int(patient), GRADES.index(grade)
+        known[name] = number, GRADES.index(grade)
     return known
+
+
+def _official(found: Files) -> str:
+    """The text of Grade.csv, which has to be the official one, byte for byte."""
+    (file,) = data.SETS["glas"].files
+    if "Grade.csv" not in found:
+        raise FileNotFoundError("Grade.csv is missing from GlaS")
+    content = _content(found, "Grade.csv")
+    if (got := hashlib.sha256(content).hexdigest()) != file.sha256:
+        raise ValueError(f"Grade.csv: has SHA-256 {got}, GlaS has {file.sha256}")
+    return content.decode()
+
+
+def _content(found: Files, name: str) -> bytes:
+    try:
+        return found[name]()
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise ValueError(f"{name}: cannot be read ({error})") from error
 
 
 def _order(name: str) -> tuple[str, int]:
@@ -110,6 +144,10 @@ def _parts(name: str) -> tuple[str, ...]:
 def _pixels(found: Files, name: str) -> torch.Tensor:
     for suffix in (".bmp", ".png", ".jpg"):
         if name + suffix in found:
-            with Image.open(io.BytesIO(found[name + suffix]())) as image:
-                return torch.from_numpy(np.array(image))
+            content = io.BytesIO(_content(found, name + suffix))
+            try:
+                with Image.open(content) as image:
+                    return torch.from_numpy(np.array(image))
+            except (OSError, SyntaxError) as error:  # Pillow raises either for what it cannot read
+                raise ValueError(f"{name}{suffix}: is no whole image ({error})") from error
     raise FileNotFoundError(f"{name}.bmp is missing from GlaS")

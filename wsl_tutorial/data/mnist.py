@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import zlib
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ def load(
 
     Raises `ValueError` for another split or a damaged file, and what `data.fetch` raises.
     """
-    if split not in FILES:
+    if split not in tuple(FILES):
         raise ValueError(f"split: got {split!r}, expected 'train' or 'test'")
     files = {f.path: f for f in data.SETS["mnist"].files}
     images, labels = (idx(data.fetch(files[f"mnist/{name}"], root)) for name in FILES[split])
@@ -31,10 +32,14 @@ def load(
 def idx(path: str | os.PathLike) -> torch.Tensor:
     """A gzipped idx file of unsigned bytes as a uint8 tensor of the shape that its header states.
 
-    Raises `ValueError` where the header is not of that kind or the length does not fit it.
+    Raises `ValueError` where the file is not gzipped or is cut off, and where the header is not of
+    that kind or the length does not fit it.
     """
     with gzip.open(path) as f:
-        raw = f.read()
+        try:
+            raw = f.read()
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"path: {path} is no whole gzip file ({error})") from error
     if raw[:3] != b"\0\0\x08" or len(raw) < 4 * (1 + raw[3]):
         raise ValueError(f"path: {path} is no idx file of unsigned bytes")
     shape = np.frombuffer(raw, ">u4", raw[3], 4).astype(int)

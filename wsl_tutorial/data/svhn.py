@@ -110,7 +110,7 @@ def annotations(
 
 
 def _archive(split, root, copy):
-    if copy not in SPLITS:
+    if copy not in tuple(SPLITS):
         raise ValueError(f"copy: got {copy!r}, expected 'official' or '512'")
     if split not in SPLITS[copy]:
         raise ValueError(f"split: got {split!r}, expected one of {SPLITS[copy]}")
