@@ -4,8 +4,9 @@ python scripts/teaching.py            _build/teaching/slides/*.html and equation
 python scripts/teaching.py --figures  also figures/*.svg: executes every notebook, minutes
 
 A slide holds what one writes on a board: the heading, sentences with bold words (assumptions), each
-displayed equation with the sentence that leads to it, and every figure. The whole text of the page
-stands in the speaker's notes (press S). Slides ask no other host; npm brings MathJax and reveal.js.
+displayed equation with the sentence that leads to it, every figure, and of every table the first
+rows. The whole text of the page, tables included, stands in the speaker's notes (press S). What
+does not fit the screen is set smaller. Slides ask no other host; npm brings MathJax and reveal.js.
 """
 
 import argparse
@@ -33,7 +34,8 @@ PAGE = """<!doctype html>
 <style>
 .reveal {{ font-size: 26px; }} .reveal h1 {{ font-size: 1.9em; }} .reveal h2 {{ font-size: 1.4em; }}
 .reveal h1, .reveal h2, .reveal h3 {{ text-transform: none; }} .reveal p {{ text-align: left; }}
-.reveal img {{ max-height: 480px; }}
+.reveal img {{ max-height: 18em; }} .reveal table {{ font-size: 0.75em; }}
+.reveal th, .reveal td {{ padding: 0.15em 0.5em; }} .reveal .rest {{ font-size: 0.75em; }}
 </style></head><body><div class="reveal"><div class="slides">
 {slides}
 </div></div>
@@ -42,8 +44,30 @@ PAGE = """<!doctype html>
 <script src="{reveal}/dist/reveal.js"></script>
 <script src="{reveal}/plugin/notes/notes.js"></script>
 <script>
-MathJax.startup.promise.then(() => MathJax.typesetPromise()).then(() =>
-  Reveal.initialize({{ hash: true, slideNumber: true, plugins: [RevealNotes] }}));
+const parts = "h2, p, li, table, img, mjx-container, mjx-mtd, mjx-mlabeledtr, mjx-labels";
+function over(slide) {{
+  const box = slide.getBoundingClientRect(), room = Reveal.getConfig().height * Reveal.getScale();
+  const wide = [...slide.querySelectorAll(parts)].map((part) => part.getBoundingClientRect());
+  const out = (b) => b.width > 0 && (b.left < box.left - 1 || b.right > box.right + 1);
+  return box.height > room || wide.some(out);
+}}
+function fit() {{
+  for (const slide of Reveal.getSlides()) {{
+    const stack = slide.parentElement, before = [stack.style.display, slide.style.display];
+    stack.style.display = slide.style.display = "block";
+    for (let size = 100; size > 25 && over(slide); size -= 3) slide.style.fontSize = `${{size}}%`;
+    [stack.style.display, slide.style.display] = before;
+  }}
+}}
+const faces = document.querySelectorAll("section > :not(section, aside)");
+MathJax.startup.promise.then(() => MathJax.typesetPromise([...faces]))
+  .then(() => Promise.all([...document.images].map((image) => image.decode())))
+  .then(() => Reveal.initialize({{
+    width: 1120, height: 700, transition: "none", hash: true, slideNumber: true,
+    controls: false, plugins: [RevealNotes],
+  }}))
+  .then(fit).then(() => {{ document.body.dataset.fits = "yes"; }})
+  .then(() => MathJax.typesetPromise());
 </script></body></html>
 """
 
@@ -58,11 +82,15 @@ MARKDOWN = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin, rende
 
 @dataclass
 class Slide:
-    """One slide: heading, items (HTML), and the prose that goes with it (Markdown)."""
+    """One slide: heading, items (HTML), and the prose that goes with it (Markdown).
+
+    A `full` one takes no more items: it holds a figure or a table.
+    """
 
     title: str
     items: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    full: bool = False
 
     def html(self) -> str:
         notes = f'<aside class="notes">{rendered(chr(10).join(self.notes))}</aside>'
@@ -101,15 +129,26 @@ def sentences(paragraph: str) -> list[str]:
     return re.split(r"(?:(?<=[.!?:])|(?<=[.!?:]\*\*)) (?=[A-Z$*\[(])", text)
 
 
+def board(column: list[Slide]) -> Slide:
+    """The slide to write on: the last of a column, or a new one where that is full."""
+    if column[-1].full or len(column[-1].items) > 4:
+        column.append(Slide(column[-1].title))
+    return column[-1]
+
+
 def deck(notebook: nbformat.NotebookNode) -> tuple[str, list[list[Slide]]]:
     """Title, and the sections of the page, each a column of slides."""
     title, columns, before = "", [], ""
     for cell in notebook.cells:
         if cell.cell_type == "code":
+            announced = sentences(before)[-1] if before else ""
             for output in cell.get("outputs", []):
-                if "image/png" in output.get("data", {}) and columns:
-                    announced = inline(sentences(before)[-1]) if before else ""
+                data = output.get("data", {})
+                if "image/png" in data and columns:
                     columns[-1].append(figure(columns[-1][-1].title, output, announced))
+                elif "text/markdown" in data and columns:
+                    shown = table(columns[-1][-1].title, data["text/markdown"], announced)
+                    columns[-1].append(shown)
             continue
         for kind, source in blocks(cell.source):
             if kind == "heading" and source.startswith("# "):
@@ -123,16 +162,14 @@ def deck(notebook: nbformat.NotebookNode) -> tuple[str, list[list[Slide]]]:
                 else:
                     columns[-1] += column
             elif kind == "math":
-                slide = columns[-1][-1]
+                slide = board(columns[-1])
                 lead = said(sentences(before)[-1]) if before else ""
                 slide.items += [lead] if lead not in slide.items else []
                 slide.items.append(f"<div>{rendered(source)}</div>")
-                if len(slide.items) > 4:
-                    columns[-1].append(Slide(slide.title))
             else:
-                slide = columns[-1][-1]
-                slide.notes.append(source + "\n")
                 bold = [s for s in sentences(source) if kind == "paragraph" and "**" in s]
+                slide = board(columns[-1]) if bold else columns[-1][-1]
+                slide.notes.append(source + "\n")
                 slide.items += map(said, bold)
                 before = source if kind == "paragraph" else before
     return title, [[s for s in column if s.items or s.notes] for column in columns]
@@ -142,7 +179,28 @@ def figure(title: str, output: dict, announced: str) -> Slide:
     png = output["data"]["image/png"].replace("\n", "")
     alt = html.escape(output["metadata"]["image/png"]["alt"], quote=True)
     image = f'<img src="data:image/png;base64,{png}" alt="{alt}">'
-    return Slide(title, [image], [announced, "", html.unescape(alt)])
+    return Slide(title, [image], [announced, "", html.unescape(alt) + "\n"], full=True)
+
+
+def table(title: str, markdown: str, announced: str) -> Slide:
+    """The first lines of an output, a dozen or 1,100 characters; the whole stands in the notes."""
+    lines, length = markdown.strip().splitlines(), 0
+    for number, line in enumerate(lines):
+        length += len(line)
+        if number > 2 and (number > 11 or length > 1100):
+            break
+    else:
+        number = len(lines)
+    while 0 < number < len(lines) and (
+        re.fullmatch(r"[|\s:-]*", lines[number - 1]) or re.fullmatch(r"\|[|\s:-]+", lines[number])
+    ):
+        number -= 1  # no head of a table without a row
+    items = [rendered("\n".join(lines[:number]))]
+    left = [line for line in lines[number:] if line.strip(" |:-")]
+    if left:
+        rest = f"Lines left for the notes and the page: {len(left)}."
+        items.append(f'<p class="rest">{rest}</p>')
+    return Slide(title, items, [announced, "", markdown + "\n"], full=True)
 
 
 def page(notebook: nbformat.NotebookNode) -> str:

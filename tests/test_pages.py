@@ -4,12 +4,15 @@ import http.server
 import re
 import shutil
 import threading
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
+import nbformat
 import offline
 import pytest
+import teaching
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +39,13 @@ def home(site, tmp_path_factory):
     """The address of the offline book."""
     folder = tmp_path_factory.mktemp("offline") / "book"
     offline.offline(site, folder)
+    with served(folder) as address:
+        yield address
+
+
+@contextmanager
+def served(folder: Path):
+    """The address of a folder."""
     handler = partial(Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -204,3 +214,51 @@ def test_its_demo_works_by_keyboard_and_says_what_it_shows(visits, name):
 
 
 KEYS = {"range": "ArrowRight", "number": "ArrowUp", "select-one": "ArrowDown"}
+
+
+# Slides ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory):
+    """The address of all chapters' slides, without the notes, which nobody sees on them."""
+    folder = tmp_path_factory.mktemp("slides")
+    for package in (teaching.REVEAL, teaching.MATHJAX):
+        offline.fetch(package, folder / "npm" / package)
+    for name in CHAPTERS:
+        notebook = nbformat.read(ROOT / f"{name}.ipynb", as_version=4)
+        text = re.sub('(?s)(<aside class="notes">).*?(?=</aside>)', r"\1", teaching.page(notebook))
+        (folder / f"{Path(name).name}.html").write_text(text, "utf-8")
+    with served(folder) as address:
+        yield address
+
+
+BEYOND = """() => {
+  document.querySelectorAll("mjx-assistive-mml").forEach((hidden) => hidden.remove());
+  return Reveal.getSlides().map((slide) => {
+    const {h, v} = Reveal.getIndices(slide), face = document.createRange();
+    Reveal.slide(h, v);
+    face.setStart(slide, 0);
+    face.setEndBefore(slide.querySelector("aside"));
+    const box = face.getBoundingClientRect();
+    const inside = box.left >= 0 && box.top >= 0 && box.right <= innerWidth &&
+      box.bottom <= innerHeight && box.width > 100 && box.height > 20;
+    return inside ? null : [h, v, box.left, box.top, box.right, box.bottom];
+  }).filter(Boolean);
+}"""
+
+
+@pytest.fixture(scope="module")
+def projector(browser):
+    """One screen for all: what it has loaded once it keeps."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_no_slide_is_larger_than_the_screen(projector, slides, name):
+    projector.goto(f"{slides}/{Path(name).name}.html")
+    projector.wait_for_selector("body[data-fits]", state="attached", timeout=60_000)
+    assert projector.evaluate(BEYOND) == []
+    assert projector.locator("mjx-merror").count() == 0

@@ -51,6 +51,56 @@ def test_every_equation_and_figure_of_a_chapter_is_on_a_slide(file):
     assert not re.search("<section>\\s*<h2>[^\n]*</h2>\\s*<aside", page), "a slide without content"
 
 
+def output(**data: str) -> nbformat.NotebookNode:
+    return nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("display_data", data)])
+
+
+def test_a_table_is_on_a_slide_and_a_long_one_says_where_the_rest_is():
+    rows = [f"| {i} | value |" for i in range(40)]
+    short, long = ("\n".join(["| a | b |", "|---|---|", *rows[:n]]) for n in (3, 40))
+    notebook = cells("# Title\n\nFirst.", "## Tables\n\nWe count. Then $x$:")
+    notebook.cells += [output(**{"text/markdown": text}) for text in (short, long)]
+    _, (_, (_, *slides)) = teaching.deck(notebook)
+    for slide, number, shown in zip(slides, (3, 40), (3, 10), strict=True):
+        face, _, notes = slide.html().partition('<aside class="notes">')
+        assert face.count("<tr>") == 1 + shown
+        assert notes.count("<tr>") == 1 + number
+        assert r"\(x\)</span>:</p>" in notes
+        assert ("left for the notes and the page: 30." in face) == (number == 40)
+
+
+def test_what_follows_a_table_stands_on_a_slide_of_its_own():
+    notebook = cells("# Title\n\nFirst.", "## Tables\n\nWe count.")
+    notebook.cells += [output(**{"text/markdown": "| a |\n|---|\n| 1 |"})]
+    notebook.cells += cells("Read it.\n\nThis is **bold**. Hence\n\n$$x$$").cells
+    _, (_, (_, shown, after)) = teaching.deck(notebook)
+    assert shown.notes[-1] == "Read it.\n"
+    assert after.items[0] == "<p>This is <strong>bold</strong>.</p>"
+    assert r"\[x\]" in after.items[2]
+
+
+@pytest.mark.parametrize("length", [1050, 1040, 1030])
+def test_a_slide_never_ends_with_the_head_of_a_table(length):
+    words = ["A line of text.", "", "| a | b |", "|---|---|", "| 1 | " + "x" * length + " |", ""]
+    slide = teaching.table("T", "\n".join([*words, "| late | b |", "|---|---|", "| y | z |"]), "")
+    assert "late" not in slide.items[0]
+    assert "xxx" in slide.items[0]
+    assert "page: 2." in slide.items[1]
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_row_of_every_table_is_in_the_notes_and_the_first_on_a_slide(file):
+    notebook = nbformat.read(file, as_version=4)
+    outputs = [o for c in notebook.cells for o in c.get("outputs", []) if "data" in o]
+    told = [o["data"]["text/markdown"] for o in outputs if "text/markdown" in o["data"]]
+    _, columns = teaching.deck(notebook)
+    slides = [s for column in columns for s in column if s.full and "<img" not in s.items[0]]
+    assert [s.notes[2].strip() for s in slides] == [text.strip() for text in told]
+    for slide, text in zip(slides, told, strict=True):
+        assert slide.html().partition("</aside>")[0].count("<tr>") >= text.count("\n|---")
+        assert ("<table>" in slide.items[0]) == (text.lstrip().startswith("|") or "\n|" in text)
+
+
 def test_the_equations_are_one_latex_document():
     notebooks = {file.stem: nbformat.read(file, as_version=4) for file in NOTEBOOKS}
     document = teaching.equations(notebooks)
