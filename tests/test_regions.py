@@ -590,7 +590,15 @@ def test_gated_scores_are_the_printed_formula():
 # Bad input -------------------------------------------------------------------------------------
 
 LOGITS, MAPS, SCORES = torch.zeros(2, 3), torch.zeros(2, 3, 4, 5), torch.zeros(2, 4, 5)
-Y = torch.tensor([0, 2])
+Y, MASK, PSI = torch.tensor([0, 2]), torch.zeros(2, 1, 4, 5), torch.zeros(2)
+
+
+def erasing(logits=LOGITS, mask=MASK, psi=PSI, images=MAPS, target=Y):
+    """Recursive erasing with a localiser, and a trust, that always give the same."""
+    believe = None if psi is PSI else lambda *_: psi
+    return regions.recursive_erasing(
+        lambda _: (logits, mask), images, target, 1, 10, believe=believe
+    )
 
 
 @pytest.mark.parametrize(
@@ -608,17 +616,50 @@ Y = torch.tensor([0, 2])
         (lambda: regions.cross_entropy_to_prior(LOGITS, torch.ones(3)), "prior must be probab"),
         (lambda: regions.min_max_loss(LOGITS, LOGITS[:, :2], Y), r"negative must be \(2, 3\)"),
         (lambda: regions.min_max_loss(LOGITS, LOGITS, Y, LOGITS[:1]), "localiser must be"),
+        (lambda: regions.cross_entropy_to_uniform(torch.tensor(1.0)), r"logits must be \(B, C\)"),
+        (lambda: regions.cross_entropy_to_uniform([1.0]), "logits must be .* got list"),
+        (
+            lambda: regions.cross_entropy_to_prior(LOGITS, [0.2, 0.3, 0.5]),
+            "prior must be .* got list",
+        ),
+        (lambda: regions.min_max_loss(LOGITS, LOGITS.double(), Y), "negative must be .*float32"),
+        (lambda: regions.min_max_loss(LOGITS, LOGITS, Y.tolist()), "target must be .* got list"),
         (lambda: regions.min_max_loss(LOGITS, LOGITS, Y + 1), r"target must hold classes 0\.\.2"),
-        (lambda: regions.min_max_loss(LOGITS, LOGITS, Y.float()), "target must be int64"),
+        (
+            lambda: regions.min_max_loss(LOGITS, LOGITS, Y.float()),
+            r"target must be \(2,\), torch.int64",
+        ),
         (lambda: regions.class_map(MAPS[0], LOGITS), r"maps must be \(B, C, h, w\)"),
         (lambda: regions.class_map(MAPS, LOGITS[:, :2]), r"logits must be \(2, 3\)"),
+        (
+            lambda: regions.class_map(MAPS, LOGITS.double()),
+            "logits must be .*float32.* got .*float64",
+        ),
         (lambda: regions.normalise(MAPS), r"scores must be \(B, H, W\)"),
         (lambda: regions.normalise(SCORES / 0), "scores of shape .* finite"),
         (lambda: regions.soft_mask(SCORES, 0.0, 0.5), "omega must be positive"),
         (lambda: regions.trust(LOGITS, Y, torch.zeros(3), 0, 1.0), r"first must be \(2,\)"),
+        (lambda: regions.trust(LOGITS, Y, PSI.double(), 0, 1.0), "first must be .*float32"),
         (lambda: regions.trust(LOGITS, Y, None, -1, 1.0), "t must be at least 0"),
         (lambda: regions.trust(LOGITS, Y, None, 0, 0.0), "sigma positive"),
-        (lambda: regions.recursive_erasing(reader, IMAGES, TARGET, -1, 10), "u at least 0"),
+        (lambda: regions.accumulate(MASK, MASK[:, 0], PSI), r"mask must be \(2, 1, 4, 5\)"),
+        (lambda: regions.accumulate(MASK[:, 0], MASK, PSI), r"total must be \(B, 1, H, W\)"),
+        (lambda: regions.accumulate(MAPS, MASK, PSI), r"total must be \(2, 1, 4, 5\)"),
+        (lambda: regions.accumulate(MASK, MASK.double(), PSI), "mask must be .*float32"),
+        (lambda: regions.accumulate(MASK, MASK, PSI[:1]), r"psi must be \(2,\)"),
+        (lambda: regions.accumulate(MASK, MASK, 0.5), "psi must be .* got float"),
+        (lambda: regions.erase(MAPS[0], MASK, PSI), "images must be"),
+        (lambda: regions.erase(MAPS, MASK[:, 0], PSI), r"total must be \(2, 1, 4, 5\)"),
+        (lambda: regions.erase(MAPS, MASK, PSI[:1]), r"psi must be \(2,\)"),
+        (lambda: regions.erase(MAPS, MASK, PSI[:, None]), r"psi must be \(B,\)"),
+        (lambda: regions.erase(MAPS, MASK, PSI > 0), "psi must be .*float32.* got .*bool"),
+        (lambda: erasing(images=[1.0]), "images must be .* got list"),
+        (lambda: erasing(target=[0, 2]), "target must be .* got list"),
+        (lambda: erasing(logits=LOGITS.double()), "logits must be .*float32"),
+        (lambda: erasing(logits=LOGITS[:1]), r"logits must be \(2, 3\)"),
+        (lambda: erasing(mask=MASK > 0), "mask must be .*float32.* got .*bool"),
+        (lambda: erasing(psi=PSI[:1]), r"psi must be \(2,\)"),
+        (lambda: regions.recursive_erasing(reader, IMAGES, TARGET, -1, 10), "u must be at least 0"),
         (lambda: regions.recursive_erasing(reader, IMAGES[0], TARGET, 1, 10), "images must be"),
         (lambda: regions.recursive_erasing(reader, IMAGES, TARGET[:2], 1, 10), "target must be"),
         (
@@ -628,12 +669,54 @@ Y = torch.tensor([0, 2])
         (lambda: regions.average_pooling(LOGITS), r"maps must be \(B, C, \*positions\)"),
         (lambda: regions.log_sum_exp_pooling(MAPS, 0.0), "r must be positive"),
         (lambda: regions.wildcat_pooling(MAPS, 21), r"k_max, k_min must be 1\.\.20"),
+        (
+            lambda: regions.wildcat_pooling(MAPS, 2, 0, 0.6),
+            "alpha must be 0 without k_min, got 0.6",
+        ),
         (lambda: regions.wildcat_pooling(MAPS, 2, dropout=0.5), "dropout must be .* generator"),
         (lambda: regions.wildcat_pooling(MAPS, 2, dropout=1.0), "dropout must be"),
         (lambda: regions.attention_pooling(MAPS, MAPS[:, :, :2]), r"scores must be \(2, 3, 4, 5\)"),
+        (lambda: regions.attention_pooling(MAPS, MAPS.double()), "scores must be .*float32"),
         (lambda: regions.gated_scores(MAPS, torch.zeros(4, 2), torch.zeros(5, 4)), "v must be"),
+        (
+            lambda: regions.gated_scores(MAPS, torch.zeros(4, 3), torch.zeros(4)),
+            r"w must be \(C, L",
+        ),
+        (
+            lambda: regions.gated_scores(MAPS, torch.zeros(4, 3), torch.zeros(5, 4).double()),
+            "w must be .*float32.* got .*float64",
+        ),
     ],
 )
 def test_bad_input_is_named(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_what_every_step_checks_does_not_wait_for_the_device():
+    """A meta tensor has no values: what looked at one would raise."""
+    maps, scores, mask, psi = (x.to("meta") for x in (MAPS, SCORES, MASK, PSI))
+    assert regions.soft_mask(scores, 8.0, 0.5).shape == (2, 1, 4, 5)
+    assert regions.accumulate(mask, mask, psi).shape == (2, 1, 4, 5)
+    assert regions.erase(maps, mask, psi).shape == (2, 3, 4, 5)
+    assert regions.wildcat_pooling(maps, 2).shape == (2, 3)
+    assert regions.attention_pooling(maps, maps)[0].shape == (2, 3, 3)
+    with pytest.raises(ValueError, match=r"mask must be .* meta, got .* cpu"):
+        regions.accumulate(mask, MASK, psi)
+
+
+def test_a_nan_is_not_hidden():
+    """It stays at its pixel, trusted or not, and the next look at the image names it."""
+    scores = SCORES.index_fill(2, torch.tensor([3]), torch.nan)
+    mask = regions.soft_mask(scores, 8.0, 0.5)  # (2, 1, 4, 5)
+    wrong = torch.zeros(2, 1, 4, 5, dtype=torch.bool)
+    wrong[..., 3] = True
+    assert torch.equal(mask.isnan(), wrong)
+    for target, trusted in ((Y * 0, True), (Y * 0 + 1, False)):
+        erased = erasing(mask=mask, target=target)
+        assert ((erased.trust > 0) == trusted).all()
+        assert torch.equal(erased.mask.isnan(), wrong)
+        left = regions.erase(MAPS + 1, erased.mask, erased.trust[0])
+        assert torch.equal(left.isnan(), wrong.expand_as(left))
+    with pytest.raises(ValueError, match=r"logits must have a finite maximum .* no NaN"):
+        regions.recursive_erasing(lambda x: (x.mean((2, 3)), mask), MAPS + 1, Y * 0, 2, 10)

@@ -50,7 +50,8 @@ def cross_entropy_to_uniform(logits: Tensor) -> Tensor:
 
     Args, returns and errors: as `cross_entropy_to_prior`.  Source: paper (5).
     """
-    classes = logits.shape[-1]
+    _check("logits", logits, "(B, C)", (2,))
+    classes = logits.shape[1]
     return cross_entropy_to_prior(logits, logits.new_full((classes,), 1 / classes))
 
 
@@ -63,9 +64,8 @@ def cross_entropy_to_prior(logits: Tensor, prior: Tensor) -> Tensor:
     Source: paper (5), there with the uniform q only.
     """
     log_z, below = _split(logits)
-    if prior.shape not in (logits.shape, logits.shape[1:]):
-        got = tuple(prior.shape)
-        raise ValueError(f"prior must be {tuple(logits.shape)} or its last, got shape {got}")
+    if not isinstance(prior, Tensor) or prior.shape not in (logits.shape, logits.shape[1:]):
+        raise ValueError(f"prior must be {tuple(logits.shape)} or its last, got {_got(prior)}")
     if not bool((prior >= 0).all() and ((prior.sum(-1) - 1).abs() < 1e-4).all()):
         raise ValueError(f"prior must be probabilities that sum to 1, got {prior.tolist()}")
     q = prior.to(logits)
@@ -95,8 +95,7 @@ def min_max_loss(
     for name, x in all_logits.items():
         if x is not None:
             _check_logits(name, x)
-            if x.shape != positive.shape:
-                raise ValueError(f"{name} must be {tuple(positive.shape)}, got {tuple(x.shape)}")
+            _check_like(name, x, positive.shape, positive)
     _check_target(target, positive)
     loss = F.cross_entropy(positive, target)
     if prior is None:
@@ -132,8 +131,7 @@ def class_map(maps: Tensor, logits: Tensor) -> Tensor:
     """
     _check("maps", maps, "(B, C, h, w)", (4,))
     _check_logits("logits", logits)
-    if logits.shape != maps.shape[:2]:
-        raise ValueError(f"logits must be {tuple(maps.shape[:2])}, got {tuple(logits.shape)}")
+    _check_like("logits", logits, maps.shape[:2], maps)
     return torch.einsum("bkxy,bk->bxy", maps, logits.softmax(1))
 
 
@@ -159,7 +157,8 @@ def normalise(scores: Tensor, whole_batch: bool = False) -> Tensor:
 def soft_mask(scores: Tensor, omega: float, threshold: float) -> Tensor:
     """Eq. (11.7): R+ = sigmoid(omega (T - threshold)), (B, H, W) -> (B, 1, H, W).
 
-    With omega = 8 and threshold 1/2, as printed, scores in [0, 1] give R+ in [0.018, 0.982].
+    With omega = 8 and threshold 1/2, as printed, scores in [0, 1] give R+ in [0.018, 0.982]. A NaN
+    stays NaN at its pixel: looking for one would make a GPU wait, and `normalise` has done it.
 
     Raises: ValueError, another shape or dtype, or omega <= 0.
     Source: paper (9).
@@ -206,8 +205,8 @@ def trust(logits: Tensor, target: Tensor, first: Tensor | None, t: int, sigma: f
     """
     _check_logits("logits", logits)
     _check_target(target, logits)
-    if first is not None and first.shape != target.shape:
-        raise ValueError(f"first must be {tuple(target.shape)}, got {tuple(first.shape)}")
+    if first is not None:
+        _check_like("first", first, target.shape, logits)
     if t < 0 or not sigma > 0:
         raise ValueError(f"t must be at least 0 and sigma positive, got {t} and {sigma}")
     logits = logits.detach()
@@ -221,8 +220,14 @@ def trust(logits: Tensor, target: Tensor, first: Tensor | None, t: int, sigma: f
 def accumulate(total: Tensor, mask: Tensor, psi: Tensor) -> Tensor:
     """Eq. (12.2): R* <- max(R*, Psi R+).
 
-    Args: total, mask (B, 1, H, W), R* and R+; psi (B,).  Source: paper (10).
+    Args: total, mask (B, 1, H, W), R* and R+; psi (B,). A NaN of the mask stays, whatever psi is.
+    Raises: ValueError, shapes or dtypes disagree.
+    Source: paper (10).
     """
+    _check("total", total, "(B, 1, H, W)", (4,))
+    for name, x in (("total", total), ("mask", mask)):
+        _check_like(name, x, (len(total), 1, *total.shape[2:]), total)
+    _check_like("psi", psi, total.shape[:1], total)
     return torch.maximum(total, psi[:, None, None, None] * mask)
 
 
@@ -231,9 +236,15 @@ def erase(images: Tensor, total: Tensor, psi: Tensor) -> Tensor:
 
     A region is erased again at every later step: after j of them (1 - R*)^j of it is left.
 
-    Args: images (B, channels, H, W), as erased so far; total (B, 1, H, W), R*; psi (B,).
+    Args: images (B, channels, H, W), as erased so far; total (B, 1, H, W), R*; psi (B,), of which
+        only the sign counts.
+    Raises: ValueError, shapes or dtypes disagree.
     Source: paper, Algorithm 1.
     """
+    _check("images", images, "(B, channels, H, W)", (4,))
+    _check_like("total", total, (len(images), 1, *images.shape[2:]), images)
+    _check("psi", psi, "(B,)", (1,))
+    _check_like("psi", psi, images.shape[:1], images, psi.dtype)
     return images * (1 - total * (psi > 0)[:, None, None, None])
 
 
@@ -279,12 +290,13 @@ def recursive_erasing(
             (images, changed), changed bool (B,): for the others it is to repeat its answers. The
             same gradients for less, but where all trust ends before the last look.
     Raises: ValueError, u < 0, lazy with attached or printed, or images, target, logits or a mask
-        that do not fit.
+        that do not fit. A NaN of a mask is not looked for: it stays in R* and in what M sees next.
     Source: paper (10)-(12), Algorithm 1, section A.2.
     """
-    if images.dim() != 4 or u < 0:
-        got = f"shape {tuple(images.shape)} and {u}"
-        raise ValueError(f"images must be (B, channels, H, W) and u at least 0, got {got}")
+    _check("images", images, "(B, channels, H, W)", (4,))
+    _check_like("target", target, images.shape[:1], images, torch.int64)
+    if u < 0:
+        raise ValueError(f"u must be at least 0, got {u}")
     if lazy and (attached or printed):
         raise ValueError("lazy is for the detached mask, as released, got attached or printed")
     passes = u + 1 if printed else max(u, 1)
@@ -297,8 +309,9 @@ def recursive_erasing(
             logits, mask = checkpoint(localise, images, use_reentrant=False)
         else:
             logits, mask = localise(images, changed) if lazy else localise(images)
-        if mask.shape != total.shape:
-            raise ValueError(f"mask must be {tuple(total.shape)}, got {tuple(mask.shape)}")
+        _check("logits", logits, "(B, C)", (2,))
+        _check_like("logits", logits, (len(images), logits.shape[1]), images)
+        _check_like("mask", mask, total.shape, total)
         if believe is None:
             psi = trust(logits, target, first, t, sigma) * alive
             alive = psi > 0 if printed else alive & (logits.argmax(1) == target)
@@ -367,13 +380,16 @@ def wildcat_pooling(
         dropout: the probability that one of the greatest is left out (the others weigh more).
         generator: draws what is left out, on the device of the maps; needed with dropout.
     Returns: (B, C).
-    Raises: ValueError, another shape or dtype, k out of range, dropout outside [0, 1).
+    Raises: ValueError, another shape or dtype, k out of range, an alpha without k_min, dropout
+        outside [0, 1).
     Source: Durand et al. (2017); dropout on the sorted values: paper, section B.2.
     """
     maps = _flat(maps)
     n = maps.shape[2]
     if not (1 <= k_max <= n and 0 <= k_min <= n):
         raise ValueError(f"k_max, k_min must be 1..{n} and 0..{n}, got {k_max} and {k_min}")
+    if alpha and not k_min:
+        raise ValueError(f"alpha must be 0 without k_min, got {alpha}")
     if not 0 <= dropout < 1 or (dropout > 0 and generator is None):
         raise ValueError(f"dropout must be in [0, 1), with a generator, got {dropout}, {generator}")
     greatest = maps.topk(k_max, 2).values
@@ -389,14 +405,14 @@ def gated_scores(features: Tensor, v: Tensor, w: Tensor, gate: Tensor | None = N
 
     Args: features (B, D, *positions); v, gate (L, D), V and U; w (C, L).
     Returns: (B, C, *positions), for `attention_pooling`.
-    Raises: ValueError, shapes disagree.
+    Raises: ValueError, shapes or dtypes disagree.
     Source: Ilse, Tomczak & Welling (2018), (8), (9), there for one class.
     """
     f = _flat(features, "features", "(B, D, *positions)")
-    expected = (w.shape[-1], f.shape[1])  # (L, D)
+    _check("w", w, "(C, L)", (2,))
+    _check_like("w", w, w.shape, f)
     for name, x in (("v", v), ("gate", v if gate is None else gate)):
-        if x.shape != expected:
-            raise ValueError(f"{name} must be {expected}, got {tuple(x.shape)}")
+        _check_like(name, x, (w.shape[1], f.shape[1]), f)
     hidden = (v @ f).tanh()  # (B, L, positions)
     hidden = hidden if gate is None else hidden * (gate @ f).sigmoid()
     return (w @ hidden).unflatten(2, features.shape[2:])
@@ -412,9 +428,7 @@ def attention_pooling(features: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]
     """
     f = _flat(features, "features", "(B, D, *positions)")
     s = _flat(scores, "scores", "(B, C, *positions)")
-    expected = (len(f), scores.shape[1], *features.shape[2:])
-    if scores.shape != expected:
-        raise ValueError(f"scores must be {expected} as features, got {tuple(scores.shape)}")
+    _check_like("scores", scores, (len(f), scores.shape[1], *features.shape[2:]), features)
     weights = s.softmax(2)
     return weights @ f.transpose(1, 2), weights.view_as(scores)
 
@@ -424,10 +438,23 @@ def attention_pooling(features: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]
 
 def _check(name: str, x: Tensor, shape: str, dims: tuple[int, ...]) -> None:
     if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
-        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"{name} must be a float32 or float64 tensor, got {got}")
+        raise ValueError(f"{name} must be a float32 or float64 tensor, got {_got(x)}")
     if x.dim() not in dims or 0 in x.shape:
-        raise ValueError(f"{name} must be {shape}, got shape {tuple(x.shape)}")
+        raise ValueError(f"{name} must be {shape}, got {_got(x)}")
+
+
+def _check_like(
+    name: str, x: Tensor, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None
+) -> None:
+    """x has this very shape, is on the device of `like`, and of its dtype, or of `dtype`."""
+    expected = tuple(shape), dtype or like.dtype, like.device
+    if not isinstance(x, Tensor) or (tuple(x.shape), x.dtype, x.device) != expected:
+        raise ValueError(f"{name} must be {', '.join(map(str, expected))}, got {_got(x)}")
+
+
+def _got(x: object) -> str:
+    kind = isinstance(x, Tensor)
+    return f"shape {tuple(x.shape)}, {x.dtype}, {x.device}" if kind else type(x).__name__
 
 
 def _check_logits(name: str, logits: Tensor) -> None:
@@ -438,8 +465,7 @@ def _check_logits(name: str, logits: Tensor) -> None:
 
 def _check_target(target: Tensor, logits: Tensor) -> None:
     batch, classes = logits.shape
-    if target.dtype != torch.int64 or target.shape != (batch,):
-        raise ValueError(f"target must be int64 ({batch},), got {target.dtype} {target.shape}")
+    _check_like("target", target, (batch,), logits, torch.int64)
     if not bool(((target >= 0) & (target < classes)).all()):
         raise ValueError(f"target must hold classes 0..{classes - 1}, got {target.tolist()}")
 
