@@ -82,6 +82,55 @@ print("stroma pixels that change with the class:", int((changed & stroma).sum())
 print("more than half of the gland pixels do:", bool(changed[~stroma].double().mean() > 0.5))
 
 # %% [markdown]
+# Glands that all show the class are one *regime* of the generator, `everywhere`. The next chapters
+# train in it and in five more, of which each changes one thing. In `graded` the stripes wander
+# about their direction, in some glands further than in others. In `head` they wander far in all
+# glands but for one small patch. In `one` there is a single gland. In `spurious` the stroma has a
+# main direction, and in training it goes with the class more often than not. In `unbalanced` class
+# 0 is more frequent. The figure has every regime with both classes, in grey, and below each image
+# the frequency of its class. A solid orange outline holds stripes that keep within 45 degrees of
+# their class's direction, half-way to the other one; a dashed blue outline, those that wander
+# further.
+
+
+# %%
+def outlined(axis, made):
+    """One image in grey: in solid lines what shows the class well, in dashed ones other glands."""
+    axis.imshow(made["images"][0].double().mean(0) // 40, cmap="gray")  # few levels
+    well = made["strength"][0] >= 0.5  # stripes wander by (1 - strength) 90 degrees at most
+    for part, style, colour in ((made["masks"][0], "--", 5), (well, "-", 6)):
+        axis.contour(part, [0.5], colors=show.COLOURS[colour], linestyles=style, linewidths=1.6)
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
+
+
+# %%
+names = ("everywhere", "graded", "head", "one", "spurious", "unbalanced")
+fig, axes = plt.subplots(4, 3, figsize=(4.5, 6.5))
+for k, name in enumerate(names):
+    regime = glands.REGIMES[name]
+    for label, share in enumerate(regime.prior or (0.5, 0.5)):
+        generator, labels = torch.Generator().manual_seed(9), torch.tensor([label])
+        axis = axes[k // 3 * 2 + label, k % 3]
+        outlined(axis, glands.glands(1, generator, regime, size=96, labels=labels))
+        axis.set(title="" if label else name, xlabel=f"class {label}: {100 * share:.0f} %")
+show.figure(
+    fig,
+    alt="Twelve grey images of striped tissue: six regimes, each with class 0 above class 1. All"
+    " glands have solid outlines in everywhere, one, which has a single large gland, spurious and"
+    " unbalanced; in graded some of them are dashed; in head all are, and one small patch in one of"
+    " them is solid. Inside solid lines the stripes run across the gland's boundary in class 0 and"
+    " along it in class 1. The stroma is the same in both classes, except in spurious: there its"
+    " stripes are level in class 0 and upright in class 1. Each class has 50 %, in unbalanced 70"
+    " and 30 %.",
+)
+
+# %% [markdown]
+# From class to class the glands change and the stroma stays. `spurious` is the exception: here its
+# stripes are level for class 0 and upright for class 1, so that the image tells the class without
+# its glands.
+# The images of `unbalanced` are those of `everywhere`; the regime shows in their frequencies alone.
+#
 # ## What is hidden
 #
 # Hidden is a mask. It has a 1 at each pixel that helps to tell the class, a *decidable* pixel, and

@@ -482,9 +482,12 @@ print("after erasing, C still names more than 60 % of the classes on X-:", leak 
 # they change the masks a little. PxAP, which knows no cut, does not rise. Attached, they reach the
 # head, and the map is no better.
 #
-# **Erasing is rarely trusted.** Most second looks are less sure than the first, as for the localiser
-# that does not saturate. The classifier of that learner is not undecided on $X^-$ either: it still
-# names the class from what is left.
+# **In this training, erasing is rarely trusted.** Most second looks are less sure than the first, as
+# for the localiser that does not saturate. That is no law of the method: in the records of
+# [chapter 13](13_regions_reproduction.ipynb), of other networks, regimes and data, the share of
+# second looks that are trusted differs widely, and can be far above what this page sees. The
+# classifier of this learner is not undecided on $X^-$ either: it still names the class from what is
+# left.
 #
 # The paper claims fewer false positives from min-max entropy, and a larger $F_1^+$ at no cost from
 # erasing (its section 4 and Table 4). **In this experiment neither is seen.** It is a small one: it
