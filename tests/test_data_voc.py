@@ -1,4 +1,6 @@
-"""The folder format of PASCAL VOC on a tiny fixture; the filters and augmentation of the paper."""
+"""The formats of PASCAL VOC and COCO on tiny fixtures; the paper's filters and augmentation."""
+
+import json
 
 import numpy as np
 import pytest
@@ -55,6 +57,95 @@ def test_annotations_are_read_in_the_order_of_the_split(folder):
     assert found[4].boxes.shape == (0, 4)
     assert len(voc.CLASSES) == 20
     assert list(voc.CLASSES) == sorted(voc.CLASSES)
+
+
+CATEGORIES = {3: "car", 4: "motorcycle", 5: "airplane", 18: "dog", 25: "giraffe", 63: "couch",
+              64: "potted plant", 67: "dining table", 72: "tv"}  # fmt: skip
+
+
+def instances(*images):
+    """An instances_*.json as COCO publishes them: images of objects (category, box, crowd)."""
+    told = {
+        "info": {"description": "COCO 2017 Dataset", "year": 2017},
+        "licenses": [{"id": 1, "name": "a licence", "url": "http://example.com"}],
+        "images": [],
+        "annotations": [],
+        "categories": [
+            {"supercategory": "thing", "id": i, "name": name} for i, name in CATEGORIES.items()
+        ],
+    }
+    for i, objects in images:
+        size = {"height": 50, "width": 100}
+        names = {"file_name": f"{i:012d}.jpg", "coco_url": "", "flickr_url": ""}
+        told["images"].append({"license": 1, "id": i, "date_captured": "", **names, **size})
+        for category, box, crowd in objects:
+            left, top, width, height = box
+            outline = [left, top, left + width, top, left + width, top + height, left, top + height]
+            shape = {"counts": [5000], "size": [50, 100]} if crowd else [outline]
+            told["annotations"].append(
+                {"segmentation": shape, "area": width * height, "iscrowd": int(crowd),
+                 "image_id": i, "bbox": box, "category_id": category,
+                 "id": 900 + len(told["annotations"])}
+            )  # fmt: skip
+    told["annotations"].reverse()  # the official files are not in the order of images
+    return told
+
+
+def test_coco_is_read_from_its_official_file(folder, tmp_path):
+    """The dog at the pixels that `write` paints, as in VOC's file; names of VOC; no giraffe."""
+    path = tmp_path / "instances_val2017.json"
+    others = [(c, [0, 0, 5, 5], False) for c in (72, 67, 64, 63, 5, 4)]
+    told = instances(
+        (139, [(25, [0, 0, 9, 9], False), (18, [19.0, 9.0, 20.0, 20.0], False)]),
+        (30, others),
+        (7, [(3, [1.25, 2.5, 50.0, 20.0], True)]),
+        (8, []),
+    )
+    path.write_text(json.dumps(told))
+    dog, named, crowd, empty = voc.coco(path)
+    assert [a.name for a in (dog, named, crowd, empty)] == [f"{i:012d}" for i in (139, 30, 7, 8)]
+    expected = voc.annotations(folder, "train")[0]
+    assert torch.equal(dog.boxes, expected.boxes)
+    assert torch.equal(dog.classes, expected.classes)
+    assert dog.shape == expected.shape
+    assert [voc.CLASSES[c - 1] for c in named.classes.tolist()] == [
+        *("motorbike", "aeroplane", "sofa", "pottedplant", "diningtable", "tvmonitor")
+    ]
+    assert crowd.boxes.tolist() == [[1.25, 2.5, 50.25, 21.5]]
+    assert crowd.difficult.tolist() == [True]
+    assert empty.boxes.shape == (0, 4)
+    assert [voc.suitable(a) for a in (dog, named, crowd, empty)] == [True, False, False, False]
+    assert set(voc.COCO.values()) < set(voc.CLASSES)
+
+
+def test_images_of_coco_lie_beside_its_file(folder, tmp_path):
+    (tmp_path / "val2017").mkdir()
+    source = folder / "JPEGImages" / "000001.jpg"
+    (tmp_path / "val2017" / f"{139:012d}.jpg").write_bytes(source.read_bytes())
+    path = tmp_path / "instances_val2017.json"
+    path.write_text(json.dumps(instances((139, [(18, [19, 9, 20, 20], False)]))))
+    (a,) = voc.coco(path)
+    image, boxes = voc.load(tmp_path, a, 100, "val2017")
+    expected = voc.load(folder, voc.annotations(folder, "train")[0], 100)
+    assert torch.equal(image, expected[0])
+    assert torch.equal(boxes, expected[1])
+
+
+@pytest.mark.parametrize("lacks", ["categories", "images", "annotations", "bbox", "image", "json"])
+def test_damaged_files_of_coco_are_refused(tmp_path, lacks):
+    told = instances((139, [(18, [19, 9, 20, 20], False)]))
+    if lacks == "bbox":
+        told["annotations"][0]["bbox"] = [1, 2]
+    elif lacks == "image":
+        told["annotations"][0]["image_id"] = 5
+    else:
+        told.pop(lacks, None)
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(told)[: 40 if lacks == "json" else None])
+    with pytest.raises(ValueError, match=r"path: .*instances.json is no file of COCO's instances"):
+        voc.coco(path)
+    with pytest.raises(FileNotFoundError):
+        voc.coco(tmp_path / "none.json")
 
 
 def test_suitable_images(folder):

@@ -1,13 +1,18 @@
-"""Images and boxes in the folder format of PASCAL VOC, and what Angles, Jin et al. make of them.
+"""Images and boxes of PASCAL VOC and COCO, and what Angles, Jin et al. (2021) make of them.
 
-A folder holds Annotations/NAME.xml, JPEGImages/NAME.jpg and ImageSets/Main/SPLIT.txt; VOC 2007
-comes like this, and COCO's annotations are written so by common converters. A box is (left, top,
-right, bottom) in pixels, counted from 1 in the files and from 0 here, both ends included.
+Two official formats are read: the folders of VOC 2007 (Annotations/NAME.xml, JPEGImages/NAME.jpg
+and ImageSets/Main/SPLIT.txt; `annotations`), and COCO's instances_*.json beside a folder of images
+(`coco`). Nothing is downloaded. The paper takes the images of both that hold one of VOC's classes;
+its list of 9,780 images is not published, so that `suitable` gives its rules, and not its data.
+
+A box is (left, top, right, bottom) in pixels that count from 0, both ends included. VOC's files
+count from 1; COCO's give left, top, width and height between the edges of pixels.
 """
 
+import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 import numpy as np
@@ -20,6 +25,14 @@ CLASSES = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
     *("train", "tvmonitor"),
 )
+COCO = {  # where COCO has another name
+    "airplane": "aeroplane",
+    "couch": "sofa",
+    "dining table": "diningtable",
+    "motorcycle": "motorbike",
+    "potted plant": "pottedplant",
+    "tv": "tvmonitor",
+}
 BACKGROUND = 0  # class numbers of objects count from 1
 
 
@@ -52,18 +65,55 @@ def annotation(path: Path) -> Annotation:
     try:
         tree = ElementTree.fromstring(path.read_text(encoding="utf-8"))
         shape = tuple(int(tree.findtext(f"size/{side}")) for side in ("height", "width"))
-        boxes, classes, difficult = [], [], []
+        things = []
         for thing in tree.iter("object"):
-            if (name := thing.findtext("name").strip()) in CLASSES:
-                ends = (thing.findtext(f"bndbox/{e}") for e in ("xmin", "ymin", "xmax", "ymax"))
-                boxes.append([float(e) - 1 for e in ends])
-                classes.append(1 + CLASSES.index(name))
-                difficult.append(thing.findtext("difficult", "0").strip() == "1")
+            ends = (thing.findtext(f"bndbox/{e}") for e in ("xmin", "ymin", "xmax", "ymax"))
+            hard = thing.findtext("difficult", "0").strip() == "1"
+            things.append((thing.findtext("name").strip(), [float(e) - 1 for e in ends], hard))
     except (ElementTree.ParseError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"path: {path} is no annotation in the VOC format ({error})") from error
-    numbers = torch.tensor(classes, dtype=torch.int64)
-    flags = torch.tensor(difficult, dtype=torch.bool)
-    return Annotation(path.stem, shape, torch.tensor(boxes).reshape(-1, 4), numbers, flags)
+    return _annotation(path.stem, shape, things)
+
+
+def coco(path: str | os.PathLike) -> list[Annotation]:
+    """The annotations of an official instances_*.json, in the order of its images.
+
+    Objects of classes that VOC has not are left out; a crowd, one box for many, is difficult.
+    Raises ValueError where the file lacks what COCO's have, FileNotFoundError where it is missing.
+    """
+    try:
+        told = json.loads(Path(path).read_text(encoding="utf-8"))
+        names = {c["id"]: COCO.get(c["name"], c["name"]) for c in told["categories"]}
+        things = {image["id"]: [] for image in told["images"]}
+        for thing in told["annotations"]:
+            left, top, width, height = thing["bbox"]
+            box = [left, top, left + width - 1, top + height - 1]
+            named = names[thing["category_id"]]
+            things[thing["image_id"]].append((named, box, thing["iscrowd"] == 1))
+        return [
+            _annotation(
+                PurePosixPath(image["file_name"]).stem,
+                (image["height"], image["width"]),
+                things[image["id"]],
+            )
+            for image in told["images"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"path: {path} is no file of COCO's instances ({error!r})") from error
+
+
+def _annotation(
+    name: str, shape: tuple[int, int], things: list[tuple[str, list[float], bool]]
+) -> Annotation:
+    """Of objects (name, box, difficult), those of other classes left out."""
+    kept = [thing for thing in things if thing[0] in CLASSES]
+    return Annotation(
+        name,
+        shape,
+        torch.tensor([box for _, box, _ in kept], dtype=torch.float32).reshape(-1, 4),
+        torch.tensor([1 + CLASSES.index(named) for named, _, _ in kept], dtype=torch.int64),
+        torch.tensor([hard for _, _, hard in kept], dtype=torch.bool),
+    )
 
 
 def suitable(a: Annotation, largest: float = 0.3, stretch: float = 2.0, most: int = 2) -> bool:
@@ -103,12 +153,15 @@ def crop_to_share(
     return (*corner.int().tolist(), *(corner + extent).int().tolist())
 
 
-def load(folder: str | os.PathLike, a: Annotation, side: int = 224) -> tuple[Tensor, Tensor]:
+def load(
+    folder: str | os.PathLike, a: Annotation, side: int = 224, images: str = "JPEGImages"
+) -> tuple[Tensor, Tensor]:
     """An image (3, H, W) in [0, 1] whose shorter side is `side`, and its boxes in its pixels.
 
-    Raises ValueError where the image has not the annotated shape.
+    images: where `folder` has them, "train2017" and the like for COCO. Raises ValueError
+    where the image has not the annotated shape.
     """
-    with Image.open(Path(folder) / "JPEGImages" / f"{a.name}.jpg") as file:
+    with Image.open(Path(folder) / images / f"{a.name}.jpg") as file:
         image = file.convert("RGB")
     if image.size[::-1] != a.shape:
         raise ValueError(f"a: {a.name} is annotated as {a.shape}, its image is {image.size[::-1]}")
