@@ -444,6 +444,14 @@ print([f"{v:.4f}" for v in every.tolist()], f"sum {every.sum():.4f}")
 # is a whole number has its largest probability there ([Darroch
 # (1964)](https://doi.org/10.1214/aoms/1177703287)), and the largest of $n + 1$ probabilities is at
 # least $1 / (n + 1)$. What underflows beside such a number does not matter.
+#
+# The package does so for more than 64 instances, padding included. Up to 64 it needs no search: it
+# takes $-\lambda$ half-way between the $y$-th logit from above and the next. (Where $y > n/2$ it
+# counts the negatives, and for $y = 0$ it takes $\log n$ above the largest.) Then
+# $\rho_i \geq 1/2$ for the $y$ upper instances and $\rho_i \leq 1/2$ for the others. The expected
+# count may be far from $y$, so Darroch's bound does not apply. But the configuration in which
+# exactly the upper ones are positive has a probability of at least $2^{-n}$, and so has the count.
+# A double holds $2^{-64}$ with ease.
 
 # %%
 many = 4 * torch.randn(1, 2000, generator=generator, dtype=torch.float64) - 3  # (1, 2000)

@@ -209,16 +209,20 @@ b.set(xlabel="x of the second place / px")
 show.figure(
     fig,
     alt="Left: the loss against the height of a peak, two level stretches with one step down where"
-    " the peak passes the decoy. Right: the loss against the position of a place, level far from"
-    " the digit, with a smooth valley at the digit's centre, marked by a dashed line.",
+    " the peak passes the decoy. Right: the loss against the position of a place. It is level at both"
+    " ends, a little higher from about 5 to 15 pixels, where the box overlaps that of the other"
+    " digit, and then falls into a valley at the digit's centre, marked by a dashed line.",
 )
 
 # %% [markdown]
 # On the left the derivative is zero wherever it exists: *how high* a peak is plays no role, only
 # *which* peaks are chosen. The loss is **piecewise constant in the heat map**, and so back-propagation
 # tells $\eta$ nothing. On the right the loss is **piecewise smooth in the places**: within reach of
-# the digit there is a slope, elsewhere there is none. (The ripple is interpolation: between pixels a
-# patch is a little blurred.) The method must live with the second and replace the first.
+# the digit there is a slope down to it. For $x$ between about 5 and 15 the loss rises and falls
+# again: there the second box overlaps the first, which stands on the other digit, and (8.5) adds
+# twice what both cover. The rise on the left even points *away* from the digit that is missed.
+# Elsewhere there is no slope. (The ripple is interpolation: between pixels a patch is a little
+# blurred.) The method must live with the second panel and replace the first.
 #
 # ### The side of a box
 #
