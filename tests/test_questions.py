@@ -2,7 +2,8 @@
 
 import re
 from itertools import product
-from math import ceil, exp, isclose, log, log10, prod
+from math import ceil, comb, exp, isclose, log, log2, log10, prod, sqrt
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,36 @@ def slope(p: list[float], eps: float = 1e-6) -> float:
     return (negative_entropy(eps) - negative_entropy(-eps)) / (2 * eps)
 
 
+def spread(values: list[float]) -> float:
+    """From the pairs of values, without their mean."""
+    n = len(values)
+    return sqrt(sum((a - b) ** 2 for a in values for b in values) / (2 * n * (n - 1)))
+
+
+def worst_ranking(objects: int, boxes: int, images: int, recall: float) -> float:
+    """Average precision, in %, where all wrong boxes come first, walking down the ranking."""
+    hits = round(recall * objects * images / 100)
+    wrong = boxes * images - hits
+    precision = [i / (wrong + i) for i in range(1, hits + 1)]
+    best = [max(precision[i:]) for i in range(0, hits)]
+    return 100 * sum(best) / (objects * images)
+
+
+def not_refuted(k: int, n: int, z: float) -> float:
+    """By halving: the p above k/n that lies z of its own standard deviations away, in %."""
+    low, high = k / n, 1.0
+    for _ in range(80):
+        p = (low + high) / 2
+        low, high = (p, high) if p - k / n <= z * sqrt(p * (1 - p) / n) else (low, p)
+    return 100 * low
+
+
+def bits(most: int, classes: int, a: int, b: int) -> float:
+    rows = product(range(classes), repeat=a + b)
+    fit = sum((row.count(0), row.count(1)) == (a, b) for row in rows)
+    return -log2(fit / classes ** (a + b) / most)
+
+
 # From the numbers in the text, by counting and enumeration.
 ANEW = {
     "labellings-that-fit": lambda n, a, b, c: sum(
@@ -64,6 +95,8 @@ ANEW = {
     "presence-of-two": lambda *p: label_sets(p)[frozenset({0, 1})],
     "only-one-class": lambda *p: label_sets(p)[frozenset({0})],
     "digits-that-are-lost": lambda top, value, digits: ceil(digits - log10(top / value)),
+    "loss-of-the-maxima": lambda *p: -log(max(p[0::3]) * max(p[1::3])) / 2,
+    "allowed-gap": lambda printed, sd, *ours: sd + spread(ours),
     "count-of-three": lambda *rho: of_count(rho, 2),
     "posterior-of-an-instance": lambda *rho: of_count(rho, 1, {0: 1}) / of_count(rho, 1),
     "proportion-loss-of-a-bag": lambda y, *rho: (
@@ -72,10 +105,19 @@ ANEW = {
     "corrected-t": lambda splits, _, gap, sd: gap / (sd**2 * (1 / splits + 0.25)) ** 0.5,
     "second-place": lambda *h: second_peak(h[:10]),
     "overlap-of-boxes": lambda side, right, down: overlap(int(side), int(right), int(down)),
+    "least-average-precision": lambda objects, boxes, images, recall: worst_ranking(
+        int(objects), int(boxes), int(images), recall
+    ),
     "two-gradients": lambda *p: slope(p),
     "entropy-that-is-left": lambda p, q: -p * log(p) - q * log(q),
     "dice-of-all-ones": lambda percent, *_: 2 * percent / (100 + percent),
     "trust-of-a-step": lambda t, sigma, p: p * exp(-t / sigma),
+    "rates-not-refuted": lambda k, n, z: not_refuted(k, n, z),
+    "bits-of-a-count": lambda least, most, *n: bits(int(most), *map(int, n)),
+    "failures-by-luck": lambda m, percent: sum(
+        comb(int(m), k) * (percent / 100) ** k * (1 - percent / 100) ** (m - k)
+        for k in range(1, int(m) + 1)
+    ),
 }
 
 
@@ -126,3 +168,29 @@ def test_the_sheet_keeps_the_key_to_itself(capsys):
 def test_unknown_questions_are_named():
     with pytest.raises(ValueError, match="did you mean 'presence-of-two'"):
         questions.make("presence-of-tow", "spring")
+
+
+@pytest.mark.parametrize("answer", ["0.344", None, [1], True])
+def test_an_answer_that_is_no_number_is_named(answer):
+    with pytest.raises(ValueError, match=f"answer .*{re.escape(repr(answer))}.* is not a number"):
+        questions.check("presence-of-two", "spring", answer)
+
+
+@pytest.mark.parametrize("word", [None, "", "  ", 3])
+def test_a_name_or_a_class_without_a_letter_is_named(word):
+    with pytest.raises(ValueError, match=r"name .* is not a word"):
+        questions.make(word, "spring")
+    with pytest.raises(ValueError, match=r"seed .* is not a word"):
+        questions.make("presence-of-two", word)
+
+
+def test_the_sheet_of_an_empty_class_is_refused(capsys):
+    with pytest.raises(SystemExit) as ended:
+        questions.main([""])
+    assert ended.value.code == 2
+    assert "seed '' is not a word" in capsys.readouterr().err
+
+
+def test_every_chapter_has_a_question():
+    files = (Path(__file__).parents[1] / "notebooks").glob("*.py")
+    assert {chapter for chapter, _ in questions.BANK.values()} == {int(f.name[:2]) for f in files}

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import count
-from math import ceil, comb, exp, factorial, log, log10, sqrt
+from math import ceil, comb, exp, factorial, log, log2, log10, sqrt
+from numbers import Real
+from statistics import pstdev, stdev
 
 import torch
 
@@ -50,8 +52,11 @@ def make(name: str, seed: str) -> Question:
 
     Numbers for which a known mistake gives the right answer are drawn again.
 
-    Raises: ValueError for a name that is not in the bank.
+    Raises: ValueError for a name that is not in the bank, and for a seed without a letter.
     """
+    for argument, value in (("name", name), ("seed", seed)):
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"{argument} {value!r} is not a word")
     if name not in BANK:
         alike = get_close_matches(name, BANK, 1)
         meant = f"; did you mean {alike[0]!r}?" if alike else f", only {', '.join(BANK)}"
@@ -68,8 +73,13 @@ def near(value: float, answer: float) -> bool:
 
 
 def check(name: str, seed: str, answer: float) -> None:
-    """Print a line when `answer` is right to three digits, else raise `CheckFailed` with a hint."""
+    """Print a line when `answer` is right to three digits, else raise `CheckFailed` with a hint.
+
+    Raises: ValueError as `make`, and for an answer that is not a number.
+    """
     question = make(name, seed)
+    if not isinstance(answer, Real) or isinstance(answer, bool):
+        raise ValueError(f"answer {answer!r} is not a number, as 0.42 is")
     if not near(question.answer, answer):
         known = [hint for hint, wrong in question.mistakes.items() if near(wrong, answer)]
         raise checks.CheckFailed(known[0] if known else "not a mistake that we know: start again")
@@ -201,6 +211,46 @@ def digits_that_are_lost(r: random.Random) -> Question:
     )
 
 
+@asked(3)
+def loss_of_the_maxima(r: random.Random) -> Question:
+    rows = table(r, 3)
+    log_p, both = as_log_p(rows), torch.tensor([[True, True]])
+    best = [max(row[c] for row in rows) for c in range(2)]
+    right = presence.max_pooling_loss(log_p, both).item()
+    return Question(
+        "Three positions emit A, B or the background with probabilities "
+        + "; ".join(listed(row) for row in rows)
+        + ". The label set is {A, B}. What is the max-pooling loss of this bag, in nats, with "
+        "these probabilities as they stand?",
+        right,
+        {
+            "take the mean over the labels, not the sum": 2 * right,
+            "take the mean of the logarithms, not the logarithm of the mean": -log(sum(best) / 2),
+            "a loss has the other sign": -right,
+            "this is minus the logarithm of the exact likelihood": (
+                -presence.log_likelihood(log_p, both).item()
+            ),
+        },
+    )
+
+
+@asked(4)
+def allowed_gap(r: random.Random) -> Question:
+    printed, sd = r.randint(30, 90) / 100, r.randint(2, 9) / 100
+    ours = [round(printed + r.randint(-9, 9) / 100, 2) for _ in range(5)]
+    return Question(
+        f"A paper prints {printed:g} ± {sd:.2f} %. Five runs of ours have {listed(ours)} %. By how "
+        "many points may our mean differ from the printed one and still be called reproduced?",
+        max(0.005, stdev(ours) + sd),
+        {
+            "our runs scatter too: add their standard deviation": sd,
+            "the printed runs scatter too: add the printed ±": stdev(ours),
+            "divide by n - 1 in the standard deviation of a sample": pstdev(ours) + sd,
+            "the rule adds the deviation of runs, not of their mean": stdev(ours) / sqrt(5) + sd,
+        },
+    )
+
+
 @asked(5)
 def count_of_three(r: random.Random) -> Question:
     rho = some(r, 0.1, 0.9, 3)
@@ -319,6 +369,24 @@ def overlap_of_boxes(r: random.Random) -> Question:
     )
 
 
+@asked(10)
+def least_average_precision(r: random.Random) -> Question:
+    objects, recall = r.randint(2, 5), 5 * r.randint(10, 19)
+    answers = objects + r.randint(1, 6)
+    least, greatest = metrics.precision_bounds(recall, objects, answers)
+    return Question(
+        f"Each image holds {objects} objects, and a detector gives {answers} boxes an image; over "
+        f"100 images it finds {recall} % of the objects, each once. What is the least average "
+        "precision that this allows, in %?",
+        least,
+        {
+            "this is the greatest, with all wrong boxes at the end": greatest,
+            "this is the final precision: only found objects count": recall * objects / answers,
+            "the final precision is the recall times objects over boxes": recall**2 / 100,
+        },
+    )
+
+
 @asked(11)
 def two_gradients(r: random.Random) -> Question:
     a, b = some(r, 0.05, 0.45, 2)
@@ -382,6 +450,59 @@ def trust_of_a_step(r: random.Random) -> Question:
     )
 
 
+@asked(13)
+def rates_not_refuted(r: random.Random) -> Question:
+    n, k = r.randint(50, 200), r.randint(0, 4)
+    share = k / n
+    return Question(
+        f"A network errs on {k} of {n} test images. What is the greatest error, in %, that this "
+        "does not refute, at 1.96 standard deviations?",
+        metrics.wilson_interval(k, n)[1],
+        {
+            "this is the error that was seen": 100 * share,
+            "put p under the root, not k / n": 100 * (share + 1.96 * sqrt(share * (1 - share) / n)),
+            "this is the least error that is not refuted": metrics.wilson_interval(k, n)[0],
+        },
+    )
+
+
+@asked(14)
+def bits_of_a_count(r: random.Random) -> Question:
+    classes, a, b = r.randint(5, 10), r.randint(1, 2), r.randint(1, 2)
+    digits, most = a + b, r.randint(a + b, 6)
+    orders = comb(digits, a)
+    p = orders / classes**digits / most
+    return Question(
+        f"An image holds 1 to {most} digits, each number alike; each digit is of one of {classes} "
+        f"classes, alike and independently. How many bits does this count tell: {a} of the first "
+        f"class, {b} of the second, none of the others?",
+        -log2(p),
+        {
+            "these are nats": -log(p),
+            "a count does not tell the order: several orders have it": -log2(p / orders),
+            "how many digits there are is news, too": -log2(p * most),
+        },
+    )
+
+
+@asked(15)
+def failures_by_luck(r: random.Random) -> Question:
+    claims, percent = r.randint(3, 25), r.randint(1, 10)
+    alpha = percent / 100
+    return Question(
+        f"A list has {claims} true claims; each is tested independently and called false with a "
+        f"probability of {percent} %. With which probability is at least one called false?",
+        1 - (1 - alpha) ** claims,
+        {
+            "this is the expected number of failures": claims * alpha,
+            "this is the probability that none fails": (1 - alpha) ** claims,
+            "this is the probability that exactly one fails": (
+                claims * alpha * (1 - alpha) ** (claims - 1)
+            ),
+        },
+    )
+
+
 # The sheet ---------------------------------------------------------------------------------------
 
 
@@ -406,7 +527,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--chapters", type=int, nargs="+", choices=chapters, help="only these")
     parser.add_argument("--key", action="store_true", help="with answers and known mistakes")
     options = parser.parse_args(arguments)
-    print(sheet(options.seed, options.chapters, options.key), end="")
+    try:
+        print(sheet(options.seed, options.chapters, options.key), end="")
+    except ValueError as error:
+        parser.error(str(error))
     return 0
 
 
