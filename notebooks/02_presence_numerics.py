@@ -254,11 +254,12 @@ assert torch.allclose(walk(log_p[0, OWN].double()), ours(log_p.double()), rtol=1
 # %% [markdown]
 # ### What only adding buys
 #
-# Each $f_j(S)$ is a sum of products of non-negative numbers, and each passes through at most
-# $L + 2$ roundings a position. So the relative error of $f_n(L)$ is at most about
-# $n (L + 2) \, \varepsilon$, with $\varepsilon$ the rounding error of the format, *whatever the
-# evidence*. In log space each stored logarithm adds its own rounding, $\varepsilon$ times its
-# size. Both are far from the factor $\kappa$.
+# Each $f_j(S)$ is a sum of products of non-negative numbers. Summed from left to right, (2.1)
+# rounds a number at most $2L + 1$ times a position: in up to $L$ additions in the bracket, one
+# product, and up to $L$ additions of the labels that arrive. So the relative error of $f_n(L)$ is
+# at most about $n (2L + 1) \, \varepsilon$, with $\varepsilon$ the rounding error of the format,
+# *whatever the evidence*. In log space each stored logarithm adds its own rounding, $\varepsilon$
+# times its size. Both are far from the factor $\kappa$.
 #
 # The figure puts the four ways side by side: the error of $\log \mathrm{Prb}$ against how probable
 # label 2 is at each position.
@@ -499,15 +500,19 @@ show.figure(
 
 # %% [markdown]
 # Each curve jumps from side to side, and none is ever on the wrong one. `presence.bounds` returns
-# the best of each side up to an order; at order $L$ the two sides meet.
+# the best of each side up to an order. A partial sum cancels as the series does, so it is moved
+# outwards by the most that rounding can have cost it, and on weak evidence the lower side is
+# $-\infty$. At order $L$ nothing is left out: there both sides are the likelihood itself, computed
+# by (2.2) and, where that cancels, by (2.1).
 
 # %%
+value = presence.log_likelihood(log_p, all_six)  # (300,)
 for k in (1, 2, 4, 6):
     lower, upper = presence.bounds(log_p, all_six, order=k)  # (300,) each
-    inside = (lower <= truth + 1e-9) & (truth <= upper + 1e-9)
+    inside = (lower <= value) & (value <= upper)
     print(
         f"order {k}: inside {bool(inside.all())}, lower side finite for {lower.isfinite().sum()},",
-        f"upper side {(upper - truth).median():.3f} nats too high",
+        f"upper side {(upper - value).median():.3f} nats too high",
     )
 
 # %% [markdown]

@@ -99,7 +99,7 @@ def alternating_series(log_p: Tensor, labels: Tensor) -> Tensor:
     Args and errors: as `log_likelihood`.  Returns: (B,) in nats.
     Source: Li (2018), Proposition 1, paper (6).
     """
-    leading, partial = _partial_sums(*_bags(log_p, labels))
+    leading, partial, _ = _partial_sums(*_bags(log_p, labels))
     return (leading + partial[-1].log()).masked_fill(leading == -torch.inf, -torch.inf)
 
 
@@ -134,13 +134,14 @@ def bounds(log_p: Tensor, labels: Tensor, order: int) -> tuple[Tensor, Tensor]:
     """Eq. (2.4): bounds on log Prb from the series truncated at `order` missing labels.
 
     Partial sums of the alternating series over- and under-estimate in turn (Bonferroni). The best
-    of each kind up to `order` is returned; from order L on both are the likelihood itself.
+    of each kind up to `order` is returned, moved outwards by what rounding may have cost, so that
+    float32 bounds hold too. From order L on both are `log_likelihood`, which does not cancel.
 
     Args:
         log_p, labels: as `log_likelihood`; the cost is that of the subsets used.
         order: at least 0; 0 gives (-inf, log alpha).
     Returns:
-        (lower, upper), each (B,) in nats; lower is -inf where no partial sum is positive.
+        (lower, upper), each (B,) in nats; lower is -inf where no partial sum is surely positive.
     Raises:
         ValueError: as `log_likelihood`, or a negative order.
     Source: chapter 2; Li (2018), section 3.2, says that truncating paper (6) bounds nothing.
@@ -148,27 +149,28 @@ def bounds(log_p: Tensor, labels: Tensor, order: int) -> tuple[Tensor, Tensor]:
     if order < 0:
         raise ValueError(f"order must be at least 0, got {order}")
     flat, index, real = _bags(log_p, labels)
-    leading, partial = _partial_sums(flat.double(), index, real, order)
-    lower, upper = torch.zeros_like(leading), torch.ones_like(leading)
-    for missing, value in enumerate(partial):
+    leading, partial, rounding = _partial_sums(flat.double(), index, real, order)
+    lower, upper = torch.zeros_like(leading), torch.full_like(leading, torch.inf)
+    for missing, (value, off) in enumerate(zip(partial, rounding, strict=True)):
         if missing % 2:
-            lower = torch.maximum(lower, value)
+            lower = torch.maximum(lower, value - off)
         else:
-            upper = torch.minimum(upper, value)
-    exact = real.sum(1) <= order
-    lower = torch.where(exact, partial[-1], lower).clamp_min(0)
-    upper = torch.where(exact, partial[-1], upper).clamp_min(0)
-    return tuple((leading + bound.log()).to(log_p.dtype) for bound in (lower, upper))
+            upper = torch.minimum(upper, value + off)
+    sides = _outward(leading + lower.log(), leading + upper.log(), flat)
+    complete = (real.sum(1) <= order).nonzero()[:, 0]
+    exact = log_likelihood(log_p[complete], labels[complete])
+    return tuple(side.index_copy(0, complete, exact) for side in sides)
 
 
 def bracket(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Eq. (2.5): the cheap bracket of log Prb, O(labels x positions), for any number of labels.
 
     With miss_l the probability that label l is emitted nowhere: the union bound gives the lower
-    side, negative association of the labels' occurrences the upper one.
+    side, negative association of the labels' occurrences the upper one. Both are moved outwards by
+    what rounding may have cost.
 
     Args and errors: as `log_likelihood`, without its limit on labels.
-    Returns: (lower, upper), each (B,) in nats; equal for at most one label.
+    Returns: (lower, upper), each (B,) in nats; for at most one label equal but for rounding.
     Source: chapter 2; Joag-Dev & Proschan (1983) for negative association.
     """
     flat, index, real = _bags(log_p, labels, limit=None)
@@ -176,10 +178,12 @@ def bracket(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     total = _logsumexp(log_w, 1)  # (B, N)
     share = (log_w - total.clamp_min(_LOWEST)[:, None]).exp()[:, :-1]  # (B, K, N)
     present = -torch.expm1(torch.log1p(-share.clamp_max(1)).sum(-1))  # (B, K)
-    lower = (present * real).sum(1) - (real.sum(1) - 1).clamp_min(0) + (~real.any(1)).double()
-    upper = present.log().masked_fill(~real, 0).sum(1)
+    others = (real.sum(1) - 1).clamp_min(0)  # (B,)
+    rounding = 4 * torch.finfo(log_w.dtype).eps * log_w.shape[1:].numel() * (others > 0)
+    lower = (present * real).sum(1) - others + (~real.any(1)).double() - rounding
+    upper = present.log().masked_fill(~real, 0).sum(1) + rounding
     leading = total.sum(-1)
-    return tuple((leading + b).to(log_p.dtype) for b in (lower.clamp_min(0).log(), upper))
+    return _outward(leading + lower.clamp_min(0).log(), leading + upper, flat)
 
 
 def max_pooling_loss(log_p: Tensor, labels: Tensor) -> Tensor:
@@ -192,11 +196,13 @@ def max_pooling_loss(log_p: Tensor, labels: Tensor) -> Tensor:
     Args:
         log_p: (B, C+1, *positions), no entry above 0; labels: bool (B, C).
     Returns: scalar, the mean over bags in nats; a bag without labels counts as 0.
-    Raises: ValueError when shapes or dtypes disagree or a probability exceeds 1.
+    Raises: ValueError when shapes or dtypes disagree, a probability exceeds 1, or there is no bag.
     Source: Li (2018), paper (16), supplementary A.
     """
     flat = _flatten(log_p, normalised=False)
     _check_mask("labels", labels, (flat.shape[0], flat.shape[1] - 1), flat)
+    if len(flat) == 0:
+        raise ValueError(f"log_p of shape {tuple(log_p.shape)} holds no bag to take the mean over")
     best = flat[:, :-1].amax(-1).masked_fill(~labels, 0)  # (B, C)
     return -(best.sum(1) / labels.sum(1).clamp_min(1)).mean()
 
@@ -326,20 +332,34 @@ def _subsets(items) -> Iterator[tuple[int, ...]]:
 
 def _partial_sums(
     flat: Tensor, index: Tensor, real: Tensor, order: int | None = None
-) -> tuple[Tensor, list[Tensor]]:
-    """log of the leading alpha (B,), and the series up to 0, 1, .. missing labels over it."""
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """log of the leading alpha (B,); over it, the series up to 0, 1, .. missing labels, and how far
+    rounding can have moved each: a term is n sums of up to K+1 shares, the terms are then added.
+    """
     log_w = _restrict(flat, index, real)
     total = _logsumexp(log_w, 1)  # (B, N)
     share = (log_w - total.clamp_min(_LOWEST)[:, None]).exp()  # (B, K+1, N)
-    running, sums = torch.zeros_like(total[:, 0]), []
+    running, size, terms = torch.zeros_like(total[:, 0]), torch.zeros_like(total[:, 0]), 0
+    sums, rounding, eps = [], [], torch.finfo(share.dtype).eps
     slots = range(real.shape[1])
     for missing in range(len(slots) + 1 if order is None else min(order, len(slots)) + 1):
         for left_out in combinations(slots, missing):
             kept = [column for column in range(len(slots) + 1) if column not in left_out]
             alpha = share[:, kept].sum(1).log().sum(-1).exp()  # over the leading one
-            running = running + (-1) ** missing * alpha * real[:, list(left_out)].all(1)
+            alpha = alpha * real[:, list(left_out)].all(1)
+            running, size = running + (-1) ** missing * alpha, size + alpha
+            terms += 1
         sums.append(running)
-    return total.sum(-1), sums
+        rounding.append((3 * share.shape[1:].numel() + terms) * eps * size)
+    return total.sum(-1), sums, rounding
+
+
+def _outward(lower: Tensor, upper: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
+    """The sides (B,) in the dtype of `flat`, apart by the rounding of sums over its positions."""
+    sums, cast = 4 * flat.shape[2] * torch.finfo(lower.dtype).eps, torch.finfo(flat.dtype).eps
+    sizes = (side.abs().nan_to_num(posinf=0) for side in (lower, upper))
+    below, above = (sums + (sums + cast) * size for size in sizes)
+    return (lower - below).to(flat.dtype), (upper + above).to(flat.dtype)
 
 
 # The likelihood and its posterior ----------------------------------------------------------------
