@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 import wsl_tutorial
 from wsl_tutorial import counts, patches, presence, regions, toy, worth
@@ -187,6 +188,28 @@ def test_the_readme_names_files_and_targets_that_exist():
     assert set(re.findall(r"\bmake ([a-z]+)", text)) <= targets
     links = re.findall(r"\]\((?!http)([^)#]+)", text)
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_conda_installs_the_lock_and_nothing_beside_it():
+    text = (ROOT / "environment.yml").read_text("utf-8")
+    *conda, pip = yaml.safe_load(text)["dependencies"]
+    assert pip == {"pip": ["--requirement requirements.lock"]}
+    assert [re.split("[=<>]", name)[0] for name in conda] == ["python", "make", "pip"]
+    assert "#   python -m pip install --no-deps --editable .\n" in text
+
+
+def test_the_lock_satisfies_every_requirement_and_names_no_host():
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    pins = re.findall(r"^([\w.-]+)==(\S+)[^\n]* \\\n +--hash=sha256:", lock, re.MULTILINE)
+    assert len(pins) == len(re.findall(r"^[^ \n]", lock, re.MULTILINE)) > 100
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    for line in [*project["dependencies"], *extras["book"], *extras["test"]]:
+        need = Requirement(line)
+        versions = [version for name, version in pins if name == need.name]
+        assert versions, f"{need.name} is not in requirements.lock, run: make lock"
+        assert all(need.specifier.contains(version) for version in versions), line
+    assert "://" not in lock
 
 
 # The table of notation ----------------------------------------------------------------------------
