@@ -179,6 +179,44 @@ def test_far_apart_and_tied_logits(dtype):
     torch.testing.assert_close(counts.posterior(logits, y), phi.to(dtype))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1e12, 1e30, 3e38])
+@pytest.mark.parametrize("n", [8, 100, 3000])
+def test_huge_logits_of_both_signs(n, size, dtype):
+    """Half at +size, half at -size: beside e**-size only the cheapest configurations remain."""
+    half, logits = n // 2, torch.full((1, n), size, dtype=dtype)
+    logits[:, ::2] *= -1
+    for y in (half - 1, half, half + 1, 3, n - 3):
+        wrong = abs(y - half)  # so many of one half are on the other side
+        ways, told = math.log(math.comb(half, wrong)), torch.tensor([y])
+        z = logits.clone().requires_grad_()
+        value = counts.log_likelihood(z, told)
+        expected = ways - wrong * logits[0, 1].double()
+        torch.testing.assert_close(value[0], expected.to(dtype), rtol=1e-6, atol=1e-9)
+        share = torch.tensor([max(y - half, 0), min(y, half)]).double() / half
+        phi = share.repeat(half)[None]
+        torch.testing.assert_close(counts.posterior(logits, told).double(), phi, rtol=1e-6, atol=0)
+        (gradient,) = torch.autograd.grad(value, z)
+        torch.testing.assert_close(gradient, (phi - (logits > 0).double()).to(dtype))
+
+
+@pytest.mark.parametrize("size", [1e12, 1e30, 1.7e308])
+@pytest.mark.parametrize("n", [100, 3000])
+def test_huge_logits_are_known_labels_to_the_others(n, size):
+    few = torch.randn(1, 8, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+    known = torch.full((1, n), size, dtype=torch.float64)
+    known[:, : n // 2] *= -1
+    logits = torch.cat([known, few], 1)
+    for k in range(9):
+        told = torch.tensor([k])
+        value = counts.log_likelihood(logits, told + n // 2)
+        torch.testing.assert_close(value, counts.enumeration(few, told))
+        _, phi = released(few[0].sigmoid(), k)
+        r = counts.posterior(logits, told + n // 2)
+        torch.testing.assert_close(r[0, n:], phi, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(r[:, :n], (known > 0).double(), rtol=1e-12, atol=1e-12)
+
+
 def test_known_labels_leave_a_smaller_bag():
     logits = torch.tensor([[0.3, math.inf, -1.2, -math.inf, 0.7]], dtype=torch.float64)
     rest, told = logits[:, [0, 2, 4]], torch.tensor([3])
@@ -267,6 +305,12 @@ def test_an_automaton_says_what_does_not_fit():
         automaton.log_marginal(log_p, machine + 1, every)
     with pytest.raises(ValueError, match=r"accept must be bool \(B, 4\)"):
         automaton.log_marginal(log_p, machine, every[:3])
+    real = torch.ones(2, 3, dtype=torch.bool)
+    wide = torch.ones(2, 4, dtype=torch.bool)
+    for mask in (real[:1], real[:, :2], wide, wide[:1], real.float(), real.long(), real.tolist()):
+        for function in (automaton.log_marginal, automaton.posterior):
+            with pytest.raises(ValueError, match=r"mask must be bool of shape \(2, 3\), got"):
+                function(log_p, machine, every, mask=mask)
 
 
 # More than two classes --------------------------------------------------------------------------
@@ -411,6 +455,46 @@ def test_normal_approximation_is_close_for_large_bags_and_not_for_small():
         density = torch.distributions.Normal(mean, sd).log_prob(y.double())
         torch.testing.assert_close(normal, density)
     assert gaps[0] > 10 * gaps[2]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [30.0, 800.0, 1e8])
+def test_normal_approximation_of_sure_labels(size, dtype):
+    """The variance is 3 exp(-size), which a float holds only as a logarithm."""
+    logits = torch.tensor([[1.0], [-1.0], [1.0], [-1.0]]).expand(-1, 3).to(dtype) * size
+    told = torch.tensor([3, 0, 2, 3])  # the mean, the mean, beside it, far from it
+    z = logits.clone().requires_grad_()
+    value = counts.normal_approximation(z, told)
+    (gradient,) = torch.autograd.grad(value.sum(), z)
+    log_variance = math.log(3) - z[0, 0].item()
+    at_mean = torch.tensor(-(log_variance + math.log(2 * math.pi)) / 2).to(dtype)
+    torch.testing.assert_close(value[:2], at_mean.expand(2))
+    torch.testing.assert_close(gradient[:2], logits[:2].sign() / 6)
+    if size == 30:
+        distance = torch.tensor([-1, -9], dtype=dtype) * math.exp(-log_variance) / 2
+        torch.testing.assert_close(value[2:], distance + at_mean)
+        torch.testing.assert_close(gradient[2:], distance[:, None] * logits[2:].sign() / 3)
+    else:
+        assert (value[2:] == -torch.inf).all()
+        assert (gradient[2:] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_normal_approximation_without_variance_is_a_point(dtype):
+    inf = math.inf
+    logits = torch.tensor([[0.3, 0.1, 0.0], [inf, -inf, 2.0], [inf, inf, -inf], [inf, -inf, 2.0]])
+    mask = torch.tensor([[False] * 3, [True, True, False], [True] * 3, [True] * 3])
+    logits = logits.to(dtype).requires_grad_()
+    told = torch.tensor([0, 1, 1, 2])
+    value = counts.normal_approximation(logits, told, mask)
+    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    assert value[:3].tolist() == [inf, inf, -inf]
+    assert (gradient[:3] == 0).all()
+    alone = counts.normal_approximation(logits[3:, 2:].detach(), told[3:] - 1)
+    torch.testing.assert_close(value[3:], alone)
+    assert gradient[3].isfinite().all()
+    empty = counts.normal_approximation(torch.zeros(2, 0, dtype=dtype), torch.tensor([0, 0]))
+    assert empty.tolist() == [inf, inf]
 
 
 # What does not fit -------------------------------------------------------------------------------

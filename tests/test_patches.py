@@ -665,6 +665,24 @@ def test_soft_top_k_passes_over_suppressed_scores():
     assert (s.grad[2] == 0).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sinkhorn_passes_over_suppressed_scores(dtype):
+    s, weight = randn(4, 6, dtype=dtype), randn(4, 6, seed=1, dtype=dtype)
+    s[0, 1] = s[1, :4] = s[2] = s[3, 1:] = -torch.inf  # 5, 2, 0 and 1 are left
+    s.requires_grad_()
+    p = patches.sinkhorn_top_k(s, 2, 0.6, 300)
+    (gradient,) = torch.autograd.grad((weight * p).sum(), s)
+    assert p[1:].tolist() == [[0, 0, 0, 0, 1, 1], [0] * 6, [1, 0, 0, 0, 0, 0]]
+    assert (gradient[1:] == 0).all()
+    rest = [0, 2, 3, 4, 5]
+    free = s.detach()[:1, rest].requires_grad_()
+    alone = patches.soft_top_k(free, 2, 0.3)
+    (slope,) = torch.autograd.grad((weight[:1, rest] * alone).sum(), free)
+    torch.testing.assert_close(p[:1, rest], alone)
+    torch.testing.assert_close(gradient[:1, rest], slope, rtol=1e-5, atol=1e-5)
+    assert p[0, 1] == gradient[0, 1] == 0
+
+
 # Estimators with noise ---------------------------------------------------------------------------
 
 
@@ -701,6 +719,30 @@ def test_rows_of_perturbed_top_k_are_in_the_order_of_the_index():
     s = torch.tensor([[7.0, 9.0, -9.0, 0.0, 8.0]])
     out = patches.perturbed_top_k(s, 3, 1e-3, 4, torch.Generator().manual_seed(0))
     assert out[0].argmax(1).tolist() == [0, 1, 4]
+
+
+def test_perturbed_top_k_never_chooses_suppressed_scores():
+    s, weight = randn(3, 5), randn(2, 5, seed=1)
+    s[0, 1] = s[1, :4] = s[2] = -torch.inf  # 4, 1 and 0 are left
+    s.requires_grad_()
+    sigma, samples = 0.5, 40
+    out = patches.perturbed_top_k(s, 2, sigma, samples, torch.Generator().manual_seed(3))
+    (gradient,) = torch.autograd.grad((weight * out).sum(), s)
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randn(3, samples, 5, generator=generator, dtype=torch.float64)
+    value, slope = torch.zeros(3, 2, 5).double(), torch.zeros(3, 5).double()
+    for b in range(3):
+        real = [i for i in range(5) if s[b, i] > -torch.inf]
+        for z in noise[b]:
+            chosen = sorted(sorted(real, key=lambda i: -(s[b, i] + sigma * z[i]).item())[:2])
+            gain = sum(weight[row, i] for row, i in enumerate(chosen))
+            for row, i in enumerate(chosen):
+                value[b, row, i] += 1 / samples
+            slope[b, real] += gain * z[real] / (sigma * samples)
+    torch.testing.assert_close(out, value)
+    torch.testing.assert_close(gradient, slope)
+    assert out.sum(2).tolist() == [pytest.approx(row) for row in ([1, 1], [1, 0], [0, 0])]
+    assert (gradient[s == -torch.inf] == 0).all()
 
 
 def test_straight_through_has_hard_values_and_soft_gradients():
@@ -905,14 +947,18 @@ def bad_input():
     yield patches.local_softmax, (h.half(), 5, 1.0), "heatmap must be float32 or float64 of shape"
     yield patches.local_softmax, (h[0], 5, 1.0), r"heatmap .*, got torch.float32 \(9, 9\)"
     yield patches.local_softmax, (h, 4, 1.0), "size must be odd and positive.*got 4"
+    yield patches.local_softmax, (h, 5.0, 1.0), "size must be odd and positive.*got 5.0"
     yield patches.suppress, (h, -1), "size must be odd and positive.*got -1"
+    yield patches.suppress, (h, 3.0), "size must be odd and positive.*got 3.0"
     yield patches.suppress, (h.tolist(), 3), "heatmap .* got .*list"
     yield patches.pool_scales, (h,), r"heatmap must .* \(B, S, H, W\)"
     yield patches.first_moment, (hs, scales[:4]), r"scales must .* \(5\).*got .*\(4,\)"
     yield patches.first_moment, (hs, 20.0), "scales must .*got .*float"
     yield patches.top_k, (hs, 3, 20.0), r"heatmap must .* \(B, H, W\)"
-    yield patches.top_k, (h, 0, 20.0), "k must lie between 1 and the 81 pixels, got 0"
-    yield patches.top_k, (h, 82, 20.0), "k must lie between 1 and the 81 pixels, got 82"
+    yield patches.top_k, (h, 0, 20.0), "k must be whole, between 1 and the 81 pixels, got 0"
+    yield patches.top_k, (h, 82, 20.0), "k must be whole, between 1 and the 81 pixels, got 82"
+    yield patches.top_k, (h, 3.0, 20.0), "k must be whole, between 1 and the 81 pixels, got 3.0"
+    yield patches.extract, (h, 2.5, 5, 20.0), "k must be whole.*got 2.5"
     yield patches.top_k, (h, 3, h[:1]), r"side must .* \(2, 9, 9\), got .*\(1, 9, 9\)"
     yield patches.extract, (hs, 3, 5, scales.double()), "scales must be torch.float32"
     yield patches.ideal_heatmap, (places[..., :2], (9, 9)), r"places must .* \(B, K, 3\)"
@@ -921,6 +967,7 @@ def bad_input():
     yield patches.sample, (images, places[:1], 4), r"places must .* \(2, K, 3\), got .*\(1, 3, 3\)"
     yield patches.sample, (images, places.double(), 4), "places must be torch.float32"
     yield patches.sample, (images, places, 1), "size must be at least 2 samples"
+    yield patches.sample, (images, places, 4.0), "size must be at least 2 samples.*got 4.0"
     yield patches.place, (small[..., :3], places, (9, 9)), "patches must be .*at least 2, got shape"
     yield patches.place, (small[:, :2], places, (9, 9)), r"patches must be \(B, 3, C, size, size\)"
     yield patches.place, (small[0], places, (9, 9)), r"patches must .* \(B, K, C, size, size\)"
@@ -929,9 +976,20 @@ def bad_input():
     yield patches.heatmap_loss, (h, places, None, torch.ones(2, 1)), r"weights must .* \(2\)"
     yield patches.move, (places[0], None, 1, 1.0), r"places must .* \(B, K, 3\)"
     yield patches.soft_top_k, (h, 3, 1.0), r"scores must .* \(B, n\)"
-    yield patches.soft_top_k, (h[0], 9, 1.0), "k must lie between 1 and 8 for these scores, got 9"
-    yield patches.sinkhorn_top_k, (h[0], 0, 1.0, 9), "k must lie between 1 and 8 .*got 0"
+    yield patches.soft_top_k, (h[0], 9, 1.0), "k must be whole, between 1 and 8 .*scores, got 9"
+    yield patches.sinkhorn_top_k, (h[0], 0, 1.0, 9), "k must be whole, between 1 and 8 .*got 0"
+    yield patches.soft_top_k, (h[0], 3, 0.0), "temperature must be greater than 0, got 0.0"
+    yield patches.sinkhorn_top_k, (h[0], 3.0, 1.0, 9), "k must be whole.*got 3.0"
+    yield patches.sinkhorn_top_k, (h[0], 3, -1.0, 9), "temperature must be greater than 0, got -1"
+    yield patches.sinkhorn_top_k, (h[0], 3, 1.0, 0), "iterations must be whole and at least 1.*0"
+    yield patches.perturbed_top_k, (h[0], 3.0, 1.0, 9, None), "k must be whole.*got 3.0"
+    yield patches.perturbed_top_k, (h[0], 3, 0.0, 9, None), "sigma must be greater than 0, got 0.0"
+    yield patches.perturbed_top_k, (h[0], 3, math.nan, 9, None), "sigma must be .*got nan"
+    yield patches.perturbed_top_k, (h[0], 3, 1.0, 0, None), "samples must be whole and at least 1"
+    yield patches.perturbed_top_k, (h[0], 3, 1.0, 2.5, None), "samples must be whole.*got 2.5"
     yield patches.draw_places, (h, 3, 2, 1.0, None), "size must be odd and positive.*got 2"
+    yield patches.draw_places, (h, 0, 3, 1.0, None), "k must be whole and at least 1, got 0"
+    yield patches.draw_places, (h, 2.0, 3, 1.0, None), "k must be whole and at least 1, got 2.0"
     yield patches.reinforce, (h[0, :1], h[0, :1]), r"losses must .*2 draws, got shape \(1, 9\)"
     yield patches.reinforce, (h[0], h[0, :2]), r"log_prob must .* \(9, 9\), got .*\(2, 9\)"
     yield patches.reconstruction_loss, (images.expand(2, 3, 9, 9), small, places), "patches must"

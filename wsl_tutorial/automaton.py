@@ -29,10 +29,10 @@ def log_marginal(
     Returns:
         (B,) in nats; -inf, with gradient 0, where no path is possible.
     Raises:
-        ValueError: shapes disagree, or a state lies outside the table.
+        ValueError: shapes disagree, the mask is not bool, or a state lies outside the table.
     Source: the forward algorithm of hidden Markov models; chapter 5.
     """
-    _check(log_p, transition, accept, start)
+    _check(log_p, transition, accept, start, mask)
     edge, entered = _incoming(transition.to(log_p.device))  # (S, E) edges s * k + l
     f = log_p.new_full((len(log_p), len(transition)), _LOWEST)
     f[:, start] = 0
@@ -87,7 +87,9 @@ def _incoming(transition: Tensor) -> tuple[Tensor, Tensor]:
     return edge.clamp_min(0), edge >= 0
 
 
-def _check(log_p: Tensor, transition: Tensor, accept: Tensor, start: int) -> None:
+def _check(
+    log_p: Tensor, transition: Tensor, accept: Tensor, start: int, mask: Tensor | None
+) -> None:
     if transition.dim() != 2 or log_p.dim() != 3 or log_p.shape[2] != transition.shape[1]:
         raise ValueError(
             f"log_p must be (B, n, k) and transition (S, k), got {tuple(log_p.shape)} "
@@ -98,3 +100,9 @@ def _check(log_p: Tensor, transition: Tensor, accept: Tensor, start: int) -> Non
         raise ValueError(f"transition and start must name states 0 to {states - 1}")
     if accept.dtype != torch.bool or accept.shape not in ((states,), (len(log_p), states)):
         raise ValueError(f"accept must be bool (B, {states}), got {tuple(accept.shape)}")
+    if mask is None:
+        return
+    shape, tensor = tuple(log_p.shape[:2]), isinstance(mask, Tensor)
+    if not tensor or mask.dtype != torch.bool or tuple(mask.shape) != shape:
+        got = f"{mask.dtype} {tuple(mask.shape)}" if tensor else type(mask).__name__
+        raise ValueError(f"mask must be bool of shape {shape}, got {got}")

@@ -192,17 +192,26 @@ def proportion_loss(logits: Tensor, counts: Tensor, mask: Tensor | None = None) 
 def normal_approximation(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (6.2): log density at y of the normal with the mean and variance of the count.
 
-    A density: it may exceed 0, and it grows without bound as all rho go to 0 or 1.
+    A density: it may exceed 0, and it grows without bound as all rho go to 0 or 1. The variance is
+    kept as a logarithm, so it vanishes only where all labels are known or the bag is empty.
 
-    Args and errors: as `log_likelihood`.  Returns: (B,).
+    Args and errors: as `log_likelihood`.
+    Returns:
+        (B,); the limit where the variance vanishes: +inf, with gradient 0, where y is the mean,
+        else -inf. -inf, with gradient 0, also where the dtype of `logits` cannot hold the value.
     Source: chapter 6; the baseline for large bags.
     """
     z, real = _check(logits, counts, mask)
-    rho = z.sigmoid() * real
-    variance = (rho * (-z).sigmoid()).sum(1)
-    return (-((counts - rho.sum(1)) ** 2 / variance + variance.log() + log(2 * pi)) / 2).to(
-        logits.dtype
-    )
+    unsure = real & z.isfinite()
+    vanishes = ~unsure.any(1)
+    log_parts = (F.logsigmoid(z) + F.logsigmoid(-z)).masked_fill(~unsure, -torch.inf)
+    log_variance = log_parts.masked_fill(vanishes[:, None], 0).logsumexp(1)
+    gap = counts - (z.sigmoid() * real).sum(1)
+    far = 2 * gap.abs().log() - log_variance > log(torch.finfo(logits.dtype).max)
+    scale = (-log_variance.masked_fill(far | (gap == 0), 0) / 2).exp()  # 0 inf would be NaN
+    value = -((gap * scale).square() + log_variance + log(2 * pi)) / 2
+    value = value.masked_fill(vanishes, torch.inf)
+    return value.masked_fill(far | vanishes & (gap != 0), -torch.inf).to(logits.dtype)
 
 
 def log_likelihood_multiclass(log_p: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -339,15 +348,22 @@ class _Bag:
         z = z.masked_fill(~self.real, 0)
         self.z = torch.where(self.flip[:, None], -z, z)
         with torch.no_grad():
-            self.shift = _tilt(self.z, self.y, self.real)
-        shifted = self.z + self.shift[:, None]
+            self.order, centre, tilt = _tilt(self.z, self.y, self.real)
+        shifted = (self.z - centre[:, None]) + tilt[:, None]  # a great centre swallows the tilt
         self.log_b = F.logsigmoid(shifted).masked_fill(~self.real, -torch.inf)
         self.log_a = F.logsigmoid(-shifted).masked_fill(~self.real, 0)
 
     def undo_shift(self) -> Tensor:
-        """log of what the shift multiplied P(y) by, taken off: exact for every shift."""
-        change = (F.logsigmoid(-self.z) * self.real - self.log_a).sum(1)
-        return change - self.shift * self.y
+        """log of what the shift multiplied P(y) by, taken off: exact for every shift.
+
+        Any configuration with y positives tells it: its log-probability before, less that after.
+        Of the most probable one no label is improbable after, so nothing great cancels.
+        """
+        rank = torch.arange(self.z.shape[1], device=self.z.device).expand_as(self.order)
+        chosen = torch.zeros_like(self.real).scatter(1, self.order, rank < self.y[:, None])
+        before = F.logsigmoid(torch.where(chosen, self.z, -self.z))
+        after = torch.where(chosen, self.log_b, self.log_a)
+        return ((before - after) * self.real).sum(1)
 
     def finish(self, value: Tensor) -> Tensor:
         value = torch.where(self.possible, value, 0).clamp_max(0)
@@ -358,29 +374,32 @@ class _Bag:
         return (phi * self.possible[:, None]).to(self.dtype)
 
 
-def _tilt(z: Tensor, y: Tensor, real: Tensor) -> Tensor:
-    """(B,): a constant for the logits of a bag that makes y a probable count.
+def _tilt(z: Tensor, y: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What makes y a probable count: a centre (B,) to take off a bag's logits, a tilt (B,) to add.
+
+    Before them it returns the order of the logits (B, n), falling, padding last.
 
     Half-way between the y-th and the next logit the most probable configuration has at least
     2**-n: enough for one chunk. Beyond, bisection brings the expected count to y, where y is the
-    mode (Darroch, 1964), of probability at least 1 / (n + 1).
+    mode (Darroch, 1964), of probability at least 1 / (n + 1). The tilt stays below log(n) + 1: from
+    there on one of these two logits outweighs all that others add on the other side.
     """
-    if z.shape[1] == 0:
-        return z.sum(1)
     size = real.sum(1).clamp_min(1)
-    ordered = z.masked_fill(~real, -torch.inf).sort(1, descending=True).values
+    ordered, order = z.masked_fill(~real, -torch.inf).sort(1, descending=True)
+    tilt = torch.where(y == 0, -size.to(z).log(), 0)
+    if z.shape[1] == 0:
+        return order, tilt, tilt
     below = ordered.gather(1, y.clamp_max(z.shape[1] - 1)[:, None])[:, 0]
     above = ordered.gather(1, (y - 1).clamp_min(0)[:, None])[:, 0]
-    above = torch.where(y == 0, below + 2 * size.log(), above)
-    middle = -(above / 2 + below / 2)
+    centre = torch.where(real.any(1), above / 2 + below / 2, 0)
     if z.shape[1] > _SCAN:
-        low, high = -above - size.log() - 1, -below + size.log() + 1
-        middle = low / 2 + high / 2
+        centred, high = z - centre[:, None], size.to(z).log() + 1
+        low = -high
         for _ in range(20):
-            few = ((z + middle[:, None]).sigmoid() * real).sum(1) < y.clamp_min(0.5)
-            low, high = torch.where(few, middle, low), torch.where(few, high, middle)
-            middle = low / 2 + high / 2
-    return torch.where(real.any(1), middle, 0)
+            tilt = low / 2 + high / 2
+            few = ((centred + tilt[:, None]).sigmoid() * real).sum(1) < y.clamp_min(0.5)
+            low, high = torch.where(few, tilt, low), torch.where(few, high, tilt)
+    return order, centre, tilt
 
 
 def _log_coefficient(log_a: Tensor, log_b: Tensor, y: Tensor) -> Tensor:

@@ -137,8 +137,8 @@ def top_k(heatmap: Tensor, k: int, side: float | Tensor) -> tuple[Tensor, Tensor
     """
     _check_heatmap(heatmap, (3,))
     flat = heatmap.flatten(1)
-    if not 1 <= k <= flat.shape[1]:
-        raise ValueError(f"k must lie between 1 and the {flat.shape[1]} pixels, got {k}")
+    if not isinstance(k, int) or not 1 <= k <= flat.shape[1]:
+        raise ValueError(f"k must be whole, between 1 and the {flat.shape[1]} pixels, got {k!r}")
     values, index = (t[:, :k] for t in flat.sort(dim=1, descending=True, stable=True))
     index = torch.where(values > -torch.inf, index, index[:, :1])  # (B, K)
     if isinstance(side, Tensor):
@@ -210,8 +210,8 @@ def sample(images: Tensor, places: Tensor, size: int) -> Tensor:
     """
     _check_like("images", images, ("B", "C", "H", "W"))
     _check_places(places, images)
-    if size < 2:
-        raise ValueError(f"size must be at least 2 samples from edge to edge, got {size}")
+    if not isinstance(size, int) or size < 2:
+        raise ValueError(f"size must be at least 2 samples from edge to edge, got {size!r}")
     b, c, h, w = images.shape
     step = torch.linspace(-0.5, 0.5, size, dtype=images.dtype, device=images.device)
     at = places[..., :2, None] + places[..., 2:, None] * step  # (B, K, 2, size)
@@ -425,10 +425,11 @@ def soft_top_k(scores: Tensor, k: int, temperature: float) -> Tensor:
 
     Args: scores (B, n), -inf for what cannot be chosen; k between 1 and n - 1; temperature > 0.
     Returns: (B, n) in [0, 1], summing to K; where no more than K are finite these get 1.
-    Raises: ValueError for k out of range.
+    Raises: ValueError for k or temperature out of range.
     Source: Xie et al. (2020), arXiv 2002.06504, for the operator; the threshold form is derived.
     """
     _check_scores(scores, k)
+    _check_positive("temperature", temperature)
     z = scores.double() / temperature
     fixed, real = z.detach(), z.detach().isfinite()
     share = k / real.sum(1, keepdim=True, dtype=z.dtype)  # 1 has no finite threshold
@@ -453,14 +454,22 @@ def sinkhorn_top_k(scores: Tensor, k: int, temperature: float, iterations: int) 
     anchors' costs differ by 2 s_i - 1, so the limit is `soft_top_k` at half the temperature. The
     gradient passes through all iterations.
 
-    Args: scores (B, n), finite; k between 1 and n - 1; temperature > 0; iterations at least 1.
-    Returns: (B, n), the mass that goes to anchor 1; sums to K.
-    Raises: ValueError for k out of range.
+    Args: scores (B, n), -inf for what cannot be chosen; k between 1 and n - 1; temperature > 0;
+        iterations at least 1.
+    Returns: (B, n), the mass that goes to anchor 1; sums to K; where no more than K are finite
+        these get 1.
+    Raises: ValueError for k, temperature or iterations out of range.
     Source: Xie et al. (2020), arXiv 2002.06504, section 3.
     """
     _check_scores(scores, k)
-    n = scores.shape[1]
-    log_kernel = -torch.stack([scores, scores - 1], 2).square() / temperature  # (B, n, 2)
+    _check_positive("temperature", temperature)
+    _check_number("iterations", iterations)
+    n, never = scores.shape[1], scores == -torch.inf
+    forced = (~never).sum(1, keepdim=True) <= k  # (B, 1): nothing to choose
+    s = scores.masked_fill(never | forced, 0)
+    closed = F.pad((never & ~forced)[..., None], (1, 0))  # the way to anchor 1
+    log_kernel = -torch.stack([s, s - 1], 2).square() / temperature  # (B, n, 2)
+    log_kernel = log_kernel.masked_fill(closed, -torch.inf)
     log_mass = torch.log(
         torch.stack([torch.full_like(scores[:, 0], n - k), torch.full_like(scores[:, 0], k)], 1)
     )[:, None]
@@ -468,7 +477,7 @@ def sinkhorn_top_k(scores: Tensor, k: int, temperature: float, iterations: int) 
     for _ in range(iterations):
         row = -(log_kernel + column).logsumexp(2, keepdim=True)
         column = log_mass - (log_kernel + row).logsumexp(1, keepdim=True)
-    return (log_kernel + row + column)[..., 1].exp()
+    return torch.where(forced, (~never).to(scores.dtype), (log_kernel + row + column)[..., 1].exp())
 
 
 def perturbed_top_k(
@@ -479,21 +488,27 @@ def perturbed_top_k(
     The expectation is smooth in the scores, with derivative E[Y z'] / sigma, z the noise, Y the
     indicators: the same samples estimate both.
 
-    Args: scores (B, n); k between 1 and n - 1; sigma > 0, the standard deviation of the noise.
-    Returns: (B, K, n), row j for the j-th of the chosen in the order of their index; rows sum to 1.
-    Raises: ValueError for k out of range.
+    Args: scores (B, n), -inf for what cannot be chosen; k between 1 and n - 1; sigma > 0, the
+        standard deviation of the noise; samples at least 1.
+    Returns: (B, K, n), row j for the j-th of the chosen in the order of their index; rows sum to
+        1, but where fewer than K scores are finite the last rows are 0.
+    Raises: ValueError for k, sigma or samples out of range.
     Source: Cordonnier et al. (2021), arXiv 2104.03059; Berthet et al. (2020) for the gradient.
     """
     _check_scores(scores, k)
+    _check_positive("sigma", sigma)
+    _check_number("samples", samples)
     b, n = scores.shape
     noise = torch.randn(
         b, samples, n, generator=generator, dtype=scores.dtype, device=scores.device
     )
-    chosen = (scores.detach()[:, None] + sigma * noise).topk(k, 2).indices.sort(2).values
-    a = torch.einsum("bn,bmn->bm", scores, noise) / sigma
+    best = (scores.detach()[:, None] + sigma * noise).topk(k, 2)
+    chosen = best.indices.masked_fill(best.values == -torch.inf, n).sort(2).values  # n: nobody
+    a = torch.einsum("bn,bmn->bm", scores.masked_fill(scores == -torch.inf, 0), noise) / sigma
     weight = (1 + a - a.detach()) / samples  # (B, M): the value 1 / M, the derivative z / (sigma M)
     chosen = chosen.transpose(1, 2)  # (B, K, M)
-    return scores.new_zeros(b, k, n).scatter_add(2, chosen, weight[:, None].expand_as(chosen))
+    total = scores.new_zeros(b, k, n + 1)
+    return total.scatter_add(2, chosen, weight[:, None].expand_as(chosen))[..., :n]
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
@@ -521,11 +536,12 @@ def draw_places(
 
     Args: heatmap (B, H, W), log-odds, -inf for never; k at least 1; size odd; side in pixels.
     Returns: places (B, K, 3), and the exact log-probability (B,) of the sequence, in nats.
-    Raises: ValueError for an even or non-positive size.
+    Raises: ValueError for a k below 1, an even or non-positive size.
     Source: Kool, van Hoof & Welling (2019), arXiv 1903.06059, without suppression.
     """
     _check_heatmap(heatmap, (3,))
     _check_odd(size)
+    _check_number("k", k)
     score, width = heatmap.flatten(1), heatmap.shape[2]
     noisy = score.detach() - torch.empty_like(score).exponential_(generator=generator).log()
     pixel = torch.arange(score.shape[1], device=score.device)
@@ -627,12 +643,22 @@ def _check_scales(scales: Tensor, like: Tensor) -> None:
 
 def _check_scores(scores: Tensor, k: int) -> None:
     _check_like("scores", scores, ("B", "n"))
-    if not 1 <= k < scores.shape[1]:
+    if not isinstance(k, int) or not 1 <= k < scores.shape[1]:
         raise ValueError(
-            f"k must lie between 1 and {scores.shape[1] - 1} for these scores, got {k}"
+            f"k must be whole, between 1 and {scores.shape[1] - 1} for these scores, got {k!r}"
         )
 
 
+def _check_number(name: str, x: int) -> None:
+    if not isinstance(x, int) or x < 1:
+        raise ValueError(f"{name} must be whole and at least 1, got {x!r}")
+
+
+def _check_positive(name: str, x: float) -> None:
+    if not x > 0:
+        raise ValueError(f"{name} must be greater than 0, got {x!r}")
+
+
 def _check_odd(size: int) -> None:
-    if size < 1 or size % 2 == 0:
-        raise ValueError(f"size must be odd and positive, a window with a centre, got {size}")
+    if not isinstance(size, int) or size < 1 or size % 2 == 0:
+        raise ValueError(f"size must be odd and positive, a window with a centre, got {size!r}")
