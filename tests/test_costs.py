@@ -1,6 +1,7 @@
 """What the ledger costs: from records where there are any, else as stated, and marked as such."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from wsl_tutorial.reproduce.mcmil.experiments import CIFAR10, SVHN
         ("about 10 GPU minutes a seed (estimate)", 1 / 6),
         ("about 1 GPU minute a seed (estimate)", 1 / 60),
         ("about 2 GPU hours a seed (estimate)", 2),
+        ("about 3 GPU minutes a seed (estimate)", 1 / 20),
         ("one CPU minute", 0),
         ("seconds", 0),
         ("minutes on a GPU (estimate)", None),
@@ -45,4 +47,34 @@ def test_the_sums_count_every_experiment_once():
         assert sum(int(r[-4]) for r in rows) == len(every)
         assert sum(int(r[-3]) for r in rows) == sum(e.seeds for e in every)
     far = {r[1] for r in shown if "extrapolated" in r}
-    assert {"svhn-full", "cub"} <= far
+    assert {"svhn-full", "cub", "photos"} <= far
+    assert "none" not in far
+
+
+def test_every_experiment_states_a_cost_that_is_read():
+    unread = [e.name for p in papers() for e in p.experiments if costs.stated(e.cost) is None]
+    assert unread == []
+
+
+def test_the_page_explains_each_basis_of_the_table():
+    page = (Path(__file__).parents[1] / "book" / "past-one-machine.md").read_text("utf-8")
+    for basis in costs.BASES:
+        assert f"*{basis.capitalize()}*:" in page
+
+
+def test_memory_is_the_greatest_of_the_records():
+    held = [
+        {"experiment": name, "protocol": protocol, "peak_memory_mb": peak, "provenance": device}
+        for name, protocol, peak, device in (
+            ("mcmil/a", "short", 1024.0, {}),
+            ("mcmil/b", "short", 3072.0, {"backend": "cpu"}),
+            ("mcmil/c", "short", 2048.0, {"backend": "cuda"}),
+            ("llp/d", "paper", 512.0, {}),
+        )
+    ]
+    rows = [line.strip("| ").split(" | ") for line in costs.memory(held).splitlines()[2:]]
+    assert [row[1:] for row in rows if row[1:]] == [
+        ["short", "CPU", "2", "3.2", "`mcmil/b`"],
+        ["short", "GPU", "1", "2.1", "`mcmil/c`"],
+        ["paper", "CPU", "1", "0.5", "`llp/d`"],
+    ]

@@ -83,6 +83,15 @@ class Costs(Reproduction):
         return costs.markdown(records.published())
 
 
+class Memory(Reproduction):
+    """`{memory}`: the peak memory of the recorded runs, as they stand at this build."""
+
+    optional_arguments = 0
+
+    def text(self):
+        return costs.memory(records.published())
+
+
 def spread_metrics(app, error):
     """A file with every metric of a paper's experiments, to which its page links."""
     if error is None and app.builder.format == "html":
@@ -132,6 +141,7 @@ def drop_false_list(app, pagename, templatename, context, doctree):
 def setup(app):
     app.add_directive("reproduction", Reproduction)
     app.add_directive("costs", Costs)
+    app.add_directive("memory", Memory)
     app.connect("source-read", describe_figures)
     app.connect("source-read", state_cost)
     app.connect("builder-inited", sign)

@@ -1,9 +1,9 @@
-"""What all runs of all papers cost in GPU hours: as recorded, else as their experiments state."""
+"""What all runs cost: GPU hours, recorded or else stated by the experiments; and peak memory."""
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from operator import add
 from typing import Any
@@ -57,7 +57,8 @@ def markdown(held: Sequence[dict[str, Any]]) -> str:
             hours, basis = cost(e, held)
             name = ledger.KEYS.get(paper.key, paper.title)
             more = (1, e.seeds, hours, hours if e.cells else 0.0)
-            place = lines[name, ", ".join(e.data) or "none", basis]
+            data = ", ".join(e.data) or getattr(e.config, "dataset", "none")
+            place = lines[name, data, basis]
             for row in (place, sums["all", "", basis]):
                 row[:] = map(add, row, more)
     rows = [
@@ -66,3 +67,28 @@ def markdown(held: Sequence[dict[str, Any]]) -> str:
     ]
     missing = len(ledger.load().keys() - filled)
     return f"{tables.grid(HEAD, rows)}\nNumbers of the ledger without an experiment: {missing}.\n"
+
+
+def memory(held: Sequence[dict[str, Any]]) -> str:
+    """A line for each paper, protocol and kind of device: the run that took most memory, in GB."""
+    most: dict[tuple[str, ...], tuple[float, str]] = {}
+    runs: Counter[tuple[str, ...]] = Counter()
+    for r in held:
+        device = "GPU" if r["provenance"].get("backend") == "cuda" else "CPU"
+        key = (r["experiment"].partition("/")[0], r["protocol"], device)
+        runs[key] += 1
+        most[key] = max(most.get(key, (0.0, "")), (r["peak_memory_mb"], r["experiment"]))
+    head = ("paper", "protocol", "on a", "records", "most, GB", "by")
+    rows = [
+        (
+            ledger.KEYS.get(paper.key, paper.title),
+            *key[1:],
+            runs[key],
+            f"{peak * 2**20 / 1e9:.1f}",
+            f"`{name}`",
+        )
+        for paper in papers()
+        for key, (peak, name) in sorted(most.items())
+        if key[0] == paper.key
+    ]
+    return tables.grid(head, rows)
