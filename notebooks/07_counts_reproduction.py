@@ -342,9 +342,7 @@ for key, point in training.grid(config).items():
     lines[m, point.batch].append(tables.number(*ledger.summary(values, "mean"), 2) + mark)
 head = ("method", "batch", *(f"rate {lr:g}" for lr in config.grid_lr))
 table = tables.grid(head, [line for line in lines.values() if len(line) > 2])
-show.Markdown(
-    f"Error of counts on held-out training bags; {named}\n\n{table}"
-)
+show.Markdown(f"Error of counts on held-out training bags; {named}\n\n{table}")
 
 # %%
 ends = (min(config.grid_lr), max(config.grid_lr))
