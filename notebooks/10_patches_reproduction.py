@@ -512,6 +512,11 @@ show.figure(
 show.Markdown(f"From the first epoch to the last ({named}). {text}")
 
 # %% [markdown]
+# The panels need not agree. Equation (9) of the paper asks for the shares of the labels, and for no
+# box: a classifier that has learnt to read digits beside the middle of its patch is content, and
+# then the places move away from the digits while the task loss falls. Nothing in the loss calls them
+# back.
+#
 # ## When it breaks
 #
 # ### One detection for two digits
