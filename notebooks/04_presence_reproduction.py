@@ -832,11 +832,13 @@ if FULL:
 
 # %%
 fresh = records.load(OUT / "records.jsonl") if FULL else []
-lines = []
-for who, held in (("fresh, from here", fresh), ("stored, in the package", HELD)):
-    runs = [r for r in tables.current(EXPERIMENTS[NAME], "paper", held) if r["seed"] == 0]
-    errors = [tables.number(runs[0]["metrics"][rule], None, 2) for rule in RULES] if runs else []
-    lines.append((who, *(errors or ["not run"] * 3)))
+lines = tables.beside(
+    EXPERIMENTS[NAME],
+    fresh,
+    HELD,
+    lambda runs: [tables.number(runs[0]["metrics"][rule], None, 2) for rule in RULES],
+    len(RULES),
+)
 show.Markdown(tables.grid(("extended MNIST, seed 0, protocol paper", *RULES.values()), lines))
 
 # %% [markdown]

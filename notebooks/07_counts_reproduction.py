@@ -772,11 +772,13 @@ if FULL:
 
 # %%
 fresh = records.load(OUT / "records.jsonl") if FULL else []
-lines = []
-for who, held in (("fresh, from here", fresh), ("stored, in the package", HELD)):
-    runs = [r for r in tables.current(EXPERIMENTS[NAME], "paper", held) if r["seed"] == 0]
-    a = experiments.accuracies(runs) if runs else {}
-    lines.append((who, *(f"{a[m]:.2f}" if a else "not run" for m in experiments.NAMES)))
+lines = tables.beside(
+    EXPERIMENTS[NAME],
+    fresh,
+    HELD,
+    lambda runs: [f"{share:.2f}" for share in experiments.accuracies(runs).values()],
+    len(experiments.NAMES),
+)
 show.Markdown(
     tables.grid(("birds and cats, seed 0, protocol paper", *experiments.NAMES.values()), lines)
 )

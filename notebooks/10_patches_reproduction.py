@@ -821,11 +821,8 @@ if FULL:
 
 # %%
 fresh = records.load(OUT / "records.jsonl") if FULL else []
-lines = []
-for who, held in (("fresh, from here", fresh), ("stored, in the package", HELD)):
-    runs = [r for r in tables.current(EXPERIMENTS[NAME], "paper", held) if r["seed"] == 0]
-    cells = measured(runs)[:-1] if runs else ["not run"] * len(MEASURES)
-    lines.append((who, *cells))
+cells = len(MEASURES)
+lines = tables.beside(EXPERIMENTS[NAME], fresh, HELD, lambda runs: measured(runs)[:-1], cells)
 show.Markdown(tables.grid(("MNIST-3, seed 0, protocol paper", *MEASURES.values()), lines))
 
 # %% [markdown]

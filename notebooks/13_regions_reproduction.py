@@ -1070,10 +1070,8 @@ if FULL:
 
 # %%
 fresh = records.load(OUT / "records.jsonl") if FULL else []
-lines = []
-for who, held in (("fresh, from here", fresh), ("stored, in the package", HELD)):
-    runs = [r for r in tables.current(EXPERIMENTS[NAME], "paper", held) if r["seed"] == 0]
-    lines.append((who, *(measured(runs)[1:] if runs else ["not run"] * len(SHOWN))))
+cells = len(SHOWN)
+lines = tables.beside(EXPERIMENTS[NAME], fresh, HELD, lambda runs: measured(runs)[1:], cells)
 show.Markdown(tables.grid(("graded, u = 4, seed 0, protocol paper", *SHOWN.values()), lines))
 
 # %% [markdown]

@@ -362,6 +362,13 @@ def test_a_claim_compares_the_seeds_that_all_have_run():
     assert tables.verdict(PAPER, BETTER, apart).why == "no seed that all have run"
 
 
+def test_a_fresh_seed_stands_beside_the_stored_one():
+    fresh = [record(NESTS, 0, error=0.4), record(NESTS, 0, "short", error=9.0)]
+    stored = [record(NESTS, 1, error=0.5)]
+    lines = tables.beside(NESTS, fresh, stored, lambda runs: [runs[0]["metrics"]["error"]], 1)
+    assert lines == [("fresh, from here", 0.4), ("stored, in the package", "not run")]
+
+
 @pytest.mark.usefixtures("fake_paper")
 def test_a_setting_that_was_not_replaced_is_no_deviation():
     listed = [

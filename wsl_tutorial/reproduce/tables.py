@@ -8,7 +8,7 @@ import io
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from . import ledger, papers, records
@@ -178,6 +178,21 @@ def number(value: float | None, sd: float | None, decimals: int | None) -> str:
     if decimals is None:
         decimals = max(0, 2 - math.floor(math.log10(abs(value) or 1)))
     return f"{value:.{decimals}f}" + ("" if sd is None else f" ± {sd:.{decimals}f}")
+
+
+def beside(
+    experiment: Experiment,
+    fresh: Records,
+    held: Records,
+    cells: Callable[[Records], Sequence[object]],
+    columns: int,
+) -> list[tuple[object, ...]]:
+    """Seed 0 of protocol `paper` from fresh records and from stored ones: `cells` of each."""
+    lines = []
+    for who, records_of in (("fresh, from here", fresh), ("stored, in the package", held)):
+        runs = [r for r in current(experiment, "paper", records_of) if r["seed"] == 0]
+        lines.append((who, *(cells(runs) if runs else ["not run"] * columns)))
+    return lines
 
 
 def origin(found: Records) -> str:
