@@ -135,6 +135,11 @@ def test_every_formula_is_typeset(visits, name):
     assert not re.search(r"\\[()\[\]]|\\(frac|sum|log|mathbb)", text)
 
 
+BEGINS_LATE = """() => [...document.querySelectorAll('.bd-article div.math > mjx-container')]
+    .filter(m => m.getBoundingClientRect().left < m.parentElement.getBoundingClientRect().left - 1)
+    .length"""  # formulas whose beginning is out of sight
+
+
 @each
 def test_it_fits_a_phone_in_the_dark(browser, home, name):
     phone = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"}
@@ -142,6 +147,7 @@ def test_it_fits_a_phone_in_the_dark(browser, home, name):
     try:
         assert visit.faults == []
         assert sideways(visit.page) <= 0
+        assert visit.page.evaluate(BEGINS_LATE) == 0
         assert visit.page.get_attribute("html", "data-theme") == "dark"
         contrast = {"type": "rule", "values": ["color-contrast"]}
         assert violations(visit.page, runOnly=contrast) == []
