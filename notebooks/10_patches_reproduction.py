@@ -396,8 +396,11 @@ show.Markdown(f"{note}\n\n{tables.grid(head, lines)}")
 
 # %% [markdown]
 # The minutes are those of a machine that sustains $5 \cdot 10^{12}$ operations a second. Few GPUs
-# do, with channels this narrow: the work of a step is small and its launches are many, so several
-# runs share one GPU well (`--jobs`). MIST reads each patch three times, since two steps move the
+# do, with channels this narrow: the work of a step is small and its launches are many, some 1,200,
+# so several runs share one GPU well (`--jobs`). And as no step waits for the device, `--capture`
+# records one as a CUDA graph and replays it on every batch, one launch instead of all
+# (`train.Captured`; `tests/benchmarks/step_speed.py` compares the two, and no
+# GPU has run either yet). MIST reads each patch three times, since two steps move the
 # places before one trains the networks; the soft choice reads every candidate. With candidates at
 # every pixel instead of every eight, it would read 6,400.
 #
@@ -783,7 +786,8 @@ show.Markdown(tables.grid(head, lines))
 
 # %% [markdown]
 # One command for each table, on a machine with a GPU. A run stops cleanly after its budget of
-# seconds, and the same command goes on where it stopped; `--jobs` runs share the GPU.
+# seconds, and the same command goes on where it stopped; `--jobs` runs share the GPU, and with
+# `--capture` their steps are graphs.
 #
 # ```bash
 # run="python -m wsl_tutorial.reproduce run --protocol paper --jobs 4 --budget 3300 --out runs"

@@ -103,6 +103,8 @@ def test_the_lock_of_a_lost_node_is_waited_for(tmp_path):
         (["--engine", "ray", "--jobs", "2"], "--jobs is for the engine local, and this is ray"),
         (["--gpus-per-run", "0.25"], "--gpus-per-run is for the engine ray, and this is local"),
         (["--retries", "1"], "--retries is for the engine ray, and this is local"),
+        (["--engine", "ray", "--capture"], "--capture is for the engine local, and this is ray"),
+        (["--device", "cpu", "--capture"], "--capture: a CUDA graph is of a GPU"),
     ],
 )
 def test_wrong_words_are_answered_in_a_sentence(tmp_path, monkeypatch, capsys, words, said):

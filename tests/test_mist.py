@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from graphs import pretend as graphs_of_cpu
 from real import REAL, needs
 from sittings import resumed
 from torch.nn import functional as F
@@ -345,6 +346,26 @@ def test_interrupted_runs_resume_bit_for_bit(name, tmp_path):
     experiment, config = EXPERIMENTS[name], smoke(name, schedule="cosine")
     whole = experiment.run(config, 0, Run())
     assert resumed(experiment, config, tmp_path)[0] == whole
+
+
+@pytest.mark.parametrize(
+    ("method", "order"),
+    [("mist", "task first"), *((method, "places first") for method in training.METHODS)],
+)
+def test_every_method_trains_as_a_graph(monkeypatch, method, order):
+    """No step asks the device for a value, and the replayed steps are the steps themselves."""
+    name = "mist/hard-air-reconstruction" if method == "air" else "mist/three"
+    config = smoke(name, method=method, order=order, train_canvases=40)
+
+    def curve(capture):
+        run, watched = Run(seed=0, capture=capture), ("loss", "task_loss", "heat_loss", "moved")
+        training.run_method(config, 0, run)
+        return [[point[name] for name in watched] for point in run.curve]
+
+    plain = curve(False)
+    graphs = graphs_of_cpu(monkeypatch)
+    assert curve(True) == [pytest.approx(point, rel=1e-4, abs=1e-6) for point in plain]
+    assert [graph.replays for graph in graphs] == [7]  # two epochs of five, three to warm up
 
 
 def test_printed_order_updates_the_task_network_before_places_move():

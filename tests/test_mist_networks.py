@@ -170,7 +170,7 @@ def test_drawn_objects_stand_in_their_boxes():
         air.head.bias.copy_(torch.tensor([30.0, 0, 0, 0, 0, 0, 0]))
     canvas, _ = air(torch.rand(1, 1, 32, 32))
     lit = canvas[0, 0].nonzero()
-    place = air.places(torch.tensor([[0.0, 0, air.prior_side]]))[0, 0]
+    place = air.places(torch.zeros(1, 3))[0, 0]
     assert place.tolist() == pytest.approx([15.5, 15.5, 8])
     box = patches.place(torch.ones(1, 1, 1, 8, 8), place[None, None], (32, 32))[0, 0, 0].nonzero()
     assert lit.tolist() == box.tolist()

@@ -21,6 +21,7 @@ MAX_LABELS = 16  # per bag: time and memory grow as 2**labels; `bracket` has no 
 _CERTIFICATE = 1e-4  # the series must keep this share of the size of its terms, see Eq. (2.2)
 _SMALLEST = 1e-250  # what is below this in the scan may have lost paths to underflow
 _UNSCALED = 4  # labels of a bag that the scan need not scale, see `_scan`
+_SCANNED = 2**24  # states and positions of the bags that one scan takes
 _LOWEST = -1e30  # stands for log 0 inside the log-space recursion: -inf - -inf would be NaN
 
 
@@ -434,7 +435,7 @@ def _parts(rows: Tensor, share: Tensor) -> tuple[Tensor, ...]:
     if len(rows) == 0:
         return ()
     _, columns, positions = share.shape
-    return rows.split(max(1, 2**24 // (2 ** (columns - 1) * positions)))
+    return rows.split(max(1, _SCANNED // (2 ** (columns - 1) * positions)))
 
 
 def _members(labels: int, like: Tensor) -> Tensor:
@@ -518,8 +519,7 @@ def _scan(
     """
     bags, columns, positions = share.shape
     labels = columns - 1
-    doublings = round(math.log2(positions * 4.0 ** (7 - labels) / bags) / 2)  # quickest, measured
-    chunks = 2 ** min(max(doublings, 0), positions.bit_length() - 1)
+    chunks = _chunks(bags, labels, positions, share)
     padded = torch.nn.functional.pad(share, (0, -positions % chunks))
     padded[:, -1, positions:] = 1  # phi for sure
     p = padded.unflatten(2, (-1, chunks)).permute(2, 1, 3, 0).flatten(2)  # (steps, K+1, chunks * b)
@@ -541,6 +541,20 @@ def _scan(
     weight = _walk_back(states, after, members, p, first)
     weight = weight.unflatten(2, (chunks, bags)).permute(3, 1, 0, 2).flatten(2)
     return value, weight[..., :positions], safe
+
+
+def _chunks(bags: int, labels: int, positions: int, like: Tensor) -> int:
+    """How many chunks of positions are scanned side by side, a power of two.
+
+    A CPU pays by the product: the quickest number, as measured. Another device pays by the launch:
+    as many as there are positions, so that almost all is the tree of merges, unless the states
+    outgrow its memory.
+    """
+    if like.device.type == "cpu":
+        doublings = round(math.log2(positions * 4.0 ** (7 - labels) / bags) / 2)
+    else:
+        doublings = (_SCANNED // (2**labels * bags)).bit_length() - 1
+    return 2 ** min(max(doublings, 0), positions.bit_length() - 1)
 
 
 def _walk_back(

@@ -21,6 +21,7 @@ def fit(
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     run: Any = None,
     progress: bool = False,
+    capture: bool = False,
 ) -> list[dict[str, float]]:
     """Train `model`; return the curve, one dict an epoch: "epoch", mean "loss", `evaluate`'s keys.
 
@@ -40,6 +41,8 @@ def fit(
         run: a `reproduce.runner.Run`: saves checkpoints, resumes from them, collects the curve.
             When it is out of time `fit` saves and returns early, with fewer than `epochs` points.
         progress: draw a bar.
+        capture: record the step once, as a CUDA graph, and replay it on every batch, for networks
+            of many small kernels that wait for their launches; see `Captured`.
     """
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
@@ -48,6 +51,7 @@ def fit(
     if run is not None:
         at = _restore(run, model, optimizer) or at
         curve = run.curve
+    step_on = (Captured if capture else _Step)(model, loss, optimizer)
     bar = tqdm(total=epochs, initial=at["epoch"], unit="epoch", disable=not progress)
     for epoch in range(at["epoch"], epochs):
         model.train()
@@ -55,7 +59,7 @@ def fit(
             if step < at["step"]:
                 continue  # done before the checkpoint
             _set_rates(optimizer, schedule, epoch, step)
-            value = _step(model, loss, batch, optimizer)
+            value = step_on(batch)
             at["total"] = at["total"].to(value.device) + value
             at["step"] = step + 1
             if _saved_and_over(run, at, model, optimizer):
@@ -120,7 +124,12 @@ def _part(batch: Any) -> tuple[Any, float]:
     n = len(batch[0])
     start, end = n * rank // number, n * (rank + 1) // number
     mine = slice(start, end) if end > start else slice(0, 1)
-    return tuple(x[mine] for x in batch), (end - start) / n
+    return _like(batch, (x[mine] for x in batch)), (end - start) / n
+
+
+def _like(batch: tuple, tensors: Iterable[Tensor]) -> tuple:
+    """The tensors as a tuple of the batch's own kind, which may have names."""
+    return getattr(type(batch), "_make", tuple)(tensors)
 
 
 def _restore(run, model, optimizer) -> dict | None:
@@ -149,22 +158,93 @@ def _set_rates(optimizer, schedule, epoch, step):
     if schedule is not None:
         factor = schedule(epoch, step)
         for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+            rate = group["initial_lr"] * factor
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)  # a graph reads it from there
+            else:
+                group["lr"] = rate
 
 
-def _step(model, loss, batch, optimizer) -> Tensor:
-    part, weight = _part(batch)
-    if getattr(optimizer, "second_order", False):
-        value = optimizer.step(lambda: weight * loss(model, part))
-    else:
-        optimizer.zero_grad(set_to_none=True)
-        value = weight * loss(model, part)
-        value.backward()
-        add_up([p.grad for p in model.parameters() if p.grad is not None])
-        optimizer.step()
-    value = value.detach()
-    add_up([value])
-    return value
+class _Step:
+    """One step of `fit`: a batch to the detached value of its loss."""
+
+    def __init__(self, model: nn.Module, loss: Callable, optimizer: torch.optim.Optimizer) -> None:
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+
+    def __call__(self, batch: Any) -> Tensor:
+        part, weight = _part(batch)
+        if getattr(self.optimizer, "second_order", False):
+            value = self.optimizer.step(lambda: weight * self.loss(self.model, part))
+        else:
+            self.optimizer.zero_grad(set_to_none=True)
+            value = weight * self.loss(self.model, part)
+            value.backward()
+            add_up([p.grad for p in self.model.parameters() if p.grad is not None])
+            self.optimizer.step()
+        value = value.detach()
+        add_up([value])
+        return value
+
+
+class Captured(_Step):
+    """A step that is recorded once, as a CUDA graph, and replayed: one launch instead of thousands.
+
+    The first `WARM_UP` batches are ordinary steps, in which the optimiser's state and the plans of
+    the libraries come to be. The next is recorded; from then on a batch is copied to where the
+    recorded one lay, and no line of Python runs. So a batch is a tuple of tensors; one of other
+    shapes than the recorded one takes an ordinary step. The loss may ask the device for no value
+    and make no tensor from Python's numbers; noise is of PyTorch's default generator. Learning
+    rates become tensors, which a schedule fills. The optimiser is of torch and `capturable`.
+
+    Raises ValueError where the model is not on a GPU, or several processes share the batches.
+    """
+
+    WARM_UP = 3
+
+    def __init__(self, model: nn.Module, loss: Callable, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(model, loss, optimizer)
+        device = next(model.parameters()).device
+        _check_capture(device)
+        for group in optimizer.param_groups:
+            group["capturable"] = True
+            group["lr"] = torch.tensor(float(group["lr"]), device=device)
+        self.warm, self.graph, self.batch, self.value = 0, None, (), None
+
+    def __call__(self, batch: Any) -> Tensor:
+        if self.warm < self.WARM_UP:
+            self.warm += 1
+            return self._beside(batch)
+        if self.graph is None:
+            self._record(batch)
+        if any(a.shape != b.shape for a, b in zip(self.batch, batch, strict=True)):
+            return super().__call__(batch)
+        for kept, new in zip(self.batch, batch, strict=True):
+            kept.copy_(new)
+        self.graph.replay()
+        return self.value
+
+    def _beside(self, batch: Any) -> Tensor:
+        """An ordinary step on another stream, as recording asks for."""
+        stream, own = torch.cuda.Stream(), torch.cuda.current_stream()
+        stream.wait_stream(own)
+        with torch.cuda.stream(stream):
+            value = super().__call__(batch)
+        own.wait_stream(stream)
+        return value
+
+    def _record(self, batch: Any) -> None:
+        self.batch = _like(batch, (x.clone() for x in batch))
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.value = super().__call__(self.batch)
+
+
+def _check_capture(device: torch.device) -> None:
+    if device.type != "cuda" or processes()[1] > 1:
+        raise ValueError(
+            "capture: a CUDA graph is of one process and its GPU, got a model on "
+            f"{device.type} in {processes()[1]} processes"
+        )
 
 
 def logits(model: nn.Module, images: Tensor, bf16: bool = False) -> Tensor:

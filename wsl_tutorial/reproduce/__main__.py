@@ -114,6 +114,7 @@ def engine_of(args: argparse.Namespace) -> Callable[..., list[int]]:
         "gpus": ("--gpus-per-run", "ray"),
         "cpus": ("--cpus-per-run", "ray"),
         "retries": ("--retries", "ray"),
+        "capture": ("--capture", "local"),
     }
     options = {k: getattr(args, k) for k in own if getattr(args, k) is not None}
     for flag, engine in (own[k] for k in options):
@@ -143,6 +144,7 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument("--out", default="runs", help="folder of records and checkpoints")
     sub.add_argument("--device", choices=("cpu", "cuda"), default=None, help="default: cuda if any")
     sub.add_argument("--checkpoint-every", type=positive, default=60.0, metavar="SECONDS")
+    sub.add_argument("--capture", action="store_true", default=None, help="mist/*: CUDA graphs")
     sub.add_argument("--engine", choices=("local", "ray"), default="local", help="who runs them")
     of_ray = sub.add_argument_group("engine ray")
     share = {"type": positive, "metavar": "N", "help": "may be a fraction"}

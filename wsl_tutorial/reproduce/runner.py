@@ -34,7 +34,8 @@ class Interrupted(Exception):
 class Run:
     """What an experiment is given: where it runs, and how it saves, logs and stops.
 
-    Attributes: `device` ("cuda" or "cpu"), `seed`, `protocol`, `curve` (the points logged so far).
+    Attributes: `device` ("cuda" or "cpu"), `seed`, `protocol`, `curve` (the points logged so far),
+    `capture` (whether steps may be replayed as a CUDA graph, see `train.Captured`).
     Without a `folder` nothing is saved: the form for tests and notebooks.
 
         state = run.resume()                 # None at the first start
@@ -55,7 +56,9 @@ class Run:
         interval: float = 60.0,
         stop: threading.Event | None = None,
         report: Callable[[str], None] | None = None,
+        capture: bool = False,
     ) -> None:
+        self.capture = capture
         self.seed, self.protocol, self.device = seed, protocol, device
         self.folder = None if folder is None else Path(folder)
         self.deadline, self.interval, self.report = deadline, interval, report
@@ -157,6 +160,7 @@ def execute(
     stop: threading.Event,
     report: Callable[[str], None] | None = None,
     keep: Callable[[Path, dict[str, Any]], None] | None = None,
+    capture: bool = False,
 ) -> int:
     """One run in this process, under its lock, up to its record: FINISHED or UNFINISHED.
 
@@ -177,7 +181,7 @@ def execute(
         if end is not None:
             return end
         folder = folder_of(out, identity) if first else None
-        run = Run(seed, protocol, device, folder, deadline, interval, stop, report)
+        run = Run(seed, protocol, device, folder, deadline, interval, stop, report, capture)
         torch.manual_seed(seed)
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -238,10 +242,12 @@ def local(
 
     One worker runs them here, one after the other; several give each run a process of its own.
     Without a `device` it is cuda where there is one. `options` are those of `execute`: out,
-    deadline, interval.
+    deadline, interval, capture.
     """
     stop, children = threading.Event(), set()
     options["device"] = device or auto_device()
+    if options.get("capture") and options["device"] != "cuda":
+        raise ValueError("--capture: a CUDA graph is of a GPU, and the runs go to the CPU.")
     alone = workers == 1 or len(jobs) == 1
 
     def work(job: Job) -> int:
@@ -333,7 +339,8 @@ def _command(job: Job, options: dict[str, Any]) -> list[str]:
         "--checkpoint-every": options["interval"],
     }
     command = [sys.executable, "-m", __package__, "run", experiment.name]
-    return command + [str(word) for pair in words.items() for word in pair]
+    command += [str(word) for pair in words.items() for word in pair]
+    return command + ["--capture"] * options.get("capture", False)
 
 
 @contextlib.contextmanager

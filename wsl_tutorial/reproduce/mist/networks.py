@@ -205,10 +205,9 @@ class Air(nn.Module):
             more, kl = self.presence(logit[:, 0])
             divergence = divergence + here * kl
             here = here * more
-            offset = mean.new_tensor([0.0, 0.0, self.prior_side])
             where, kl = gaussian(mean, raw, self.training)
             divergence = divergence + here * kl
-            places = self.places(where + offset)
+            places = self.places(where)
             seen = patches.sample(images, places, self.patch).flatten(1)
             mean, raw = self.encoder(seen).chunk(2, 1)
             what, kl = gaussian(mean, raw, self.training)
@@ -231,7 +230,8 @@ class Air(nn.Module):
     def places(self, where: Tensor) -> Tensor:
         """Centre and side in pixels (B, 1, 3); centres stay on the canvas."""
         centre = (where[:, :2].tanh() + 1) * (self.size - 1) / 2
-        return torch.cat([centre, self.size * where[:, 2:].sigmoid()], 1)[:, None]
+        side = self.size * (where[:, 2:] + self.prior_side).sigmoid()
+        return torch.cat([centre, side], 1)[:, None]
 
 
 def gaussian(mean: Tensor, raw: Tensor, draw: bool) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -77,8 +78,7 @@ class Settings:
 # Canvases ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Images (B, 1, H, W), true boxes (B, L, 4) and classes (B, L), both padded with -1."""
 
     images: Tensor
@@ -608,6 +608,7 @@ def run_method(config: Settings, seed: int, run) -> dict[str, float]:
         schedule=cosine,
         evaluate=evaluate,
         run=run,
+        capture=run.capture,
     )
     if len(curve) < config.epochs:
         raise Interrupted
