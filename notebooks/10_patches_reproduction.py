@@ -695,7 +695,7 @@ with_labels = [
 protocol, named, found = tables.fullest(PAPER, with_labels, HELD)
 lines = []
 for name, runs in found.items():
-    reason = f"not run: {EXPERIMENTS[name].not_run or 'no run yet'}"
+    reason = f"not run: {EXPERIMENTS[name].reason(protocol)}"
     cells = measured(runs) if runs else (reason, *[""] * len(MEASURES))
     lines.append((f"`{name}`", len(runs), *cells))
 head = ("experiment", "seeds", *MEASURES.values(), "AP by (10.3)")
@@ -746,7 +746,7 @@ show.figure(
 )
 
 # %%
-left = [f"{e.method} ({e.not_run or 'no run yet'})" for e in ways if not found[e.name]]
+left = [f"{e.method} ({e.reason(protocol)})" for e in ways if not found[e.name]]
 text += f". Not run: {', '.join(left)}" if left else ""
 show.Markdown(f"Means over the seeds, in % ({named}). {text}.")
 

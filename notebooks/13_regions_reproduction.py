@@ -805,11 +805,11 @@ def blind_lines(runs):
     ]
 
 
-def missing(names):
+def missing(names, protocol):
     """A sentence about what has not run, and why."""
     why = {}
     for name in names:
-        why.setdefault(EXPERIMENTS[name].not_run or "no run yet", []).append(f"`{name}`")
+        why.setdefault(EXPERIMENTS[name].reason(protocol), []).append(f"`{name}`")
     return "\n".join(f"Not run, {reason}: {', '.join(group)}.\n" for reason, group in why.items())
 
 
@@ -820,12 +820,13 @@ def ladder(regime):
         experiments.LADDER[k].name: n for n, s in STEPS if (k := (regime, s)) in experiments.LADDER
     }
     blind = [e.name for e in experiments.BLIND if e.config.regime == regime]
-    _, named, found = tables.fullest(PAPER, [*steps, *blind], HELD)
+    protocol, named, found = tables.fullest(PAPER, [*steps, *blind], HELD)
     lines = [(n, EXPERIMENTS[e].method, *measured(found[e])) for e, n in steps.items() if found[e]]
     for name in blind:
         lines += [("", *line) for line in blind_lines(found[name])]
     table = tables.grid(("", "step", "seeds", *SHOWN.values()), lines)
-    return found, f"**{regime}**, {named}\n\n{table}\n{missing(e for e in steps if not found[e])}"
+    lost = missing((e for e in steps if not found[e]), protocol)
+    return found, f"**{regime}**, {named}\n\n{table}\n{lost}"
 
 
 # %%
@@ -892,12 +893,13 @@ show.Markdown(f"{named}\n\n{tables.grid(head, lines)}")
 
 # %%
 def family(title, names, blind=()):
-    _, named, found = tables.fullest(PAPER, [*names, *blind], HELD)
+    protocol, named, found = tables.fullest(PAPER, [*names, *blind], HELD)
     trained = {name: found[name] for name in names}
     lines = [(f"`{n.partition('/')[2]}`", *measured(runs)) for n, runs in trained.items() if runs]
     lines += [line for name in blind for line in blind_lines(found[name])]
     table = tables.grid(("experiment", "seeds", *SHOWN.values()), lines) if lines else ""
-    return f"**{title}**, {named}\n\n{table}\n{missing(n for n in names if not found[n])}"
+    lost = missing((n for n in names if not found[n]), protocol)
+    return f"**{title}**, {named}\n\n{table}\n{lost}"
 
 
 # %%
@@ -985,8 +987,11 @@ for title, (_, named, found) in cut.items():
         ]
         lines.append((f"{title}; {named}", f"`{name}`", *pairs, value(runs, "pxap")))
 table = tables.grid(("", "F1+ / F1-, %", *CUTS, "no cut: PxAP"), lines) if lines else ""
-lost = [n for _, _, found in cut.values() for n, runs in found.items() if not runs]
-show.Markdown(f"{table}\n{missing(lost)}")
+lost = [
+    missing((n for n, runs in found.items() if not runs), protocol)
+    for protocol, _, found in cut.values()
+]
+show.Markdown(f"{table}\n{''.join(lost)}")
 
 # %% [markdown]
 # (The blind curve is of equal shares, with the one that All-ones' printed index belongs to.) Read

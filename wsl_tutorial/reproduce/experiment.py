@@ -87,6 +87,11 @@ class Experiment:
             raise ValueError(f"protocol: {self.name} has no {protocol!r}, only {have}.")
         return dataclasses.replace(self.config, **self.protocols[protocol])
 
+    def reason(self, protocol: str) -> str:
+        """Why a protocol has no record; only that of the paper waits for a GPU."""
+        applies = protocol == "paper" or self.not_run != NO_GPU
+        return (self.not_run if applies else "") or "no run yet"
+
     def departures(self, protocol: str) -> list[str]:
         """All deviations from the paper under a protocol, the replaced fields among them."""
         changed = self.protocols[protocol] if protocol != "paper" else {}

@@ -88,7 +88,7 @@ def state(row: Row, paper: Paper | None, held: Records) -> dict[str, Any]:
     experiment, cell = filled(paper)[row.id]
     if found := current(experiment, "paper", held):
         return judge(row, experiment, cell, found)
-    result |= {"state": "not run", "reason": experiment.not_run or "no run yet"}
+    result |= {"state": "not run", "reason": experiment.reason("paper")}
     if found := current(experiment, "short", held):
         reason = f"only the short protocol has run: {result['reason']}"
         result = judge(row, experiment, cell, found) | {"state": "not run", "reason": reason}
@@ -151,7 +151,7 @@ def on_common_seeds(
 def missing(paper: Paper, claim: Claim, held: Records) -> Counter:
     """Why experiments of a claim have no record of protocol `paper`: how many for each reason."""
     return Counter(
-        e.not_run or "no run yet"
+        e.reason("paper")
         for e in paper.experiments
         if e.name in claim.experiments and not current(e, "paper", held)
     )

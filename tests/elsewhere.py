@@ -1,0 +1,93 @@
+"""A second device on a machine that has one: its tensors hold numbers of the CPU, and say no.
+
+`ELSEWHERE` is a device of PyTorch that this build does not have (its name only). Within `device()`
+tensors may be made there and brought there; every operation is done on the CPU, unless it mixes the
+two, which raises, as it does between a CPU and a GPU. So whole experiments show on which device
+each of their tensors is.
+"""
+
+import contextlib
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
+from torch.utils._pytree import tree_leaves, tree_map
+
+ELSEWHERE = "lazy"  # the one that autograd serves on the CPU's own thread
+BRINGS = ("_to_copy", "copy_")
+CPU_INDICES = ("index", "index_put", "index_put_", "_index_put_impl_")  # a GPU takes them, too
+
+
+class There(torch.Tensor):
+    """A tensor of the second device."""
+
+    @staticmethod
+    def __new__(cls, held):
+        kind = {"dtype": held.dtype, "strides": held.stride(), "device": ELSEWHERE}
+        kind["storage_offset"] = held.storage_offset()
+        return torch.Tensor._make_wrapper_subclass(cls, held.shape, **kind)
+
+    def __init__(self, held):
+        self.held = held
+
+    def __repr__(self):
+        return f"There({self.held})"
+
+    @classmethod
+    def __torch_dispatch__(cls, operation, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        name = operation.overloadpacket.__name__
+        target = kwargs.get("device")
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        there = [x for x in given if isinstance(x, cls)]
+        here = [x for x in given if not isinstance(x, cls) and x.dim() > 0]
+        if name in CPU_INDICES and there and there[0] is given[0]:
+            here = [x for x in here if x.is_floating_point()]
+        if there and here and name not in BRINGS:
+            raise RuntimeError(f"{name}: tensors on {ELSEWHERE} and on the cpu")
+        stays = bool(there) if target is None else torch.device(target).type == ELSEWHERE
+        noise = kwargs.get("generator")
+        if noise is not None and isinstance(noise, Noise) is not stays:
+            raise RuntimeError(f"{name}: the generator is not of the tensor's device")
+        if target is not None:
+            kwargs["device"] = "cpu"
+        inner = tree_map(lambda x: x.held if isinstance(x, cls) else x, (args, kwargs))
+        answer = operation(*inner[0], **inner[1])
+        if name in BRINGS[1:]:
+            return args[0]
+        if name == "_to_copy" and there and not stays and answer is there[0].held:
+            answer = answer.clone()
+        if stays:
+            answer = tree_map(lambda x: cls(x) if isinstance(x, torch.Tensor) else x, answer)
+        if not there or not stays:
+            return answer
+        return return_and_correct_aliasing(operation, args, kwargs, answer)
+
+
+class Noise(torch.Generator):
+    """A generator of the second device."""
+
+
+class Making(TorchDispatchMode):
+    """Lets tensors be made on, and brought to, the second device."""
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        target = (kwargs or {}).get("device")
+        goes = target is not None and torch.device(target).type == ELSEWHERE
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, There)]
+        if goes or given:
+            return There.__torch_dispatch__(operation, types, args, kwargs)
+        return operation(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def device(monkeypatch):
+    """Yields the name of the second device, as `Run` takes it."""
+    plain = torch.Generator
+
+    def generator(device="cpu"):
+        return Noise() if torch.device(device).type == ELSEWHERE else plain(device)
+
+    monkeypatch.setattr(torch, "Generator", generator)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    with Making():
+        yield ELSEWHERE
