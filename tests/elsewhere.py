@@ -9,8 +9,11 @@ each of their tensors is.
 import contextlib
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
+
+from wsl_tutorial.reproduce.mist import training
 
 ELSEWHERE = "lazy"  # the one that autograd serves on the CPU's own thread
 BRINGS = ("_to_copy", "copy_")
@@ -45,9 +48,6 @@ class There(torch.Tensor):
         if there and here and name not in BRINGS:
             raise RuntimeError(f"{name}: tensors on {ELSEWHERE} and on the cpu")
         stays = bool(there) if target is None else torch.device(target).type == ELSEWHERE
-        noise = kwargs.get("generator")
-        if noise is not None and isinstance(noise, Noise) is not stays:
-            raise RuntimeError(f"{name}: the generator is not of the tensor's device")
         if target is not None:
             kwargs["device"] = "cpu"
         inner = tree_map(lambda x: x.held if isinstance(x, cls) else x, (args, kwargs))
@@ -66,6 +66,15 @@ class There(torch.Tensor):
 class Noise(torch.Generator):
     """A generator of the second device."""
 
+    device = torch.device(ELSEWHERE)
+
+
+class Either(torch.Generator):
+    """Stands for torch.Generator."""
+
+    def __new__(cls, device="cpu", plain=torch.Generator):
+        return Noise() if torch.device(device).type == ELSEWHERE else plain(device)
+
 
 class Making(TorchDispatchMode):
     """Lets tensors be made on, and brought to, the second device."""
@@ -79,15 +88,37 @@ class Making(TorchDispatchMode):
         return operation(*args, **(kwargs or {}))
 
 
+class Python(TorchFunctionMode):
+    """What happens before an operation: numbers and lists of Python, generators, `tolist`."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if function in (torch.tensor, torch.as_tensor):
+            target = kwargs.pop("device", None)
+            made = function(*args, **kwargs)
+            return made if target is None else made.to(target)
+        if function is torch.Tensor.new_tensor:
+            return torch.tensor(args[1], dtype=args[0].dtype).to(args[0].device)
+        if function is torch.Tensor.tolist:
+            return getattr(args[0], "held", args[0]).tolist()
+        if function is torch.Tensor.__getitem__:
+            args = args[0], tree_map(from_list, args[1], is_leaf=lambda x: isinstance(x, list))
+        answer = function(*args, **kwargs)
+        noise = kwargs.get("generator")
+        if noise is not None and isinstance(noise, Noise) is not isinstance(answer, There):
+            raise RuntimeError(f"{function.__name__}: the generator is not of the tensor's device")
+        return answer
+
+
+def from_list(index):
+    return torch.tensor(index, dtype=None if index else int) if isinstance(index, list) else index
+
+
 @contextlib.contextmanager
 def device(monkeypatch):
     """Yields the name of the second device, as `Run` takes it."""
-    plain = torch.Generator
-
-    def generator(device="cpu"):
-        return Noise() if torch.device(device).type == ELSEWHERE else plain(device)
-
-    monkeypatch.setattr(torch, "Generator", generator)
+    monkeypatch.setattr(torch, "Generator", Either)
+    monkeypatch.setattr(training, "generator", lambda device: Either(device))
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
-    with Making():
+    with Python(), Making():
         yield ELSEWHERE

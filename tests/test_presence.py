@@ -200,8 +200,15 @@ def test_each_path_has_the_same_value_gradient_and_curvature(monkeypatch, certif
     assert torch.autograd.gradgradcheck(likelihood, logits)
 
 
+@pytest.mark.parametrize(
+    ("tuning", "classes", "positions"),
+    [
+        *(("cpu", 10, 91), ("cpu", 5, 19), ("cpu", 4, 40), ("cpu", 3, 100), ("cpu", 2, 784)),
+        *(("cuda", 7, 21), ("cuda", 5, 19), ("cuda", 4, 40), ("cuda", 3, 100), ("cuda", 2, 784)),
+    ],
+    indirect=["tuning"],
+)
 @pytest.mark.usefixtures("tuning")
-@pytest.mark.parametrize(("classes", "positions"), [(10, 91), (5, 19), (4, 40), (3, 100), (2, 784)])
 def test_paths_agree_on_many_positions_and_labels(monkeypatch, classes, positions):
     logits, labels = some_bags(5, 6, classes, (positions,), 1.0)
     labels[0], labels[1] = True, False
@@ -228,16 +235,14 @@ def test_many_weak_labels_do_not_underflow(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("bags", "labels", "positions"), [(32, 5, 784), (1, 16, 10_000), (3, 1, 1), (2000, 10, 4)]
+    ("bags", "labels", "positions", "least", "most"),
+    [(32, 5, 784, 512, 512), (1, 16, 10_000, 16, 128), (3, 1, 1, 1, 1), (2**20, 10, 4, 1, 1)],
 )
-def test_chunks_fill_a_gpu_and_never_its_memory(bags, labels, positions):
+def test_a_gpu_scans_many_chunks_and_holds_their_states(bags, labels, positions, least, most):
     gpu = SimpleNamespace(device=torch.device("cuda"))
     chunks = presence._chunks(bags, labels, positions, gpu)
-    assert 1 <= chunks <= positions
-    fits = chunks * bags * 2**labels <= presence._SCANNED
-    assert fits or chunks == 1
-    larger = 2 * chunks
-    assert larger > positions or larger * bags * 2**labels > presence._SCANNED
+    assert least <= chunks <= most
+    assert chunks * bags * 2**labels <= presence._SCANNED or chunks == 1
 
 
 @pytest.mark.parametrize("tuning", ["cuda"], indirect=True)

@@ -398,7 +398,8 @@ def _evaluate(
     for rows, labels in groups:
         if len(rows) == 0:
             continue
-        own = index[rows][:, [*range(labels), most]]
+        own = index[rows]
+        own = torch.cat([own[:, :labels], own[:, -1:]], 1)
         log_w = _restrict(flat, own, real[rows, :labels]).double().clamp_min(_LOWEST)
         mine, resp = _solve(log_w, real[rows, :labels], with_posterior)
         value.index_copy_(0, rows, mine.to(flat.dtype))
@@ -544,16 +545,18 @@ def _scan(
 
 
 def _chunks(bags: int, labels: int, positions: int, like: Tensor) -> int:
-    """How many chunks of positions are scanned side by side, a power of two.
+    """How many chunks of positions are scanned side by side, a power of two: the quickest number.
 
-    A CPU pays by the product: the quickest number, as measured. Another device pays by the launch:
-    as many as there are positions, so that almost all is the tree of merges, unless the states
-    outgrow its memory.
+    Scanning costs by positions / chunks, and merging by chunks. A CPU pays for products, as
+    measured. Another device pays for launches, some 3 K a position, and for memory, some 50 bytes a
+    product of a merge: estimated at 5 microseconds and 3 TB/s. It must hold all states, too.
     """
     if like.device.type == "cpu":
         doublings = round(math.log2(positions * 4.0 ** (7 - labels) / bags) / 2)
     else:
-        doublings = (_SCANNED // (2**labels * bags)).bit_length() - 1
+        best = positions * max(labels, 1) * 9e5 / (3.0**labels * bags)  # its square root
+        held = (_SCANNED // (2**labels * bags)).bit_length() - 1
+        doublings = min(round(math.log2(best) / 2), held)
     return 2 ** min(max(doublings, 0), positions.bit_length() - 1)
 
 
