@@ -1,9 +1,9 @@
-"""A second device on a machine that has one: its tensors hold numbers of the CPU, and say no.
+"""A second device on a machine without one: its tensors are of the CPU, and say they are not.
 
-`ELSEWHERE` is a device of PyTorch that this build does not have (its name only). Within `device()`
-tensors may be made there and brought there; every operation is done on the CPU, unless it mixes the
-two, which raises, as it does between a CPU and a GPU. So whole experiments show on which device
-each of their tensors is.
+`ELSEWHERE` is a device of PyTorch that this build has by name only. Within `device()` tensors may
+be made there and brought there; every operation is done on the CPU, unless it mixes the two, which
+raises, as it does between a CPU and a GPU. So whole experiments show where each of their tensors
+is.
 """
 
 import contextlib

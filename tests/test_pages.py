@@ -204,6 +204,9 @@ def test_search_finds_it_by_the_words_of_its_title(visits, browser, home, name):
         page.wait_for_function(FOUND_ALL, timeout=30_000)
         links = [a.get_attribute("href") for a in page.locator("#search-results li a").all()]
         assert any(f"{name}.html" in link for link in links)
+        excerpts = page.locator("#search-results .context").all_inner_texts()
+        assert excerpts
+        assert not re.search(r"\\[()\[\]]", " ".join(excerpts))
     finally:
         page.close()
 

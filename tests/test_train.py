@@ -227,6 +227,16 @@ def test_what_a_graph_cannot_hold_is_refused_while_recording(monkeypatch, culpri
         with_graph(monkeypatch, capture=True)
 
 
+def test_a_graph_needs_tuples(monkeypatch):
+    pretend(monkeypatch)
+    model = network()
+    step = train.Captured(model, lambda m, x: m(x).mean(), torch.optim.Adam(model.parameters()))
+    for _ in range(3):
+        step(torch.rand(2, 1, 8, 8))
+    with pytest.raises(ValueError, match="batches: a graph takes tuples, not a Tensor"):
+        step(torch.rand(2, 1, 8, 8))
+
+
 def test_a_graph_needs_a_gpu(monkeypatch):
     with pytest.raises(ValueError, match=r"capture: .* got a model on cpu in 1 processes"):
         with_graph(monkeypatch, capture=True)

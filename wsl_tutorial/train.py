@@ -196,7 +196,8 @@ class Captured(_Step):
     and make no tensor from Python's numbers; noise is of PyTorch's default generator. Learning
     rates become tensors, which a schedule fills. The optimiser is of torch and `capturable`.
 
-    Raises ValueError where the model is not on a GPU, or several processes share the batches.
+    Raises ValueError where the model is not on a GPU, several processes share the batches, or these
+    are no tuples.
     """
 
     WARM_UP = 3
@@ -233,6 +234,8 @@ class Captured(_Step):
         return value
 
     def _record(self, batch: Any) -> None:
+        if not isinstance(batch, tuple):
+            raise ValueError(f"batches: a graph takes tuples, not a {type(batch).__name__}")
         self.batch = _like(batch, (x.clone() for x in batch))
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
