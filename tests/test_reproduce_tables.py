@@ -325,6 +325,20 @@ def test_table_names():
 
 
 @pytest.mark.usefixtures("fake_paper")
+@pytest.mark.parametrize(
+    ("change", "protocol", "reason"),
+    [
+        ({}, "paper", "no GPU yet"),
+        ({}, "short", "no run yet"),
+        ({"protocols": {}}, "short", "no GPU yet"),  # it has the paper's protocol alone
+        ({"not_run": "no data"}, "short", "no data"),
+        ({"not_run": ""}, "paper", "no run yet"),
+    ],
+)
+def test_a_missing_record_has_a_reason(change, protocol, reason):
+    assert dataclasses.replace(NESTS, **change).reason(protocol) == reason
+
+
 def test_the_page_of_a_paper_shows_every_number_claim_and_command():
     held = [record(NESTS, s, error=0.36, dirty=True) for s in (0, 1)]
     held += [record(TRIES, 0, error=0.4), record(TRIES, 1, error=0.6)]

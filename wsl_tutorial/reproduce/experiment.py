@@ -88,8 +88,8 @@ class Experiment:
         return dataclasses.replace(self.config, **self.protocols[protocol])
 
     def reason(self, protocol: str) -> str:
-        """Why a protocol has no record; only that of the paper waits for a GPU."""
-        applies = protocol == "paper" or self.not_run != NO_GPU
+        """Why a protocol has no record; a smaller one than the paper's waits for no GPU."""
+        applies = protocol not in self.protocols or self.not_run != NO_GPU
         return (self.not_run if applies else "") or "no run yet"
 
     def departures(self, protocol: str) -> list[str]:
