@@ -753,14 +753,15 @@ show.Markdown(f"Means over the seeds, in % ({named}). {text}.")
 # %% [markdown]
 # Three cautions. The soft and the perturbed choice have another head (candidates every few pixels,
 # with offsets), so a gap to them is not the operator's alone. All learn at the rates of MIST, and
-# none had a grid search; the rates of protocol `short` are ours, and for them three pairs of rate
+# none had a grid search; the rates of protocol `short` are ours, and for them four pairs of rate
 # and step were tried, with MIST alone, on two seeds that are in no table. And few seeds say little,
 # as [chapter 4](04_presence_reproduction.ipynb) has it.
 #
-# The step matters more than the method here. `mist/three-normalised` is MIST with steps of a fixed
-# length: its places move as far when the classifier knows nothing as when it knows all, and the
-# first such steps lead away from the digits. A step along $g$ itself is nearly none at first, since
-# a classifier that answers alike everywhere has no gradient in the place.
+# How a place moves matters as much as the method. A step along $g$ is nearly none at first, since a
+# classifier that answers alike everywhere has no gradient in the place, and too long in the end. A
+# step of a fixed length (`mist/three-normalised`) is as long when the classifier knows nothing as
+# when it knows all: where the first steps happen to lead to the digits it ends better, and else it
+# loses them. The spread over the seeds shows both.
 #
 # ### Claims
 #
