@@ -174,9 +174,9 @@ def test_what_the_released_routine_returns_on_weak_evidence(row, dtype):
 def tuning(request, monkeypatch):
     """The sizes of blocks and chunks that this kind of device gets."""
     device = SimpleNamespace(device=torch.device(request.param))
-    sizes = {name: getattr(presence, name) for name in ("_block_size", "_chunks")}
-    monkeypatch.setattr(presence, "_block_size", lambda like: sizes["_block_size"](device))
-    monkeypatch.setattr(presence, "_chunks", lambda *n: sizes["_chunks"](*n[:-1], device))
+    for name in ("_block_size", "_chunks", "_unscaled"):
+        choice = getattr(presence, name)  # its last argument tells the device
+        monkeypatch.setattr(presence, name, lambda *n, f=choice: f(*n[:-1], device))
     return request.param
 
 
@@ -247,13 +247,13 @@ def test_a_gpu_scans_many_chunks_and_holds_their_states(bags, labels, positions,
 
 @pytest.mark.parametrize("tuning", ["cuda"], indirect=True)
 def test_weak_evidence_takes_few_launches_on_a_gpu(tuning):
-    """There each takes some 5 microseconds, whatever it computes: 2.5 ms for these."""
+    """There each takes some 10 microseconds, whatever it computes: 3 ms for these."""
     logits, labels = some_bags(7, 32, 10, (28, 28))
     logits[:, -1] += 20
     log_p, labels = logits.log_softmax(1).requires_grad_(), torch.arange(10) < 5
     with Launches() as launches:
         presence.log_likelihood(log_p, labels.expand(32, -1)).sum().backward()
-    assert 300 < launches.number < 500  # it took the scan, in no more than these
+    assert 200 < launches.number < 320  # it took the scan, in no more than these
 
 
 def test_bags_of_few_labels_are_computed_apart(monkeypatch):

@@ -20,7 +20,6 @@ from torch import Tensor
 MAX_LABELS = 16  # per bag: time and memory grow as 2**labels; `bracket` has no such limit
 _CERTIFICATE = 1e-4  # the series must keep this share of the size of its terms, see Eq. (2.2)
 _SMALLEST = 1e-250  # what is below this in the scan may have lost paths to underflow
-_UNSCALED = 4  # labels of a bag that the scan need not scale, see `_scan`
 _SCANNED = 2**24  # states and positions of the bags that one scan takes
 _LOWEST = -1e30  # stands for log 0 inside the log-space recursion: -inf - -inf would be NaN
 
@@ -446,11 +445,11 @@ def _members(labels: int, like: Tensor) -> Tensor:
     return torch.cat([bits, torch.ones_like(subsets)], 1).to(like)
 
 
-def _signs(real: Tensor, like: Tensor) -> Tensor:
+def _signs(real: Tensor, members: Tensor) -> Tensor:
     """(B, 2**K): (-1)**(labels missing from S), 0 where S holds padding."""
-    odd = 1 - 2 * (_members(real.shape[1], like)[:, :-1].sum(1) % 2)  # (-1)**|S|
+    odd = 1 - 2 * (members[:, :-1].sum(1) % 2)  # (-1)**|S|
     labels = real.sum(1, keepdim=True)
-    inside = torch.arange(len(odd), device=like.device) < 2**labels  # real slots are the low bits
+    inside = torch.arange(len(odd), device=real.device) < 2**labels  # real slots are the low bits
     return odd * inside * (1 - 2 * (labels % 2))
 
 
@@ -460,7 +459,8 @@ def _series(share: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, 
     T = sum over subsets S of signs times products over positions of q(S), q the share of S and phi.
     Products may underflow: against the leading term, 1, what is lost is nothing.
     """
-    members, signs = _members(share.shape[1] - 1, share), _signs(real, share)
+    members = _members(share.shape[1] - 1, share)
+    signs = _signs(real, members)
     parts = share.clamp_min(1e-300).split(max(1, _block_size(share) // max(1, signs.numel())), -1)
     if len(members) <= 256:
         products = torch.stack([(members @ part).prod(-1) for part in parts]).prod(0)  # (B, 2**K)
@@ -481,6 +481,11 @@ def _series(share: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, 
 def _block_size(like: Tensor) -> int:
     """Elements of a block: a CPU's cache, a GPU's memory."""
     return 2**16 if like.device.type == "cpu" else 2**27
+
+
+def _unscaled(like: Tensor) -> int:
+    """The first labels, which the scan need not scale: 3**these rows has a table of `_pairs`."""
+    return 4 if like.device.type == "cpu" else 5
 
 
 def _grouped_products(share: Tensor, group: int = 5) -> Tensor:
@@ -515,8 +520,8 @@ def _scan(
     """Eq. (2.1) in linear space: relative log-likelihood, posterior, and which bags stay in range.
 
     Chunks of positions are scanned side by side, then merged by union products. Positions commute.
-    From the fifth label on, a label's shares are divided by their sum, a factor that every state
-    holding the label owes: states stay below 1, and those of 16 weak labels do not underflow.
+    But for a few, a label's shares are divided by their sum, a factor that every state holding the
+    label owes: states stay below 1, and those of 16 weak labels do not underflow.
     """
     bags, columns, positions = share.shape
     labels = columns - 1
@@ -525,7 +530,8 @@ def _scan(
     padded[:, -1, positions:] = 1  # phi for sure
     p = padded.unflatten(2, (-1, chunks)).permute(2, 1, 3, 0).flatten(2)  # (steps, K+1, chunks * b)
     sums = share[:, :-1].sum(-1).T.clamp_min(_SMALLEST)  # (K, b)
-    sums = torch.cat([torch.ones_like(sums[:_UNSCALED]), sums[_UNSCALED:]])
+    plain = _unscaled(share)
+    sums = torch.cat([torch.ones_like(sums[:plain]), sums[plain:]])
     owed = sums.repeat(1, chunks)  # (K, chunks * b)
     first = p[:, :-1] / owed
     members = _members(labels, share)
@@ -613,7 +619,8 @@ def _merge(
     logarithm with respect to `ends`, what the other chunks leave.
     """
     bags, labels = real.shape
-    pairs, owed = _pairs(min(labels, _UNSCALED), ends), owed[_UNSCALED:]
+    plain = _unscaled(ends)
+    pairs, owed = _pairs(min(labels, plain), ends), owed[plain:]
     levels = [ends.view(2**labels, -1)]
     while levels[-1].shape[1] > bags:
         levels.append(_union(*levels[-1].chunk(2, 1), owed, pairs))
@@ -637,7 +644,10 @@ def _union(
     The adjoint takes the derivative with respect to the product for `a` and gives that of a factor.
     """
     columns = max(1, _block_size(a) // (2 * 3 ** (len(a).bit_length() - 1)))  # fit the cache
-    blocks = zip(*(x.split(columns, 1) for x in (a, b, owed[:, : a.shape[1]])), strict=True)
+    owed = owed[:, : a.shape[1]]
+    if a.shape[1] <= columns:
+        return _products(a, b, owed, pairs, adjoint)
+    blocks = zip(*(x.split(columns, 1) for x in (a, b, owed)), strict=True)
     return torch.cat([_products(*block, pairs, adjoint) for block in blocks], 1)
 
 

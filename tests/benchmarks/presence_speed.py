@@ -36,8 +36,9 @@ def product(log_p, labels):
     """The same series as one batched product with the matrix of subsets; it can cancel."""
     flat, index, real = presence._bags(log_p.double(), labels)
     w = presence._restrict(flat, index, real).exp()  # (B, K+1, N)
-    log_alpha = (presence._members(real.shape[1], w) @ w).log().sum(-1)  # (B, 2**K)
-    signs = presence._signs(real, w)
+    members = presence._members(real.shape[1], w)
+    log_alpha = (members @ w).log().sum(-1)  # (B, 2**K)
+    signs = presence._signs(real, members)
     full = log_alpha.amax(1, keepdim=True)
     return full[:, 0] + (signs * (log_alpha - full).exp()).sum(1).log()
 
