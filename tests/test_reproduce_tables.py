@@ -329,7 +329,7 @@ def test_table_names():
     ("change", "protocol", "reason"),
     [
         ({}, "paper", "no GPU yet"),
-        ({}, "short", "no run yet"),
+        ({}, "short", "for want of time"),
         ({"protocols": {}}, "short", "no GPU yet"),  # it has the paper's protocol alone
         ({"not_run": "no data"}, "short", "no data"),
         ({"not_run": ""}, "paper", "no run yet"),

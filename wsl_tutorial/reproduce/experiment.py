@@ -90,7 +90,7 @@ class Experiment:
     def reason(self, protocol: str) -> str:
         """Why a protocol has no record; a smaller one than the paper's waits for no GPU."""
         applies = protocol not in self.protocols or self.not_run != NO_GPU
-        return (self.not_run if applies else "") or "no run yet"
+        return (self.not_run if applies else "for want of time") or "no run yet"
 
     def departures(self, protocol: str) -> list[str]:
         """All deviations from the paper under a protocol, the replaced fields among them."""
