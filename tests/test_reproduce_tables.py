@@ -324,7 +324,6 @@ def test_table_names():
         tables.table("mcmil/Sec 5.3", [])
 
 
-@pytest.mark.usefixtures("fake_paper")
 @pytest.mark.parametrize(
     ("change", "protocol", "reason"),
     [
@@ -339,6 +338,7 @@ def test_a_missing_record_has_a_reason(change, protocol, reason):
     assert dataclasses.replace(NESTS, **change).reason(protocol) == reason
 
 
+@pytest.mark.usefixtures("fake_paper")
 def test_the_page_of_a_paper_shows_every_number_claim_and_command():
     held = [record(NESTS, s, error=0.36, dirty=True) for s in (0, 1)]
     held += [record(TRIES, 0, error=0.4), record(TRIES, 1, error=0.6)]

@@ -50,7 +50,7 @@ def fit(
     at = {"epoch": 0, "step": 0, "total": torch.zeros((), dtype=torch.float64)}
     if run is not None:
         at = _restore(run, model, optimizer) or at
-        curve = run.curve
+        curve, run.captured = run.curve, capture
     step_on = (Captured if capture else _Step)(model, loss, optimizer)
     bar = tqdm(total=epochs, initial=at["epoch"], unit="epoch", disable=not progress)
     for epoch in range(at["epoch"], epochs):

@@ -94,7 +94,7 @@ def provenance(experiment: Experiment, run: Any) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if run.device == "cuda" else cpu_name(),
         "threads": torch.get_num_threads(),
         "backend": run.device,
-        "captured": run.capture,
+        "captured": run.captured,
         "processes": train.processes()[1],
         "data": {name: data.checksums(name) for name in names if data.available(name)},
         "utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

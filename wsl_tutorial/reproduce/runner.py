@@ -35,7 +35,8 @@ class Run:
     """What an experiment is given: where it runs, and how it saves, logs and stops.
 
     Attributes: `device` ("cuda" or "cpu"), `seed`, `protocol`, `curve` (the points logged so far),
-    `capture` (whether steps may be replayed as a CUDA graph, see `train.Captured`).
+    `capture` (whether steps may be replayed as a CUDA graph, see `train.Captured`), `captured`
+    (whether they were).
     Without a `folder` nothing is saved: the form for tests and notebooks.
 
         state = run.resume()                 # None at the first start
@@ -58,7 +59,7 @@ class Run:
         report: Callable[[str], None] | None = None,
         capture: bool = False,
     ) -> None:
-        self.capture = capture
+        self.capture, self.captured = capture, False
         self.seed, self.protocol, self.device = seed, protocol, device
         self.folder = None if folder is None else Path(folder)
         self.deadline, self.interval, self.report = deadline, interval, report
