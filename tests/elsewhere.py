@@ -52,10 +52,8 @@ class There(torch.Tensor):
             kwargs["device"] = "cpu"
         inner = tree_map(lambda x: x.held if isinstance(x, cls) else x, (args, kwargs))
         answer = operation(*inner[0], **inner[1])
-        if name in BRINGS[1:]:
+        if name == "copy_":
             return args[0]
-        if name == "_to_copy" and there and not stays and answer is there[0].held:
-            answer = answer.clone()
         if stays:
             answer = tree_map(lambda x: cls(x) if isinstance(x, torch.Tensor) else x, answer)
         if not there or not stays:
@@ -82,8 +80,7 @@ class Making(TorchDispatchMode):
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         target = (kwargs or {}).get("device")
         goes = target is not None and torch.device(target).type == ELSEWHERE
-        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, There)]
-        if goes or given:
+        if goes or any(isinstance(x, There) for x in tree_leaves((args, kwargs))):
             return There.__torch_dispatch__(operation, types, args, kwargs)
         return operation(*args, **(kwargs or {}))
 

@@ -176,21 +176,21 @@ def uneven_batches(epoch):
     yield from (*batches(epoch), (images, (3 * images.mean((1, 2, 3))).long()))
 
 
-def with_graph(monkeypatch, capture, run=None, epochs=3):
+def with_graph(capture, run=None, epochs=3, loss=noisy_loss):
     torch.manual_seed(3)
     model = nn.Sequential(nn.BatchNorm2d(1), network())
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     rates = train.cosine(epochs, 5)
     options = {"epochs": epochs, "schedule": rates, "run": run, "capture": capture}
-    curve = train.fit(model, noisy_loss, uneven_batches, optimizer, **options)
+    curve = train.fit(model, loss, uneven_batches, optimizer, **options)
     return curve, {k: v.clone() for k, v in model.state_dict().items()}
 
 
 def test_a_recorded_step_is_the_step_itself(monkeypatch):
     """Its gradients, noise, rates and running statistics; batches of other sizes between."""
-    curve, weights = with_graph(monkeypatch, capture=False)
+    curve, weights = with_graph(capture=False)
     graphs = pretend(monkeypatch)
-    replayed, same = with_graph(monkeypatch, capture=True)
+    replayed, same = with_graph(capture=True)
     assert [graph.replays for graph in graphs] == [9]  # 12 batches of 8, three to warm up
     assert [p["loss"] for p in replayed] == pytest.approx([p["loss"] for p in curve], rel=1e-5)
     assert same.keys() == weights.keys()
@@ -200,12 +200,12 @@ def test_a_recorded_step_is_the_step_itself(monkeypatch):
 
 def test_a_run_of_recorded_steps_resumes(monkeypatch, tmp_path):
     pretend(monkeypatch)
-    curve, weights = with_graph(monkeypatch, capture=True)
+    curve, weights = with_graph(capture=True)
     first = Stopping(folder=tmp_path)
     first.patience = 13  # two questions a step
-    part, _ = with_graph(monkeypatch, capture=True, run=first)
+    part, _ = with_graph(capture=True, run=first)
     assert len(part) < 3
-    whole, same = with_graph(monkeypatch, capture=True, run=Stopping(folder=tmp_path))
+    whole, same = with_graph(capture=True, run=Stopping(folder=tmp_path))
     assert [p["loss"] for p in whole] == pytest.approx([p["loss"] for p in curve], rel=1e-5)
     for name, value in weights.items():
         torch.testing.assert_close(same[name], value, rtol=1e-4, atol=1e-6)
@@ -221,10 +221,8 @@ def test_a_run_of_recorded_steps_resumes(monkeypatch, tmp_path):
 )
 def test_what_a_graph_cannot_hold_is_refused_while_recording(monkeypatch, culprit, why):
     pretend(monkeypatch)
-    bad = lambda model, batch: culprit(model(batch[0]).mean())  # noqa: E731
-    monkeypatch.setitem(globals(), "noisy_loss", bad)
     with pytest.raises(RuntimeError, match=why):
-        with_graph(monkeypatch, capture=True)
+        with_graph(capture=True, loss=lambda model, batch: culprit(model(batch[0]).mean()))
 
 
 def test_a_graph_needs_tuples(monkeypatch):
@@ -237,6 +235,6 @@ def test_a_graph_needs_tuples(monkeypatch):
         step(torch.rand(2, 1, 8, 8))
 
 
-def test_a_graph_needs_a_gpu(monkeypatch):
+def test_a_graph_needs_a_gpu():
     with pytest.raises(ValueError, match=r"capture: .* got a model on cpu in 1 processes"):
-        with_graph(monkeypatch, capture=True)
+        with_graph(capture=True)

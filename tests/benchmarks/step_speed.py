@@ -39,6 +39,8 @@ def milliseconds(steps, device, rounds):
     """Median time of one step of every seed, taken at once."""
     gpu, times = device == "cuda", []
     streams = [torch.cuda.Stream() if gpu else None for _ in steps]
+    if gpu:
+        torch.cuda.synchronize()  # other streams do not wait for what made networks and batches
     for i in range(rounds + 5):  # the first ones warm up, and record
         start = time.perf_counter()
         for (step, batches), stream in zip(steps, streams, strict=True):
