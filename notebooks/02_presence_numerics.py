@@ -382,8 +382,8 @@ print("accepted:", accepted.tolist())
 # %% [markdown]
 # This is `presence.log_likelihood`: series for the bags whose certificate holds, recursion for the
 # rest, in float64 inside whatever the network computes in. The recursion takes chunks of positions
-# side by side and joins them by union products; it stays in linear space, where from the fifth label
-# on each divides its $p_{\ell,j}$ by their sum, and goes to log space only where even that underflows.
+# side by side and joins them by union products; it stays in linear space, where every label but the
+# first few divides its $p_{\ell,j}$ by their sum, and goes to log space only where even that underflows.
 # A bag that needs it is one with a label that is hardly noticed. As a network learns there are fewer
 # of them.
 #

@@ -399,10 +399,10 @@ show.Markdown(f"{note}\n\n{tables.grid(head, lines)}")
 # do, with channels this narrow: the work of a step is small and its launches are many, some 1,200,
 # so several runs share one GPU well (`--jobs`). And as no step waits for the device, `--capture`
 # records one as a CUDA graph and replays it on every batch, one launch instead of all
-# (`train.Captured`; `tests/benchmarks/step_speed.py` compares the two, and no
-# GPU has run either yet). MIST reads each patch three times, since two steps move the
-# places before one trains the networks; the soft choice reads every candidate. With candidates at
-# every pixel instead of every eight, it would read 6,400.
+# (`train.Captured`; `tests/benchmarks/step_speed.py` compares the two, and no GPU has run either
+# yet). MIST reads each patch three times, since two steps move the places before one trains the
+# networks; the soft choice reads every candidate. With candidates at every pixel instead of every
+# eight, it would read 6,400.
 #
 # The settings that the paper says in words, or not at all, with what we took:
 
