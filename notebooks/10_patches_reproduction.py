@@ -27,6 +27,7 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # %%
 import dataclasses
 import math
+import statistics
 import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -709,46 +710,62 @@ show.Markdown(f"Rates in %, mean ± sd; {named}\n\n{tables.grid(head, lines)}")
 # ### Eight ways to train a choice
 #
 # Table 3 compares MIST with one other way. [Chapter 9](09_patches_learning.ipynb) has more, and
-# this figure has them on the same three digits with the same networks. Dotted lines are chance: the
-# places of other canvases, and (10.1).
+# this figure has them on the same three and on the same nine digits, with the same networks. Dotted
+# lines are chance: the places of other canvases, and (10.1).
 
 # %%
-ways = [experiments.THREE, experiments.SOFT_THREE, *experiments.ESTIMATORS]
-protocol, named, found = tables.fullest(PAPER, [e.name for e in ways], HELD)
-ran = [e for e in ways if found[e.name]]
-levels = {
-    "matched50": worlds["MNIST-3"][1][1],
-    "classification_all": metrics.label_recall_by_chance(10, 3, 3),
-    "both": None,
+FIRST = {
+    "MNIST-3": ("three", experiments.THREE, experiments.SOFT_THREE),
+    "MNIST hard": (
+        *("hard", experiments.HARD, experiments.SOFT_HARD),
+        *(experiments.SUPERVISED, experiments.CHANNELS),
+    ),
 }
+ways = {
+    title: [*first, *(e for (kind, _), e in experiments.ESTIMATORS.items() if kind == scene)]
+    for title, (scene, *first) in FIRST.items()
+}
+names = [e.name for some in ways.values() for e in some]
+protocol, named, found = tables.fullest(PAPER, names, HELD)
+KEYS = ("matched50", "classification_all", "both")
+
 
 # %%
-fig, axis = plt.subplots(figsize=(7.2, 3.4))
-said = defaultdict(list)
-for k, (key, level) in enumerate(levels.items()):
-    style = {"color": show.COLOURS[k], "marker": show.MARKERS[k]}
-    for i, e in enumerate(ran):
-        values = [r["metrics"][key] for r in found[e.name]]
-        axis.plot(values, [i] * len(values), ls="", ms=7, **style)
-        said[e.method].append(f"{MEASURES[key]} {sum(values) / len(values):.1f}")
-    axis.plot([], [], ls="", label=MEASURES[key], **style)
-    if level:
-        axis.axvline(level, color=show.COLOURS[k], ls=":", lw=1, marker="")
-axis.set(yticks=range(len(ran)), yticklabels=[e.method.partition(" (")[0] for e in ran])
-axis.set(xlabel="of the test digits / %", xlim=(0, 101), ylim=(max(len(ran), 1) - 0.5, -0.5))
-axis.set_title(f"MNIST-3; {named}")
-axis.legend(bbox_to_anchor=(1, 1), title="dotted: by chance")
-text = "; ".join(f"{m}: {', '.join(rates)}" for m, rates in said.items()) or "No record yet"
+def dots(axis, title):
+    """A line for each way, a dot for each seed; returns the means in words."""
+    count = 3 if title == "MNIST-3" else 9
+    levels = worlds[title][1][1], metrics.label_recall_by_chance(10, count, count), None
+    said = []
+    for i, e in enumerate(ways[title]):
+        means = []
+        for k, key in enumerate(KEYS):
+            values = [r["metrics"][key] for r in found[e.name]]
+            axis.plot(values, [i + 0.2 * k - 0.2] * len(values), **STYLES[k])
+            means += [f"{MEASURES[key]} {statistics.fmean(values):.1f}"] if values else []
+        said.append(f"{e.method}: {', '.join(means) or f'not run, {e.reason(protocol)}'}")
+    for style, level in zip(STYLES, levels, strict=True):
+        if level:
+            axis.axvline(level, color=style["color"], ls=":", lw=1, marker="")
+    axis.set(title=title, xlabel="of the test digits / %", xlim=(0, 101))
+    return f"{title} ({named}): {'; '.join(said)}."
+
+
+# %%
+STYLES = [
+    {"color": show.COLOURS[k], "marker": show.MARKERS[k], "ls": "", "ms": 6} for k in (0, 1, 2)
+]
+fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.6), sharey=True)
+text = " ".join(dots(axis, title) for axis, title in zip(axes, ways, strict=True))
+labels = [e.method.partition(" (")[0] for e in ways["MNIST-3"]]
+axes[0].set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))
+for key, style in zip(KEYS, STYLES, strict=True):
+    axes[1].plot([], [], label=MEASURES[key], **style)
+fig.legend(loc="outside lower center", ncols=3, title=f"{named}; dotted: by chance")
 show.figure(
     fig,
-    alt="Matched boxes, labels of all classes, and both, of the ways to train a choice on MNIST-3, as"
-    f" dots from 0 to 100 percent ({named}). {text}.",
+    alt="Matched boxes, labels of all classes, and both, of the ways to train a choice, as dots from"
+    f" 0 to 100 percent, a dot for each seed. {text}",
 )
-
-# %%
-left = [f"{e.method} ({e.reason(protocol)})" for e in ways if not found[e.name]]
-text += f". Not run: {', '.join(left)}" if left else ""
-show.Markdown(f"Means over the seeds, in % ({named}). {text}.")
 
 # %% [markdown]
 # Three cautions. The soft and the perturbed choice have another head (candidates every few pixels,
@@ -803,7 +820,7 @@ show.Markdown(tables.grid(head, lines))
 # $run mist/hard mist/hard-supervised mist/hard-channel-wise                               # Table 2
 # $run mist/three mist/three-soft-top-k mist/hard mist/hard-soft-top-k                     # Table 3
 # $run mist/hard 'mist/hard-*-to-9'                                              # Table 5, Fig. 7
-# $run 'mist/three*' 'mist/houses*' mist/hard-frozen mist/hard-uneven           # beyond the paper
+# $run 'mist/three*' 'mist/houses*' 'mist/hard-*'                           # beyond the paper
 # python -m wsl_tutorial.reproduce table mist --out runs
 # ```
 #
