@@ -82,9 +82,9 @@ def frame(axis, places, colour=show.COLOURS[1], style="-", mark="s"):
 #
 # $$ h_i = \frac{e^{a z_i}}{\sum_{j \in W_i} e^{a z_j}} . \tag{8.1} $$
 #
-# A peak without a rival in its window gets 1, however high it is. A constant map gets one over the
-# size of the window, so that a map cannot be zero everywhere. For $a \to \infty$ only maxima of
-# their windows are left.
+# A peak that stands above its window by several $1/a$ gets nearly 1, however high it is. A constant
+# map gets one over the size of the window, so that a map cannot be zero everywhere. For $a \to
+# \infty$ only maxima of their windows are left.
 #
 # Then comes *suppression*: a pixel that is not the greatest of a small window $V_i$ around it
 # leaves. Then the $K$ greatest that are left are the places. The paper calls the whole extractor
@@ -131,9 +131,10 @@ show.figure(
 #
 # $$ P_k(u) = I\bigl( (x, y) + s \, u \bigr) , \qquad u \in \bigl\{ -\tfrac12, \dots, \tfrac12 \bigr\}^2 . \tag{8.3} $$
 #
-# Between pixels the interpolated image is linear along each axis. So its derivative in $x$ exists:
-# it is the difference of the two neighbouring pixels. **This is the only gradient in the whole
-# method that concerns places**, and it knows the image one pixel around the box, no further.
+# Between pixels the interpolated image is linear along each axis. So its derivative in $x$ exists
+# there: it is the difference of the two neighbouring pixels. **Interpolation is the only source of
+# gradients for places**, here and in the inverse (8.4), and it knows the image one pixel around the
+# box, no further.
 
 # %%
 seen = patches.sample(image, places, SIZE)  # (1, 2, 1, 9, 9)
@@ -224,6 +225,21 @@ show.figure(
 # Elsewhere there is no slope. (The ripple is interpolation: between pixels a patch is a little
 # blurred.) The method must live with the second panel and replace the first.
 #
+# The ripple has a consequence. Extracted places are pixels, where interpolation has a kink: the
+# derivatives from the left and from the right differ, and automatic differentiation returns one of
+# them, or a part of each. Here it can be zero beside a slope:
+
+# %%
+x, nudge = 18.0, 2**-10
+leaf = torch.tensor([[[*first, SIDE], [x, second[1], SIDE]]]).double().requires_grad_()
+(slope,) = torch.autograd.grad(task_loss(leaf).sum(), leaf)
+sides = [((loss_of_place(x + e) - loss_of_place(x)) / e).item() for e in (-nudge, nudge)]
+print(f"at x = 18: left {sides[0]:.4f}, right {sides[1]:.4f}, autograd {slope[0, 1, 0]:.4f}")
+
+# %% [markdown]
+# It happens with $\tau = 1$ and samples that fall on pixels. A box whose samples fall between
+# pixels, like 32 samples in 20 pixels, or a task that changes its patches, averages over the kinks.
+#
 # ### The side of a box
 #
 # With heat maps at several scales $s$, `(B, S, H, W)`, a pixel has a value $h_s$ for each of them,
@@ -287,9 +303,10 @@ print("together:", found[0].tolist(), "values", value[0].tolist())
 # $\lambda \| h - \mathcal{H}_\eta(I) \|^2$. The papers call $\lambda$ a Lagrange multiplier. It is
 # the weight of a *penalty*. A multiplier would stand before $h - \mathcal{H}$ without the square,
 # would be *found* by the optimisation, and would make the constraint hold. A penalty is *chosen*,
-# and for every finite $\lambda$ the constraint is violated. One line shows it: the minimum of
-# $f(z) + \lambda (z - g)^2$ has $z - g = -f'(z) / (2 \lambda)$. The slack is proportional to the
-# force on it, and this force is the information that we are after.
+# and for every finite $\lambda$ the constraint is violated wherever the loss still pulls. One line
+# shows it: for a fixed $g$ the minimum of $f(z) + \lambda (z - g)^2$ has $z - g = -f'(z) / (2
+# \lambda)$. The slack is proportional to the force on it, and this force is the information that we
+# are after.
 #
 # **Paper (4): turn the extractor round.** Replace $x = E_K(h)$ by $h = G(x)$. **Assumption:
 # $x = E_K(G(x))$**, the conditions above. Many maps have the same extracted places; only one is
@@ -391,7 +408,8 @@ show.figure(
 # The two are one curve wherever the loss is flat on the scale of a step, and differ where it is
 # steep. In the release $\alpha$ is $10^4$ on the mean over a batch of 32, 312.5 for one image. Two
 # steps are a penalty of $\lambda = 1 / (2 \cdot 2 \cdot 312.5) = 8 \cdot 10^{-4}$ per squared pixel.
-# Note what this says of the batch size: **the rate of places must grow with the batch**, or the
+# (Its loss is half of (8.10), below. Beside (8.10) itself the rate is 156.25, and the penalty $1.6
+# \cdot 10^{-3}$.) Note what this says of the batch size: **the rate of places must grow with the batch**, or the
 # mean divides the steps away.
 #
 # ### For differentiable layers, lifting is back-propagation
@@ -419,6 +437,12 @@ print("equal, with the factor 7:", torch.allclose(by_lifting, 7.0 * by_chain_rul
 # %% [markdown]
 # So lifting is interesting only where $J_g$ is useless, as for top-K.
 #
+# *Target propagation* ([Lee et al. 2015](https://arxiv.org/abs/1412.7525)) is built the same way: a
+# layer gets a target instead of a gradient, and is regressed onto it. There the target of a layer
+# comes from that of the layer above, through an approximate inverse that is learned. Here the task
+# gives a target to the places, $x^+$, and $G$ takes it down through the extractor. **$G$ is an
+# inverse that need not be learned**, and by the assumption of (4) an exact one.
+#
 # ### At top-K: the better choice minus the present one
 #
 # The gradient of half of (8.8) in the map is $\mathcal{H} - G(x^+)$, where $x^+$ are the moved
@@ -427,7 +451,10 @@ print("equal, with the factor 7:", torch.allclose(by_lifting, 7.0 * by_chain_rul
 #
 # $$ G(x^+) - G(E_K(\mathcal{H})) : \quad \text{improved selection minus present selection.} $$
 #
-# This is the form of two known estimators for discrete layers, *black-box differentiation*
+# The "if" is what *difference* target propagation does without: it adds to the layer's own answer
+# the change of the inverse, a target of $\mathcal{H} + G(x^+) - G(E_K(\mathcal{H}))$, and has this
+# direction whatever $\mathcal{H}$ is. MIST's target also asks for ideal maps. The difference of two
+# selections is the form of two known estimators for discrete layers, *black-box differentiation*
 # ([Vlastelica et al. 2020](https://arxiv.org/abs/1912.02175)) and *I-MLE* ([Niepert et al.
 # 2021](https://arxiv.org/abs/2106.01798)). They choose once with the scores $\theta$ and once with
 # $\theta - \lambda \, \partial \ell / \partial m$, where $m$ is the 0-1 mask of the choice. The
@@ -472,7 +499,9 @@ print("derivative in the mask", torch.autograd.grad(error, mask)[0].round(decima
 # at a time. And **what was chosen is reinforced, right or wrong**: this is self-training. Why should it
 # work at all? Because $\eta$ is shared. The map of one image cannot tell digit from decoy; a
 # network that sees every pixel of every image through the same filters can regress only what
-# recurs. Digits recur. A decoy in the empty corner of one image does not.
+# recurs. Digits recur. A blank spot recurs even more, but its target is nearly always 0, so
+# regression pulls its peak down. Whatever looks the same wherever it is chosen wins, and a border
+# by which the network knows a corner breaks the argument.
 #
 # ### Three other names for the same loop
 #
@@ -499,7 +528,7 @@ print("derivative in the mask", torch.autograd.grad(error, mask)[0].round(decima
 #
 # *What it cannot see.* The gradient in $\hat p_k$ is $\tfrac{2}{K} (\bar p - \bar y)$, the same for
 # every patch of the bag. When the mean is right, it is zero, whoever said what. The exact
-# likelihood of the counts, (5.4), goes on:
+# likelihood of the counts, (5.4), goes on (it needs $K = L$, which (8.10) does not):
 
 # %%
 log_p = torch.tensor([[[0.6, 0.4], [0.4, 0.6]]]).double().log().requires_grad_()  # (1, 2, 2)
@@ -532,12 +561,12 @@ print("pull of the counts:", (posterior - log_p.exp())[0].detach().round(decimal
 
 # %%
 def train(eta, tau, rounds, rate=0.7, penalty=0.0, lam=0.01):
-    """Algorithm 1 by hand; returns the places and the objective J before and after each block."""
+    """Algorithm 1 by hand: the places, both terms of J before and after each block, and tau."""
     path, J = [], []
 
     def log(x):
         gap = (patches.ideal_heatmap(x, SHAPE) - eta).square().sum()
-        J.append((task_loss(x, tau)[0] + lam * gap).item())
+        J.append((task_loss(x, tau)[0].item(), lam * gap.item()))
 
     for _ in range(rounds):
         x, _ = patches.extract(eta, K, 5, SIDE)
@@ -550,13 +579,14 @@ def train(eta, tau, rounds, rate=0.7, penalty=0.0, lam=0.01):
         log(x)
         eta = eta - rate * (eta - patches.ideal_heatmap(x, SHAPE))  # (8.8) downhill
         log(x)
-    return torch.cat(path), torch.tensor(J).view(rounds, 4), tau
+    return torch.cat(path), torch.tensor(J).view(rounds, 4, 2), tau
 
 
 # %%
 beside = torch.tensor([[[8, 18, SIDE], [26, 5, SIDE]]]).double()
 eta = 0.6 * patches.ideal_heatmap(beside, SHAPE)  # two peaks beside the digits
-path, J, tau = train(eta, torch.tensor(0.5).double(), 12)
+path, terms, tau = train(eta, torch.tensor(0.5).double(), 12)
+J = terms.sum(-1)  # (12, 4)
 print(f"objective J at first {J[0, 0]:.4f}, at last {J[-1, -1]:.4f}; tau from 0.5 to {tau:.2f}")
 
 # %% [markdown]
@@ -613,12 +643,18 @@ show.figure(
 rise = J.diff(dim=1) > 1e-9  # (12, 3): after places, task, heat map
 for name, number in zip(names[1:], rise.sum(0).tolist(), strict=True):
     print(f"the block {name:8} raised J in {number} of {len(J)} rounds")
+for penalty in (0.01, 0.1):
+    held = train(eta, torch.tensor(0.5).double(), 12, penalty=penalty, lam=penalty)[1].sum(-1)
+    print(f"with λ = {penalty} in (8.9) and J, the places raised J in", end=" ")
+    print((held.diff(dim=1)[:, 0] > 1e-9).sum().item())
+print("the places raised the task loss in", (terms[..., 0].diff(dim=1)[:, 0] > 1e-9).sum().item())
 
 # %% [markdown]
 # A place that moves by a pixel moves its dot in $G(x)$ by a pixel, and the map has no peak there
 # yet: the penalty of (5) jumps by up to 2, however little was moved. The block on $x$ does not see
-# that, as it minimises the penalty of (6). The smooth curves of the paper are an observation about
-# its data, not a consequence of the construction.
+# that: its own penalty is that of (6), a distance in pixels, or none at all. (A step of fixed length
+# also overshoots the minimum of the task loss in the end, the last line.) The smooth curves of the
+# paper are an observation about its data, not a consequence of the construction.
 #
 # **Steps below half a pixel vanish.** $G$ rounds. If one round moves a place by less than half a
 # pixel, the target is the old pixel, and the next round starts from it again: no progress is kept.
@@ -713,6 +749,8 @@ check.attempt(check.implicit_penalty, implicit_penalty)
 #   of deeply nested systems*: slack variables between layers, with a penalty that grows.
 # - [Frerix, Möllenhoff, Moeller and Cremers (2018)](https://arxiv.org/abs/1706.04638), *Proximal
 #   backpropagation*: the three lines above, layer by layer.
+# - [Lee, Zhang, Fischer and Bengio (2015)](https://arxiv.org/abs/1412.7525), *Difference target
+#   propagation*: targets for layers, from inverses that are learned.
 # - [Niepert, Minervini and Franceschi (2021)](https://arxiv.org/abs/2106.01798), *Implicit MLE*:
 #   the difference of two choices as a gradient.
 # - [Zach and Bourmaud (2018)](https://openaccess.thecvf.com/content_ECCV_2018/html/Christopher_Zach_Descending_lifting_or_ECCV_2018_paper.html),

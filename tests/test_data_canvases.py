@@ -1,6 +1,7 @@
 """Canvases of digits, Gabor noise and streets: their geometry, their laws, and repeatability."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -175,6 +176,14 @@ def test_easy_scenes_are_sorted_and_stand_in_their_cells():
         assert (places[..., 0].mean(0) - column).abs().max() < 1.5
         assert (places[..., 1].mean(0) - column.view(3, 3).T.flatten()).abs().max() < 1.5
         assert scenes.chosen[:, 0].unique().numel() > 50
+
+
+def test_easy_scenes_need_a_tile_of_every_class():
+    _, labels = pools()
+    for kept, first, missing in ((labels, 2, [10]), (labels[labels % 4 != 1], 1, [1, 5, 9])):
+        message = re.escape(f"labels, first: no tile of the classes {missing}")
+        with pytest.raises(ValueError, match=message):
+            canvases.easy(2, kept, (8, 8), gen(), size=60, box=8, first=first)
 
 
 @pytest.mark.parametrize("make", [canvases.hard, canvases.easy])

@@ -1,10 +1,13 @@
 """The formats of PASCAL VOC and COCO on tiny fixtures; the paper's filters and augmentation."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from wsl_tutorial.data import voc
@@ -204,6 +207,74 @@ def test_crops_hold_all_objects_and_cover_the_share(folder):
         corners.add((left, top))
     assert len(corners) > 10
     assert voc.crop_to_share(a, gen(), share=0.01) == (0, 0, 100, 50)  # never larger than the image
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    corners=st.lists(st.tuples(*4 * [st.floats(0, 1, width=32)]), min_size=1, max_size=3),
+    share=st.floats(0.05, 1),
+    seed=st.integers(0, 1000),
+)
+def test_crops_cut_no_object(corners, share, seed):
+    """Boxes between any two points of the image, as COCO has them; right and bottom included."""
+    ends = torch.tensor(corners).view(-1, 2, 2).sort(1).values * torch.tensor([100.0, 50.0])
+    boxes = ends.flatten(1) - torch.tensor([0.0, 0.0, 1.0, 1.0])
+    there = torch.ones(len(boxes), dtype=torch.int64)
+    a = voc.Annotation("", (50, 100), boxes, there, there == 0)
+    left, top, right, bottom = voc.crop_to_share(a, gen(seed), share)
+    low, high = boxes.amin(0), boxes.amax(0) + 1
+    assert 0 <= left <= low[0]
+    assert 0 <= top <= low[1]
+    assert high[2] <= right <= 100
+    assert high[3] <= bottom <= 50
+
+
+def test_crops_stay_inside_where_boxes_do_not():
+    box = torch.tensor([[-0.5, 10, 99.25, 20]])
+    a = voc.Annotation("", (50, 100), box, torch.tensor([1]), torch.tensor([False]))
+    left, top, right, bottom = voc.crop_to_share(a, gen())
+    assert (left, right) == (0, 100)
+    assert 0 <= top <= 10 < 21 <= bottom <= 50
+
+
+def test_crops_need_an_object(folder):
+    pair, empty = (voc.annotations(folder, "train")[i] for i in (1, 4))
+    hard = replace(pair, difficult=torch.tensor([True, True]))
+    for a in (empty, hard):
+        with pytest.raises(ValueError, match=f"a: {a.name} has no object that is not difficult"):
+            voc.crop_to_share(a, gen())
+
+
+def test_the_papers_recipe_from_start_to_end(folder):
+    """Select, crop, load: the dog covers 30 % of the image, and its box is where it is painted."""
+    (a,) = [a for a in voc.annotations(folder, "train") if voc.suitable(a)]
+    corners = set()
+    for seed in range(20):
+        window = voc.crop_to_share(a, gen(seed), share=0.3)
+        image, boxes = voc.load(folder, a, side=100, window=window)
+        assert image.shape[1] == 100
+        left, top, right, bottom = boxes[0].tolist()
+        covered = (right - left + 1) * (bottom - top + 1)
+        assert covered / image[0].numel() == pytest.approx(0.3, rel=0.06)
+        bright = (image[0] > 0.5).nonzero()  # row, column
+        found = (*bright.amin(0).flip(0).tolist(), *bright.amax(0).flip(0).tolist())
+        assert found == pytest.approx((left, top, right, bottom), abs=2)
+        corners.add((left, top))
+    assert len(corners) > 10
+
+
+def test_a_window_is_cut_out_pixel_by_pixel(folder):
+    a = voc.annotations(folder, "train")[0]
+    whole, boxes = voc.load(folder, a, side=50)
+    part, moved = voc.load(folder, a, side=30, window=(10, 5, 60, 35))
+    assert torch.equal(part, whole[:, 5:35, 10:60])
+    assert torch.equal(moved, boxes - torch.tensor([10.0, 5.0, 10.0, 5.0]))
+    full = voc.load(folder, a, side=50, window=(0, 0, 100, 50))
+    assert torch.equal(full[0], whole)
+    assert torch.equal(full[1], boxes)
+    for wrong in ((-1, 0, 50, 50), (0, 0, 101, 50), (0, 0, 100, 51), (20, 0, 20, 50)):
+        with pytest.raises(ValueError, match=r"window: got .* inside 100 x 50"):
+            voc.load(folder, a, window=wrong)
 
 
 def test_flip_moves_boxes_with_their_pixels(folder):

@@ -1,5 +1,7 @@
 """Metrics of boxes, by hand-made cases and by brute force."""
 
+import math
+import re
 from itertools import permutations
 
 import numpy as np
@@ -72,7 +74,7 @@ def test_one_detection_may_serve_two_boxes_but_is_matched_once():
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 4))
+@given(st.integers(0, 10_000), st.integers(0, 4), st.integers(1, 4))
 def test_matching_is_the_greatest_of_all(seed, k, l):
     iou, _, _, truth = scene(seed, 3, k, l)
     best = 0
@@ -102,7 +104,7 @@ def both_in_words(iou, guess, truth, threshold):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 4))
+@given(st.integers(0, 10_000), st.integers(0, 5), st.integers(1, 4))
 def test_both_is_the_rule_in_words(seed, k, l):
     iou, guess, _, truth = scene(seed, 5, k, l, classes=2)
     ours = metrics.detected_and_classified(iou, guess, truth, 0.3)
@@ -212,7 +214,7 @@ def map_in_words(iou, guess, scores, truth, threshold):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 4), st.sampled_from([0.0, 0.3]))
+@given(st.integers(0, 10_000), st.integers(0, 5), st.integers(1, 4), st.sampled_from([0.0, 0.3]))
 def test_mean_average_precision_is_the_rule_in_words(seed, k, l, threshold):
     iou, guess, scores, truth = scene(seed, 6, k, l, classes=2)
     ours = metrics.mean_average_precision(iou, guess, scores, truth, threshold)
@@ -245,3 +247,86 @@ def test_printed_precision_and_recall_give_the_printed_f1():
     """87.4 and 55.5 make 67.9; 72.7 and 51.0 make 59.9, where the paper prints 60.0."""
     for precision, recall, f1 in ((87.4, 55.5, 67.9), (72.7, 51.0, 59.9)):
         assert 2 / (1 / precision + 1 / recall) == pytest.approx(f1, abs=0.06)
+
+
+RATES = {  # each with the shapes of its arguments; the last one says which objects are true
+    metrics.detected: ("iou BKL", "present BL"),
+    metrics.matched: ("iou BKL", "present BL"),
+    metrics.detected_and_classified: ("iou BKL", "guess BK", "truth BL"),
+    metrics.precision_recall_f1: ("inside BKL", "guess BK", "truth BL"),
+    metrics.label_recall: ("guess BK", "truth BL"),
+    metrics.centre_error: ("distance BKL", "present BL"),
+    metrics.mean_average_precision: ("iou BKL", "guess BK", "scores BK", "truth BL"),
+}
+each_rate = pytest.mark.parametrize("rate", RATES, ids=lambda rate: rate.__name__)
+
+
+def arguments(rate, **sizes):
+    """Arguments of ones (with 10 classes where these are asked for), by name."""
+    sizes = {"B": 2, "K": 3, "L": 2} | sizes
+    given = {}
+    for name, axes in (pair.split() for pair in RATES[rate]):
+        x = torch.ones([sizes[a] for a in axes])
+        kind = {"guess": torch.int64, "truth": torch.int64, "present": torch.bool}
+        given[name] = x.to(kind.get(name, torch.float32))
+    return given | ({"classes": 10} if rate is metrics.label_recall else {})
+
+
+@each_rate
+def test_other_shapes_are_refused(rate):
+    """Every axis of every argument: missing, one of one, one too many."""
+    names = ", ".join(pair.split()[0] for pair in RATES[rate])
+    rate(**arguments(rate))
+    for name, axes in (pair.split() for pair in RATES[rate]):
+        for axis, letter in enumerate(axes):
+            if sum(letter in pair.split()[1] for pair in RATES[rate]) == 1:
+                continue  # any size will do
+            given = arguments(rate)
+            x = given[name]
+            for wrong in (x.select(axis, 0), x.narrow(axis, 0, 1), torch.cat([x, x], axis)):
+                expected = rf"{names}: got shapes .*{re.escape(str(tuple(wrong.shape)))}.*expected"
+                with pytest.raises(ValueError, match=expected):
+                    rate(**given | {name: wrong})
+
+
+@each_rate
+@pytest.mark.parametrize("sizes", [{}, {"B": 0}, {"L": 0}, {"K": 0}])
+def test_no_true_object_is_refused(rate, sizes):
+    given = arguments(rate, **sizes)
+    last = RATES[rate][-1].split()[0]
+    given[last] = torch.full_like(given[last], False if last == "present" else -1)
+    with pytest.raises(ValueError, match=f"{last}: got no true object"):
+        rate(**given)
+
+
+def test_background_is_no_true_object():
+    with pytest.raises(ValueError, match="truth: got no true object"):
+        metrics.precision_recall_f1(torch.ones(1, 1, 1), *torch.zeros(2, 1, 1).long())
+
+
+@each_rate
+def test_without_detections_nothing_is_found(rate):
+    found = rate(**arguments(rate, K=0))
+    if rate is metrics.centre_error:
+        assert math.isnan(found)  # no pair has a distance
+    else:
+        assert found == ((0, 0, 0) if rate is metrics.precision_recall_f1 else 0)
+
+
+def test_label_recall_refuses_true_labels_of_other_classes():
+    guess, truth = torch.tensor([[3, 12]]), torch.tensor([[3, -1]])
+    assert metrics.label_recall(guess, truth, 10) == 100  # a guess that is never right
+    with pytest.raises(ValueError, match="truth, classes: got label 12, expected less than 10"):
+        metrics.label_recall(truth, guess, 10)
+
+
+def test_average_precision_refuses_what_cannot_be():
+    scores, hits = torch.rand(3, generator=gen()), torch.tensor([True, False, True])
+    for wrong in (hits[:2], hits[:, None]):
+        with pytest.raises(ValueError, match=r"scores, hits: got shapes \(3,\) and .* \(N,\)"):
+            metrics.average_precision(scores, wrong, 2)
+    for total in (1, 0, -1):
+        with pytest.raises(ValueError, match=f"total: got {total}, expected 2 or more"):
+            metrics.average_precision(scores, hits, total)
+    with pytest.raises(ValueError, match="total: got 0, expected 1 or more"):
+        metrics.average_precision(scores, ~hits[[0, 2, 0]], 0)

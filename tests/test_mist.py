@@ -155,8 +155,17 @@ def test_uniform_answers_have_the_released_loss(k, expected):
     loss = patches.proportion_loss(torch.zeros(20_000, k, 10), counts) / 2
     assert loss.mean().item() == pytest.approx(expected, abs=0.0005)
     batch = training.Batch(torch.zeros(20_000, 1, 1, 1), torch.zeros(20_000, k, 4), labels)
-    same = training.distance_of_shares(batch, torch.full((20_000, 10), 0.1)) / 2
+    same = patches.proportion_distance(torch.full((20_000, 10), 0.1), batch.counts) / 2
     torch.testing.assert_close(same, loss)
+
+
+def test_true_places_that_are_missing_repeat_the_first():
+    """A place that is padded must not make a target in a corner of the map."""
+    boxes = torch.tensor([[[4.0, 6.0, 12.0, 14.0], [20.0, 2.0, 28.0, 10.0], [-1.0] * 4]])
+    batch = training.Batch(torch.zeros(1, 1, 32, 32), boxes, torch.tensor([[3, 8, -1]]))
+    places = training.true_places(smoke(), batch)
+    assert places[0, :, :2].tolist() == [[8, 10], [24, 6], [8, 10]]
+    assert patches.ideal_heatmap(places, (32, 32)).sum() == 2
 
 
 def test_mist_makes_one_backward_pass_of_two_losses_that_share_nothing():
@@ -475,3 +484,16 @@ def test_a_claim_holds_as_said_and_fails_for_each_experiment_that_says_otherwise
         holds, reason = judged([point if i == place else p for i, p in enumerate(good)])
         assert not holds
         assert reason
+
+
+def test_a_gap_within_two_standard_errors_is_undecided():
+    claim = CLAIMS["mist-places-first"]
+    for ours, expected in (([60.0, 64.0], True), ([38.0, 44.0], None), ([20.0, 24.0], False)):
+        held = zip(claim.experiments, ([40.0, 41.0], ours), strict=True)
+        found = {name: [{"metrics": {"both": b}} for b in values] for name, values in held}
+        assert claim.test(found)[0] is expected
+
+
+def test_a_loss_that_peaks_late_does_not_fall():
+    holds, why = experiments.falls([losses(FALLING, FALLING[::-1])], "heat_loss")
+    assert (holds, why) == (False, "none, greatest at epoch 5")

@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -87,9 +88,18 @@ def test_scores_of_any_size_neither_overflow_nor_vanish():
     assert h.grad.isfinite().all()
     for height, floor in itertools.product((5000, -5000), (0.0, 1e-6)):
         far = height + randn(1, 9, 9).float()
-        exact = patches.local_softmax(far.double(), 5, 8.0, floor)
-        p = patches.local_softmax(far, 5, 8.0, floor)
+        exact = patches.local_softmax(far.double(), 5, 10.0, floor)
+        p = patches.local_softmax(far, 5, 10.0, floor)
         torch.testing.assert_close(p.double(), exact, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.3])
+def test_the_maps_have_the_derivatives_of_finite_differences(floor):
+    h, scales = randn(2, 3, 4, 5).requires_grad_(), SCALES[:3]
+    assert torch.autograd.gradcheck(lambda h: patches.local_softmax(h, 3, 2.0, floor), h)
+    maps = patches.local_softmax(h.detach(), 3, 2.0, floor).requires_grad_()
+    assert torch.autograd.gradcheck(patches.pool_scales, maps)
+    assert torch.autograd.gradcheck(lambda m: patches.first_moment(m, scales), maps)
 
 
 def test_the_floor_is_a_threshold_below_the_maximum_of_the_map():
@@ -262,6 +272,27 @@ def test_places_shift_with_the_map():
     moved, same = patches.extract(h.roll((3, -2), (2, 3)), 4, 5, SCALES)
     torch.testing.assert_close(moved, places + torch.tensor([-2.0, 3.0, 0.0]))
     assert (same == values).all()
+
+
+@pytest.mark.parametrize("spread", [3.0, 5.0, 20.0])
+def test_maps_that_underflow_have_finite_gradients(spread):
+    """The softmax of strength 10 leaves pixels that are subnormal or 0 at every scale."""
+    scores = (spread * randn(2, 5, 30, 30)).float()
+    maps = patches.local_softmax(scores, 15, 10.0).requires_grad_()
+    assert (maps.sum(1) < torch.finfo(torch.float32).tiny).any()
+    pooled, side = patches.pool_scales(maps), patches.first_moment(maps, SCALES.float())
+    (gradient,) = torch.autograd.grad(pooled.sum() + side.sum(), maps)
+    assert gradient.isfinite().all()
+    assert ((side >= SCALES[0]) & (side <= SCALES[-1])).all()
+
+
+def test_a_place_without_coordinates_makes_its_pixel_nan():
+    places = torch.tensor([[[torch.nan, 2.0, 20.0], [4.0, 3.0, 20.0]], [[1.0, 1.0, 20.0]] * 2])
+    for scales in (None, SCALES.float()):
+        h = patches.ideal_heatmap(places, (6, 7), scales)
+        assert h[0].isnan().any()
+        assert h[0, ..., 3, 4].sum() == 1
+        assert h[1].isfinite().all()
 
 
 # Sampling and placing ----------------------------------------------------------------------------
@@ -446,6 +477,51 @@ def test_normalised_moves_have_a_length_in_pixels():
         torch.testing.assert_close(length, torch.full_like(length, 0.5))
     flat = patches.move(places, brightness(0 * images, net), 2, 0.5, normalise=True)
     assert (flat == places).all()
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-35, 1e20])
+def test_a_direction_has_length_one_whatever_the_scale(scale):
+    places, slope = torch.zeros(2, 3, 3), scale * torch.tensor([0.6, -0.8])
+    moved = patches.move(places, lambda x: (slope * x[..., :2]).sum((1, 2)), 1, 0.5, normalise=True)
+    torch.testing.assert_close(moved[0, 0], torch.tensor([-0.3, 0.4, 0.0]))
+
+
+def test_sides_move_at_their_own_rate_and_stay_within_the_scales():
+    images, net, places = some_task(5)
+    scales = torch.tensor([2.0, 4.0, 9.0]).double()
+    x = places.clone().requires_grad_()
+    task = brightness(images, net)
+    (g,) = torch.autograd.grad(task(x).sum(), x)
+    moved = patches.move(places, task, 1, 0.7, 0.1, side_lr=0.2, scales=scales)
+    assert g[..., 2].abs().min() > 0
+    for part, lr in ((slice(0, 2), 0.7), (slice(2, 3), 0.2)):
+        step = places[..., part] - lr * g[..., part] / (1 + 2 * lr * 0.1)
+        torch.testing.assert_close(moved[..., part], step)
+    for slope, end in ((1.0, 2.0), (-1.0, 9.0)):
+        pull = partial(lambda slope, x: slope * x[..., 2].sum(1), slope)
+        far = patches.move(places, pull, 9, 0.0, side_lr=5.0, scales=scales)
+        assert (far[..., 2] == end).all()
+        assert (far[..., :2] == places[..., :2]).all()
+    still = patches.move(places, task, 3, 0.7, scales=scales)
+    assert (still[..., 2] == places[..., 2]).all()
+
+
+def test_the_lifting_learns_how_large_things_are():
+    """A task that wants boxes of side 6, from a map that says 4: the target is the moved side."""
+    scales = torch.tensor([4.0, 8.0]).double()
+    start = torch.tensor([[[5.0, 5.0, 4.0]]]).double()
+    eta = patches.ideal_heatmap(start, (11, 11), scales).requires_grad_()
+
+    def task_loss(places):
+        return (places[..., 2] - 6).square().sum(1)
+
+    for _ in range(150):
+        places, _ = patches.extract(eta.detach(), 1, 3, scales)
+        lifted = patches.lifted_step(eta, places, task_loss, 1, 0.0, side_lr=0.3, scales=scales)
+        (slope,) = torch.autograd.grad(lifted.heat.sum(), eta)
+        with torch.no_grad():
+            eta -= 30 * slope
+    assert patches.extract(eta.detach(), 1, 3, scales)[0][0, 0].tolist() == pytest.approx([5, 5, 6])
 
 
 def test_the_penalty_holds_places_however_great_it_is():
@@ -651,6 +727,21 @@ def test_cold_soft_top_k_is_hard_and_keeps_finite_gradients(dtype):
         assert (g[0] == 0).all()
 
 
+@pytest.mark.parametrize("low", [-1e9, -1e15, -1e20, -1e38])
+def test_an_outlier_does_not_spoil_the_threshold(low):
+    s = torch.tensor([[1.0, 2.0, 3.0, 4.0, low], [low, low, low, 0.0, low]])
+    p = patches.soft_top_k(s, 2, 0.1)
+    torch.testing.assert_close(p.sum(1), torch.full((2,), 2.0))
+    torch.testing.assert_close(p[0, :4], patches.soft_top_k(s[:1, :4], 2, 0.1)[0])
+
+
+def test_a_common_shift_of_the_scores_changes_nothing():
+    s = torch.tensor([[0.25, 0.375, 0.5, 0.8125]])  # exact beside 1000
+    for shift in (0.0, 100.0, 1000.0):
+        p = patches.sinkhorn_top_k(s + shift, 2, 0.25, 300)
+        torch.testing.assert_close(p, patches.soft_top_k(s, 2, 0.125))
+
+
 def test_soft_top_k_passes_over_suppressed_scores():
     s = randn(3, 6)
     s[0, 1] = s[1, :4] = s[2] = -torch.inf
@@ -713,6 +804,13 @@ def test_perturbed_top_k_and_its_gradient_are_unbiased(k):
         error = values.std(0) / math.sqrt(4000)
         assert ((values.mean(0) - truth).abs() < 4 * error).all()
         assert (error < 0.02).all()
+
+
+def test_rows_of_perturbed_top_k_sum_to_one_at_any_scale_of_scores():
+    for scale in (1.0, 1e5):
+        s = scale * randn(2, 1000, dtype=torch.float32)
+        out = patches.perturbed_top_k(s, 3, 0.05, 20, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(out.sum(2), torch.ones(2, 3))
 
 
 def test_rows_of_perturbed_top_k_are_in_the_order_of_the_index():
@@ -866,10 +964,20 @@ def calls(dtype=torch.float64, device="cpu", generator=None):
         ("ideal_heatmap", lambda h: h * patches.ideal_heatmap(places, (9, 9), scales), [hs]),
         ("sample", lambda i, p: patches.sample(i, p, 4), [images, places]),
         ("place", lambda q, p: patches.place(q, p, (9, 9)), [small, places]),
+        (
+            "proportion_distance",
+            lambda z: patches.proportion_distance(z[:, 0], counts),
+            [logits],
+        ),
         ("proportion_loss", lambda z: patches.proportion_loss(z, counts), [logits]),
         ("reconstruction_loss", lambda q: patches.reconstruction_loss(images, q, places), [small]),
         ("heatmap_loss", lambda h: patches.heatmap_loss(h, places, scales), [hs]),
         ("move", lambda h: h * patches.move(places, task, 2, 0.1, 0.2)[:, :1, :1], [h]),
+        (
+            "move",
+            lambda h: h * patches.move(places, task, 1, 0.1, side_lr=0.1, scales=scales)[:, :1, :1],
+            [h],
+        ),
         ("lifted_step", lambda h: patches.lifted_step(h, places, task, 2, 0.1).heat, [h]),
         ("soft_top_k", lambda s: patches.soft_top_k(s, 3, 0.3), [scores]),
         ("sinkhorn_top_k", lambda s: patches.sinkhorn_top_k(s, 3, 0.3, 9), [scores]),
@@ -993,7 +1101,32 @@ def bad_input():
     yield patches.reinforce, (h[0, :1], h[0, :1]), r"losses must .*2 draws, got shape \(1, 9\)"
     yield patches.reinforce, (h[0], h[0, :2]), r"log_prob must .* \(9, 9\), got .*\(2, 9\)"
     yield patches.reconstruction_loss, (images.expand(2, 3, 9, 9), small, places), "patches must"
-    yield patches.soft_argmax, (h, 1.0, 1.0), r"heatmap must .* \(B, S, H, W\)"
+    yield patches.soft_argmax, (h, 1.0, 1.0), r"heatmap must .* \(B, K, H, W\)"
+    yield patches.soft_argmax, (hs, 0.0, 1.0), "strength must be greater than 0, got 0.0"
+    yield patches.local_softmax, (h, 5, -1.0), "strength must be greater than 0, got -1.0"
+    yield patches.local_softmax, (h, 5, 1.0, -1.0), "floor must not be negative, got -1.0"
+    yield patches.extract, (h, 3, 5, scales), "scales must be a number for one map, got .*5"
+    yield patches.ideal_heatmap, (places, (9,)), r"shape must be \(H, W\).*got \(9,\)"
+    yield patches.ideal_heatmap, (places, (9.0, 9)), r"shape must be \(H, W\).*got \(9.0, 9\)"
+    yield patches.place, (small, places, (0, 9)), r"shape must be \(H, W\).*got \(0, 9\)"
+    yield patches.heatmap_loss, (hs, places, scales[:1]), r"scales must .* \(5\).*got .*\(1,\)"
+    yield patches.heatmap_loss, (hs[:, :1], places, scales), r"scales must .* \(1\).*got .*\(5,\)"
+    yield patches.proportion_distance, (h[0], torch.ones(2, 9)), r"counts must .* \(9, 9\)"
+    yield patches.straight_through, (h, h[:1]), r"soft must have the shape of hard, \(2, 9, 9\)"
+    yield (
+        patches.move,
+        (places, torch.mean, 1, 1.0),
+        r"task_loss must return shape \(2,\), got .*\(\)",
+    )
+    yield patches.move, (places, None, -1, 1.0), "steps must be whole and not negative, got -1"
+    yield patches.move, (places, None, 1, 1.0, -0.5), "penalty must not be negative, got -0.5"
+    yield (
+        patches.move,
+        (places, None, 1, 1.0, 0.0, False, 1.0),
+        "scales must be given where side_lr",
+    )
+    task = (h, places, torch.mean, 0, 1.0)
+    yield patches.lifted_step, task, r"task_loss must return shape \(2,\)"
 
 
 @pytest.mark.parametrize(("function", "arguments", "message"), list(bad_input()))

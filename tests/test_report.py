@@ -114,11 +114,14 @@ def test_nothing_is_decided_by_a_number_that_is_not_one():
     paper, held = invented(False, False)
     nan = replace(paper.claims[0], test=lambda _: (False, "+1.0 points, two standard errors nan"))
     word = replace(paper.claims[1], test=lambda _: (False, "a nanometre"))
-    assert [tables.verdict(paper, c, held).state for c in (nan, word)] == ["not tested", "fails"]
+    even = replace(paper.claims[1], test=lambda _: (None, "+0.1 ± 5.0"))
+    states = [tables.verdict(paper, c, held).state for c in (nan, word, even)]
+    assert states == ["not tested", "fails", "not tested"]
     short = [
         r | {"id": e.record_id(0, "short")} for e, r in zip(paper.experiments, held, strict=True)
     ]
     assert tables.verdict(paper, nan, short).short.startswith("undecided (1 seed): ")
+    assert tables.verdict(paper, even, short).short.startswith("undecided (1 seed): ")
     assert tables.verdict(paper, word, short).short.startswith("disagree (1 seed): ")
 
 

@@ -91,6 +91,21 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(union > 0, shared / union, 0)
 
 
+def _check(there: Tensor | bool, **given: tuple[Tensor, str]) -> None:
+    """Raises ValueError where one letter of the axes has several sizes, or nothing is there.
+
+    given: each argument with its axes, such as "BKL"; the last one tells which objects are true.
+    """
+    sizes = {pair for x, axes in given.values() for pair in zip(axes, x.shape, strict=False)}
+    fits = all(x.ndim == len(axes) for x, axes in given.values())
+    if not fits or len(sizes) > len({axis for axis, _ in sizes}):
+        got = " and ".join(str(tuple(x.shape)) for x, _ in given.values())
+        expected = " and ".join(str(tuple(axes)).replace("'", "") for _, axes in given.values())
+        raise ValueError(f"{', '.join(given)}: got shapes {got}, expected {expected}")
+    if not there:
+        raise ValueError(f"{list(given)[-1]}: got no true object")
+
+
 def _percent(part: Tensor, present: Tensor) -> float:
     return 100 * (part & present).sum().item() / present.sum().item()
 
@@ -99,9 +114,11 @@ def detected(iou: Tensor, present: Tensor, threshold: float = 0.5) -> float:
     """Share of true boxes of which any detection has an IoU above the threshold, in %.
 
     iou (B, K, L), present bool (B, L): false for padding. One detection may serve several boxes.
+    Raises ValueError for other shapes, or without any true box.
     Source: the program released with Angles, Jin et al. (2021); their "IOU 50%".
     """
-    return _percent(iou.amax(1) > threshold, present)
+    _check(present.any(), iou=(iou, "BKL"), present=(present, "BL"))
+    return _percent((iou > threshold).any(1), present)
 
 
 def matched(iou: Tensor, present: Tensor, threshold: float = 0.5) -> float:
@@ -110,6 +127,7 @@ def matched(iou: Tensor, present: Tensor, threshold: float = 0.5) -> float:
     As `detected`, but a detection serves one box. The greatest matching (Hungarian algorithm) needs
     no scores, so it is fair to methods whose detections have none.
     """
+    _check(present.any(), iou=(iou, "BKL"), present=(present, "BL"))
     able = (iou > threshold) & present[:, None]
     found = 0
     for image in able.cpu().numpy():
@@ -125,8 +143,10 @@ def detected_and_classified(
 
     iou (B, K, L), guess (B, K), truth (B, L), padded with -1. True boxes choose in their order:
     each takes the free detection of its class with the greatest IoU, which must reach the
-    threshold. Source: the program released with Angles, Jin et al. (2021); their "Both".
+    threshold. Raises ValueError as `detected`.
+    Source: the program released with Angles, Jin et al. (2021); their "Both".
     """
+    _check((truth >= 0).any(), iou=(iou, "BKL"), guess=(guess, "BK"), truth=(truth, "BL"))
     return _percent(_hits(iou, guess, truth, threshold), truth >= 0)
 
 
@@ -136,8 +156,10 @@ def precision_recall_f1(inside: Tensor, guess: Tensor, truth: Tensor) -> tuple[f
     inside bool (B, K, L): whether the detection's centre lies in the true box; guess (B, K), 0 for
     background; truth (B, L), padded with -1. A detection is right for one box of its class, chosen
     as in `detected_and_classified`. Without detections precision is 0, and so is F1 without hits.
+    Raises ValueError as `detected`.
     Source: the program released with Angles, Jin et al. (2021), PASCAL+COCO.
     """
+    _check((truth > 0).any(), inside=(inside, "BKL"), guess=(guess, "BK"), truth=(truth, "BL"))
     hits = _hits(inside.float(), guess, truth.masked_fill(truth == 0, -1), 0.5).sum().item()
     found, there = (guess > 0).sum().item(), (truth > 0).sum().item()
     return tuple(100 * hits / x for x in (max(1, found), there, (found + there) / 2))
@@ -148,7 +170,7 @@ def _hits(iou: Tensor, guess: Tensor, truth: Tensor, threshold: float) -> Tensor
     free = torch.ones_like(guess, dtype=torch.bool)
     hits = torch.zeros_like(truth, dtype=torch.bool)
     row = torch.arange(len(iou), device=iou.device)
-    for k in range(truth.shape[1]):
+    for k in range(truth.shape[1] if guess.shape[1] else 0):
         able = free & (guess == truth[:, k, None])
         best, index = iou[:, :, k].masked_fill(~able, -1).max(1)
         hits[:, k] = (best >= threshold) & (truth[:, k] >= 0)
@@ -161,9 +183,13 @@ def label_recall(guess: Tensor, truth: Tensor, classes: int, leave_out: int | No
 
     guess (B, K) and truth (B, L) int64, padded with -1; places play no role. What is missing of
     the class `leave_out` is not missed: the released program does so with class 0, the background
-    in its other data set and the digit 0 here. Source: the program released with Angles, Jin et al.
-    (2021); their "Classif."
+    in its other data set and the digit 0 here. Raises ValueError as `detected`, and for true labels
+    beyond the classes. Source: the program released with Angles, Jin et al. (2021); their
+    "Classif."
     """
+    _check((truth >= 0).any(), guess=(guess, "BK"), truth=(truth, "BL"))
+    if (greatest := int(truth.max())) >= classes:
+        raise ValueError(f"truth, classes: got label {greatest}, expected less than {classes}")
     told, guessed = (_tally(x, classes) for x in (truth, guess))
     missing = (told - guessed).clamp(min=0)
     if leave_out is not None:
@@ -181,14 +207,15 @@ def centre_error(distance: Tensor, present: Tensor) -> float:
 
     distance (B, K, L), infinite where a detection is left out, present bool (B, L). The pairs of an
     image are those of least total distance; a true centre that no detection is left for does not
-    count.
+    count; without any pair the mean is NaN. Raises ValueError as `detected`.
     """
+    _check(present.any(), distance=(distance, "BKL"), present=(present, "BL"))
     total, pairs = 0.0, 0
     for image, there in zip(distance.cpu(), present.cpu(), strict=True):
         d = image[image.isfinite().any(1)][:, there].numpy()
         rows, columns = linear_sum_assignment(d)
         total, pairs = total + d[rows, columns].sum(), pairs + len(rows)
-    return float(total / pairs)
+    return float(total / pairs) if pairs else math.nan
 
 
 def average_precision(scores: Tensor, hits: Tensor, total: int) -> float:
@@ -196,8 +223,12 @@ def average_precision(scores: Tensor, hits: Tensor, total: int) -> float:
 
     scores (N,), hits bool (N,): whether the detection is right; total: true objects. Precision is
     made to fall with recall (at each recall the greatest to its right); of equal scores the wrong
-    ones rank first. Source: Everingham et al. (2010), as evaluated since VOC 2010.
+    ones rank first. Raises ValueError for other shapes, and for a total below 1 or the right ones.
+    Source: Everingham et al. (2010), as evaluated since VOC 2010.
     """
+    _check(True, scores=(scores, "N"), hits=(hits, "N"))
+    if total < (least := max(1, int(hits.sum()))):
+        raise ValueError(f"total: got {total}, expected {least} or more")
     order = torch.argsort(hits.int(), stable=True)  # wrong ones first
     order = order[torch.argsort(scores[order], descending=True, stable=True)]
     right = hits[order].double().cumsum(0)
@@ -214,8 +245,11 @@ def mean_average_precision(
     iou (B, K, L), guess (B, K), scores (B, K), truth (B, L); -1 pads classes. A detection is right
     where the true box of its class with the greatest IoU reaches the threshold and no detection of
     a higher score has taken that box; at threshold 0, where places play no role, the first box of
-    the class that is free. Source: Everingham et al. (2010); the papers do not define theirs.
+    the class that is free. Raises ValueError as `detected`.
+    Source: Everingham et al. (2010); the papers do not define theirs.
     """
+    given = {"iou": (iou, "BKL"), "guess": (guess, "BK"), "scores": (scores, "BK")}
+    _check((truth >= 0).any(), **given, truth=(truth, "BL"))
     order = scores.argsort(dim=1, descending=True, stable=True)
     iou = iou.gather(1, order[..., None].expand_as(iou))
     guess, scores = guess.gather(1, order), scores.gather(1, order)

@@ -41,24 +41,27 @@ def local_softmax(heatmap: Tensor, size: int, strength: float, floor: float = 0.
 
     Args: heatmap (B, H, W) or (B, S, H, W), finite scores; size odd; strength > 0; floor >= 0.
     Returns: probabilities in the shape of `heatmap`.
-    Raises: ValueError for an even or non-positive size.
+    Raises: ValueError for an even or non-positive size, or strength or floor out of range.
     Source: Ono et al. (2018), LF-Net; paper, appendix A of arXiv version 3 (15 x 15 pixels).
     """
     _check_heatmap(heatmap)
     _check_odd(size)
-    score, r = strength * heatmap, size // 2
-    peak, mass = score, torch.ones_like(score)  # the sum so far is mass exp(peak)
+    _check_positive("strength", strength)
+    _check_not_negative("floor", floor)
+    r = size // 2
+    peak, mass = heatmap, torch.ones_like(heatmap)  # the sum so far is mass exp(strength peak)
     for pad, dim in (((r, r), -1), ((0, 0, r, r), -2)):
         near = F.pad(peak, pad, value=-torch.inf).unfold(dim, size, 1)
         peak = near.detach().amax(-1)  # any constant gives the same sum
         masses = F.pad(mass, pad).unfold(dim, size, 1)
-        mass = (masses * (near - peak[..., None]).exp()).sum(-1)
-    if floor > 0:
-        top = score.amax((-2, -1), keepdim=True)
-        most = torch.maximum(peak, top.detach() + math.log(floor))
-        mass = mass * (peak - most).exp() + (top - most + math.log(floor)).exp()
-        peak = most
-    return (score - peak).exp() / mass
+        mass = (masses * (strength * (near - peak[..., None])).exp()).sum(-1)
+    score = strength * (heatmap - peak)
+    if floor > 0:  # relative to the rival of all windows, where that is the greater
+        ahead = strength * (peak - heatmap.amax((-2, -1), keepdim=True)) - math.log(floor)
+        behind = ahead.detach().clamp_max(0)
+        mass = mass * behind.exp() + (behind - ahead).exp()
+        score = score + behind
+    return score.exp() / mass
 
 
 def pool_scales(heatmap: Tensor) -> Tensor:
@@ -83,13 +86,14 @@ def first_moment(heatmap: Tensor, scales: Tensor) -> Tensor:
     cure either, as pooling squares the weights. So the weights are the maps before pooling.
 
     Args: heatmap (B, S, H, W), not negative; scales (S,) in pixels.
-    Returns: (B, H, W) in pixels, differentiable; the mean of `scales` where all h_s are 0.
+    Returns: (B, H, W) in pixels, differentiable; the mean of `scales` where all h_s are 0, or
+        their sum is below 1e-19 (1e-154 in float64), which is taken for 0.
     Source: paper, section 4.1; Suwajanakorn et al. (2018) for the moments.
     """
     _check_heatmap(heatmap, (4,))
     _check_scales(scales, heatmap)
     share, empty = _shares(heatmap)
-    moment = torch.einsum("bshw,s->bhw", share, scales)
+    moment = (share * scales[:, None, None]).sum(1)
     return torch.where(empty, scales.mean(), moment)
 
 
@@ -160,6 +164,8 @@ def extract(heatmap: Tensor, k: int, size: int, scales: float | Tensor) -> tuple
     """
     _check_heatmap(heatmap)
     if heatmap.dim() == 3:
+        if isinstance(scales, Tensor):
+            raise ValueError(f"scales must be a number for one map, got {_got(scales)}")
         return top_k(suppress(heatmap, size), k, scales)
     return top_k(suppress(pool_scales(heatmap), size), k, first_moment(heatmap, scales))
 
@@ -170,22 +176,24 @@ def ideal_heatmap(places: Tensor, shape: tuple[int, int], scales: Tensor | None 
     With scales the 1 is split between the two nearest so that their mean is the side, sides beyond
     the ends counting as the ends. Hence E_K(G(x)) = x for centres on pixels, sides within the
     scales, and places that do not share a window of suppression. Centres outside the image move to
-    its border; where centres collide the greater value stays.
+    its border; where centres collide the greater value stays. A centre of NaN makes a pixel NaN.
 
     Args: places (B, K, 3); shape (H, W); scales (S,) in pixels, None for one map.
     Returns: (B, H, W) or (B, S, H, W); a target, so no gradient flows to the places.
     Source: paper, section 4.1, and appendix B of arXiv version 3; one scale in the release.
     """
     _check_places(places)
+    _check_shape(shape)
     places, (h, w) = places.detach(), shape
-    x = (places[..., 0] + 0.5).floor().clamp(0, w - 1).long()
-    y = (places[..., 1] + 0.5).floor().clamp(0, h - 1).long()
+    lost = places[..., :2].isnan().any(-1, keepdim=True)  # has no pixel, and must not hide that
+    x, y = (places[..., :2] + 0.5).floor().masked_fill(lost, 0).unbind(-1)
+    x, y = x.clamp(0, w - 1).long(), y.clamp(0, h - 1).long()
     share = torch.ones_like(places[..., :1])  # (B, K, S)
     if scales is not None:
         _check_scales(scales, places)
         passed = (places[..., 2:] - scales[:-1]) / scales.diff()  # of each interval of scales
         share = -F.pad(F.pad(passed.clamp(0, 1), (1, 0), value=1.0), (0, 1)).diff()
-    share = share.transpose(1, 2)
+    share = share.masked_fill(lost, torch.nan).transpose(1, 2)
     empty = places.new_zeros(*share.shape[:2], h * w)
     filled = empty.scatter_reduce(2, (y * w + x)[:, None].expand_as(share), share, "amax")
     filled = filled.unflatten(2, (h, w))
@@ -244,6 +252,7 @@ def place(patches: Tensor, places: Tensor, shape: tuple[int, int]) -> Tensor:
             f"patches must be (B, {places.shape[1]}, C, size, size) with size at least 2, "
             f"got shape {tuple(patches.shape)}"
         )
+    _check_shape(shape)
     h, w = shape
     kind = {"dtype": places.dtype, "device": places.device}
     x, y, s = places.flatten(0, 1)[:, :, None].unbind(1)  # each (B K, 1)
@@ -267,13 +276,23 @@ def proportion_loss(logits: Tensor, counts: Tensor) -> Tensor:
     Source: paper (9). The release takes half of it.
     """
     _check_like("logits", logits, ("B", "K", "C"))
-    expected = (logits.shape[0], logits.shape[2])
-    fits = isinstance(counts, Tensor) and tuple(counts.shape) == expected
-    if not fits or counts.device != logits.device:
-        where = f"{expected} on {logits.device}"
+    return proportion_distance(logits.softmax(2).mean(1), counts)
+
+
+def proportion_distance(p: Tensor, counts: Tensor) -> Tensor:
+    """Eq. (8.10) for mean probabilities that are at hand: those of gated or weighted places.
+
+    Args: p (B, C), the mean over the places; counts (B, C) as in `proportion_loss`.
+    Returns: (B,).
+    Source: paper (9).
+    """
+    _check_like("p", p, ("B", "C"))
+    fits = isinstance(counts, Tensor) and counts.shape == p.shape
+    if not fits or counts.device != p.device:
+        where = f"{tuple(p.shape)} on {p.device}"
         raise ValueError(f"counts must be a tensor of shape {where}, got {_got(counts)}")
-    share = counts.to(logits.dtype) / counts.sum(1, keepdim=True).clamp_min(1)
-    return (share - logits.softmax(2).mean(1)).square().sum(1)
+    share = counts.to(p.dtype) / counts.sum(1, keepdim=True).clamp_min(1)
+    return (share - p).square().sum(1)
 
 
 def reconstruction_loss(images: Tensor, patches: Tensor, places: Tensor) -> Tensor:
@@ -304,6 +323,8 @@ def heatmap_loss(
     """
     _check_heatmap(heatmap, (3,) if scales is None else (4,))
     _check_places(places, heatmap)
+    if scales is not None:
+        _check_scales(scales, heatmap)
     target = ideal_heatmap(places, heatmap.shape[-2:], scales)
     loss = (heatmap - target).square().flatten(1).mean(1)
     if weights is None:
@@ -322,13 +343,16 @@ def move(
     lr: float,
     penalty: float = 0.0,
     normalise: bool = False,
+    side_lr: float = 0.0,
+    scales: Tensor | None = None,
 ) -> Tensor:
-    """Eq. (8.9): gradient steps on the centres, from x0, for task loss + penalty |x - x0|**2.
+    """Eq. (8.9): gradient steps on the places, from x0, for task loss + penalty |x - x0|**2.
 
     One step is x <- (x - lr g + 2 lr penalty x0) / (1 + 2 lr penalty), g the gradient of the task
     loss: the penalty is minimised exactly beside the linear model of the task loss, so that no
-    penalty is too great for the step; without penalty it is x - lr g. Sides stay as they are. m
-    steps without a penalty stop about where the penalty 1 / (2 m lr) would have held them.
+    penalty is too great for the step; without penalty it is x - lr g. m steps without a penalty
+    stop about where the penalty 1 / (2 m lr) would have held them. In the papers a place moves with
+    its side, which takes `side_lr` here; the release has one scale, and sides stay.
 
     Args:
         places: (B, K, 3), the extracted ones.
@@ -338,25 +362,53 @@ def move(
             `proportion_loss`: here, where every image has its own loss, lr = 1e4 / 64.
         penalty: in units of loss per squared pixel; the papers' lambda, without a value there,
             absent from the release.
-        normalise: take g / |g| for every place, so that `lr` is the length of a step in pixels,
-            whatever the scale of the loss; places without gradient stay.
+        normalise: take g / |g| for every centre, and for every side, so that the rates are lengths
+            of a step in pixels, whatever the scale of the loss; what has no gradient stays.
+        side_lr: the rate of the sides; needs `scales`.
+        scales: (S,) in pixels; sides stay within their ends.
     Returns: (B, K, 3), constant.
+    Raises: ValueError for a negative number of steps, rate or penalty, for `side_lr` without
+        `scales`, and for a task loss that is not (B,).
     Source: paper (6) and Algorithm 1, line 4.
     """
     _check_places(places)
-    start, side = places.detach().split((2, 1), -1)
-    centre = start
+    if not isinstance(steps, int) or steps < 0:
+        raise ValueError(f"steps must be whole and not negative, got {steps!r}")
+    for name, x in {"lr": lr, "penalty": penalty, "side_lr": side_lr}.items():
+        _check_not_negative(name, x)
+    if scales is not None:
+        _check_like("scales", scales, ("S",), places)
+    elif side_lr > 0:
+        raise ValueError("scales must be given where side_lr > 0, to keep the sides within")
+    start = places.detach().split((2, 1), -1)  # centres, sides
+    now, rates = list(start), (lr, side_lr)[: 2 if side_lr > 0 else 1]
     for _ in range(steps):
-        centre = centre.detach().requires_grad_()
+        free = [x.detach().requires_grad_() for x, _ in zip(now, rates, strict=False)]
         with torch.enable_grad():
-            loss = task_loss(torch.cat([centre, side], -1)).sum()
-            (g,) = torch.autograd.grad(loss, centre)
-        if normalise:
-            length = g.norm(dim=-1, keepdim=True)
-            g = torch.where(length > 0, g / length, 0)
-        free = centre.detach() - lr * g
-        centre = torch.lerp(start, free, 1 / (1 + 2 * lr * penalty))
-    return torch.cat([centre, side], -1)
+            loss = _losses(task_loss, torch.cat([*free, *now[len(free) :]], -1))
+            slopes = torch.autograd.grad(loss.sum(), free)
+        for i, (g, rate) in enumerate(zip(slopes, rates, strict=True)):
+            if normalise:
+                g = _direction(g)
+            step = now[i] - rate * g
+            now[i] = torch.lerp(start[i], step, 1 / (1 + 2 * rate * penalty))
+        if side_lr > 0:
+            now[1] = now[1].clamp(scales[0], scales[-1])
+    return torch.cat(now, -1)
+
+
+def _losses(task_loss: Callable[[Tensor], Tensor], places: Tensor) -> Tensor:
+    loss = task_loss(places)
+    if not isinstance(loss, Tensor) or loss.shape != places.shape[:1]:
+        raise ValueError(f"task_loss must return shape ({len(places)},), got {_got(loss)}")
+    return loss
+
+
+def _direction(g: Tensor) -> Tensor:
+    """g / |g| along the last axis, 0 where g is; no square of a small number underflows."""
+    greatest = g.abs().amax(-1, keepdim=True)
+    g = g / torch.where(greatest > 0, greatest, 1)
+    return torch.where(greatest > 0, g / g.norm(dim=-1, keepdim=True), 0)
 
 
 class Lifted(NamedTuple):
@@ -376,6 +428,7 @@ def lifted_step(
     *,
     penalty: float = 0.0,
     normalise: bool = False,
+    side_lr: float = 0.0,
     scales: Tensor | None = None,
     weights: Callable[[Tensor], Tensor] | None = None,
     update_task: Callable[[Tensor], None] | None = None,
@@ -394,7 +447,7 @@ def lifted_step(
     Args:
         heatmap: (B, H, W) or (B, S, H, W), of the heat map network, with its graph.
         places: (B, K, 3), extracted from it.
-        task_loss, steps, lr, penalty, normalise: as in `move`.
+        task_loss, steps, lr, penalty, normalise, side_lr: as in `move`.
         scales: (S,) in pixels, for S maps.
         weights: task losses (B,) -> the weights of `heatmap_loss`, for example that of the
             release, `lambda loss: (-2.5 * loss).exp()` for `proportion_loss`; None for 1.
@@ -403,12 +456,12 @@ def lifted_step(
     """
     start = places.detach()
     if update_task is not None:
-        task = task_loss(start)
+        task = _losses(task_loss, start)
         update_task(task)
         task = task.detach()
-    moved = move(start, task_loss, steps, lr, penalty, normalise)
+    moved = move(start, task_loss, steps, lr, penalty, normalise, side_lr, scales)
     if update_task is None:
-        task = task_loss(moved)
+        task = _losses(task_loss, moved)
     weight = None if weights is None else weights(task.detach())
     return Lifted(task, heatmap_loss(heatmap, moved, scales, weight), moved)
 
@@ -430,29 +483,33 @@ def soft_top_k(scores: Tensor, k: int, temperature: float) -> Tensor:
     """
     _check_scores(scores, k)
     _check_positive("temperature", temperature)
-    z = scores.double() / temperature
-    fixed, real = z.detach(), z.detach().isfinite()
-    share = k / real.sum(1, keepdim=True, dtype=z.dtype)  # 1 has no finite threshold
-    share = share.clamp_max(1 - 2**-53)
-    logit = torch.log(share) - torch.log1p(-share)  # s - t if all scores were equal
-    low = fixed.masked_fill(~real, _FAR).amin(1, keepdim=True) - logit
-    high = fixed.masked_fill(~real, -_FAR).amax(1, keepdim=True) - logit
+    z, log_n = scores.double() / temperature, math.log(scores.shape[1])
+    real = z.detach().isfinite()
+    best = z.detach().masked_fill(~real, -torch.inf).topk(k + 1, 1).values
+    few = best[:, k:] == -torch.inf  # no choice: 1 for all that are finite
+    least = z.detach().masked_fill(~real, _FAR).amin(1, keepdim=True)
+    base = torch.where(few, least, best[:, k:])
+    z = z - base  # the first that is not chosen at 0: differences keep their digits
+    fixed, gap = z.detach(), (best[:, k - 1 : k] - base).masked_fill(few, 0)
+    # n sigmoids of -log n are below 1, and one of log n is above 1 - 1 / n
+    low, high = (torch.where(few, -40.0, t) for t in (-log_n, gap + log_n))
     for _ in range(60):
         t = (low + high) / 2
         many = (fixed - t).sigmoid().sum(1, keepdim=True) > k
         low, high = torch.where(many, t, low), torch.where(many, high, t)
+    t = torch.where(gap > 100, gap / 2, t)  # in so wide a gap any t will do
     p = (z - t).sigmoid()  # (B, n)
     slope = (p * (1 - p)).sum(1, keepdim=True).detach()
     newton = p.sum(1, keepdim=True) / slope.masked_fill(slope < 1 / _FAR, torch.inf)
-    return (z - (t + newton - newton.detach())).sigmoid().to(scores.dtype)
+    return (z - (t + (newton - newton.detach()))).sigmoid().to(scores.dtype)
 
 
 def sinkhorn_top_k(scores: Tensor, k: int, temperature: float, iterations: int) -> Tensor:
     """Soft top-K by Sinkhorn's iterations: transport of n scores to the anchors 0 and 1.
 
     Cost (s_i - anchor)**2, mass 1 at each score, n - K and K at the anchors, in log space. The
-    anchors' costs differ by 2 s_i - 1, so the limit is `soft_top_k` at half the temperature. The
-    gradient passes through all iterations.
+    anchors' costs differ by 2 s_i - 1, which is all that matters, so the limit is `soft_top_k` at
+    half the temperature. The gradient passes through all iterations.
 
     Args: scores (B, n), -inf for what cannot be chosen; k between 1 and n - 1; temperature > 0;
         iterations at least 1.
@@ -466,18 +523,19 @@ def sinkhorn_top_k(scores: Tensor, k: int, temperature: float, iterations: int) 
     _check_number("iterations", iterations)
     n, never = scores.shape[1], scores == -torch.inf
     forced = (~never).sum(1, keepdim=True) <= k  # (B, 1): nothing to choose
-    s = scores.masked_fill(never | forced, 0)
+    s = scores.double().masked_fill(never | forced, 0)
     closed = F.pad((never & ~forced)[..., None], (1, 0))  # the way to anchor 1
-    log_kernel = -torch.stack([s, s - 1], 2).square() / temperature  # (B, n, 2)
+    log_kernel = F.pad((2 * s - 1)[..., None] / temperature, (1, 0))  # (B, n, 2), but for s**2
     log_kernel = log_kernel.masked_fill(closed, -torch.inf)
     log_mass = torch.log(
-        torch.stack([torch.full_like(scores[:, 0], n - k), torch.full_like(scores[:, 0], k)], 1)
+        torch.stack([torch.full_like(s[:, 0], n - k), torch.full_like(s[:, 0], k)], 1)
     )[:, None]
     column = torch.zeros_like(log_mass)
     for _ in range(iterations):
         row = -(log_kernel + column).logsumexp(2, keepdim=True)
         column = log_mass - (log_kernel + row).logsumexp(1, keepdim=True)
-    return torch.where(forced, (~never).to(scores.dtype), (log_kernel + row + column)[..., 1].exp())
+    share = (log_kernel + row + column)[..., 1].exp()
+    return torch.where(forced, (~never).to(share.dtype), share).to(scores.dtype)
 
 
 def perturbed_top_k(
@@ -504,8 +562,8 @@ def perturbed_top_k(
     )
     best = (scores.detach()[:, None] + sigma * noise).topk(k, 2)
     chosen = best.indices.masked_fill(best.values == -torch.inf, n).sort(2).values  # n: nobody
-    a = torch.einsum("bn,bmn->bm", scores.masked_fill(scores == -torch.inf, 0), noise) / sigma
-    weight = (1 + a - a.detach()) / samples  # (B, M): the value 1 / M, the derivative z / (sigma M)
+    a = (scores.masked_fill(scores == -torch.inf, 0)[:, None] * noise).sum(2) / sigma
+    weight = (1 + (a - a.detach())) / samples  # (B, M): 1 / M, with the derivative z / (sigma M)
     chosen = chosen.transpose(1, 2)  # (B, K, M)
     total = scores.new_zeros(b, k, n + 1)
     return total.scatter_add(2, chosen, weight[:, None].expand_as(chosen))[..., :n]
@@ -519,8 +577,11 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
 
     Args: hard, soft of one shape; -inf in `soft` (nobody is there) passes no gradient.
     Returns: exactly `hard`.
+    Raises: ValueError for two shapes.
     Source: Bengio, Léonard & Courville (2013), arXiv 1308.3432.
     """
+    if hard.shape != soft.shape:
+        raise ValueError(f"soft must have the shape of hard, {tuple(hard.shape)}, got {_got(soft)}")
     return hard.detach() + torch.where(soft.isfinite(), soft - soft.detach(), 0)
 
 
@@ -583,13 +644,14 @@ def soft_argmax(heatmap: Tensor, strength: float, side: float) -> Tensor:
 
     Args: heatmap (B, K, H, W), a map for each place; strength > 0; side in pixels.
     Returns: places (B, K, 3), differentiable.
+    Raises: ValueError for a strength that is not positive.
     Source: Zhang et al. (2018), "Unsupervised discovery of object landmarks", CVPR.
     """
-    _check_heatmap(heatmap, (4,))
+    _check_like("heatmap", heatmap, ("B", "K", "H", "W"))
+    _check_positive("strength", strength)
     p = (strength * heatmap).flatten(2).softmax(2).view(heatmap.shape)
-    kind = {"dtype": p.dtype, "device": p.device}
-    x = p.sum(2) @ torch.arange(p.shape[3], **kind)  # (B, K)
-    y = p.sum(3) @ torch.arange(p.shape[2], **kind)
+    x = (p.sum(2) * torch.arange(p.shape[3], device=p.device)).sum(2)  # (B, K)
+    y = (p.sum(3) * torch.arange(p.shape[2], device=p.device)).sum(2)
     return _places(x, y, side, heatmap)
 
 
@@ -597,10 +659,13 @@ def soft_argmax(heatmap: Tensor, strength: float, side: float) -> Tensor:
 
 
 def _shares(heatmap: Tensor) -> tuple[Tensor, Tensor]:
-    """h_s / sum h_s (B, S, H, W), 0 where the sum is, and where that is (B, H, W)."""
+    """h_s / sum h_s (B, S, H, W), and where the sum is 0 (B, H, W); the shares are 0 there.
+
+    Below 1e-19 (1e-154 in float64) counts as 0: the derivative, its reciprocal, must stay finite.
+    """
     total = heatmap.sum(1)
-    empty = total <= 0
-    return heatmap / total.masked_fill(empty, 1)[:, None], empty
+    empty = total < torch.finfo(total.dtype).tiny ** 0.5
+    return heatmap.masked_fill(empty[:, None], 0) / total.masked_fill(empty, 1)[:, None], empty
 
 
 def _places(x: Tensor, y: Tensor, side: float | Tensor, like: Tensor) -> Tensor:
@@ -657,6 +722,17 @@ def _check_number(name: str, x: int) -> None:
 def _check_positive(name: str, x: float) -> None:
     if not x > 0:
         raise ValueError(f"{name} must be greater than 0, got {x!r}")
+
+
+def _check_not_negative(name: str, x: float) -> None:
+    if not x >= 0:
+        raise ValueError(f"{name} must not be negative, got {x!r}")
+
+
+def _check_shape(shape: tuple[int, int]) -> None:
+    whole = isinstance(shape, tuple) and all(isinstance(n, int) and n > 0 for n in shape)
+    if not whole or len(shape) != 2:
+        raise ValueError(f"shape must be (H, W), two whole numbers above 0, got {shape!r}")
 
 
 def _check_odd(size: int) -> None:

@@ -230,12 +230,16 @@ def easy(
     """MNIST easy: the classes first, first + 1, ... in the cells of a grid, row by row.
 
     Around each cell's centre the digit is off by a Gaussian of an eighth of the cell. Which nine of
-    the ten classes the paper takes is not stated. Arguments as in `hard`.
+    the ten classes the paper takes is not stated. Arguments as in `hard`. Raises ValueError where
+    one of the cells^2 classes has no tile.
     Source: Angles, Jin et al. (2021), section 5.1.
     """
     device, k = generator.device, cells**2
     order = labels.argsort(stable=True)  # tiles class by class
     count = torch.bincount(labels, minlength=first + k)[first : first + k]
+    if (count == 0).any():
+        missing = (first + (count == 0).nonzero()[:, 0]).tolist()
+        raise ValueError(f"labels, first: no tile of the classes {missing}")
     start = torch.searchsorted(labels[order], torch.arange(first, first + k, device=device))
     u = torch.rand(n, k, generator=generator, device=device)
     chosen = order[start + (u * count).long().clamp(max=count - 1)]

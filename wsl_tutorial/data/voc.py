@@ -140,36 +140,51 @@ def crop_to_share(
     Of the image's shape, and so large that the boxes together cover `share` of it; larger where it
     has to be to hold all of them, and never larger than the image. How the paper crops is not
     stated: "random cropped to ensure that all objects cover 30 % of the image in average".
+    Difficult objects are not looked at; raises ValueError where there are no others.
     """
     boxes = a.boxes[~a.difficult]
+    if not len(boxes):
+        raise ValueError(f"a: {a.name} has no object that is not difficult")
     size = torch.tensor([a.shape[1], a.shape[0]], dtype=torch.float32)  # width, height
-    low, high = boxes[:, :2].amin(0), boxes[:, 2:].amax(0) + 1
+    low = boxes[:, :2].amin(0).floor().clamp(min=0)
+    high = (boxes[:, 2:].amax(0) + 1).ceil().minimum(size)
     covered = (boxes[:, 2:] - boxes[:, :2] + 1).prod(1).sum()
     factor = (covered / share / size.prod()).sqrt().clamp(max=1)
     extent = torch.maximum(factor * size, high - low).ceil().minimum(size)
     first, last = (high - extent).clamp(min=0), torch.minimum(low, size - extent)
     u = torch.rand(2, generator=generator)
-    corner = (first + u * (last - first).clamp(min=0)).round()
+    corner = (first + u * (last - first)).round()
     return (*corner.int().tolist(), *(corner + extent).int().tolist())
 
 
 def load(
-    folder: str | os.PathLike, a: Annotation, side: int = 224, images: str = "JPEGImages"
+    folder: str | os.PathLike,
+    a: Annotation,
+    side: int = 224,
+    images: str = "JPEGImages",
+    window: tuple[int, int, int, int] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """An image (3, H, W) in [0, 1] whose shorter side is `side`, and its boxes in its pixels.
 
-    images: where `folder` has them, "train2017" and the like for COCO. Raises ValueError
-    where the image has not the annotated shape.
+    images: where `folder` has them, "train2017" and the like for COCO; window: all that is kept of
+    the image, as from `crop_to_share` (boxes are not cut: difficult ones may reach out of it).
+    Raises ValueError where the image has not the annotated shape, or the window is not inside.
     """
     with Image.open(Path(folder) / images / f"{a.name}.jpg") as file:
         image = file.convert("RGB")
     if image.size[::-1] != a.shape:
         raise ValueError(f"a: {a.name} is annotated as {a.shape}, its image is {image.size[::-1]}")
-    factor = side / min(a.shape)
+    left, top, right, bottom = window or (0, 0, *image.size)
+    if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
+        shape = f"{image.width} x {image.height}"
+        raise ValueError(f"window: got {window}, expected pixels inside {shape}")
+    image = image.crop((left, top, right, bottom))
+    factor = side / min(image.size)
     size = [round(factor * length) for length in image.size]
     pixels = np.array(image.resize(size, Image.Resampling.BILINEAR))
-    scale = torch.tensor([size[0] / a.shape[1], size[1] / a.shape[0]]).repeat(2)
-    outer = a.boxes + torch.tensor([-0.5, -0.5, 0.5, 0.5])  # the pixels' outer edges
+    scale = torch.tensor([size[0] / image.width, size[1] / image.height]).repeat(2)
+    outer = a.boxes - torch.tensor([left, top, left, top])
+    outer += torch.tensor([-0.5, -0.5, 0.5, 0.5])  # the pixels' outer edges
     boxes = (outer + 0.5) * scale - 0.5 + torch.tensor([0.5, 0.5, -0.5, -0.5])
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255, boxes
 

@@ -117,20 +117,22 @@ def verdicts(paper: Paper, held: Records) -> list[Verdict]:
 
 
 def verdict(paper: Paper, claim: Claim, held: Records) -> Verdict:
-    """Only protocol `paper` decides, and nothing does whose reason holds a nan (one seed, say)."""
+    """Only protocol `paper` decides, and nothing does that is None or has a nan (one seed, say)."""
     wanted = [e for e in paper.experiments if e.name in claim.experiments]
     under = {p: on_common_seeds(wanted, p, held) for p in ("paper", "short")}
     state, why, short = "not tested", "", "none"
     if all(under["paper"].values()):
         holds, why = claim.test(under["paper"])
-        state = "not tested" if NAN.search(why) else "holds" if holds else "fails"
+        decided = holds is not None and not NAN.search(why)
+        state = "not tested" if not decided else "holds" if holds else "fails"
     else:
         reasons = missing(paper, claim, held).items()
         why = "; ".join(f"{reason} ({n} of {len(wanted)})" for reason, n in reasons)
         why = why or "no seed that all have run"
     if all(under["short"].values()):
         agrees, text = claim.test(under["short"])
-        word = "undecided" if NAN.search(text) else "agree" if agrees else "disagree"
+        decided = agrees is not None and not NAN.search(text)
+        word = "undecided" if not decided else "agree" if agrees else "disagree"
         seeds = max(map(len, under["short"].values()))
         short = f"{word} ({seeds} seed{'s' * (seeds > 1)}): {text}"
     return Verdict(state, claim, why, short)

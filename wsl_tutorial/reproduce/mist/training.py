@@ -155,7 +155,7 @@ SALT = {"train": 42, "validation": 43, "test": 44}
 
 def worlds(config: Settings, seed: int, device: str) -> dict[str, Drawn | Stored]:
     """The canvases of "train" and "validation" (by the seed) and "test" (always the same)."""
-    if config.scene in ("svhn", "svhn-512", "houses"):
+    if config.scene in ("svhn", "houses"):
         return numbers(config, seed, device)
     number = {s: getattr(config, f"{s}_canvases") for s in SALT}
     g = {s: train.generator(0 if s == "test" else seed, SALT[s], device=device) for s in SALT}
@@ -204,9 +204,8 @@ def numbers(config: Settings, seed: int, device: str) -> dict[str, Stored]:
         pool = canvases.streets(n, train.generator(seed, SALT["train"]), shape)
         test = canvases.streets(config.test_canvases, train.generator(0, SALT["test"]), shape)
     else:
-        options = {"copy": "512" if config.scene == "svhn-512" else "official", "size": shape}
-        pool = svhn.two_digits("train", **options)
-        test = svhn.two_digits("test", **options, least_height=config.size / 2)
+        pool = svhn.two_digits("train", size=shape)
+        test = svhn.two_digits("test", size=shape, least_height=config.size / 2)
     order = torch.randperm(len(pool["images"]), generator=train.generator(seed, 41))
     train_rows = order[held_out:][: config.train_canvases]
     chosen = {
@@ -284,8 +283,9 @@ def lifted(config, model: networks.Pair, batch: Batch) -> Tensor:
 
 
 def true_places(config: Settings, batch: Batch) -> Tensor:
-    """Centres of the true boxes with the detector's side, (B, L, 3)."""
+    """Centres of the true boxes with the detector's side, (B, L, 3); the first pads."""
     centre = (batch.boxes[..., :2] + batch.boxes[..., 2:]) / 2
+    centre = torch.where(batch.present[..., None], centre, centre[:, :1])
     return torch.cat([centre, torch.full_like(centre[..., :1], config.box)], -1)
 
 
@@ -346,13 +346,7 @@ def gated(config, model: networks.Pair, batch: Batch) -> Tensor:
     places, values = found(config, heatmap(config, model, batch.images), config.k)
     gate = patches.straight_through(torch.ones_like(values), values)
     p = answers(config, model, batch.images, places).softmax(2) * gate[..., None]
-    return plain(model, distance_of_shares(batch, p.mean(1)))
-
-
-def distance_of_shares(batch: Batch, p: Tensor) -> Tensor:
-    """Paper (9) for mean probabilities (B, 10) that are at hand already."""
-    share = batch.counts / batch.counts.sum(1, keepdim=True)
-    return (share - p).square().sum(1)
+    return plain(model, patches.proportion_distance(p.mean(1), batch.counts))
 
 
 def drawn(config, model: networks.Pair, batch: Batch) -> Tensor:
@@ -391,7 +385,8 @@ def soft_top_k(config, model: networks.Pair, batch: Batch) -> Tensor:
     scores, places = candidates(config, model, batch.images)
     member = patches.soft_top_k(scores, config.k, config.temperature)  # (B, n)
     p = answers(config, model, batch.images, places).softmax(2)  # (B, n, 10)
-    return plain(model, distance_of_shares(batch, (member[..., None] * p).sum(1) / config.k))
+    mean = (member[..., None] * p).sum(1) / config.k
+    return plain(model, patches.proportion_distance(mean, batch.counts))
 
 
 def perturbed(config, model: networks.Pair, batch: Batch) -> Tensor:
