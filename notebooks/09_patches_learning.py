@@ -191,11 +191,11 @@ show.figure(
 # patches.
 #
 # **Perturbed top-K.** [Cordonnier et al. (2021)](https://arxiv.org/abs/2104.03059) add Gaussian
-# noise $\sigma z$ to the scores, $\sigma$ its standard deviation, and average the hard choices. The
+# noise $\sigma \xi$ to the scores, $\sigma$ its standard deviation, and average the hard choices. The
 # mean is smooth, and shifting the variable of integration moves the derivative from the choice to
 # the density of the noise:
 #
-# $$ p_i = \mathbb{E} \bigl[ \, i \in \operatorname{top}_K(s + \sigma z) \bigr] , \qquad \frac{\partial p_i}{\partial s_j} = \frac{1}{\sigma} \, \mathbb{E} \bigl[ [\, i \in \operatorname{top}_K(s + \sigma z) ] \; z_j \bigr] . \tag{9.2} $$
+# $$ p_i = \mathbb{E} \bigl[ \, i \in \operatorname{top}_K(s + \sigma \xi) \bigr] , \qquad \frac{\partial p_i}{\partial s_j} = \frac{1}{\sigma} \, \mathbb{E} \bigl[ [\, i \in \operatorname{top}_K(s + \sigma \xi) ] \; \xi_j \bigr] . \tag{9.2} $$
 #
 # The task network reads $K$ *mixtures* of patches: the chosen of every draw are put in the order of
 # their index, and the first, the second, ... of all draws are averaged each by itself. The sum of

@@ -1,7 +1,9 @@
 """Sentences of the audit that no other test decides, each against an independent path."""
 
+import math
 from itertools import pairwise
 
+import pytest
 import torch
 
 from wsl_tutorial import metrics
@@ -50,3 +52,13 @@ def test_eq_10_3_has_no_room_for_both_printed_numbers():
     orders = [torch.rand(total, generator=generator) for _ in range(20)]
     orders.append(torch.arange(total).double())  # the wrong ones first: no order is worse
     assert min(metrics.average_precision(rank, hits, total) for rank in orders) > 92.25
+
+
+def test_without_interpolation_there_is_room_for_both_printed_numbers():
+    """The precision at each right detection, wrong ones first: between the sum and its limit."""
+    total, r = 9 * 4000, 0.975
+    right = round(r * total)
+    rank = torch.arange(1, right + 1).double()
+    least = (rank / (total - right + rank)).sum().item() / total
+    assert least == pytest.approx(r - (1 - r) * math.log(1 / (1 - r)), abs=1e-4)
+    assert least < 0.922 < r

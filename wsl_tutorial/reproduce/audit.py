@@ -111,8 +111,8 @@ SENTENCES = (
         "tables 2, 5",
         "97.5 % found and read, and an AP of 92.2 %, both with nine digits and K = 9, are two runs",
         None,
-        "Eq. (10.3): no ranking gives this AP to this recall, if AP is that of Everingham et al.; "
-        "the paper does not say that they are one",
+        "Eq. (10.3): no ranking gives this AP to this recall if AP is that of Everingham et al.; "
+        "without interpolation one does, and the paper defines no AP",
         "test_eq_10_3_has_no_room_for_both_printed_numbers",
     ),
     Sentence(
