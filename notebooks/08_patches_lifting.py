@@ -441,7 +441,7 @@ print("equal, with the factor 7:", torch.allclose(by_lifting, 7.0 * by_chain_rul
 # layer gets a target instead of a gradient, and is regressed onto it. There the target of a layer
 # comes from that of the layer above, through an approximate inverse that is learned. Here the task
 # gives a target to the places, $x^+$, and $G$ takes it down through the extractor. **$G$ is an
-# inverse that need not be learned**, and by the assumption of (4) an exact one.
+# inverse that need not be learned**, and by the assumption of paper (4) an exact one.
 #
 # ### At top-K: the better choice minus the present one
 #
