@@ -735,9 +735,9 @@ show.Markdown(f"Rates in %, mean ± sd; {named}\n\n{tables.grid(head, lines)}")
 #   Told the places, the same networks find and read nine of ten digits.
 # - **Fewer objects than nine, and a wrong $K$, do no harm** (Table 5): canvases of three to nine
 #   digits are easier, if anything.
-# - **Soft top-K is not behind.** The paper has a lead of MIST that grows with the number of digits
-#   (Table 3); these runs have none. They differ in more than size: our head for candidates is our
-#   own.
+# - **Soft top-K is not behind**, and with its one seed neither is REINFORCE. The paper has a lead of
+#   MIST that grows with the number of digits (Table 3); these runs have none. They differ in more
+#   than size: our head for candidates is our own.
 # - **Both losses fall after a first rise** (Fig. 7): that of the heat map rises while the classifier
 #   begins to read and places begin to move, and then falls, slowly.
 #

@@ -283,7 +283,7 @@ def test_maps_that_underflow_have_finite_gradients(spread):
     pooled, side = patches.pool_scales(maps), patches.first_moment(maps, SCALES.float())
     (gradient,) = torch.autograd.grad(pooled.sum() + side.sum(), maps)
     assert gradient.isfinite().all()
-    assert ((side >= SCALES[0]) & (side <= SCALES[-1])).all()
+    assert (side - side.clamp(SCALES[0], SCALES[-1])).abs().max() < 1e-5  # rounding
 
 
 def test_a_place_without_coordinates_makes_its_pixel_nan():
