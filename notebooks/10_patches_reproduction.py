@@ -822,9 +822,9 @@ show.figure(
 # by the square. At first the knowledge is small, one patch of nine and hardly on a digit. So small
 # steps gain, and a large step lands where the square rules, and from there the way down leads to $d
 # = 0$, where nothing has a gradient. At three digits, where one label of three says more of a patch,
-# MIST learns at four times this rate. REINFORCE, whose places are drawn anywhere at first, dies at
-# it, and learns on nine digits at the lower one: *its line for three digits is the rate's, not the
-# method's.*
+# MIST learns at four times this rate. REINFORCE, whose places are drawn anywhere at first, stays
+# at uniform answers with it, and learns on nine digits at the lower one: *its line for three digits
+# may be the rate's and not the method's.*
 #
 # ### How far places move
 #

@@ -937,6 +937,20 @@ def test_soft_argmax_is_a_mean_and_in_the_limit_the_maximum():
     assert torch.autograd.gradcheck(lambda h: patches.soft_argmax(h, 2.0, 4.0), h.requires_grad_())
 
 
+def test_places_keep_their_digits_under_autocast():
+    """A model may run in bfloat16; what becomes a coordinate, a side or a weight may not."""
+    h, hs = rand(2, 3, 40, 40, dtype=torch.float32), rand(2, 5, 9, 9, dtype=torch.float32)
+    functions = (
+        lambda: patches.soft_argmax(h, 10.0, 4.0),
+        lambda: patches.first_moment(hs, SCALES.float()),
+        lambda: patches.perturbed_top_k(hs[:, 0, 0], 3, 0.3, 9, torch.Generator().manual_seed(0)),
+    )
+    for f in functions:
+        with torch.autocast("cpu", torch.bfloat16):
+            low = f()
+        torch.testing.assert_close(low, f(), rtol=0, atol=0)
+
+
 # What does not fit, and every function -----------------------------------------------------------
 
 
