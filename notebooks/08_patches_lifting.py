@@ -409,8 +409,8 @@ show.figure(
 # steep. In the release $\alpha$ is $10^4$ on the mean over a batch of 32, 312.5 for one image. Two
 # steps are a penalty of $\lambda = 1 / (2 \cdot 2 \cdot 312.5) = 8 \cdot 10^{-4}$ per squared pixel.
 # (Its loss is half of (8.10), below. Beside (8.10) itself the rate is 156.25, and the penalty $1.6
-# \cdot 10^{-3}$.) Note what this says of the batch size: **the rate of places must grow with the batch**, or the
-# mean divides the steps away.
+# \cdot 10^{-3}$.) Note what this says of the batch size: **the rate of places must grow with the
+# batch**, or the mean divides the steps away.
 #
 # ### For differentiable layers, lifting is back-propagation
 #

@@ -377,20 +377,18 @@ def move(
     for name, x in {"lr": lr, "penalty": penalty, "side_lr": side_lr}.items():
         _check_not_negative(name, x)
     if scales is not None:
-        _check_like("scales", scales, ("S",), places)
+        _check_scales(scales, places)
     elif side_lr > 0:
         raise ValueError("scales must be given where side_lr > 0, to keep the sides within")
     start = places.detach().split((2, 1), -1)  # centres, sides
-    now, rates = list(start), (lr, side_lr)[: 2 if side_lr > 0 else 1]
+    now, rates = list(start), (lr, side_lr) if side_lr > 0 else (lr,)
     for _ in range(steps):
-        free = [x.detach().requires_grad_() for x, _ in zip(now, rates, strict=False)]
+        free = [x.detach().requires_grad_() for x in now[: len(rates)]]
         with torch.enable_grad():
-            loss = _losses(task_loss, torch.cat([*free, *now[len(free) :]], -1))
+            loss = _losses(task_loss, torch.cat([*free, *now[len(rates) :]], -1))
             slopes = torch.autograd.grad(loss.sum(), free)
         for i, (g, rate) in enumerate(zip(slopes, rates, strict=True)):
-            if normalise:
-                g = _direction(g)
-            step = now[i] - rate * g
+            step = now[i] - rate * (_direction(g) if normalise else g)
             now[i] = torch.lerp(start[i], step, 1 / (1 + 2 * rate * penalty))
         if side_lr > 0:
             now[1] = now[1].clamp(scales[0], scales[-1])

@@ -116,25 +116,28 @@ def verdicts(paper: Paper, held: Records) -> list[Verdict]:
     return sorted(found, key=lambda v: (v.claim.own, DECIDED.index(v.state)))
 
 
+def word(holds: bool | None, why: str, yes: str, no: str, neither: str) -> str:
+    """Neither where nothing decides: None, or a reason that holds a nan (one seed, say)."""
+    return neither if holds is None or NAN.search(why) else yes if holds else no
+
+
 def verdict(paper: Paper, claim: Claim, held: Records) -> Verdict:
-    """Only protocol `paper` decides, and nothing does that is None or has a nan (one seed, say)."""
+    """Only protocol `paper` decides."""
     wanted = [e for e in paper.experiments if e.name in claim.experiments]
     under = {p: on_common_seeds(wanted, p, held) for p in ("paper", "short")}
     state, why, short = "not tested", "", "none"
     if all(under["paper"].values()):
         holds, why = claim.test(under["paper"])
-        decided = holds is not None and not NAN.search(why)
-        state = "not tested" if not decided else "holds" if holds else "fails"
+        state = word(holds, why, "holds", "fails", "not tested")
     else:
         reasons = missing(paper, claim, held).items()
         why = "; ".join(f"{reason} ({n} of {len(wanted)})" for reason, n in reasons)
         why = why or "no seed that all have run"
     if all(under["short"].values()):
         agrees, text = claim.test(under["short"])
-        decided = agrees is not None and not NAN.search(text)
-        word = "undecided" if not decided else "agree" if agrees else "disagree"
+        said = word(agrees, text, "agree", "disagree", "undecided")
         seeds = max(map(len, under["short"].values()))
-        short = f"{word} ({seeds} seed{'s' * (seeds > 1)}): {text}"
+        short = f"{said} ({seeds} seed{'s' * (seeds > 1)}): {text}"
     return Verdict(state, claim, why, short)
 
 

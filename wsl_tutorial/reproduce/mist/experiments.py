@@ -14,8 +14,7 @@ from ..experiment import (
     Claim,
     Experiment,
     Paper,
-    above,
-    below,
+    ahead,
     claim,
     mean,
     told,
@@ -335,8 +334,10 @@ NORMALISED_STEP = variant(
     inner_lr=2.0,
 )
 PENALTY = variant(
-    *(THREE, "three-penalty", "MNIST-3, four steps with the penalty that two without amount to"),
-    *((), (*COMMON, THIRD)),
+    THREE,
+    "three-penalty",
+    "MNIST-3, four steps with the penalty that two without amount to",
+    deviations=(*COMMON, THIRD),
     inner_steps=4,
     penalty=1 / (2 * 2 * THREE.config.inner_lr),
 )
@@ -361,8 +362,8 @@ def clearer(metric: str) -> Callable:
     """Is the second experiment above the first? Undecided within two standard errors."""
 
     def test(first: list[dict], second: list[dict]) -> tuple[bool | None, str]:
-        decided = above(second, first, metric) or below(second, first, metric)
-        return above(second, first, metric) if decided else None, told(second, first, metric)
+        gap, error = ahead(second, first, metric)
+        return gap > 0 if abs(gap) > error else None, told(second, first, metric)
 
     return test
 
