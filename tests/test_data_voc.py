@@ -243,6 +243,9 @@ def test_crops_need_an_object(folder):
     for a in (empty, hard):
         with pytest.raises(ValueError, match=f"a: {a.name} has no object that is not difficult"):
             voc.crop_to_share(a, gen())
+    for share in (0.0, -0.3, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=f"share: got {share}, expected more than 0"):
+            voc.crop_to_share(pair, gen(), share)
 
 
 def test_the_papers_recipe_from_start_to_end(folder):

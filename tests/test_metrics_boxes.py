@@ -313,11 +313,14 @@ def test_without_detections_nothing_is_found(rate):
         assert found == ((0, 0, 0) if rate is metrics.precision_recall_f1 else 0)
 
 
-def test_label_recall_refuses_true_labels_of_other_classes():
+def test_label_recall_refuses_labels_of_other_classes():
     guess, truth = torch.tensor([[3, 12]]), torch.tensor([[3, -1]])
     assert metrics.label_recall(guess, truth, 10) == 100  # a guess that is never right
     with pytest.raises(ValueError, match="truth, classes: got label 12, expected less than 10"):
         metrics.label_recall(truth, guess, 10)
+    for c in (-1, 10):
+        with pytest.raises(ValueError, match=f"leave_out: got {c}, expected 0 to 9, or None"):
+            metrics.label_recall(guess, truth, 10, leave_out=c)
 
 
 def test_average_precision_refuses_what_cannot_be():

@@ -184,12 +184,14 @@ def label_recall(guess: Tensor, truth: Tensor, classes: int, leave_out: int | No
     guess (B, K) and truth (B, L) int64, padded with -1; places play no role. What is missing of
     the class `leave_out` is not missed: the released program does so with class 0, the background
     in its other data set and the digit 0 here. Raises ValueError as `detected`, and for true labels
-    beyond the classes. Source: the program released with Angles, Jin et al. (2021); their
-    "Classif."
+    or a `leave_out` that are none of the classes. Source: the program released with Angles, Jin et
+    al. (2021); their "Classif."
     """
     _check((truth >= 0).any(), guess=(guess, "BK"), truth=(truth, "BL"))
     if (greatest := int(truth.max())) >= classes:
         raise ValueError(f"truth, classes: got label {greatest}, expected less than {classes}")
+    if leave_out is not None and not 0 <= leave_out < classes:
+        raise ValueError(f"leave_out: got {leave_out}, expected 0 to {classes - 1}, or None")
     told, guessed = (_tally(x, classes) for x in (truth, guess))
     missing = (told - guessed).clamp(min=0)
     if leave_out is not None:

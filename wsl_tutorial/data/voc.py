@@ -140,8 +140,11 @@ def crop_to_share(
     Of the image's shape, and so large that the boxes together cover `share` of it; larger where it
     has to be to hold all of them, and never larger than the image. How the paper crops is not
     stated: "random cropped to ensure that all objects cover 30 % of the image in average".
-    Difficult objects are not looked at; raises ValueError where there are no others.
+    Difficult objects are not looked at; raises ValueError where there are no others, and for a
+    share outside (0, 1].
     """
+    if not 0 < share <= 1:
+        raise ValueError(f"share: got {share}, expected more than 0 and at most 1")
     boxes = a.boxes[~a.difficult]
     if not len(boxes):
         raise ValueError(f"a: {a.name} has no object that is not difficult")
