@@ -632,7 +632,7 @@ def section(*places):
 # of zeros and of the mean brightness: what Table 1 has to be compared with.
 
 # %%
-names = [e.name for e in experiments.CHANCE]
+names = [e.name for e in experiments.CHANCE.values()]
 protocol, named, found = tables.fullest(PAPER, names, HELD)
 COLUMNS = {
     "iou50_grid": "grid finds", "iou50_other": "other finds", "classification": '"Classif."',

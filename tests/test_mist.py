@@ -84,6 +84,34 @@ def test_every_setting_has_the_papers_value_and_its_source(experiment):
         assert config.k <= config.instances[1] or config.scene == "gabor"
 
 
+@pytest.mark.parametrize("experiment", PAPER.experiments, ids=lambda e: e.name)
+def test_deviations_follow_the_settings(experiment):
+    config, said = experiment.config, experiment.deviations
+    assert len(said) == len(set(said))
+    if config.method == "chance":
+        return
+    learnt = config.method == "mist"
+    fixed = config.normalise and learnt
+    expected = {
+        experiments.ORDER: learnt and experiment.name != "mist/three-task-first",
+        experiments.NO_PENALTY: learnt and experiment.name != "mist/three-penalty",
+        experiments.WEIGHTED: learnt and config.weighting > 0,
+        experiments.SCALED: learnt and config.inner_lr == experiments.RATE * config.k / 9 != 156.25,
+        experiments.INNER.format(config.inner_lr): fixed,
+        experiments.CANVASES: config.scene in ("hard", "easy", "uneven"),
+        experiments.STAND_IN: config.scene == "houses",
+        experiments.AP: config.task == "classification",
+        experiments.TIES: config.method in ("mist", "supervised", "frozen", "straight-through")
+        or config.method == "reinforce",
+    }
+    for text, true in expected.items():
+        assert (text in said) == true, text
+    if learnt and not fixed:
+        assert config.inner_lr == experiments.RATE * config.k / 9
+    steps = config.epochs * (config.train_canvases // config.batch)
+    assert steps == pytest.approx(1e5 if config.task == "reconstruction" else 5e4, rel=0.01)
+
+
 # Canvases -----------------------------------------------------------------------------------------
 
 
@@ -119,6 +147,15 @@ def test_batches_hold_boxes_and_classes(scene):
         assert batch.counts.sum(1).tolist() == [9, 9]
         true = metrics.boxes(training.true_places(config, batch))
         torch.testing.assert_close(true, batch.boxes)
+
+
+def test_gabor_noise_is_around_zero():
+    """Patches add up from zero: a grey of one half would have to be tiled before anything else."""
+    world = training.worlds(smoke("mist/gabor", size=40, box=16.0), 0, "cpu")
+    images = world["train"][:].images
+    assert images.mean().abs() < 0.02
+    assert images.amin() < -0.1
+    assert images.amax() > 0.1
 
 
 def test_training_on_fewer_digits_tests_on_all():
@@ -454,7 +491,10 @@ RULES = {
         [losses(FALLING, FALLING)],
         {0: losses(FLAT, FALLING)},
     ),
-    "gabor": ([{"within_3px": 60.0}], {0: {"within_3px": 40.0}}),
+    "gabor": (
+        [{"within_3px": 60.0}, {"within_3px_other": 9.0}],
+        {0: {"within_3px": 40.0}, 1: {"within_3px_other": 70.0}},
+    ),
     "svhn-crosses": (
         [ap(else_=80.0, ap70=50.0, ap80=50.0, ap90=50.0), ap(else_=70.0)],
         {0: ap(else_=80.0), 1: ap(else_=90.0)},
@@ -497,3 +537,26 @@ def test_a_gap_within_two_standard_errors_is_undecided():
 def test_a_loss_that_peaks_late_does_not_fall():
     holds, why = experiments.falls([losses(FALLING, FALLING[::-1])], "heat_loss")
     assert (holds, why) == (False, "none, greatest at epoch 5")
+
+
+def test_a_run_whose_loss_is_not_finite_does_not_fall():
+    broken = losses([None if v == 2 else v for v in FALLING], FALLING)
+    for runs in ([losses(FALLING, FALLING), broken], [broken]):
+        assert experiments.falls(runs, "task_loss") == (False, "not finite at epoch 5")
+
+
+def measured(key, *means, spread):
+    """Two seeds of an experiment for each mean."""
+    return [[{"metrics": {key: m + e}} for e in (-spread, spread)] for m in means]
+
+
+def test_claims_of_an_order_are_undecided_within_the_spread_of_the_seeds():
+    for spread, expected in ((0.1, True), (3.0, None)):
+        rising = experiments.ordered(*measured("rmse", 1.0, 2.0, 3.0, spread=spread))
+        growing = experiments.gap_grows(*measured("both", 97, 95, 95, 91, spread=spread))
+        costs = experiments.forgiving(*measured("ap50", 92, 91, 92, spread=spread))
+        assert [rising[0], growing[0], costs[0]] == [expected] * 3
+    assert experiments.forgiving(*measured("ap50", 92.2, 90.1, spread=0))[0]  # as printed
+    assert experiments.forgiving(*measured("ap50", 92, 80, spread=1))[0] is False
+    alone = [[{"metrics": {"rmse": m}}] for m in (1.0, 2.0)]
+    assert experiments.ordered(*alone)[0] is None

@@ -46,7 +46,7 @@ def test_what_a_paper_does_not_say_is_a_remark_and_is_not_counted():
     assert remarks == {("llp", "section 1.2"), ("mist", "tables 2, 5")}
     assert audit.sentences_table().count("| remark |") == len(remarks)
     lines = audit.summary([]).splitlines()[2:]
-    counted = [line.split("|")[5].split(" of ") for line in lines]
+    counted = [line.split("|")[6].split(" of ") for line in lines]
     assert sum(int(n) for _, n in counted) == len(audit.SENTENCES) - len(remarks)
     assert sum(int(n) for n, _ in counted) == sum(s.stands is True for s in audit.SENTENCES)
 
@@ -104,7 +104,7 @@ def test_claims_are_sorted_by_state_and_the_books_own_come_last():
     found = tables.verdicts(paper, held)
     assert [v.state for v in found] == ["holds", "fails", "not tested", "holds"]
     assert [v.claim.own for v in found] == [False, False, False, True]
-    assert found[0].why == "measured True"
+    assert found[0].why == "measured True (1 seed)"
     assert found[2].why == "reason; 0 (1 of 1)"
     assert {v.short for v in found} == {"none"}
 
@@ -116,7 +116,7 @@ def test_nothing_is_decided_by_a_number_that_is_not_one():
     word = replace(paper.claims[1], test=lambda _: (False, "a nanometre"))
     even = replace(paper.claims[1], test=lambda _: (None, "+0.1 ± 5.0"))
     states = [tables.verdict(paper, c, held).state for c in (nan, word, even)]
-    assert states == ["not tested", "fails", "not tested"]
+    assert states == ["undecided", "fails", "undecided"]
     short = [
         r | {"id": e.record_id(0, "short")} for e, r in zip(paper.experiments, held, strict=True)
     ]

@@ -349,7 +349,7 @@ def test_the_page_of_a_paper_shows_every_number_claim_and_command():
             assert page.count(f"| `{row.id}` |") == 1
     assert page.startswith("17 numbers: 1 reproduced, 2 worse, 2 not run, 12 not written yet.")
     assert "0123456+; a device" in page  # + marks uncommitted code
-    assert "| holds | nests beat digits | Sec 5.2 | by their means | none |" in page
+    assert "| holds | nests beat digits | Sec 5.2 | by their means (1 seed) | none |" in page
     command = "python -m wsl_tutorial.reproduce run mcmil/nests --seeds 0-1 --protocol paper"
     assert command in page
     assert "77" not in page
@@ -384,13 +384,11 @@ def test_a_fresh_seed_stands_beside_the_stored_one():
 
 
 @pytest.mark.usefixtures("fake_paper")
-def test_a_setting_that_was_not_replaced_is_no_deviation():
-    listed = [
-        "short protocol: smallest = 56 instead of 56",
-        "short protocol: epochs = 8 instead of 9",
-    ]
-    held = record(NESTS, 0) | {"deviations": listed}
-    assert tables.deviations([held]) == f"- {listed[1]} (`mcmil/nests`)\n"
+def test_deviations_are_those_of_the_settings_with_the_notes_of_the_records():
+    held = record(NESTS, 0, "short") | {"deviations": ["worded before"], "notes": ["resumed"]}
+    changed = "short protocol: epochs = 2 instead of 20"
+    expected = [f"- {text} (`mcmil/nests`)\n" for text in ("another optimiser", changed, "resumed")]
+    assert tables.deviations([held]) == "".join(expected)
 
 
 @pytest.mark.usefixtures("fake_paper")

@@ -16,7 +16,7 @@ from .experiment import PROTOCOLS, Cell, Claim, Experiment, Paper
 from .ledger import Row
 
 NAN = re.compile(r"\bnan\b")
-DECIDED = ("holds", "fails", "not tested")  # a claim
+DECIDED = ("holds", "fails", "undecided", "not tested")  # a claim
 HEAD = ("id", "method", "data", "metric", "paper", "ours", "seeds", "verdict", "from")
 Records = Sequence[dict[str, Any]]
 
@@ -116,9 +116,9 @@ def verdicts(paper: Paper, held: Records) -> list[Verdict]:
     return sorted(found, key=lambda v: (v.claim.own, DECIDED.index(v.state)))
 
 
-def word(holds: bool | None, why: str, yes: str, no: str, neither: str) -> str:
-    """Neither where nothing decides: None, or a reason that holds a nan (one seed, say)."""
-    return neither if holds is None or NAN.search(why) else yes if holds else no
+def word(holds: bool | None, why: str, yes: str, no: str) -> str:
+    """Undecided where the answer is None, or its reason holds a nan (one seed, say)."""
+    return "undecided" if holds is None or NAN.search(why) else yes if holds else no
 
 
 def verdict(paper: Paper, claim: Claim, held: Records) -> Verdict:
@@ -128,16 +128,16 @@ def verdict(paper: Paper, claim: Claim, held: Records) -> Verdict:
     state, why, short = "not tested", "", "none"
     if all(under["paper"].values()):
         holds, why = claim.test(under["paper"])
-        state = word(holds, why, "holds", "fails", "not tested")
+        state = word(holds, why, "holds", "fails")
+        why += f" ({rests_on(under['paper'])})"
     else:
         reasons = missing(paper, claim, held).items()
         why = "; ".join(f"{reason} ({n} of {len(wanted)})" for reason, n in reasons)
         why = why or "no seed that all have run"
     if all(under["short"].values()):
         agrees, text = claim.test(under["short"])
-        said = word(agrees, text, "agree", "disagree", "undecided")
-        seeds = max(map(len, under["short"].values()))
-        short = f"{said} ({seeds} seed{'s' * (seeds > 1)}): {text}"
+        said = word(agrees, text, "agree", "disagree")
+        short = f"{said} ({rests_on(under['short'])}): {text}"
     return Verdict(state, claim, why, short)
 
 
@@ -151,6 +151,12 @@ def on_common_seeds(
     return {
         e.name: [r for r in found[e.name] if e.seeds == 1 or r["seed"] in common] for e in wanted
     }
+
+
+def rests_on(under: dict[str, list[dict[str, Any]]]) -> str:
+    """How many seeds a claim rests on."""
+    n = max(map(len, under.values()))
+    return f"{n} seed{'s' * (n > 1)}"
 
 
 def missing(paper: Paper, claim: Claim, held: Records) -> Counter:
@@ -246,13 +252,16 @@ def sections(
 
 
 def deviations(found: Iterable[dict[str, Any]]) -> str:
-    """Each deviation and note of some records once, with the experiments it belongs to."""
+    """Each deviation and note of some records once, with the experiments it belongs to.
+
+    The deviations of current records follow from their settings: in the words of today.
+    """
+    experiments = {e.name: e for paper in papers() for e in paper.experiments}
     names: dict[str, dict[str, None]] = defaultdict(dict)  # an ordered set for each text
     for record in found:
-        for text in [*record["deviations"], *record["notes"]]:
-            if re.search(r" = (.+) instead of \1$", text):
-                continue  # an early record lists a setting that was not replaced
-            names[text][f"`{record['experiment']}`"] = None
+        name = record["experiment"]
+        for text in [*experiments[name].departures(record["protocol"]), *record["notes"]]:
+            names[text][f"`{name}`"] = None
     return "".join(f"- {text} ({', '.join(of)})\n" for text, of in names.items())
 
 
