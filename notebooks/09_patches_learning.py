@@ -79,9 +79,10 @@ show.figure(
 #
 # A digit is found if a box overlaps its true box with an *IoU* (intersection over union) above one
 # half. The release counts true boxes that *any* detection overlaps so; one detection may serve
-# several. The fair count is a *matching*, one to one. For labels, the release counts the true labels
-# that occur among the guesses, with multiplicity, wherever they are; the paper calls it
-# "Classif.". "Both" asks for a box and its label.
+# several. The fair count is a *matching*, one to one. For labels, the release counts the true
+# labels that occur among the guesses, with multiplicity, wherever they are, and forgives missing
+# zeros; the paper calls it "Classif.", and we count all classes. "Both" asks for a box and its
+# label.
 #
 # What does ignorance score? The next cell takes places and labels of *other* canvases: right in
 # number, size and spread, and without any relation to the image.
@@ -109,8 +110,9 @@ for k in (1, 3, 9):
     print(f"K = {k}: {metrics.label_recall(guess, truth, 10):.1f} % of the labels by luck")
 
 # %% [markdown]
-# Note the last lines. With $K = 9$ of ten classes, independent guesses contain almost half of the
-# true labels, because a bag of nine labels shares much with any other. In the paper's Table 2 the
+# Note the last lines. With nine labels out of ten classes each, independent guesses contain almost
+# half of the true labels, because a bag of nine labels shares much with any other (53 % as the
+# release counts: [chapter 10](10_patches_reproduction.ipynb)). In the paper's Table 2 the
 # channel-wise baseline has "Classif." 75.5 % and "IOU 50%" 25.4 %. For an image of 80 pixels with
 # nine boxes of 20, places without any relation to the image score between 23 and 29 %, depending on
 # how they are laid out. **A rate without its chance level says little.**
@@ -120,17 +122,18 @@ for k in (1, 3, 9):
 # Chapter 8 replaces the missing derivative of top-K by a regression onto moved places. There are
 # others. Let $s_i$ be the scores of $n$ candidates.
 #
-# **Soft top-K.** [Xie et al. (2020)](https://arxiv.org/abs/2002.06504) let every candidate be in the
-# choice to a degree $p_i$, with $\sum_i p_i = K$. They get the degrees from optimal transport
+# **Soft top-K.** [Xie et al. (2020)](https://arxiv.org/abs/2002.06504) let every candidate be in
+# the choice to a degree $p_i$, with $\sum_i p_i = K$. They get the degrees from optimal transport
 # between the scores and two anchors, by Sinkhorn's iterations. Transport to *two* anchors has one
 # degree of freedom, a threshold $t$, and the answer is a closed form:
 #
 # $$ p_i = F\Bigl( \frac{s_i - t}{\varepsilon} \Bigr) , \qquad t \text{ such that } \sum_i p_i = K , \tag{9.1} $$
 #
 # with the logistic function for $F$. Other choices of $F$ are other published operators: the
-# identity clipped to $[0, 1]$ is sparsemax with a budget, the distribution function of a Laplace
-# variable is LapSum, that of a normal variable is close to the perturbed top-K below. One bisection
-# for $t$ serves all.
+# identity clipped to $[0, 1]$ is the projection onto the capped simplex ([Wang and Lu
+# 2015](https://arxiv.org/abs/1503.01002)), the distribution function of a Laplace variable is LapSum
+# ([Struski et al. 2025](https://arxiv.org/abs/2503.06242)), that of a normal variable is close to
+# the perturbed top-K below. One bisection for $t$ serves all.
 
 
 # %%
@@ -146,7 +149,7 @@ def margins(cdf, s, k, eps):
 # %%
 shapes = {
     "logistic (Xie et al.)": torch.sigmoid,
-    "clipped (sparsemax)": lambda x: (x + 0.5).clamp(0, 1),
+    "clipped": lambda x: (x + 0.5).clamp(0, 1),
     "Laplace (LapSum)": torch.distributions.Laplace(*torch.tensor([0.0, 1.0])).cdf,
 }
 
@@ -186,14 +189,14 @@ show.figure(
 )
 
 # %% [markdown]
-# The argument "too much memory" against soft top-K is not about the operator, which costs $O(n)$.
-# It is about the task: to weigh candidate $i$ by $p_i$, the task network must read *all* $n$
-# patches.
+# Angles, Jin et al. (2021) hold against soft top-K that it takes too much memory. That is not about
+# the operator, which costs $O(n)$. It is about the task: to weigh candidate $i$ by $p_i$, the task
+# network must read *all* $n$ patches.
 #
 # **Perturbed top-K.** [Cordonnier et al. (2021)](https://arxiv.org/abs/2104.03059) add Gaussian
-# noise $\sigma \xi$ to the scores, $\sigma$ its standard deviation, and average the hard choices. The
-# mean is smooth, and shifting the variable of integration moves the derivative from the choice to
-# the density of the noise:
+# noise $\sigma \xi$ to the scores, $\sigma$ its standard deviation, and average the hard choices.
+# The mean is smooth, and shifting the variable of integration moves the derivative from the choice
+# to the density of the noise:
 #
 # $$ p_i = \mathbb{E} \bigl[ \, i \in \operatorname{top}_K(s + \sigma \xi) \bigr] , \qquad \frac{\partial p_i}{\partial s_j} = \frac{1}{\sigma} \, \mathbb{E} \bigl[ [\, i \in \operatorname{top}_K(s + \sigma \xi) ] \; \xi_j \bigr] . \tag{9.2} $$
 #
@@ -201,8 +204,8 @@ show.figure(
 # their index, and the first, the second, ... of all draws are averaged each by itself. The sum of
 # their weights is $p_i$.
 #
-# **Straight-through.** Multiply the answer of patch $k$ by a gate of value 1 that has the derivative
-# of the peak's height; $\mathrm{sg}$ stops the gradient:
+# **Straight-through.** Multiply the answer of patch $k$ by a gate of value 1 that has the
+# derivative of the peak's height; $\mathrm{sg}$ stops the gradient:
 #
 # $$ \text{gate}_k = 1 + h_k - \mathrm{sg}(h_k) . \tag{9.3} $$
 #
@@ -213,10 +216,10 @@ show.figure(
 #
 # $$ \log P(i_1, \dots, i_K) = \sum_{k=1}^{K} \Bigl( s_{i_k} - \log \sum_{j \in R_k} e^{s_j} \Bigr) . \tag{9.4} $$
 #
-# Since $\nabla P = P \, \nabla \log P$, the gradient of the expected loss is
+# Since $\nabla P = P \, \nabla \log P$, the gradient of the expected loss in the scores is
 # $\mathbb{E}[\ell \, \nabla \log P]$. A number subtracted from $\ell$ that does not depend on the
-# draw changes nothing in the mean and much in the variance. With $M$ draws the mean of the *other*
-# draws is such a number:
+# draw changes nothing in the mean, since $\mathbb{E}[\nabla \log P] = \nabla \sum P = 0$, and much
+# in the variance. With $M$ draws the mean of the *other* draws is such a number:
 #
 # $$ \nabla \, \mathbb{E}[\ell] \approx \frac{1}{M} \sum_{m=1}^{M} \Bigl( \ell_m - \frac{1}{M-1} \sum_{l \neq m} \ell_l \Bigr) \nabla \log P_m . \tag{9.5} $$
 #
@@ -268,8 +271,9 @@ def answers(model, images, places):
 
 
 # %% [markdown]
-# Now Algorithm 1, (8.11). Places move by one step of one pixel. Where the paper has a rate of 10,000
-# for its batch, we take a step of fixed *length*: the scale of the loss then plays no role.
+# Now Algorithm 1, (8.11). Places move by one step of one pixel. Where the release has a rate of
+# 10,000 on the mean of its batch, we take a step of fixed *length*: the scale of the loss then
+# plays no role.
 
 
 # %%
@@ -367,10 +371,10 @@ show.figure(
 
 # %% [markdown]
 # This is the picture of the chapter. Nobody said where a digit is; after some tens of steps the
-# boxes have gone to the digits. The map is dark with a few bright pixels in the middle of each digit.
-# It is not the ideal map, one dot each, since its targets move by a pixel in every step and a box is
-# as good a pixel further. Note the order of events: places first, names later. The next figure has
-# the curves.
+# boxes have gone to the digits. The map is dark with a few bright pixels in the middle of each
+# digit. It is not the ideal map, one dot each, since its targets move by a pixel in every step and
+# a box is as good a pixel further. Note the order of events: places first, names later. The next
+# figure has the curves.
 
 # %%
 fig, axis = plt.subplots(figsize=(6.0, 3.0))
@@ -540,10 +544,10 @@ print(
 #
 # ### A place beside the digit
 #
-# The task decides what a place *is*. Take the maximum over positions out of the classifier, so
-# that it reads strokes where they are. Now an offset is a habit that the two networks can share: the
-# classifier learns digits as they look two pixels off, and at that offset the places have no
-# reason to move.
+# The task decides what a place *is*. Take the maximum over positions out of the classifier, so that
+# it reads strokes where they are. Now an offset is a habit that the two networks can share: the
+# classifier learns digits as they look two pixels off, and at that offset the places have no reason
+# to move.
 
 
 # %%
@@ -591,11 +595,13 @@ show.figure(
 )
 
 # %% [markdown]
-# The rigid classifier reads more digits than its boxes match. A wrong $K$ is legal, since both sides
-# of (8.10) are proportions: two of the five places look at something else, or twice at the same
-# digit. But it slows learning, as it blurs what a patch is told. The paper, which trains far longer,
-# reports a loss of at most 2.1 points of average precision (Table 5). Where digits overlap, two
-# centres may share a window of suppression, and the assumption of chapter 8 breaks.
+# With the rigid classifier fewer boxes match and fewer labels are right, some of them by luck. A
+# wrong $K$ is legal, since both sides of (8.10) are proportions: two of the five places look at
+# something else, or twice at the same digit. But five sure answers never have the shares 1/3, 1/3,
+# 1/3: the loss of a perfect reader is at least 0.027, and it asks the classifier to be unsure. The
+# paper reports a loss of at most 2.1 points of average precision where the number of digits varies
+# and $K$ is fixed (Table 5). Where digits overlap, a centre may lie in the window around another, and
+# the assumption of chapter 8 breaks.
 #
 # ### Several sizes
 #
@@ -664,8 +670,8 @@ def lucky_labels():
 check.attempt(check.lucky_labels, lucky_labels)
 
 # %% [markdown]
-# **2, code.** Write (9.1) for scores `(n,)` and any increasing function `cdf` from 0 to 1: the degrees
-# of membership that sum to `k`. The attempt has no threshold.
+# **2, code.** Write (9.1) for scores `(n,)` and any increasing function `cdf` from 0 to 1: the
+# degrees of membership that sum to `k`. The attempt has no threshold.
 
 
 # %%
@@ -690,9 +696,9 @@ def leave_one_out(losses):
 check.attempt(check.leave_one_out, leave_one_out)
 
 # %% [markdown]
-# **4, change the observer.** An image holds at most $K$ objects, and `counts` `(B, C)` tells them. The
-# paper adds a class 0, the background, for places without an object (PASCAL + COCO). Return the
-# counts `(B, C+1)` that $K$ places should show.
+# **4, change the observer.** An image holds at most $K$ objects, and `counts` `(B, C)` tells them.
+# The paper adds a class, the background, for places without an object (PASCAL + COCO); let it be
+# class 0. Return the counts `(B, C+1)` that $K$ places should show.
 
 
 # %%
@@ -707,9 +713,9 @@ check.attempt(check.with_background, with_background)
 # **5, by hand.** Two true boxes, and a detection that overlaps both with IoU 0.6, and a second
 # detection far away. Compute "found" and "matched". Can the second exceed the first?
 #
-# **6, explain to a colleague.** Your colleague has a weakly supervised detector whose labels are 85 %
-# right, and concludes that it looks at the objects. Explain in three sentences what else it may be
-# doing, and which two numbers you would ask for.
+# **6, explain to a colleague.** Your colleague has a weakly supervised detector whose labels are
+# right in 85 of 100 cases, and concludes that it looks at the objects. Explain in three sentences
+# what else it may be doing, and which two numbers you would ask for.
 #
 # ## Further reading
 #

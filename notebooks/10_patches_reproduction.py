@@ -132,8 +132,8 @@ for k in (3, 9):
 # Luck is not the best that ignorance can do. An answer that is always the same may hedge: $K \leq
 # C$ *different* labels. Each of them is right once if its class occurs at all, which has the
 # probability $1 - (1 - 1/C)^L$. As class 0 is never missed, the hedger does not name it. Let it
-# answer "1, 2, ..., 9" to every canvas. The figure then has luck and hedging at any number of
-# digits, with the numbers that the paper prints.
+# answer "1, 2, ..., 9" to every canvas. The figure has luck at up to thirty digits and
+# hedging at up to nine, with the numbers that the paper prints.
 
 # %%
 guess, truth = torch.arange(1, 10).expand(20_000, 9), truth  # nine digits, from above
@@ -206,21 +206,21 @@ show.Markdown(tables.grid(head, lines))
 #
 # A true box and a detection are squares with the side $s$. Let $u$ and $v$ be the distances of
 # their centres along $x$ and $y$, in units of $s$. For $u, v \leq 1$ they share $(1 - u)(1 - v) =:
-# o$ of a box, and their IoU is $o / (2 - o)$. It exceeds a threshold $\theta$ if $o > c$ with $c =
+# o$ of a box, and their IoU is $o / (2 - o)$. It exceeds a threshold $\theta$ if $o > q$ with $q =
 # 2 \theta / (1 + \theta)$: a box must cover two thirds of the other for $\theta = 1/2$. So a
 # detection finds the centres in a region around its own, a rounded diamond. Its area is four times
-# that of the quarter where $0 \leq v < 1 - c / (1 - u)$:
+# that of the quarter where $0 \leq v < 1 - q / (1 - u)$:
 #
-# $$ A = 4 s^2 \int_0^{1 - c} \Bigl( 1 - \frac{c}{1 - u} \Bigr) du = 4 s^2 \, (1 - c + c \log c) . $$
+# $$ A = 4 s^2 \int_0^{1 - q} \Bigl( 1 - \frac{q}{1 - u} \Bigr) du = 4 s^2 \, (1 - q + q \log q) . $$
 #
 # For $\theta = 1/2$ that is a quarter of the box, $0.252 \, s^2$. **Assume that a true centre is
 # uniform in a square of side $R$.** $K$ detections at fixed places cover at most $K$ such regions,
 # and exactly as many where these are inside and do not overlap:
 #
-# $$ P(\text{found}) \leq \frac{K \cdot 4 s^2 \, (1 - c + c \log c)}{R^2} , \qquad c = \frac{2 \theta}{1 + \theta} . \tag{10.2} $$
+# $$ P(\text{found}) \leq \frac{K \cdot 4 s^2 \, (1 - q + q \log q)}{R^2} , \qquad q = \frac{2 \theta}{1 + \theta} . \tag{10.2} $$
 #
-# **Then no arrangement of boxes that ignores the image finds more.** On 80 pixels, boxes of 20 that stay
-# inside have their centres in a square of 60.
+# **Then no arrangement of boxes that ignores the image finds more.** On 80 pixels, boxes of 20 that
+# stay inside have their centres in a square of 60.
 
 # %%
 for k in (3, 9):
@@ -233,10 +233,10 @@ print(f"{row.table}, {row.method}, {row.metric}: {row.printed} %")
 # authors' boxes and margins are ours. Real canvases are not uniform: Poisson-disk sampling pushes
 # digits to the border, and where digits keep near a grid, a grid finds many more. The earlier
 # version says of its own images, in appendix E, that they "involve small displacements from a
-# uniformly spaced grid", to be fair to one of the baselines. On such canvases 25.4 % would be *less*
-# than ignorance finds. We draw canvases, and compare a fixed grid of boxes with the places of other
-# canvases. The figure below has the true centres of 60 canvases, the regions that the grid covers,
-# and the share that it finds.
+# uniformly spaced grid", to be fair to one of the baselines. On such canvases 25.4 % would be
+# *less* than ignorance finds. We draw canvases, and compare a fixed grid of boxes with the places
+# of other canvases. The figure below has the true centres of 60 canvases, the regions that the grid
+# covers, and the share that it finds.
 
 
 # %%
@@ -265,7 +265,7 @@ for name, (_, (grid, other)) in worlds.items():
 
 # %%
 edge = torch.linspace(0, 1 / 3, 40)
-rim = 1 - 2 / 3 / (1 - edge)  # v at which o = c
+rim = 1 - 2 / 3 / (1 - edge)  # v at which o = q
 corner = torch.stack([edge, rim], 1)  # (40, 2), first quadrant
 turns = [(1, 1), (-1, 1), (-1, -1), (1, -1)]
 parts = [(corner if a * b < 0 else corner.flip(0)) * torch.tensor([a, b]) for a, b in turns]
@@ -293,7 +293,8 @@ show.figure(
 # %% [markdown]
 # On *MNIST easy* a grid finds four of five digits without looking, so that data set says nothing
 # about localisation. On *MNIST hard* the grid is a little above the bound of (10.2), because digits
-# prefer the border, and other canvases' places are a little below, because their regions overlap.
+# prefer the border, and other canvases' places are a little below: at the border, a part of their
+# regions lies where no centre can be.
 # The last line takes the whole tile of a digit, 28 pixels, for its box: had the authors done so,
 # the places of other canvases would find more than twice as much. The paper prints neither size nor
 # distance of its digits. Chance is a property of the *data*, so a table without it cannot be
@@ -332,11 +333,11 @@ print(f"{ap.table}, nine digits, K = 9: AP {ap.printed} %")
 
 # %% [markdown]
 # MNIST's classes are nearly equally frequent, and a right detection is what "Both" counts: a box
-# and its class, one to one. Then no ranking makes 92.2 of 97.5 by this definition. By the older one,
-# at eleven recalls, AP is at most 10/11, or 90.9 %, as recall 1 is not reached. But other programs
-# take the precision *at* each right detection, and not the best from there on. If all $w = K - r L$
-# wrong ones come first, the right ones $i = 1, \dots, rL$ have the precision $i / (w + i)$, and
-# for many images the sum becomes an integral:
+# and its class, one to one. Then no ranking makes 92.2 of 97.5 by this definition. By the older
+# one, at eleven recalls, AP is at most 10/11, or 90.9 %, as recall 1 is not reached. But other
+# programs take the precision *at* each right detection, and not the best from there on. If all $w =
+# K - r L$ wrong ones come first, the right ones $i = 1, \dots, rL$ have the precision $i / (w +
+# i)$, and for many images the sum becomes an integral:
 #
 # $$ \frac{1}{L} \int_0^{rL} \frac{i}{w + i} \, di = r - \frac{w}{L} \log \frac{w + rL}{w} \leq \mathrm{AP}' \leq r . $$
 
@@ -345,10 +346,10 @@ r, w = both.value / 100, 1 - both.value / 100  # L = K, in units of L
 print(f"without interpolation between {100 * (r - w * math.log(1 / w)):.1f} and {both.printed} %")
 
 # %% [markdown]
-# 92.2 lies inside, where wrong detections have high scores. **So the two tables are of two models,
-# or this AP is not interpolated, and which it is the paper does not say.** (The logger of the
-# released program calls two of its accuracies AP, which does not decide it.) A table with an AP
-# needs a line with its definition.
+# 92.2 lies inside, where wrong detections have high scores. **So the tables are of two models or of two
+# test sets, or this AP is not the area above, and which it is the paper does not say.** (The logger
+# of the released program calls two of its accuracies AP, which does not decide it.) A table with an
+# AP needs a line with its definition.
 #
 # What does a wrong $K$ do, which Table 5 is about? At *test* time the paper gives the true number.
 # The next figure shows what it spares: a detector that finds everything is asked for $K$ places
@@ -476,7 +477,8 @@ show.figure(
 # ### The curves
 #
 # The paper's Fig. 7 shows the two losses of MNIST hard by the step: the task loss (8.10) and the
-# heat map loss (8.8), here as running means over the steps. We add what the losses do not tell: the
+# heat map loss (8.8), here as running means of the last steps of an epoch, the second as it is
+# trained on, with the weights of the images. We add what the losses do not tell: the
 # share of test digits found. The dashed line is (10.2).
 
 # %%
@@ -536,8 +538,8 @@ show.Markdown(f"From the first epoch to the last ({named}). {text}")
 # %% [markdown]
 # The panels need not agree. Equation (9) of the paper asks for the shares of the labels, and for no
 # box: a classifier that has learnt to read digits beside the middle of its patch is content, and
-# then the places move away from the digits while the task loss falls. Nothing in the loss calls them
-# back.
+# then the places move away from the digits while the task loss falls. Nothing in the loss calls
+# them back.
 #
 # ## When it breaks
 #
@@ -548,17 +550,17 @@ show.Markdown(f"From the first epoch to the last ({named}). {text}")
 # around two digits, share a point exactly if the midpoint of the digits lies in both. So one
 # detection can serve two digits if and only if *half their difference* $(d_x, d_y)$ is inside:
 #
-# $$ \Bigl( 1 - \frac{|d_x|}{2 s} \Bigr) \Bigl( 1 - \frac{|d_y|}{2 s} \Bigr) > c . $$
+# $$ \Bigl( 1 - \frac{|d_x|}{2 s} \Bigr) \Bigl( 1 - \frac{|d_y|}{2 s} \Bigr) > q , \qquad q = \frac{2 \theta}{1 + \theta} . $$
 #
-# Along an axis that is a distance below $2 s (1 - c)$.
+# Along an axis that is a distance below $2 s (1 - q)$.
 
 
 # %%
 def serve_two(true, threshold, side=20.0):
     """Share of canvases in %, on which some detection would find two digits: true (n, K, 3)."""
-    c = 2 * threshold / (1 + threshold)
+    q = 2 * threshold / (1 + threshold)
     half = (true[:, :, None, :2] - true[:, None, :, :2]).abs() / (2 * side)  # (n, K, K, 2)
-    near = (1 - half).clamp(min=0).prod(-1) > c
+    near = (1 - half).clamp(min=0).prod(-1) > q
     return 100 * near.triu(1).any((1, 2)).double().mean().item()
 
 
@@ -589,7 +591,8 @@ for threshold in (0.3, 0.5):
 # | AP | not comparable with Table 2 | all-point AP by class, at the true number of digits |
 # | the soft choice's head and its candidates | Table 3 compares two architectures | one score and one offset every 8 pixels; at test without suppression, as in training |
 # | order of the stages | which network sees moved places | the program's; `mist/three-task-first` has the paper's |
-# | rate of the places | at steps below half a pixel nothing is learnt ([chapter 8](08_patches_lifting.ipynb)) | the program's at nine digits, a third at three; `mist/three-normalised` has steps of fixed length |
+# | rate of the places | moves below half a pixel are rounded away ([chapter 8](08_patches_lifting.ipynb)), and what is left is training on the present choice | the program's at nine digits, in proportion to $K$ at others; `mist/three-normalised` has steps of fixed length |
+# | the local softmax at the border | how high a place near the border is | scores go on beyond it; the program takes the sum of the nearest whole window |
 # | weight $e^{-5 \ell}$ | images with uniform answers count less: by a fifth at nine digits, by half at three; worse answers even less | the program's; `mist/three-unweighted` has none |
 # | statistics of test batches in normalisation | an image's answer depends on its batch | running means |
 # | equal neighbours in the suppression, all kept or one | plateaus give several places | one |
@@ -629,13 +632,15 @@ def section(*places):
 #
 # These experiments train nothing, so they run under protocol `paper` everywhere. *Other* stands for
 # the places and labels of other canvases. The last columns are root mean square errors of an image
-# of zeros and of the mean brightness: what Table 1 has to be compared with.
+# of zeros and of the mean brightness: what Table 1 has to be compared with. (Gabor noise is around
+# zero, so the two agree, and all its impulses are of one class.)
 
 # %%
 names = [e.name for e in experiments.CHANCE.values()]
 protocol, named, found = tables.fullest(PAPER, names, HELD)
 COLUMNS = {
-    "iou50_grid": "grid finds", "iou50_other": "other finds", "classification": '"Classif."',
+    "iou50_grid": "grid finds", "iou50_other": "other finds",
+    "within_3px_other": "within 3 px", "classification": '"Classif."',
     "classification_all": "all classes", "rmse_zeros": "zeros", "rmse_mean": "mean",
 }  # fmt: skip
 lines = []
@@ -806,19 +811,19 @@ show.figure(
 # ### A classifier that dies
 #
 # Why three rates? At the first, ten times as high, MIST did not learn on every seed (these were
-# trials, of which no record is kept). The loss stayed that of uniform answers, and places moved less
-# with every epoch: the classifier gave one answer to all patches, more and more exactly. The loss
-# (8.10) explains it. Let $\bar p = p_0 + d$ with a part $d$ that varies with the patches. Then
+# trials, of which no record is kept). The loss stayed that of uniform answers, and places moved
+# less with every epoch: the classifier gave one answer to all patches, more and more exactly. The
+# loss (8.10) explains it. Let $\bar p = p_0 + d$ with a part $d$ that varies with the patches. Then
 #
 # $$ \mathbb{E} \, \| \bar y - p_0 - d \|^2 = \mathbb{E} \, \| \bar y - p_0 \|^2 - 2 \, \mathbb{E} \, \langle \bar y - p_0, d \rangle + \mathbb{E} \, \| d \|^2 . $$
 #
 # What a patch knows of the labels lowers the loss in proportion to $d$, and its variation raises it
 # by the square. At first the knowledge is small, one patch of nine and hardly on a digit. So small
 # steps gain, and a large step lands where the square rules, and from there the way down leads to $d
-# = 0$, where nothing has a gradient. At three digits, where one label of three says more of a patch,
-# MIST learns at four times this rate. REINFORCE, whose places are drawn anywhere at first, stays
-# at uniform answers with it, and learns on nine digits at the lower one: *its line for three digits
-# may be the rate's and not the method's.*
+# = 0$, where nothing has a gradient. At three digits, where one label of three says more of a
+# patch, MIST learns at four times this rate. REINFORCE, whose places are drawn anywhere at first,
+# stays at uniform answers with it, and learns on nine digits at the lower one: *its line for three
+# digits may be the rate's and not the method's.*
 #
 # ### How far places move
 #
@@ -920,8 +925,9 @@ show.Markdown(tables.grid(("MNIST-3, seed 0, protocol paper", *MEASURES.values()
 # ## Exercises
 #
 # **1, by hand.** A detection has the size of the true box and is off by $u$ of its side, first
-# along one axis only, then along both. At which two values of $u$ is the IoU one half? The program
-# has a detection that is off by a quarter of the box along both axes: found, or not?
+# along one axis only, then along both. At which two values of $u$ is the IoU one half? A
+# detection is off by a quarter of the box along both axes: does the program of the authors count it
+# as found?
 
 
 # %%
@@ -959,16 +965,17 @@ check.attempt(check.precision_range, precision_range)
 # %% [markdown]
 # **4, change the measure.** A rate can be corrected for chance: $(a - a_0) / (1 - a_0)$ is 0 for
 # ignorance and 1 for perfection ([Cohen 1960](https://doi.org/10.1177/001316446002000104)). Correct
-# the "Classif." of Table 2 once with $a_0$ from luck and once from the constant answer. Which would
-# you print, and what does it take to know $a_0$ on new data?
+# the "Classif." of Table 2, as a share, once with $a_0$ from luck as the program counts and once
+# from the constant answer. Which would you print, and what does it take to know $a_0$ on new data?
 #
 # **5, by hand.** Two digits stand 18 pixels apart along an axis, with boxes of 20. Below which
 # threshold of IoU can one detection serve both? What would you answer to the proposal to lower the
 # threshold of a crowded data set to 0.3, "because boxes are imprecise"?
 #
-# **6, explain to a colleague.** Your colleague's weakly supervised detector has a recall of 90 %
-# and an AP of 60 %, at one detection for each object. Explain in three sentences why one of the two
-# numbers is wrong, or not what its name says, and which question you would ask first.
+# **6, explain to a colleague.** Your colleague's weakly supervised detector of one class has a
+# recall of 90 % and an AP of 60 %, at one detection for each object. Explain in three sentences why
+# one of the two numbers is wrong, or not what its name says, and which question you would ask
+# first.
 #
 # ## Further reading
 #

@@ -308,8 +308,8 @@ def found_by_chance(k: int, side: float, room: float, threshold: float = 0.5) ->
             f"k, side, room, threshold: got {k}, {side}, {room}, {threshold}, "
             "expected positive numbers and a threshold in (0, 1)"
         )
-    c = 2 * threshold / (1 + threshold)  # the share of a box that the other must cover
-    return min(100.0, 100 * k * 4 * side**2 * (1 - c + c * math.log(c)) / room**2)
+    q = 2 * threshold / (1 + threshold)  # the share of a box that the other must cover
+    return min(100.0, 100 * k * 4 * side**2 * (1 - q + q * math.log(q)) / room**2)
 
 
 def precision_bounds(recall: float, told: float, guessed: float) -> tuple[float, float]:
