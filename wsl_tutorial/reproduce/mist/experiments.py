@@ -22,14 +22,8 @@ from ..experiment import (
 )
 from .training import Settings, run_chance, run_method
 
-CANVASES = (
-    "canvases after our own choices (size of digits, least distance, number, which classes of"
-)
-CANVASES += " MNIST easy): none is stated"
-BUDGET = (
-    "50,000 steps, 100,000 of a reconstruction; the papers do not state theirs, the released code"
-)
-BUDGET += " states 10 epochs"
+CANVASES = "canvases after our own choices (sizes, distances, number, classes): none is stated"
+BUDGET = "50,000 steps, 100,000 of a reconstruction; the released code has 10 epochs of its data"
 GREY = "one channel; the released code reads three equal ones"
 NORMALISED = "input normalisation by running means at test; the released code's by test batches"
 ONE_SCALE = "one scale, as in the released code; the text has several and does not say how many"
@@ -38,25 +32,15 @@ EDGES = "the local softmax repeats scores beyond the border; the released code r
 ORDER = "places before the task network, as in the released code; Algorithm 1 prints the task first"
 NO_PENALTY = "no penalty of (6), as in the released code"
 WEIGHTED = "images weigh exp(-5 l) in (7), l half of (9), as in the released code; no text has it"
-SCALED = (
-    "a rate of places in proportion to K, as their gradient is to 1 / K; one rate is known, at nine"
-)
+SCALED = "a rate of places in proportion to K, as their gradient is to 1 / K; known is that of nine"
 INNER = "places move along the normalised gradient, {} pixels a step; no such rate is stated"
 AUTO = "auto-encoder of the released classifier's widths; its own are not printed"
 CELLS = "candidate head after our own choice: one score and one offset every 8 pixels"
 NO_NMS = "candidates are not suppressed at test, as they are not in training"
 TEMPERATURE = "temperature after our own choice: 0.1, which is eps = 0.2; 0.1 in Xie et al. (2020)"
-SIGMA = (
-    "a constant sigma; Cordonnier et al. (2021) let it fall to 0, add an entropy, clip gradients"
-)
-ATTEND = (
-    "attend, infer, repeat re-implemented; trained on zero to nine digits, as the authors did, with"
-)
-ATTEND += " batches, steps and gradients that are not clipped after our own choice"
-IMPULSES = (
-    "noise after our own choices (20 kernels of 32 pixels in the mean), around zero as a sum of"
-)
-IMPULSES += " patches is: none is stated"
+SIGMA = "100 draws, constant sigma; 500, annealed, with entropy and clipping in Cordonnier et al."
+ATTEND = "attend, infer, repeat rewritten, trained on zero to nine digits; its schedule is our own"
+IMPULSES = "noise after our own choices (20 kernels of 32 pixels, around zero): none is stated"
 AP = "AP: all-point AP of each class by score, averaged; the papers do not define theirs"
 TRUE_K = "at test the true number of instances is given, in training one number for all"
 NUMBERS = "boxes of 36 pixels, grey images, no use of SVHN's extra set: none is stated"
