@@ -144,8 +144,9 @@ show.figure(
 #
 # $$ P(h \mid X) = \prod_{i=1}^{n} p_{i,h_i} . $$
 #
-# The toy world fulfils the assumption, because `toy.world` draws each label on its own. It is
-# Assumption 1 of Li, and the step from Eq. (2) to Eq. (3) of Baručić and Kybic.
+# The toy world fulfils the assumption, because `toy.world` draws each label on its own. Its first
+# half is Assumption 1 of Li. Baručić and Kybic state the second half, and need both for the step
+# from their Eq. (2) to Eq. (3).
 #
 # For two points and four labels there are $4^2 = 16$ labellings, few enough for a table. In place
 # of a trained network we take the softmax of minus a third of the squared distance to the middle
@@ -337,8 +338,9 @@ show.figure(
 # %% [markdown]
 # The first three observers know that class 1 is absent, and take all belief in it away. Counts and
 # patches agree in every entry, as their paintings did. Regions was told "2", and every point gains
-# belief in 2, whether it is one or not. A true answer can mislead about single points; consequence
-# 5 is the reason why many bags together do not.
+# belief in 2, whether it is one or not. A true answer can mislead about single points. Over bags
+# it does not pull away from the true $p$ in the mean, by consequence 5; whether it leads a network
+# there is another question, to which we come back.
 #
 # ## The four papers, side by side
 #
@@ -478,7 +480,8 @@ show.figure(
 
 # %% [markdown]
 # Three of the four learners never saw the label of a single point, and all of them classify single
-# points. They pay in bags: counts is hard to tell from full supervision, regions pays most.
+# points. They pay in bags: counts is hard to tell from full supervision, regions pays most. (With
+# 10 bags, three draws do not separate presence from full supervision either.)
 #
 # ## When it breaks
 #
@@ -540,12 +543,13 @@ show.figure(
 )
 
 # %% [markdown]
-# The failure is silent. At 64 points the loss is almost zero from the first step, which is the
-# best value it can have, and the classifier is worse than a constant. What little gradient there
-# is leads astray: for a full set the posterior of $\phi$ is below its prior at every point, so
-# training never asks for background. Look at the labels before you train; if nearly every bag
-# gives the same answer, expect nothing from it. Counts would survive here, because 11 and 9 points
-# of a class are different answers.
+# The failure is silent. At 64 points the loss is almost zero from the first step, which is the best
+# value it can have, and the classifier is worse than a constant. What little gradient there is
+# leads astray, for Adam divides a gradient by its own size and makes full steps of it: for a full
+# set the posterior of $\phi$ is below its prior at every point, so training never asks for
+# background. Look at the labels before you train; if nearly every bag gives the same answer, expect
+# nothing from it. Counts would survive here, because 11 and 9 points of a class are different
+# answers.
 #
 # Two other assumptions can fail. If the observer errs, $g$ is the wrong map and a true bag may
 # have $P(o \mid X) = 0$; exercise 5 repairs this. If the labels of neighbours depend on each

@@ -13,10 +13,10 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # # Presence: the likelihood of a label set
 #
 # After this page you can derive, in three ways, the exact probability that a feature map shows a
-# given set of classes and no other; say what it costs and why no formula can cost much less for
-# many labels; and tell which of the statements in the paper hold. You need [One
-# idea](00_one_idea.ipynb) up to its Eq. (0.1), sets, and the binomial theorem. The page runs in
-# ten seconds on one CPU core and needs no GPU.
+# given set of classes and no other; say what it costs and why nobody expects one that costs much
+# less for many labels; and tell which of the statements in the paper hold. You need [One
+# idea](00_one_idea.ipynb) up to its Eq. (0.1), sets, and the binomial theorem. The page runs in ten
+# seconds on one CPU core and needs no GPU.
 #
 # The paper is [Li (2018), *A multiclass multiple instance learning method with exact
 # likelihood*](https://arxiv.org/abs/1811.12346). We follow its order. "Paper (6)" means its

@@ -165,12 +165,13 @@ for z in (-12.0, -17.0, -22.0, -27.0):
 #
 # ### How many digits a sum loses
 #
-# Let a sum have terms $t_i$, each computed with relative error at most $\delta$. The error of the
-# sum is then at most $\delta \sum_i |t_i|$, and relative to the sum itself
+# Let a sum $T = \sum_i t_i$ have terms that are each computed with relative error at most $\delta$,
+# and **let the additions be exact** (each adds at most the rounding of $\sum_i |t_i|$ to that). The
+# error of the sum is then at most $\delta \sum_i |t_i|$, and relative to the sum itself
 #
 # $$ \frac{|\text{error}|}{|T|} \le \kappa \, \delta , \qquad \kappa = \frac{\sum_i |t_i|}{|\sum_i t_i|} . $$
 #
-# If all $t_i \ge 0$ then $\kappa = 1$: adding non-negative numbers loses nothing. With mixed signs
+# If all $t_i \ge 0$ then $\kappa = 1$: the sum is as good as its terms. With mixed signs
 # $\kappa$ has no limit. For our image we compute it exactly, and compare with the number of digits
 # that the formats have: $\delta$ is about $6 \cdot 10^{-8}$ in float32, $10^{-16}$ in float64.
 
@@ -285,7 +286,7 @@ show.figure(
     fig,
     alt="Error of the log-likelihood against the probability of the weak label, both axes"
     " logarithmic. The float32 series rises to errors above one nat near 1e-9, the float64 series"
-    " near 1e-18. The float32 recursion stays near 1e-6 and the package below 1e-11 throughout.",
+    " near 1e-18. The float32 recursion stays below 1e-5 and the package below 1e-11 throughout.",
 )
 
 # %% [markdown]
@@ -334,11 +335,12 @@ print(f"log Prb = {cover(p)[-1].log():.6f}, from two halves {joined[-1].log():.6
 # %% [markdown]
 # Now the series appears in a new light. Sum $f$ over all subsets of $S$, the *zeta transform*. The
 # result is the probability that nothing outside $S$ is emitted, which is $\alpha_{S,\phi}$, and a
-# union product of two $f$ becomes an ordinary product of their transforms, position by position.
-# That is (1.1). Its inverse, the Möbius transform, is (1.2). So the alternating series is a fast
-# algorithm for the union product of $n$ positions: transform, multiply, transform back
-# ([Björklund et al. 2007](https://arxiv.org/abs/cs/0611101)). The minus signs live in the way
-# back, and there the digits die.
+# union product of two $f$ becomes an ordinary product of their transforms, for each set $S$ on its
+# own. One position has the transform $q_j(S)$, so all have $\prod_j q_j(S)$: that is (1.1). The
+# inverse, the Möbius transform, is (1.2). So the alternating series is a fast algorithm for the
+# union product of $n$ positions: transform, multiply, transform back ([Björklund et al.
+# 2007](https://arxiv.org/abs/cs/0611101)). The minus signs live in the way back, and there the
+# digits die.
 #
 # ### A quick path with a certificate
 #
@@ -389,11 +391,15 @@ print("accepted:", accepted.tolist())
 #
 # ### The posterior
 #
-# Training needs the gradient, and by (0.3) the gradient needs the posterior
-# $r_{\ell,j}$, the probability that position $j$ emits $\ell$ given the label set. The walk gives it
-# with a second walk from the other end. Let $b_j(S)$ be the probability that the positions after
-# $j$ complete the covered set $S$ to $L$ and emit nothing outside $L$: $b_n(L) = 1$, and going
-# backwards, $b_{j-1}(S)$ is (2.1) read from right to left. For position $j$ to emit $\ell$, some set
+# Training needs the gradient, and by (0.3) the gradient needs the posterior $r_{\ell,j}$, the
+# probability that position $j$ emits $\ell$ given the label set. The walk gives it with a second
+# walk from the other end. Let $b_j(S)$ be the probability that the positions after $j$ complete the
+# covered set $S$ to $L$ and emit nothing outside $L$: $b_n(L) = 1$, $b_n$ is 0 for all other sets,
+# and going backwards, position $j$ brings nothing new or one of the missing labels,
+#
+# $$ b_{j-1}(S) = q_j(S) \, b_j(S) + \sum_{\ell \in L \setminus S} p_{\ell,j} \, b_j(S \cup \{\ell\}) . $$
+#
+# For position $j$ to emit $\ell$, some set
 # $S$ is covered before it, and the rest must be completed from $S \cup \{\ell\}$:
 #
 # $$ r_{\ell,j} = \frac{p_{\ell,j}}{\mathrm{Prb}(L \mid P)} \sum_{S \subseteq L} f_{j-1}(S) \, b_j(S \cup \{\ell\})
@@ -449,14 +455,15 @@ print("expected number of positions for label 0, 1, 2:", [f"{v:.3f}" for v in r[
 # lower bound. For terms dropped at will that is so. In the printed order it is not: if we keep the
 # sets from which at most $k$ labels are missing, then
 #
-# $$ \sum_{j=0}^{k} (-1)^j \sum_{\substack{S \subseteq L \cr |L \setminus S| = j}} \alpha_{S,\phi}
+# $$ \sum_{i=0}^{k} (-1)^i \sum_{\substack{S \subseteq L \cr |L \setminus S| = i}} \alpha_{S,\phi}
 # \;\; \begin{cases} \ge \mathrm{Prb}(L \mid P) & k \text{ even} \cr
 # \le \mathrm{Prb}(L \mid P) & k \text{ odd.} \end{cases} \tag{2.4} $$
 #
 # *Proof.* Take one labelling in which exactly $t$ labels of $L$ are missing, and count how often
-# the left side adds it. It is in $\alpha_{S,\phi}$ if all of $L \setminus S$ is missing, so the count
-# is $\sum_{j \le k} (-1)^j \binom{t}{j}$. For $t = 0$ that is 1, as it should be. For $t \ge 1$ it
-# equals $(-1)^k \binom{t-1}{k}$: never negative for even $k$, never positive for odd $k$. $\square$
+# the left side adds it. It is in $\alpha_{S,\phi}$ if all of $L \setminus S$ is missing, so the
+# count is $\sum_{i \le k} (-1)^i \binom{t}{i}$. For $t = 0$ that is 1, as it should be. For $t \ge
+# 1$ it equals $(-1)^k \binom{t-1}{k}$: never negative for even $k$, never positive for odd $k$.
+# $\square$
 #
 # These are Bonferroni's inequalities. We look for violations in 300 random bags of six labels on
 # nine positions, of very different evidence, at every $k$.
@@ -501,9 +508,9 @@ show.figure(
 # %% [markdown]
 # Each curve jumps from side to side, and none is ever on the wrong one. `presence.bounds` returns
 # the best of each side up to an order. A partial sum cancels as the series does, so it is moved
-# outwards by the most that rounding can have cost it, and on weak evidence the lower side is
-# $-\infty$. At order $L$ nothing is left out: there both sides are the likelihood itself, computed
-# by (2.2) and, where that cancels, by (2.1).
+# outwards by the most that rounding can have cost it. A lower sum that is not positive says nothing
+# of a probability: the lower side is then $-\infty$. At order $L$ nothing is left out: there both
+# sides are the likelihood itself, computed by (2.2) and, where that cancels, by (2.1).
 
 # %%
 value = presence.log_likelihood(log_p, all_six)  # (300,)
@@ -517,20 +524,21 @@ for k in (1, 2, 4, 6):
 
 # %% [markdown]
 # Truncation still needs $L^k$ terms, and it subtracts. The second bracket needs $L \cdot MN$ steps.
-# Condition on the event that only $L$ and the background are emitted. Position $j$ then emits $\ell$
-# with probability $q_{\ell,j} = p_{\ell,j} / q_j(L)$, still independently of the others, and label $\ell$
-# is nowhere with probability $s_\ell = \prod_j (1 - q_{\ell,j})$. We claim
+# Condition on the event that only $L$ and the background are emitted. Position $j$ then emits
+# $\ell$ with probability $\rho_{\ell,j} = p_{\ell,j} / q_j(L)$, still independently of the others,
+# and label $\ell$ is nowhere with probability $s_\ell = \prod_j (1 - \rho_{\ell,j})$. We claim
 #
 # $$ \max \Bigl( 0, \; 1 - \sum_{\ell \in L} s_\ell \Bigr) \; \le \;
 # \frac{\mathrm{Prb}(L \mid P)}{\alpha_{L,\phi}} \; \le \; \prod_{\ell \in L} (1 - s_\ell) . \tag{2.5} $$
 #
-# The ratio is the probability that no label is missing. *Lower side:* that some label is missing
-# has at most the sum of their probabilities, the union bound. *Upper side:* the labels compete for
-# positions. A position emits one class, so its indicators "emits $\ell$" are negatively associated;
-# joining independent positions keeps that; and "label $\ell$ occurs" is an increasing function of the
-# indicators of $\ell$ alone. For increasing functions of disjoint groups of negatively associated
-# variables the mean of the product is at most the product of the means (Joag-Dev and Proschan
-# 1983). That all labels occur is therefore at most as probable as if they occurred independently.
+# The ratio is the probability that no label is missing. *Lower side:* label $\ell$ is missing with
+# probability $s_\ell$, so some label is missing with at most the sum of these, the union bound.
+# *Upper side:* the labels compete for positions. A position emits one class, so its indicators
+# "emits $\ell$" are negatively associated; joining independent positions keeps that; and "label
+# $\ell$ occurs" is an increasing function of the indicators of $\ell$ alone. For increasing
+# functions of disjoint groups of negatively associated variables the mean of the product is at most
+# the product of the means (Joag-Dev and Proschan 1983). That all labels occur is therefore at most
+# as probable as if they occurred independently.
 
 
 # %%
@@ -685,7 +693,8 @@ print(
 # **As many labels as positions.** Each label must take one position. The sum runs over all $L!$
 # assignments and is a *permanent*; the series becomes Ryser's formula. The background cannot be
 # emitted, so its probability must drop out, and it does, although it stands in every term.
-# Computing permanents is #P-hard (Valiant 1979), hence no exact method is polynomial in $L$.
+# Computing permanents is #P-hard (Valiant 1979): an exact method that is polynomial in $L$ and $MN$
+# would count the solutions of every problem in NP in polynomial time, which nobody expects.
 
 # %%
 p = torch.rand(4, 3, generator=generator, dtype=torch.float64)  # three labels, phi; 3 positions
@@ -773,9 +782,9 @@ def digits_lost(terms):
 check.attempt(check.digits_lost, digits_lost)
 
 # %% [markdown]
-# **5, by hand.** Show that both sides of (2.5) are exact for $L = 1$. For $L = 2$, express the
-# distance to each side by $s_1$, $s_2$ and the probability that both labels are missing. Why is the
-# upper side far off when $MN = L$?
+# **5, by hand.** Show that both sides of (2.5) are exact for $L = 1$. For $L = 2$ and $s_1 + s_2
+# \leq 1$, express the distance to each side by $s_1$, $s_2$ and the probability that both labels
+# are missing. Why is the upper side far off when $MN = L$?
 #
 # **6, change an assumption.** Suppose a bag only says "at least these labels"; other classes may
 # occur too. Which term of (2.1) changes, and what does the loss then ask of an image with no label?

@@ -162,7 +162,8 @@ print(f"presence: {-presence.log_likelihood(log_p, some).item():.0f}")
 
 # %% [markdown]
 # So normalised, (3.1) has a floor. The maxima of $|L|$ labels share a total mass of 1, so the best
-# that a network can do is $1/|L|$ for each, a loss of $\log |L|$. All other entries are then zero,
+# that a network can do is $1/|L|$ for each, a loss of $\log |L|$. (The constant answer above shares
+# its mass among ten positions, and pays $\log 10$ for each label.) All other entries are then zero,
 # those of the background among them: the joint softmax has no way to say "nothing here".
 #
 # What the authors' code does is different again: it divides by the sum over the *whole batch*, and
@@ -396,7 +397,7 @@ fig.colorbar(drawn, ax=axes, label="posterior", shrink=0.8)
 show.figure(
     fig,
     alt="Left: a picture with two digits. Then, for each of its two labels, six maps of the"
-    " posterior at epochs 1, 2, 3, 5, 10 and 20. The first maps are nearly even; the last ones are"
+    " posterior at epochs 1, 2, 3, 5, 10 and 20. The first maps are even where nothing is; the last are"
     " bright at a few positions on and beside the digit and dark everywhere else.",
 )
 
@@ -457,7 +458,7 @@ show.figure(
 
 # %% [markdown]
 # It is a vague image, as the paper says: zero outside the 13 × 13 pixels that the position sees,
-# strongest on the strokes and on the empty places where another digit would have ink.
+# strongest on and around the strokes.
 #
 # ### The relatives, on the same budget
 #
@@ -511,16 +512,18 @@ for name, (rival, errors) in rivals.items():
 # %% [markdown]
 # Three findings, and the first is not what the paper's supplement A leads one to expect.
 #
-# 1. Max-pooling, normalised as printed, *reads* single digits nearly as well as the exact likelihood
-#    does here, with its own decision rule, and it starts faster. Digits of 64 pixels on a map of 36
+# 1. Max-pooling, normalised as printed, *reads* single digits too, with its own decision rule, and it
+#    starts faster. Its error ends above those of the other two, by a few points. Digits of 64 pixels on a map of 36
 #    positions are a mild test. Whether the gap that the paper reports on MNIST is there is a
 #    question for [chapter 4](04_presence_reproduction.ipynb).
-# 2. It cannot *find*: its background is never the answer, at no position. We derived why below
-#    (3.1).
+# 2. It cannot *find*: on the canvas above the background is hardly ever the answer. The gradient of
+#    (3.1) in the score of a background is the probability of that entry, which is never negative. So
+#    training only pushes the background down.
 # 3. Noisy-OR does all that the exact likelihood does, at this size, for less. With two labels in a
-#    bag and a network that soon becomes sure, there is little left between them. The exact sum is
-#    the one of the three that is a probability model: it can be compared, conditioned on, and
-#    turned into the posterior above.
+#    bag and a network that soon becomes sure, there is little left between them. It is a
+#    probability of label sets too, but of a map on which the classes are emitted independently, several
+#    at one position if it so happens. Only the exact sum is the probability of a set under the map that
+#    the softmax describes, one class a position, and only it has the posterior above.
 #
 # ## When it breaks
 #

@@ -234,8 +234,8 @@ axis.legend()
 show.figure(
     fig,
     alt="The share of invented reproductions that the rule accepts, against the true gap in"
-    " standard deviations. For means of ten or five runs it is one up to a gap of one and falls"
-    " to zero between one and four, through about a half at two. For single runs it begins near"
+    " standard deviations. For means of ten or five runs it begins near one, is still above"
+    " 0.8 at a gap of one, and falls to zero at about four, through about a half at two. For single runs it begins near"
     " one half and falls slowly.",
 )
 
@@ -249,17 +249,17 @@ show.figure(
 # ### The best epoch flatters
 #
 # The authors' programs print the lowest test error of all epochs. Late in training the network
-# changes little, and the test error goes up and down by chance around some value $e$. Write
-# $e_t = e + \sigma z_t$ for epoch $t$, **assuming that each $z_t$ is standard normal**. The $z_t$
-# need not be independent. How far below $e$ is the expected minimum of $T$ epochs? For any
-# $s > 0$, since $\exp$ is convex, and a maximum of positive numbers is at most their sum,
+# changes little, and the test error goes up and down by chance around some value $m$. Write
+# $m_t = m + \sigma z_t$ for epoch $t$, **assuming that each $z_t$ is standard normal**. The $z_t$
+# need not be independent. How far below $m$ is the expected minimum of $T$ epochs? For any
+# $\lambda > 0$, since $\exp$ is convex, and a maximum of positive numbers is at most their sum,
 #
-# $$ e^{s \, \mathbb{E} \max_t (-z_t)} \leq \mathbb{E} \, e^{s \max_t (-z_t)} \leq \sum_{t=1}^{T} \mathbb{E} \, e^{-s z_t} = T e^{s^2 / 2} . $$
+# $$ e^{\lambda \, \mathbb{E} \max_t (-z_t)} \leq \mathbb{E} \, e^{\lambda \max_t (-z_t)} \leq \sum_{t=1}^{T} \mathbb{E} \, e^{-\lambda z_t} = T e^{\lambda^2 / 2} . $$
 #
-# Take logarithms and divide by $s$: $\mathbb{E} \max_t (-z_t) \leq (\log T) / s + s / 2$. The right
-# side is least at $s = \sqrt{2 \log T}$, so
+# Take logarithms and divide by $\lambda$: $\mathbb{E} \max_t (-z_t) \leq (\log T) / \lambda +
+# \lambda / 2$. The right side is least at $\lambda = \sqrt{2 \log T}$, so
 #
-# $$ e - \sigma \sqrt{2 \log T} \; \leq \; \mathbb{E} \min_t e_t \; \leq \; e . $$
+# $$ m - \sigma \sqrt{2 \log T} \; \leq \; \mathbb{E} \min_t m_t \; \leq \; m . $$
 #
 # The figure shows how much of this bound is used, when neighbouring epochs have correlation
 # $\rho$: $z_t = \rho z_{t-1} + \sqrt{1 - \rho^2} \, \varepsilon_t$.
@@ -302,8 +302,8 @@ print(f"best of ten runs: {lucky:.2f} % expected, {least.printed} % printed")
 # With independent epochs the best of 20 lies nearly two standard deviations low. This is a *bias*:
 # it has the same sign in every run, so that averaging ten runs does not remove it, and no ± shows
 # it. If $\sigma$ between epochs were as large as the printed 0.04 between runs, it would be worth
-# up to 0.07 points of the printed 0.37. The true figure is smaller, because late epochs resemble
-# each other; our records measure it below.
+# 0.07 points of the printed 0.37, and 0.10 at most by the bound. The true figure is smaller,
+# because late epochs resemble each other; our records measure it below.
 #
 # The same arithmetic reads the last row of the paper's section 5.2. The best of ten runs, 0.32 %,
 # is about what luck gives. It is a fact about ten runs, and it predicts nothing about an eleventh.
@@ -494,16 +494,16 @@ for zoom, line in zip(("authors", "count-free"), axes, strict=True):
 show.figure(
     fig,
     alt="Generated house numbers of one to five digits, cut in two ways to 64 by 64 pixels. In the"
-    " authors' crop the number fills 58, 64, 70, 78 and 88 percent of the side, so that long"
-    " numbers keep their digits large. In the count-free crop it fills 64 percent always, and the"
+    " authors' crop the number fills 58, 64, 70, 78 and 88 percent of the side, so that the"
+    " digits of long numbers shrink less. In the count-free crop it fills 64 percent always, and the"
     " digits of long numbers are smaller.",
 )
 
 # %% [markdown]
-# The first row keeps the digits at a similar size whatever their number. That helps: a digit is
-# what the network looks for. But whoever knows the factor can read the number of digits off the
-# margin, and at test time nobody would know $n$ before reading. The second row uses only where the
-# number is. For five digits they are $7/11 : 7/8$, about 27 %, smaller.
+# In both rows the digits shrink as their number grows; in the first they shrink less. That helps: a
+# digit is what the network looks for. But whoever knows the factor can read the number of digits
+# off the margin, and at test time nobody would know $n$ before reading. The second row uses only
+# where the number is. For five digits they are $7/11 : 7/8$, about 27 %, smaller.
 #
 # ### The curves
 #
@@ -677,8 +677,8 @@ for name in ("as-printed", "as-coded"):
 # | the second-order optimiser has changed since 2018 | we rewrote the version of 2018 from its papers, and run every experiment with AdamW as well |
 # | the data sets | CIFAR-10 and SVHN are not at hand everywhere; a lossy copy and generated house numbers stand in, as experiments that fill no row |
 #
-# None of these decides whether the *method* works. Each can move a number by more than the printed
-# ±, and so each has to be named before two numbers are compared.
+# None of these decides whether the *method* works. Nobody knows beforehand which of them moves a
+# number by more than the printed ±, and so each has to be named before two numbers are compared.
 #
 # ## Reproduction
 #
@@ -795,6 +795,10 @@ show.Markdown(text)
 show.Markdown(tables.claims(PAPER, HELD))
 
 # %% [markdown]
+# The claims about max-pooling are tested with the authors' optimiser alone. Compare them with the
+# right panel of the curves: a gap that AdamW closes belongs to the optimiser as much as to the
+# loss.
+#
 # ### Run it yourself
 #
 # What has not run says why in the tables above. To run it, you need the data and a GPU; the cost is
@@ -883,8 +887,8 @@ check.attempt(check.transcription, transcription)
 #
 # **5, change the rule.** Replace the vote of (4.2) by sums: let each column add up the
 # probabilities of its positions, and let a digit win the column if its sum is greater than a
-# threshold. Which of the six situations above does this mend? Which can no rule mend that gives
-# each column one digit?
+# threshold. Which of the six situations above can this mend if the network is unsure at the wrong
+# positions, and which not even then? Which can no rule mend that gives each column one digit?
 #
 # **6, explain to a colleague.** Your colleague quotes section 5.1.2, 8.4 ± 0.4 % for cross-entropy
 # against 8.7 ± 0.3 % for the exact likelihood, and concludes that the exact likelihood costs 0.3
