@@ -213,11 +213,11 @@ show.figure(
 #
 # ### The same sum by a recursion
 #
-# (5.1) has $\binom{n}{y}$ terms: 924 for six of twelve, 184,756 for ten of twenty. This, not the
-# method, is what limits the paper to "less than 10 ~ 20 instances". The terms share their factors. Read
-# the instances one after the other, and let $f_i(j)$ be the probability that the first $i$ hold
-# $j$ positives. The next instance is negative, and $j$ stays; or it is positive, and $j$ grows. By
-# **conditional independence** the factors multiply:
+# (5.1) has $\binom{n}{y}$ terms: 924 for six of twelve, 184,756 for ten of twenty. The paper looks
+# at bags of "less than 10 ~ 20 instances"; the method needs no such bound. The terms share their
+# factors. Read the instances one after the other, and let $f_i(j)$ be the probability that the
+# first $i$ hold $j$ positives. The next instance is negative, and $j$ stays; or it is positive, and
+# $j$ grows. By **conditional independence** the factors multiply:
 #
 # $$ \begin{aligned}
 # f_i(j) &= f_{i-1}(j) \, (1 - \rho_i) + f_{i-1}(j-1) \, \rho_i , \cr
@@ -295,12 +295,12 @@ assert torch.allclose(rho + leaf.grad, r)
 # %% [markdown]
 # ### What a count cannot see
 #
-# Add a constant $\lambda$ to all logits of a bag. A configuration of $H$ has weight
-# $\prod_i e^{z_i h_i}$ over a factor common to all of them, and it has exactly $y$ positives: its
-# weight grows by $e^{\lambda y}$, the same for all. The shares do not change, and so **the posterior
-# is invariant to a shift of all logits of its bag**, whatever the shift does to $\rho$. A count
-# ranks the instances of a bag; only $\rho$ itself, through $\sum_i (r_i - \rho_i) = y - \sum_i
-# \rho_i$, feels where the ranking is to be cut.
+# Add a constant $\lambda$ to all logits of a bag. A configuration of $H$ has weight $\prod_i e^{z_i
+# h_i}$ over a factor common to all of them, and it has exactly $y$ positives: its weight grows by
+# $e^{\lambda y}$, the same for all. The shares do not change, and so **the posterior is invariant
+# to a shift of all logits of its bag**, whatever the shift does to $\rho$. The posterior depends on
+# the differences of the logits alone. Their common level feels the count through the sum of the
+# pulls, $\sum_i (r_i - \rho_i) = y - \sum_i \rho_i$.
 #
 # In the demo, a bag of six, move the logits and the shift. It lists the configurations with their shares, and puts
 # the pull $r_i - \rho_i$ beside the pull of another loss, DLLP, that the next chapter explains.
@@ -342,9 +342,10 @@ assert (best == H[share.argmax()]).all()
 # $$ f_i(v) = \sum_{k \,:\, v_k > 0} f_{i-1}(v - e_k) \; p_{i,k} , \qquad P(c \mid X) = f_n(c) . \tag{5.4} $$
 #
 # There are $\prod_k (c_k + 1)$ vectors $v \leq c$, each visited once, at step $i = \sum_k v_k$. For
-# fixed $C$ this is polynomial in $n$. If all classes differ, $c_k = 1$, it is $2^n$, and the value is
-# the permanent of the matrix $p$, which we met in [chapter 1](01_presence_likelihood.ipynb): there
-# is little hope for less. The posterior is again the gradient, now in $\log p_{i,k}$:
+# fixed $C$ this is polynomial in $n$. If all instances are of different classes, $c_k = 1$, it is
+# $2^n$, and the value is the permanent of the matrix $p$, which we met in [chapter
+# 1](01_presence_likelihood.ipynb): there is little hope for less. The posterior is again the
+# gradient, now in $\log p_{i,k}$:
 #
 # $$ r_{i,k} = \frac{\partial \log P(c \mid X)}{\partial \log p_{i,k}} . \tag{5.5} $$
 #
@@ -410,8 +411,8 @@ assert torch.allclose(automaton.posterior(log_p[None], count_table, accept)[0, :
 # In the first table $-1$ forbids a step: one positive too many. In the second, states are sets
 # written as binary numbers, and the background stays where it is. Any observation that such a table
 # can hold has an exact likelihood and an exact E-step at the price of its edges: at least $y$, an
-# even number, two neighbours of the same class. The automaton is the judge of both rooms; the rooms
-# are faster because they know their table.
+# even number, two neighbours of the same class. The tests compare `presence` and `counts` with the
+# automaton; these two are faster because they know their table.
 #
 # ### All counts at once
 #
@@ -483,10 +484,11 @@ show.figure(
 )
 
 # %% [markdown]
-# The order of the instances is kept, the two extreme counts give hard labels, and in between the
-# sure instances move least. The curves of 3 and 4 are steeper than the diagonal in the middle: the
-# count makes a difference between instances larger. The next chapter turns this into the reason
-# why small bags are easy.
+# The order of the instances is kept, the two extreme counts give hard labels, and where the count
+# is near its expectation the sure instances move least; for 1 and 6 those move much that are sure
+# of the wrong side. The curves of 3 and 4 are steeper than the diagonal in the middle: the count
+# makes a difference between instances larger. The next chapter turns this into the reason why small
+# bags are easy.
 #
 # ## When it breaks
 #
@@ -534,8 +536,8 @@ print(
 # ## Exercises
 #
 # **1, by hand.** Three instances have $\rho = 0.5, 0.5, 0.2$ and the count is 1. Compute $P(1)$ and
-# the three posteriors. Which instance gains, which loses? Then double the odds
-# $\rho_i / (1 - \rho_i)$ of all three: what happens to the posteriors?
+# the three posteriors. Does any instance gain? Compare the count with $\sum_i \rho_i$. Then double
+# the odds $\rho_i / (1 - \rho_i)$ of all three: what happens to the posteriors?
 
 
 # %%

@@ -144,11 +144,16 @@ print("likelihood ", [f"{v:+.3f}" for v in exact[0].tolist()])
 # - along $(1, \dots, 1)$, all logits together: $-q(1-q)$. The answer's level is held.
 # - along every *contrast*, a direction that sums to zero: $+\dfrac{q(1-q)}{n-1}$.
 #
-# A positive curvature under a maximisation is an unstable point: **any difference between the
-# instances of a bag grows, at a rate that falls as $1/(n-1)$**. With $q = 1/2$ the two numbers are
-# $-1/4$ and $+1/(4(n-1))$. For DLLP differentiate the formula above at $\bar\rho = q$: only the
-# factor of the bag contributes, and $-\ell$ has the second derivatives $-q(1-q)/n^2$ for every pair.
-# Along a contrast that is zero.
+# A positive curvature under a maximisation is an unstable point: **in a bag whose proportion is the
+# answer's level, any difference between the instances grows, at a rate that falls as $1/(n-1)$**.
+# The assumption $\rho_i = q$ matters: at a level $\rho$ the same steps give $\frac{n}{n-1} q(1-q) -
+# \rho (1 - \rho)$ along a contrast, which is negative for counts near 0 and $n$, and zero in the
+# mean over bags that chance fills ($y$ binomial with $\rho$), as consequence 5 of [One
+# idea](00_one_idea.ipynb) must have it. So a difference that has nothing to do with the labels gets
+# no push on the whole; one that follows them is large in bags of mixed counts, where it grows, and
+# small in the others. With $q = 1/2$ the two numbers are $-1/4$ and $+1/(4(n-1))$. For DLLP
+# differentiate the formula above at $\bar\rho = q$: only the factor of the bag contributes, and
+# $-\ell$ has the second derivatives $-q(1-q)/n^2$ for every pair. Along a contrast that is zero.
 
 # %%
 from torch.autograd.functional import hessian
@@ -192,10 +197,10 @@ show.figure(
 )
 
 # %% [markdown]
-# This is the picture of why small bags are easy. A bag of two tells apart its two instances with a
-# push as large as the pull of a wrong level; a bag of twelve with an eleventh of it. DLLP has no
-# push at all *inside* a bag at this point. It learns from the differences *between* bags: if the
-# first image of every bag were the same, the proportions alone would say nothing about it.
+# A bag of two whose count is 1 tells apart its two instances with a push as large as the pull of a
+# wrong level; a bag of twelve with six positives with an eleventh of it. DLLP has no push at all
+# *inside* a bag at this point. It learns from the differences *between* bags, $y/n - \rho$, and so
+# does the likelihood at first: there the two gradients agree up to a factor.
 #
 # ### EM and direct ascent
 #
@@ -350,7 +355,7 @@ show.figure(
 
 # %% [markdown]
 # The likelihood and EM stay close together from the first epoch on, as two forms of one algorithm
-# should, and neither saw the label of a single image. DLLP begins later.
+# should, and neither was told more than the counts. DLLP begins later.
 # Two runs on one small data set show what to expect and prove nothing; the comparison over ten
 # splits of the paper's data, with its uncertainty, is chapter 7's.
 #
@@ -426,10 +431,11 @@ show.figure(
 #
 # ### Wrong counts
 #
-# If the teller errs, put the error into the model. Let $\varepsilon(y \mid j)$ be the probability
-# that $y$ is told when $j$ is true; the true count is one more thing to sum over:
+# If the teller errs, put the error into the model. Let $\varepsilon(\tilde y \mid j)$ be the
+# probability that $\tilde y$ is told when $j$ is true; the true count is one more thing to sum
+# over:
 #
-# $$ \log P(y \mid X) = \log \sum_{j=0}^{n} P(j \mid X) \; \varepsilon(y \mid j) . \tag{6.3} $$
+# $$ \log P(\tilde y \mid X) = \log \sum_{j=0}^{n} P(j \mid X) \; \varepsilon(\tilde y \mid j) . \tag{6.3} $$
 #
 # A teller who only promises a range, "3 to 5", is the special case in which $\varepsilon$ is 1 inside and
 # 0 outside:
@@ -437,9 +443,9 @@ show.figure(
 # $$ \log P(a \leq y \leq b \mid X) = \log \sum_{j=a}^{b} P(j \mid X) . \tag{6.4} $$
 #
 # Both come from the recursion, which knows all counts. Our teller overlooks four in ten of the
-# positives, each on its own: of $j$ true ones it reports $y$ with the binomial probability
-# $\binom{j}{y} \, 0.6^{y} \, 0.4^{j - y}$. The cell trains once with the counts as told, and once
-# with (6.3).
+# positives, each on its own: of $j$ true ones it reports $\tilde y$ with the binomial probability
+# $\binom{j}{\tilde y} \, 0.6^{\tilde y} \, 0.4^{j - \tilde y}$. The cell trains once with the
+# counts as told, and once with (6.3).
 
 # %%
 index, mask = deal(2, 8, seed=0)
@@ -466,7 +472,8 @@ print(f"wrong counts: {(y != true_positive.sum(1)).double().mean():.0%}")
 print("with the error in the model, ahead by 10 points or more:", with_error > as_told + 10)
 
 # %% [markdown]
-# Taken at its word the teller moves the threshold: most $\rho$ stay below one half. With
+# Taken at its word the teller draws the $\rho$ of a sure positive to 0.6, the share that it
+# reports, and not to 1: near the threshold, where a small error changes the decision. With
 # $\varepsilon$ the network is free to say what is there. The next cell holds (6.3) and (6.4) to
 # their special cases.
 
@@ -482,9 +489,9 @@ assert torch.allclose(in_range[0], by_hand)
 # %% [markdown]
 # ### Large bags
 #
-# The recursion does not mind large bags. Learning does, by the curvature: with the same images in
-# larger bags there are fewer counts, and each says less about its instances. For large bags the
-# count is nearly normal, with the mean and the variance of a sum of independent labels,
+# The recursion does not mind large bags. Learning does: with the same images in larger bags there
+# are fewer counts, and each says less about its instances. For large bags the count is nearly
+# normal, with the mean and the variance of a sum of independent labels,
 #
 # $$ \begin{aligned}
 # \log P(y \mid X) &\approx - \frac{(y - \mu)^2}{2 \sigma^2} - \frac{1}{2} \log (2 \pi \sigma^2) , \cr

@@ -129,10 +129,10 @@ show.Markdown(tables.grid(head, lines))
 # sets it exceeds a forward pass. The paper blames the small images of CIFAR for a noticeable
 # E-step. By its own table MLE-LLP takes 1.70 supervised epochs on the group photos and 1.53 on
 # CIFAR, so the E-step weighs *more* on the photos. What differs is DLLP, which is slow there. Why?
-# It takes one bag a step, and the photos have four faces a bag where the birds and cats have seven
-# instances. So "the duration of one epoch is generally comparable" compares steps of different
-# sizes. A fair competitor takes several bags a step, and against it EM has to pay for its extra
-# pass.
+# The paper does not say how many bags DLLP takes a step. One, the usual form, would explain it: the
+# photos have four faces a bag where the birds and cats have seven instances. Then "the duration of
+# one epoch of MLE-LLP and DLLP is generally comparable" compares steps of different sizes. A fair
+# competitor takes several bags a step, and against it EM has to pay for its extra pass.
 #
 # Unless it makes none. Two forms of the algorithm use logits that the training steps compute
 # anyway:
@@ -202,9 +202,10 @@ for sigma in (0.5, 2, 4):
 
 # %% [markdown]
 # The fast course needs half the epochs of the slow one by construction. If it is also the steadier
-# one, which the paper says of MLE-LLP, its advantage shrinks under (7.1), as the ratios show: the
-# wobble *flatters* DLLP. A ratio of $T$ is only as good as the likeness of the two wobbles,
-# so the table below prints them side by side.
+# one (the paper says that the variance of MLE-LLP "during training" is smaller, which may mean this
+# or the spread over the splits), its advantage shrinks under (7.1), as the ratios show: the wobble
+# *flatters* DLLP. A ratio of $T$ is only as good as the likeness of the two wobbles, so the table
+# below prints them side by side.
 #
 # ### Indistinguishable
 #
@@ -224,11 +225,13 @@ for sigma in (0.5, 2, 4):
 #
 # $$ t = \frac{\bar d}{s \sqrt{1/K + q/(1 - q)}} , \tag{7.2} $$
 #
-# to be looked up with $K - 1$ degrees of freedom. With $q = 0$ it is the textbook's. This is the
+# to be looked up with $K - 1$ degrees of freedom. With $q = 0$ it is the textbook's. Where all
+# other bags train, $q / (1 - q)$ is the ratio of test bags to training bags, and this is the
 # *corrected resampled $t$-test* of [Nadeau and Bengio
-# (2003)](https://doi.org/10.1023/A:1024068626366). Does it matter? We invent 300 data sets on which
-# the two methods are equally good, split each ten times, and count how often the test sees a
-# difference at the level 0.05.
+# (2003)](https://doi.org/10.1023/A:1024068626366). (Protocol `short` trains on fewer. There (7.2)
+# corrects for the shared test bags only, and their ratio would be greater.) Does it matter? We
+# invent 300 data sets on which the two methods are equally good, split each ten times, and count
+# how often the test sees a difference at the level 0.05.
 
 
 # %%
@@ -249,10 +252,11 @@ for share in (0.0, 0.2):
 
 # %% [markdown]
 # Taken for independent, ten splits of one data set raise a false alarm several times as often as
-# the level promises. Corrected, they keep it. The price is in the last column: below 1.34 standard
-# deviations of $d_k$ no gap can be seen. *Indistinguishable* means "smaller than that", which is a
-# statement about the number of bags as much as about the methods. The claim below uses $q = 0$, the
-# reading that is hardest on the paper's sentence; the table after it prints both.
+# the level promises. Corrected, they keep it. The price is the last number of each line: below 1.34
+# standard deviations of $d_k$ no gap can be seen. *Indistinguishable* means "smaller than that",
+# which is a statement about the number of bags as much as about the methods. The claims at the end
+# use $q = 0$, the reading that is hardest on the paper's sentence; the paired tests before them
+# print both.
 #
 # ### Choosing without labels
 #
@@ -390,12 +394,11 @@ show.figure(
 )
 
 # %% [markdown]
-# The printed *curvature* is the mean of $1/(4(n - 1))$ over bags of two or more, the strength with
-# which counts push the instances of a bag apart at the start ([chapter
-# 6](06_counts_learning.ipynb)). The smaller bags push harder, and a bag of one is a labelled
-# instance. So if this law is near the truth, size alone makes the photos the easier data set for a
-# learner from counts; if its gap to supervised learning is wider there, as section 3.3 says, then
-# faces are what is hard.
+# The printed *curvature* is the mean of $1/(4(n - 1))$ over bags of two or more: the push of
+# [chapter 6](06_counts_learning.ipynb) in a bag with half positives. A count of a smaller bag says
+# more about each instance, and a bag of one is a labelled instance. So if this law is near the
+# truth, size alone makes the photos the easier data set for a learner from counts; if its gap to
+# supervised learning is wider there, as section 3.3 says, then faces are what is hard.
 #
 # ### The curves
 #
@@ -532,8 +535,8 @@ show.Markdown(tables.grid(("where", "data", "state", "rows", "reason"), lines))
 # ### Table 1: seconds, as ratios
 #
 # Seconds belong to a machine; ratios to the method, if the machine is not full of overhead. The
-# table holds the duration of an epoch over that of DLLP with one bag a step, as in the paper, and
-# over that of DLLP with four.
+# table holds the duration of an epoch over that of DLLP with one bag a step, as we take the paper's
+# to be, and over that of DLLP with four.
 
 
 # %%
@@ -848,7 +851,7 @@ check.attempt(check.error_of_counts, error_of_counts)
 # - [Dietterich (1998)](https://doi.org/10.1162/089976698300017197), *Approximate statistical tests
 #   for comparing supervised classification learning algorithms*: false alarms of resampled tests.
 # - [Neal and Hinton (1998)](https://doi.org/10.1007/978-94-011-5014-9_12), *A view of the EM algorithm
-#   that justifies incremental, sparse, and other variants*: why stale posteriors, as in *reuse*, still
-#   climb.
+#   that justifies incremental, sparse, and other variants*: why posteriors that are renewed now
+#   and then still climb. *Reuse* mixes logits of different steps and has no such proof.
 # - [Gulrajani and Lopez-Paz (2020)](https://arxiv.org/abs/2007.01434), *In search of lost domain
 #   generalization*: a table depends on who judges the grid.

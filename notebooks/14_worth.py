@@ -161,8 +161,8 @@ for n in range(4):
     print(f"{n} of 4 x 4 cells, two apart: {by_hand}; ours: {worth.choices(CELLS, APART, n)}")
 
 # %% [markdown]
-# Now the price tags. The last column is the rate at which an hour of telling would fill a disk, if
-# all letters cost the same; what they do cost comes below.
+# Now the price tags. The last column is the share of the bits of full supervision; the seconds that
+# a label costs come below.
 
 # %%
 BITS = {o: worth.bits(o, K, CELLS, APART) for o in worth.OBSERVERS}
@@ -582,10 +582,11 @@ show.Markdown(f"In full labels, seed by seed; {named}\n\n" + tables.grid(head, r
 
 # %% [markdown]
 # *0* means that the observer does not reach the level with the images there are, *not known* that
-# full supervision is above the level, or below it, with all numbers of images that we have. Next the
-# prices themselves, seed by seed. A *<* stands where the seeds agree on the order: all of them pay
-# less on its left. Between the names of a group, joined by *~*, the ranges meet, and the records do
-# not say which is cheaper.
+# full supervision is above the level, or below it, with all numbers of images that we have. Next
+# the prices themselves, seed by seed. A *<* stands where the seeds agree on the order: all of them
+# pay less on its left. (Of two equal observers in independent runs, the ranges of $s$ seeds fail to
+# meet in 2 of $\binom{2s}{s}$ cases: a third, for two seeds.) Between the names of a group, joined
+# by *~*, the ranges meet, and the records do not say which is cheaper.
 
 
 # %%
@@ -631,10 +632,11 @@ show.Markdown(f"{named}\n\n" + tables.grid(head, rows))
 # ### So, what is it worth?
 #
 # The answer is made from the same records: an hour of weak labels against an hour of full ones, at
-# every level that is known and in every seed, and what is left of the difference with the most images,
-# with two standard errors. Beside it stands what chance does. If two observers were equal, then of the
-# $2 s$ values of $s$ seeds each every order would be as probable, and in $2$ of $\binom{2s}{s}$ the
-# two ranges do not meet.
+# every level that is known and in every seed, and what is left of the difference with the most
+# images, with two standard errors. Beside it stands what chance does. **Assume that the seeds are
+# independent.** If two observers were equal, all $s$ seeds would put the same one ahead at one
+# level with the probability $2 / 2^s$, and at several levels more seldom. Two standard errors from
+# two seeds are little, too.
 
 
 # %%
@@ -670,8 +672,8 @@ lines.append(f"Undecided by these seeds: {listed['undecided']}.")
 for o in ("presence", "counts"):
     n, lead = last(o)
     lines.append(f"With {n:,} images, full labels against *{o}*, found and read: {lead}.")
-chance = 2 / math.comb(2 * len(SEEDS), len(SEEDS)) if SEEDS else math.nan
-lines.append(f"By chance alone two equal observers seem ordered in {chance:.0%}; {named}.")
+chance = 2 / 2 ** len(SEEDS) if SEEDS else math.nan
+lines.append(f"By chance alone the seeds agree on two equal observers in {chance:.0%}; {named}.")
 show.Markdown("\n".join(f"- {line}" for line in lines))
 
 # %% [markdown]

@@ -547,8 +547,8 @@ print("alpha changes the released score:", not torch.equal(*released), "- ours: 
 # #### Attention above nothing
 #
 # Attention adds up to 1 over the $hw$ positions, *for each class*. A pixel above the uniform share
-# has more than $1/(hw)$. The program of the baselines cuts at one over the number of elements of all
-# maps, $1/(C h w)$. With two classes that is half of nothing.
+# has more than $1/(hw)$. The program of the baselines cuts at one over the number of elements of
+# all maps, $1/(C h w)$. With two classes that is half of the uniform share.
 
 # %%
 flat = torch.zeros(1, 2, 8, 8)
@@ -596,8 +596,8 @@ assert 0.45 < take < 0.55 < 0.99 < shifted
 #
 # ### Where each method is strongest
 #
-# An audit that only lists faults misleads. Each of the four has a setting in which nothing simpler
-# does its work, and a short computation finds it.
+# An audit that only lists faults misleads. Each of the four has a setting that suits it, and a
+# short computation shows it.
 #
 # - *Presence*: many classes, few instances. A label set then says nearly as much as the counts. We
 #   take the bits of both, (14.3) and (14.4), for a known number $K$ of instances of ten classes.
