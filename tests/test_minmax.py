@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -617,6 +618,28 @@ def test_what_is_timed_is_erasing_from_the_first_batch(protocol, monkeypatch):
     assert asked == turn * (len(asked) // len(turn))
     assert asked
     assert ("ratio_lazy" in result) == (config.norm == "frozen")
+
+
+def test_an_epoch_that_is_timed_has_its_batches_made(monkeypatch):
+    """On a clock that only the making of a batch moves, looks cost nothing."""
+    made, now, number = training.batches, [0.0], []
+
+    def slow(*args):
+        def epoch(index):
+            for batch in made(*args)(index):
+                now[0] += 100.0
+                number.append(index)
+                yield batch
+
+        return epoch
+
+    monkeypatch.setattr(training, "batches", slow)
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    config = smoke("minmax/glas-seconds", epochs=1)
+    result = EXPERIMENTS["minmax/glas-seconds"].run(config, 0, Run())
+    assert number
+    assert result["u0_seconds"] == result["u4_seconds"] == 100.0 * len(number)
+    assert result["ratio"] == 1
 
 
 # Claims -------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ FIELD = (
 )
 OWN_SPLIT = "validation images drawn by our own seed"
 STAND_IN = "a stand-in for CUB5: three breeds of Oxford-IIIT Pet"
-CLOCK = "seconds of our machine; the ratio is what can be compared"
+CLOCK = "seconds of our machine, without validation; the ratio is what can be compared"
 SYNTHETIC = "synthetic glands: not in the paper"
 STARTED = "the trunk starts from labels of glands that all show the class, in place of ImageNet"
 COMMON = (LAST, WEIGHTS)
