@@ -343,9 +343,9 @@ show.figure(
 # %% [markdown]
 # Here is the first reason why masks come out small. A localiser with a sharp pooling is taught at
 # a few positions of each image, those that it likes best already. Nothing asks it to light up the
-# rest of the gland. The paper adds dropout on the sorted values, with probability 0.75 or 0.85,
-# which spreads the teaching over more positions; average pooling spreads it over all of them,
-# stroma included.
+# rest of the gland. The paper adds dropout on the sorted values, with probability 0.75 or 0.85.
+# It teaches at the same positions: in each step some of them have to do without the others. Average
+# pooling teaches at all positions, stroma included.
 #
 # ### From class maps to one map
 #
@@ -448,9 +448,9 @@ for name, attached, which in (("H+ + H-", False, 0), ("H_s", False, 1), ("attach
 # Both terms are at their least at once, and so is the sum. The third term of (11.4) does not look at
 # the mask. Nothing in the loss punishes a false positive. $\square$
 #
-# So what makes masks small? Three things outside the loss: (11.6) forces every image to have pixels
-# of both kinds; the cut at the midrange decides how many; and sharp pooling makes $T$ a map of few
-# peaks. Chapter 12 measures how much the cut alone decides.
+# So what makes masks small? Three things outside the loss: (11.6) forces pixels of both kinds, in
+# testing on every image, in training on every batch; the cut at the midrange decides how many; and
+# sharp pooling makes $T$ a map of few peaks. Chapter 12 measures how much the cut alone decides.
 #
 # ### Sufficient, complete, minimal
 #
@@ -523,8 +523,8 @@ for name, p in worlds.items():
 # Read the rows.
 #
 # *Redundant.* Gland $a$ alone is sufficient, but not complete: $I(Y; X^-) = 1$ bit, all of it. The
-# loss of the paper does not see this. *Together* is the same for six of the eight masks: one gland,
-# two glands, two glands and stroma. *Against* prefers the two masks that hold both glands.
+# loss of the paper does not see this. *Together* is the same for six of the eight masks: one gland
+# or two, with stroma or without. *Against* prefers the two masks that hold both glands.
 #
 # *Noisy.* Now one gland is not sufficient, and the bound on $X^+$ alone asks for both. How large
 # masks become depends on how noisy the evidence is, and not on the loss.
@@ -547,10 +547,11 @@ for name, p in worlds.items():
 #
 # ## When it breaks
 #
-# **The background tells the class.** Then no mask of the objects is complete, and a larger mask is a
-# better one for every loss on this page. In GlaS the glands are not alone in telling the class: slides
-# differ in stain, and nearly all test images come from patients who are in the training set too.
-# Chapter 12 trains in a world of this kind.
+# **The background tells the class.** Then no mask of the objects is complete. A larger mask is
+# never worse for the losses on this page; it is better for *against*, and for *together* where the
+# background adds to what the objects tell. In GlaS the glands are not alone in telling the class:
+# slides differ in stain, and nearly all test images come from patients who are in the training set
+# too. Chapter 12 trains in a world of this kind.
 #
 # **A collaborator in place of an adversary.** The table's column *together* is flat because the
 # best classifier recognises a masked image and answers $u$. A network may not be the best; it may

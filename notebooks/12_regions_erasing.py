@@ -133,15 +133,17 @@ assert torch.allclose(erased.mask, total)
 # %% [markdown]
 # Now the second look is less sure than the first, and is not trusted. It changes nothing, so the
 # third look sees the same image and says the same. **With a deterministic localiser the first look
-# without trust is the last one that matters.** (The released program draws the same dropout in every
-# look, so its localiser is deterministic in this sense.)
+# without trust is the last one that matters.** (The released program draws the same dropout in
+# every look. But its batch statistics and its (11.6) read the other images of the batch, which
+# erasing changes, and so a later look at the same image may be trusted again.)
 #
 # When is a localiser as sure without its best evidence as with it? When it saturates, or errs. Two
 # glands of *equal* strength are no example: both lie above the midrange and are found in the first
 # look. A bird whose head tells more than its body is none either: after the head is erased the body
 # persuades less, and the comparison in (12.1) ends the search. The paper sees this (B.3: the model
-# "spots only the head") and puts it down to a missing memory of places; the comparison alone
-# suffices.
+# "spots only the head"), takes a missing memory of places for the main cause, and adds that what is
+# left may not suffice to tell the class. The comparison in (12.1) asks for more: what is left must
+# persuade as much as the whole.
 
 # %%
 bird = torch.tensor([[[[0.0, 5.0, 1.5, 1.5, 1.2]]]])  # head, then body
@@ -280,10 +282,10 @@ print(f"formulas  {200 * 0.3 / 1.3:.1f} and {200 * 0.7 / 1.7:.1f}, with f = 0.3"
 # We train on synthetic glands of 64 pixels in which every gland shows the class (the regime
 # `everywhere`). Localiser and classifier share a body of four convolutions with batch
 # normalisation, as in the released program. Each has a head of two class maps, pooled by WILDCAT
-# over a quarter of the positions. We differ from the paper in size; in that quarter (the paper: nine
-# percent, with dropout); in that the classifier sees full-size images; and in the normalisation,
-# which takes the statistics of the batch at hand in testing too. Running averages would mix whole
-# images with masked ones.
+# over a quarter of the positions. We differ from the paper in size; in that quarter (the paper:
+# nine percent, with dropout); in that (11.6) goes by the image in training too; in that the
+# classifier sees full-size images; and in the normalisation, which takes the statistics of the
+# batch at hand in testing too. Running averages would mix whole images with masked ones.
 
 
 # %%
@@ -482,12 +484,12 @@ print("after erasing, C still names more than 60 % of the classes on X-:", leak 
 # they change the masks a little. PxAP, which knows no cut, does not rise. Attached, they reach the
 # head, and the map is no better.
 #
-# **In this training, erasing is rarely trusted.** Most second looks are less sure than the first, as
-# for the localiser that does not saturate. That is no law of the method: in the records of
+# **In this training, erasing is rarely trusted.** Most second looks are less sure than the first,
+# as for the localiser that does not saturate. That is no law of the method: in the records of
 # [chapter 13](13_regions_reproduction.ipynb), of other networks, regimes and data, the share of
-# second looks that are trusted differs widely, and can be far above what this page sees. The
-# classifier of this learner is not undecided on $X^-$ either: it still names the class from what is
-# left.
+# second looks that are trusted differs widely, and can be far above what this page sees. On $X^-$
+# the greatest answer of this learner's classifier is still the class in most images; how undecided
+# the answers are, this count does not say.
 #
 # The paper claims fewer false positives from min-max entropy, and a larger $F_1^+$ at no cost from
 # erasing (its section 4 and Table 4). **In this experiment neither is seen.** It is a small one: it
@@ -568,19 +570,20 @@ print(
 )
 
 # %% [markdown]
-# One network, one map, and $F_1^+$ and $F_1^-$ go where the cut sends them, *along* the curve of blind
-# masks; the distance from the curve is what the map knows. In Table 2 of the paper each method comes
-# with its own cut, and the CAM rows on GlaS (66 to 67, and 18 to 28) lie where blind masks of 85 to 90
-# percent lie. [Choe et al. (2020)](https://arxiv.org/abs/2001.07437) found the same on natural images:
-# with one rule for all, five later methods bring no large gain over CAM.
+# One network, one map, and $F_1^+$ and $F_1^-$ go where the cut sends them, *along* the curve of
+# blind masks; the distance from the curve is what the map knows. In Table 2 of the paper each
+# method comes with its own cut, and the CAM rows on GlaS (66 to 67, and 18 to 28) lie near where
+# blind masks of 80 to 90 percent lie. [Choe et al. (2020)](https://arxiv.org/abs/2001.07437) found
+# the same on natural images: with one rule for all, five later methods bring no large gain over
+# CAM.
 #
 # ## When it breaks
 #
 # ### The background tells the class
 #
-# In the regime `spurious` the stroma of most training images has one main direction, and this
-# direction is the class. A learner is told classes, and no more; stripes that all run one way are
-# easier to read than an angle to a boundary. We train on such images, with reflections only (a
+# In the regime `spurious` the stroma of every training image has a main direction, and in four of
+# five it is that of the class. A learner is told classes, and no more; stripes that all run one way
+# are easier to read than an angle to a boundary. We train on such images, with reflections only (a
 # quarter turn would exchange the directions), and test on images with a free stroma as well.
 
 # %%
@@ -601,10 +604,11 @@ print("right on the stroma alone, all glands erased, above 60 %:", alone_right >
 print("Matthews' correlation of its masks with the glands, below 8 %:", row["mcc"] < 8)
 
 # %% [markdown]
-# Much of what the localiser has learnt is stroma, min-max loss or not, and its masks have next to
-# nothing to do with the glands. No term of (11.4) can object: a mask on a stroma that tells the class
-# is sufficient. Where slides, patients or cameras are shared within a class, this is the regime to
-# fear, and a test set from the same source does not reveal it.
+# Much of what this localiser has learnt is stroma, although it was trained with the min-max loss,
+# and its masks have next to nothing to do with the glands. No term of (11.4) can object: a stroma
+# that helps to tell the class lowers $H^+$ as a gland does, and nothing charges for it. Where
+# slides, patients or cameras are shared within a class, this is the regime to fear, and a test set
+# from the same source does not reveal it.
 #
 # ### Redundant and small evidence
 #

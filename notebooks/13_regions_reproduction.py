@@ -115,10 +115,10 @@ show.Markdown(tables.grid(("where", "%", "method", *SETS), lines))
 # $$ \bigl\lfloor 10^d \cdot 100 \, k / n \bigr\rfloor = 10^d \, \hat e . \tag{13.1} $$
 #
 # That is an interval of $k$ of the length $n / 10^{d + 2}$. So while $n < 10^{d+2}$ at most one $k$
-# fits, and most rates fit none: of all rates with two decimals about the share $n / 10^4$ is
-# possible. **Assume that the wrong $n$ meets rates as if by chance.** It explains $m$ different
-# rates with the probability $(n / 10^4)^m$. We ask every $n$ up to 400 whether it explains all the
-# rates of a column.
+# fits, and for $n$ up to a few hundred most rates fit none: of all rates with two decimals about
+# the share $n / 10^4$ is possible. **Assume that the wrong $n$ meets rates as if by chance.** It
+# explains $m$ different rates with the probability $(n / 10^4)^m$. We ask every $n$ up to 400
+# whether it explains all the rates of a column.
 
 # %%
 ERRORS = {
@@ -213,8 +213,9 @@ print(f"  without erasing: {zero} images, {rate:.1f} % [{low:.1f}, {high:.1f}]")
 
 # %% [markdown]
 # On GlaS nobody errs on more than two images, and all intervals overlap. On CUB5 the method is *one
-# bird* ahead of Grad-CAM, of which section 4 says that it overfits. CAM-Max and CAM-LSE are at
-# chance; they have not learnt, so their Dice indices in Table 2 describe no localiser. Erasing
+# bird* ahead of Grad-CAM, of which section 4 says that it overfits. CAM-LSE is at chance,
+# and CAM-Max, with an interval that ends at 77, is little better: their Dice indices in Table 2
+# describe no localiser that has learnt the class. Erasing
 # takes CUB5 from 28 wrong birds to 15 (Table 3). Even these two intervals overlap; a paired test
 # could say more, but for it one has to know *which* birds.
 #
@@ -235,9 +236,10 @@ print(f"  without erasing: {zero} images, {rate:.1f} % [{low:.1f}, {high:.1f}]")
 #
 # $$ 1 - \bar d_1 \; \leq \; \bar d_0 \; \leq \; \frac{4 \, (1 - \bar d_1)}{4 - 3 \, \bar d_1} . \tag{13.3} $$
 #
-# The upper end is attained where all images have equal shares, and birds and flowers are not far
-# from that. The figure draws the range, and marks $F_1^-$ of the full method over the printed
-# All-ones.
+# The upper end is attained where all images have equal shares. On GlaS, where they differ,
+# All-zeros is three points below it; for small shares the arc is nearly straight, and unequal
+# shares cost less. The figure draws the range, and marks $F_1^-$ of the full method over the
+# printed All-ones.
 
 # %%
 d = torch.linspace(0, 100, 101)
@@ -297,8 +299,9 @@ show.Markdown(tables.grid(head, lines))
 # $$ \text{area} \; \leq \; \varphi + \frac{\varphi^2}{2} \log \Bigl( \frac{2}{\varphi} - 1 \Bigr) . \tag{13.4} $$
 #
 # Turned around, an area says how good the *best* cut is at least. The paper averages curves over
-# images. The tangent of (13.4) at large $\varphi$ lies above it everywhere, so what holds for each
-# image holds for the means, by the argument of Jensen.
+# images. The tangent of (13.4) at large $\varphi$ lies above it everywhere, so by the argument of
+# Jensen the same holds for the means: of the areas, and of F1 with each image cut at its own best
+# threshold.
 
 
 # %%
@@ -324,13 +327,13 @@ head = ("data", "method", "area", "so a cut has F1 from, %", "printed F1+", "pri
 show.Markdown(tables.grid((*head, "area of a blind map, background, %"), lines))
 
 # %% [markdown]
-# If these areas belonged to the foreground, the same maps would have a cut with an $F_1^+$ above 81
-# %, while the cut of the paper has 40 to 53: thirty points or more would lie in the cut alone. Read
-# as background, they agree with the printed $F_1^-$ of 86 to 92. So we take them for the
-# background's. There a map that knows nothing has an area of one minus the share of the bird. The
-# mean share is at least $\bar d_1 / (2 - \bar d_1)$, again by Jensen, and at most $\bar d_1$; the
-# last column says what a blind map reaches. Against it the *step* from $u = 0$ to $u = 4$, about a
-# hundredth, is small.
+# If these areas belonged to the foreground, the same maps, each cut at its own best threshold,
+# would have a mean $F_1^+$ above 81 %, while the cut of the paper has 40 to 53: thirty points or
+# more would lie in the cut alone. Read as background, they agree with the printed $F_1^-$ of 86 to
+# 92. So we take them for the background's. There a map that knows nothing has an area of one minus
+# the share of the bird. The mean share is at least $\bar d_1 / (2 - \bar d_1)$, again by Jensen,
+# and at most $\bar d_1$; the last column says what a blind map reaches. Against it the *step* from
+# $u = 0$ to $u = 4$, about a hundredth, is small.
 #
 # ## Code
 #
@@ -438,11 +441,13 @@ for r in (r for r in ROWS.values() if r.table == "Table 5" and r.method.startswi
     print(f"{r.data}, printed {r.value}: {(R - r.value) / (R - 1):.0%} of an epoch is not steps")
 
 # %% [markdown]
-# So half of the paper's epoch with $u = 0$ is no training step, and the printed ratios would grow
-# to three on a machine that loads quickly. Section B.3.2 puts the extra time down to the
-# accumulation of gradients; four looks instead of one suffice.
+# **If time goes with operations**, about half of the paper's epoch with $u = 0$ is no training
+# step, and the printed ratios would grow to three on a machine that loads quickly. On a GPU that
+# eight images do not fill, a small image costs nearly what a large one does: then $\kappa$ is
+# larger in time than in operations, and $b$ is smaller ($\kappa = 1$ gives $R = 2$). Section B.3.2
+# puts the extra time down to the accumulation of gradients; four looks instead of one suffice.
 #
-# Most of the looks can be spared. An image whose look is not trusted stays as it is, and a
+# Some of the looks can be spared. An image whose look is not trusted stays as it is, and a
 # localiser with fixed statistics would repeat itself ([chapter 12](12_regions_erasing.ipynb)). If
 # the share $a_t$ of the images is trusted at look $t$, then $1 + a_0 + a_1 + a_2$ looks do the work
 # of four, with the same gradients. The setting `lazy` does this; the records below measure both.
@@ -528,11 +533,12 @@ show.Markdown(f"Looks 0, 1, 2 and 3 trusted in the last epoch, in % ({named}). {
 #
 # The paper assumes that the class can be told from the glands and *not* from the rest. Is this so?
 # It can be asked without a network. A logistic regression reads ten numbers of an image: mean and
-# deviation of red, green, blue and two grey gradients, over squares of four pixels that lie wholly
-# in the stroma, or in the glands. It learns from the 85 training images and is tested on the 80.
-# And a rule that never looks at a pixel answers the more frequent class of the *patient*, whom the
-# table of the data set names. The left column of numbers is kept in the package and compared by a
-# test on a machine that has GlaS; the right one is computed now, if the data are here.
+# deviation of red, green, blue and two grey gradients, over squares of 4 x 4 pixels that lie wholly
+# in the stroma, or in the glands (a gradient at their rim sees a neighbour). It learns from the 85
+# training images and is tested on the 80. And a rule that never looks at a pixel answers the more
+# frequent class of the *patient*, whom the table of the data set names. The left column of numbers
+# is kept in the package and compared by a test on a machine that has GlaS; the right one is
+# computed now, if the data are here.
 
 # %% tags=["nbval-ignore-output"]
 there = data.available("glas")
@@ -546,10 +552,9 @@ show.Markdown(tables.grid((f"GlaS, {glas.SIZES['test']} test images", "kept", "h
 # %% [markdown]
 # The stroma tells the class about as well as the glands, through stain and texture. And nearly all
 # test images are cut from slides of patients whose other images were trained on, so that a network
-# that recognises a slide has read the answer. Neither makes the errors of Table 1 wrong. But a mask
-# on the stroma is *sufficient* here, in the paper's own sense, and minimising $H^+$ has no reason
-# to avoid it. That masks agree with glands on GlaS, if they do, is due to something else than the
-# assumption.
+# that recognises a slide has read the answer. Neither makes the errors of Table 1 wrong. But stroma
+# that tells the class lowers $H^+$ as glands do, and nothing in the loss asks to leave it out. That
+# masks agree with glands on GlaS, if they do, is due to something else than the assumption.
 #
 # ### What the other differences change
 #
@@ -693,14 +698,14 @@ for p in ("paper", "short"):
             said += f", {m['ratio_lazy']:.2f} without looks that change nothing"
         text.append(said)
 text = "; ".join(text) or "no measurement recorded yet"
-show.Markdown(f"An epoch of u = 4 over one of u = 0: {R:.2f} by operations; {text}.")
+show.Markdown(f"u = 4 over u = 0: the steps, by operations, {R:.2f}; epochs, {text}.")
 
 # %% [markdown]
-# A look at an image that is not trusted changes neither image nor mask, so its answers, and its
-# gradients, are those of the look before; these we can leave out. Every other look has a gradient
-# of its own. Leaving one out would train something else, and sharing a pass between the looks is
-# not possible, since each sees what the one before has erased. Where most looks are trusted, that
-# is the floor.
+# **With fixed statistics** a look at an image that is not trusted changes neither image nor mask,
+# so the answers and the gradients of the next look are the same; these we can leave out. Every
+# other look has a gradient of its own. Leaving one out would train something else, and sharing a
+# pass between the looks is not possible, since each sees what the one before has erased. Where most
+# looks are trusted, that is the floor.
 #
 # ### Table 6: after a random field
 
@@ -717,8 +722,8 @@ section("Table 6")
 section("Fig 6")
 
 # %% [markdown]
-# The figure has no curve for GlaS. These are our areas there, of the region (*plus*) and of the
-# background (*minus*), each pooled over all pixels of the test images:
+# In the text that we have, the figure shows no area for GlaS. These are our areas there, of the
+# region (*plus*) and of the background (*minus*), each pooled over all pixels of the test images:
 
 # %%
 AREAS = {"ap_plus": "area, region", "ap_minus": "area, background"}
@@ -1005,7 +1010,8 @@ show.Markdown(f"{table}\n{''.join(lost)}")
 # The sentences of the paper, and the rules of the ladder, tested on the records of protocol
 # `paper`. The last column asks the same of the shorter protocol where all that a claim needs has
 # run. It gives no verdict on the paper: smaller networks on smaller images may answer otherwise. A
-# rule that needs a standard error decides nothing where an experiment has one seed.
+# rule that needs a standard error decides nothing where an experiment has one seed. Here ± is two
+# standard errors of the difference.
 
 # %%
 show.Markdown(tables.claims(PAPER, HELD))
@@ -1052,10 +1058,10 @@ show.Markdown(tables.grid(head, lines))
 # python -m wsl_tutorial.reproduce table minmax --out runs
 # ```
 #
-# With `--protocol short` the same names, but those of the equal terms, take minutes each on a CPU
-# core. On Colab choose a runtime
-# with a GPU, run the first cell of this page, and put the commands into a cell that begins with
-# `%%bash`. Sessions end, so let `--out` be a folder of a mounted drive.
+# With `--protocol short` the same names, but those of the equal terms and of ResNet-101, take
+# minutes each on a CPU core. On Colab choose a runtime with a GPU, run the first cell of this page,
+# and put the commands into a cell that begins with `%%bash`. Sessions end, so let `--out` be a
+# folder of a mounted drive.
 #
 # Three columns wait for data, and would then fill by themselves:
 #
