@@ -23,7 +23,7 @@ from . import networks
 CODE = "released code"
 SURVEY = "code of the survey by Rony et al. (2019)"
 OURS = "our benchmark"
-B2, A1 = "section B.2", "section A.1"
+B2 = "section B.2"
 
 # The settings -----------------------------------------------------------------------------------
 
@@ -73,7 +73,7 @@ class Settings:
     threshold: float = setting(0.5, 0.5, f"{B2}: sigma_0")
     whole_batch: bool = setting(True, "none", f"{CODE}: min-max over the batch in training")
     c_scale: float = setting(0.5, "none", f"{CODE}: the classifier sees half the size")
-    attached: bool = setting(False, "unclear", f"{A1}; {CODE}: the mask is cut from the graph")
+    attached: bool = setting(False, False, f"section A.2; {CODE}: the mask is cut from the graph")
     printed: bool = setting(False, True, f"Algorithm 1: u + 1 looks; {CODE}: u")
     believe: str = setting("trust", "trust", "equation (12)")
     accumulate: bool = setting(True, True, "equation (10)")

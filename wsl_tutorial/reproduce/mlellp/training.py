@@ -53,7 +53,7 @@ class Settings:
     rates: tuple[tuple[str, float, int], ...] = setting(
         (), UNSTATED, f"{GRID}; method, lr and batch, instead of the two above"
     )
-    bags_per_step: int = setting(4, 1, "DLLP and LLP-GAN take one, their `several` forms these")
+    bags_per_step: int = setting(4, UNSTATED, "DLLP and LLP-GAN take one, `several` forms these")
     flip: bool = setting(True, "flipping", "section 3; strength not stated")
     blur: float = setting(0.7, "blurring", "section 3; strength (sigma, pixels) not stated")
     jitter: float = setting(0.2, "color adjustments", "section 3; strength not stated")
