@@ -883,14 +883,15 @@ show.figure(
 )
 
 # %% [markdown]
-# The first map of seed 1 finds fewer digits than chance: it prefers places *beside* them. Those of
-# seeds 0 and 2 happen to prefer digits. What is chosen is reinforced ([chapter
-# 8](08_patches_lifting.ipynb)): from the lucky starts MIST climbs at once, and on three digits it
-# never leaves the unlucky one. On nine it does, after an epoch at the bottom. There some of the
-# nine boxes touch digits wherever they stand, the classifier begins to read, and then places have a
-# reason to move. REINFORCE, which *draws* its places, does best from this very start. The trials of
-# the rates had two lucky starts, so they could not show this. **A method that reinforces its own
-# choice has to be judged over starts, and three of them are few.**
+# The first map of seed 1 finds the fewest digits, of nine even fewer than chance; those of seeds 0
+# and 2 happen to prefer digits. What is chosen is reinforced ([chapter
+# 8](08_patches_lifting.ipynb)). From the lucky starts MIST climbs at once. From the other it falls
+# to almost nothing within an epoch: the map comes to prefer places *beside* digits. On nine digits
+# the classifier reads something even so, with boxes that touch digits wherever they stand, and then
+# the places move back. On three it reads little, and the map stays where it is. REINFORCE, which
+# *draws* its places, does best on three digits from this very start. The trials of the rates had
+# two lucky starts, so they could not show this. **A method that reinforces its own choice has to be
+# judged over starts, and three of them are few.**
 #
 # ### Claims
 #
