@@ -112,12 +112,12 @@ SHORT = {
     "bf16": True,
 }
 # Digits that are read: until the classifier knows something, the heat map must not follow far, so
-# its network learns slowly, and places move along g itself, which is small until then (steps of a
-# fixed length: "mist/three-normalised"). And a classifier that moves fast before it knows anything
-# ends at one answer for all patches, where nothing has a gradient: at 5e-3 MIST did on nine digits
-# with two seeds of three, at 2e-3 REINFORCE on three. All methods have the same rates. Tried were,
-# on seeds 11 and 12, which are in no table, with MIST: four pairs of step and rate on three digits
-# (at a quarter of this step rounding undid it), and 5e-4 and 1e-3 on nine.
+# its network learns slowly. And a classifier that moves fast before it knows anything ends at one
+# answer for all patches, where nothing has a gradient: at 5e-3 MIST did on nine digits with two
+# seeds of three, at 2e-3 REINFORCE on three. All methods have the same rates. Places move along g,
+# as in the released code ("mist/three-normalised": steps of one length). Tried were, with MIST on
+# seeds 11 and 12, which are in no table: on three digits four pairs of step and rate (at a quarter
+# of this step rounding undid it); on nine 5e-4 and 1e-3, and a step of 156, which lost digits.
 SHORT_READING = {**SHORT, "lr": 5e-4, "heat_lr": 3e-4, "normalise": False}
 SHORT_THREE = {**SHORT_READING, "inner_lr": RATE / 3}
 SHORT_NINE = {**SHORT_READING, "inner_lr": 40.0}
