@@ -740,8 +740,8 @@ show.Markdown(f"Rates in %, mean ± sd; {named}\n\n{tables.grid(head, lines)}")
 #   of ten digits.
 # - **Channel-wise does not, where there are nine digits**: in boxes and in labels it is below chance,
 #   though it reads more than half of what its boxes happen to cover.
-# - **Fewer objects than nine, and a wrong $K$, do no harm** (Table 5): canvases of three to nine
-#   digits are easier, if anything.
+# - **Fewer objects than nine, and a wrong $K$, do no harm** that these runs can show (Table 5): the
+#   canvases of three to nine digits are easier, if anything.
 # - **Soft top-K is ahead** of MIST, on three digits with every seed, and REINFORCE is not behind. The
 #   paper has a lead of MIST that grows with the number of digits (Table 3); these runs have none. They
 #   differ in more than size: our head for candidates is our own.
@@ -852,7 +852,7 @@ show.Markdown(f"{named}\n\n{tables.grid(head, lines)}")
 # %% [markdown]
 # A step along $g$ is as long as the classifier is sure. A step of a fixed length
 # (`mist/three-normalised`) is as long when it knows nothing as when it knows all, and the same for
-# every place: shorter than the others at first, and longer in the end.
+# every place: shorter than the others at first, and, where these learn, longer in the end.
 #
 # ### Where it starts
 #
@@ -889,14 +889,15 @@ show.figure(
 # %% [markdown]
 # The first map of seed 1 finds the fewest digits, of nine even fewer than chance; those of seeds 0
 # and 2 happen to prefer digits. What is chosen is reinforced ([chapter
-# 8](08_patches_lifting.ipynb)). From the lucky starts MIST climbs at once. From the other it falls
-# to almost nothing within an epoch: the map comes to prefer places *beside* digits. On nine digits
-# the classifier reads something even so, with boxes that touch digits wherever they stand, and then
-# the places move back. On three it reads little, and the map stays where it is (not so with steps
-# of one length, which leave this start too). Soft top-K, which reads every candidate, does not
-# depend on the start, and REINFORCE, which *draws* its places, does best on three digits from this
-# very start. The trials of the rates had two lucky starts, so they could not show this. **A method
-# that reinforces its own choice has to be judged over starts, and three of them are few.**
+# 8](08_patches_lifting.ipynb)). On three digits MIST climbs at once from the lucky starts, and from
+# the other falls to almost nothing within an epoch: the map comes to prefer places *beside* digits,
+# and stays there (not so with steps of one length, which leave this start too). On nine digits two
+# seeds fall like this, one of them from a lucky start, and both come back: the classifier reads
+# something even so, with boxes that touch digits wherever they stand, and then the places move.
+# Soft top-K, which reads every candidate, does not depend on the start, and REINFORCE, which
+# *draws* its places, does best on three digits from the unlucky one. The trials of the rates had
+# two lucky starts, so they could not show this. **A method that reinforces its own choice has to be
+# judged over starts, and three of them are few.**
 #
 # ### Claims
 #
