@@ -211,8 +211,8 @@ def test_a_step_within_two_standard_errors_decides_nothing():
             n: [{"experiment": n, "seed": s, "metrics": {"both": b}} for s, b in enumerate(pair)]
             for n, pair in zip(names, pairs, strict=True)
         }
-        holds, reason = CLAIMS["more-is-more"].test(found)
-        return "undecided" if re.search(r"\bnan\b", reason) else holds
+        holds, _ = CLAIMS["more-is-more"].test(found)
+        return "undecided" if holds is None else holds
 
     narrow = ((60.0, 62.0), (80.0, 81.0), (85.0, 86.0), (90.0, 91.0))
     assert tested(*narrow) is True
@@ -229,7 +229,7 @@ def test_equal_observers_are_seldom_ordered():
     answers = []
     for a, b in draws.tolist():
         runs = [[{"metrics": {"both": x}} for x in side] for side in (a, b)]
-        answers.append(experiments.marginal_leads(*runs)[0])
+        answers.append(experiments.marginal_leads(*runs)[0] is True)
     expected = 1 - NormalDist().cdf(2)
     assert sum(answers) / 2000 == pytest.approx(expected, abs=0.012)
 

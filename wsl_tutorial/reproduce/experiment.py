@@ -164,6 +164,13 @@ def below(a: Sequence[dict], b: Sequence[dict], metric: str) -> bool:
     return -gap > error
 
 
+def decided(*gaps: tuple[float, float]) -> bool | None:
+    """Are all gaps above 0? Each comes with two standard errors; None: they leave it open."""
+    if any(gap < -error for gap, error in gaps):
+        return False
+    return True if all(gap > error for gap, error in gaps) else None
+
+
 def told(a: Sequence[dict], b: Sequence[dict], *metrics: str) -> str:
     """The gaps with two standard errors."""
     gaps = ((m, *ahead(a, b, m)) for m in metrics)

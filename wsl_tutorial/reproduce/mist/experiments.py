@@ -17,6 +17,7 @@ from ..experiment import (
     Paper,
     ahead,
     claim,
+    decided,
     mean,
     told,
 )
@@ -368,13 +369,6 @@ UNEVEN = variant(UNEVEN, "hard-uneven", "MNIST hard, uneven places", scene="unev
 # Claims -------------------------------------------------------------------------------------------
 
 
-def decided(*gaps: tuple[float, float]) -> bool | None:
-    """Are all gaps above 0? Each comes with two standard errors; None: they leave it open."""
-    if any(gap < -error for gap, error in gaps):
-        return False
-    return True if all(gap > error for gap, error in gaps) else None
-
-
 def ordered(*parts: list[dict]) -> tuple[bool | None, str]:
     """The mean error of the reconstruction rises from each experiment to the next."""
     errors = ", ".join(f"{mean(records, 'rmse'):.4g}" for records in parts)
@@ -409,14 +403,14 @@ def isolates(mist, channels):
 def gap_grows(mist_3, soft_3, mist_9, soft_9):
     few, many = ahead(mist_3, soft_3, "both"), ahead(mist_9, soft_9, "both")
     more = many[0] - few[0], hypot(few[1], many[1])
-    told = "{:.1f} ± {:.1f} points with three digits, {:.1f} ± {:.1f} with nine"
-    return decided(few, more), told.format(*few, *many)
+    text = "{:.1f} ± {:.1f} points with three digits, {:.1f} ± {:.1f} with nine"
+    return decided(few, more), text.format(*few, *many)
 
 
 def forgiving(nine, *others):
     costs = [ahead(nine, records, "ap50") for records in others]
-    told = ", ".join(f"{cost:.1f} ± {error:.1f}" for cost, error in costs)
-    return decided(*((2.15 - cost, error) for cost, error in costs)), f"costs {told} points of AP"
+    text = ", ".join(f"{cost:.1f} ± {error:.1f}" for cost, error in costs)
+    return decided(*((2.15 - cost, error) for cost, error in costs)), f"costs {text} points of AP"
 
 
 def falls(records, key: str) -> tuple[bool, str]:
@@ -451,8 +445,8 @@ def crosses(mist, supervised):
     thresholds = ("00", "50", "60", "70", "80", "90")
     gaps = {at: ahead(mist, supervised, f"ap{at}") for at in thresholds}
     signed = ((gap if at <= "60" else -gap, error) for at, (gap, error) in gaps.items())
-    told = ", ".join(f".{at}: {gap:+.1f} ± {error:.1f}" for at, (gap, error) in gaps.items())
-    return decided(*signed), f"MIST - supervised: {told}"
+    text = ", ".join(f".{at}: {gap:+.1f} ± {error:.1f}" for at, (gap, error) in gaps.items())
+    return decided(*signed), f"MIST - supervised: {text}"
 
 
 def of_table_1(scene: str, data: str) -> Claim:

@@ -6,7 +6,7 @@ from math import nan, sqrt
 from statistics import variance
 
 from ... import worth
-from ..experiment import NO_GPU, Experiment, Paper, ahead, claim, mean, values
+from ..experiment import NO_GPU, Experiment, Paper, ahead, claim, decided, mean, values
 from .training import Settings, run_observer
 
 NUMBERS = (30, 100, 300, 1_000, 3_000, 10_000, 30_000)
@@ -75,41 +75,30 @@ def at(*pairs: tuple[str, int]) -> list[Experiment]:
     return [EXPERIMENTS[pair] for pair in pairs]
 
 
-def judged(*gaps: tuple[float, float], say: str) -> tuple[bool, str]:
-    """Whether all gaps are above 0, each with two standard errors of its own; and the reason.
-
-    A gap no farther from 0 than its errors decides nothing, unless another is as far below 0. The
-    reason then holds a nan.
-    """
-    if not any(gap < -error for gap, error in gaps) and not all(g > e for g, e in gaps):
-        say += "; sign nan (within two standard errors)"
-    return all(gap > error for gap, error in gaps), say
-
-
-def more_is_more(*parts: list[dict]) -> tuple[bool, str]:
+def more_is_more(*parts: list[dict]) -> tuple[bool | None, str]:
     gaps = [ahead(more, less, "both") for less, more in pairwise(parts)]
     shares = ", ".join(f"{mean(records, 'both'):.1f} %" for records in parts)
     steps = ", ".join(f"{gap:+.1f} ± {error:.1f}" for gap, error in gaps)
-    return judged(*gaps, say=f"{shares} found and read, in the order claimed; steps {steps}")
+    return decided(*gaps), f"{shares} found and read, in the order claimed; steps {steps}"
 
 
 def marginal_leads(lifted, marginal):
     gap, error = ahead(marginal, lifted, "both")
-    return judged((gap, error), say=f"the exact likelihood leads by {gap:.1f} ± {error:.1f} points")
+    return decided((gap, error)), f"the exact likelihood leads by {gap:.1f} ± {error:.1f} points"
 
 
 def places_from_classes(weak, full):
     gap, error = ahead(weak, full, "found")
     a, b = mean(weak, "found"), mean(full, "found")
     text = f"found: {a:.1f} %, under full supervision {b:.1f} %, {gap:+.1f} ± {error:.1f}"
-    return judged((gap + 5, error), say=text)
+    return decided((gap + 5, error)), text
 
 
 def cannot_read(places):
     value, shares = mean(places, "reading"), values(places, "reading")
     error = 2 * sqrt(variance(shares) / len(shares)) if len(shares) > 1 else nan
     text = f"{value:.1f} ± {error:.1f} % read, twice the chance of one in ten is 20 %"
-    return judged((20 - value, error), say=text)
+    return decided((20 - value, error)), text
 
 
 CLAIMS = (
