@@ -11,7 +11,7 @@ from math import nan, sqrt
 from statistics import fmean, variance
 from typing import Any
 
-PROTOCOLS = ("paper", "short", "smoke")
+PROTOCOLS = ("paper", "desk", "short", "smoke")  # from the strongest evidence to the weakest
 NO_GPU = "no GPU yet"  # why an experiment has not run
 NO_DATA = "data not available to us"
 
@@ -59,7 +59,9 @@ class Experiment:
     """The settings of one group of cells, and the function that runs them for one seed.
 
     `config` is an instance of a frozen dataclass whose fields carry metadata "paper" and "source".
-    `protocols` holds the fields that "short" and "smoke" replace; "paper" is `config` as it stands.
+    `protocols` holds the fields that "desk", "short" and "smoke" replace; "paper" is `config` as it
+    stands. Under "desk" only the recipe of training is ours; data, network, sizes and measures are
+    the paper's.
     `run(config, seed, run)` returns the metrics; `run` is a `runner.Run`.
     `alone` says why processes cannot share its batches, as `train.fit` divides them; "": they can.
     """
