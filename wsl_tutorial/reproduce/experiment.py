@@ -16,9 +16,13 @@ NO_GPU = "no GPU yet"  # why an experiment has not run
 NO_DATA = "data not available to us"
 
 
-def setting(value: Any, paper: Any, source: str) -> Any:
-    """A field of a config: our value, the paper's, and where the paper's stands."""
-    return field(default=value, metadata={"paper": paper, "source": source})
+def setting(value: Any, paper: Any, source: str, **before: Any) -> Any:
+    """Return a field of a config: our value, the paper's, and where the paper's stands.
+
+    A field that joins a config with records also gets `before`, the value that stands for the code
+    without it: `plain` leaves the field out where it has this value, so old records keep their ids.
+    """
+    return field(default=value, metadata={"paper": paper, "source": source, **before})
 
 
 @dataclass(frozen=True)
@@ -180,8 +184,12 @@ def told(a: Sequence[dict], b: Sequence[dict], *metrics: str) -> str:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A config as JSON would give it back (tuples become lists)."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """Return a config as JSON would give it back: tuples become lists, see `setting` for more."""
+    held = dataclasses.asdict(config)
+    for f in dataclasses.fields(config):
+        if f.metadata.get("before", dataclasses.MISSING) == held[f.name]:
+            del held[f.name]
+    return json.loads(json.dumps(held))
 
 
 def record_id(name: str, seed: int, protocol: str, config: dict[str, Any]) -> str:

@@ -33,7 +33,9 @@ JPEG = "CIFAR-10, JPEG-75 copy: a lossy copy of the images"
 GENERATED = "generated house numbers, not SVHN"
 NO_CIFAR = f"{NO_DATA} without loss; its JPEG-75 copy has experiments of its own"
 
+PLAIN = {"preconditioner_every": 1}  # it matters to PSGD alone
 SMOKE = {"epochs": 2, "batch": 16, "train_images": 64, "validation_images": 16, "test_images": 32}
+SMOKE |= {"bf16": False, **PLAIN}
 SMOKE_DIGITS = {**SMOKE, "dataset": "digits", "widths": (4,)}
 SMOKE_OBJECTS = {**SMOKE, "dataset": "digits", "widths": (4, 4, 4)}
 SMOKE_NUMBERS = {**SMOKE, "dataset": "houses", "widths": (4, 4, 4), "steps": 2, "batch": 8}
@@ -43,6 +45,7 @@ SMOKE_NUMBERS = {**SMOKE, "dataset": "houses", "widths": (4, 4, 4), "steps": 2, 
 # bfloat16, and few image sizes, since a CPU prepares convolutions anew for every size. One set for
 # both optimisers, so that short runs compare them.
 SHORT = {"validation_images": 500, "test_images": 2_000, "train_images": 10_000, "bf16": True}
+SHORT |= PLAIN
 SHORT_DIGITS = {**SHORT, "widths": (32,), "batch": 32, "epochs": 6}
 SHORT_NESTS = {**SHORT_DIGITS, "epochs": 8, "smallest": 56, "largest": 60}
 SHORT_OBJECTS = {**SHORT, "widths": (24, 32, 48), "epochs": 8}
@@ -50,15 +53,22 @@ SHORT_NUMBERS = {**SHORT, "widths": (12, 16, 24), "epochs": 6, "steps": 300}
 SHORT_NUMBERS |= {"smallest": 58, "largest": 62}
 
 
+# One core, at most 100 minutes a seed: all is the paper's but the optimiser and the epochs.
+ADAM = {"optimizer": "adamw", "weight_decay": 0.01, "warmup": 0.05, **PLAIN}
+DESK = {**ADAM, "bf16": True, "epochs": 6, "lr": 1e-3}
+DESK_POOLING = {**DESK, "epochs": 3}
+
+
 def both(experiment: Experiment, lr: float = 1e-3) -> tuple[Experiment, Experiment]:
     """An experiment with the authors' optimiser, and its twin with AdamW, which fills no cell."""
-    settings = {"optimizer": "adamw", "lr": lr, "weight_decay": 0.01, "warmup": 0.05}
+    settings = {**ADAM, "lr": lr}
     twin = replace(
         experiment,
         name=f"{experiment.name}-adamw",
         title=f"{experiment.title}, AdamW",
         config=replace(experiment.config, **settings),
         cells=(),
+        protocols={p: f for p, f in experiment.protocols.items() if p != "desk"},
         deviations=(*experiment.deviations, ADAMW),
     )
     return experiment, twin
@@ -75,7 +85,7 @@ MNIST = Experiment(
     cells=(Cell("mcmil-002", "best_test_error"),),
     seeds=5,
     data=("mnist",),
-    protocols={"short": SHORT_DIGITS, "smoke": SMOKE_DIGITS},
+    protocols={"desk": DESK, "short": SHORT_DIGITS, "smoke": SMOKE_DIGITS},
     deviations=(HELD_OUT, STABLE),
     cost="about 10 GPU minutes a seed (estimate)",
     not_run=NO_GPU,
@@ -144,7 +154,7 @@ EXTENDED = Experiment(
     ),
     seeds=10,
     data=("mnist",),
-    protocols={"short": SHORT_NESTS, "smoke": SMOKE_DIGITS},
+    protocols={"desk": DESK, "short": SHORT_NESTS, "smoke": SMOKE_DIGITS},
     deviations=(HELD_OUT, STABLE),
     cost="about 20 GPU minutes a seed (estimate)",
     not_run=NO_GPU,
@@ -158,6 +168,7 @@ AS_CODED = replace(
     config=replace(EXTENDED.config, loss="max-pooling-as-coded", rule="max", per_position=False),
     cells=tuple(Cell(f"mcmil-{7 + k:03d}", "best_test_error", rule=f"seed:{k}") for k in range(6)),
     seeds=6,
+    protocols={**EXTENDED.protocols, "desk": DESK_POOLING},
     deviations=(HELD_OUT,),
     alone="its probabilities sum to 1 over a whole batch",
 )

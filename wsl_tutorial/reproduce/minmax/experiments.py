@@ -121,6 +121,7 @@ SHORT_LADDER = {
     "lr": 0.01,
 }
 SMOKE = {
+    "bf16": False,
     "source": "glands",
     "shrink": 1,
     "short_side": 0,
@@ -274,6 +275,7 @@ def trivial(source: str, base: Experiment, **values: float) -> Experiment:
         base,
         name=f"minmax/{source}-trivial",
         method="All-ones, All-zeros",
+        config=replace(base.config, bf16=base.config.source == "glands"),  # no network: as recorded
         run=run_trivial,
         cells=filled,
         seeds=1,

@@ -91,7 +91,7 @@ class Settings:
     lr: float = setting(1e-3, 1e-3, B2)
     weight_decay: float = setting(1e-5, 1e-5, B2)
     drop: int = setting(40, 40, f"{B2}: epochs to a tenth of the rate, 1e-7 at least; 0: cosine")
-    bf16: bool = setting(False, False, CODE)
+    bf16: bool = setting(True, "not stated", f"precision of convolutions; {CODE}: float32")
     # conditional random field
     crf: bool = setting(False, True, "Table 6")
     crf_thetas: tuple[float, float, float] = setting((13, 3, 3), (13, 3, 3), "section B.3.3: GlaS")

@@ -122,8 +122,17 @@ SHORT = {
 SHORT_READING = {**SHORT, "lr": 5e-4, "heat_lr": 3e-4, "normalise": False}
 SHORT_THREE = {**SHORT_READING, "inner_lr": RATE / 3}
 SHORT_NINE = {**SHORT_READING, "inner_lr": 40.0}
+# One core, at most 100 minutes a seed: canvases, networks and measures of the paper, fewer steps.
+DESK = {
+    "train_canvases": 25_000,
+    "epochs": 4,
+    "lr": 5e-4,
+    "heat_lr": 3e-4,
+    "schedule": "cosine",
+}
 SHORT_DRAWING = {**SHORT, "train_canvases": 4_000, "inner_lr": 0.5}
 SMOKE = {
+    "bf16": False,
     "tiles": "digits",
     "size": 32,
     "box": 8.0,
@@ -178,7 +187,7 @@ HARD = Experiment(
     cells=(*cells(29, *LOCATED), *cells(44, *LOCATED), *cells(56, "ap50")),
     seeds=3,
     data=("mnist",),
-    protocols={"short": SHORT_NINE, "smoke": SMOKE},
+    protocols={"desk": DESK, "short": SHORT_NINE, "smoke": SMOKE},
     deviations=deviations(Settings()),
     cost="about 1 GPU hour a seed (estimate)",
     not_run=NO_GPU,
@@ -206,7 +215,7 @@ def variant(
 
 
 THREE = variant(
-    replace(HARD, protocols={"short": SHORT_THREE, "smoke": SMOKE}),
+    replace(HARD, protocols={"desk": DESK, "short": SHORT_THREE, "smoke": SMOKE}),
     "three",
     "MNIST-3",
     cells(38, *LOCATED),
@@ -234,7 +243,7 @@ WRONG_K = tuple(
 
 def reconstruction(scene: str, method: str, cell: int, **change) -> Experiment:
     """Table 1: the task is to reconstruct the image."""
-    base = replace(HARD, protocols={"short": SHORT_DRAWING, "smoke": SMOKE})
+    base = replace(HARD, protocols={"desk": DESK, "short": SHORT_DRAWING, "smoke": SMOKE})
     return variant(
         replace(base, cost="about 2 GPU hours a seed (estimate)"),
         f"{scene}-{method}-reconstruction",
@@ -322,7 +331,12 @@ NUMBERS_ALL = (
 CHANCE = {
     name: replace(
         variant(
-            base, f"{name}-chance", method="chance", train_canvases=1, validation_canvases=5_000
+            base,
+            f"{name}-chance",
+            method="chance",
+            train_canvases=1,
+            validation_canvases=5_000,
+            bf16=False,
         ),
         run=run_chance,
         cost="seconds",

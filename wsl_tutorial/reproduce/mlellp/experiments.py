@@ -72,7 +72,10 @@ SHORT = {
     "rates": rates(CHOSEN),
     "bf16": True,
 }
+# One core, at most 100 minutes a split: data, network and measures are the paper's; rates of SHORT.
+DESK = {"epochs": 15, "rates": rates(CHOSEN)}
 SMOKE = {
+    "bf16": False,
     "dataset": "digits",
     "network": "discriminator",
     "widths": (4, 4, 4),
@@ -295,7 +298,7 @@ CIFAR_CURVES = Experiment(
     cells=(*cells("accuracy", 286, 6, in_place), Cell("llp-310", "epochs_ratio")),
     seeds=10,
     data=BIRD_CAT,
-    protocols={"short": SHORT, "smoke": SMOKE},
+    protocols={"desk": DESK, "short": SHORT, "smoke": SMOKE},
     deviations=COMMON,
     cost="about 1 GPU hour a seed (estimate)",
     not_run=NO_GPU,
@@ -310,7 +313,7 @@ CIFAR_SECONDS = replace(
     ),
     cells=of_table_1(254, 7.28, 8.16, 38.96, 11.14),
     seeds=1,
-    protocols={"short": {**SHORT, "epochs": 6}, "smoke": SMOKE},
+    protocols={"desk": {**DESK, "epochs": 3}, "short": {**SHORT, "epochs": 6}, "smoke": SMOKE},
     cost="about 3 GPU minutes (estimate)",
 )
 
@@ -324,6 +327,7 @@ def on_photos(experiment: Experiment, cells: tuple[Cell, ...]) -> Experiment:
         config=replace(experiment.config, dataset="photos", network="resnet18", blur=1.0, lr=1e-4),
         cells=cells,
         data=(),
+        protocols={p: f for p, f in experiment.protocols.items() if p != "desk"},
         deviations=(*(ONE_RATE if text == TUNED else text for text in COMMON), RESNET, CROPS),
         not_run=NO_DATA,
     )
@@ -344,6 +348,7 @@ def sized(m: int) -> Experiment:
         config=replace(CIFAR_CURVES.config, train_bags=m, test_bags=250),
         cells=cells("accuracy", 287 + SIZES.index(m), 6, in_place),
         protocols={
+            "desk": {**DESK, "epochs": 8_000 // m},
             "short": {**SHORT, "train_bags": m // 5, "test_bags": 125, "epochs": 16_000 // m},
             "smoke": SMOKE,
         },
