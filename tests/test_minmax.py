@@ -180,6 +180,27 @@ def test_jitter():
         assert (made - images).abs().max() > 0.01
 
 
+def test_jitter_is_light_then_contrast_then_colour_and_hue():
+    images = torch.rand(5, 3, 7, 6, generator=torch.Generator().manual_seed(0)).double()
+    amounts = torch.tensor([0.5, 0.4, 0.3, 0.2])
+    config = dataclasses.replace(training.Settings(), jitter=tuple(amounts.tolist()))
+    made = training.jittered(config, images, torch.Generator().manual_seed(1))
+    drawn = 2 * torch.rand(4, 5, generator=torch.Generator().manual_seed(1)) - 1
+    light, contrast, colour, hue = (drawn * amounts[:, None]).double()
+    for k, x in enumerate(images):
+        x = x * (1 + light[k])
+        grey = (0.299 * x[0] + 0.587 * x[1] + 0.114 * x[2]).mean()
+        x = grey + (1 + contrast[k]) * (x - grey)
+        y = 0.299 * x[0] + 0.587 * x[1] + 0.114 * x[2]
+        i = 0.596 * x[0] - 0.274 * x[1] - 0.322 * x[2]
+        q = 0.211 * x[0] - 0.523 * x[1] + 0.312 * x[2]
+        turned = (i + 1j * q) * (1 + colour[k]) * torch.exp(2j * torch.pi * hue[k])
+        to = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+        yiq = torch.stack([y, turned.real, turned.imag]).flatten(1)
+        x = torch.linalg.solve(to.double(), yiq).view_as(x).clamp(0, 1)
+        torch.testing.assert_close(made[k], x, atol=1e-6, rtol=0)
+
+
 def test_batches_are_the_same_for_the_same_epoch_and_follow_the_seed():
     config = smoke(jitter=(0.5, 0.5, 0.5, 0.05))
     part = training.parts_of(config, 0)["train"]

@@ -5,13 +5,14 @@ import csv
 import dataclasses
 import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from wsl_tutorial.reproduce import ledger, records, tables
 from wsl_tutorial.reproduce.__main__ import main
-from wsl_tutorial.reproduce.experiment import Cell, Claim, Experiment, Paper, plain
+from wsl_tutorial.reproduce.experiment import Cell, Claim, Experiment, Paper, plain, setting
 
 LOWER = {
     "test error",
@@ -62,6 +63,19 @@ def experiment(name, *cells, **changes):
         "not_run": "no GPU yet",
     }
     return Experiment(**(settings | changes))
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A config that has had records, and then got a field."""
+
+    lr: float = setting(0.1, 0.1, "section 1")
+    every: int = setting(5, "not stated", "section 1", before=1)
+
+
+def test_a_later_field_is_left_out_where_it_has_the_value_of_the_code_before_it():
+    assert plain(Grown(every=1)) == {"lr": 0.1}
+    assert plain(Grown()) == {"lr": 0.1, "every": 5}
 
 
 NESTS = experiment("nests", Cell("mcmil-005", "error"), Cell("mcmil-006", "error", "min"))

@@ -222,12 +222,12 @@ def jittered(config: Settings, images: Tensor, g: torch.Generator) -> Tensor:
         return images
     drawn = 2 * torch.rand(4, len(images), generator=g) - 1
     light, contrast, colour, hue = (
-        d.to(images.device) * j for d, j in zip(drawn, config.jitter, strict=True)
+        d.to(images) * j for d, j in zip(drawn, config.jitter, strict=True)
     )
     to = images.new_tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
     angle, grey = 2 * torch.pi * hue, images.flatten(2).mean(2) @ to[0] * (1 + light)  # (B,)
     cos, sin = (1 + colour) * angle.cos(), (1 + colour) * angle.sin()
-    turn = torch.eye(3, device=images.device).repeat(len(images), 1, 1)
+    turn = torch.eye(3).to(images).repeat(len(images), 1, 1)
     turn[:, 1:, 1:] = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
     mix = ((1 + light) * (1 + contrast))[:, None, None] * (torch.linalg.inv(to) @ turn @ to)
     changed = torch.baddbmm(-(contrast * grey)[:, None, None], mix, images.flatten(2))
