@@ -30,7 +30,7 @@ def real(name: str) -> Path:
 @pytest.fixture(autouse=True)
 def _own_home(monkeypatch, tmp_path, request):
     """No test but those on real data sees the user's folders."""
-    if "data" not in request.keywords:
+    if request.node.get_closest_marker("data") is None:
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
         monkeypatch.delenv("WSL_DATA", raising=False)
 
@@ -252,8 +252,13 @@ def test_unpacked_takes_what_is_there_before_it_fetches(store):
         assert found["a.png"] == root / "pets/both/masks/a.png"
         assert found["a.jpg"].read_bytes() == b"image"
         assert found["list.mat"].read_bytes() == b"plain"
-    (root / "pets/both/masks/a.png").unlink()  # is not unpacked over what is there
-    assert "a.png" not in data.unpacked("pets", "a.png", root)
+    (root / "pets/both/masks/a.png").unlink()
+    (root / "pets/both/images/a.jpg").write_bytes(b"own")
+    found = data.unpacked("pets", "a.png", root)  # what is missing is unpacked beside what is there
+    assert found["a.png"].read_bytes() == b"mask"
+    assert found["a.jpg"].read_bytes() == b"own"
+    with pytest.raises(FileNotFoundError, match=r"c\.png is missing .*pets/both\.tar\.gz.*put it"):
+        data.unpacked("pets", ["a.png", "c.png"], root)
 
 
 def test_unpacked_writes_beside_a_read_only_root(store, monkeypatch):

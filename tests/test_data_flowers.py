@@ -5,8 +5,11 @@ import pytest
 import torch
 from PIL import Image
 from scipy.io import savemat
+from server import offline
 
 from wsl_tutorial.data import flowers
+
+__all__ = ["offline"]  # a fixture of every test here
 
 LABELS = [3, 102, 1, 3, 7, 1, 102]
 PARTS = {"trnid": [6, 2], "valid": [1], "tstid": [7, 3, 5, 4]}
