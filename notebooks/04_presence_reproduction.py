@@ -15,8 +15,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # After this page you can say what a printed "0.37 ± 0.04 %" tells and what it hides, derive the
 # rule that judges our number against it, compute how much a best epoch flatters, and follow any
 # number of this book back to its settings. You need [chapter 1](01_presence_likelihood.ipynb), and
-# the variance of a mean. The page runs in twenty seconds on one CPU core. It trains nothing: what a
-# GPU computed is read from records.
+# the variance of a mean. The page runs in twenty seconds on one CPU core. It trains nothing: what
+# was trained is read from records.
 #
 # ## Problem
 #
