@@ -142,6 +142,18 @@ def test_a_file_of_unknown_size_is_taken_as_it_is_announced(tmp_path, capsys):
     assert data.fetch(file, tmp_path / "root").read_bytes() == b"any"
 
 
+def test_a_whole_file_in_a_later_root_is_taken_instead_of_a_damaged_one(tmp_path, monkeypatch):
+    file = replace(source(tmp_path), urls=())
+    monkeypatch.setenv("WSL_DATA", str(tmp_path / "first"))
+    for root, content in ((tmp_path / "first", b"cut"), (data.home(), b"official" * 1000)):
+        (root / "set").mkdir(parents=True)
+        (root / "set/file").write_bytes(content)
+    assert data.fetch(file) == data.home() / "set/file"
+    (data.home() / "set/file").write_bytes(b"cut, too")
+    with pytest.raises(ValueError, match=r"first/set/file: has 3 bytes.*delete it and load again"):
+        data.fetch(file)
+
+
 def test_a_download_that_ends_early_is_refused(tmp_path, monkeypatch):
     class Cut(io.BytesIO):
         headers: ClassVar = {"Content-Length": "9"}

@@ -364,13 +364,14 @@ def put(release, root, rng, harm) -> set[str]:
         if state in ("unpacked", "both"):
             top = "" if given else f"{path.split('/')[0]}/deep/"
             out |= {top + n: c for n, c in release.members(path).items()}
-        for name in list(out):
+        whole = dict(out)
+        for name in whole:
             if rng.random() < harm:
                 harmed.add(Path(name).name)
                 if rng.random() < 0.4:
                     del out[name]
                 else:
-                    out[name] = damage(name, out, rng)
+                    out[name] = damage(name, whole, rng)
         for name, bytes_ in out.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(bytes_)

@@ -43,7 +43,10 @@ MOST = 100_000  # entries of an answer: more are not looked at
 
 
 def _exercise(check: Callable[[Callable], None]) -> Callable[[Callable], None]:
-    """Make every way in which a check can end a line of praise or a `CheckFailed`."""
+    """Return the check so that it prints its line of praise or raises `CheckFailed`, nothing else.
+
+    Its function gets copies of the arguments; `_plain` decides which answers are compared at all.
+    """
     name, form = check.__name__, check.__doc__.partition(": ")[2]
 
     @wraps(check)

@@ -614,9 +614,11 @@ def members(archive: str | os.PathLike) -> Iterator[tuple[str, bytes]]:
             for member in tar:
                 name = PurePosixPath(member.name)
                 if name.is_absolute() or ".." in name.parts or set(member.name) & set("\\:\0"):
-                    raise ValueError(f"archive: {member.name!r} leaves the folder of {archive}")
+                    raise ValueError(f"archive: {member.name!r} leaves {archive}: {AGAIN}")
                 if not (member.isreg() or member.isdir()):
-                    raise ValueError(f"archive: {member.name!r} in {archive} is no regular file")
+                    raise ValueError(
+                        f"archive: {member.name!r} in {archive} is no regular file: {AGAIN}"
+                    )
                 if member.isreg():
                     yield str(name), tar.extractfile(member).read()
             while tar.fileobj.read(1 << 20):  # to the compressed file's own checksum
