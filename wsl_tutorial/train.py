@@ -1,7 +1,10 @@
 """The one training loop: chapters and reproductions call the same `fit`."""
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+import operator
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,15 +28,24 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train `model`; return the curve, one dict an epoch: "epoch", mean "loss", `evaluate`'s keys.
 
+    With a `run`, a training that is stopped and resumed gives, bit for bit, what it would have
+    given uninterrupted. `batches`, `loss` and `evaluate` may draw from the default generators of
+    torch (on every device), of numpy (`np.random.*`) and of Python (`random.*`), and `batches` may
+    return a DataLoader, shuffled or not, with workers or without. Generators of your own are not
+    saved: make those of `batches` anew from the epoch, e.g. `generator(seed, epoch)`. So `batches`
+    is asked once more than needed for the first epoch of a sitting; where its two answers differ,
+    the training is refused before its first step. Whatever else `loss` and `evaluate` remember
+    between calls has to be a parameter or a buffer of the model.
+
     Where torch.distributed is initialised, its processes share every batch: each calls `fit` with
     the same model and the same batches, takes its own part of each, and the gradients are added up.
-    That is the training of one process if the loss is a mean over the elements of a batch and the
-    batches are tuples of tensors with one row an element. Every process gets the same curve.
+    That is the training of one process if the loss is a mean over the elements of a batch, the
+    batches are tuples of tensors with one row an element, and the network neither takes statistics
+    of a batch (batch normalisation) nor draws noise (dropout). Every process gets the same curve.
 
     Args:
         loss: (model, batch) -> scalar to minimise.
-        batches: epoch (from 0) -> its batches. For a run that resumes bit for bit it must give the
-            same batches whenever it is asked for the same epoch.
+        batches: epoch (from 0) -> its batches, at least one.
         optimizer: of torch, or one whose `second_order` is true: its `step(closure)` then gets the
             loss with its graph.
         schedule: (epoch, step) -> factor on every initial learning rate.
@@ -43,28 +55,41 @@ def fit(
         progress: draw a bar.
         capture: record the step once, as a CUDA graph, and replay it on every batch, for networks
             of many small kernels that wait for their launches; see `Captured`.
+
+    Raises ValueError where an epoch has no batch, and where `batches` does not repeat itself.
     """
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
     curve: list[dict[str, float]] = []
-    at = {"epoch": 0, "step": 0, "total": torch.zeros((), dtype=torch.float64)}
+    at: dict[str, Any] = {"epoch": 0, "step": 0, "total": torch.zeros((), dtype=torch.float64)}
+    drawn = None
     if run is not None:
-        at = _restore(run, model, optimizer) or at
+        at, drawn = _restore(run, model, optimizer) or (at, None)
         curve, run.captured = run.curve, capture
+    saves = from_first(getattr(run, "folder", run) is not None)  # the first process alone has one
+    tell = getattr(run, "tell", None)
     step_on = (Captured if capture else _Step)(model, loss, optimizer)
     bar = tqdm(total=epochs, initial=at["epoch"], unit="epoch", disable=not progress)
-    for epoch in range(at["epoch"], epochs):
+    if drawn is not None:
+        set_random_state(drawn)  # last, so that nothing of the above moves it
+    sitting = at["epoch"]
+    for epoch in range(sitting, epochs):
         model.train()
-        for step, batch in enumerate(batches(epoch)):
-            if step < at["step"]:
-                continue  # done before the checkpoint
+        for step, batch in _walk(batches, epoch, at, saves, check=epoch == sitting):
             _set_rates(optimizer, schedule, epoch, step)
             value = step_on(batch)
             at["total"] = at["total"].to(value.device) + value
             at["step"] = step + 1
+            if tell is not None:
+                tell(epoch + 1, epochs, step + 1, at["steps"], value)
             if _saved_and_over(run, at, model, optimizer):
                 return list(curve)
-        point = {"epoch": epoch + 1, "loss": (at["total"] / max(at["step"], 1)).item()}
+        if at["step"] == 0:
+            raise ValueError(
+                f"batches: gave none for epoch {epoch} (from 0), expected at least one; an "
+                "iterator is used up after one epoch, and drop_last drops a set below one batch"
+            )
+        point = {"epoch": epoch + 1, "loss": (at["total"] / at["step"]).item()}
         if evaluate is not None:
             model.eval()
             with torch.no_grad():
@@ -73,13 +98,188 @@ def fit(
             curve.append(point)
         else:
             run.log(**point)
-        at = {"epoch": epoch + 1, "step": 0, "total": torch.zeros_like(at["total"])}
+        zero = torch.zeros_like(at["total"])
+        at = {"epoch": epoch + 1, "step": 0, "total": zero, "steps": at["step"]}
         bar.set_postfix(point, refresh=False)
         bar.update()
         if _saved_and_over(run, at, model, optimizer):
             break
     bar.close()
     return list(curve)
+
+
+def _walk(
+    batches: Callable[[int], Iterable], epoch: int, at: dict[str, Any], saves: bool, check: bool
+) -> Iterator[tuple[int, Any]]:
+    """Yield (step, batch) of an epoch; where the training `saves`, from step at["step"] on.
+
+    Raises ValueError where the batches of a training that saves end early or, with `check`, begin
+    differently if asked for twice.
+    """
+    if saves:
+        yield from _saved_walk(batches, epoch, at, check)
+        return
+    asked = batches(epoch)
+    at["steps"] = operator.length_hint(asked, 0) or at.get("steps")
+    yield from enumerate(asked)
+
+
+def _saved_walk(
+    batches: Callable[[int], Iterable], epoch: int, at: dict[str, Any], check: bool
+) -> Iterator[tuple[int, Any]]:
+    """`_walk` that notes in `at` what it takes to draw the batches before a checkpoint again.
+
+    An iterator may draw from the global generators at every batch, and so may the training in
+    between. at["start"] is their state before the epoch, at["found"][step] the state of those that
+    the iterator drew from and that the training had moved since the batch before.
+    """
+    now, done, known = random_state(), at["step"], "start" in at
+    start, found = at.setdefault("start", now), at.setdefault("found", {})
+    first = _first(batches, epoch, start) if check else None
+    if first or done:
+        set_random_state(start)
+    asked = batches(epoch)
+    at["steps"] = operator.length_hint(asked, 0) or at.get("steps")
+    if first and (shared := _shared(asked, first[0])):
+        raise _differs(epoch, f"returned {shared} twice")
+    iterator, chain = iter(asked), random_state()  # the chain: what a walk without training meets
+    for step in itertools.count():
+        if step < done:
+            set_random_state(found.get(step, {}))
+        before = random_state()
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            if step < done:
+                raise _differs(epoch, f"gave {step} batches, {done} before the stop") from None
+            return
+        after = random_state()
+        drew = [name for name in before if not _unmoved(before[name], after[name])]
+        moved = {n: before[n] for n in drew if not _unmoved(before[n], chain.get(n))}
+        if moved and step >= done:
+            found[step] = moved
+        chain |= {name: after[name] for name in drew}
+        if step == 0 and first and not _same(batch, first[1]):
+            raise _differs(epoch, "gave different batches when asked twice")
+        if step + 1 == done:
+            if not known and any(not _unmoved(now[name], after.get(name)) for name in now):
+                raise ValueError(
+                    "run: its checkpoint is of an older version, which did not save what the "
+                    "batches drew from; remove the checkpoint to start again"
+                )
+            set_random_state(now)
+        if step >= done:
+            yield step, batch
+
+
+def _first(batches: Callable[[int], Iterable], epoch: int, state: dict[str, Any]) -> tuple:
+    """What `batches` returns for an epoch, and the first batch of it (None if there is none)."""
+    set_random_state(state)
+    asked = batches(epoch)
+    return asked, next(iter(asked), None)
+
+
+def _shared(asked: Any, other: Any) -> str:
+    """What two answers of `batches` share that moves on from epoch to epoch; "" for nothing."""
+    if asked is other and isinstance(asked, Iterator):
+        return "one iterator"
+    if asked is other and getattr(asked, "persistent_workers", False):
+        return "a DataLoader whose workers persist"
+    places = ("generator", "sampler.generator", "batch_sampler.sampler.generator")
+    held = [{_inside(x, place) for place in places} - {None} for x in (asked, other)]
+    return "a DataLoader with one generator" if held[0] & held[1] else ""
+
+
+def _inside(owner: Any, path: str) -> Any:
+    """An attribute of an attribute; None where there is none."""
+    for name in path.split("."):
+        owner = getattr(owner, name, None)
+    return owner if isinstance(owner, torch.Generator) else None
+
+
+def _differs(epoch: int, what: str) -> ValueError:
+    return ValueError(
+        f"batches: for epoch {epoch} (from 0) it {what}, so that a stopped training could not be "
+        "resumed; it has to start anew at every call: make its own generators there from the "
+        "epoch, e.g. by train.generator(seed, epoch), or draw from the global ones"
+    )
+
+
+DEVICES = ("cuda", "xpu")  # whose modules hold a generator for each device
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of the default generators of torch (of all devices), numpy and Python."""
+    state = {"python": random.getstate(), "torch": torch.get_rng_state()}
+    state["numpy"] = _packed(np.random.get_state(legacy=False))  # noqa: NPY002 (the user's)
+    for name in DEVICES:
+        device = getattr(torch, name, None)
+        if device is not None and device.is_initialized():
+            state[name] = device.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Set the generators that `state` holds, as `random_state` returned them."""
+    if "python" in state:
+        random.setstate(state["python"])
+    if "numpy" in state:
+        np.random.set_state(_unpacked(state["numpy"]))  # noqa: NPY002
+    if "torch" in state:
+        torch.set_rng_state(state["torch"])
+    for name in set(DEVICES) & state.keys():
+        device = getattr(torch, name)
+        device.set_rng_state_all(state[name][: device.device_count()])
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])
+
+
+def _packed(state: Any) -> Any:
+    """Numpy's state with its arrays as (dtype, tensor of bytes), which a checkpoint can hold."""
+    if isinstance(state, dict):
+        return {name: _packed(value) for name, value in state.items()}
+    if isinstance(state, np.ndarray):
+        return state.dtype.str, torch.from_numpy(state.view(np.uint8))
+    return state
+
+
+def _unpacked(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {name: _unpacked(value) for name, value in state.items()}
+    return state[1].numpy().view(state[0]) if isinstance(state, tuple) else state
+
+
+def _unmoved(a: Any, b: Any) -> bool:
+    """Whether two states of one generator are equal; Python's is a long tuple of numbers."""
+    return a == b if isinstance(a, tuple) else _same(a, b)
+
+
+def _same(a: Any, b: Any, depth: int = 8) -> bool:
+    """Whether two values, or the values in two containers, are equal; a NaN equals itself.
+
+    Objects are compared by their attributes; those that have none count as equal.
+    """
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Tensor):
+        if a.layout != torch.strided:
+            return True
+        if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
+            return False
+        return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_same(a[name], b[name], depth) for name in a)
+    if isinstance(a, tuple | list):
+        return len(a) == len(b) and all(_same(x, y, depth) for x, y in zip(a, b, strict=True))
+    if a is None or isinstance(a, bool | int | float | complex | str | bytes | np.generic):
+        return bool(a == b or (a != a and b != b))
+    if depth == 0 or not hasattr(a, "__dict__"):
+        return True
+    return _same(vars(a), vars(b), depth - 1)
 
 
 def processes() -> tuple[int, int]:
@@ -132,14 +332,19 @@ def _like(batch: tuple, tensors: Iterable[Tensor]) -> tuple:
     return getattr(type(batch), "_make", tuple)(tensors)
 
 
-def _restore(run, model, optimizer) -> dict | None:
+def _restore(run, model, optimizer) -> tuple[dict, dict | None] | None:
+    """Where a checkpoint was and the random state there (None: of an older version, it is set)."""
     state = run.resume()
     state, run.curve = from_first((state, run.curve))
     if state is None:
         return None
     model.load_state_dict(state["model"])
+    for name, value in state.get("buffers", {}).items():
+        owner, _, own = name.rpartition(".")
+        module = model.get_submodule(owner)
+        setattr(module, own, value.to(getattr(module, own).device))
     optimizer.load_state_dict(state["optimizer"])
-    return state["at"]
+    return state["at"], state.get("random")
 
 
 def _saved_and_over(run, at, model, optimizer) -> bool:
@@ -150,7 +355,9 @@ def _saved_and_over(run, at, model, optimizer) -> bool:
     add_up([over])
     over = bool(over)
     if over or run.due():
-        run.checkpoint({"at": at, "model": model.state_dict(), "optimizer": optimizer.state_dict()})
+        state = {"at": at, "random": random_state(), "model": model.state_dict()}
+        state["buffers"] = {n: b for n, b in model.named_buffers() if n not in state["model"]}
+        run.checkpoint({**state, "optimizer": optimizer.state_dict()})
     return over
 
 
@@ -251,65 +458,131 @@ def _check_capture(device: torch.device) -> None:
 
 
 def logits(model: nn.Module, images: Tensor, bf16: bool = False) -> Tensor:
-    """The model's answer in the dtype of its weights; with `bf16` its convolutions run in bfloat16.
+    """Return the model's answer in the dtype of its weights, under an outer autocast as well.
 
-    The softmax and the likelihood that follow keep float32 or float64.
+    With `bf16` its convolutions run in bfloat16. The softmax and the likelihood that follow keep
+    the float32 or float64 of the weights (of the images, where a model has none).
     """
+    weights = next((p for p in model.parameters() if p.is_floating_point()), images)
+    if images.is_floating_point():
+        images = images.to(weights.dtype)
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-        return model(images).to(images.dtype)
+        return model(images).to(weights.dtype)
 
 
 def staircase(
     epochs: int, steps: int, stages: int = 2, factor: float = 0.1
 ) -> Callable[[int, int], float]:
-    """A schedule for `fit`: `stages` equal stretches, each `factor` times the one before it."""
+    """Return a schedule for `fit`: `stages` equal stretches, each `factor` times the one before.
+
+    After the last of epochs * steps steps it stays at the last stage. Raises ValueError where
+    `epochs`, `steps` or `stages` is not a whole number of 1 or more.
+    """
+    _check_whole(epochs=epochs, steps=steps, stages=stages)
 
     def schedule(epoch: int, step: int) -> float:
-        return factor ** int(stages * _elapsed(epoch, step, epochs, steps))
+        return factor ** min(stages * (epoch * steps + step) // (epochs * steps), stages - 1)
 
     return schedule
 
 
 def cosine(epochs: int, steps: int, warmup: float = 0.0) -> Callable[[int, int], float]:
-    """A schedule for `fit`: a rise over the share `warmup` of all steps, then half a cosine."""
+    """Return a schedule for `fit`: a rise over the share `warmup` of the steps, then half a cosine.
+
+    It is 0 at the last of epochs * steps steps (1 if `warmup` is 1) and 0 after that. Raises
+    ValueError where `epochs` or `steps` is not a whole number of 1 or more, or `warmup` not in
+    [0, 1].
+    """
+    _check_whole(epochs=epochs, steps=steps)
+    if not 0 <= warmup <= 1:
+        raise ValueError(f"warmup: got {warmup}, expected a share between 0 and 1")
 
     def schedule(epoch: int, step: int) -> float:
-        t = _elapsed(epoch, step + 1, epochs, steps)
-        if t < warmup:
+        t = (epoch * steps + step + 1) / (epochs * steps)
+        if t > 1:
+            return 0.0
+        if t <= warmup:
             return t / warmup
         return 0.5 * (1 + math.cos(math.pi * (t - warmup) / (1 - warmup)))
 
     return schedule
 
 
-def _elapsed(epoch: int, step: int, epochs: int, steps: int) -> float:
-    return (epoch * steps + step) / (epochs * steps)
+def _check_whole(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if not number >= 1 or number % 1:
+            raise ValueError(f"{name}: got {number}, expected a whole number of 1 or more")
+
+
+# Numpy's seed sequences fill a tuple up with zeros, so (7,) and (7, 0) are one. Of such tuples the
+# one that records were made with keeps numpy's stream: (seed, purpose) for seeds below SEEDS and
+# (number,) from there on; for these purposes, with an epoch, a point or (53) a step behind it.
+LENGTHS = {3: 3, 24: 3, 25: 3, 46: 3, 51: 3, 52: 3, 53: 4, 65: 3}
+SEEDS = 100
 
 
 def generator(*seeds: int, device: str | torch.device = "cpu") -> torch.Generator:
-    """A generator of its own for every tuple of non-negative numbers, e.g. (seed, epoch)."""
-    state = int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0])
+    """Return a generator of its own for every tuple of whole numbers >= 0, e.g. (seed, epoch).
+
+    Tuples of different lengths have different streams too: (7,) and (7, 0), say. Raises ValueError
+    for a negative number and TypeError for one that is not whole.
+    """
+    seeds = tuple(map(operator.index, seeds))
+    if any(seed < 0 for seed in seeds):
+        raise ValueError(f"seeds: got {seeds}, expected whole numbers of 0 or more")
+    sequence = np.random.SeedSequence(seeds) if _of_records(seeds) else _sequence(seeds)
+    state = int(sequence.generate_state(1, np.uint64)[0])
     return torch.Generator(device).manual_seed(state)
+
+
+def _of_records(seeds: tuple[int, ...]) -> bool:
+    """Whether numpy's own stream is this tuple's, of those that are equal but for zeros behind."""
+    if len(seeds) > 4 or max(seeds, default=0) >= 2**32:
+        return False
+    first, purpose = (*seeds, 0, 0)[:2]
+    length = 1 if purpose == 0 and first >= SEEDS else LENGTHS.get(purpose, 2)
+    return len(seeds) == length or (len(seeds) > length and seeds[-1] > 0)
+
+
+def _sequence(seeds: tuple[int, ...]) -> np.random.SeedSequence:
+    """A seed sequence of five words or more, from which the tuple can be read back."""
+    words: list[int] = []
+    for seed in seeds:
+        parts = [seed >> shift & 0xFFFFFFFF for shift in range(0, seed.bit_length(), 32)]
+        words += [len(parts), *parts]
+    return np.random.SeedSequence(words, spawn_key=(len(words) + 1,))
+
+
+def best(curve: Sequence[dict[str, float]], key: str, largest: bool = False) -> dict[str, float]:
+    """Return the first point of a curve with the smallest (or largest) finite value of `key`.
+
+    Where no value is finite, every value of the answer is NaN. Raises ValueError for an empty
+    curve.
+    """
+    if not curve:
+        raise ValueError("curve: got no epoch, expected at least one")
+    finite = [point for point in curve if math.isfinite(point[key])]
+    if not finite:
+        return dict.fromkeys(curve[-1], math.nan)
+    return (max if largest else min)(finite, key=lambda point: point[key])
 
 
 def select(
     curve: list[dict[str, float]], error: str = "test_error", validation: str = "validation"
 ) -> dict[str, float]:
-    """What a curve reports under three rules of choosing the epoch; lower is better, ties: earlier.
+    """Return what a curve reports under three rules of choosing the epoch; lower is better.
 
-    Returns the `error` of the last epoch, its minimum over the epochs (which looks at the test
-    set), and its value at the epoch with the lowest `validation`, with the epochs' numbers.
-    Raises ValueError for an empty curve.
+    They are the `error` of the last epoch, its minimum over the epochs (which looks at the test
+    set), and its value at the epoch with the lowest `validation`, with the epochs' numbers. Ties go
+    to the earlier epoch; values that are not finite are never the lowest, see `best`. Raises
+    ValueError for an empty curve.
     """
-    if not curve:
-        raise ValueError("curve must hold at least one epoch, got none")
-    best = min(curve, key=lambda p: p[error])
-    chosen = min(curve, key=lambda p: p[validation])
+    lowest, chosen = best(curve, error), best(curve, validation)
     return {
         f"last_{error}": curve[-1][error],
-        f"best_{error}": best[error],
-        "best_epoch": best["epoch"],
+        f"best_{error}": lowest[error],
+        "best_epoch": lowest["epoch"],
         f"validation_{error}": chosen[error],
         "validation_epoch": chosen["epoch"],
     }
