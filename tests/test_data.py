@@ -283,6 +283,52 @@ def test_unpacked_writes_beside_a_read_only_root(store, monkeypatch):
     root.chmod(0o755)
 
 
+@pytest.mark.parametrize("damage", ["empty", "cut", "head", "flipped", "no zip"])
+def test_a_damaged_cache_is_named_and_built_anew(tmp_path, capsys, damage):
+    arrays = {"a": np.arange(500.0), "b": np.ones(3, np.uint8)}
+    data.cached("name", lambda: arrays, tmp_path)
+    path = tmp_path / "cache" / "name.npz"
+    whole = path.read_bytes()
+    path.write_bytes(
+        {
+            "empty": b"",
+            "cut": whole[: len(whole) // 2],
+            "head": whole[7:],
+            "flipped": whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:],
+            "no zip": b"<html>",
+        }[damage]
+    )
+    again = data.cached("name", lambda: arrays, tmp_path)
+    assert (again["a"] == arrays["a"]).all()
+    assert f"{path} is damaged, or lacks arrays, and is made anew" in capsys.readouterr().err
+    assert path.read_bytes() == whole
+    data.cached("name", lambda: pytest.fail("built again"), tmp_path)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), PermissionError(13, "denied")])
+def test_a_cache_that_cannot_be_read_now_is_not_called_damaged(tmp_path, monkeypatch, error):
+    data.cached("name", lambda: {"a": np.ones(3)}, tmp_path)
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(type(error)):
+        data.cached("name", lambda: pytest.fail("built again"), tmp_path)
+
+
+@pytest.mark.parametrize("store", ["[]", "7", "null", "[" * 100_000, '{"a', "\ufeff", ""])
+def test_a_damaged_store_of_checksums_is_begun_anew(tmp_path, store):
+    (tmp_path / "file").write_bytes(b"content")
+    right = hashlib.sha256(b"content").hexdigest()
+    data.home().mkdir(parents=True)
+    (data.home() / "checksums.json").write_text(store)
+    assert data.sha256(tmp_path / "file") == right
+    held = json.loads((data.home() / "checksums.json").read_text())
+    (data.home() / "checksums.json").write_text(json.dumps(dict.fromkeys(held, 7)))
+    assert data.sha256(tmp_path / "file") == right
+
+
 def test_cached_builds_once_and_falls_back_to_the_home_folder(tmp_path):
     (tmp_path / "locked").mkdir(mode=0o555)
     arrays = {"a": np.arange(3)}

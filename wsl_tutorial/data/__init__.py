@@ -711,18 +711,26 @@ def cached(
     root: str | os.PathLike | None = None,
     keys: Iterable[str] = (),
 ) -> dict[str, np.ndarray]:
-    """The arrays that `build` makes, kept in `cache/NAME.npz` under the first writable root.
+    """Return the arrays that `build` makes, kept in `cache/NAME.npz` under the first writable root.
 
-    `name` has to change with whatever the arrays are made from. A kept file that cannot be read or
-    lacks one of `keys` is built anew. Where no folder can be written to, nothing is kept.
+    `name` has to change with whatever the arrays are made from. A kept file that lacks one of
+    `keys`, or does not have the bytes that were written, is named on stderr and built anew; where
+    the system does not let it be read, its error is raised. Where no folder can be written to,
+    nothing is kept.
     """
     places = [r / "cache" / f"{name}.npz" for r in dict.fromkeys((*_roots(root), home()))]
     for path in filter(Path.is_file, places):
-        with suppress(OSError, zipfile.BadZipFile, AttributeError, *UNREADABLE):
+        try:
             with np.load(path, allow_pickle=False) as arrays:
                 kept = dict(arrays)
             if kept.keys() >= set(keys):
                 return kept
+        except (OSError, MemoryError):
+            if not damaged(path.read_bytes()):  # a cut file may be an OSError as well
+                raise
+        except Exception as error:
+            print(f"{path}: {error}", file=sys.stderr)
+        print(f"{path} is damaged, or lacks arrays, and is made anew.", file=sys.stderr)
     arrays = build()
     for path in filter(lambda p: _can_write(p.parent), places):
         with suppress(OSError), replacing(path) as temporary:
@@ -730,3 +738,18 @@ def cached(
                 np.savez(f, **arrays)
             break
     return arrays
+
+
+def damaged(content: bytes) -> bool:
+    """Return whether these are not the bytes of a whole zip file (as .npz and .pt files are).
+
+    Every member is compared with its checksum. What has nothing to do with the bytes, such as too
+    little memory, is raised.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return archive.testzip() is not None
+    except MemoryError:
+        raise
+    except Exception:  # of a damaged header: BadZipFile, zlib.error, NotImplementedError, ...
+        return True

@@ -73,7 +73,12 @@ def imagenet(kind: str) -> tuple[dict[str, Tensor], bool]:
     """
     path = data.root() / QUANTISED
     if kind == "resnet18" and Path(path).is_file():
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            held = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            if isinstance(error, MemoryError) or not data.damaged(path.read_bytes()):
+                raise
+            raise ValueError(f"{path} is damaged; put a whole copy there, or remove it") from error
         return {name: value.float() for name, value in held.items()}, True
     return OFFICIAL[kind].get_state_dict(progress=False, check_hash=True), False
 
