@@ -3,23 +3,30 @@
 This module is itself the paper that the runs here use: $WSL_PAPERS names it.
 """
 
+import io
 import json
+import math
 import os
+import random
 import resource
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from wsl_tutorial.reproduce import records, runner
+from wsl_tutorial import train
+from wsl_tutorial.reproduce import ledger, plan, records, runner
 from wsl_tutorial.reproduce.__main__ import main, seeds
-from wsl_tutorial.reproduce.experiment import Experiment, Paper
-from wsl_tutorial.reproduce.runner import Interrupted, Run
+from wsl_tutorial.reproduce.experiment import Cell, Experiment, Paper
+from wsl_tutorial.reproduce.runner import Interrupted, Run, Unreadable
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ PAPER = Paper(
         experiment("falls", fault="raise"),
         experiment("stops", fault="sigterm"),
         experiment("lost", fault="map"),
+        replace(experiment("learns", steps=3), run=lambda *words: learning(*words)),
     ),
 )
 
@@ -249,6 +257,183 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, capsys
     assert Run(folder=tmp_path).resume() == {"step": 1}
 
 
+class Forbidden:
+    """Would run code if a checkpoint were unpickled."""
+
+    def __reduce__(self):
+        return (os.getcwd, ())
+
+
+SAVED = {"step": 3, "x": torch.arange(3.0), "array": np.ones((2, 3)), "rate": np.float64(0.1)}
+
+
+def saved(folder, **held):
+    """A checkpoint as the program writes one, with some of what it holds replaced."""
+    Run(folder=folder).checkpoint(SAVED)
+    path = folder / "checkpoint.pt"
+    if held:
+        whole = torch.load(path, weights_only=False) | held
+        torch.save({name: value for name, value in whole.items() if value is not None}, path)
+    return path
+
+
+def test_what_is_written_can_be_read(tmp_path):
+    """Numpy's numbers and arrays, odd numbers in a curve, and the state of every generator."""
+    kinds = (np.float32, np.int64, np.bool_, np.float16, np.longdouble)
+    points = [{"n": kind(1)} for kind in kinds]
+    points += [{"n": torch.tensor(1)}, {"n": torch.ones(1, 1)}, {"n": np.ones(1)}]
+    run = Run(folder=tmp_path)
+    for point in points:
+        run.log(**point)
+    assert [type(p["n"]) in (int, float, bool) for p in run.curve] == [True] * 8
+    run.checkpoint({**SAVED, "kinds": [kind(1) for kind in kinds], "empty": np.zeros(0)})
+    draws = (torch.rand(2).tolist(), random.random(), np.random.rand())  # noqa: NPY002
+    again = Run(folder=tmp_path)
+    state = again.resume()
+    assert again.curve == run.curve
+    assert (torch.rand(2).tolist(), random.random(), np.random.rand()) == draws  # noqa: NPY002
+    assert state["x"].tolist() == [0, 1, 2]
+    assert (state["array"] == 1).all()
+    assert state["rate"] == 0.1
+
+
+@pytest.mark.parametrize("value", ["high", None, [1.0], torch.ones(2), 1j])
+def test_a_metric_that_is_no_number_is_refused_by_name(value):
+    with pytest.raises(ValueError, match=r"^quality: got .*, expected a number"):
+        Run().log(quality=value)
+
+
+def test_a_state_that_could_not_be_read_back_is_refused_when_it_is_written(tmp_path):
+    run = Run(folder=tmp_path)
+    run.checkpoint(SAVED)
+    with pytest.raises(ValueError, match=r"could not be read back \(it holds a pathlib"):
+        run.checkpoint({"where": tmp_path})
+    assert Run(folder=tmp_path).resume()["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("held", "why"),
+    [
+        ({"format": 3}, "another version"),
+        ({"state": None}, "holds no state"),
+        ({"curve": None, "peak": None}, "holds no curve, peak"),
+        ({"state": Forbidden()}, "holds a posix.getcwd"),
+    ],
+)
+def test_a_whole_checkpoint_is_never_called_corrupt(tmp_path, held, why):
+    path = saved(tmp_path, **held)
+    before = path.read_bytes()
+    with pytest.raises(Unreadable, match=f"is whole, but .*{why}.* it stays"):
+        Run(folder=tmp_path).resume()
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("error", [MemoryError(), PermissionError(13, "denied"), OSError(5, "io")])
+def test_what_keeps_a_checkpoint_from_being_read_is_not_damage(tmp_path, monkeypatch, error):
+    path = saved(tmp_path)
+
+    def refuse(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patch:
+        if isinstance(error, MemoryError):
+            patch.setattr(torch, "load", refuse)
+        else:
+            patch.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(type(error)):
+            Run(folder=tmp_path).resume()
+    with monkeypatch.context() as patch:  # torch's word for too little memory
+        error = RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        patch.setattr(torch, "load", refuse)
+        with pytest.raises(Unreadable, match="can't allocate memory"):
+            Run(folder=tmp_path).resume()
+    assert path.exists()
+    assert Run(folder=tmp_path).resume()["step"] == 3
+
+
+def test_an_unreadable_checkpoint_is_one_sentence_and_the_run_does_not_start(tmp_path, capsys):
+    words = ("mcmil/walk", "--seeds", "0", "--protocol", "paper")
+    go(tmp_path, *words, "--budget", "0.3")
+    (path,) = tmp_path.glob("runs/*/checkpoint.pt")
+    whole = torch.load(path, weights_only=False)
+    torch.save({**whole, "format": 99}, path)
+    capsys.readouterr()
+    assert go(tmp_path, *words) == runner.FAILED
+    said = capsys.readouterr().err
+    assert "is whole, but this version cannot go on from it" in said
+    assert "Traceback" not in said
+    torch.save(whole, path)
+    assert go(tmp_path, *words) == runner.FINISHED
+    assert held(tmp_path)[0]["metrics"]["best_test_error"] == undisturbed(0)
+
+
+def test_torch_itself_reads_altered_numbers(tmp_path):
+    """Which is why a checkpoint carries a digest."""
+    content = saved(tmp_path).read_bytes()
+    place = content.index(torch.arange(3.0).numpy().tobytes())
+    altered = content[: place + 6] + b"\0" + content[place + 7 :]
+    assert runner.intact(content)
+    assert runner.intact(content[: -64 - len(runner.SEAL)])
+    assert not runner.intact(altered)
+    assert not runner.intact(altered[: -64 - len(runner.SEAL)])
+    assert runner._read(io.BytesIO(altered), "cpu")["state"]["step"] == 3
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.data())
+def test_a_damaged_checkpoint_is_set_aside_and_no_other(tmp_path_factory, data):
+    """Cut anywhere, or with a byte changed: read as it was, or named and moved away."""
+    folder = tmp_path_factory.mktemp("run")
+    path = saved(folder)
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content = content[:place]
+    else:
+        content[place] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    state = Run(folder=folder).resume()
+    if state is None:
+        assert [file.name for file in folder.iterdir()] == ["checkpoint.pt.corrupt"]
+    else:
+        assert state["x"].tolist() == [0, 1, 2]
+        assert path.exists()
+
+
+def test_a_checkpoint_of_the_first_format_is_read(tmp_path):
+    torch.manual_seed(3)
+    rng = torch.get_rng_state()
+    held = {"state": {"step": 4}, "curve": [{"step": 1}], "seconds": 2.0, "peak": 1.0}
+    torch.save({**held, "rng": rng, "rng_cuda": []}, tmp_path / "checkpoint.pt")
+    drawn = torch.rand(3)
+    run = Run(folder=tmp_path)
+    assert run.resume() == {"step": 4}
+    assert (run.curve, run.seconds) == ([{"step": 1}], 2.0)
+    assert torch.equal(torch.rand(3), drawn)
+
+
+def test_the_peak_of_a_run_is_its_own(tmp_path):
+    """Two runs in a process: the memory of the first is not that of the second."""
+    peaks = []
+    for size in (300, 1):
+        run = Run()
+        run.reset_peak()
+        block = np.ones(size * 2**17)  # MB
+        del block
+        peaks.append(run.peak_memory())
+    if not run.own_peak:
+        pytest.skip("this system cannot count a process's peak memory anew")
+    assert peaks[0] > peaks[1] + 200
+
+
+def test_a_record_says_whose_peak_it_holds(tmp_path):
+    go(tmp_path, "mcmil/walk", "--protocol", "smoke", "--seeds", "0")
+    run = Run()
+    assert held(tmp_path)[0]["provenance"]["peak_memory_of"] in ("run", "process")
+    assert records.provenance(PAPER.experiments[0], run)["peak_memory_of"] == "process"
+
+
 def test_an_unwritable_folder_is_one_sentence(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert go(tmp_path / "file" / "below", "mcmil/walk", "--protocol", "smoke") == 2
@@ -279,6 +464,55 @@ def test_corrupt_files_are_named_and_set_aside(tmp_path, capsys):
     assert [record["seed"] for record in held(tmp_path)] == [0, 1]
     assert held(tmp_path)[1]["metrics"]["best_test_error"] == undisturbed(1)
     assert records.parse(path)[1] == []
+
+
+def lines_that_are_no_records(record):
+    """JSON, or nearly, and no record."""
+    text = json.dumps(record)
+    yield json.dumps({**record, "curve": [1.0, 2.0]})
+    yield json.dumps({**record, "curve": [None]})
+    yield json.dumps({**record, "metrics": {"error": math.nan}})
+    yield text.replace('"seconds": ', '"seconds": 1e999, "seconds_": ').replace("seconds_", "more")
+    yield json.dumps({**record, "seconds": math.inf})
+    yield json.dumps({**record, "notes": [["a"]]})
+    yield json.dumps({**record, "deviations": [{}]})
+    yield json.dumps({**record, "provenance": {**record["provenance"], "commit": 7}})
+    yield json.dumps({**record, "provenance": {**record["provenance"], "processes": "two"}})
+    yield json.dumps({**record, "method": "\ud800"})
+    yield "[" * 100_000 + "]" * 100_000
+    yield '{"config": ' * 5000
+    yield "NaN"
+    yield "7"
+    yield '"text"'
+    yield text[: len(text) // 2]
+    yield "\ufeff"
+
+
+def test_json_that_is_no_record_is_named_and_set_aside(tmp_path, capsys):
+    words = ("mcmil/walk", "--protocol", "smoke", "--seeds")
+    go(tmp_path, *words, "0")
+    (record,) = held(tmp_path)
+    path, wrong = tmp_path / "records.jsonl", list(lines_that_are_no_records(record))
+    good = path.read_bytes()
+    path.write_bytes("\n".join(wrong).encode() + b"\n\xff\xfe\n" + good)
+    capsys.readouterr()
+    assert go(tmp_path, *words, "0-1") == runner.FINISHED
+    said = capsys.readouterr().err
+    for number in range(1, len(wrong) + 2):
+        assert f"line {number} is not a record and is set aside" in said
+    assert [one["seed"] for one in held(tmp_path)] == [0, 1]
+    assert held(tmp_path)[0] == record
+    assert len((tmp_path / "records.jsonl.corrupt").read_bytes().splitlines()) == len(wrong) + 1
+    assert main(["table", "mcmil", "--out", str(tmp_path)]) == 0
+    assert "not a record" not in capsys.readouterr().err
+
+
+def test_records_that_cannot_be_read_are_one_sentence(tmp_path, capsys):
+    (tmp_path / "records.jsonl").mkdir()
+    assert go(tmp_path, "mcmil/walk", "--protocol", "smoke") == 2
+    said = capsys.readouterr().err
+    assert "records.jsonl" in said
+    assert said.count("\n") == 1
 
 
 def test_append_survives_a_torn_line_and_takes_no_id_twice(tmp_path):
@@ -347,3 +581,222 @@ def test_import_needs_neither_posix_nor_torch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# What is shown ------------------------------------------------------------------------------------
+
+
+def test_durations():
+    words = [runner.duration(s) for s in (0, 89, 90, 5340, 5400, 7260)]
+    assert words == ["0 s", "89 s", "2 min", "89 min", "1 h 30 min", "2 h 1 min"]
+
+
+def test_a_run_tells_epoch_step_loss_and_time_left(monkeypatch):
+    clock, said = [100.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    run = Run(report=said.append)
+    for epoch in (1, 2):
+        for step in range(1, 11):
+            clock[0] += 0.3
+            run.tell(epoch, 4, step, 10, torch.tensor(1 / step))
+    assert said[0] == "epoch 1 of 4, step 1 of 10, loss 1"
+    assert said[1] == "epoch 1 of 4, step 3 of 10, loss 0.3333, 11 s left"  # 37 steps of 0.3 s
+    assert said[-1] == "epoch 2 of 4, step 9 of 10, loss 0.1111, 6 s left"
+    assert len(said) == 10  # not every step
+    clock[0] += 1
+    run.tell(1, 2, 1, 10, 0.5)  # the next training of the run
+    clock[0] += 10
+    run.tell(1, 2, 2, 10, 0.5)
+    assert said[-1] == "epoch 1 of 2, step 2 of 10, loss 0.5, 3 min left"
+
+
+def test_before_the_length_of_an_epoch_is_known_other_seeds_tell_the_time_left(monkeypatch):
+    clock, said = [100.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    run = Run(report=said.append, expected=lambda: 600.0)
+    clock[0] += 240
+    run.tell(1, 4, 7, None, 0.25)
+    assert said == ["epoch 1 of 4, step 7, loss 0.25, 6 min left"]
+
+
+def learning(config, seed, run):
+    """Two epochs of a small training that reports its steps."""
+    model = torch.nn.Linear(2, 1)
+
+    def batches(epoch):
+        for _ in range(config.steps):
+            time.sleep(config.pause)
+            yield torch.ones(3, 2)
+
+    adam = torch.optim.Adam(model.parameters())
+    curve = train.fit(model, lambda m, x: m(x).mean(), batches, adam, epochs=2, run=run)
+    if len(curve) < 2:
+        raise Interrupted
+    return {"best_test_error": curve[-1]["loss"]}
+
+
+@pytest.mark.parametrize("words", [(), ("--jobs", "2")])
+def test_run_shows_every_run_and_closes_with_where_the_records_are(tmp_path, capfd, words):
+    command = ("mcmil/learns", "--seeds", "0-1", "--protocol", "paper", *words)
+    assert go(tmp_path, *command) == runner.FINISHED
+    said = capfd.readouterr().err
+    for seed in (0, 1):
+        assert f"mcmil/learns seed {seed}: epoch 1 of 2, step 1, loss " in said
+    assert "finished, 2 of 2" in said
+    assert f"records: {tmp_path}/records.jsonl (2)" in said
+    assert f"python -m wsl_tutorial.reproduce table mcmil/learns --out {tmp_path}" in said
+
+
+def test_on_a_terminal_each_run_has_a_line(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    jobs = [(PAPER.experiments[0], seed, "smoke") for seed in range(3)]
+    with runner.Board(3) as board:
+        for job in jobs[:2]:
+            board.show(job, "epoch 1 of 2")
+        assert [line.pos for line in board.lines.values()] == [-1, -2]
+        board.end(jobs[0], runner.FINISHED)
+        board.show(jobs[2], "epoch 2 of 2, step " + "9" * 500)
+        assert [line.pos for line in board.lines.values()] == [-2, -1]
+    assert "mcmil/walk seed 2: epoch 2 of 2" in terminal.getvalue()
+    assert "9" * 200 not in terminal.getvalue()
+
+
+# The plan -----------------------------------------------------------------------------------------
+
+IDS = [i for i in ledger.load() if i.startswith("mcmil-")]
+
+
+def planned(name, cells, seeds=2, desk=True, **more):
+    return replace(
+        experiment(name, pause=0.0),
+        cells=tuple(Cell(i, "best_test_error") for i in IDS[:cells]),
+        seeds=seeds,
+        protocols={"smoke": {"steps": 5}, **({"desk": {"steps": 6}} if desk else {})},
+        **more,
+    )
+
+
+def done(of, seed, protocol, seconds, backend="cpu"):
+    record = records.make(of, {"best_test_error": 1.0}, Run(seed=seed, protocol=protocol))
+    record["provenance"]["backend"] = backend
+    return {**record, "seconds": seconds}
+
+
+def brief(steps):
+    return [(s.experiment.name[6:], s.seed, s.cells, s.basis) for s in steps]
+
+
+def test_a_plan_goes_by_cells_an_hour_and_further_seeds_last():
+    few, many, none = planned("few", 1), planned("many", 4), planned("none", 0, seeds=1)
+    steps = plan.order([none, few, many], None, "desk", "cpu", [])
+    assert brief(steps) == [
+        ("many", 0, 4, "at most"),
+        ("few", 0, 1, "at most"),
+        ("none", 0, 0, "at most"),
+        ("many", 1, 0, "at most"),
+        ("few", 1, 0, "at most"),
+    ]
+    assert {s.seconds for s in steps} == {6000.0}
+    quick = [done(few, 5, "desk", 60.0), done(few, 6, "desk", 120.0)]
+    assert plan.cost(few, "desk", "cpu", quick) == (90.0, "measured")
+    assert plan.cost(few, "desk", "cuda", quick) == (6000.0, "at most")
+    assert plan.cost(few, "paper", "cpu", quick) == (None, "not known")
+    stated = replace(few, cost="about 2 GPU hours a seed (estimate)")
+    assert plan.cost(stated, "paper", "cuda", []) == (7200.0, "stated")
+    assert plan.cost(stated, "paper", "cpu", []) == (None, "not known")
+
+
+def test_a_plan_skips_what_has_a_record_and_ranks_what_is_filled_already():
+    few, many = planned("few", 1), planned("many", 4)
+    there = [done(many, 0, "desk", 60.0)]
+    steps = plan.order([many, few], None, "desk", "cpu", there)
+    assert brief(steps) == [
+        ("few", 0, 1, "at most"),
+        ("many", 1, 0, "measured"),
+        ("few", 1, 0, "at most"),
+    ]
+    stronger = [done(many, 0, "paper", 60.0)]  # its cells have better evidence than desk
+    assert brief(plan.order([many, few], [0], "desk", "cpu", stronger)) == [
+        ("few", 0, 1, "at most"),
+        ("many", 0, 0, "at most"),
+    ]
+    weaker = [done(many, 0, "smoke", 1.0)]
+    assert brief(plan.order([few, many], [0], "desk", "cpu", weaker))[0][0] == "many"
+    old = replace(many, config=replace(many.config, pause=0.5))  # its config is another now
+    assert len(plan.order([old], None, "desk", "cpu", there)) == 2
+    assert plan.order([planned("none", 1, desk=False)], None, "desk", "cpu", []) == []
+
+
+def test_a_plan_runs_what_fits_and_says_what_remains_and_costs(tmp_path, capsys):
+    words = ["run", "--plan", "mcmil/walk", "mcmil/learns", "--protocol", "paper"]
+    words += ["--device", "cpu", "--out", str(tmp_path), "--seeds", "0-1"]
+    records.append(tmp_path / "records.jsonl", done(PAPER.experiments[0], 0, "paper", 3600.0))
+    assert main([*words, "--budget", "0"]) == runner.UNFINISHED
+    said = capsys.readouterr().err
+    assert "plan: 3 runs of protocol paper, by cells of the ledger an hour" in said
+    assert "runs that remain: 3, 60 min, without 2 of unknown cost." in said
+    assert main([*words, "--budget", "60"]) == runner.UNFINISHED
+    said = capsys.readouterr().err
+    assert [(r["experiment"], r["seed"]) for r in held(tmp_path)] == [
+        ("mcmil/walk", 0),
+        ("mcmil/learns", 0),
+        ("mcmil/learns", 1),
+    ]
+    assert "mcmil/walk  1" in said  # an hour does not fit into a minute
+    assert "runs that remain: 1, 60 min." in said
+    assert {r["provenance"]["threads"] for r in held(tmp_path)[1:]} == {1}
+    assert main(words) == runner.FINISHED
+    said = capsys.readouterr().err
+    assert "nothing of this plan remains." in said
+    assert f"table mcmil/walk --out {tmp_path}" in said
+
+
+def test_a_stopped_run_of_a_plan_costs_what_is_left_of_it(tmp_path):
+    go(tmp_path, "mcmil/walk", "--seeds", "1", "--protocol", "paper", "--budget", "0.4")
+    identity = PAPER.experiments[0].record_id(1, "paper")
+    assert 0.1 < runner.spent(tmp_path, identity) < 100
+    assert runner.spent(tmp_path, "mcmil/none:paper:0:0") == 0
+    folder = runner.folder_of(tmp_path, identity)
+    (folder / "checkpoint.pt").write_bytes(b"cut")
+    assert runner.spent(tmp_path, identity) == 0
+
+
+def test_a_run_that_needs_more_than_is_left_is_passed_over(tmp_path):
+    jobs = [(PAPER.experiments[0], seed, "smoke") for seed in range(3)]
+    ends = runner.local(
+        jobs,
+        device="cpu",
+        needs=lambda job: 1e4 if job[1] == 1 else 1.0,
+        out=tmp_path,
+        deadline=time.time() + 1000,
+        interval=60.0,
+    )
+    assert ends == [runner.FINISHED, runner.UNFINISHED, runner.FINISHED]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "give the name of an experiment"),
+        (["--plan", "--engine", "ray"], "--plan is for the engine local, and this is ray"),
+        (["--plan", "mcmil/wolk"], "did you mean mcmil/walk?"),
+        (["--plan", "--jobs", "0"], "--jobs: 0 is not 1 or more"),
+        (["--plan", "mcmil/walk", "--protocol", "short"], "has the protocol short"),
+    ],
+)
+def test_a_wrong_plan_is_one_sentence(tmp_path, capsys, words, said):
+    assert go(tmp_path, *words) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_the_help_names_the_default_protocol(capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    assert "(default: short)" in " ".join(capsys.readouterr().out.split())

@@ -436,6 +436,7 @@ def test_the_list_names_cost_data_and_state(capsys):
     assert "minmax: Belharbi et al. 2020 (regions): 182 numbers, not written yet" in said
 
 
+@pytest.mark.usefixtures("fake_paper")
 def test_publish_adds_each_record_once_and_no_smoke(tmp_path):
     source, target = tmp_path / "runs", tmp_path / "package"
     source.mkdir()
@@ -453,6 +454,7 @@ def test_publish_adds_each_record_once_and_no_smoke(tmp_path):
     ]
 
 
+@pytest.mark.usefixtures("fake_paper")
 @pytest.mark.parametrize("unknown", [{"dirty": True}, {"commit": None, "dirty": None}])
 def test_publish_refuses_code_that_no_commit_knows(tmp_path, unknown):
     records.append(tmp_path / "records.jsonl", record(NESTS, 0, error=0.36, **unknown))

@@ -8,11 +8,13 @@ import fnmatch
 import json
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from . import papers, records, tables
 from .experiment import PROTOCOLS, Experiment
@@ -55,35 +57,115 @@ def pick(patterns: Iterable[str], experiments: dict[str, Experiment]) -> list[Ex
 def run(args: argparse.Namespace, started: float) -> int:
     """Run what is not finished; 0 when all is, 3 when some is left, 1 when a run failed."""
     engine = engine_of(args)
-    experiments = {e.name: e for paper in papers() for e in paper.experiments}
-    jobs = [
-        (experiment, seed, args.protocol)
-        for experiment in pick(args.names, experiments)
-        for seed in (range(experiment.seeds) if args.seeds is None else args.seeds)
-    ]
+    if not args.names and not args.plan:
+        raise ValueError(
+            "NAME: give the name of an experiment, a pattern such as 'mcmil/*', or --plan."
+        )
+    experiments = pick(args.names or ["*"], {e.name: e for p in papers() for e in p.experiments})
     from . import runner
 
     out, rank, shared = Path(args.out), *torchrun()
     if rank == 0:
         writable(out)
-    done = set() if shared else runner.finished(out)  # of shared runs, `execute` asks the first
+    options = {"out": out, "device": args.device, "interval": args.checkpoint_every}
+    options["deadline"] = started + args.budget
+    if args.plan:
+        end = run_plan(args, experiments, engine, options)
+    else:
+        end = run_names(args, experiments, engine, options, shared)
+    if rank == 0 and runner.PARENT not in os.environ:
+        close(out, args.names)
+    return end
+
+
+def close(out: Path, names: list[str]) -> None:
+    """Say where the records are, and the commands that show them."""
+    held = records.parse(out / "records.jsonl")[0]
+    if not held:
+        return
+    say(f"records: {out / 'records.jsonl'} ({len(held)}); to see them:")
+    for name in names or sorted({record["experiment"].partition("/")[0] for record in held}):
+        words = shlex.join(["table", name, "--out", str(out)])
+        print(f"  python -m {__package__} {words}", file=sys.stderr)
+
+
+def run_names(
+    args: argparse.Namespace,
+    experiments: list[Experiment],
+    engine: Callable[..., list[int]],
+    options: dict[str, Any],
+    shared: bool,
+) -> int:
+    """Run all seeds of the experiments, in their order."""
+    from . import runner
+
+    jobs = [
+        (experiment, seed, args.protocol)
+        for experiment in experiments
+        for seed in (range(experiment.seeds) if args.seeds is None else args.seeds)
+    ]
+    # of shared runs, `execute` asks the first process
+    done = set() if shared else runner.finished(options["out"])
     left = [job for job in jobs if job[0].record_id(*job[1:]) not in done]
     if len(left) < len(jobs):
         say(f"finished already: {len(jobs) - len(left)} of {len(jobs)} runs.")
     if not left:
         return runner.FINISHED
-    ends = engine(
-        left,
-        out=out,
-        device=args.device,
-        deadline=started + args.budget,
-        interval=args.checkpoint_every,
-    )
+    ends = engine(left, **options)
     if runner.UNFINISHED in ends and runner.PARENT not in os.environ:
         say(f"runs left: {ends.count(runner.UNFINISHED)}; the same command resumes them.")
+    return status(ends)
+
+
+def run_plan(
+    args: argparse.Namespace,
+    experiments: list[Experiment],
+    engine: Callable[..., list[int]],
+    options: dict[str, Any],
+) -> int:
+    """Run what has no record, published or in the folder, in the order of its worth; say what is
+    left.
+    """
+    from .. import data
+    from . import plan, runner
+
+    if all(args.protocol not in ("paper", *e.protocols) for e in experiments):
+        raise ValueError(f"--protocol: none of these experiments has the protocol {args.protocol}.")
+    device, out = args.device or runner.auto_device(), options["out"]
+    here = [e for e in experiments if args.protocol == "smoke" or all(map(data.available, e.data))]
+    if len(here) < len(experiments):
+        names = sorted({d for e in experiments for d in e.data if not data.available(d)})
+        say(f"without data: {len(experiments) - len(here)} experiments ({', '.join(names)}).")
+    published = records.published()
+    held = [*published, *records.load(out / "records.jsonl")]
+    steps = plan.order(here, args.seeds, args.protocol, device, held)
+    say(f"plan: {len(steps)} runs of protocol {args.protocol}, by {plan.ORDER}.")
+
+    def needs(job: runner.Job) -> float | None:
+        """Seconds that a run still takes, by the records of now and its checkpoint."""
+        now = [*published, *records.parse(out / "records.jsonl")[0]]
+        seconds, _ = plan.cost(job[0], job[2], device, now)
+        if seconds is None:
+            return None
+        return max(seconds - runner.spent(out, job[0].record_id(*job[1:])), 1.0)
+
+    ends = []
+    if steps:
+        jobs = [step.job for step in steps]
+        ends = engine(jobs, **options, needs=lambda job: needs(job) or 0.0, threads=1)
+    rest = [step for step, end in zip(steps, ends, strict=True) if end != runner.FINISHED]
+    seconds = [needs(step.job) for step in rest]
+    sys.stderr.write(plan.remains(rest, seconds, args.workers or 1))
+    return status(ends)
+
+
+def status(ends: list[int]) -> int:
+    """The exit status of some runs; failures are said."""
+    from . import runner
+
     if runner.FAILED in ends:
         say(f"runs failed: {ends.count(runner.FAILED)}; what they said stands above.")
-    return runner.FAILED if runner.FAILED in ends else max(ends)
+    return runner.FAILED if runner.FAILED in ends else max(ends, default=runner.FINISHED)
 
 
 def torchrun() -> tuple[int, bool]:
@@ -116,6 +198,8 @@ def engine_of(args: argparse.Namespace) -> Callable[..., list[int]]:
         "retries": ("--retries", "ray"),
         "capture": ("--capture", "local"),
     }
+    if args.plan and name != "local":
+        raise ValueError(f"--plan is for the engine local, and this is {name}.")
     options = {k: getattr(args, k) for k in own if getattr(args, k) is not None}
     for flag, engine in (own[k] for k in options):
         if engine != name:
@@ -136,12 +220,21 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument("--out", **records_of)
 
     sub = commands.add_parser("run", help="run experiments; stop and resume at will")
-    sub.add_argument("names", nargs="+", metavar="NAME", help="a name, or a pattern: 'mcmil/*'")
+    sub.add_argument("names", nargs="*", metavar="NAME", help="a name, or a pattern: 'mcmil/*'")
     sub.add_argument("--seeds", type=seeds, default=None, help="0-9 or 0,3,5 (default: all)")
-    sub.add_argument("--protocol", choices=PROTOCOLS, default="short")
+    sub.add_argument(
+        "--protocol", choices=PROTOCOLS, default="short", help="how large (default: %(default)s)"
+    )
+    sub.add_argument(
+        "--plan",
+        action="store_true",
+        help="only what has no record, published or in --out, and in this order: cells of the "
+        "ledger an hour, further seeds last; each run if --budget leaves the time that its records "
+        "took; one thread each. --budget 0 shows what remains. NAMEs (default: all) limit it",
+    )
     sub.add_argument("--jobs", type=int, dest="workers", help="processes side by side (default: 1)")
     sub.add_argument("--budget", type=positive, default=float("inf"), help="seconds, then stop")
-    sub.add_argument("--out", default="runs", help="folder of records and checkpoints")
+    sub.add_argument("--out", default="runs", help="its records, checkpoints (default: runs)")
     sub.add_argument("--device", choices=("cpu", "cuda"), default=None, help="default: cuda if any")
     sub.add_argument("--checkpoint-every", type=positive, default=60.0, metavar="SECONDS")
     sub.add_argument("--capture", action="store_true", default=None, help="mist/*: CUDA graphs")
@@ -161,8 +254,9 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument("--out", **records_of)
 
     sub = commands.add_parser("publish", help="copy finished records into the package")
-    sub.add_argument("folder")
-    sub.add_argument("--allow-dirty", action="store_true")
+    sub.add_argument("folder", help="what `run` was given as --out")
+    sub.add_argument("--allow-dirty", action="store_true", help="take those of uncommitted code")
+    sub.add_argument("--to", metavar="DIR", help="instead of the package's results/runs")
 
     commands.add_parser("readme", help="the state of the reproductions, for the README")
     return parser
@@ -171,7 +265,8 @@ def arguments() -> argparse.ArgumentParser:
 def answer(args: argparse.Namespace) -> str:
     """What a command other than `run` prints."""
     if args.command == "publish":
-        return f"new records: {records.publish(Path(args.folder), args.allow_dirty)}\n"
+        target = records.PUBLISHED if args.to is None else Path(args.to)
+        return f"new records: {records.publish(Path(args.folder), args.allow_dirty, target)}\n"
     if args.command == "readme":
         return tables.summary_markdown()
     held = records.published()
@@ -196,7 +291,7 @@ def main(words: list[str] | None = None) -> int:
         if args.command == "run":
             return run(args, started)
         sys.stdout.write(answer(args))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         say(str(error))
         return 2
     return 0

@@ -180,11 +180,11 @@ def together(jobs: Sequence[Job], *, device: str | None, **options: Any) -> list
         torch.cuda.set_device(local)
     torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     stop, ends = threading.Event(), []
-    with tqdm(total=len(jobs), unit="run", disable=rank > 0) as bar, runner.on_signals(stop.set):
+    with runner.Board(len(jobs), rank == 0) as board, runner.on_signals(stop.set):
         for job in jobs:
-            ends.append(runner.here(job, bar, stop, options))
+            ends.append(runner.here(job, board, stop, options))
             if ends[-1] == FAILED:
                 raise SystemExit(FAILED)
-            bar.update(ends[-1] == FINISHED)
+            board.end(job, ends[-1])
     torch.distributed.destroy_process_group()
     return ends if rank == 0 else [FINISHED]

@@ -11,11 +11,13 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from . import papers
 from .experiment import PROTOCOLS, Experiment, plain, record_id
 
 PACKAGE = Path(__file__).parents[1]
@@ -37,6 +39,7 @@ FIELDS = {
     "provenance": dict,
 }
 PROVENANCE = ("version", "commit", "dirty", "torch", "cuda", "device", "threads", "data", "utc")
+TEXTS = ("commit", "device", "utc")  # of the provenance: strings or null
 
 
 def make(experiment: Experiment, metrics: dict[str, float], run: Any) -> dict[str, Any]:
@@ -96,6 +99,7 @@ def provenance(experiment: Experiment, run: Any) -> dict[str, Any]:
         "backend": run.device,
         "captured": run.captured,
         "processes": train.processes()[1],
+        "peak_memory_of": "run" if run.own_peak else "process",
         "data": {name: data.checksums(name) for name in names if data.available(name)},
         "utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -142,23 +146,37 @@ def validate(record: Any) -> None:
         raise ValueError(f"record: the id {record['id']} does not fit its config.")
     if len(record["curve"]) > CURVE_POINTS:
         raise ValueError(f"record: a curve of {len(record['curve'])} points.")
-    for point in [record["metrics"], *record["curve"]]:
+    points = [record["metrics"], *record["curve"]]
+    if not all(isinstance(point, dict) for point in points):
+        raise ValueError("record: the points of its curve are not objects.")
+    for point in points:
         if not all(value is None or isinstance(value, int | float) for value in point.values()):
             raise ValueError("record: metrics and curve hold numbers or null.")
+    origin = record["provenance"]
+    if not all(isinstance(text, str) for text in [*record["deviations"], *record["notes"]]):
+        raise ValueError("record: deviations and notes hold texts.")
+    if wrong := [name for name in TEXTS if not isinstance(origin[name], str | None)]:
+        raise ValueError(f"record: {', '.join(wrong)} of the provenance is no text.")
+    if not isinstance(origin.get("processes", 1), int):
+        raise ValueError("record: processes of the provenance is no number.")
 
 
 def parse(path: Path) -> tuple[list[dict], list[tuple[int, bytes, str]]]:
     """The records of a file, and its other lines as (line number, line, what is wrong)."""
     good, bad = [], []
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return good, bad
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
             validate(record)
+            encode(record)  # refuses NaN, infinity and what is no text
             good.append(record)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             bad.append((number, line, str(error)))
     return good, bad
 
@@ -169,7 +187,8 @@ def load(path: Path, repair: bool = True) -> list[dict]:
     if not bad:
         return good
     for number, _, why in bad:
-        say(f"{path} line {number} is not a record and is set aside: {why}")
+        what = "is set aside" if repair else "is left out"
+        say(f"{path} line {number} is not a record and {what}: {why}")
     if repair:
         try:
             with hold(path.with_suffix(".lock")):
@@ -215,29 +234,74 @@ def published(folder: Path = PUBLISHED) -> list[dict]:
 
 
 def publish(source: Path, allow_dirty: bool = False, folder: Path = PUBLISHED) -> int:
-    """Copy the paper and short records of a run folder into the package; how many were new.
+    """Copy records of a run folder into another folder (default: the package's); count the new.
 
-    Raises ValueError where a record's code is not known to the commit, unless `allow_dirty`.
+    Each record that is not taken is named on stderr, with the reason: see `refusal`. Raises
+    ValueError where `source` has no records, `folder` cannot be written to, or, after the others
+    were taken, where the code of some is not known to a commit (`allow_dirty` takes these too).
     """
     if not (source / "records.jsonl").is_file():
         raise ValueError(f"folder: {source} holds no records.jsonl.")
-    new = [record for record in load(source / "records.jsonl") if record["protocol"] != "smoke"]
-    for record in new:
-        origin = record["provenance"]
-        if (origin["dirty"] or not origin["commit"]) and not allow_dirty:
-            raise ValueError(
-                f"record: {record['id']} comes from uncommitted or unknown code; "
-                "commit and run again, or pass --allow-dirty."
-            )
-    count = 0
-    for key in sorted({record["experiment"].partition("/")[0] for record in new}):
-        path = folder / f"{key}.jsonl"
-        held = {record["id"]: record for record in load(path, repair=False)}
-        fresh = [r for r in new if r["experiment"].startswith(f"{key}/") and r["id"] not in held]
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, b"".join(encode(record) for record in [*held.values(), *fresh]))
+    found: dict[str, list[dict]] = defaultdict(list)
+    for record in load(source / "records.jsonl", repair=False):
+        found[record["experiment"].partition("/")[0]].append(record)
+    count, refused = 0, defaultdict(dict)
+    for key, candidates in sorted(found.items()):
+        path, fresh = folder / f"{key}.jsonl", {}
+        held, other = parse(path)
+        there = {record["id"]: record for record in held}
+        for record in candidates:
+            why = refusal(record, there, allow_dirty)
+            if why is None:
+                fresh[record["id"]] = there[record["id"]] = record
+            elif record["id"] not in fresh:
+                refused[why][record["id"]] = None
+        if fresh:
+            lines = [line + b"\n" for _, line, _ in other]  # no records, and not ours to remove
+            _write(path, b"".join([*lines, *map(encode, there.values())]))
         count += len(fresh)
+    for why, ids in refused.items():
+        say(f"not taken, as {why}: {', '.join(ids)}")
+    if unknown := len(refused[UNKNOWN]):
+        raise ValueError(
+            f"records: {unknown} come from uncommitted or unknown code, {count} others are new "
+            "there; commit and run again, or pass --allow-dirty."
+        )
     return count
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror}.") from None
+
+
+UNKNOWN = "no commit holds their code"
+
+
+def refusal(record: dict, there: Mapping[str, dict], allow_dirty: bool = False) -> str | None:
+    """Return why a record is not published beside those that are there, or None where it is."""
+    origin, protocol = record["provenance"], record["protocol"]
+    if protocol == "smoke":
+        return "the protocol smoke is no evidence"
+    if record["id"] in there:
+        same = there[record["id"]] == record
+        return "they are there" if same else "other runs with the same settings are there"
+    experiments = {e.name: e for paper in papers() for e in paper.experiments}
+    experiment = experiments.get(record["experiment"])
+    if experiment is None:
+        return f"there is no experiment {record['experiment']}"
+    if protocol != "paper" and protocol not in experiment.protocols:
+        return f"{experiment.name} has no protocol {protocol} now"
+    now, then = plain(experiment.settings(protocol)), record["config"]
+    names = sorted(k for k in now.keys() | then.keys() if k not in then or now.get(k) != then[k])
+    if names:
+        return f"the config of {experiment.name} is another now ({', '.join(names)})"
+    if (origin["dirty"] or not origin["commit"]) and not allow_dirty:
+        return UNKNOWN
+    return None
 
 
 @contextlib.contextmanager

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import io
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,21 +18,28 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tqdm import tqdm
 
-from . import records
+from . import plan, records
 from .experiment import Experiment
 from .records import say, write_whole
 
 Job = tuple[Experiment, int, str]  # experiment, seed, protocol
 FINISHED, FAILED, UNFINISHED = 0, 1, 3  # how a run ends; also the exit status of the command
 PARENT = "WSL_PARENT"  # names, to a child process, the one that started it
+FORMAT = 2  # of checkpoints; the first had no number, and of the random states only torch's
+SEAL = b"\nsha256:"  # after a checkpoint, followed by the digest of what stands before
+TELL = 0.5  # seconds between two reports of a run
 
 
 class Interrupted(Exception):
     """Raised by an experiment after its last checkpoint, when `Run.out_of_time()` is true."""
+
+
+class Unreadable(OSError):
+    """Raised for a checkpoint whose bytes are whole, but which this version cannot read."""
 
 
 class Run:
@@ -58,6 +69,7 @@ class Run:
         stop: threading.Event | None = None,
         report: Callable[[str], None] | None = None,
         capture: bool = False,
+        expected: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.capture, self.captured = capture, False
         self.seed, self.protocol, self.device = seed, protocol, device
@@ -68,12 +80,44 @@ class Run:
         self.seconds, self.peak = 0.0, 0.0  # of the sittings before this one
         self.stop = stop or threading.Event()
         self.started = self.saved = time.monotonic()
+        self.expected = functools.cache(expected)  # seconds that other seeds took
+        self.own_peak = device == "cuda"  # whether the peak is of this run, not of the process
+        self.told, self.share = float("-inf"), 0.0  # of the last report
+        self.began = self.started, 0.0  # the first one of a training
 
     def log(self, **point: float) -> None:
-        """Add one point to the curve; points after the last checkpoint go with a kill."""
-        self.curve.append(point)
+        """Add one point to the curve. Points after the last checkpoint are lost in a kill.
+
+        Raises ValueError for a value that is no number.
+        """
+        self.curve.append({name: number(name, value) for name, value in point.items()})
         if self.report is not None:
-            self.report(" ".join(f"{name}={value:.4g}" for name, value in point.items()))
+            self.report(" ".join(f"{name}={x:.4g}" for name, x in self.curve[-1].items()))
+
+    def tell(self, epoch: int, epochs: int, step: int, steps: int | None, loss: Any) -> None:
+        """Report where a training is, twice a second at most, with the time that is left.
+
+        `epoch` and `step` count from 1; `steps` is the number of an epoch, where it is known.
+        """
+        now = time.monotonic()
+        if self.report is None or now - self.told < TELL:
+            return
+        share = None if steps is None else (epoch - 1 + min(step / steps, 1)) / epochs
+        if self.told == float("-inf") or (share or 0) < self.share:
+            self.began = now, share or 0.0  # a training begins, or goes on
+        self.told, self.share = now, share or 0.0
+        text = f"epoch {epoch} of {epochs}, step {step}" + (f" of {steps}" if steps else "")
+        left = self._left(now, share)
+        text += f", loss {float(loss):.4g}" + (f", {duration(left)} left" if left else "")
+        self.report(text)
+
+    def _left(self, now: float, share: float | None) -> float | None:
+        """Seconds that are left, by the steps of this sitting, else by what other seeds took."""
+        began, first = self.began
+        if share is not None and share > first:
+            return (now - began) * (1 - share) / (share - first)
+        whole = self.expected()
+        return None if whole is None else max(whole - self.total_seconds(), 1.0)
 
     def due(self) -> bool:
         """Whether it is time for a checkpoint (always, once out of time)."""
@@ -85,26 +129,39 @@ class Run:
         return bool(self.stop.is_set() or orphaned or time.time() >= self.deadline)
 
     def checkpoint(self, state: dict[str, Any]) -> None:
-        """Save `state` (tensors and plain values), the curve and the random state, atomically.
+        """Save `state` (tensors, arrays, plain values), the curve and the random state, atomically.
 
         Where the disk refuses, the old checkpoint stays, a sentence says so, and the run goes on.
+        Raises ValueError where `state` holds what could not be read back.
         """
         self.saved = time.monotonic()
         if self.folder is None:
             return
         import torch
 
+        from .. import train
+
         held = {
+            "format": FORMAT,
             "state": state,
             "curve": self.curve,
             "seconds": self.total_seconds(),
             "peak": self.peak_memory(),
-            "rng": torch.get_rng_state(),
-            "rng_cuda": torch.cuda.get_rng_state_all() if self.device == "cuda" else [],
+            "random": train.random_state(),
         }
         buffer = io.BytesIO()
         torch.save(held, buffer)
+        try:
+            _read(buffer, "meta")  # the structure alone
+        except Exception as error:
+            raise ValueError(
+                f"checkpoint: its state could not be read back ({_reason(error)}); hold numbers, "
+                "strings, tensors and arrays in it, and lists, tuples and dicts of these"
+            ) from None
         target = self.folder / "checkpoint.pt"
+        mark = SEAL + hashlib.sha256(buffer.getbuffer()).hexdigest().encode()
+        buffer.seek(0, io.SEEK_END)
+        buffer.write(mark)
         try:
             write_whole(target, buffer.getbuffer())
         except OSError as error:
@@ -113,40 +170,151 @@ class Run:
     def resume(self) -> dict[str, Any] | None:
         """The last checkpoint's state, its tensors on the CPU, or None.
 
-        A corrupt checkpoint is named on stderr and moved to *.corrupt.
+        Sets the random state as well: whatever draws after this call moves it. A checkpoint whose
+        bytes are damaged is named on stderr and moved to *.corrupt. Raises Unreadable for one that
+        is whole and of another kind or a newer version, and OSError or MemoryError where it cannot
+        be read now; it then stays where it is.
         """
-        path = None if self.folder is None else self.folder / "checkpoint.pt"
-        if path is None or not path.exists():
+        if self.folder is None:
             return None
-        import torch
+        from .. import train
 
+        path = self.folder / "checkpoint.pt"
         try:
-            held = torch.load(path, map_location="cpu", weights_only=True)
-            state, self.curve = held["state"], held["curve"]
-            self.seconds, self.peak = held["seconds"], held["peak"]
-        except Exception as error:
-            os.replace(path, path.with_suffix(".pt.corrupt"))
-            say(f"checkpoint {path} is corrupt ({type(error).__name__}); moved to *.corrupt.")
+            content = path.read_bytes()
+        except FileNotFoundError:
             return None
-        torch.set_rng_state(held["rng"])
-        if self.device == "cuda" and held["rng_cuda"]:
-            torch.cuda.set_rng_state_all(held["rng_cuda"])
-        return state
+        if not intact(content):
+            os.replace(path, path.with_suffix(".pt.corrupt"))
+            say(f"checkpoint {path} is corrupt (cut off or altered); moved to *.corrupt.")
+            return None
+        try:
+            held = _read(io.BytesIO(content), "cpu")
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise Unreadable(_unreadable(path, _reason(error))) from error
+        if not isinstance(held, dict) or held.get("format", 1) > FORMAT:
+            raise Unreadable(_unreadable(path, "it is of another version"))
+        if missing := {"state", "curve", "seconds", "peak"} - held.keys():
+            raise Unreadable(_unreadable(path, f"it holds no {', '.join(sorted(missing))}"))
+        self.curve, self.seconds, self.peak = (held[k] for k in ("curve", "seconds", "peak"))
+        before = {"torch": held.get("rng"), "cuda": held.get("rng_cuda")}  # of the first format
+        train.set_random_state(
+            held.get("random") or {k: v for k, v in before.items() if v is not None and len(v)}
+        )
+        return held["state"]
 
     def total_seconds(self) -> float:
         """Seconds of this run, over all its sittings up to now."""
         return self.seconds + time.monotonic() - self.started
 
+    def reset_peak(self) -> None:
+        """Count peak memory from now on, where the device or the system can (CUDA, Linux)."""
+        import torch
+
+        if self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            return
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to what is in use now
+            self.own_peak = _high_water() is not None
+
     def peak_memory(self) -> float:
-        """Peak memory in MB: allocated by torch on CUDA, else of the process."""
+        """Peak memory in MB: allocated by torch on CUDA, else resident.
+
+        Without `own_peak`, that is of the whole process, the runs before this one among it.
+        """
         import torch
 
         if self.device == "cuda":
             return max(self.peak, torch.cuda.max_memory_allocated() / 2**20)
+        if self.own_peak and (peak := _high_water()) is not None:
+            return max(self.peak, peak)
         import resource  # POSIX only
 
         scale = 2**20 if sys.platform == "darwin" else 2**10
         return max(self.peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale)
+
+
+def _high_water() -> float | None:
+    """Linux's peak resident memory in MB, which can be reset; None elsewhere."""
+    with contextlib.suppress(OSError), open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
+    return None
+
+
+def number(name: str, value: Any) -> float:
+    """Return a value as Python's own number: numpy's, and tensors of one element, among them.
+
+    Raises ValueError for anything else.
+    """
+    if type(value) in (bool, int, float):
+        return value
+    try:
+        plain = value.item() if hasattr(value, "item") else value
+        return plain if type(plain) in (bool, int, float) else float(plain)
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(value).__name__
+        raise ValueError(f"{name}: got {value!r} ({kind}), expected a number") from None
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words: `45 s`, `12 min`, `3 h 20 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def intact(content: bytes) -> bool:
+    """Return whether a checkpoint has its bytes: by the digest at its end, else as a zip file.
+
+    Torch looks at neither: it reads altered numbers as they are.
+    """
+    from .. import data
+
+    end = len(content) - 64 - len(SEAL)
+    if end < 0 or content[end : end + len(SEAL)] != SEAL:
+        return not data.damaged(content)  # of the first format
+    return hashlib.sha256(memoryview(content)[:end]).hexdigest().encode() == content[-64:]
+
+
+def _read(file: IO[bytes], device: str) -> Any:
+    """What a checkpoint holds; no code is run for it."""
+    import torch
+
+    allowed = getattr(torch.serialization, "safe_globals", None)  # since torch 2.5
+    file.seek(0)
+    with allowed(_numpy_kinds()) if allowed else contextlib.nullcontext():
+        return torch.load(file, map_location=device, weights_only=True)
+
+
+def _numpy_kinds() -> list[Any]:
+    """What numpy's numbers and arrays are made of in a checkpoint."""
+    import numpy as np
+
+    core = getattr(np, "_core", None) or np.core
+    kinds = {type(np.dtype(code)) for code in np.typecodes["All"] if code not in "OMm"}
+    made = (core.multiarray.scalar, core.multiarray._reconstruct)
+    return [bytes, np.ndarray, np.dtype, *made, *kinds]
+
+
+def _reason(error: Exception) -> str:
+    """One line on why torch did not read a checkpoint; its messages are pages of advice."""
+    if found := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it holds a {found[1]}"
+    text = str(error).rpartition("WeightsUnpickler error:")[2].strip() or type(error).__name__
+    return f"{type(error).__name__}: {text.splitlines()[0][:120]}"
+
+
+def _unreadable(path: Path, why: str) -> str:
+    return (
+        f"checkpoint {path} is whole, but this version cannot go on from it ({why}); it stays. "
+        "Use the version that wrote it, or remove it to start this run again."
+    )
 
 
 def execute(
@@ -182,10 +350,15 @@ def execute(
         if end is not None:
             return end
         folder = folder_of(out, identity) if first else None
-        run = Run(seed, protocol, device, folder, deadline, interval, stop, report, capture)
+
+        def expected() -> float | None:
+            return plan.measured(experiment, protocol, device, records.published())
+
+        run = Run(
+            seed, protocol, device, folder, deadline, interval, stop, report, capture, expected
+        )
         torch.manual_seed(seed)
-        if device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
+        run.reset_peak()
         try:
             metrics = experiment.run(experiment.settings(protocol), seed, run)
         except Interrupted:
@@ -197,7 +370,9 @@ def execute(
 
 @contextlib.contextmanager
 def _claim(out: Path, identity: str, over: bool) -> Iterator[int | None]:
-    """Hold the lock of a run; yields how it ends before it begins, or None where it may begin."""
+    """Hold the lock of a run. Yields its end if it must not start (held elsewhere, finished or out
+    of time), else None.
+    """
     if over:
         yield UNFINISHED
         return
@@ -231,34 +406,58 @@ def folder_of(out: Path, identity: str) -> Path:
     return out / "runs" / identity.replace("/", "_").replace(":", "_")
 
 
+def spent(out: Path, identity: str) -> float:
+    """Seconds that a stopped run has behind it, by its checkpoint; 0 where none can be read."""
+    try:
+        with open(folder_of(out, identity) / "checkpoint.pt", "rb") as file:
+            return float(_read(file, "meta")["seconds"])
+    except Exception:  # `Run.resume` says what is wrong, when the run is next
+        return 0.0
+
+
 def finished(out: Path) -> set[str]:
     """The ids of the records in a run folder."""
     return {record["id"] for record in records.load(out / "records.jsonl")}
 
 
 def local(
-    jobs: Sequence[Job], *, workers: int = 1, device: str | None, **options: Any
+    jobs: Sequence[Job],
+    *,
+    workers: int = 1,
+    device: str | None,
+    needs: Callable[[Job], float] | None = None,
+    threads: int | None = None,
+    **options: Any,
 ) -> list[int]:
     """The engine of one machine: how each run ended, `workers` of them side by side.
 
     One worker runs them here, one after the other; several give each run a process of its own.
-    Without a `device` it is cuda where there is one. `options` are those of `execute`: out,
-    deadline, interval, capture.
+    Without a `device` it is cuda where there is one. A run that `needs` more seconds than are left
+    when it is its turn is passed over. Each run has so many `threads` (default: its share of the
+    cores). `options` are those of `execute`: out, deadline, interval, capture.
     """
     stop, children = threading.Event(), set()
     options["device"] = device or auto_device()
     if options.get("capture") and options["device"] != "cuda":
         raise ValueError("--capture: a CUDA graph is of a GPU, and the runs go to the CPU.")
     alone = workers == 1 or len(jobs) == 1
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)), **os.environ}
+    if threads is not None:
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        if alone:
+            import torch
+
+            torch.set_num_threads(threads)
 
     def work(job: Job) -> int:
-        if stop.is_set() or time.time() >= options["deadline"]:
+        need = needs(job) if needs else 0.0
+        if stop.is_set() or time.time() + need >= options["deadline"]:
             return UNFINISHED
         if alone:
-            end = here(job, bar, stop, options)
+            end = here(job, board, stop, options)
         else:
-            end = _child(_command(job, options), job, workers, bar, stop, children)
-        bar.update(end == FINISHED)
+            end = _child(_command(job, options), job, environment, board, stop, children)
+        board.end(job, end)
         return end
 
     def halt() -> None:
@@ -266,7 +465,7 @@ def local(
         for child in list(children):
             child.terminate()
 
-    with tqdm(total=len(jobs), unit="run", disable=PARENT in os.environ) as bar, on_signals(halt):
+    with Board(len(jobs), PARENT not in os.environ) as board, on_signals(halt):
         if alone:
             return [work(job) for job in jobs]
         with ThreadPoolExecutor(workers) as pool:
@@ -280,12 +479,12 @@ def auto_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def here(job: Job, bar: tqdm, stop: threading.Event, options: dict[str, Any]) -> int:
+def here(job: Job, board: Board, stop: threading.Event, options: dict[str, Any]) -> int:
     """One run in this process; a child prints its progress for the parent to show."""
 
     def tell(text: str) -> None:
         if PARENT not in os.environ:
-            bar.set_postfix_str(f"{job[0].name} seed {job[1]}: {text}")
+            board.show(job, text)
             return
         with contextlib.suppress(OSError):  # a parent that has gone is for Run.out_of_time to see
             print(text, flush=True)
@@ -298,7 +497,7 @@ def attempt(job: Job, **options: Any) -> int:
     try:
         return execute(*job, **options)
     except OSError as error:  # no data, no network, a full disk: it says what and where
-        say(f"{job[0].name} seed {job[1]}: {error}")
+        say(f"{label(job)}: {error}")
         return FAILED
     except Exception:
         traceback.print_exc()
@@ -308,20 +507,19 @@ def attempt(job: Job, **options: Any) -> int:
 def _child(
     command: list[str],
     job: Job,
-    workers: int,
-    bar: tqdm,
+    environment: dict[str, str],
+    board: Board,
     stop: threading.Event,
     children: set[subprocess.Popen],
 ) -> int:
-    """One run in a process of its own, with its share of the cores."""
-    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)), **os.environ}
-    environment[PARENT] = str(os.getpid())
+    """One run in a process of its own."""
+    environment = {**environment, PARENT: str(os.getpid())}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
         children.add(child)
         if stop.is_set():
             child.terminate()
         for line in child.stdout:
-            bar.set_postfix_str(f"{job[0].name} seed {job[1]}: {line.strip()}")
+            board.show(job, line.strip())
     children.discard(child)
     if stop.is_set() and child.returncode == -signal.SIGTERM:  # before it could listen
         return UNFINISHED
@@ -342,6 +540,65 @@ def _command(job: Job, options: dict[str, Any]) -> list[str]:
     command = [sys.executable, "-m", __package__, "run", experiment.name]
     command += [str(word) for pair in words.items() for word in pair]
     return command + ["--capture"] * options.get("capture", False)
+
+
+def label(job: Job) -> str:
+    """A run in words."""
+    return f"{job[0].name} seed {job[1]}"
+
+
+class Board:
+    """Shows the runs under way: a line each below a bar; on no terminal, a sentence now and then.
+
+    A context manager; its methods may be called from several threads.
+    """
+
+    EVERY = 30.0  # seconds between two sentences on one run
+
+    def __init__(self, total: int, shown: bool = True) -> None:
+        self.terminal = shown and sys.stderr.isatty()
+        self.sentences = shown and not self.terminal
+        self.bar = tqdm(total=total, unit="run", disable=not self.terminal)
+        self.total, self.done, self.lock = total, 0, threading.Lock()
+        self.lines: dict[str, tqdm] = {}
+        self.said: dict[str, float] = {}
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for line in [*self.lines.values(), self.bar]:
+            line.close()
+
+    def show(self, job: Job, text: str) -> None:
+        """Show what a run reports of itself."""
+        name, now = label(job), time.monotonic()
+        with self.lock:
+            if self.terminal:
+                if name not in self.lines:
+                    self.lines[name] = tqdm(
+                        total=0, position=self._place(), bar_format="{desc}", leave=False
+                    )
+                width = shutil.get_terminal_size().columns - 1
+                self.lines[name].set_description_str(f"{name}: {text}"[:width])
+            elif self.sentences and now - self.said.get(name, float("-inf")) >= self.EVERY:
+                self.said[name] = now
+                say(f"{name}: {text}")
+
+    def _place(self) -> int:
+        """The first free line below the bar."""
+        taken = {-line.pos for line in self.lines.values()}
+        return next(place for place in range(1, len(taken) + 2) if place not in taken)
+
+    def end(self, job: Job, end: int) -> None:
+        """A run has ended."""
+        with self.lock:
+            if (line := self.lines.pop(label(job), None)) is not None:
+                line.close()
+            self.bar.update(end == FINISHED)
+            self.done += end == FINISHED
+            if self.sentences and end == FINISHED:
+                say(f"{label(job)}: finished, {self.done} of {self.total}.")
 
 
 @contextlib.contextmanager
