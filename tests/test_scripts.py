@@ -1,6 +1,7 @@
 """The scripts keep their hands off what they did not make, and say in a line what goes wrong."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import offline
 import pytest
 import report
 import teaching
+import test_pages
 
 MAINS = {"offline": offline, "report": report, "teaching": teaching, "clean_run": clean_run}
 
@@ -143,3 +145,50 @@ def test_a_quarter_hour_that_is_over_runs_nothing_and_shows_the_table(tmp_path):
     assert "mcmil-002" in done.stdout
     assert not list((tmp_path / "out").glob("*.txt"))
     assert subprocess.run(["bash", script], capture_output=True, check=False).returncode == 1
+
+
+# The whole check ----------------------------------------------------------------------------------
+
+STUBS = {
+    "id": "echo ${USER_ID:-0}",
+    "make": 'echo "make $* browser=${WSL_BROWSER:-}"',
+    "apt-get": 'echo "apt-get $*"; [ "$1" = update ] || $INSTALL',
+}
+
+
+def whole_check(folder, browser="", install="true", user="0"):
+    """(exit status, what it said) of .ci/run among programs that only say what they would do."""
+    for name, line in STUBS.items() | ({(browser, "true")} if browser else set()):
+        (folder / name).write_text(f"#!/bin/sh\n{line}\n")
+        (folder / name).chmod(0o755)
+    for name in ("bash", "dirname", "sh", "cp"):
+        (folder / name).symlink_to(shutil.which(name))
+    environment = {"PATH": str(folder), "INSTALL": install, "USER_ID": user}
+    script = Path(__file__).parents[1] / ".ci" / "run"
+    command = [shutil.which("bash"), script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+@pytest.mark.parametrize("name", test_pages.BROWSERS)
+def test_the_whole_check_takes_the_browsers_that_the_tests_take(name, tmp_path):
+    status, said, _ = whole_check(tmp_path, browser=name)
+    assert (status, said) == (0, ["make book browser=", "make test browser=needed"])
+
+
+def test_the_whole_check_installs_a_browser_as_root(tmp_path):
+    install = f"cp {tmp_path / 'make'} {tmp_path / 'chromium'}"
+    status, said, _ = whole_check(tmp_path, install=install)
+    assert status == 0
+    assert said[1].startswith("apt-get install")
+    assert said[1].endswith("chromium")
+    assert said[-1] == "make test browser=needed"
+
+
+@pytest.mark.parametrize("user", ["0", "1000"])
+def test_the_whole_check_fails_where_no_browser_can_be_had(user, tmp_path):
+    status, said, why = whole_check(tmp_path, install="false", user=user)
+    assert status == 1
+    assert not [line for line in said if line.startswith("make")]
+    assert "install the package chromium" in why
+    assert [line for line in said if line.startswith("apt-get")] == [] or user == "0"
