@@ -285,7 +285,7 @@ WORLD = training.world(CONFIGS["full"], 0, "cpu")
 # %%
 def student(config):
     """A network trained with an observer's labels."""
-    model, g = training.network(config, 0), train.generator(1)
+    model, g = training.network(config, 0), train.generator(1, 0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr)
 
     def batches(epoch):
