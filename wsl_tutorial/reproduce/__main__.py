@@ -129,7 +129,8 @@ def run_plan(
     from .. import data
     from . import plan, runner
 
-    if all(args.protocol not in ("paper", *e.protocols) for e in experiments):
+    experiments = [e for e in experiments if args.protocol in ("paper", *e.protocols)]
+    if not experiments:
         raise ValueError(f"--protocol: none of these experiments has the protocol {args.protocol}.")
     device, out = args.device or runner.auto_device(), options["out"]
     here = [e for e in experiments if args.protocol == "smoke" or all(map(data.available, e.data))]
