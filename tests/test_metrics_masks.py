@@ -216,7 +216,7 @@ def test_bad_input_is_named():
             r"predicted, true: got shapes \(6, 6\)",
         ),
         (lambda: metrics.mask_scores(scores, true), "predicted: got torch.float32, expected bool"),
-        (lambda: metrics.mask_scores(predicted, scores), "of torch.float32"),
+        (lambda: metrics.mask_scores(predicted, scores), "true: got torch.float32, expected bool"),
         (
             lambda: metrics.precision_recall(scores, [t & False for t in true]),
             "scores, true: expect",
