@@ -199,6 +199,7 @@ def ideal_heatmap(places: Tensor, shape: tuple[int, int], scales: Tensor | None 
     share = torch.ones_like(places[..., :1])  # (B, K, S)
     if scales is not None:
         _check_scales(scales, places)
+        scales = scales.detach()
         passed = (places[..., 2:] - scales[:-1]) / scales.diff()  # of each interval of scales
         share = -F.pad(F.pad(passed.clamp(0, 1), (1, 0), value=1.0), (0, 1)).diff()
     share = share.masked_fill(lost, torch.nan).transpose(1, 2)
@@ -216,8 +217,8 @@ def sample(images: Tensor, places: Tensor, size: int) -> Tensor:
 
     Corner-aligned: the outermost samples lie on the edges, x - s/2 and x + s/2, neighbours are
     s / (size - 1) pixels apart. Outside the image there are zeros, so a patch fades within a pixel
-    of the border. Differentiable once in images, centres and sides, piecewise: the derivative in x
-    is the difference of two neighbouring pixels of a row, or between rows the mean of two such,
+    of the border. Differentiable in images, centres and sides, piecewise: the derivative in x is
+    the difference of two neighbouring pixels of a row, or between rows the mean of two such,
     weighted as the rows.
 
     Args: images (B, C, H, W); places (B, K, 3), sides positive; size at least 2.
@@ -246,7 +247,7 @@ def place(patches: Tensor, places: Tensor, shape: tuple[int, int]) -> Tensor:
     Every pixel reads its patch by bilinear interpolation at the position that `sample` would have
     taken there. Beyond the box the patch continues with zeros, so it fades within one step of its
     samples, s / (size - 1) pixels: the value is continuous in the centre at the edge as well. Its
-    derivative, which exists once, jumps there, as at every sample.
+    derivative jumps there, as at every sample.
     The exact inverse of `sample` where the samples are the pixels of the box (side = size - 1,
     edges on pixels), but for pixels outside the box, which are lost.
 
@@ -420,7 +421,7 @@ def move(
             now[i] = torch.lerp(start[i], step, 1 / (1 + 2 * rate * penalty))
         if side_lr > 0:
             now[1] = now[1].clamp(scales[0], scales[-1])
-    return torch.cat(now, -1)
+    return torch.cat(now, -1).detach()
 
 
 def _losses(task_loss: Callable[[Tensor], Tensor], places: Tensor) -> Tensor:
@@ -675,14 +676,14 @@ def draw_places(
 def reinforce(losses: Tensor, log_prob: Tensor) -> Tensor:
     """Eq. (9.5): the mean loss over M draws, with the unbiased gradient of its expectation.
 
-    The baseline of a draw is the mean loss of the others, which is independent of it. Once
-    differentiable: the second derivative is not that of the expectation.
+    The baseline of a draw is the mean loss of the others, which is independent of it. The second
+    derivative is unbiased as well: each draw has its probability over itself as a factor.
 
     Args: losses and log_prob (M, B), of M >= 2 independent draws for each image.
     Returns: (B,), the mean of `losses`, differentiable in them and in `log_prob`.
     Raises: ValueError for a single draw.
-    Source: Williams (1992); Kool, van Hoof & Welling (2019), "Buy 4 REINFORCE samples, get a
-        baseline for free!".
+    Source: Williams (1992); Foerster et al. (2018), "DiCE", for the factor; Kool, van Hoof &
+        Welling (2019), "Buy 4 REINFORCE samples, get a baseline for free!".
     """
     _check_like("losses", losses, ("M", "B"))
     _check_like("log_prob", log_prob, losses.shape, losses)
@@ -690,7 +691,8 @@ def reinforce(losses: Tensor, log_prob: Tensor) -> Tensor:
     if draws < 2:
         raise ValueError(f"losses must hold at least 2 draws, got shape {tuple(losses.shape)}")
     gain = (losses - losses.mean(0)).detach() * draws / (draws - 1)
-    return (losses + gain * (log_prob - log_prob.detach())).mean(0)
+    gain = gain + (losses - losses.detach())  # the loss has a slope, its baseline has none
+    return (losses + gain * (log_prob - log_prob.detach()).expm1()).mean(0)
 
 
 def soft_argmax(heatmap: Tensor, strength: float, side: float) -> Tensor:
