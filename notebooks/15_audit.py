@@ -59,7 +59,7 @@ show.Markdown(audit.summary(HELD))
 #
 # | a sentence about | for example | rests on | reaches |
 # |---|---|---|---|
-# | a formula | "a truncated series bounds nothing" | a proof, and a test against enumeration | every data set and every seed |
+# | a formula | "the scale is the sum of responses times scales" | a proof, and a test against enumeration | every data set and every seed |
 # | a comparison | "half the epochs of DLLP" | records of both sides, and a rule written before them | these data, these settings, these seeds |
 # | a number | "0.37 ± 0.04 %" | the rule (4.1) of chapter 4 | the same |
 # | a program | "the log-likelihood is computed" | its text, and a few lines against the formula | the version read |
@@ -83,10 +83,11 @@ show.Markdown(audit.sentences_table())
 # %% [markdown]
 # Three of the papers' central formulas stand word for word: the label set's probability of Li
 # (2018), the E-step of Baručić and Kybic (2022), and the cross-entropy to uniform of Belharbi et al.
-# (2020). Where a printed sentence does not stand, the repair is short in each case, and once it makes
-# the method *better* than its authors say: a truncated series does bound. So does one of the remarks.
-# Baručić and Kybic choose bags of fewer than 10 to 20 instances, in which they go through all
-# configurations. The recursion computes the same sum for bags of any size.
+# (2020). Where a printed sentence does not stand, the repair is short in each case. Twice the method
+# is *better* than its authors say. A truncated series bounds nothing in general, as Li writes; but cut
+# after all subsets of a size it does. And Baručić and Kybic choose bags of fewer than 10 to 20
+# instances, in which they go through all configurations. The recursion computes the same sum for bags
+# of any size.
 #
 # ### How many true claims fail
 #
@@ -387,8 +388,8 @@ for apart in (8.0, 13.0, 14.0):
     assert (rates[0] > rates[1]) == (apart < 20 * 2 / 3)
 
 # %% [markdown]
-# With the distances that we draw, 16 pixels and more, this cannot happen side by side; the paper
-# does not print its distances. "Both", the third line of Table 2, is one to one in the program too.
+# With the distances that we draw, 16 pixels (14.8 after rounding) and more, this cannot happen; the
+# paper does not print its distances. "Both", the third line of Table 2, is one to one in the program too.
 #
 # #### Counting what was answered
 #
