@@ -295,8 +295,8 @@ def recursive_erasing(
         lazy: an image whose look is not trusted stays as it is, and so do M's answers to it, if M
             knows no batch statistics. Its loss then counts for the looks left, and `localise` gets
             (images, changed), changed bool (B,): for the others it is to repeat its answers. The
-            same gradients for less, if `believe` never says yes after a no (`trust` does not), but
-            where all trust ends before the last look.
+            same gradients for less, unless all trust ends before the last look, or `believe` says
+            yes after a no (`trust` does not, of equal answers).
     Raises: ValueError, u < 0, lazy with attached or printed, or images, target, logits or a mask
         that do not fit. A NaN of a mask is not looked for: it stays in R* and in what M sees next.
     Source: paper (10)-(12), Algorithm 1, section A.2.

@@ -57,7 +57,7 @@ SENTENCES = (
         True,
         "cut inside a size it lies on either side; Eq. (2.4): cut after all subsets of a size, it "
         "bounds from above and below in turn",
-        "test_eq_2_4_over_and_underestimates_in_turn",
+        "test_a_series_cut_inside_a_size_lies_on_either_side",
     ),
     Sentence(
         "mcmil",
