@@ -1,5 +1,6 @@
 """Public functions of patches, regions, metrics and crf, each on a small input: for the walks."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -12,10 +13,9 @@ from wsl_tutorial import crf, metrics, patches, regions
 class Case(NamedTuple):
     """`call` of `inputs` gives a tensor or a tuple of them; `slopes`: which inputs have one."""
 
-    call: object
+    call: Callable
     inputs: tuple[Tensor, ...]
     slopes: bool = True  # the inputs have a gradient
-    names: tuple[str, ...] = ()  # of the inputs, as in the errors
 
 
 def rand(*shape, seed=0):
@@ -37,17 +37,20 @@ COUNTS = torch.tensor([[1, 0, 2], [0, 3, 0]])
 TARGET = torch.tensor([0, 2])
 
 
-def bowl(weights, places):
+WEIGHTS = torch.tensor([0.3, 0.8], dtype=torch.float64)
+
+
+def bowl(places):
     """A task loss for `move`: smooth, so that every derivative is known."""
-    return ((places[..., :2] - 3).square() * weights[:, None, None]).sum((1, 2))
+    return ((places[..., :2] - 3).square() * WEIGHTS.to(places)[:, None, None]).sum((1, 2))
 
 
-def moved(places, weights):
-    return patches.move(places, partial(bowl, weights), 2, 0.1, penalty=0.3)
+def moved(places):
+    return patches.move(places, bowl, 2, 0.1, penalty=0.3)
 
 
-def lifted(heatmap, places, weights):
-    step = patches.lifted_step(heatmap, places, partial(bowl, weights), 2, 0.1)
+def lifted(heatmap):
+    step = patches.lifted_step(heatmap, PLACES.to(heatmap), bowl, 2, 0.1)
     return step.task, step.heat
 
 
@@ -83,7 +86,9 @@ PATCHES = {
     "suppress": Case(lambda h: patches.suppress(h, 3), (MAP,)),
     "top_k": Case(lambda h: patches.top_k(h, 3, 2.0)[1], (MAP,)),
     "extract": Case(lambda h, s: patches.extract(h, 2, 3, s), (MAPS, SCALES)),
-    "ideal_heatmap": Case(lambda p: patches.ideal_heatmap(p, (H, W)), (PLACES,), False),
+    "ideal_heatmap": Case(
+        lambda p, s: patches.ideal_heatmap(p, (H, W), s), (PLACES, SCALES), False
+    ),
     "sample": Case(lambda i, p: patches.sample(i, p, 4), (rand(2, 1, H, W), PLACES)),
     "place": Case(lambda q, p: patches.place(q, p, (H, W)), (rand(2, 2, 1, 4, 4), PLACES)),
     "proportion_loss": Case(lambda z: patches.proportion_loss(z, COUNTS), (randn(2, 4, 3),)),
@@ -94,8 +99,8 @@ PATCHES = {
         patches.reconstruction_loss, (rand(2, 1, H, W), rand(2, 2, 1, 4, 4), PLACES)
     ),
     "heatmap_loss": Case(lambda h: patches.heatmap_loss(h, PLACES.to(h)), (MAP,)),
-    "move": Case(moved, (PLACES, rand(2)), False),
-    "lifted_step": Case(lambda h, w: lifted(h, PLACES.to(h), w), (MAP, rand(2))),
+    "move": Case(moved, (PLACES,), False),
+    "lifted_step": Case(lifted, (MAP,)),
     "soft_top_k": Case(lambda s: patches.soft_top_k(s, 2, 0.5), (SCORES,)),
     "sinkhorn_top_k": Case(lambda s: patches.sinkhorn_top_k(s, 2, 0.5, 20), (SCORES,)),
     "perturbed_top_k": Case(lambda s: patches.perturbed_top_k(s, 2, 0.5, 9, fresh()), (SCORES,)),

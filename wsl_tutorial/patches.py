@@ -625,8 +625,8 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     Raises: ValueError for two shapes, or another dtype.
     Source: Bengio, Léonard & Courville (2013), arXiv 1308.3432.
     """
-    if not isinstance(hard, Tensor) or hard.is_complex():
-        raise ValueError(f"hard must be a real tensor, got {_got(hard)}")
+    if not isinstance(hard, Tensor) or hard.is_complex() or not hard.numel():
+        raise ValueError(f"hard must be a real tensor with an element, got {_got(hard)}")
     if not isinstance(soft, Tensor) or hard.shape != soft.shape or soft.dtype not in _FLOATS:
         raise ValueError(
             f"soft must have the shape of hard, {tuple(hard.shape)}, in float32 or float64, "
@@ -740,8 +740,8 @@ def _got(x: object) -> str:
 
 
 def _check_like(name: str, x: Tensor, shape: tuple, like: Tensor | None = None) -> None:
-    """`shape` holds sizes, or letters for any size; dtype and device are those of `like`."""
-    fits = isinstance(x, Tensor) and x.dim() == len(shape)
+    """`shape` holds sizes, or letters for sizes above 0; dtype and device are those of `like`."""
+    fits = isinstance(x, Tensor) and x.dim() == len(shape) and 0 not in x.shape
     fits = fits and all(isinstance(n, str) or n == m for n, m in zip(shape, x.shape, strict=True))
     kind = "float32 or float64" if like is None else f"{like.dtype} on {like.device}"
     if like is None:
@@ -750,7 +750,10 @@ def _check_like(name: str, x: Tensor, shape: tuple, like: Tensor | None = None) 
         fits = fits and (x.dtype, x.device) == (like.dtype, like.device)
     if not fits:
         expected = "(" + ", ".join(map(str, shape)) + ")"
-        raise ValueError(f"{name} must be {kind} of shape {expected}, got {_got(x)}")
+        expected += ", none of them 0" if isinstance(x, Tensor) and 0 in x.shape else ""
+        half = isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16)
+        remedy = f"; take {name}.float()" if half else ""
+        raise ValueError(f"{name} must be {kind} of shape {expected}, got {_got(x)}{remedy}")
 
 
 def _check_heatmap(heatmap: Tensor, dims: tuple[int, ...] = (3, 4)) -> None:

@@ -466,7 +466,9 @@ def _full_precision(x: Tensor) -> AbstractContextManager:
 
 def _check(name: str, x: Tensor, shape: str, dims: tuple[int, ...]) -> None:
     if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"{name} must be a float32 or float64 tensor, got {_got(x)}")
+        half = isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16)
+        remedy = f"; take {name}.float()" if half else ""
+        raise ValueError(f"{name} must be a float32 or float64 tensor, got {_got(x)}{remedy}")
     if x.dim() not in dims or 0 in x.shape:
         raise ValueError(f"{name} must be {shape}, got {_got(x)}")
 
