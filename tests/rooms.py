@@ -102,7 +102,7 @@ PATCHES = {
     "move": Case(moved, (PLACES,), False),
     "lifted_step": Case(lifted, (MAP,)),
     "soft_top_k": Case(lambda s: patches.soft_top_k(s, 2, 0.5), (SCORES,)),
-    "sinkhorn_top_k": Case(lambda s: patches.sinkhorn_top_k(s, 2, 0.5, 20), (SCORES,)),
+    "sinkhorn_top_k": Case(lambda s: patches.sinkhorn_top_k(s, 2, 0.5, 6), (SCORES,)),
     "perturbed_top_k": Case(lambda s: patches.perturbed_top_k(s, 2, 0.5, 9, fresh()), (SCORES,)),
     "straight_through": Case(lambda s: patches.straight_through(torch.ones_like(s), s), (SCORES,)),
     "draw_places": Case(lambda h: patches.draw_places(h, 2, 3, 2.0, fresh())[1], (MAP,)),

@@ -835,3 +835,20 @@ def test_trust_is_nan_where_the_first_loss_is():
     logits, target = torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.zeros(2).long()
     trusted = regions.trust(logits, target, torch.tensor([torch.nan, 9.0]), 1, 10.0)
     assert trusted.isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("u", [1, 2, 4])
+def test_images_that_are_learnt_get_the_gradient_of_all_looks(u):
+    model, images, target = problem()
+    raw = images.clone().requires_grad_()
+    erased = regions.recursive_erasing(model.localise, 2 * raw.tanh(), target, u, sigma=10)
+    left, loss = 2 * raw.tanh(), 0.0
+    collected = torch.zeros_like(erased.mask)
+    for t in range(len(erased.trust)):
+        logits, mask = model.localise(left)
+        loss = loss + F.cross_entropy(logits, target)
+        collected = regions.accumulate(collected, mask.detach(), erased.trust[t])
+        left = regions.erase(left, collected, erased.trust[t])
+    (total,) = torch.autograd.grad(loss, raw)
+    torch.testing.assert_close(raw.grad, total)
+    assert erased.loss.item() == pytest.approx(loss.item())

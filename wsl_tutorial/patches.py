@@ -72,7 +72,8 @@ def pool_scales(heatmap: Tensor) -> Tensor:
     The maps are already exponentials, so the weights need none.
 
     Args: heatmap (B, S, H, W), not negative.
-    Returns: (B, H, W), between the mean and the maximum over s; 0, with gradient 0, where all are.
+    Returns: (B, H, W), between the mean and the maximum over s; 0, with gradient 0, where all are,
+        or their sum is below 1e-19 (1e-154 in float64).
     Source: paper, appendix A of arXiv version 3, which adds 1e-6 to the sum instead.
     """
     _check_heatmap(heatmap, (4,))

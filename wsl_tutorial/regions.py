@@ -286,7 +286,8 @@ def recursive_erasing(
     Args:
         localise: images -> logits (B, C) and mask (B, 1, H, W) of M. Within a step it must give
             equal answers to equal images: draw dropout from a generator made inside.
-        images: (B, channels, H, W).  target: (B,).  sigma: as `trust`.
+        images: (B, channels, H, W); where they have a graph, it is kept, and all passes with it.
+        target: (B,).  sigma: as `trust`.
         u: as released, M looks u times; u = 0 is one look, whose mask is taken as it is. An error
             of M ends the trust in an image for good; a failed comparison with t = 0 does not.
         printed: as printed instead: u + 1 looks, any trust of 0 is final, and the loss of such a
@@ -336,7 +337,7 @@ def recursive_erasing(
         if not attached:
             mask = mask.detach()
             if mean.requires_grad:
-                mean.backward()
+                mean.backward(retain_graph=images.requires_grad)  # later looks share their graph
                 mean = mean.detach()
         loss = loss + mean
         total = accumulate(total, mask, psi)
