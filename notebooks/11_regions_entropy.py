@@ -184,8 +184,8 @@ for row, h in zip(logits.softmax(1).tolist(), regions.conditional_entropy(logits
 # $$ \mathbb{E} \bigl[ - \log \hat p(y \mid X^+) \bigr] = H(Y \mid X^+) + \mathbb{E} \, \mathrm{KL}\bigl( p \,\|\, \hat p \bigr) \;\geq\; H(Y \mid X^+) . $$
 #
 # The first term on the right belongs to the world and the mask, the second to the classifier. The
-# loss is an upper bound of the entropy: **a small loss, on images that the classifier has not seen,
-# proves that the masked image tells the class**, whoever the classifier is.
+# loss is an upper bound of the entropy: **a small mean loss, on enough images that the classifier has
+# not seen, proves that the masked image tells the class**, whoever the classifier is.
 #
 # On $X^-$ we want the opposite, a large $H(Y \mid X^-)$. The entropy of the classifier's *answer* is
 # no lower bound of it. A classifier that answers $u$ to every $X^-$ has the largest entropy there
