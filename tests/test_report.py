@@ -35,6 +35,7 @@ def test_a_sentence_with_an_equation_names_the_test_of_this_equation():
     numbers = [(re.match(r"Eq\. \((\d+)\.(\d+)\)", s.why), s.test) for s in audit.SENTENCES]
     assert all(test.startswith(f"test_eq_{m[1]}_{m[2]}_") for m, test in numbers if m)
     assert [test for m, test in numbers if not m] == [
+        "test_a_series_cut_inside_a_size_lies_on_either_side",
         "test_the_constraint_of_a_penalty_holds_only_in_its_limit",
         "test_detached_c_does_not_move_the_localiser",
     ]
