@@ -649,7 +649,7 @@ def draw_places(
 
     Args: heatmap (B, H, W), log-odds, -inf for never; k at least 1; size odd; side in pixels.
     Returns: places (B, K, 3), and the exact log-probability (B,) of the sequence, in nats; NaN for
-        a map with a NaN or inf, or without any pixel.
+        a map with a NaN or inf. A map of -inf alone gives its first pixel, with 0.
     Raises: ValueError for a k below 1, an even or non-positive size.
     Source: Kool, van Hoof & Welling (2019), arXiv 1903.06059, without suppression.
     """
@@ -659,8 +659,7 @@ def draw_places(
     score, width = heatmap.flatten(1), heatmap.shape[2]
     noisy = score.detach() - torch.empty_like(score).exponential_(generator=generator).log()
     pixel = torch.arange(score.shape[1], device=score.device)
-    left, drawn = score.detach() != -torch.inf, []
-    log_prob = score.new_zeros(len(score)).masked_fill(~left.any(1), torch.nan)
+    left, log_prob, drawn = score.detach() != -torch.inf, score.new_zeros(len(score)), []
     for _ in range(k):  # draws, for all images at once
         any_left = left.any(1, keepdim=True)
         index = noisy.masked_fill(~left, -torch.inf).argmax(1, keepdim=True)  # (B, 1)
