@@ -44,7 +44,7 @@ import torch
 from wsl_tutorial import check, counts, presence, show, train, worth
 from wsl_tutorial.data import digits, lattice
 from wsl_tutorial.reproduce import ledger, records, tables
-from wsl_tutorial.reproduce.experiment import ahead
+from wsl_tutorial.reproduce.evidence import ahead
 from wsl_tutorial.reproduce.worth import PAPER, experiments, training
 
 show.style()
@@ -633,10 +633,10 @@ show.Markdown(f"{named}\n\n" + tables.grid(head, rows))
 #
 # The answer is made from the same records: an hour of weak labels against an hour of full ones, at
 # every level that is known and in every seed, and what is left of the difference with the most
-# images, with two standard errors. Beside it stands what chance does. **Assume that the seeds are
-# independent.** If two observers were equal, all $s$ seeds would put the same one ahead at one
-# level with the probability $2 / 2^s$, and at several levels more seldom. Two standard errors from
-# two seeds are little, too.
+# images, with the half-width of its interval at 5 % (Welch's t). Beside it stands what
+# chance does. **Assume that the seeds are independent.** If two observers were equal, all $s$ seeds
+# would put the same one ahead at one level with the probability $2 / 2^s$, and at several levels more
+# seldom. Two seeds know their own spread badly: their half-width is 4.3 standard errors and more.
 
 
 # %%
@@ -694,7 +694,7 @@ show.Markdown(f"{named}; a number below 0 is overconfidence\n\n" + tables.grid(h
 # ### Claims
 #
 # These sentences stand as tests beside the experiments, with their readings in brackets, so that they
-# can fail. The last column asks the same of the short runs.
+# can fail. Short runs agree or disagree; they give no verdict.
 
 # %%
 show.Markdown(tables.claims(PAPER, HELD))

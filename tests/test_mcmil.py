@@ -306,7 +306,8 @@ def test_choosing_the_background_is_an_error_under_max_pooling():
 
 
 def records(**metrics):
-    return [{"metrics": metrics}]
+    """Two seeds that agree."""
+    return [{"metrics": metrics}] * 2
 
 
 @pytest.mark.parametrize(
@@ -317,7 +318,7 @@ def records(**metrics):
         ("cifar10-no-loss", [8.7, 8.4], [9.6, 8.4]),
         ("never-saw-a-digit", [0.37], [0.60]),
         ("max-pooling-as-coded-worse", [8.0, 0.37], [0.9, 0.37]),
-        ("max-pooling-as-printed-worse", [8.0, 0.37], [None, None]),
+        ("max-pooling-as-printed-worse", [None, 0.37], [0.9, 0.37]),  # None: it diverged
     ],
 )
 def test_claims_hold_for_the_papers_numbers_and_can_fail(key, good, bad):

@@ -421,7 +421,8 @@ def select(what: str) -> tuple[str, list[Row], list[Experiment]]:
         return name, *names[name]
     matches = [names[n] for n in fnmatch.filter(names, what) if len(names[n][1]) == 1]
     if not matches:
-        near = difflib.get_close_matches(what, names, n=1, cutoff=0.0)[0]
+        of_paper = [n for n in names if n.startswith(f"{key}/")]
+        near = difflib.get_close_matches(what, of_paper or names, n=1, cutoff=0.0)[0]
         raise ValueError(f"no table {what!r}; did you mean {near!r}?")
     rows, experiments = ([x for m in matches for x in m[k]] for k in (0, 1))
     return what, rows, experiments
@@ -593,6 +594,7 @@ def overview(held: Records) -> str:
         title = ledger.KEYS.get(key) or written[key].title
         ran = sum(any(current(e, p, held) for p in STRENGTH) for e in experiments)
         text = f"{ran} of {len(experiments)} experiments have records"
+        text = text if experiments else "no experiments yet"
         text += f"; {tally(rows, written.get(key), held)}" if rows else "."
         lines.append(f"{key}: {title}. {text}")
     lines.append(f"More: list {lines[0].partition(':')[0]}, list --state holds, list --all.")
