@@ -17,7 +17,7 @@ from wsl_tutorial.reproduce.mcmil.experiments import CIFAR10, SVHN
         (1, "about 1 GPU minute a seed (estimate)"),
         (90, "about 1.5 GPU hours a seed (estimate)"),
         (60, "about 1 GPU hour a seed (estimate)"),
-        (72_000, "about 1200 GPU hours a seed (estimate)"),
+        (72_000, "about 1,200 GPU hours a seed (estimate)"),
         (0, "minutes of a CPU"),
         (None, "not known"),
     ],

@@ -396,9 +396,7 @@ def test_list_is_a_line_a_paper_and_more_when_asked(capsys):
     held = [record(DIGITS, 0, "desk", error=0.6), record(NESTS, 0, "short", error=9.0)]
     lines = tables.listing(held).splitlines()
     assert [line.partition(":")[0] for line in lines] == [*ledger.KEYS, "More"]
-    assert (
-        "Verdict, our recipe: 1 (1 worse); reduced size, no verdict: 2; closed data: 1" in lines[0]
-    )
+    assert "Our recipe: 1 (1 worse); reduced size: 2; closed data: 1; not run: 13." in lines[0]
     assert lines[1].startswith("mist: Angles, Jin et al. 2021 (patches). no experiments yet")
     asked = tables.listing(held, ["mcmil/digits"]).splitlines()
     assert asked[1].startswith("  cost: about 1 GPU hour a seed (estimate); data: mnist (")
@@ -443,15 +441,21 @@ def test_list_json_takes_names_and_a_state(capsys):
 def test_the_summary_counts_every_number_once_by_what_is_known_of_it():
     held = [record(DIGITS, 0, error=0.48), record(NESTS, 0, "desk", error=0.9)]
     held += [record(SERIES, 0, "short", seconds=2.0)]
-    lines = [line.strip("| ").split(" | ") for line in tables.summary_markdown(held).splitlines()]
-    assert tuple(lines[0]) == tables.SUMMARY
-    mcmil = lines[2]
-    assert mcmil[1:4] == ["17", "1 (1 reproduced)", "2 (2 worse)"]
-    assert mcmil[4:] == ["1", "1", "12"]  # reduced size, closed, and the rest
-    for line in lines[2:]:
-        numbers = [int(cell.partition(" ")[0]) for cell in line[1:]]
+    known, verdicts = (
+        [line.strip("| ").split(" | ") for line in table.splitlines()]
+        for table in tables.summary_markdown(held).split("\n\n")
+    )
+    assert tuple(known[0]) == tables.SUMMARY
+    assert known[2] == ["Li 2018 (presence)", "17", "1", "2", "1", "1", "12"]
+    for line in known[2:]:
+        numbers = [int(cell) for cell in line[1:]]
         assert numbers[0] == sum(numbers[1:])
-    assert lines[-1][:2] == ["all", "310"]
+    assert known[-1][:2] == ["all", "310"]
+    assert verdicts[0] == ["verdicts", *ledger.VERDICTS]
+    assert verdicts[2:] == [
+        ["Li 2018 (presence), paper's settings", "1", "0", "0", "0", "0", "0"],
+        ["Li 2018 (presence), our recipe", "0", "0", "2", "0", "0", "0"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -481,8 +485,8 @@ def test_the_page_of_a_paper_shows_every_number_claim_and_command():
             ran = tables.behind(row, PAPER, held) or tables.is_closed(row, PAPER, held)
             assert (f"`{row.id}`" in page) == bool(ran)
             assert f"| {row.method} | {row.data} | " in page
-    head = "17 numbers. Verdict, paper's settings: 3 (1 reproduced, 2 worse); closed data: 1; "
-    assert page.startswith(head + "other, not run: 13.")
+    head = "17 numbers. Paper's settings: 3 (1 reproduced, 2 worse); closed data: 1; not run: 13."
+    assert page.startswith(f"## What is known\n\n{head}")
     assert "0123456+; a device" in page  # + marks uncommitted code
     line = "| nests beat digits | Sec 5.2 | holds | paper's settings | by their means (2 seeds) |"
     assert line in page
@@ -491,7 +495,7 @@ def test_the_page_of_a_paper_shows_every_number_claim_and_command():
     untested = "| nests beat digits | Sec 5.2 | not tested | none | no GPU yet (1 of 2) |"
     assert untested in tables.markdown("mcmil", held[:2])
     rest = tables.markdown("mist", [])
-    assert rest.startswith("53 numbers. Other, not run: 53.")
+    assert rest.startswith("## What is known\n\n53 numbers. Not run: 53.")
     with pytest.raises(ValueError, match="no paper of the ledger"):
         tables.markdown("mnist", [])
 

@@ -151,7 +151,7 @@ class Experiment:
         if not self.gpu_minutes:
             return "minutes of a CPU"
         hours = self.gpu_minutes >= 60
-        number = f"{self.gpu_minutes / 60 if hours else self.gpu_minutes:.3g}"
+        number = f"{round(self.gpu_minutes / 60 if hours else self.gpu_minutes, 1):,g}"
         unit = ("hour" if hours else "minute") + "s" * (number != "1")
         return f"about {number} GPU {unit} a seed (estimate)"
 

@@ -19,15 +19,7 @@ from .ledger import Row
 
 DECIDED = ("holds", "fails", "undecided", "no verdict", "not tested")  # a claim
 HEAD = ("method", "data", "measure", "paper", "ours", "evidence", "seeds", "verdict")
-SUMMARY = (
-    "paper",
-    "numbers",
-    "verdict, paper's settings",
-    "verdict, our recipe",
-    "reduced size, no verdict",
-    "closed data",
-    "other, not run",
-)
+SUMMARY = ("paper", "numbers", *MARKS.values(), "closed data", "not run")
 Records = Sequence[dict[str, Any]]
 Fold = Callable[[str, str], str]
 
@@ -483,7 +475,7 @@ def markdown(key: str, held: Records | None = None) -> str:
     rows = [row for row in ledger.load().values() if row.paper == key]
     if not rows:
         raise ValueError(f"key: {key!r} is no paper of the ledger, only {', '.join(ledger.KEYS)}.")
-    parts = [f"{tally(rows, paper, held)}\n"]
+    parts = [f"## What is known\n\n{tally(rows, paper, held)}\n"]
     for where, group in places(rows).items():
         parts.append(f"## {where}\n\n{place(group, paper, held, folded)}")
     if paper is not None and paper.claims:
@@ -538,18 +530,22 @@ def tally(rows: Sequence[Row], paper: Paper | None, held: Records) -> str:
 
 
 def summary_markdown(held: Records | None = None) -> str:
-    """Return the state of all the reproductions, one line a paper, and their sum."""
+    """Return two tables: the numbers of every paper by what is known of them, and the verdicts."""
     held = records.published() if held is None else held
     written = {paper.key: paper for paper in papers()}
-    lines, total = [], {name: Counter() for name in SUMMARY[2:]}
+    lines, verdicts, total = [], [], Counter()
     for key, title in ledger.KEYS.items():
         rows = [row for row in ledger.load().values() if row.paper == key]
         found = kinds(rows, written.get(key), held)
-        lines.append((title, len(rows), *map(detailed, found.values())))
-        total = {name: total[name] + count for name, count in found.items()}
-    sums = (detailed(count) for count in total.values())
-    lines.append(("all", sum(c.total() for c in total.values()), *sums))
-    return grid(SUMMARY, lines)
+        lines.append((title, len(rows), *(count.total() for count in found.values())))
+        total.update({name: count.total() for name, count in found.items()})
+        for mark in (MARKS[protocol] for protocol in JUDGING):
+            if found[mark]:
+                counts = (found[mark][s] for s in ledger.VERDICTS)
+                verdicts.append((f"{title}, {mark}", *counts))
+    lines.append(("all", total.total(), *(total[name] for name in SUMMARY[2:])))
+    head = ("verdicts", *ledger.VERDICTS)
+    return f"{grid(SUMMARY, lines)}\n{grid(head, verdicts)}"
 
 
 # For the terminal ---------------------------------------------------------------------------------
