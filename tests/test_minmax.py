@@ -58,7 +58,7 @@ METRICS = {
 def test_cells_stand_for_their_rows(identity):
     """Method, data and metric of a cell are those of its ledger row."""
     row, (experiment, cell) = ROWS[identity], CELLS[identity]
-    config, expected = experiment.config, METRICS.get(row.metric, "")
+    config, expected = experiment.config, METRICS.get(row.measure, "")
     assert experiments.SETS[config.source] == row.data
     method, _, field = row.method.partition(" + ")
     if row.table == "Table 5":

@@ -60,7 +60,7 @@ def test_cells_stand_for_their_rows(identity):
     """Method, data and metric of a cell are those of its ledger row."""
     row, (experiment, cell) = ROWS[identity], CELLS[identity]
     config = experiment.config
-    assert cell.metric == METRICS[row.metric]
+    assert cell.metric == METRICS[row.measure]
     assert (config.scene, config.instances[1]) == SCENES[row.data]
     assert (config.task == "reconstruction") == (row.table == "Table 1")
     if row.table == "Table 5":
