@@ -47,11 +47,16 @@ def fullest(
     wanted = [{e.name: e for e in paper.experiments}[name] for name in names]
     found = {p: {e.name: current(e, p, held) for e in wanted} for p in STRENGTH}
     protocol = max(found, key=lambda p: sum(map(bool, found[p].values())))
-    numbers = sorted({len(runs) for runs in found[protocol].values() if runs})
-    seeds = " to ".join(map(str, dict.fromkeys((*numbers[:1], *numbers[-1:]))))
-    seeds += " seed" if seeds == "1" else " seeds"
-    named = f"protocol {protocol}, {seeds}" if numbers else "no record yet"
+    runs = [r for r in found[protocol].values() if r]
+    named = f"protocol {protocol}, {seeds_of(runs)}" if runs else "no record yet"
     return protocol, named, found[protocol]
+
+
+def seeds_of(runs: Iterable[Records]) -> str:
+    """Say how many seeds some experiments have: `2 seeds`, or `1 to 3 seeds`."""
+    numbers = sorted({len(records) for records in runs})
+    seeds = " to ".join(map(str, dict.fromkeys((*numbers[:1], *numbers[-1:]))))
+    return seeds + (" seed" if seeds == "1" else " seeds")
 
 
 # Numbers ------------------------------------------------------------------------------------------
@@ -158,8 +163,7 @@ def verdict(paper: Paper, claim: Claim, held: Records) -> Verdict:
         }
         if all(found.values()):
             answer = claim.test(found)
-            seeds = max(map(len, found.values()))
-            said = f"{answer.text} ({seeds} seed{'s' * (seeds > 1)})"
+            said = f"{answer.text} ({seeds_of(found.values())})"
             if protocol in JUDGING:
                 return Verdict(answer.state, claim, protocol, said)
             words = {True: "agrees", False: "disagrees", None: "undecided"}
@@ -240,8 +244,8 @@ def line(row: Row, paper: Paper | None, held: Records) -> tuple[str, ...]:
     head = (row.method, row.data, row.measure + (f", {row.unit}" if row.unit else ""), printed)
     now = state(row, paper, held)
     if now["evidence"] is None:
-        return (*head, "", "none", "", f"{now['state']}: {now['reason']}")
-    experiment, cell = filled(paper)[row.id]
+        return (*head, "", "none", "", now["state"])
+    _, cell = filled(paper)[row.id]
     ours = number(now["ours"], now["sd"], max(2, row.decimals) if row.printed else None)
     seeds = 1 if cell.rule.startswith("seed:") else now["seeds"]
     verdict = now["state"]
@@ -251,7 +255,9 @@ def line(row: Row, paper: Paper | None, held: Records) -> tuple[str, ...]:
 
 
 def notes(rows: Iterable[Row], paper: Paper | None, held: Records) -> str:
-    """Return what the verdicts of some rows rest on, as a list; rows of one text together.
+    """Return what the verdicts of some rows rest on, or why they have not run, as a list.
+
+    Rows of one text stand together. What has run at reduced size alone is left out.
 
     Where a number is not reached, that is *worse* or *fails*: whether the training was still
     improving when it stopped, by its curve, and what was tried.
@@ -259,11 +265,13 @@ def notes(rows: Iterable[Row], paper: Paper | None, held: Records) -> str:
     said: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         now = state(row, paper, held)
-        if now["state"] not in ledger.VERDICTS:
+        if now["state"] == "no verdict":
             continue
-        experiment, _ = filled(paper)[row.id]
         parts = [now["reason"]]
-        if now["state"] in ("worse", "fails"):
+        if now["evidence"] is None:
+            parts = [f"{now['state']}: {now['reason']}"]
+        elif now["state"] in ("worse", "fails"):
+            experiment, _ = filled(paper)[row.id]
             parts += [ended(row, experiment, behind(row, paper, held)), experiment.tried]
         said["; ".join(part for part in parts if part)].append(f"`{row.id}`")
     return "".join(f"- {', '.join(ids)}: {text}.\n" for text, ids in said.items())
