@@ -74,7 +74,7 @@ def answers(cell: Cell, found: Records) -> bool:
     return bool(found) and (len(seeds) == len(found) if one is None else one in seeds)
 
 
-def behind(row: Row, paper: Paper | None, held: Records) -> Records:
+def support(row: Row, paper: Paper | None, held: Records) -> Records:
     """Return the records behind a number: those of its strongest evidence; none, none."""
     if row.id not in filled(paper):
         return []
@@ -117,7 +117,7 @@ def judge(row: Row, experiment: Experiment, cell: Cell, found: Records) -> dict[
 
 def state(row: Row, paper: Paper | None, held: Records) -> dict[str, Any]:
     """Return the state of one ledger row, from the strongest evidence that there is for it."""
-    if found := behind(row, paper, held):
+    if found := support(row, paper, held):
         return judge(row, *filled(paper)[row.id], found)
     reason = why(row, paper)
     text = "not written yet" if reason.why is Why.NOT_WRITTEN else "not run"
@@ -272,7 +272,7 @@ def notes(rows: Iterable[Row], paper: Paper | None, held: Records) -> str:
             parts = [f"{now['state']}: {now['reason']}"]
         elif now["state"] in ("worse", "fails"):
             experiment, _ = filled(paper)[row.id]
-            parts += [ended(row, experiment, behind(row, paper, held)), experiment.tried]
+            parts += [ended(row, experiment, support(row, paper, held)), experiment.tried]
         said["; ".join(part for part in parts if part)].append(f"`{row.id}`")
     return "".join(f"- {', '.join(ids)}: {text}.\n" for text, ids in said.items())
 
@@ -338,17 +338,17 @@ def place(rows: Iterable[Row], paper: Paper | None, held: Records, fold: Fold = 
         text = grid(("id", *HEAD[:4]), lines)
         count = f"{len(closed)} number{'s' * (len(closed) > 1)} of closed data"
         parts.append(fold(count, f"Not run: {'; '.join(reasons)}.\n\n{text}"))
-    if runs := {row.id: found for row in shown if (found := behind(row, paper, held))}:
-        parts.append(fold("The runs behind this table", behind_table(runs)))
+    if runs := {row.id: found for row in shown if (found := support(row, paper, held))}:
+        parts.append(fold("The runs behind this table", runs_table(runs)))
     return "\n".join(part for part in parts if part)
 
 
 def is_closed(row: Row, paper: Paper | None, held: Records) -> bool:
     """Return whether a number has no result because its data are not available."""
-    return why(row, paper).why is Why.NO_DATA and not behind(row, paper, held)
+    return why(row, paper).why is Why.NO_DATA and not support(row, paper, held)
 
 
-def behind_table(runs: Mapping[str, Records]) -> str:
+def runs_table(runs: Mapping[str, Records]) -> str:
     """Return the experiments behind some numbers, where they ran, and their deviations."""
     ids: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for i, found in runs.items():

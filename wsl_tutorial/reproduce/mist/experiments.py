@@ -327,6 +327,7 @@ CHANCE = {
             bf16=False,
         ),
         run=run_chance,
+        protocols={p: f for p, f in base.protocols.items() if p != "desk"},  # nothing is trained
         gpu_minutes=0,
         not_run=Why.NO_RUN,
     )
