@@ -16,7 +16,7 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # rule that judges our number against it, compute how much a best epoch flatters, and follow any
 # number of this book back to its settings. You need [chapter 1](01_presence_likelihood.ipynb), and
 # the variance of a mean. The page runs in twenty seconds on one CPU core. It trains nothing: what
-# finished runs computed is read from records.
+# was trained is read from records.
 #
 # ## Problem
 #

@@ -91,7 +91,7 @@ DESK = {
     "crf_weights": ((1, 1),),
 }
 DESK_BASELINE = {**DESK, "epochs": 8}
-DESK_OURS = {**DESK, "epochs": 24}
+DESK_OURS = {**DESK, "epochs": 40, "lr": 3e-4}
 DESK_UNET = {**DESK, "epochs": 8, "lr": 1e-3}
 SHORT_UNET = {
     **SHORT,
