@@ -539,6 +539,7 @@ def test_a_gap_within_its_half_width_is_undecided():
 def test_a_loss_that_peaks_late_does_not_fall():
     gap, why = experiments.falls([losses(FALLING, FALLING[::-1])] * 2, "heat_loss")
     assert (gap, why) == ((-math.inf, 0.0), "no fall, no fall")
+    assert experiments.fall(losses(FALLING, [2.0] * 6), "heat_loss") == math.inf
 
 
 def test_a_run_whose_loss_is_not_finite_does_not_fall():

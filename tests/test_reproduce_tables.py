@@ -399,7 +399,7 @@ def test_list_is_a_line_a_paper_and_more_when_asked(capsys):
     lines = tables.listing(held).splitlines()
     assert [line.partition(":")[0] for line in lines] == [*ledger.KEYS, "More"]
     assert "Our recipe: 1 (1 worse); reduced size: 2; closed data: 1; not run: 13." in lines[0]
-    assert lines[1].startswith("mist: Angles, Jin et al. 2021 (patches). no experiments yet")
+    assert lines[1].startswith("mist: Angles, Jin et al. 2021 (patches): no experiments yet")
     asked = tables.listing(held, ["mcmil/digits"]).splitlines()
     assert asked[1].startswith("  cost: about 1 GPU hour a seed (estimate); data: mnist (")
     assert asked[0] == "mcmil/digits: The digits, exact likelihood"
@@ -417,10 +417,10 @@ def test_list_is_a_line_a_paper_and_more_when_asked(capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["list", "nix"], "no table 'nix'; did you mean"),
+        (["list", "nix"], "place or experiment 'nix'; did you mean"),
         (["list", "--state", "lost"], "--state: 'lost' is none of reproduced, better,"),
         (["list", "--json", "mcmil/nix"], "did you mean 'mcmil/"),
-        (["table", "mcmil/q*"], "no table 'mcmil/q*'; did you mean 'mcmil/"),
+        (["table", "mcmil/q*"], "place or experiment 'mcmil/q*'; did you mean 'mcmil/"),
     ],
 )
 def test_bad_input_gets_one_sentence(words, said, capsys):

@@ -423,7 +423,7 @@ def select(what: str) -> tuple[str, list[Row], list[Experiment]]:
     if not matches:
         of_paper = [n for n in names if n.startswith(f"{key}/")]
         near = difflib.get_close_matches(what, of_paper or names, n=1, cutoff=0.0)[0]
-        raise ValueError(f"no table {what!r}; did you mean {near!r}?")
+        raise ValueError(f"no paper, place or experiment {what!r}; did you mean {near!r}?")
     rows, experiments = ([x for m in matches for x in m[k]] for k in (0, 1))
     return what, rows, experiments
 
@@ -600,7 +600,7 @@ def overview(held: Records) -> str:
         text = f"{ran} of {len(experiments)} experiments have records"
         text = text if experiments else "no experiments yet"
         text += f"; {tally(rows, written.get(key), held)}" if rows else "."
-        lines.append(f"{key}: {title}. {text}")
+        lines.append(f"{key}: {title}: {text}")
     lines.append(f"More: list {lines[0].partition(':')[0]}, list --state holds, list --all.")
     return "\n".join(lines) + "\n"
 

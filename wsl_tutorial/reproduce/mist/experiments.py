@@ -424,14 +424,14 @@ def forgiving(nine, *others):
 def fall(record: dict, key: str) -> float:
     """Return Spearman's correlation of a loss with the epochs, from its peak on.
 
-    Infinite where the loss does not fall: it is not finite somewhere, or fewer than three epochs or
-    less than half of them come after its peak.
+    Infinite where the loss does not fall: it is not finite somewhere, or constant, or fewer than
+    three epochs or less than half of them come after its peak.
     """
     numbers = [point[key] for point in record["curve"]]
     if None in numbers:
         return inf
     numbers = numbers[numbers.index(max(numbers)) :]
-    if len(numbers) < max(3, len(record["curve"]) / 2):
+    if len(numbers) < max(3, len(record["curve"]) / 2) or len(set(numbers)) == 1:
         return inf
     return float(stats.spearmanr(range(len(numbers)), numbers).statistic)
 
