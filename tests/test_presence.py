@@ -231,7 +231,10 @@ def test_many_weak_labels_do_not_underflow(monkeypatch):
     (slope,) = torch.autograd.grad(exact.sum(), log_p)
     monkeypatch.setattr(presence, "_recursion_posterior", None)  # the scan does it alone
     torch.testing.assert_close(presence.log_likelihood(log_p, labels), exact, rtol=1e-12, atol=0)
-    torch.testing.assert_close(presence.posterior(log_p, labels), slope, rtol=1e-9, atol=1e-12)
+    # a graph for second derivatives needs more room, and leaves such bags to log space
+    torch.testing.assert_close(
+        presence.posterior(log_p.detach(), labels), slope, rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
