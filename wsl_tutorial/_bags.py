@@ -92,11 +92,20 @@ def per_bag(function: Callable, shared: Sequence[str] = ()) -> Callable:
     return run
 
 
+def refuse_transforms(name: str, *tensors: Tensor) -> None:
+    """Raise RuntimeError under `torch.func` or forward-mode AD, where a zero would come out."""
+    if _transformed(tensors):
+        raise RuntimeError(
+            f"{name} takes a gradient of its own and has no derivative; call it outside of "
+            "torch.func and of forward-mode AD"
+        )
+
+
 def _normal(x):
     return x.clone() if isinstance(x, Tensor) and x.is_inference() else x
 
 
-def _transformed(tensors: list[Tensor]) -> bool:
+def _transformed(tensors: Sequence[Tensor]) -> bool:
     """Whether `torch.func` transforms what is computed now, or one of these has a tangent."""
     if torch._C._are_functorch_transforms_active():
         return True

@@ -17,7 +17,16 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from wsl_tutorial._bags import SOFTMAX, check_floats, cut, log, log_any, logsumexp, per_bag
+from wsl_tutorial._bags import (
+    SOFTMAX,
+    check_floats,
+    cut,
+    log,
+    log_any,
+    logsumexp,
+    per_bag,
+    refuse_transforms,
+)
 
 MAX_LABELS = 16  # per bag: time and memory grow as 2**labels; `bracket` has no such limit
 _CERTIFICATE = 1e-4  # the series must keep this share of the size of its terms, see Eq. (2.2)
@@ -267,12 +276,19 @@ def input_gradient(
         images: (B, channels, H, W).
         label: class index, C for the background; position: one index per position axis.
     Returns: (B, H, W), the absolute gradient summed over the channels.
-    Raises: ValueError when label or position lie outside the model's answer.
+    Raises:
+        ValueError: label or position lie outside the model's answer, or images are whole numbers.
+        RuntimeError: under `torch.func` or forward-mode AD; the answer has no derivative.
     Source: Li (2018), section 5.4.
     """
-    images = images.detach().requires_grad_()
-    with torch.enable_grad():
-        log_p = model(images).log_softmax(1)
+    refuse_transforms("input_gradient", images)
+    if not images.is_floating_point():
+        raise ValueError(f"images must be floating point, got {images.dtype}; convert them")
+    with torch.inference_mode(False), torch.enable_grad():
+        images = (images.clone() if images.is_inference() else images).detach().requires_grad_()
+        logits = model(images)
+        half = logits.dtype in (torch.float16, torch.bfloat16)  # autocast leaves them so
+        log_p = (logits.float() if half else logits).log_softmax(1)
         if len(position) != log_p.dim() - 2 or not 0 <= label < log_p.shape[1]:
             raise ValueError(
                 f"label {label} at position {tuple(position)} does not fit the model's answer, "

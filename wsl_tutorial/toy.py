@@ -145,7 +145,7 @@ def fisher_gradient(log_p: Tensor, observe: Observer, observed: Tensor) -> Tenso
 def _flat(function: Callable, log_p: Tensor, observe: Observer, observed: Tensor) -> Tensor:
     """A function of bags (B, n, k) and observations (B, d), for any number of axes of bags."""
     check_floats("log_p", log_p, SOFTMAX.format(dim=-1))
-    if log_p.dim() < 2:
+    if log_p.dim() < 2 or 0 in log_p.shape[-2:]:
         raise ValueError(f"log_p must be floating point (..., n, k), not {tuple(log_p.shape)}")
     bags = log_p.shape[:-2]
     if observed.dim() < 1 or observed.shape[:-1] != bags:
