@@ -198,3 +198,48 @@ def test_bad_input_is_named():
         worth.log_likelihood_full(x, torch.tensor([[1, 1]] * 3), torch.tensor([[0, 1]] * 3))
     with pytest.raises(ValueError, match="sum to"):
         worth.entropy(torch.tensor([0.5, 0.4]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [-20.0, -700, -740, -800, -1e30, -1e35])
+def test_a_faint_greatest_digit_keeps_its_logarithm(size, dtype):
+    leaf = torch.tensor([[[size], [0.0]]], dtype=dtype, requires_grad=True)
+    value = worth.log_likelihood_class(leaf, torch.tensor([0]))
+    assert value.item() == pytest.approx(size, rel=1e-6)
+    (slope,) = torch.autograd.grad(value.sum(), leaf)
+    assert slope[0, 0, 0].item() == pytest.approx(1)
+    many = torch.cat([torch.full((1, 1, 9), size), torch.zeros(1, 1, 9)], 1).to(dtype)
+    value = worth.log_likelihood_class(many, torch.tensor([0]))
+    assert value.item() == pytest.approx(size + math.log(9), rel=1e-6)
+    counted = worth.log_likelihood_counts(leaf.detach(), torch.tensor([[0]]))
+    assert counted.item() == pytest.approx(size, rel=1e-6)
+
+
+def test_unknown_values_are_no_images_needed():
+    for values in ((20.0, math.nan, 80.0), (math.nan, 60.0, 80.0)):
+        assert math.isnan(worth.images_needed((100, 1000, 10_000), values, 60.0))
+    assert math.isnan(worth.images_needed((100, 1000), (20.0, 80.0), math.nan))
+    known_before = worth.images_needed((100, 1000, 10_000), (20.0, 80.0, math.nan), 60.0)
+    assert known_before == pytest.approx(10 ** (2 + 2 / 3))
+    with pytest.raises(ValueError, match="numbers"):
+        worth.images_needed((0, 1), (0.0, 1.0), 0.5)
+    for p in (torch.tensor([1.5, -0.5]), torch.tensor([math.nan, 1]), torch.zeros(0)):
+        with pytest.raises(ValueError, match="p: the probabilities sum to"):
+            worth.entropy(p)
+    third = torch.full((3,), 1 / 3, dtype=torch.float64)
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        assert worth.entropy(third.to(dtype)) == pytest.approx(math.log2(3), abs=2e-2)
+    for dtype in (torch.uint8, torch.int16, torch.bool):
+        assert worth.entropy(torch.tensor([1, 0]).to(dtype)) == 0
+
+
+def test_what_does_not_normalise_or_does_not_fit_is_refused():
+    x, classes = log_p(), torch.tensor([[0, 2], [1, -1], [-1, -1]])
+    for wrong in (x + 1, x.masked_fill(x == x.max(), math.nan), x.half()):
+        with pytest.raises(ValueError, match=r"log_p .*apply log_softmax\(1\)"):
+            worth.log_likelihood_counts(wrong, classes)
+    cells = torch.tensor([[0, 1], [1, 2], [-1, -1]])
+    with pytest.raises(ValueError, match="expected -1 where cells is -1"):
+        worth.log_likelihood_full(x, cells, classes)
+    with pytest.raises(ValueError, match="classes: expected an integer tensor, got"):
+        worth.log_likelihood_counts(x, classes.double())
