@@ -145,7 +145,8 @@ assert torch.allclose(presence.log_likelihood(log_p, labels), noisy_or(log_p, la
 #
 # It says nothing about the classes outside $L$. With a softmax at each position this is fatal: let
 # position 1 always emit class 1, position 2 class 2, and so on. Every maximum is 1 and the loss is
-# zero for *every* label set, without a look at the picture. The exact likelihood of the same
+# zero for *every* label set, without a look at the picture (if there are as many positions as classes,
+# $MN \ge C$; with fewer, for every set that fits). The exact likelihood of the same
 # constant answer is zero for every set but one. The paper therefore normalises over classes *and*
 # positions together, so that mass given to one class is taken from all others.
 

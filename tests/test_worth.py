@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from itertools import combinations, product
+from pathlib import Path
 
 import pytest
 import torch
@@ -243,3 +244,64 @@ def test_what_does_not_normalise_or_does_not_fit_is_refused():
         worth.log_likelihood_full(x, cells, classes)
     with pytest.raises(ValueError, match="classes: expected an integer tensor, got"):
         worth.log_likelihood_counts(x, classes.double())
+
+
+# What chapter 14 says of blind codes and of few seeds ---------------------------------------------
+
+
+def test_a_blind_code_of_independent_cells_pays_more_than_the_entropy():
+    """K uniform on 0 .. 3 has 2 bits; a sum of independent cells does not have that law."""
+    alike = {}
+    for cells in (3, 4, 6, 36, 100):
+        z = torch.linspace(-6, 1, 300, dtype=torch.float64)[:, None].expand(-1, cells)
+        law = counts.log_distribution(z)[:, :4]
+        alike[cells] = -law.mean(1).max().item() / math.log(2)
+    assert alike[36] == pytest.approx(2.18, abs=5e-3)
+    assert alike[100] == pytest.approx(2.18, abs=5e-3)
+    free = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)).double()
+    free.requires_grad_()  # cells of their own probabilities each
+    optimizer = torch.optim.Adam([free], lr=0.1)
+    for _ in range(100):
+        optimizer.zero_grad()
+        cost = -counts.log_distribution(free)[:, :4].mean(1) / math.log(2)
+        cost.sum().backward()
+        optimizer.step()
+    best = min(*alike.values(), cost.min().item())
+    assert best - worth.entropy(torch.ones(4) / 4) == pytest.approx(0.16, abs=6e-3)
+
+
+def test_the_mean_code_length_of_counts_has_a_standard_error():
+    p = worth.counts_law((0, 3))
+    times = torch.ones_like(p)
+    length = -p.log2()
+    mean = (p * times * length).sum()
+    assert mean.item() == pytest.approx(worth.bits("counts", (0, 3), 14, 4))
+    assert ((p * (length - mean) ** 2).sum().sqrt().item()) == pytest.approx(2.9, abs=0.05)
+
+
+def test_an_observer_with_a_seed_that_is_not_known_is_undecided():
+    text = Path(__file__).parents[1].joinpath("notebooks", "14_worth.py").read_text("utf-8")
+    source = "def hours(" + text.partition("def hours(")[2].partition("\n\n\n")[0]
+    table = {}
+    space = {"math": math, "LEVELS": (60, 70), "EFFORT": {"weak": 0.6, "full": 1.0}}
+    space["rates"] = lambda observer, level: table[level]
+    exec(source, space)
+    for at_60, at_70, verdict in [
+        ([0.7, math.nan], [0.8, 0.9], "undecided"),
+        ([math.nan, math.nan], [0.8, 0.9], "further"),
+        ([0.7, 0.8], [0.8, 0.9], "further"),
+        ([0.1, 0.2], [math.nan, math.nan], "less far"),
+        ([0.1, 0.7], [0.8, 0.9], "undecided"),
+        ([math.nan, math.nan], [math.nan, math.nan], "undecided"),
+    ]:
+        table.update({60: at_60, 70: at_70})
+        assert space["hours"]("weak") == verdict
+
+
+def test_how_often_two_standard_errors_part_two_equal_observers():
+    """With s seeds each the rule is Student's t of 2 s - 2 degrees of freedom, beyond 2."""
+    for seeds, often in ((2, 0.184), (3, 0.116), (5, 0.080), (10, 0.061)):
+        runs = torch.randn(2, 40_000, seeds, generator=torch.Generator().manual_seed(seeds))
+        error = (runs.var(2) / seeds).sum(0).sqrt()
+        share = ((runs.mean(2)[0] - runs.mean(2)[1]).abs() > 2 * error).double().mean().item()
+        assert share == pytest.approx(often, abs=0.006)

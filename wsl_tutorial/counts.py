@@ -32,8 +32,9 @@ def log_likelihood(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -
     """Eq. (5.2): log P(y | X), the Poisson-binomial distribution by a recursion over instances.
 
     One instance after the other, f(j) <- f(j) (1 - rho) + f(j - 1) rho: O(n y) steps. The logits
-    are first shifted by one constant a bag, after which y is near the most probable count, so that
-    nothing that matters can underflow; the shift is undone exactly. Long bags are cut into chunks
+    are first shifted by one constant a bag, so that nothing that matters can underflow: for more
+    than 64 instances y then is the most probable count, up to 64 its most probable configuration
+    has a probability of at least 2**-n. The shift is undone exactly. Long bags are cut into chunks
     whose distributions are multiplied in a tree. The gradient is posterior - rho (Fisher).
 
     Args:
@@ -222,14 +223,16 @@ def _proportion_losses(logits: Tensor, counts: Tensor, mask: Tensor | None) -> T
 def normal_approximation(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (6.2): log density at y of the normal with the mean and variance of the count.
 
-    A density: it may exceed 0, and it grows without bound as all rho go to 0 or 1. The variance is
-    kept as a logarithm, so it vanishes only where all labels are known or the bag is empty.
+    A density: it may exceed 0. As all rho go to 0 or 1 it grows without bound if these labels sum
+    to y, and falls without bound otherwise. It is close where the variance is large, which a large
+    bag alone does not ensure. The variance is kept as a logarithm, so it vanishes only where all
+    labels are known or the bag is empty.
 
     Args and errors: as `log_likelihood`.
     Returns:
         (B,); the limit where the variance vanishes: +inf, with gradient 0, where y is the mean,
         else -inf. -inf, with gradient 0, also where the dtype of `logits` cannot hold the value.
-    Source: chapter 6; the baseline for large bags.
+    Source: chapter 6; the baseline for counts of large variance.
     """
     z, real = _check(logits, counts, mask)
     unsure = real & z.isfinite()
