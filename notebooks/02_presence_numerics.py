@@ -460,8 +460,9 @@ print("expected number of positions for label 0, 1, 2:", [f"{v:.3f}" for v in r[
 #
 # $2^L$ is out of reach for a bag of 30 labels. Two brackets help. The first stops the series
 # early: with at most two labels missing, a bag of 30 has 466 terms. Li writes in section 3.2 that a truncated series is in general neither an upper nor a
-# lower bound. For terms dropped at will that is so. In the printed order it is not: if we keep the
-# sets from which at most $k$ labels are missing, then
+# lower bound. For terms dropped at will that is so, and for a cut inside a size, after some of the
+# sets that miss $k$ labels. A cut between the sizes does bound: if we keep *all* sets from which at
+# most $k$ labels are missing, then
 #
 # $$ \sum_{i=0}^{k} (-1)^i \sum_{\substack{S \subseteq L \cr |L \setminus S| = i}} \alpha_{S,\phi}
 # \;\; \begin{cases} \ge \mathrm{Prb}(L \mid P) & k \text{ even} \cr
@@ -725,8 +726,8 @@ for phi in (0.0, 0.1, 7.3):
 #
 # ## Reproduction
 #
-# Two statements of the paper are settled here. A truncated series does bound, (2.4), against
-# section 3.2. And the arithmetic of section 3.3 is not enough, although the paper's networks learned
+# Two statements of the paper are settled here. A series that is truncated after all sets of a size
+# does bound, (2.4), which section 3.2 does not say. And the arithmetic of section 3.3 is not enough, although the paper's networks learned
 # with it: where float32 was too short for house numbers, the authors' code went to float64. All
 # runs of [chapter 4](04_presence_reproduction.ipynb) use `presence.log_likelihood`.
 #

@@ -107,7 +107,9 @@ print(f"presence {ours:.6f}, cross-entropy {F.cross_entropy(logits[:, :, 0, 0], 
 # $\pi_\ell = 1 - \prod_j (1 - p_{\ell,j})$. A tempting loss multiplies these as if the classes occurred
 # independently: $\pi_\ell$ for each class in the bag, $1 - \pi_\ell$ for each class that is not. It costs
 # $C \cdot MN$ and has no $2^L$. But positions emit *one* class each, so the events are not
-# independent. The two agree when every position is nearly certain, and differ when it is not.
+# independent. As probabilities the two agree when every position is nearly certain, and differ when it
+# is not. (Their logarithms need not agree: two labels on a single position are impossible for the one
+# and only improbable for the other.)
 
 
 # %%

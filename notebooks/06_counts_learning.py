@@ -146,7 +146,7 @@ print("likelihood ", [f"{v:+.3f}" for v in exact[0].tolist()])
 # - along $(1, \dots, 1)$, all logits together: $-q(1-q)$. The answer's level is held.
 # - along every *contrast*, a direction that sums to zero: $+\dfrac{q(1-q)}{n-1}$.
 #
-# A positive curvature under a maximisation is an unstable point: **in a bag whose proportion is the
+# A positive curvature under a maximisation is an unstable point: **in a bag of both kinds whose proportion is the
 # answer's level, any difference between the instances grows, at a rate that falls as $1/(n-1)$**.
 # The assumption $\rho_i = q$ matters: at a level $\rho$ the same steps give $\frac{n}{n-1} q(1-q) -
 # \rho (1 - \rho)$ along a contrast, which is negative for counts near 0 and $n$, and zero in the

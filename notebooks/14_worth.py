@@ -114,7 +114,7 @@ show.Markdown(tables.grid(("observer", *(f"canvas {i}" for i in range(3))), rows
 #
 # Every observer tells a function $o = g(h)$ of the hidden $h$. Then $P(o, h) = P(h)$, and splitting
 # the news of $h$ into that of $o$ and the rest gives $H(h) = H(o) + H(h \mid o)$. The last term is
-# what the observer keeps silent about. It is never negative, so a coarser observer tells fewer bits.
+# what the observer keeps silent about. It is never negative, so a coarser observer never tells more bits.
 # Which image $X$ belongs to $o$ plays no role here: the bits are a price tag, to be paid before any
 # learning.
 #
@@ -188,8 +188,9 @@ show.Markdown(tables.grid(("observer", "bits an image", "share of full"), rows))
 #
 # $$ \log P(\max = m \mid X) = \log \alpha_{\le m} + \log \bigl( 1 - e^{\log \alpha_{\le m - 1} - \log \alpha_{\le m}} \bigr) , \tag{14.6} $$
 #
-# computed with `expm1` where the exponent is near 0 and with `log1p` elsewhere. "None" is
-# $\alpha_{\le -1}$, every cell $\phi$.
+# where the difference in the exponent is a sum over the cells of $\log (1 - \rho_j)$, with $\rho_j$ the
+# share of $m$ in the mass of $\{0, \ldots, m, \phi\}$: `log1p`, then `expm1`, and where the $\rho_j$
+# underflow the logarithm of their sum. "None" is $\alpha_{\le -1}$, every cell $\phi$.
 #
 # For the counts, chapter 5 has a recursion over instances. Our instances are cells, a hundred or two,
 # and a recursion takes one step for each. But only $K \le 3$ cells hold anything. Number the told
@@ -459,7 +460,8 @@ head = ("observer", "bits", "seconds", "bits a second", "images an hour")
 show.Markdown(tables.grid(head, rows))
 
 # %% [markdown]
-# By this model *full* tells the most bits a second: a click is slow, but it says much. Whether it is also
+# By this model, and on a canvas of this size, *full* tells the most bits a second: a click is slow, but
+# it says much. (A place among fewer cells says less: on 6 x 6 cells *counts* would be first.) Whether it is also
 # the best use of an hour is for the records to say.
 #
 # ### One score, three prices

@@ -305,3 +305,11 @@ def test_how_often_two_standard_errors_part_two_equal_observers():
         error = (runs.var(2) / seeds).sum(0).sqrt()
         share = ((runs.mean(2)[0] - runs.mean(2)[1]).abs() > 2 * error).double().mean().item()
         assert share == pytest.approx(often, abs=0.006)
+
+
+def test_which_observer_tells_most_bits_a_second_depends_on_the_canvas():
+    k, seconds = (0, 3), {"look": 1.0, "name": 1.0, "click": 2.4}
+    for cells, apart, first in ((10, 4, "full"), (14, 4, "full"), (6, 3, "counts")):
+        rate = {o: worth.bits(o, k, cells, apart) / worth.effort(o, k, **seconds)
+                for o in worth.OBSERVERS}  # fmt: skip
+        assert max(rate, key=rate.get) == first

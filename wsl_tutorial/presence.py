@@ -169,7 +169,8 @@ def bounds(log_p: Tensor, labels: Tensor, order: int) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: as `log_likelihood`, but for its limit on labels; a negative order, or one that
             takes more than 2**16 subsets.
-    Source: chapter 2; Li (2018), section 3.2, says that truncating paper (6) bounds nothing.
+    Source: chapter 2; Li (2018), section 3.2, says that truncating paper (6) bounds nothing, which
+        is so for a cut after some of the sets of one size, but not after all of them.
     """
     if order < 0:
         raise ValueError(f"order must be at least 0, got {order}")
