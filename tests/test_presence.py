@@ -725,3 +725,27 @@ def test_terms_far_apart_or_of_zero_have_derivatives(score):
     bent = curvature(lambda x, _: score(x, **every), far, None, unit)
     even = 0.0 if every else 0.125  # of log(e**0 + e**0), label 0 and the background
     assert bent.tolist() == [pytest.approx([even, 0, -even], abs=1e-12)]
+
+
+# What chapters 2 and 3 say of float32 and of max pooling ------------------------------------------
+
+
+@pytest.mark.parametrize(("positions", "lost"), [(784, 4e-3), (10_000, 0.3)])
+def test_the_float32_recursion_keeps_the_digits_of_the_logarithm_only(positions, lost):
+    logits, _ = some_bags(14, 1, 4, (positions,), 1.0)
+    log_p, labels = logits.log_softmax(1).float(), torch.tensor([[True, True, False, False]])
+    exact_value = presence.log_likelihood(log_p.double(), labels).item()
+    error = abs(presence.recursion(log_p, labels).item() - exact_value)
+    assert error < 5e-6 * abs(exact_value)
+    assert 1e-6 < error < lost  # of log Prb in nats: a share of Prb
+
+
+def test_one_answer_has_no_max_pooling_loss_on_every_set_if_positions_suffice():
+    answer = torch.full((1, 4, 3), -60.0)
+    answer[0, range(3), range(3)] = 60.0  # position k emits class k
+    sets = torch.tensor(list(itertools.product((False, True), repeat=3)))[1:]
+    log_p = answer.log_softmax(1)
+    for labels in sets:
+        assert presence.max_pooling_loss(log_p, labels[None]).item() == pytest.approx(0, abs=1e-6)
+    fewer = log_p[:, :, :2]  # two positions cannot serve three classes
+    assert presence.max_pooling_loss(fewer, sets[-1:]).item() > 30

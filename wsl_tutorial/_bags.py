@@ -12,6 +12,7 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.autograd import forward_ad
 
+_compiling = getattr(torch.compiler, "is_compiling", lambda: False)  # torch 2.1 has none
 SOFTMAX = "apply log_softmax({dim}) to float32 logits, under autocast logits.float()"
 
 
@@ -72,7 +73,7 @@ def per_bag(function: Callable, shared: Sequence[str] = ()) -> Callable:
 
     @functools.wraps(function)
     def run(*args, **kwargs):
-        if torch.compiler.is_compiling():
+        if _compiling():
             return eager(*args, **kwargs)
         tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
         if torch.is_inference_mode_enabled() or any(x.is_inference() for x in tensors):

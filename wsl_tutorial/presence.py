@@ -79,8 +79,8 @@ def recursion(log_p: Tensor, labels: Tensor) -> Tensor:
     """Eq. (2.1): the forward recursion over covered label sets, in log space.
 
     One position after the other, f(S) <- f(S) (p_phi + sum of p_l, l in S) + sum of p_l f(S - l).
-    Every term is non-negative, so float32 keeps the digits of log Prb, relative to its size: with
-    784 positions some 4e-4 nats are lost, with 10,000 some 0.03, and Prb by that share. This is the
+    Every term is non-negative, so float32 keeps the digits of the logarithms that it adds, not
+    those of Prb: with 784 positions some 4e-4 nats may be lost, with 10,000 some 0.03. This is the
     plain form that the text derives; `log_likelihood` is quicker. It works in the dtype of `log_p`.
 
     Args, returns and errors: as `log_likelihood`.
