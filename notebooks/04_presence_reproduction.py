@@ -678,8 +678,10 @@ for name in ("as-printed", "as-coded"):
 
 # %% [markdown]
 # As printed, the constant does not matter: each image is judged on its own. As coded, the images of
-# a batch compete. The loss raises all logits of an image with more labels at the cost of its
-# neighbour, for a reason that the neighbour knows nothing about. Whether this explains the distance
+# a batch compete. A constant added to the logits of one image has the gradient $m - |L| / \sum |L|$ up to
+# a factor, with $m$ the image's share of the mass of the batch: the loss raises an image whose share of
+# the mass is below its share of the labels, and lowers the others, for a reason that they know nothing
+# about. Here the shares of the mass are nearly equal, and the image with two labels is raised. Whether this explains the distance
 # between max pooling and the exact likelihood is an empirical question, and the paper has one of
 # the two variants only. We run both.
 #
