@@ -52,7 +52,7 @@ HARD = EXPERIMENTS["mist/hard"].config
 ROWS = {i: row for i, row in ledger.load().items() if row.paper == PAPER.key}
 places = defaultdict(list)
 for r in ROWS.values():
-    places[r.table, r.data, r.metric].append(f"{r.method} **{r.printed}**")
+    places[r.table, r.data, r.measure].append(f"{r.method} **{r.printed}**")
 lines = [(*place, ", ".join(values)) for place, values in places.items()]
 show.Markdown(tables.grid(("where", "data", "measure", "the paper prints"), lines))
 
@@ -160,7 +160,7 @@ for i, (name, rates) in enumerate(
 style = {"marker": "", "ls": "--", "color": show.COLOURS[2]}
 axis.plot(ks[:9], [hedged(k) for k in ks[:9]], label="1, 2, ..., K, always", **style)
 names = {"MIST": "o", "channel-wise": "s", "Xie 2020 (SOFT top-k)": "^", "supervised": "D"}
-for r in (r for r in ROWS.values() if r.metric == "classification"):
+for r in (r for r in ROWS.values() if r.measure == "classification"):
     k = 3 if r.data == "MNIST-3" else 9
     axis.plot(k, r.value, names[r.method], color=show.GREY, ms=6)
 for name, mark in names.items():
@@ -188,7 +188,7 @@ show.figure(
 # %%
 table = defaultdict(dict)
 for r in (r for r in ROWS.values() if r.table == "Table 2"):
-    table[r.method][r.metric] = r.value
+    table[r.method][r.measure] = r.value
 lines = []
 for method, v in table.items():
     iou, classified, both = v["IoU 50%"], v["classification"], v["both"]
@@ -226,8 +226,8 @@ show.Markdown(tables.grid(head, lines))
 # %%
 for k in (3, 9):
     print(f"K = {k}: at most {metrics.found_by_chance(k, 20, 60):.1f} %")
-row = next(r for r in ROWS.values() if (r.method, r.metric) == ("channel-wise", "IoU 50%"))
-print(f"{row.table}, {row.method}, {row.metric}: {row.printed} %")
+row = next(r for r in ROWS.values() if (r.method, r.measure) == ("channel-wise", "IoU 50%"))
+print(f"{row.table}, {row.method}, {row.measure}: {row.printed} %")
 
 # %% [markdown]
 # The printed 25.4 % of channel-wise *is* the bound, to within two tenths of a point, if the
@@ -604,12 +604,12 @@ for threshold in (0.3, 0.5):
 #
 # ## Reproduction
 #
-# Everything below is made from records. First the state of all rows of the ledger. Only protocol
-# `paper` gives a verdict.
+# Everything below is made from records. First the state of all rows of the ledger, each by
+# its strongest evidence. Runs at reduced size give no verdict.
 
 # %%
 states = [(ROWS[s["id"]], s) for s in tables.states(HELD) if s["id"] in ROWS]
-why = [s["reason"] if s["state"] == "not run" else "" for _, s in states]
+why = ["" if s["state"] in ledger.VERDICTS else s["reason"] for _, s in states]
 tally = Counter(
     (r.table, r.data, s["state"], reason) for (r, s), reason in zip(states, why, strict=True)
 )
@@ -619,16 +619,11 @@ show.Markdown(tables.grid(("where", "data", "state", "reason", "rows"), lines))
 
 # %%
 def section(*places):
-    """The tables of some places of the paper, from the records; protocols are never mixed."""
+    """The tables of some places of the paper, from the records, by the strongest evidence."""
     rows = [row for row in ROWS.values() if row.table in places]
-    lines = {}
-    for p in ("paper", "short"):
-        kept = [tables.line(row, PAPER, HELD, p) for row in rows]
-        lines[p] = [x[1:8] for x in kept if p == "paper" or x[6]]
-    head = ("method", "data", "measure", "paper", "ours", "seeds", "verdict")
-    return show.Markdown(
-        "\n".join(f"Protocol: **{p}**\n\n{tables.grid(head, x)}" for p, x in lines.items() if x)
-    )
+    lines = [tables.line(row, PAPER, HELD) for row in rows]
+    notes = tables.notes(rows, PAPER, HELD)
+    return show.Markdown(f"{tables.grid(tables.HEAD, lines)}\n{notes}")
 
 
 # %% [markdown]
@@ -906,10 +901,10 @@ show.figure(
 #
 # ### Claims
 #
-# The sentences of the paper, and two of our own, tested on the records of protocol `paper` by rules
-# that stand next to the experiments. The last column asks the same of the shorter protocol where
-# all that a claim needs has run. It gives no verdict on the paper: smaller networks on smaller
-# canvases may answer otherwise.
+# The sentences of the paper, and two of our own, tested by the rule of [chapter
+# 4](04_presence_reproduction.ipynb) on the strongest evidence of which all that a claim needs has
+# run. Runs at reduced size give no verdict on the paper: smaller networks on smaller canvases may
+# answer otherwise.
 
 # %%
 show.Markdown(tables.claims(PAPER, HELD))

@@ -57,7 +57,7 @@ SETS = list(experiments.SETS.values())  # GlaS, CUB5, CUB, OxF
 # %%
 def printed(table, method, metric):
     """What a table prints of a method, by data set."""
-    found = (r for r in ROWS.values() if (r.table, r.method, r.metric) == (table, method, metric))
+    found = (r for r in ROWS.values() if (r.table, r.method, r.measure) == (table, method, metric))
     return {r.data: r for r in found}
 
 
@@ -123,7 +123,7 @@ show.Markdown(tables.grid(("where", "%", "method", *SETS), lines))
 # %%
 ERRORS = {
     s: sorted(
-        {r.value for r in ROWS.values() if r.data == s and r.metric == "classification error"}
+        {r.value for r in ROWS.values() if r.data == s and r.measure == "classification error"}
     )
     for s in SETS
 }
@@ -576,24 +576,25 @@ show.Markdown(tables.grid((f"GlaS, {glas.SIZES['test']} test images", "kept", "h
 # | min-max over the batch | a mask depends on its neighbours in the batch | the program's |
 # | the target on $X^-$ is uniform | with classes as 29 to 38, (11.3) differs by little | the program's; the regime `unbalanced` has 70 and 30 |
 # | the random field is approximate | little | exact within three widths, on half the size |
-# | one seed | a difference of a few images | three seeds; *above* and *below* mean by more than two standard errors, which equal experiments reach in 12 % of all cases |
+# | one seed | a difference of a few images | three seeds; *above* and *below* mean by more than the half-width at 5 % of Welch's t |
 #
 # ## Reproduction
 #
-# Everything below is made from records. First the state of the rows of the ledger. Only protocol
-# `paper` gives a verdict.
+# Everything below is made from records. First the state of the rows of the ledger, each by
+# its strongest evidence. Runs at reduced size give no verdict.
 
 # %%
 tally = Counter(
-    (r.table, r.data, STATE[i]["state"], STATE[i]["reason"] * (STATE[i]["state"] == "not run"))
+    (r.table, r.data, s := STATE[i]["state"], STATE[i]["reason"] * (s not in ledger.VERDICTS))
     for i, r in ROWS.items()
 )
 lines = [(*place, n) for place, n in tally.items()]
 show.Markdown(tables.grid(("where", "data", "state", "reason", "rows"), lines))
 
 # %% [markdown]
-# The tables that follow have two parts. The first holds the rows whose data we have, with verdicts.
-# The second repeats what the paper prints of the others. Both end with what knows nothing:
+# The tables that follow have two parts. The first holds the rows whose data we have, each by its
+# strongest evidence. The second repeats what the paper prints of the others. Both end with what
+# knows nothing:
 # All-ones, All-zeros as far as (13.3) knows it, answers by chance.
 
 
@@ -613,17 +614,17 @@ BLIND = {  # who, and the metric of the trivial experiment
 
 
 # %%
-def blind_here(kinds, protocol):
+def blind_here(kinds):
     """Lines of what knows nothing, on GlaS."""
-    runs, lines = tables.current(experiments.TRIVIAL["glas"], protocol, HELD), []
+    runs, lines = tables.current(experiments.TRIVIAL["glas"], "paper", HELD), []
     for metric in kinds:
         for name, key in BLIND.get(metric, {}).items():
             ours = value(runs, key, 2) if runs else "not run"
-            lines.append((f"*{name}*", "GlaS", metric, "", ours, len(runs), "knows nothing"))
+            lines.append((f"*{name}*", "GlaS", metric, "", ours, "", len(runs), "knows nothing"))
     if "classification error" in kinds:
         patient = leaks.MEASURED["error, the more frequent class of the patient"]
         line = ("*that of the patient*", "GlaS", "classification error", "")
-        lines.append((*line, f"{patient:.2f}", "", "sees no pixel; kept, and tested"))
+        lines.append((*line, f"{patient:.2f}", "", "", "sees no pixel; kept, and tested"))
     return lines
 
 
@@ -642,15 +643,12 @@ def blind_elsewhere(metric):
 
 
 # %%
-HEAD = ("method", "data", "measure", "paper", "ours", "seeds", "verdict")
-
-
 def elsewhere(rows):
     """What the paper prints where we have no data."""
-    said = {(r.method, r.metric, r.data): r.printed for r in rows}
-    keys = dict.fromkeys((r.method, r.metric) for r in rows)
+    said = {(r.method, r.measure, r.data): r.printed for r in rows}
+    keys = dict.fromkeys((r.method, r.measure) for r in rows)
     lines = [(*k, *(said.get((*k, s), "") for s in SETS[1:])) for k in keys]
-    for metric in dict.fromkeys(r.metric for r in rows):
+    for metric in dict.fromkeys(r.measure for r in rows):
         lines += blind_elsewhere(metric)
     table = tables.grid(("method", "measure", *SETS[1:]), lines)
     return f"Not run: {experiments.NO_DATA}. The paper prints:\n\n{table}"
@@ -658,21 +656,14 @@ def elsewhere(rows):
 
 # %%
 def section(*places):
-    """Tables of some places of the paper: what we could run by protocol, then the rest."""
+    """Tables of some places of the paper: what we could run, then the rest."""
     rows = [r for r in ROWS.values() if r.table in places]
-    far = [r for r in rows if STATE[r.id]["reason"] == experiments.NO_DATA]
+    far = [r for r in rows if tables.is_closed(r, PAPER, HELD)]
     near, parts = [r for r in rows if r not in far], []
-    lines = {p: [tables.line(r, PAPER, HELD, p)[1:8] for r in near] for p in ("paper", "short")}
-    pairs = list(zip(*lines.values(), strict=True))  # x[5]: seeds that ran
-    lines = {
-        "paper": [a for a, b in pairs if a[5] or not b[5]],
-        "short": [b for _, b in pairs if b[5]],
-    }
-    for p in (p for p in lines if lines[p]):
-        kept = lines[p] + blind_here(dict.fromkeys(r.metric for r in near), p)
-        parts.append(f"Protocol: **{p}**\n\n{tables.grid(HEAD, kept)}")
-    if lost := sum(not a[5] for a, _ in pairs):
-        parts.append(f"Rows without a run of protocol paper, so without a verdict: {lost}.\n")
+    if near:
+        lines = [tables.line(r, PAPER, HELD) for r in near]
+        lines += blind_here(dict.fromkeys(r.measure for r in near))
+        parts += [tables.grid(tables.HEAD, lines), tables.notes(near, PAPER, HELD)]
     parts += [elsewhere(far)] if far else []
     return show.Markdown("\n".join(parts))
 
@@ -760,11 +751,9 @@ show.Markdown(f"Deviations, {named}.\n\n{notes}")
 # Now the question why. The ladder climbs from class activation maps to the full method and beyond,
 # one change a step, with one network, one budget and one cut for all. Before any result, here is
 # what we decided to conclude from which: every rule stands next to the experiments and was laid
-# down before the runs that are shown. *Above* and *below* mean by more than two standard errors of
-# the difference of means over seeds, so that one seed decides nothing; a rule that
-# names neither compares means. Two standard errors are a lenient judge of few seeds: it calls two
-# *equal* experiments different in 18 % of all cases with two seeds each, in 12 % with three, in 8 %
-# with five. For 5 % it would take 4.3, 2.8 or 2.3 standard errors (Student's $t$).
+# down before the runs that are shown. *Above* and *below* mean by more than the half-width at 5 % of
+# the difference of means over seeds (Welch's t, [chapter 4](04_presence_reproduction.ipynb)), so that
+# one seed decides nothing.
 
 # %%
 LEVELS = {
@@ -1017,11 +1006,10 @@ show.Markdown(f"{table}\n{''.join(lost)}")
 #
 # ### Claims
 #
-# The sentences of the paper, and the rules of the ladder, tested on the records of protocol
-# `paper`. The last column asks the same of the shorter protocol where all that a claim needs has
-# run. It gives no verdict on the paper: smaller networks on smaller images may answer otherwise. A
-# rule that needs a standard error decides nothing where an experiment has one seed. Here ± is two
-# standard errors of the difference.
+# The sentences of the paper, and the rules of the ladder, tested on the strongest evidence of which
+# all that a claim needs has run. Runs at reduced size give no verdict on the paper: smaller networks
+# on smaller images may answer otherwise. Here ± is the half-width of the interval at 5 %; one seed
+# has none.
 
 # %%
 show.Markdown(tables.claims(PAPER, HELD))

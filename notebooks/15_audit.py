@@ -570,7 +570,7 @@ assert (regions.attention_pooling(torch.zeros(1, 1, 8, 8), flat)[1] > 1 / 128).a
 # %%
 ROWS = [r for r in ledger.load().values() if r.paper == "minmax" and r.table == "Table 2"]
 for data in dict.fromkeys(r.data for r in ROWS):
-    two = {r.method: r.printed for r in ROWS if r.data == data and r.metric == "F1+"}
+    two = {r.method: r.printed for r in ROWS if r.data == data and r.measure == "F1+"}
     print(f"{data:8} F1+ printed:", {m: v for m, v in two.items() if m in ("All-ones", "Deep MIL")})
 
 # %% [markdown]
@@ -698,8 +698,9 @@ assert looks[4][-1] == looks[1][-1]
 # **A claim is our reading.** "Comparable" and "about half" became rules with numbers in brackets.
 # They were written before the records, and they are not the authors' words.
 #
-# **The short runs.** A smaller network on less data may answer otherwise. Their column below gives
-# no verdict on a paper.
+# **Our recipe, and the short runs.** Where the paper's settings have not run, a claim may rest on
+# its data, network and measure with a training of ours; it is marked so. A smaller network on less
+# data may answer otherwise, and gives no verdict on a paper.
 #
 # **Silence.** What nobody has tested is not confirmed, and what is not in the list was not found: we
 # looked where our own tests led us. Our own errors, as far as they are known, are in [errata and
@@ -708,8 +709,8 @@ assert looks[4][-1] == looks[1][-1]
 # ## Reproduction
 #
 # Everything below is made from the claims, the ledger and the records as they stand. In each table
-# the paper's sentences come first, those that hold above those that fail, then those that could not
-# be tested, each with its reason; then the questions that this book adds. The second table of a
+# the paper's sentences come first, those that hold above those that fail and the undecided, then
+# those with results at reduced size alone and those that could not be tested, each with its reason; then the questions that this book adds. The second table of a
 # paper counts its printed numbers by verdict.
 #
 # ### Li (2018), presence

@@ -94,7 +94,7 @@ class Slide:
 
     def html(self) -> str:
         notes = f'<aside class="notes">{rendered(chr(10).join(self.notes))}</aside>'
-        first = [said(sentences(note)[0]) for note in self.notes[:1]]
+        first = [opening(note) for note in self.notes[:1]]
         body = [f"<h2>{inline(self.title)}</h2>", *(self.items or first), notes]
         return "\n".join(["<section>", *body, "</section>"])
 
@@ -124,9 +124,20 @@ def blocks(markdown: str) -> list[tuple[str, str]]:
     return found
 
 
+def opening(note: str) -> str:
+    """The first sentence of a note; the whole of a list, a quotation or code, which has none."""
+    kind, source = blocks(note)[0]
+    return said(sentences(source)[0]) if kind == "paragraph" else rendered(source)
+
+
 def sentences(paragraph: str) -> list[str]:
-    text = " ".join(paragraph.split())
-    return re.split(r"(?:(?<=[.!?:])|(?<=[.!?:]\*\*)) (?=[A-Z$*\[(])", text)
+    text, found = " ".join(paragraph.split()), [""]
+    for piece in re.split(r"(?:(?<=[.!?:])|(?<=[.!?:]\*\*)) (?=[A-Z$*\[(])", text):
+        if found[-1].count("**") % 2 or found[-1].count("$") % 2:  # inside bold words or maths
+            found[-1] += f" {piece}"
+        else:
+            found.append(piece)
+    return found[1:]
 
 
 def board(column: list[Slide]) -> Slide:
@@ -161,6 +172,9 @@ def deck(notebook: nbformat.NotebookNode) -> tuple[str, list[list[Slide]]]:
                     columns.append(column)
                 else:
                     columns[-1] += column
+            elif kind == "table" and columns:
+                announced = sentences(before)[-1] if before else ""
+                columns[-1].append(table(columns[-1][-1].title, source, announced))
             elif kind == "math":
                 slide = board(columns[-1])
                 lead = said(sentences(before)[-1]) if before else ""

@@ -63,7 +63,7 @@ CASES = [
         [
             (lambda z, y, m: ((z >= 0).sum(1) - y).abs().double().mean(), "use the mask"),
             (lambda z, y, m: off(z, y, m).double().mean().abs(), "must not cancel"),
-            (lambda z, y, m: off(z, y, m).double().mean(), "absolute value"),
+            (lambda z, y, m: off(z, y, m).double().mean(), "take the absolute value"),
             (lambda z, y, m: ((z.sigmoid() * m).sum(1) - y).abs().mean(), "not probabilities"),
             (lambda z, y, m: off(z, y, m).double().square().mean(), "not its square"),
             (lambda z, y, m: off(z, y, m).abs().sum(), "not the sum"),

@@ -1,6 +1,8 @@
 """Every exercise check takes the right answer and names each well-known wrong one."""
 
 import inspect
+from contextlib import nullcontext
+from fractions import Fraction
 from math import comb, factorial, prod
 
 import exercises_audit
@@ -11,11 +13,12 @@ import exercises_patches
 import exercises_regions
 import exercises_reproduction
 import exercises_worth
+import numpy as np
 import pytest
 import torch
 from torch.autograd import grad
 
-from wsl_tutorial import check, presence, toy
+from wsl_tutorial import check, metrics, presence, toy
 
 
 def by_autograd(logits, observe, observed, sign=1, log=True, add="prior"):
@@ -168,6 +171,215 @@ def test_no_exercise_goes_untested():
         if f.__module__ == check.__name__
     }
     assert {n for n in here if n[0] != "_"} - {"attempt"} == {case[0].__name__ for case in CASES}
+
+
+# Whatever a reader's function does ----------------------------------------------------------------
+
+
+def raising(error):
+    def function(*_):
+        raise error
+
+    return function
+
+
+def endless(*_):
+    while True:
+        yield 1
+
+
+def itself(*_):
+    found = []
+    found.append(found)
+    return found
+
+
+def too_deep(*arguments):
+    return too_deep(*arguments)
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise ValueError
+
+
+def answering(value):
+    return lambda *_: value
+
+
+VALUES = {
+    "None in a tuple": (0.5, None, 0.5),
+    "None in a list": [None] * 3,
+    "a string": "0.8",
+    "a long string": "x" * 10**6,
+    "strings": ("0.8", "0.75", "0.625"),
+    "bytes": b"0.8",
+    "a dictionary": {"p": 0.8},
+    "a set": {1, 2},
+    "an empty list": [],
+    "lists of other lengths": [[1.0], [1.0, 2.0]],
+    "one number": -17.25,
+    "many numbers": [0.25] * 1000,
+    "too many numbers": [0.25] * (check.MOST + 1),
+    "a list of tensors": [torch.ones(2)] * 3,
+    "a list of tensors of other shapes": [torch.ones(2), torch.ones(3), torch.ones(())],
+    "an empty tensor": torch.empty(0),
+    "a tensor of another shape": torch.full((3, 1, 2, 2, 2), 0.3),
+    "a huge tensor": torch.zeros(1).expand(10**12),
+    "a tensor on no device": torch.ones(3, device="meta"),
+    "a complex tensor": torch.tensor([0.5 + 1j] * 3),
+    "a complex number": 0.8 + 1j,
+    "a sparse tensor": torch.eye(3).to_sparse(),
+    "a nested tensor": torch.nested.nested_tensor(
+        [torch.ones(2), torch.ones(3)], layout=torch.jagged
+    ),
+    "a tensor of NaN": torch.full((3,), torch.nan),
+    "infinity": float("inf"),
+    "a large whole number": 10**400,
+    "a large fraction": Fraction(10**400),
+    "an array": np.full((3, 2), 0.123),
+    "an array of objects": np.array([None, "a", 1], dtype=object),
+    "an array of strings": np.array(["a", "b"]),
+    "a huge array": np.broadcast_to(np.zeros(1), (10**7, 10**7)),
+    "a class": float,
+    "a module": torch.nn.Linear(2, 2),
+    "a function": len,
+    "an object": object(),
+}
+DEEDS = {
+    "endless": endless,
+    "itself": itself,
+    "too deep": too_deep,
+    "no arguments": lambda: 1,
+    "too many arguments": lambda a, b, c, d, e, f, g: 1,
+    "no function": None,
+    **{
+        type(e).__name__: raising(e)
+        for e in (
+            *(ValueError("x\ny"), KeyError("a"), NotImplementedError(), MemoryError(), OSError()),
+            *(SystemExit(1), GeneratorExit(), RecursionError(), AssertionError(), StopIteration()),
+            *(Unprintable(), RuntimeError("long " * 1000), ZeroDivisionError(), Warning("w")),
+        )
+    },
+}
+ZOO = {name: answering(value) for name, value in VALUES.items()} | DEEDS
+EXERCISES = {case[0].__name__: case[0] for case in CASES}
+
+
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES.keys())
+def test_whatever_a_function_does_is_a_hint_in_one_line(exercise, capsys):
+    for name, function in ZOO.items():
+        check.attempt(exercise, function)
+        printed = capsys.readouterr().out
+        assert printed.startswith("✗ not yet: "), name
+        assert printed.count("\n") == 1, name
+        assert 20 < len(printed) < 400, name
+
+
+@pytest.mark.parametrize(("exercise", "right"), [case[:2] for case in CASES])
+def test_a_function_that_changes_its_arguments_does_not_change_the_case(exercise, right, capsys):
+    def spoiling(*arguments):
+        answer = right(*(a.clone() if torch.is_tensor(a) else a for a in arguments))
+        for a in arguments:
+            if torch.is_tensor(a):
+                a.detach().zero_()
+            elif isinstance(a, list):
+                a.clear()
+        return answer
+
+    if exercise is check.floored:  # its gradient is looked at: there the argument is the case
+        spoiling = right
+    exercise(spoiling)
+    assert capsys.readouterr().out.startswith("✓")
+
+
+@pytest.mark.parametrize(("exercise", "right"), [case[:2] for case in CASES])
+def test_an_answer_that_is_right_but_for_its_dress_is_taken_or_named(exercise, right, capsys):
+    """As arrays, float64 or complex with nothing imaginary: taken; with something: named."""
+
+    def dressed(change):
+        def each(value):
+            if torch.is_tensor(value):
+                return change(value.detach())
+            return [each(v) for v in value] if isinstance(value, list | tuple) else value
+
+        return lambda *arguments: each(right(*arguments))
+
+    if exercise is not check.floored:
+        for change in (lambda t: t.numpy(), lambda t: t.to(torch.complex128), lambda t: t.double()):
+            exercise(dressed(change))
+            assert capsys.readouterr().out.startswith("✓")
+    imaginary = dressed(lambda t: t + 1e-9j)
+    with (
+        pytest.raises(check.CheckFailed, match="complex")
+        if _has_tensor(right, exercise)
+        else (nullcontext())
+    ):
+        exercise(imaginary)
+
+
+def _has_tensor(right, exercise) -> bool:
+    """Whether a right answer holds a tensor."""
+    found = []
+
+    def watch(*arguments):
+        answer = right(*arguments)
+        parts = answer if isinstance(answer, list | tuple) else [answer]
+        found.append(any(torch.is_tensor(p) for p in parts))
+        return answer
+
+    exercise(watch)
+    return found[0]
+
+
+def test_a_reader_who_stops_the_cell_stops_it():
+    with pytest.raises(KeyboardInterrupt):
+        check.attempt(check.two_points, raising(KeyboardInterrupt()))
+
+
+def test_the_hint_says_what_was_raised_or_returned():
+    cases = {
+        "two_points raises ValueError: x y": raising(ValueError("x\n  y")),
+        "two_points raises SystemExit: 3": raising(SystemExit(3)),
+        "two_points returns a dict": answering({"p": 1}),
+        "two_points returns a str, '0.8'": answering(("0.8", "0.75", "0.625")),
+        "two_points returns nothing": answering((0.8, None, 0.625)),
+        "two_points returns a complex number": answering((0.8, 0.75, 0.625 + 1j)),
+        r"the shape should be \(3,\), not \(3, 2\)": answering([torch.ones(2)] * 3),
+        r"differ in shape: \(1,\) and \(2,\)": answering([[1.0], [1.0, 2.0]]),
+    }
+    for hint, function in cases.items():
+        with pytest.raises(check.CheckFailed, match=hint):
+            check.two_points(function)
+
+
+def test_numbers_beside_the_list_are_no_dress():
+    """A k outside 0 .. n, a padded reading and a digit of 2.7 were taken for right."""
+    with pytest.raises(check.CheckFailed, match="a whole number from 0 to"):
+        check.shares_behind(lambda e, n: [*metrics.counts_behind(e, n), -5])
+    with pytest.raises(check.CheckFailed):
+        check.collapse(lambda row, b: [*EXERCISE_RIGHT["collapse"](row, b), -1])
+    with pytest.raises(check.CheckFailed):
+        check.transcription(lambda h: [d + 0.7 for d in EXERCISE_RIGHT["transcription"](h)])
+    with pytest.raises(check.CheckFailed, match="let autograd see"):
+        check.floored(lambda p, eta: EXERCISE_RIGHT["floored"](p, eta).detach())
+
+
+EXERCISE_RIGHT = {case[0].__name__: case[1] for case in CASES}
+
+
+@pytest.mark.parametrize(("exercise", "right"), [case[:2] for case in CASES])
+def test_every_hint_can_show(exercise, right, monkeypatch):
+    """No known mistake gives the right answer, another shape, or the answer of another mistake."""
+    seen = []
+    monkeypatch.setattr(check, "_judge", lambda *arguments: seen.append(arguments))
+    exercise(right)
+    for _, _, answer, mistakes, _ in seen:
+        answers = [check._tensor(a) for a in (answer, *mistakes.values())]
+        assert {a.shape for a in answers} == {answers[0].shape}
+        assert not [
+            (a, b) for i, a in enumerate(answers) for b in answers[:i] if check._close(a, b)
+        ]
 
 
 def test_the_package_solves_its_own_exercises(capsys):

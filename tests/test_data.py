@@ -30,7 +30,7 @@ def real(name: str) -> Path:
 @pytest.fixture(autouse=True)
 def _own_home(monkeypatch, tmp_path, request):
     """No test but those on real data sees the user's folders."""
-    if "data" not in request.keywords:
+    if request.node.get_closest_marker("data") is None:
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
         monkeypatch.delenv("WSL_DATA", raising=False)
 
@@ -140,6 +140,18 @@ def test_a_file_of_unknown_size_is_taken_as_it_is_announced(tmp_path, capsys):
     assert "set/file, 0.0 MB" in capsys.readouterr().err
     (tmp_path / "root" / "set/file").write_bytes(b"any")
     assert data.fetch(file, tmp_path / "root").read_bytes() == b"any"
+
+
+def test_a_whole_file_in_a_later_root_is_taken_instead_of_a_damaged_one(tmp_path, monkeypatch):
+    file = replace(source(tmp_path), urls=())
+    monkeypatch.setenv("WSL_DATA", str(tmp_path / "first"))
+    for root, content in ((tmp_path / "first", b"cut"), (data.home(), b"official" * 1000)):
+        (root / "set").mkdir(parents=True)
+        (root / "set/file").write_bytes(content)
+    assert data.fetch(file) == data.home() / "set/file"
+    (data.home() / "set/file").write_bytes(b"cut, too")
+    with pytest.raises(ValueError, match=r"first/set/file: has 3 bytes.*delete it and load again"):
+        data.fetch(file)
 
 
 def test_a_download_that_ends_early_is_refused(tmp_path, monkeypatch):
@@ -252,8 +264,13 @@ def test_unpacked_takes_what_is_there_before_it_fetches(store):
         assert found["a.png"] == root / "pets/both/masks/a.png"
         assert found["a.jpg"].read_bytes() == b"image"
         assert found["list.mat"].read_bytes() == b"plain"
-    (root / "pets/both/masks/a.png").unlink()  # is not unpacked over what is there
-    assert "a.png" not in data.unpacked("pets", "a.png", root)
+    (root / "pets/both/masks/a.png").unlink()
+    (root / "pets/both/images/a.jpg").write_bytes(b"own")
+    found = data.unpacked("pets", "a.png", root)  # what is missing is unpacked beside what is there
+    assert found["a.png"].read_bytes() == b"mask"
+    assert found["a.jpg"].read_bytes() == b"own"
+    with pytest.raises(FileNotFoundError, match=r"c\.png is missing .*pets/both\.tar\.gz.*put it"):
+        data.unpacked("pets", ["a.png", "c.png"], root)
 
 
 def test_unpacked_writes_beside_a_read_only_root(store, monkeypatch):

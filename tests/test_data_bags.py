@@ -158,6 +158,33 @@ def test_person_data_is_read(album):
         groups.photos(album / "elsewhere")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_person_data_is_read_in_any_encoding(album, encoding):
+    place = album / groups.FOLDER / "Fam4a"
+    (place / "1_a_b_c.jpg").rename(place / "1_é.jpg")
+    text = (place / "PersonData.txt").read_text().replace("1_a_b_c", "1_é")
+    (place / "PersonData.txt").write_bytes(text.encode(encoding))
+    path, faces = groups.photos(album, ("Fam4a",))[0]
+    assert path.is_file()
+    assert faces.tolist() == [[40, 50, 60, 50, 28, 2]]
+
+
+def test_what_is_wrong_with_a_folder_of_groups_is_named(album):
+    place = album / groups.FOLDER / "Fam4a"
+    table = (place / "PersonData.txt").read_bytes()
+    for content, says in ((table[:-5], "line 38"), (b"", "has no image"), (b"<html>", "line 1")):
+        (place / "PersonData.txt").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"Fam4a/PersonData\.txt: .*{says}.*get the Images"):
+            groups.photos(album)
+    (place / "PersonData.txt").write_bytes(table)
+    (place / "1_a_b_c.jpg").write_bytes(b"<html>")
+    with pytest.raises(ValueError, match=r"1_a_b_c\.jpg: is no whole image"):
+        groups.load(album, groups.Filter())
+    (place / "1_a_b_c.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=r"PersonData\.txt lists 1_a_b_c\.jpg, which is mi"):
+        groups.load(album, groups.Filter())
+
+
 def test_filters_are_told_apart(album):
     photos = groups.photos(album)
     numbers = {

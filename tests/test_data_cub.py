@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from server import offline
 
 from wsl_tutorial.data import cub
+
+__all__ = ["offline"]  # a fixture of every test here
 
 TEST = (29, 30, 30, 30, 26)  # test images of the five species
 OTHERS = ("001.Black_footed_Albatross", "200.Common_Yellowthroat")

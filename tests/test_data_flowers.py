@@ -1,12 +1,19 @@
 """Oxford Flowers 102: the official files on a small scale."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import server
 import torch
 from PIL import Image
 from scipy.io import savemat
+from server import offline
 
+from wsl_tutorial import data
 from wsl_tutorial.data import flowers
+
+__all__ = ["offline"]  # a fixture of every test here
 
 LABELS = [3, 102, 1, 3, 7, 1, 102]
 PARTS = {"trnid": [6, 2], "valid": [1], "tstid": [7, 3, 5, 4]}
@@ -70,3 +77,40 @@ def test_what_is_wrong_is_said(release):
     (place / "imagelabels.mat").unlink()
     with pytest.raises(FileNotFoundError, match=r"imagelabels\.mat is missing"):
         flowers.load("train", release)
+
+
+def test_the_two_small_files_alone_are_fetched_where_they_are_missing(release, monkeypatch):
+    """The archives are unpacked and gone: 0.55 GB were asked for, or nothing was."""
+    place = release / "flowers"
+    expected = flowers.load("test", release)
+    kept = {name: (place / name).read_bytes() for name in ("setid.mat", "imagelabels.mat")}
+    known = data.SETS["flowers"]
+    entries = [
+        replace(f, bytes=None, sha256=None) if f.path.endswith(".mat") else f for f in known.files
+    ]
+    monkeypatch.setitem(data.SETS, "flowers", replace(known, files=tuple(entries)))
+    asked = []
+
+    def open_(url, timeout):
+        asked.append(url.rpartition("/")[2])
+        return server.answer(kept[asked[-1]], "no length")
+
+    monkeypatch.setattr(data.urllib.request, "urlopen", open_)
+    for lost in (["setid.mat"], ["imagelabels.mat"], list(kept)):
+        asked.clear()
+        for name in lost:
+            (place / name).unlink()
+        assert flowers.load("test", release)["names"] == expected["names"]
+        assert sorted(asked) == sorted(lost)
+
+
+@pytest.mark.parametrize("name", ["setid.mat", "imagelabels.mat"])
+def test_damaged_lists_are_named(release, name):
+    path = release / "flowers" / name
+    whole = path.read_bytes()
+    other = release / "flowers" / {"setid.mat": "imagelabels.mat"}.get(name, "setid.mat")
+    cuts = [whole[: len(whole) * k // 8] for k in range(8)]
+    for content in (*cuts, b"<html>", b"MATLAB 5.0 MAT-file", other.read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"\.mat: .*delete (it|both files) and load again"):
+            flowers.load("test", release)

@@ -307,3 +307,129 @@ def test_mask_fills_one_rectangle_with_its_mean():
     assert max(max(s) for s in sides) <= 24  # 0.6 of 40
     assert any(h != w for h, w in sides)
     assert torch.equal(voc.mask(image, gen(1)), voc.mask(image, gen(1)))
+
+
+# Files as they occur ------------------------------------------------------------------------------
+
+XML = """<?xml version="1.0" encoding="{}"?>
+<annotation><owner>J. Müller 北京</owner><size><width>100</width><height>50</height></size>{}
+</annotation>"""
+ENCODINGS = {  # what is declared: what the bytes are in
+    "UTF-8": ("utf-8", "utf-8-sig"),
+    "utf-16": ("utf-16", "utf-16-le", "utf-16-be", "utf-8"),  # .NET declares it and writes UTF-8
+    "GB2312": ("gb2312",),
+    "gbk": ("gbk",),
+    "GB18030": ("gb18030",),
+    "Shift_JIS": ("shift_jis",),
+    "big5": ("big5",),
+    "ISO-8859-1": ("iso-8859-1",),
+    "windows-1252": ("cp1252",),
+    "us-ascii": ("ascii",),
+}
+
+
+@pytest.mark.parametrize(
+    ("declared", "written"), [(d, w) for d, ws in ENCODINGS.items() for w in ws]
+)
+def test_annotations_are_read_in_the_encoding_that_they_declare(folder, declared, written):
+    text = XML.format(declared, thing("dog", (20, 10, 39, 29)))
+    path = folder / "Annotations" / "000001.xml"
+    path.write_bytes(text.encode(written, errors="xmlcharrefreplace"))
+    a = voc.annotation(path)
+    assert a.boxes.tolist() == [[19, 9, 38, 28]]
+    assert a.shape == (50, 100)
+
+
+@pytest.mark.parametrize("declared", ["no-such", "rot13", "utf-8"])
+def test_bytes_that_are_not_as_declared_are_refused(folder, declared):
+    path = folder / "Annotations" / "000001.xml"
+    path.write_bytes(XML.format(declared, "").encode("cp1252", errors="replace"))
+    with pytest.raises(ValueError, match=r"000001\.xml is no annotation in the VOC format"):
+        voc.annotations(folder, "train")
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(39, 10, 20, 29), (20, 29, 39, 10), (39, 10, 38, 29), ("nan", 1, 9, 9), (1, 1, "inf", 9)],
+)
+def test_a_box_that_ends_before_it_begins_is_refused_with_its_file(folder, box):
+    write(folder, "000009", [thing("dog", (1, 1, 9, 9)), thing("cat", box)], draw=False)
+    with pytest.raises(ValueError, match=r"000009\.xml is no .*\(the box of cat at .*put it"):
+        voc.annotations(folder, "train")
+
+
+@pytest.mark.parametrize("size", [(0, 50), (100, 0), (-100, 50)])
+def test_a_size_that_is_none_is_refused_with_its_file(folder, size):
+    write(folder, "000009", [thing("dog", (1, 1, 1, 1))], *size, draw=False)
+    with pytest.raises(ValueError, match=r"000009\.xml .*expected a height and a width"):
+        voc.annotations(folder, "train")
+
+
+def test_a_box_of_one_pixel_is_taken(folder):
+    write(folder, "000009", [thing("dog", (7, 9, 7, 9))], draw=False)
+    assert voc.annotations(folder, "train")[-1].boxes.tolist() == [[6, 8, 6, 8]]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_split_lists_may_begin_with_a_mark(folder, encoding, end):
+    text = end.join(["000003  1", "000001 -1", ""])
+    (folder / "ImageSets/Main/two.txt").write_bytes(text.encode(encoding))
+    assert [a.name for a in voc.annotations(folder, "two")] == ["000003", "000001"]
+
+
+def test_lists_without_names_and_of_missing_files_are_named(folder):
+    place = folder / "ImageSets/Main"
+    (place / "none.txt").write_text("\n")
+    with pytest.raises(ValueError, match=r"none\.txt names no image: get it"):
+        voc.annotations(folder, "none")
+    (place / "cut.txt").write_text("000001\n0000")
+    with pytest.raises(FileNotFoundError, match=r"cut\.txt lists .*0000\.xml, which is missing"):
+        voc.annotations(folder, "cut")
+    with pytest.raises(FileNotFoundError, match=r"test\.txt is missing: get it"):
+        voc.annotations(folder, "test")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_coco_may_begin_with_a_mark(tmp_path, encoding):
+    path = tmp_path / "instances.json"
+    path.write_bytes(json.dumps(instances((139, [(18, [19, 9, 20, 20], False)]))).encode(encoding))
+    assert [a.name for a in voc.coco(path)] == [f"{139:012d}"]
+
+
+@pytest.mark.parametrize(
+    "box", [[19, 9, -20, 20], [19, 9, 20, -0.5], [19, 9, float("nan"), 2], [1e999, 9, 2, 2]]
+)
+def test_coco_s_boxes_have_no_negative_sides(tmp_path, box):
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(instances((139, [(18, box, False)]))))
+    with pytest.raises(ValueError, match=r"instances\.json is no file of COCO.*the box of dog at"):
+        voc.coco(path)
+
+
+def test_coco_s_boxes_without_a_pixel_are_taken_and_not_suitable(tmp_path):
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(instances((139, [(18, [19.5, 9, 20, 0], False)]))))
+    (a,) = voc.coco(path)
+    assert a.boxes.tolist() == [[19.5, 9, 38.5, 8]]
+    assert not voc.suitable(a)
+
+
+@pytest.mark.parametrize("content", [b"", b"[" * 10**5, b"[]", b"7", b"<html>", b"\xff\xfe\x00"])
+def test_files_that_are_not_of_coco_are_named(tmp_path, content):
+    (tmp_path / "instances.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"instances\.json is no file of COCO's instances.*get it"):
+        voc.coco(tmp_path / "instances.json")
+
+
+def test_damaged_images_are_named(folder):
+    a = voc.annotations(folder, "train")[0]
+    path = folder / "JPEGImages" / "000001.jpg"
+    whole = path.read_bytes()
+    for content in (b"", b"<html>", whole[:100], whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"000001\.jpg: is no whole image .*delete it"):
+            voc.load(folder, a)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"000001\.jpg is missing: get it"):
+        voc.load(folder, a)

@@ -1,4 +1,4 @@
-"""Every numbered equation stands in the prose, in one docstring and in one test; and it is true.
+"""Every numbered equation stands in the prose, in one docstring and in a test; and it is true.
 
 The lint comes first. Below it, `test_eq_2_3` holds Eq. (2.3) against something independent.
 """
@@ -37,6 +37,15 @@ def test_every_equation_is_displayed_once_and_coded_once():
     assert {number for number, times in tags().items() if times > 1} == set()
     assert {number for number, times in docstrings().items() if times > 1} == set()
     assert set(tags()) == set(docstrings())
+
+
+def test_an_equation_begins_the_docstring_of_something_public():
+    for path in (ROOT / "wsl_tutorial").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, FUNCTION) and re.match(
+                r"Eq\. \(\d+\.\d+\): \S", ast.get_docstring(node) or ""
+            ):
+                assert not node.name.startswith("_"), f"{node.name} in {path.name}"
 
 
 def test_every_equation_is_tested():

@@ -1,6 +1,7 @@
 """The second-order optimiser does what its two papers derive."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -150,3 +151,57 @@ def test_state_dict_round_trip_continues_bit_for_bit():
 def test_parameters_outside_layers_are_refused():
     with pytest.raises(ValueError, match="model"):
         PSGDNewton(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), 0.1, generator())
+
+
+def test_the_preconditioner_is_fitted_at_every_so_many_steps():
+    g = generator()
+    images = torch.rand(4, 1, 6, 6, generator=g, dtype=torch.float64)
+    net = small_net(g)
+    optimizer = PSGDNewton(net, 0.1, generator(5), max_norm=1.0, every=3)
+    left, drawn = [], []
+    for _ in range(7):
+        optimizer.step(lambda: net(images).log_softmax(1)[:, 0].mean().neg())
+        left.append(optimizer.state[net[0].weight]["left"].clone())
+        drawn.append(optimizer.generator.get_state())
+    changed = [not torch.equal(a, b) for a, b in itertools.pairwise(left)]
+    assert changed == [False, False, True, False, False, True]
+    assert [not torch.equal(a, b) for a, b in itertools.pairwise(drawn)] == changed
+    with pytest.raises(ValueError, match="every"):
+        PSGDNewton(net, 0.1, generator(), every=0)
+
+
+def test_a_step_without_a_fit_takes_the_preconditioned_gradient():
+    g = generator()
+    images = torch.rand(4, 1, 6, 6, generator=g, dtype=torch.float64)
+    net = small_net(g)
+    optimizer = PSGDNewton(net, 0.1, generator(5), every=2)
+
+    def loss():
+        return net(images).log_softmax(1)[:, 0].mean().neg()
+
+    optimizer.step(loss)
+    before = [p.detach().clone() for p in net.parameters()]
+    gradients = torch.autograd.grad(loss(), list(net.parameters()))
+    optimizer.step(loss)
+    for i, layer in enumerate((net[0], net[2])):
+        held = optimizer.state[layer.weight]
+        left, right = (held[k].T @ held[k] for k in ("left", "right"))
+        step = left @ matrix(*gradients[2 * i : 2 * i + 2]) @ right
+        moved = matrix(*before[2 * i : 2 * i + 2]) - matrix(layer.weight, layer.bias)
+        torch.testing.assert_close(moved, 0.1 * step)
+
+
+def test_a_run_resumes_between_two_fits():
+    g = generator()
+    images = torch.rand(4, 1, 6, 6, generator=g, dtype=torch.float64)
+    one = small_net(g)
+    first = PSGDNewton(one, 0.1, generator(5), every=3)
+    for _ in range(4):
+        first.step(lambda: one(images).log_softmax(1)[:, 0].mean().neg())
+    two = copy.deepcopy(one)
+    second = PSGDNewton(two, 0.1, generator(9), every=3)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for net, optimizer in ((one, first), (two, second)):
+        for _ in range(4):
+            optimizer.step(lambda net=net: net(images).log_softmax(1)[:, 0].mean().neg())
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from wsl_tutorial import metrics, regions
 from wsl_tutorial.reproduce import ledger, papers
+from wsl_tutorial.reproduce.evidence import decided
 from wsl_tutorial.reproduce.minmax import PAPER, experiments, networks, training
 from wsl_tutorial.reproduce.runner import Run
 
@@ -57,7 +58,7 @@ METRICS = {
 def test_cells_stand_for_their_rows(identity):
     """Method, data and metric of a cell are those of its ledger row."""
     row, (experiment, cell) = ROWS[identity], CELLS[identity]
-    config, expected = experiment.config, METRICS.get(row.metric, "")
+    config, expected = experiment.config, METRICS.get(row.measure, "")
     assert experiments.SETS[config.source] == row.data
     method, _, field = row.method.partition(" + ")
     if row.table == "Table 5":
@@ -178,6 +179,27 @@ def test_jitter():
             lum = [torch.einsum("bcxy,c->bxy", x, grey) for x in (a, b)]
             torch.testing.assert_close(*lum, atol=5e-3, rtol=0)
         assert (made - images).abs().max() > 0.01
+
+
+def test_jitter_is_light_then_contrast_then_colour_and_hue():
+    images = torch.rand(5, 3, 7, 6, generator=torch.Generator().manual_seed(0)).double()
+    amounts = torch.tensor([0.5, 0.4, 0.3, 0.2])
+    config = dataclasses.replace(training.Settings(), jitter=tuple(amounts.tolist()))
+    made = training.jittered(config, images, torch.Generator().manual_seed(1))
+    drawn = 2 * torch.rand(4, 5, generator=torch.Generator().manual_seed(1)) - 1
+    light, contrast, colour, hue = (drawn * amounts[:, None]).double()
+    for k, x in enumerate(images):
+        x = x * (1 + light[k])
+        grey = (0.299 * x[0] + 0.587 * x[1] + 0.114 * x[2]).mean()
+        x = grey + (1 + contrast[k]) * (x - grey)
+        y = 0.299 * x[0] + 0.587 * x[1] + 0.114 * x[2]
+        i = 0.596 * x[0] - 0.274 * x[1] - 0.322 * x[2]
+        q = 0.211 * x[0] - 0.523 * x[1] + 0.312 * x[2]
+        turned = (i + 1j * q) * (1 + colour[k]) * torch.exp(2j * torch.pi * hue[k])
+        to = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+        yiq = torch.stack([y, turned.real, turned.imag]).flatten(1)
+        x = torch.linalg.solve(to.double(), yiq).view_as(x).clamp(0, 1)
+        torch.testing.assert_close(made[k], x, atol=1e-6, rtol=0)
 
 
 def test_batches_are_the_same_for_the_same_epoch_and_follow_the_seed():
@@ -663,16 +685,15 @@ def seeds(*spread, **metrics_):
     return [{k: v + s for k, v in metrics_.items()} for s in spread or (-0.1, 0.0, 0.1)]
 
 
-def test_above_and_below_need_two_standard_errors():
-    a, b = held(*seeds(x=10.0)), held(*seeds(x=9.0))
-    gap, error = experiments.ahead(a, b, "x")
-    assert gap == pytest.approx(1)
-    assert error == pytest.approx(2 * math.sqrt(2 * 0.01 / 3))
-    assert experiments.above(a, b, "x")
-    assert experiments.below(b, a, "x")
-    wide = held(*seeds(-3, 0, 3, x=9.0))
-    assert not experiments.above(a, wide, "x")
-    assert not experiments.above(a[:1], b[:1], "x")  # one seed has no error
+def test_not_below_is_read_as_within_a_point():
+    a, b = held(*seeds(x=10.0)), held(*seeds(x=10.5))
+    gap, error = experiments.not_below(a, b, "x")
+    assert gap == pytest.approx(0.5)
+    assert error == pytest.approx(2.776 * math.sqrt(2 * 0.01 / 3), rel=1e-3)  # t of 4 degrees
+    assert decided((gap, error)) is True
+    assert decided(experiments.not_below(a, held(*seeds(x=12.0)), "x")) is False
+    assert decided(experiments.not_below(a, held(*seeds(-3, 0, 3, x=9.0)), "x")) is None
+    assert decided(experiments.not_below(a[:1], b[:1], "x")) is None
 
 
 CUT = {"midrange_f1_plus": 50.0, "midrange_f1_minus": 50.0, "pxap": 60.0}
@@ -731,7 +752,7 @@ def test_claim_of_where_erasing_gains():
 def test_claim_that_all_ones_is_an_optimum():
     def point(own, all_):
         names = ("h_plus_own", "h_minus_own", "h_plus_true", "h_minus_true")
-        return seeds(0.0, **dict.fromkeys(names, own), h_plus_all=all_, h_minus_all=all_)
+        return seeds(0.0, 0.0, **dict.fromkeys(names, own), h_plus_all=all_, h_minus_all=all_)
 
     assert judged("all-ones", u0=point(0.5, 0.4), oracle=point(0.5, 0.4))[0]
     assert not judged("all-ones", u0=point(0.5, 0.6), oracle=point(0.5, 0.4))[0]

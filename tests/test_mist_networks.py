@@ -174,3 +174,21 @@ def test_drawn_objects_stand_in_their_boxes():
     assert place.tolist() == pytest.approx([15.5, 15.5, 8])
     box = patches.place(torch.ones(1, 1, 1, 8, 8), place[None, None], (32, 32))[0, 0, 0].nonzero()
     assert lit.tolist() == box.tolist()
+
+
+@pytest.mark.parametrize(("width", "size"), [(4, 6), (8, 5), (16, 3), (32, 2)])
+def test_norm_is_group_normalisation_with_one_group(width, size):
+    x = torch.randn(3, width, size, size + 1, dtype=torch.float64, generator=gen())
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    norm = networks.Norm(width).double()
+    torch.nn.init.normal_(norm.weight, generator=gen(1))
+    torch.nn.init.normal_(norm.bias, generator=gen(2))
+    pull = torch.randn(x.shape, dtype=torch.float64, generator=gen(3))
+    wanted = F.group_norm(x, 1, norm.weight, norm.bias, norm.eps)
+    made = norm(x)
+    torch.testing.assert_close(made, wanted)
+    leaves = (x, norm.weight, norm.bias)
+    both = (torch.autograd.grad(y, leaves, pull) for y in (made, wanted))
+    for a, b in zip(*both, strict=True):
+        torch.testing.assert_close(a, b)
+    assert list(norm.state_dict()) == list(torch.nn.GroupNorm(1, width).state_dict())

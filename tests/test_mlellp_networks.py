@@ -92,3 +92,18 @@ def test_initialisation_depends_on_the_generator_alone(name):
     pairs = list(zip(one.parameters(), two.parameters(), other.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b, _ in pairs)
     assert any(not torch.equal(a, c) for a, _, c in pairs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("p", [0.2, 0.5])
+def test_dropout_keeps_its_share_and_the_mean(p, dtype):
+    torch.manual_seed(0)
+    layer = networks.Dropout(p)
+    x = torch.ones(100_000, dtype=dtype, requires_grad=True)
+    y = layer(x)
+    assert y.dtype == dtype
+    assert set(y.detach().unique().tolist()) == {0.0, torch.tensor(1 / (1 - p), dtype=dtype).item()}
+    assert (y == 0).double().mean().item() == pytest.approx(p, abs=4 * (p * (1 - p) / 1e5) ** 0.5)
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(slope, y.detach())
+    assert layer.eval()(x) is x

@@ -1,11 +1,15 @@
 """The question bank: answers found anew from the text, no mistake is right, classes differ."""
 
 import re
+from decimal import Decimal
+from fractions import Fraction
 from itertools import product
 from math import ceil, comb, exp, isclose, log, log2, log10, prod, sqrt
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from wsl_tutorial import questions
 from wsl_tutorial.check import CheckFailed
@@ -174,6 +178,47 @@ def test_unknown_questions_are_named():
 def test_an_answer_that_is_no_number_is_named(answer):
     with pytest.raises(ValueError, match=f"answer .*{re.escape(repr(answer))}.* is not a number"):
         questions.check("presence-of-two", "spring", answer)
+
+
+def right(wrap, capsys) -> None:
+    answer = questions.make("presence-of-two", "spring").answer
+    questions.check("presence-of-two", "spring", wrap(answer))
+    assert capsys.readouterr().out == "✓ presence-of-two\n"
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        *(torch.tensor, lambda x: torch.tensor([[x]], dtype=torch.float64, requires_grad=True)),
+        *(np.float32, np.float64, np.array, lambda x: np.array([x]), lambda x: Fraction(str(x))),
+        *(lambda x: Decimal(str(x)), lambda x: complex(x, 0)),
+    ],
+)
+def test_one_number_in_any_dress_is_taken(wrap, capsys):
+    right(wrap, capsys)
+
+
+@pytest.mark.parametrize(
+    "answer", [float("nan"), float("inf"), 10**400, -(10**400), Fraction(10**400), -0.0, 2**70]
+)
+def test_numbers_that_are_far_off_get_a_hint(answer):
+    with pytest.raises(CheckFailed, match="start again"):
+        questions.check("presence-of-two", "spring", answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(torch.ones(2), torch.tensor(True), torch.tensor(1j), torch.empty(0)),
+        *(torch.ones(1, device="meta"), np.ones(3), np.array("0.3"), np.bool_(True)),
+        *(1j, {0.3}, {"a": 0.3}, (0.3,), b"0.3", float, lambda: 0.3, object(), "x" * 10**6),
+        *([0.3] * 10**6, Decimal("sNaN")),
+    ],
+)
+def test_an_answer_without_a_number_is_a_hint_in_one_short_line(answer):
+    with pytest.raises(CheckFailed, match=r"^answer .* is not a number, as 0\.42 is$") as failed:
+        questions.check("presence-of-two", "spring", answer)
+    assert len(str(failed.value)) < 300
 
 
 @pytest.mark.parametrize("word", [None, "", "  ", 3])

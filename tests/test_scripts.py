@@ -1,5 +1,6 @@
 """The scripts keep their hands off what they did not make, and say in a line what goes wrong."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -130,3 +131,15 @@ def test_a_clean_run_without_its_tools_is_a_line(monkeypatch, capsys):
     monkeypatch.setattr(subprocess, "run", missing)
     assert main(monkeypatch, "clean_run", "none.ipynb") == 1
     assert one_line(capsys) == "no uv\n"
+
+
+def test_a_quarter_hour_that_is_over_runs_nothing_and_shows_the_table(tmp_path):
+    script = Path(__file__).parents[1] / "scripts" / "quarter_hour.sh"
+    words = ["bash", script, tmp_path / "out", "1"]
+    done = subprocess.run(
+        words, capture_output=True, text=True, env={**os.environ, "PYTHON": sys.executable}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mcmil-002" in done.stdout
+    assert not list((tmp_path / "out").glob("*.txt"))
+    assert subprocess.run(["bash", script], capture_output=True, check=False).returncode == 1

@@ -1,5 +1,6 @@
 """Slides, equations and figures come whole out of the notebooks."""
 
+import html
 import re
 from pathlib import Path
 
@@ -91,14 +92,65 @@ def test_a_slide_never_ends_with_the_head_of_a_table(length):
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_row_of_every_table_is_in_the_notes_and_the_first_on_a_slide(file):
     notebook = nbformat.read(file, as_version=4)
-    outputs = [o for c in notebook.cells for o in c.get("outputs", []) if "data" in o]
-    told = [o["data"]["text/markdown"] for o in outputs if "text/markdown" in o["data"]]
+    told = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            told += [source for kind, source in teaching.blocks(cell.source) if kind == "table"]
+        shown = [o.get("data", {}) for o in cell.get("outputs", [])]
+        told += [data["text/markdown"] for data in shown if "text/markdown" in data]
     _, columns = teaching.deck(notebook)
     slides = [s for column in columns for s in column if s.full and "<img" not in s.items[0]]
     assert [s.notes[2].strip() for s in slides] == [text.strip() for text in told]
     for slide, text in zip(slides, told, strict=True):
         assert slide.html().partition("</aside>")[0].count("<tr>") >= text.count("\n|---")
         assert ("<table>" in slide.items[0]) == (text.lstrip().startswith("|") or "\n|" in text)
+
+
+RAW = {
+    "a row of a table": r"\|[\s:]*-{3}|^\s*\||\|\s*$|\w \| \w",
+    "an item of a list": r"^\s*(?:[-*+]|\d+[.)]) ",
+    "emphasis": r"\*\*|(?<!\w)\*\w",
+    "a heading": r"^\s*#+ ",
+    "a quotation": r"^\s*> ",
+    "a fence": r"```",
+    "mathematics": r"\$",
+    "a link": r"\]\(",
+}
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_slide_shows_raw_markdown(file):
+    """What a reader sees of a slide outside code and mathematics has no mark of Markdown."""
+    _, columns = teaching.deck(nbformat.read(file, as_version=4))
+    for slide in (s for column in columns for s in column):
+        face = slide.html().replace('<aside class="notes">', "")
+        face = re.sub(r"<code>.*?</code>|<pre>.*?</pre>", "code", face, flags=re.S)
+        face = re.sub(r"\\\[.*?\\\]|\\\(.*?\\\)", "maths", face, flags=re.S)
+        for text in re.findall(r">([^<>]+)<", face):
+            for what, mark in RAW.items():
+                found = re.search(mark, html.unescape(text))
+                assert not found, f"{what} on {slide.title!r}: {text[:80]!r}"
+
+
+@pytest.mark.parametrize(
+    "words", ["**Assumption: X and Y. Both hold.** Then", "By $a: B = c. D$ we go. Then"]
+)
+def test_a_sentence_ends_neither_inside_bold_words_nor_inside_mathematics(words):
+    found = teaching.sentences(words)
+    assert found[-1] == "Then"
+    assert all(s.count("**") % 2 == s.count("$") % 2 == 0 for s in found)
+
+
+@pytest.mark.parametrize(
+    "block",
+    ["| a | b |\n|---|---|\n| **1** | $x$ |", "- one\n- **two**", "> said", "1. one\n2. two"],
+    ids=["table", "list", "quotation", "numbers"],
+)
+def test_a_section_of_one_block_shows_it_rendered(block):
+    _, (_, (slide,)) = teaching.deck(cells("# Title\n\nFirst.", f"## Part\n\n{block}"))
+    face = slide.html().partition("<aside")[0]
+    assert re.search("<table>|<li>|<blockquote>", face)
+    assert not re.search(r"\||\*\*|&gt;|\d\. ", face)
 
 
 def test_the_equations_are_one_latex_document():

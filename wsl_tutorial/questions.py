@@ -9,15 +9,18 @@ Students check themselves: `questions.check("presence-of-two", "autumn-2026", 0.
 
 import argparse
 import random
+import reprlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from itertools import count
-from math import ceil, comb, exp, factorial, log, log2, log10, sqrt
+from math import ceil, comb, exp, factorial, inf, log, log2, log10, sqrt
 from numbers import Real
 from statistics import pstdev, stdev
 
+import numpy as np
 import torch
 
 from . import check as checks
@@ -72,18 +75,40 @@ def near(value: float, answer: float) -> bool:
     return abs(value - answer) <= 2e-3 * abs(value) + 1e-9
 
 
+class NoNumber(checks.CheckFailed, ValueError):
+    """An answer that is not a number."""
+
+
 def check(name: str, seed: str, answer: float) -> None:
     """Print a line when `answer` is right to three digits, else raise `CheckFailed` with a hint.
 
-    Raises: ValueError as `make`, and for an answer that is not a number.
+    answer: a number, or a tensor or an array of one number.
+    Raises: ValueError as `make`; `NoNumber`, which is both, for an answer that is not a number.
     """
     question = make(name, seed)
-    if not isinstance(answer, Real) or isinstance(answer, bool):
-        raise ValueError(f"answer {answer!r} is not a number, as 0.42 is")
+    answer = number(answer)
     if not near(question.answer, answer):
         known = [hint for hint, wrong in question.mistakes.items() if near(wrong, answer)]
         raise checks.CheckFailed(known[0] if known else "not a mistake that we know: start again")
     print(f"✓ {name}")
+
+
+def number(answer) -> float:
+    """Return the one number that an answer holds. Raises `NoNumber` where it holds none."""
+    try:
+        value = (
+            answer.item() if isinstance(answer, torch.Tensor | np.ndarray | np.generic) else answer
+        )
+        if isinstance(value, complex) and value.imag == 0:
+            value = value.real
+        if isinstance(value, Real | Decimal) and not isinstance(value, bool):
+            return float(value)
+    except OverflowError:
+        return inf
+    except (RuntimeError, ValueError):  # more than one number, or a tensor without values
+        pass
+    shown = " ".join(reprlib.repr(answer).split())
+    raise NoNumber(f"answer {shown} is not a number, as 0.42 is")
 
 
 def some(r: random.Random, low: float, high: float, number: int = 1) -> list[float]:

@@ -4,28 +4,43 @@ Files are looked for under a root folder (the argument, else `$WSL_DATA`, else t
 home folder) before anything is downloaded. Nothing is downloaded at import, nothing is unpickled.
 """
 
+import codecs
+import gzip
 import hashlib
 import http.client
 import importlib.util
+import io
 import json
+import lzma
 import os
+import re
 import secrets
+import struct
 import sys
 import tarfile
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from tqdm import tqdm
 
 __all__ = [
-    *("SETS", "DataSet", "File", "available", "checksums", "fetch", "home", "root", "unpack"),
-    "unpacked",
+    *("SETS", "DataSet", "File", "Incomplete", "available", "checksums", "fetch", "home", "root"),
+    *("unpack", "unpacked"),
 ]
+
+AGAIN = "delete it and load again"  # the next call fetches or unpacks it, or says what to put where
+
+
+class Incomplete(FileNotFoundError, ConnectionError):
+    """A file of a data set is missing, and the archive that holds it could not be downloaded."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +48,21 @@ class File:
     """One file of a data set: `path` is relative to the root folder, `urls` are tried in turn.
 
     An empty `urls` marks a file that has no public address; `bytes` and `sha256` are None where
-    they are not known.
+    they are not known. `holds` gives patterns of the file names inside an archive, so that only the
+    archive that holds a missing file is fetched; without patterns, any name may be inside.
     """
 
     path: str
     bytes: int | None
     sha256: str | None
     urls: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
+
+    def gives(self, name: str) -> bool:
+        """Return whether the file has this name, or may hold a file of this name."""
+        if not _is_tar(self.path):
+            return PurePosixPath(self.path).name == name
+        return not self.holds or any(fnmatchcase(name, pattern) for pattern in self.holds)
 
 
 @dataclass(frozen=True)
@@ -194,12 +217,14 @@ SETS = {
                     791918971,
                     "67195c5e1c01f1ab5f9b6a5d22b8c27a580d896ece458917e61d459337fa318d",
                     (OXFORD + "pets/data/images.tar.gz",),
+                    ("*.jpg",),
                 ),
                 File(
                     "pets/annotations.tar.gz",
                     19173078,
                     "52425fb6de5c424942b7626b428656fcbd798db970a937df61750c0f1d358e91",
                     (OXFORD + "pets/data/annotations.tar.gz",),
+                    ("*.png", "*.txt", "*.xml"),
                 ),
             ),
         ),
@@ -237,12 +262,14 @@ SETS = {
                     1150585339,
                     "0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
                     (CALTECH + "65de6-vp158/files/CUB_200_2011.tgz",),
+                    ("*.jpg", "*.txt"),
                 ),
                 File(
                     "cub/segmentations.tgz",
                     39272883,
                     "dc77f6cffea0cbe2e41d4201115c8f29a6320ecb04fffd2444f51b8066e4b84f",
                     (CALTECH + "w9d68-gec53/files/segmentations.tgz",),
+                    ("*.png",),
                 ),
             ),
         ),
@@ -256,6 +283,7 @@ SETS = {
                     344862509,
                     "2d01ecc807db462958cfe3d92f57a8c252b4abd240eb955770201e45f783b246",
                     (OXFORD + "flowers/102/102flowers.tgz",),
+                    ("image_*.jpg",),
                 ),
                 # Neither size nor checksum is published.
                 File(
@@ -263,6 +291,7 @@ SETS = {
                     None,
                     None,
                     (OXFORD + "flowers/102/102segmentations.tgz",),
+                    ("segmim_*.jpg",),
                 ),
                 File(
                     "flowers/imagelabels.mat",
@@ -312,8 +341,9 @@ def packaged(path: str) -> Path:
     return Path(importlib.util.find_spec(package).origin).parent / inside
 
 
-def _find(file: File, folder) -> Path | None:
-    return next((p for r in _roots(folder) if (p := r / file.path).is_file()), None)
+def find(path: str, root: str | os.PathLike | None = None) -> Path | None:
+    """Return the first file `path`, relative to the root folders, that is there, else None."""
+    return next((p for r in _roots(root) if (p := r / path).is_file()), None)
 
 
 def _set(name: str) -> DataSet:
@@ -330,7 +360,7 @@ def available(name: str, root: str | os.PathLike | None = None) -> bool:
     s = _set(name)
     if not all(packaged(p).is_file() for p in s.packaged):
         return False
-    if all(_find(f, root) for f in s.files):
+    if all(find(f.path, root) for f in s.files):
         return True
     return bool(s.same_as) and available(s.same_as, root)
 
@@ -343,13 +373,13 @@ def checksums(name: str, root: str | os.PathLike | None = None) -> dict[str, str
     name.
     """
     s = _set(name)
-    found = {f.path: p for f in s.files if (p := _find(f, root))}
+    found = {f.path: p for f in s.files if (p := find(f.path, root))}
     if not found and s.same_as:
         return checksums(s.same_as, root)
     found |= {p: packaged(p) for p in s.packaged}
     sums = {path: sha256(place) for path, place in found.items()}
-    if s.folder and (below := _below(s.folder, root)):
-        pictures = [p for n, p in sorted(below.items()) if p.suffix in (".bmp", ".jpg", ".png")]
+    if s.folder and (inside := below(s.folder, root)):
+        pictures = [p for _, p in sorted(inside.items()) if p.suffix in (".bmp", ".jpg", ".png")]
         lines = "".join(f"{p.name} {_hash(p)}\n" for p in pictures)
         sums[f"{s.folder}/*"] = hashlib.sha256(lines.encode()).hexdigest()
     return sums
@@ -362,14 +392,20 @@ def _hash(path: Path) -> str:
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, remembered by path, size and time of change."""
+    return _remembered(path, "", _hash)
+
+
+def _remembered(path: Path, what: str, compute: Callable[[Path], str]) -> str:
+    """Return what `compute` makes of a file; only a changed file is read again."""
     stat, store = path.stat(), home() / "checksums.json"
-    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    key = f"{what}{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
     try:
-        known = json.loads(store.read_text())
-    except (OSError, ValueError):
+        known = json.loads(store.read_bytes())
+    except (OSError, ValueError, RecursionError):
         known = {}
-    if key not in known:
-        known[key] = _hash(path)
+    known = known if isinstance(known, dict) else {}
+    if not isinstance(known.get(key), str):
+        known[key] = compute(path)
         with suppress(OSError), replacing(store) as temporary:
             temporary.write_text(json.dumps(known, indent=0))
     return known[key]
@@ -388,16 +424,23 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def fetch(file: File, root: str | os.PathLike | None = None) -> Path:
-    """The checked local copy of `file`: found under the root folder, else downloaded there.
+    """Return the checked local copy of `file`: found under the root folder, else downloaded there.
 
-    The size is announced before a download starts; a download that is cut off or fails its check
-    leaves no file behind. Raises `ValueError` where the local file's size or SHA-256 is wrong,
-    `FileNotFoundError` where a file without public address is missing, `ConnectionError` where no
-    address gives the official file.
+    A file without a known checksum has to be of the kind that its name states, and whole. The size
+    is announced before a download starts; a download that is cut off or fails its check leaves no
+    file behind. Raises `ValueError` where the local file fails its check, `FileNotFoundError` where
+    a file without public address is missing, `ConnectionError` where no address gives the official
+    file; each names the file and what to do.
     """
-    path = _find(file, root)
-    if path is not None:
-        return _checked(path, file, path, sha256)
+    damage = None
+    for path in (r / file.path for r in _roots(root)):
+        if path.is_file():
+            try:
+                return _checked(path, file, path, _remembered)
+            except ValueError as error:  # another root may hold a whole one
+                damage = damage or error
+    if damage:
+        raise ValueError(f"{damage}: {AGAIN}") from damage
     path = _writable(root) / file.path
     place = f"put it at {path}, or set WSL_DATA to a folder that holds {file.path}"
     if not file.urls:
@@ -407,7 +450,7 @@ def fetch(file: File, root: str | os.PathLike | None = None) -> Path:
         try:
             with replacing(path) as temporary:
                 _download(url, temporary, file)
-                _checked(temporary, file, url, _hash)
+                _checked(temporary, file, url, lambda path, _, compute: compute(path))
             return path
         except (OSError, ValueError, http.client.HTTPException) as error:
             failures.append(f"{url} ({error})")
@@ -428,45 +471,163 @@ def _can_write(folder: Path) -> bool:
     return os.access(there, os.W_OK) and bool(there.stat().st_mode & 0o222)
 
 
-def _checked(path: Path, file: File, source, digest: Callable[[Path], str]) -> Path:
+def _checked(path: Path, file: File, source, read: Callable) -> Path:
     size = path.stat().st_size
     if file.bytes and size != file.bytes:
         raise ValueError(f"{source}: has {size:,} bytes, {file.path} has {file.bytes:,}")
-    if file.sha256 and (got := digest(path)) != file.sha256:
-        raise ValueError(f"{source}: has SHA-256 {got}, {file.path} has {file.sha256}")
+    if file.sha256:
+        if (got := read(path, "", _hash)) != file.sha256:
+            raise ValueError(f"{source}: has SHA-256 {got}, {file.path} has {file.sha256}")
+    elif wrong := read(path, "kind of ", lambda path: _kind(path, file.path)):
+        raise ValueError(f"{source}: is not {file.path}: it is {wrong}")
     return path
+
+
+def _is_tar(name: str) -> bool:
+    return bool(re.search(r"\.(tgz|tar(\.\w+)?)$", name))
+
+
+PAGE = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(?:!doctype html|html|head|body)\b", re.I | re.S
+)
+MATLAB = re.compile(rb"MATLAB (?:5\.0|7\.3) MAT-file")
+
+
+def _kind(path: Path, name: str) -> str:
+    """Return what is wrong with a file that should be `name`, "" where it is whole."""
+    with open(path, "rb") as f:
+        head = f.read(1024)
+    suffix = PurePosixPath(name).suffix
+    if not head:
+        return "empty"
+    if PAGE.match(head):
+        return "a web page"
+    if suffix == ".mat" and not MATLAB.match(head):
+        return "no MATLAB file"
+    try:
+        if _is_tar(name):
+            for _ in members(path):
+                pass
+        elif suffix == ".gz":
+            with gzip.open(path) as f:
+                while f.read(1 << 20):
+                    pass
+        elif suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                return f"damaged in {bad}" if (bad := archive.testzip()) else ""
+        elif suffix in (".bmp", ".jpg", ".png", ".webp"):
+            with image(path) as picture:
+                picture.load()
+    except (gzip.BadGzipFile, zipfile.BadZipFile, *UNREADABLE) as error:
+        return f"cut off, or of another kind ({error})"
+    return ""
 
 
 def _download(url: str, target: Path, file: File) -> None:
     with urllib.request.urlopen(url, timeout=30) as answer, open(target, "wb") as out:
-        size = file.bytes or int(answer.headers.get("Content-Length", "0"))
-        print(f"Downloading {file.path}, {size / 1e6:,.1f} MB, from {url}", file=sys.stderr)
+        size = file.bytes or int(answer.headers.get("Content-Length") or 0)  # 0: not known
+        announced = f"{size / 1e6:,.1f} MB" if size else "of unknown size"
+        print(f"Downloading {file.path}, {announced}, from {url}", file=sys.stderr)
         got = 0  # the bar's own count stays 0 where bars are switched off
-        with tqdm(total=size, unit="B", unit_scale=True, leave=False) as bar:
+        with tqdm(total=size or None, unit="B", unit_scale=True, leave=False) as bar:
             while block := answer.read(1 << 20):
+                if not got and PAGE.match(block):
+                    raise ValueError("answered with a web page")
                 out.write(block)
                 bar.update(len(block))
                 got += len(block)
-                if got > size:  # longer than the official file: do not fill the disk
+                if size and got > size:  # longer than the official file: do not fill the disk
                     break
-        if got != size:
+        if size and got != size:
             raise ValueError(f"gave {got:,} bytes or more, expected {size:,}")
+
+
+@contextmanager
+def image(file: Path | bytes, name: str = "") -> Iterator:
+    """Give the opened image (Pillow) of a path, or of the bytes of a file called `name`.
+
+    Whatever goes wrong inside the block because the file is cut off, or no image, is raised as a
+    `ValueError` that names the file; a missing file raises `FileNotFoundError`.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as opened:
+            yield opened
+    except (OSError, *UNREADABLE, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno:  # missing, or not ours to read
+            raise
+        raise ValueError(f"{name or file}: is no whole image ({error}): {AGAIN}") from error
+
+
+UNREADABLE = (  # what decoders raise for damaged bytes
+    *(EOFError, IndexError, KeyError, NotImplementedError, OverflowError, RecursionError),
+    *(SyntaxError, TypeError, ValueError, struct.error, zlib.error),
+)
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark begins alike
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def text(file: Path | bytes, encoding: str = "") -> str:
+    """Return the text of a file, or of its bytes, without a byte-order mark.
+
+    The mark decides the encoding, else `encoding` does; without both it is UTF-8, or Latin-1 where
+    the bytes are no UTF-8. Raises `ValueError` for bytes that the encoding has not, `LookupError`
+    for an unknown encoding.
+    """
+    content = file if isinstance(file, bytes) else file.read_bytes()
+    marked = next((name for mark, name in MARKS.items() if content.startswith(mark)), "")
+    try:
+        return content.decode(marked or encoding or "utf-8")
+    except UnicodeDecodeError:
+        if marked or encoding:
+            raise
+        return content.decode("latin-1")
+
+
+class _Header(tarfile.TarInfo):
+    """A header of a tar archive: only blocks of zeros end the archive, anything else is damage."""
+
+    @classmethod
+    def fromtarfile(cls, tar):
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:
+            raise
+        except (tarfile.HeaderError, *UNREADABLE) as error:
+            raise tarfile.ReadError(f"no header at byte {tar.offset:,}: {error}") from error
 
 
 def members(archive: str | os.PathLike) -> Iterator[tuple[str, bytes]]:
     """The regular files of a tar archive as (name, content), in the archive's order.
 
-    Raises `ValueError` at a member that is a link or a device or whose name leaves the archive.
+    Raises `ValueError` at a member that is a link or a device or whose name leaves the archive, and
+    for an archive that is cut off, damaged or none.
     """
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            name = PurePosixPath(member.name)
-            if name.is_absolute() or ".." in name.parts or set(member.name) & set("\\:\0"):
-                raise ValueError(f"archive: {member.name!r} leaves the folder of {archive}")
-            if not (member.isreg() or member.isdir()):
-                raise ValueError(f"archive: {member.name!r} in {archive} is no regular file")
-            if member.isreg():
-                yield str(name), tar.extractfile(member).read()
+    try:
+        with tarfile.open(archive, tarinfo=_Header) as tar:
+            for member in tar:
+                name = PurePosixPath(member.name)
+                if name.is_absolute() or ".." in name.parts or set(member.name) & set("\\:\0"):
+                    raise ValueError(f"archive: {member.name!r} leaves {archive}: {AGAIN}")
+                if not (member.isreg() or member.isdir()):
+                    raise ValueError(
+                        f"archive: {member.name!r} in {archive} is no regular file: {AGAIN}"
+                    )
+                if member.isreg():
+                    yield str(name), tar.extractfile(member).read()
+            while tar.fileobj.read(1 << 20):  # to the compressed file's own checksum
+                pass
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # missing, or not ours to read
+            raise
+        why = str(error).partition("\n")[0].rstrip(":")
+        raise ValueError(f"archive: {archive} is cut off, or none ({why}): {AGAIN}") from error
 
 
 def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> Path:
@@ -477,51 +638,91 @@ def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> Path:
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"folder: {folder} exists already")
+    return _unpack(archive, folder, ())
+
+
+def _unpack(archive, folder: Path, there: Iterable[str]) -> Path:
+    """Write the files of an archive that are not `there`, once the whole archive has been read."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        inside = Path(temporary) / "files"
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as temporary:
+        inside, new = Path(temporary) / "files", []
         inside.mkdir()
         for name, content in members(archive):
-            (inside / name).parent.mkdir(parents=True, exist_ok=True)
-            (inside / name).write_bytes(content)
-        os.replace(inside, folder)
+            if PurePosixPath(name).name not in there:
+                (inside / name).parent.mkdir(parents=True, exist_ok=True)
+                (inside / name).write_bytes(content)
+                new.append(name)
+        if not folder.exists():
+            os.replace(inside, folder)
+            return folder
+        for name in new:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(inside / name, folder / name)
     return folder
 
 
-def unpacked(name: str, witness: str, root: str | os.PathLike | None = None) -> dict[str, Path]:
-    """The files of data set `name`, by their names without folders.
+def unpacked(
+    name: str, wanted: str | Iterable[str], root: str | os.PathLike | None = None
+) -> dict[str, Path]:
+    """Return the files of data set `name`, by their names without folders; `wanted` are among them.
 
-    They are looked for below ROOT/NAME, at any depth. Where no file `witness` is among them, the
-    set's archives are fetched, and each is unpacked once into a folder there. Raises as `fetch` and
-    `members`.
+    Files are looked for below ROOT/NAME, at any depth. For those of `wanted` that are missing, the
+    archives that hold them, and no others, are fetched, and what is missing is unpacked into a
+    folder there. Hidden files are no part of a set. Raises as `fetch` and `members`;
+    `FileNotFoundError` where a wanted file is in no archive.
     """
-    if witness not in (found := _below(name, root)):
-        for file in _set(name).files:
-            path = fetch(file, root)
-            if tarfile.is_tarfile(path):
-                with suppress(FileExistsError):  # unpacked before
-                    unpack(path, _writable(root) / name / path.name.partition(".")[0])
-        found = _below(name, root)
+    wanted = [wanted] if isinstance(wanted, str) else list(wanted)
+    found, files = below(name, root), _set(name).files
+    plain = {PurePosixPath(f.path).name for f in files if not _is_tar(f.path)}
+    for file in sorted(files, key=lambda f: find(f.path, root) is None):  # what is here comes first
+        elsewhere = {*found, *(plain if _is_tar(file.path) else ())}
+        if missing := [w for w in wanted if w not in elsewhere and file.gives(w)]:
+            try:
+                path = fetch(file, root)
+            except ConnectionError as error:
+                raise Incomplete(f"{_missing(missing)}: {error}") from error
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"{_missing(missing)}: {error}") from error
+            if _is_tar(path.name):
+                _unpack(path, _writable(root) / name / path.name.partition(".")[0], found)
+            found = below(name, root)
+    if missing := [w for w in wanted if w not in found]:
+        places = ", ".join(f.path for f in files if f.gives(missing[0])) or "no official file"
+        folder = _roots(root)[0] / name
+        raise FileNotFoundError(f"{_missing(missing)} ({places}): put it below {folder}")
     return found
 
 
-def _below(name: str, root) -> dict[str, Path]:
+def _missing(names: list[str]) -> str:
+    more = f" and {len(names) - 1} more files are" if names[1:] else " is"
+    return f"{names[0]}{more} missing from the data set"
+
+
+def below(name: str, root: str | os.PathLike | None = None) -> dict[str, Path]:
+    """Return all files below ROOT/NAME by their names; hidden ones are no part of a set."""
     folders = (r / name for r in reversed(_roots(root)))
-    return {p.name: p for f in folders for p in sorted(f.rglob("*")) if p.is_file()}
+    inside = ((f, p) for f in folders for p in sorted(f.rglob("*")) if p.is_file())
+    return {p.name: p for f, p in inside if not any(x[0] == "." for x in p.relative_to(f).parts)}
 
 
 def cached(
-    name: str, build: Callable[[], dict[str, np.ndarray]], root: str | os.PathLike | None = None
+    name: str,
+    build: Callable[[], dict[str, np.ndarray]],
+    root: str | os.PathLike | None = None,
+    keys: Iterable[str] = (),
 ) -> dict[str, np.ndarray]:
     """The arrays that `build` makes, kept in `cache/NAME.npz` under the first writable root.
 
-    `name` has to change with whatever the arrays are made from. Where no folder can be written to,
-    nothing is kept.
+    `name` has to change with whatever the arrays are made from. A kept file that cannot be read or
+    lacks one of `keys` is built anew. Where no folder can be written to, nothing is kept.
     """
     places = [r / "cache" / f"{name}.npz" for r in dict.fromkeys((*_roots(root), home()))]
     for path in filter(Path.is_file, places):
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        with suppress(OSError, zipfile.BadZipFile, AttributeError, *UNREADABLE):
+            with np.load(path, allow_pickle=False) as arrays:
+                kept = dict(arrays)
+            if kept.keys() >= set(keys):
+                return kept
     arrays = build()
     for path in filter(lambda p: _can_write(p.parent), places):
         with suppress(OSError), replacing(path) as temporary:

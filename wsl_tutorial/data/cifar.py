@@ -1,12 +1,10 @@
 """CIFAR-10 from the official binary archive, and two copies of it: JPEG-75, and birds and cats."""
 
-import io
 import os
 from pathlib import PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image
 
 from wsl_tutorial import data
 
@@ -45,7 +43,8 @@ def load(
     (file,) = data.SETS["cifar10-jpeg75"].files
     archive = data.fetch(file, root)
     key = f"cifar10-jpeg75-{data.checksums('cifar10-jpeg75', root)[file.path][:16]}"
-    arrays = data.cached(key, lambda: _folders(archive), root)
+    keys = [f"{s}-{what}" for s in BATCHES for what in ("images", "labels")]
+    arrays = data.cached(key, lambda: _folders(archive), root, keys)
     images, labels = (torch.from_numpy(arrays[f"{split}-{what}"]) for what in ("images", "labels"))
     return images, labels.long()
 
@@ -59,8 +58,11 @@ def bird_cat(root: str | os.PathLike | None = None) -> tuple[torch.Tensor, torch
     files = data.SETS["cifar10-bird-cat"].files
     try:
         images = [_mosaic(data.fetch(f, root)) for f in files]
-    except FileNotFoundError:
-        all_images, all_labels = load("train", root)
+    except FileNotFoundError as missing:
+        try:
+            all_images, all_labels = load("train", root)
+        except ConnectionError as error:
+            raise data.Incomplete(f"{missing}; {error}") from error
         images = [all_images[all_labels == c] for c in (2, 3)]
     labels = torch.tensor([2, 3]).repeat_interleave(torch.tensor([len(i) for i in images]))
     return torch.cat(images), labels
@@ -70,24 +72,30 @@ def _binary(archive, names) -> tuple[torch.Tensor, torch.Tensor]:
     """Records of one label byte and 3 x 32 x 32 pixel bytes, batch after batch."""
     found = {PurePosixPath(name).name: content for name, content in data.members(archive)}
     if missing := [name for name in names if len(found.get(name, b"-")) % 3073]:
-        raise ValueError(f"archive: {archive} lacks a whole {', '.join(missing)}")
+        raise ValueError(f"archive: {archive} lacks a whole {', '.join(missing)}: {data.AGAIN}")
     records = np.frombuffer(b"".join(found[name] for name in names), np.uint8).reshape(-1, 3073)
     if (records[:, 0] > 9).any():
-        raise ValueError(f"archive: {archive} has labels above 9")
+        raise ValueError(f"archive: {archive} has labels above 9: {data.AGAIN}")
     images = torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32).copy())
     return images, torch.from_numpy(records[:, 0].astype(np.int64))
 
 
 def _folders(archive) -> dict[str, np.ndarray]:
-    """Decodes SPLIT/CLASS/NNNN.jpg, sorted by class and number."""
+    """Decodes SPLIT/CLASS/NNNN.jpg, sorted by class and number; other files are left out."""
     found = {}
     for name, content in data.members(archive):
-        split, category, _ = PurePosixPath(name).parts
-        pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-        found[split, CLASSES.index(category), name] = pixels.transpose(2, 0, 1)
+        split, category = ("", "", *PurePosixPath(name).parts)[-3:-1]
+        if split in BATCHES and category in CLASSES and name.endswith(".jpg"):
+            with data.image(content, f"{archive}, {name}") as image:
+                pixels = np.asarray(image.convert("RGB"))
+            if pixels.shape != (32, 32, 3):
+                raise ValueError(f"archive: {name} in {archive} is {pixels.shape}: {data.AGAIN}")
+            found[split, CLASSES.index(category), name] = pixels.transpose(2, 0, 1)
     arrays = {}
     for split in BATCHES:
         keys = sorted(key for key in found if key[0] == split)
+        if not keys:
+            raise ValueError(f"archive: {archive} lacks {split}/CLASS/NNNN.jpg: {data.AGAIN}")
         arrays[f"{split}-images"] = np.stack([found[key] for key in keys])
         arrays[f"{split}-labels"] = np.array([c for _, c, _ in keys], np.uint8)
     return arrays
@@ -95,7 +103,8 @@ def _folders(archive) -> dict[str, np.ndarray]:
 
 def _mosaic(path) -> torch.Tensor:
     """The 32 x 32 tiles of an image, row by row."""
-    pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB")))
+    with data.image(path) as image:
+        pixels = torch.from_numpy(np.array(image.convert("RGB")))
     rows, columns = pixels.shape[0] // 32, pixels.shape[1] // 32
     tiles = pixels.reshape(rows, 32, columns, 32, 3)
     return tiles.permute(0, 2, 4, 1, 3).reshape(-1, 3, 32, 32)

@@ -9,6 +9,7 @@ images for the five; these species have 145, of which their printed rates are mu
 """
 
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ VALID = (
     *(92785, 92470, 93086, 92639, 92590, 93208),
     *(794874, 794859, 174692, 794887, 794870, 794890),
 )
+TABLES = ("images", "image_class_labels", "train_test_split", "bounding_boxes")
 HELD_OUT = 6  # of the 29 or 30 training images of a species
 SIZES = {
     "five": {"train": 120, "valid": 30, "test": 145},
@@ -49,16 +51,15 @@ def load(
     masks (N tensors (H, W) bool, true where most of the five annotators saw the bird), both decoded
     when asked for; boxes float (N, 4): left, top, right, bottom in pixels as annotated; labels
     int64 (N,): the place in `FIVE`, or the official number of the species less 1.
-    Raises ValueError for another split or species and where files contradict each other,
-    FileNotFoundError where an image is missing, and what `data.fetch` raises.
+    Raises ValueError for another split or species and where files are damaged or contradict each
+    other, FileNotFoundError where an image is missing, and what `data.fetch` raises.
     """
     if species not in tuple(SIZES) or split not in tuple(SIZES[species]):
         raise ValueError(
             f"split, species: got {split!r}, {species!r}, "
             "expected 'train', 'valid' or 'test', and 'five' or 'all'"
         )
-    found = data.unpacked("cub", "Gray_Catbird_0118_20476.png", root)
-    known = _table(found, species)
+    known = _table(data.unpacked("cub", [f"{name}.txt" for name in TABLES], root), species)
     training = [row for row in known if row.training]
     valid = _valid(training, species)
     parts = {
@@ -70,7 +71,9 @@ def load(
     if len(chosen) != (expected := SIZES[species][split]):
         raise ValueError(f"cub: found {len(chosen)} {split} images, expected {expected}")
     files = [Path(row.name).name for row in chosen]
-    images, masks = masked.paired(found, [f"{f}.jpg" for f in files], [f"{f}.png" for f in files])
+    images, masks = [f"{f}.jpg" for f in files], [f"{f}.png" for f in files]
+    found = data.unpacked("cub", [*images, *masks], root)
+    images, masks = masked.paired(found, images, masks)
     corners = torch.tensor([row.box for row in chosen])
     corners[:, 2:] += corners[:, :2]
     return {
@@ -91,24 +94,43 @@ class _Row(NamedTuple):
     box: list[float]  # left, top, width, height
 
 
+# A line of each table; images.txt begins with the number of the species, as image_class_labels.
+LINES = (
+    re.compile(r"(\d+)\s+(\d{3}\.\S+/\S+)\.jpg"),
+    re.compile(r"(\d+)\s+(\d+)"),
+    re.compile(r"(\d+)\s+([01])"),
+    re.compile(r"(\d+)\s+(-?\d+\.\d+(?:\s+-?\d+\.\d+){3})"),
+)
+
+
 def _table(found: dict[str, Path], species: str) -> list[_Row]:
     tables = []
-    for name in ("images", "image_class_labels", "train_test_split", "bounding_boxes"):
-        if f"{name}.txt" not in found:
-            raise FileNotFoundError(f"{name}.txt is missing from the data set")
-        lines = found[f"{name}.txt"].read_text().splitlines()
-        tables.append(dict(line.split(maxsplit=1) for line in lines if line.strip()))
-    paths, *others = tables
+    for name, pattern in zip(TABLES, LINES, strict=True):
+        path, table = found[f"{name}.txt"], {}
+        for i, line in enumerate(data.text(path).splitlines(), 1):
+            if line.strip():
+                if not (match := pattern.fullmatch(line.strip())) or match[1] in table:
+                    raise ValueError(f"{path}: line {i} is not as in CUB: {data.AGAIN}")
+                table[match[1]] = match[2]
+        tables.append(table)
+        if wrong := sorted(tables[0].keys() ^ table.keys(), key=int):
+            files = ", ".join(f"{t}.txt" for t in TABLES)
+            raise ValueError(
+                f"{path}: image {wrong[0]} is not in all of the other tables: delete {files} and "
+                "load again"
+            )
     rows = []
-    for number, path in paths.items():
-        if not all(number in table for table in others):
-            raise ValueError(f"images.txt: image {number} is not in all of the other tables")
-        label, training, box = (table[number] for table in others)
+    for number, path in tables[0].items():
+        label, training, box = (table[number] for table in tables[1:])
         folder = path.split("/")[0]
+        if int(label) != int(folder[:3]):
+            raise ValueError(
+                f"{found['image_class_labels.txt']}: image {number} of {folder} has label {label}: "
+                + data.AGAIN
+            )
         if species == "all" or folder in FIVE:
             label = int(label) - 1 if species == "all" else FIVE.index(folder)
-            box = [float(x) for x in box.split()]
-            rows.append(_Row(path.strip().removesuffix(".jpg"), label, int(training) == 1, box))
+            rows.append(_Row(path, label, training == "1", [float(x) for x in box.split()]))
     return rows
 
 

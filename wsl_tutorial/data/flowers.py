@@ -1,58 +1,83 @@
 """Oxford Flowers 102: 8,189 photos of 102 species, with masks from an automatic segmentation.
 
 The official files, 102flowers.tgz, 102segmentations.tgz, imagelabels.mat and setid.mat, are looked
-for below ROOT/flowers, packed or not, and fetched (0.55 GB) where they are missing. Cite Nilsback &
-Zisserman (2008), and (2007) for the segmentation.
+for below ROOT/flowers, packed or not, and fetched (0.55 GB) where they are missing. Without the
+masks, 102segmentations.tgz is not needed. Cite Nilsback & Zisserman (2008), and (2007) for the
+segmentation.
 """
 
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
-from scipy.io import loadmat
 from torch import Tensor
 
 from wsl_tutorial import data
 from wsl_tutorial.data import masked
 
+SPECIES = 102
 IDS = {"train": "trnid", "valid": "valid", "test": "tstid"}
 SIZES = {"train": 1020, "valid": 1020, "test": 6149}
 BLUE = (0, 0, 254)  # what the segmented images show instead of the background
 
 
-def load(split: str = "train", root: str | os.PathLike | None = None) -> dict:
+def load(split: str = "train", root: str | os.PathLike | None = None, masks: bool = True) -> dict:
     """One official part of the flowers, in the official order.
 
-    split: "train" (1020 images, 10 of each species), "valid" (1020), "test" (6149).
+    split: "train" (1020 images, 10 of each species), "valid" (1020), "test" (6149); masks: without
+    them the segmented images are not looked for, and the masks are None.
     Returns names (N strings); images (N tensors (3, H, W) uint8) and masks (N tensors (H, W) bool,
     see `flower`), both decoded when asked for; labels int64 (N,): the official number less 1.
-    Raises ValueError for another split and where files contradict each other, FileNotFoundError
-    where an image is missing, and what `data.fetch` raises.
+    Raises ValueError for another split and where files are damaged or contradict each other,
+    FileNotFoundError where an image is missing, and what `data.fetch` raises.
     """
     if split not in tuple(SIZES):
         raise ValueError(f"split: got {split!r}, expected one of {', '.join(SIZES)}")
-    found = data.unpacked("flowers", "segmim_00001.jpg", root)
-    for name in ("setid.mat", "imagelabels.mat"):
-        if name not in found:
-            raise FileNotFoundError(f"{name} is missing from the data set")
-    numbers = loadmat(found["setid.mat"])[IDS[split]].ravel().tolist()
-    labels = loadmat(found["imagelabels.mat"])["labels"].ravel().tolist()
-    if len(numbers) != SIZES[split] or not all(1 <= n <= len(labels) for n in numbers):
+    found = data.unpacked("flowers", ("setid.mat", "imagelabels.mat"), root)
+    numbers = _integers(found["setid.mat"], IDS[split])
+    labels = _integers(found["imagelabels.mat"], "labels")
+    known = set(labels) <= set(range(1, SPECIES + 1))
+    inside = len(set(numbers)) == len(numbers) and set(numbers) <= set(range(1, len(labels) + 1))
+    if len(numbers) != SIZES[split] or len(labels) != sum(SIZES.values()) or not (known and inside):
         raise ValueError(
-            f"setid.mat: lists {len(numbers)} {split} images of {len(labels)}, "
-            f"expected {SIZES[split]}"
+            f"setid.mat: lists {len(numbers)} {split} images of {len(labels)} in imagelabels.mat, "
+            f"expected {SIZES[split]} of {sum(SIZES.values())}: delete both files and load again"
         )
-    images, segmented = masked.paired(
-        found,
-        [f"image_{n:05d}.jpg" for n in numbers],
-        [f"segmim_{n:05d}.jpg" for n in numbers],
-    )
+    names = [f"image_{n:05d}" for n in numbers]
+    images = [f"{name}.jpg" for name in names]
+    found = data.unpacked("flowers", images, root)
+    segmented = [f"segmim_{n:05d}.jpg" for n in numbers]
+    if masks:
+        try:
+            found = data.unpacked("flowers", segmented, root)
+        except (OSError, ValueError) as error:
+            kind = ValueError if isinstance(error, ValueError) else data.Incomplete
+            raise kind(f"{error}; flowers.load(..., masks=False) needs no masks") from error
+    masked.paired(found, images, segmented if masks else images)
     return {
-        "names": [path.stem for path in images],
-        "images": masked.Decoded(images, masked.pixels),
-        "masks": masked.Decoded(segmented, flower),
-        "labels": torch.tensor([int(labels[n - 1]) - 1 for n in numbers]),
+        "names": names,
+        "images": masked.Decoded([found[name] for name in images], masked.pixels),
+        "masks": masked.Decoded([found[name] for name in segmented], flower) if masks else None,
+        "labels": torch.tensor([labels[n - 1] - 1 for n in numbers]),
     }
+
+
+def _integers(path: Path, name: str) -> list[int]:
+    """Return the whole numbers of one variable of a .mat file."""
+    from scipy.io import loadmat
+
+    try:
+        values = np.asarray(loadmat(path)[name])
+        if values.dtype.kind not in "iuf" or (values != values.round()).any():
+            raise ValueError(f"{name} holds {values.dtype}")
+        return values.astype(int).ravel().tolist()
+    except MemoryError:
+        raise
+    except Exception as error:  # scipy raises a dozen kinds for bytes that it cannot read
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise ValueError(f"{path}: has no whole {name} ({error!r}): {data.AGAIN}") from error
 
 
 def flower(path: Path) -> Tensor:

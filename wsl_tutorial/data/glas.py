@@ -11,21 +11,22 @@ PNG masks of the same names is read as well. Cite Sirinukunwattana et al. (2017)
 
 import csv
 import hashlib
-import io
 import os
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image
 
 from wsl_tutorial import data
 
 ARCHIVE = "warwick_qu_dataset_released_2016_07_08.zip"
 GRADES = ("benign", "malignant")
+MISSING = (
+    "get GlaS from the University of Warwick, put it there, or set WSL_DATA to a folder that holds "
+    "glas"
+)
 # The authors' validation images (their split 0, fold 0); the paper's 84 training images are 85.
 VALID = (2, 5, 12, 18, 24, 26, 36, 38, 51, 52, 54, 63, 65, 68, 72, 74, 77, 83)
 SIZES = {"train": 67, "valid": 18, "test": 80, "testA": 60, "testB": 20}
@@ -51,11 +52,12 @@ def load(split: str = "train", root: str | os.PathLike | None = None) -> dict:
     names = [n for n in sorted(known, key=_order) if split in _parts(n)]
     if len(names) != SIZES[split]:
         raise ValueError(f"Grade.csv: lists {len(names)} {split} images, GlaS has {SIZES[split]}")
-    images = [_pixels(found, name).permute(2, 0, 1) for name in names]
+    images = [_pixels(found, name, "RGB").permute(2, 0, 1) for name in names]
     masks = [_pixels(found, f"{name}_anno") > 0 for name in names]
     for name, image, mask in zip(names, images, masks, strict=True):
         if image.shape != (3, *mask.shape):
-            raise ValueError(f"{name}: the image is {tuple(image.shape)}, its mask {mask.shape}")
+            shapes = f"the image is {tuple(image.shape)}, its mask {tuple(mask.shape)}"
+            raise ValueError(f"{name}: {shapes}: {MISSING}")
     patients, labels = zip(*(known[name] for name in names), strict=True)
     return {
         "names": names,
@@ -67,26 +69,29 @@ def load(split: str = "train", root: str | os.PathLike | None = None) -> dict:
 
 
 def files(root: str | os.PathLike | None = None) -> Files:
-    """The files of the data set: below ROOT/glas, at any depth, else in the archive there.
+    """The files of the data set: below ROOT/glas, at any depth, and in the archive there.
 
     Raises FileNotFoundError where there is neither, ValueError for an archive that is damaged.
     """
-    place = data.root(root) / "glas"
-    if any(place.rglob("Grade.csv")):
-        return {p.name: p.read_bytes for p in sorted(place.rglob("*")) if p.is_file()}
-    if (place / ARCHIVE).is_file():
+    there = data.below("glas", root)
+    found = {name: path.read_bytes for name, path in there.items() if name != ARCHIVE}
+    if ARCHIVE in there:
         try:
-            archive = zipfile.ZipFile(place / ARCHIVE)
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"root: {place / ARCHIVE} is damaged ({error})") from error
-        return {
+            archive = zipfile.ZipFile(there[ARCHIVE])
+        except (zipfile.BadZipFile, *data.UNREADABLE) as error:
+            if "Grade.csv" in found:  # unpacked; an image that is missing is named
+                return found
+            raise ValueError(f"root: {there[ARCHIVE]} is damaged ({error}): {MISSING}") from error
+        packed = {
             PurePosixPath(name).name: lambda name=name: archive.read(name)
             for name in archive.namelist()
         }
-    raise FileNotFoundError(
-        f"neither Grade.csv nor {ARCHIVE} is in {place}: get GlaS from the University of Warwick, "
-        "put it there, or set WSL_DATA to a folder that holds glas"
-    )
+        found = packed | found
+    if not found:
+        raise FileNotFoundError(
+            f"neither Grade.csv nor {ARCHIVE} is in {data.root(root) / 'glas'}: {MISSING}"
+        )
+    return found
 
 
 def grades(text: str) -> dict[str, tuple[int, int]]:
@@ -114,18 +119,20 @@ def _official(found: Files) -> str:
     """The text of Grade.csv, which has to be the official one, byte for byte."""
     (file,) = data.SETS["glas"].files
     if "Grade.csv" not in found:
-        raise FileNotFoundError("Grade.csv is missing from GlaS")
+        raise FileNotFoundError(f"Grade.csv is missing from GlaS: {MISSING}")
     content = _content(found, "Grade.csv")
     if (got := hashlib.sha256(content).hexdigest()) != file.sha256:
-        raise ValueError(f"Grade.csv: has SHA-256 {got}, GlaS has {file.sha256}")
-    return content.decode()
+        raise ValueError(f"Grade.csv: has SHA-256 {got}, GlaS has {file.sha256}: {MISSING}")
+    return data.text(content)
 
 
 def _content(found: Files, name: str) -> bytes:
     try:
         return found[name]()
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise ValueError(f"{name}: cannot be read ({error})") from error
+    except (OSError, RuntimeError, zipfile.BadZipFile, *data.UNREADABLE) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise ValueError(f"{name}: cannot be read ({error}): {MISSING}") from error
 
 
 def _order(name: str) -> tuple[str, int]:
@@ -141,13 +148,9 @@ def _parts(name: str) -> tuple[str, ...]:
     return part, "test"
 
 
-def _pixels(found: Files, name: str) -> torch.Tensor:
+def _pixels(found: Files, name: str, mode: str = "") -> torch.Tensor:
     for suffix in (".bmp", ".png", ".jpg"):
         if name + suffix in found:
-            content = io.BytesIO(_content(found, name + suffix))
-            try:
-                with Image.open(content) as image:
-                    return torch.from_numpy(np.array(image))
-            except (OSError, SyntaxError) as error:  # Pillow raises either for what it cannot read
-                raise ValueError(f"{name}{suffix}: is no whole image ({error})") from error
-    raise FileNotFoundError(f"{name}.bmp is missing from GlaS")
+            with data.image(_content(found, name + suffix), name + suffix) as image:
+                return torch.from_numpy(np.array(image.convert(mode) if mode else image))
+    raise FileNotFoundError(f"{name}.bmp is missing from GlaS: {MISSING}")

@@ -25,6 +25,10 @@ FEMALE, MALE = 1, 2  # gender codes
 PAPER = {"bags": 1_913, "male": 3_439, "female": 4_012}  # Baručić & Kybic (2022), section 3.1
 SIZE = (120, 96)  # height, width in pixels
 LARGEST = 12  # faces in a bag
+MISSING = (
+    "get the Images of Groups data set from its authors, unpack it there, or set WSL_DATA to a "
+    f"folder that holds {FOLDER}"
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ def parse(text: str) -> list[tuple[str, np.ndarray]]:
     """The images of a PersonData.txt: (name, faces (k, 6) int64).
 
     A face's columns: left eye x, y, right eye x, y in pixels; age code; gender code (1 female,
-    2 male). Raises ValueError for a row that is neither an image's name nor a face.
+    2 male). Raises ValueError for a row that is neither an image's name nor a face, and where there
+    is no image.
     """
     images: list[tuple[str, list[list[int]]]] = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -54,21 +59,25 @@ def parse(text: str) -> list[tuple[str, np.ndarray]]:
             images.append((line.strip(), []))
         elif line.strip():
             raise ValueError(f"text: line {number} of PersonData.txt is no image and no face")
+    if not images:
+        raise ValueError("text: PersonData.txt has no image")
     return [(name, np.array(faces, np.int64).reshape(-1, 6)) for name, faces in images]
 
 
 def photos(root: str | os.PathLike | None = None, folders: tuple[str, ...] = FAMILY) -> list[Photo]:
-    """All annotated images of some folders. Raises FileNotFoundError where one is missing."""
+    """All annotated images of some folders.
+
+    Raises FileNotFoundError where a folder is missing, ValueError where its table is damaged.
+    """
     found = []
     for folder in folders:
-        place = data.root(root) / FOLDER / folder
-        if not (place / "PersonData.txt").is_file():
-            raise FileNotFoundError(
-                f"{place}/PersonData.txt is missing: get the Images of Groups data set from its "
-                f"authors, unpack it there, or set WSL_DATA to a folder that holds {FOLDER}"
-            )
-        text = (place / "PersonData.txt").read_text("utf-8", errors="replace")
-        found += [(place / name, faces) for name, faces in parse(text)]
+        table = f"{FOLDER}/{folder}/PersonData.txt"
+        if (path := data.find(table, root)) is None:
+            raise FileNotFoundError(f"{data.root(root) / table} is missing: {MISSING}")
+        try:
+            found += [(path.parent / name, faces) for name, faces in parse(data.text(path))]
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}: {MISSING}") from error
     return found
 
 
@@ -145,7 +154,7 @@ def load(
 
     rule: which photos and faces; without one, the filter that gives the paper's numbers, and where
     there is none a warning says what each gives and `Filter()` is taken. Raises FileNotFoundError
-    where the data set or one of its images is missing.
+    where the data set or one of its images is missing, ValueError where a file is damaged.
     """
     found = photos(root)
     if rule is None:
@@ -155,10 +164,17 @@ def load(
             warnings.warn(str(error), stacklevel=2)
             rule = Filter()
     bags = select(found, rule)
+    if missing := [path for path, _ in bags if not path.is_file()]:
+        place, name = missing[0].parent, missing[0].name
+        raise FileNotFoundError(f"{place}/PersonData.txt lists {name}, which is missing: {MISSING}")
     faces = []
     for path, people in bags:
-        with Image.open(path) as image:
-            faces += [crop(image.convert("RGB"), person[:4]) for person in people]
+        with data.image(path) as opened:
+            image = opened.convert("RGB")
+        try:
+            faces += [crop(image, person[:4]) for person in people]
+        except ValueError as error:
+            raise ValueError(f"{path.parent}/PersonData.txt: {path.name}: {error}") from error
     genders = np.concatenate([people[:, 5] for _, people in bags])
     sizes = torch.tensor([len(people) for _, people in bags])
     images = torch.from_numpy(np.stack(faces))

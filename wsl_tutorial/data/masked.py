@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
+
+from wsl_tutorial import data
 
 SEED = 0  # of all held-out parts, so that they are the same everywhere
 
@@ -31,14 +32,14 @@ class Decoded(Sequence):
 
 
 def pixels(path: Path) -> Tensor:
-    """An image as (3, H, W) uint8."""
-    with Image.open(path) as image:
+    """An image as (3, H, W) uint8. Raises `ValueError` where the file is no whole image."""
+    with data.image(path) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 def grey(path: Path) -> Tensor:
-    """An image of one channel as (H, W) uint8."""
-    with Image.open(path) as image:
+    """An image of one channel as (H, W) uint8. Raises as `pixels`."""
+    with data.image(path) as image:
         return torch.from_numpy(np.array(image.convert("L")))
 
 
@@ -47,19 +48,18 @@ def paired(
 ) -> tuple[list[Path], list[Path]]:
     """The places of images and of their masks, by file names, after a look at their sizes.
 
-    Raises FileNotFoundError for a file that is not in `found`, ValueError where an image and its
-    mask differ in size.
+    Raises ValueError for a file that is no image, and where an image and its mask differ in size.
     """
-    for name in (*images, *masks):
-        if name not in found:
-            raise FileNotFoundError(f"{name} is missing from the data set")
     for pair in zip(images, masks, strict=True):
         sizes = []
         for name in pair:
-            with Image.open(found[name]) as file:
+            with data.image(found[name]) as file:
                 sizes.append(file.size)
         if sizes[0] != sizes[1]:
-            raise ValueError(f"{pair[0]}: the image is {sizes[0]}, its mask {sizes[1]}")
+            raise ValueError(
+                f"{pair[0]}: the image is {sizes[0]}, its mask {sizes[1]} in {pair[1]}: "
+                "delete both and load again"
+            )
     return [found[name] for name in images], [found[name] for name in masks]
 
 

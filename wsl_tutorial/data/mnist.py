@@ -26,6 +26,9 @@ def load(
         raise ValueError(f"split: got {split!r}, expected 'train' or 'test'")
     files = {f.path: f for f in data.SETS["mnist"].files}
     images, labels = (idx(data.fetch(files[f"mnist/{name}"], root)) for name in FILES[split])
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        shapes = f"{tuple(images.shape)} images and {tuple(labels.shape)} labels"
+        raise ValueError(f"{' and '.join(FILES[split])}: hold {shapes}: delete both and load again")
     return images, labels.long()
 
 
@@ -39,13 +42,17 @@ def idx(path: str | os.PathLike) -> torch.Tensor:
         try:
             raw = f.read()
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"path: {path} is no whole gzip file ({error})") from error
+            raise ValueError(
+                f"path: {path} is no whole gzip file ({error}): {data.AGAIN}"
+            ) from error
     if raw[:3] != b"\0\0\x08" or len(raw) < 4 * (1 + raw[3]):
-        raise ValueError(f"path: {path} is no idx file of unsigned bytes")
+        raise ValueError(f"path: {path} is no idx file of unsigned bytes: {data.AGAIN}")
     shape = np.frombuffer(raw, ">u4", raw[3], 4).astype(int)
     values = np.frombuffer(raw, np.uint8, offset=4 * (1 + raw[3]))
     if values.size != shape.prod():
-        raise ValueError(f"path: {path} holds {values.size} values, its header states {shape}")
+        raise ValueError(
+            f"path: {path} holds {values.size} values, its header states {shape}: {data.AGAIN}"
+        )
     return torch.from_numpy(values.reshape(shape).copy())
 
 

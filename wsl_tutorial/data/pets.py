@@ -20,6 +20,23 @@ BREEDS = ("Abyssinian", "Bengal", "american_bulldog")
 # 100 images of a breed, the last of which are these, are for training.
 LAST = {"Abyssinian": "1", "Bengal": "191", "american_bulldog": "202"}
 UNLISTED = ("Abyssinian_34", "Abyssinian_82")  # not in the official list; 34 has an empty trimap
+ABSENT = {  # the numbers up to the last one that no image has
+    "Abyssinian": (
+        *(23, 28, 35, 38, 39, 41, 42, 53, 59, 64, 147, 162, 163, 171, 186, 187, 188, 189),
+        *(194, 198, 199, 200, 203, 208, 209, 211, 214, 218, 222, 227, 229, 231),
+    ),
+    "Bengal": (181,),
+    "american_bulldog": (
+        *(1, 4, 17, 88, 145, 154, 155, 156, 157, 159, 160, 162, 163, 165, 170, 195, 204, 206, 210),
+        *(213, 215, 219, 222, 223),
+    ),
+}
+NAMES = [
+    f"{breed}_{n}"
+    for breed, last in zip(BREEDS, (232, 201, 224), strict=True)
+    for n in range(1, last + 1)
+    if n not in ABSENT[breed] and f"{breed}_{n}" not in UNLISTED
+]
 HELD_OUT = 20  # of the 100 training images of a breed, the share of CUB5
 SIZES = {"train": 240, "valid": 60, "test": 298}
 
@@ -35,23 +52,18 @@ def load(split: str = "train", root: str | os.PathLike | None = None) -> dict:
     true in animals, 1 of the trimap), both decoded when asked for; borders, as masks, true in the
     unclassified band, 3: to leave it out of a measure, compare `mask[~border][None]`; labels int64
     (N,): 0 Abyssinian, 1 Bengal, 2 american_bulldog.
-    Raises ValueError for another split and where files contradict each other, FileNotFoundError
-    where an image is missing, and what `data.fetch` raises.
+    Raises ValueError for another split and where files are damaged or contradict each other,
+    FileNotFoundError where an image is missing, and what `data.fetch` raises.
     """
     if split not in tuple(SIZES):
         raise ValueError(f"split: got {split!r}, expected one of {', '.join(SIZES)}")
-    found = data.unpacked("pets", "Abyssinian_1.png", root)
-    names = [n.removesuffix(".png") for n in found if n.startswith(BREEDS) and n.endswith(".png")]
-    names = sorted(set(names) - set(UNLISTED), key=_order)
-    training = [name for name in names if _is_training(name)]
+    training = [name for name in NAMES if _is_training(name)]
     valid = {training[i] for i in masked.held_out([_label(n) for n in training], HELD_OUT)}
-    parts = {"valid": valid, "train": set(training) - valid, "test": set(names) - set(training)}
-    names = [name for name in names if name in parts[split]]
-    if len(names) != SIZES[split]:
-        raise ValueError(f"pets: found {len(names)} {split} images, expected {SIZES[split]}")
-    images, trimaps = masked.paired(
-        found, [f"{name}.jpg" for name in names], [f"{name}.png" for name in names]
-    )
+    parts = {"valid": valid, "train": set(training) - valid, "test": set(NAMES) - set(training)}
+    names = [name for name in NAMES if name in parts[split]]
+    images, trimaps = [f"{name}.jpg" for name in names], [f"{name}.png" for name in names]
+    found = data.unpacked("pets", [*images, *trimaps], root)
+    images, trimaps = masked.paired(found, images, trimaps)
     return {
         "names": names,
         "images": masked.Decoded(images, masked.pixels),
@@ -63,10 +75,6 @@ def load(split: str = "train", root: str | os.PathLike | None = None) -> dict:
 
 def _label(name: str) -> int:
     return BREEDS.index(name.rpartition("_")[0])
-
-
-def _order(name: str) -> tuple[int, int]:
-    return _label(name), int(name.rpartition("_")[2])
 
 
 def _is_training(name: str) -> bool:

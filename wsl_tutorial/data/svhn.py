@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from wsl_tutorial import data
@@ -64,7 +63,8 @@ def load(
             "lengths": np.array([len(a.digits) for a in known]),
         }
 
-    arrays = data.cached(f"svhn-{copy}-{split}-{zoom}-{size}-{digest}", build, root)
+    keys = ("images", "digits", "lengths")
+    arrays = data.cached(f"svhn-{copy}-{split}-{zoom}-{size}-{digest}", build, root, keys)
     ends = arrays["lengths"].cumsum()[:-1]
     sequences = [part.tolist() for part in np.split(arrays["digits"], ends)]
     return {
@@ -83,15 +83,23 @@ def scenes(
     `ImportError` without h5py (official archives), and what `data.fetch` raises.
     """
     known = {a.name: a for a in annotations(split, root, copy)}
-    for name, content in data.members(_archive(split, root, copy)):
+    archive = _archive(split, root, copy)
+    for name, content in data.members(archive):
         path = PurePosixPath(name)
         if path.suffix == ".png" and path.parent.name == split:
             if path.name not in known:
-                raise ValueError(f"archive: {name} is annotated twice or not at all")
-            pixels = np.array(Image.open(io.BytesIO(content)).convert("RGB"))
+                raise ValueError(
+                    f"archive: {name} in {archive} is there or annotated twice, or not annotated: "
+                    + data.AGAIN
+                )
+            with data.image(content, f"{archive}, {name}") as image:
+                pixels = np.array(image.convert("RGB"))
             yield known.pop(path.name), torch.from_numpy(pixels).permute(2, 0, 1)
     if known:
-        raise ValueError(f"archive: {len(known)} annotated {split} images are missing")
+        raise ValueError(
+            f"archive: {len(known)} annotated {split} images are missing from {archive}: "
+            + data.AGAIN
+        )
 
 
 def annotations(
@@ -105,8 +113,13 @@ def annotations(
     }[copy]
     for name, content in data.members(archive):
         if name == wanted:
-            return parse(content)
-    raise ValueError(f"archive: {archive} holds no {wanted}")
+            try:
+                return parse(content)
+            except (OSError, AttributeError, RuntimeError, *data.UNREADABLE) as error:
+                raise ValueError(
+                    f"archive: {wanted} in {archive} is damaged ({error!r}): {data.AGAIN}"
+                ) from error
+    raise ValueError(f"archive: {archive} holds no {wanted}: {data.AGAIN}")
 
 
 def _archive(split, root, copy):
@@ -233,7 +246,8 @@ def two_digits(
                 images[i], boxes[i] = squeeze(image, a.boxes, size)
         return {"images": images, "boxes": boxes, "classes": np.array([a.digits for a in known])}
 
-    arrays = data.cached(f"svhn2-{copy}-{split}-{size[0]}x{size[1]}-{digest}", build, root)
+    keys = ("images", "boxes", "classes")
+    arrays = data.cached(f"svhn2-{copy}-{split}-{size[0]}x{size[1]}-{digest}", build, root, keys)
     found = {name: torch.from_numpy(array) for name, array in arrays.items()}
     found["images"] = found["images"][:, None]
     high = (found["boxes"][..., 3] - found["boxes"][..., 1]).amin(1) >= least_height

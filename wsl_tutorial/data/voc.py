@@ -10,7 +10,9 @@ count from 1; COCO's give left, top, width and height between the edges of pixel
 """
 
 import json
+import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
@@ -19,6 +21,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from wsl_tutorial import data
 
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -33,6 +37,7 @@ COCO = {  # where COCO has another name
     "potted plant": "pottedplant",
     "tv": "tvmonitor",
 }
+MISSING = "get it from the official archive and put it there"
 BACKGROUND = 0  # class numbers of objects count from 1
 
 
@@ -53,26 +58,56 @@ def annotations(folder: str | os.PathLike, split: str) -> list[Annotation]:
     Raises ValueError for names that leave the folder, FileNotFoundError for what is missing.
     """
     folder = Path(folder)
-    lines = (folder / "ImageSets" / "Main" / f"{split}.txt").read_text().splitlines()
+    lines = data.text(_there(folder / "ImageSets" / "Main" / f"{split}.txt")).splitlines()
     names = [line.split()[0] for line in lines if line.strip()]
+    if not names:
+        raise ValueError(f"split: {split}.txt names no image: {MISSING}")
     if wrong := [name for name in names if Path(name).name != name]:
-        raise ValueError(f"split: {split}.txt names {wrong[0]!r}, which is no plain file name")
-    return [annotation(folder / "Annotations" / f"{name}.xml") for name in names]
+        raise ValueError(
+            f"split: {split}.txt names {wrong[0]!r}, which is no plain file name: {MISSING}"
+        )
+    paths = [folder / "Annotations" / f"{name}.xml" for name in names]
+    if missing := [path for path in paths if not path.is_file()]:
+        raise FileNotFoundError(f"{split}.txt lists {missing[0]}, which is missing: {MISSING}")
+    return [annotation(path) for path in paths]
 
 
 def annotation(path: Path) -> Annotation:
-    """One annotation file. Raises ValueError where it lacks what an annotation has."""
+    """One annotation file, in the encoding that it declares.
+
+    Raises ValueError where it lacks what an annotation has, or has a box whose left end is right of
+    its right end, FileNotFoundError where it is missing.
+    """
     try:
-        tree = ElementTree.fromstring(path.read_text(encoding="utf-8"))
+        tree = ElementTree.fromstring(_xml(_there(path).read_bytes()))
         shape = tuple(int(tree.findtext(f"size/{side}")) for side in ("height", "width"))
         things = []
         for thing in tree.iter("object"):
             ends = (thing.findtext(f"bndbox/{e}") for e in ("xmin", "ymin", "xmax", "ymax"))
             hard = thing.findtext("difficult", "0").strip() == "1"
             things.append((thing.findtext("name").strip(), [float(e) - 1 for e in ends], hard))
-    except (ElementTree.ParseError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"path: {path} is no annotation in the VOC format ({error})") from error
-    return _annotation(path.stem, shape, things)
+        return _annotation(path.stem, shape, things)
+    except (ElementTree.ParseError, AttributeError, LookupError, *data.UNREADABLE) as error:
+        raise ValueError(
+            f"path: {path} is no annotation in the VOC format ({error}): {MISSING}"
+        ) from error
+
+
+def _xml(content: bytes) -> str:
+    """Return the text of an XML file: by its mark, else as declared, else UTF-8."""
+    if wide := {b"<\0": "utf-16-le", b"\0<": "utf-16-be"}.get(content[:2]):
+        return content.decode(wide)
+    declared = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.-]+)", content)
+    encoding = declared[1].decode() if declared else "utf-8"
+    # A declaration that can be read byte by byte is not in UTF-16, whatever it says.
+    wide = encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "ucs", "iso-10646"))
+    return data.text(content, "utf-8" if wide else encoding).lstrip()
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: {MISSING}")
+    return path
 
 
 def coco(path: str | os.PathLike) -> list[Annotation]:
@@ -81,8 +116,9 @@ def coco(path: str | os.PathLike) -> list[Annotation]:
     Objects of classes that VOC has not are left out; a crowd, one box for many, is difficult.
     Raises ValueError where the file lacks what COCO's have, FileNotFoundError where it is missing.
     """
+    content = _there(Path(path)).read_bytes()
     try:
-        told = json.loads(Path(path).read_text(encoding="utf-8"))
+        told = json.loads(content)
         names = {c["id"]: COCO.get(c["name"], c["name"]) for c in told["categories"]}
         things = {image["id"]: [] for image in told["images"]}
         for thing in told["annotations"]:
@@ -95,17 +131,30 @@ def coco(path: str | os.PathLike) -> list[Annotation]:
                 PurePosixPath(image["file_name"]).stem,
                 (image["height"], image["width"]),
                 things[image["id"]],
+                least=0,  # the official files have a few boxes without a pixel
             )
             for image in told["images"]
         ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"path: {path} is no file of COCO's instances ({error!r})") from error
+    except (AttributeError, *data.UNREADABLE) as error:
+        raise ValueError(
+            f"path: {path} is no file of COCO's instances ({error!r}): {MISSING}"
+        ) from error
 
 
 def _annotation(
-    name: str, shape: tuple[int, int], things: list[tuple[str, list[float], bool]]
+    name: str, shape: tuple[int, int], things: list[tuple[str, list[float], bool]], least: int = 1
 ) -> Annotation:
-    """Of objects (name, box, difficult), those of other classes left out."""
+    """Of objects (name, box, difficult), those of other classes left out.
+
+    Raises ValueError for a size that is not positive and for a box with a side below `least`.
+    """
+    if not all(type(side) is int and side > 0 for side in shape):
+        raise ValueError(f"the image is {shape}, expected a height and a width")
+    for named, (left, top, right, bottom), _ in things:
+        finite = all(map(math.isfinite, (left, top, right, bottom)))
+        if not (finite and right - left + 1 >= least and bottom - top + 1 >= least):
+            sides = f"{right - left + 1:g} wide and {bottom - top + 1:g} high"
+            raise ValueError(f"the box of {named} at ({left:g}, {top:g}), from 0, is {sides}")
     kept = [thing for thing in things if thing[0] in CLASSES]
     return Annotation(
         name,
@@ -171,12 +220,15 @@ def load(
 
     images: where `folder` has them, "train2017" and the like for COCO; window: all that is kept of
     the image, as from `crop_to_share` (boxes are not cut: difficult ones may reach out of it).
-    Raises ValueError where the image has not the annotated shape, or the window is not inside.
+    Raises ValueError where the image is damaged or has not the annotated shape, or the window is
+    not inside, FileNotFoundError where it is missing.
     """
-    with Image.open(Path(folder) / images / f"{a.name}.jpg") as file:
+    with data.image(path := _there(Path(folder) / images / f"{a.name}.jpg")) as file:
         image = file.convert("RGB")
     if image.size[::-1] != a.shape:
-        raise ValueError(f"a: {a.name} is annotated as {a.shape}, its image is {image.size[::-1]}")
+        raise ValueError(
+            f"a: {a.name} is annotated as {a.shape}, its image {path} is {image.size[::-1]}"
+        )
     left, top, right, bottom = window or (0, 0, *image.size)
     if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
         shape = f"{image.width} x {image.height}"

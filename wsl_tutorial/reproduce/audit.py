@@ -340,7 +340,7 @@ def summary(held: Held) -> str:
         states = Counter(v.state for v in tables.verdicts(paper, held) if not v.claim.own)
         decided = [s.stands for s in SENTENCES if s.paper == paper.key and s.stands is not None]
         rows = [s for s in numbers if s["id"].rpartition("-")[0] == paper.key]
-        judged = sum(s["state"] not in ("not run", "not written yet") for s in rows)
+        judged = sum(s["state"] in ledger.VERDICTS for s in rows)
         proved = f"{sum(decided)} of {len(decided)}"
         claims = (states[name] for name in tables.DECIDED)
         lines.append((ledger.KEYS[paper.key], *claims, proved, f"{judged} of {len(rows)}"))

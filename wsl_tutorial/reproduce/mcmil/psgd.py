@@ -76,6 +76,8 @@ class PSGDNewton(torch.optim.Optimizer):
         generator: draws the Gaussian vectors, on the model's device; part of `state_dict`.
         max_norm: bound on ||Pg|| (the authors: 0.1 or 0.05 times the root of the parameter count).
         preconditioner_lr: step of the fit.
+        every: steps from one fit of the preconditioner to the next; the steps between them need
+            the gradient alone.
 
     Source: Li (2018), section 5 (his "Newton type method"); arXiv 1512.04202, 1809.10232.
     """
@@ -90,9 +92,12 @@ class PSGDNewton(torch.optim.Optimizer):
         *,
         max_norm: float = math.inf,
         preconditioner_lr: float = 0.01,
+        every: int = 1,
     ):
+        if every < 1:
+            raise ValueError(f"every must be a whole number of steps, 1 or more, got {every!r}")
         self.layers = layer_parameters(model)
-        self.generator = generator
+        self.generator, self.every, self.taken = generator, every, 0
         defaults = {"lr": lr, "max_norm": max_norm, "preconditioner_lr": preconditioner_lr}
         super().__init__([p for pair in self.layers for p in pair], defaults)
         for weight, _ in self.layers:
@@ -110,25 +115,34 @@ class PSGDNewton(torch.optim.Optimizer):
         with torch.enable_grad():
             loss = closure()
             parameters = self.param_groups[0]["params"]
-            vectors = [self._gaussian(p) for p in parameters]
-            gradients, products = hessian_vector_products(loss, parameters, vectors)
+            if fits := self.taken % self.every == 0:
+                vectors = [self._gaussian(p) for p in parameters]
+                gradients, products = hessian_vector_products(loss, parameters, vectors)
+            else:
+                gradients, products = torch.autograd.grad(loss, parameters), ()
+        self.taken += 1
         train.add_up([*gradients, *products])
         with torch.no_grad():
-            self._update(gradients, vectors, products)
+            if fits:
+                self._fit(vectors, products)
+            self._update(gradients)
         return loss.detach()
 
     def _gaussian(self, p: Tensor) -> Tensor:
         return torch.randn(p.shape, generator=self.generator, dtype=p.dtype, device=p.device)
 
-    def _update(self, gradients, vectors, products):
+    def _fit(self, vectors, products):
+        rate = self.param_groups[0]["preconditioner_lr"]
+        for i, (weight, _) in enumerate(self.layers):
+            v, hv = (matrix(*x[2 * i : 2 * i + 2]) for x in (vectors, products))
+            s = self.state[weight]
+            s["left"], s["right"] = fit_preconditioner(s["left"], s["right"], v, hv, rate)
+
+    def _update(self, gradients):
         group = self.param_groups[0]
         steps = []
         for i, (weight, _) in enumerate(self.layers):
-            g, v, hv = (matrix(*x[2 * i : 2 * i + 2]) for x in (gradients, vectors, products))
-            s = self.state[weight]
-            s["left"], s["right"] = fit_preconditioner(
-                s["left"], s["right"], v, hv, group["preconditioner_lr"]
-            )
+            g, s = matrix(*gradients[2 * i : 2 * i + 2]), self.state[weight]
             steps.append(s["left"].T @ (s["left"] @ g @ s["right"].T) @ s["right"])
         norm = torch.stack([x.norm() for x in steps]).norm()
         rate = group["lr"] * (group["max_norm"] / norm).clamp(max=1)
@@ -137,10 +151,13 @@ class PSGDNewton(torch.optim.Optimizer):
             bias -= rate * x[-1]
 
     def state_dict(self) -> dict:
-        """Also holds the generator's state, so that a resumed run draws the same vectors."""
-        return {**super().state_dict(), "generator": self.generator.get_state()}
+        """Also holds the generator's state and the steps taken, for a run that resumes."""
+        held = {"generator": self.generator.get_state(), "taken": self.taken}
+        return {**super().state_dict(), **held}
 
     def load_state_dict(self, state: dict) -> None:
-        """Restores factors, rates and generator."""
+        """Restores factors, rates, generator and the number of steps taken."""
         self.generator.set_state(state["generator"].cpu())
-        super().load_state_dict({k: v for k, v in state.items() if k != "generator"})
+        self.taken = state.get("taken", 0)
+        own = ("generator", "taken")
+        super().load_state_dict({k: v for k, v in state.items() if k not in own})

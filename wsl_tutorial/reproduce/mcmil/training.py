@@ -40,9 +40,12 @@ class Mnist:
     stages: int = setting(2, 2, "section 5: a tenth of the rate for the last half")
     clip: float = setting(0.1, 0.1, f"{CODE}: bound on the step over sqrt(parameters)")
     preconditioner_lr: float = setting(0.01, 0.01, CODE)
+    preconditioner_every: int = setting(
+        5, "not stated", f"steps from one fit to the next; {CODE}: 1", before=1
+    )
     weight_decay: float = setting(0.0, 0.0, CODE)
     warmup: float = setting(0.0, 0.0, CODE)
-    bf16: bool = setting(False, False, CODE)
+    bf16: bool = setting(True, "not stated", f"precision of convolutions; {CODE}: float32")
     train_images: int = setting(55_000, 60_000, CODE)
     validation_images: int = setting(5_000, 0, CODE)
     test_images: int = setting(10_000, 10_000, CODE)
@@ -173,6 +176,7 @@ def optimiser(config, model: nn.Module, steps: int, seed: int, device: str):
             train.generator(seed, 1, device=device),
             max_norm=config.clip * math.sqrt(count),
             preconditioner_lr=config.preconditioner_lr,
+            every=config.preconditioner_every,
         )
         return psgd, train.staircase(config.epochs, steps, config.stages)
     adamw = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)

@@ -59,7 +59,7 @@ class Trunk(nn.Module):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
+        x = F.relu(self.maxpool(self.bn1(self.conv1(x))))  # relu and maximum commute
         for k in range(self.stages):
             x = getattr(self, f"layer{k + 1}")(x)
         return x

@@ -91,7 +91,7 @@ class Settings:
     lr: float = setting(1e-3, 1e-3, B2)
     weight_decay: float = setting(1e-5, 1e-5, B2)
     drop: int = setting(40, 40, f"{B2}: epochs to a tenth of the rate, 1e-7 at least; 0: cosine")
-    bf16: bool = setting(False, False, CODE)
+    bf16: bool = setting(True, "not stated", f"precision of convolutions; {CODE}: float32")
     # conditional random field
     crf: bool = setting(False, True, "Table 6")
     crf_thetas: tuple[float, float, float] = setting((13, 3, 3), (13, 3, 3), "section B.3.3: GlaS")
@@ -213,26 +213,25 @@ def view(config: Settings, image: Tensor, mask: Tensor, g: torch.Generator):
 
 
 def jittered(config: Settings, images: Tensor, g: torch.Generator) -> Tensor:
-    """Random brightness, contrast, saturation and hue; the hue turns in the plane of YIQ."""
+    """Random brightness, contrast, saturation and hue; the hue turns in the plane of YIQ.
+
+    Up to the clamp every change is linear in an image's colours, so that they are one matrix and
+    one constant: contrast adds a grey, which saturation and hue leave as it is.
+    """
     if not any(config.jitter):
         return images
-    drawn = 2 * torch.rand(4, len(images), 1, 1, 1, generator=g) - 1
+    drawn = 2 * torch.rand(4, len(images), generator=g) - 1
     light, contrast, colour, hue = (
-        (d * j).to(images.device) for d, j in zip(drawn, config.jitter, strict=True)
+        d.to(images) * j for d, j in zip(drawn, config.jitter, strict=True)
     )
-    images = images * (1 + light)
-    grey = images.new_tensor([0.299, 0.587, 0.114])
-    mean = torch.einsum("bcxy,c->b", images, grey) / images[0, 0].numel()
-    images = torch.lerp(mean[:, None, None, None], images, 1 + contrast)
     to = images.new_tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
-    y, i, q = torch.einsum("kc,bcxy->kbxy", to, images)[:, :, None]
-    angle = 2 * torch.pi * hue
-    i, q = (
-        (1 + colour) * (angle.cos() * i - angle.sin() * q),
-        (1 + colour) * (angle.sin() * i + angle.cos() * q),
-    )
-    back = torch.linalg.inv(to)
-    return torch.einsum("ck,bkxy->bcxy", back, torch.cat([y, i, q], 1)).clamp(0, 1)
+    angle, grey = 2 * torch.pi * hue, images.flatten(2).mean(2) @ to[0] * (1 + light)  # (B,)
+    cos, sin = (1 + colour) * angle.cos(), (1 + colour) * angle.sin()
+    turn = torch.eye(3).to(images).repeat(len(images), 1, 1)
+    turn[:, 1:, 1:] = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+    mix = ((1 + light) * (1 + contrast))[:, None, None] * (torch.linalg.inv(to) @ turn @ to)
+    changed = torch.baddbmm(-(contrast * grey)[:, None, None], mix, images.flatten(2))
+    return changed.clamp_(0, 1).view_as(images)
 
 
 def scaled(config: Settings, images: Tensor) -> Tensor:

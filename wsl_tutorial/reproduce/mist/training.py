@@ -63,7 +63,7 @@ class Settings:
     lr: float = setting(1e-4, 1e-4, f"{CODE}: Adam of the task network")
     heat_lr: float = setting(1e-4, 1e-4, f"{CODE}: Adam of the heat map network")
     schedule: str = setting("constant", "constant", CODE)
-    bf16: bool = setting(False, False, CODE)
+    bf16: bool = setting(True, UNSTATED, f"precision of convolutions; {CODE}: float32")
     # of the baselines
     fewer: bool = setting(False, True, f"AIR: any number in training; {EARLIER}, appendix C")
     jitter: float = setting(1.0, UNSTATED, "supervised: true places move by up to this")
