@@ -529,8 +529,9 @@ show.figure(
 
 # %% [markdown]
 # From $\phi$ alone the sums prove nothing: after three layers they lie above the exact value for
-# one bag and below it for the other. About that end the paper is right. From the full set they are
-# above, below, above for both bags, and that is always so. The proof is short. Stop after the
+# one bag and below it for the other. About that end the paper is right, and also about a cut inside a
+# layer, after some sets of a size and not all. From the full set, layer by layer, they are above,
+# below, above for both bags, and that is always so. The proof is short. Stop after the
 # layer with $k$ labels missing. A grid that misses $d \geq 1$ labels has then been counted
 # $\sum_{i=0}^{k} (-1)^i \binom{d}{i} = (-1)^k \binom{d-1}{k}$ times instead of zero times; the
 # identity follows from $\binom{d}{i} = \binom{d-1}{i} + \binom{d-1}{i-1}$, by which neighbouring

@@ -386,8 +386,12 @@ print("accepted:", accepted.tolist())
 # rest, in float64 inside whatever the network computes in. The recursion takes chunks of positions
 # side by side and joins them by union products; it stays in linear space, where every label but the
 # first few divides its $p_{\ell,j}$ by their sum, and goes to log space only where even that underflows.
-# A bag that needs it is one with a label that is hardly noticed. As a network learns there are fewer
-# of them.
+#
+# Which bags fail the certificate? If labels occurred independently, each with probability $1 - s_\ell$,
+# the series would keep the share $T / \sum |\text{terms}| = \prod_\ell (1 - s_\ell) / (1 + s_\ell)$ of
+# its terms. With $\tau = 10^{-4}$ one label that hardly occurs is enough, and so are many labels of
+# middling evidence: two labels that occur with 2 % each, five with 27 %, ten with 57 %, sixteen with
+# 72 %. As a network learns there are fewer of these bags.
 #
 # ### The posterior
 #
@@ -446,14 +450,19 @@ print("expected number of positions for label 0, 1, 2:", [f"{v:.3f}" for v in r[
 # 2. If $\ell$ is in the bag, then $\sum_j r_{\ell,j} \ge 1$: at least one position emits it. That is
 #    the gradient mass of our table. **A label that the network does not see at all still pulls
 #    with the full weight of one position.**
-# 3. How this pull is shared out is decided by the ratios of the $p_{\ell,j}$, however small they are.
+# 3. How this pull is shared out is decided by ratios, however small the $p_{\ell,j}$ are. For a label
+#    with $p_{\ell,j} \to 0$ everywhere, $r_{\ell,j}$ is in proportion to $p_{\ell,j} / q_j(L)$ times
+#    the probability that the *other* positions supply the other labels. If $\ell$ is the only label,
+#    these are the odds $p_{\ell,j} / p_{\phi,j}$ against the background: with $p_\ell = 10^{-6}$ at two
+#    positions and $p_\phi = 0.9$ and $0.1$ there, the second position gets 0.9 of the pull.
 #
 # ### Bounds: too many labels
 #
 # $2^L$ is out of reach for a bag of 30 labels. Two brackets help. The first stops the series
-# early. Li writes in section 3.2 that a truncated series is in general neither an upper nor a
-# lower bound. For terms dropped at will that is so. In the printed order it is not: if we keep the
-# sets from which at most $k$ labels are missing, then
+# early: with at most two labels missing, a bag of 30 has 466 terms. Li writes in section 3.2 that a truncated series is in general neither an upper nor a
+# lower bound. For terms dropped at will that is so, and for a cut inside a size, after some of the
+# sets that miss $k$ labels. A cut between the sizes does bound: if we keep *all* sets from which at
+# most $k$ labels are missing, then
 #
 # $$ \sum_{i=0}^{k} (-1)^i \sum_{\substack{S \subseteq L \cr |L \setminus S| = i}} \alpha_{S,\phi}
 # \;\; \begin{cases} \ge \mathrm{Prb}(L \mid P) & k \text{ even} \cr
@@ -509,7 +518,8 @@ show.figure(
 # Each curve jumps from side to side, and none is ever on the wrong one. `presence.bounds` returns
 # the best of each side up to an order. A partial sum cancels as the series does, so it is moved
 # outwards by the most that rounding can have cost it. A lower sum that is not positive says nothing
-# of a probability: the lower side is then $-\infty$. At order $L$ nothing is left out: there both
+# of a probability: the lower side is then $-\infty$. The order is limited by the number of terms, at
+# most $2^{16}$, so a bag may have any number of labels. At order $L$ nothing is left out: there both
 # sides are the likelihood itself, computed by (2.2) and, where that cancels, by (2.1).
 
 # %%
@@ -716,8 +726,8 @@ for phi in (0.0, 0.1, 7.3):
 #
 # ## Reproduction
 #
-# Two statements of the paper are settled here. A truncated series does bound, (2.4), against
-# section 3.2. And the arithmetic of section 3.3 is not enough, although the paper's networks learned
+# Two statements of the paper are settled here. A series that is truncated after all sets of a size
+# does bound, (2.4), which section 3.2 does not say. And the arithmetic of section 3.3 is not enough, although the paper's networks learned
 # with it: where float32 was too short for house numbers, the authors' code went to float64. All
 # runs of [chapter 4](04_presence_reproduction.ipynb) use `presence.log_likelihood`.
 #

@@ -107,7 +107,9 @@ print(f"presence {ours:.6f}, cross-entropy {F.cross_entropy(logits[:, :, 0, 0], 
 # $\pi_\ell = 1 - \prod_j (1 - p_{\ell,j})$. A tempting loss multiplies these as if the classes occurred
 # independently: $\pi_\ell$ for each class in the bag, $1 - \pi_\ell$ for each class that is not. It costs
 # $C \cdot MN$ and has no $2^L$. But positions emit *one* class each, so the events are not
-# independent. The two agree when every position is nearly certain, and differ when it is not.
+# independent. As probabilities the two agree when every position is nearly certain, and differ when it
+# is not. (Their logarithms need not agree: two labels on a single position are impossible for the one
+# and only improbable for the other.)
 
 
 # %%
@@ -145,7 +147,8 @@ assert torch.allclose(presence.log_likelihood(log_p, labels), noisy_or(log_p, la
 #
 # It says nothing about the classes outside $L$. With a softmax at each position this is fatal: let
 # position 1 always emit class 1, position 2 class 2, and so on. Every maximum is 1 and the loss is
-# zero for *every* label set, without a look at the picture. The exact likelihood of the same
+# zero for *every* label set, without a look at the picture (if there are as many positions as classes,
+# $MN \ge C$; with fewer, for every set that fits). The exact likelihood of the same
 # constant answer is zero for every set but one. The paper therefore normalises over classes *and*
 # positions together, so that mass given to one class is taken from all others.
 

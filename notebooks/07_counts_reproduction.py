@@ -518,8 +518,8 @@ show.Markdown(f"{named}\n\n" + tables.grid(head, lines))
 # ## Reproduction
 #
 # Everything below is made from records. First the state of all rows of the ledger, by place. A row
-# of a curve is judged by the place of its method among the four; only protocol `paper` gives a
-# verdict.
+# of a curve is judged by the place of its method among the four, each by its strongest evidence.
+# Runs at reduced size give no verdict.
 
 
 # %%
@@ -527,7 +527,8 @@ states = [(ROWS[s["id"]], s) for s in tables.states(HELD) if s["id"] in ROWS]
 tally = Counter((r.table, r.data, s["state"]) for r, s in states)
 why = {(r.table, r.data, s["state"]): s["reason"] for r, s in states}
 lines = [
-    (*place, n, why[place] if place[2] == "not run" else "") for place, n in sorted(tally.items())
+    (*place, n, "" if place[2] in ledger.VERDICTS else why[place])
+    for place, n in sorted(tally.items())
 ]
 show.Markdown(tables.grid(("where", "data", "state", "rows", "reason"), lines))
 
@@ -724,9 +725,9 @@ show.figure(
 # %% [markdown]
 # ### Claims
 #
-# The sentences of the paper, and below them comparisons of our own, tested on the records of
-# protocol `paper`. The last column asks the same of the shorter protocol where all that a claim
-# needs has run. It gives no verdict on the paper: a smaller network on fewer bags may answer
+# The sentences of the paper, and below them comparisons of our own, tested by the rule of [chapter
+# 4](04_presence_reproduction.ipynb) on the strongest evidence of which all that a claim needs has
+# run. Runs at reduced size give no verdict on the paper: a smaller network on fewer bags may answer
 # otherwise.
 
 # %%

@@ -133,7 +133,8 @@ show.figure(
 # $$ P_k(u) = I\bigl( (x, y) + s \, u \bigr) , \qquad u \in \bigl\{ -\tfrac12, \dots, \tfrac12 \bigr\}^2 . \tag{8.3} $$
 #
 # Between pixels the interpolated image is linear along each axis. So its derivative in $x$ exists
-# there: it is the difference of the two neighbouring pixels. **Interpolation is the only source of
+# there: on a row of pixels it is the difference of the two neighbouring pixels, and between two
+# rows the mean of two such differences, weighted as the rows. **Interpolation is the only source of
 # gradients for places**, here and in the inverse (8.4), and it knows the image one pixel around the
 # box, no further.
 
@@ -218,8 +219,9 @@ show.figure(
 
 # %% [markdown]
 # On the left the derivative is zero wherever it exists: *how high* a peak is plays no role, only
-# *which* peaks are chosen. The loss is **piecewise constant in the heat map**, and so
-# back-propagation tells $\eta$ nothing. On the right the loss is **piecewise smooth in the
+# *which* peaks are chosen. The loss is **piecewise constant in a heat map of one scale**, and so
+# back-propagation tells $\eta$ nothing. (With several scales, below, the sides of the boxes have a
+# gradient; the choice and the centres have none.) On the right the loss is **piecewise smooth in the
 # places**: within reach of the digit there is a slope down to it. For $x$ between about 5 and 15
 # the loss rises and falls again: there the second box overlaps the first, which stands on the other
 # digit, and (8.5) adds twice what both cover. The rise on the left even points *away* from the
@@ -252,10 +254,10 @@ print(f"at x = 18: left {sides[0]:.4f}, right {sides[1]:.4f}, autograd {slope[0,
 # (appendix A of version 3), to $\sum_s h_s^2 / \sum_s h_s$, of which $h_s^2 / \sum_s h_s$ are the
 # terms. Take a digit half-way between the scales 1 and 2, so that both answer 1/2. The pooled terms
 # are 1/4 and 1/4, and the printed moment is 3/4, below *every* scale. Its size depends on how sure
-# the map is, and **no rule that ignores the sum can return the side that was put in**. With the
-# division, and the $h_s$ of *before* the pooling, it does: the pooled terms are squares, and of the
-# answers 0.8 and
-# 0.2 they make a side of 1.06 instead of 1.2.
+# the map is, and **no linear rule can return the side that was put in**: what it returns grows with
+# the map. (For maps that sum to 1 the numerator, taken before the pooling, does.) With the division,
+# and the $h_s$ of *before* the pooling, (8.6) does: the pooled terms are squares, and of the answers
+# 0.8 and 0.2 they make a side of 1.06 instead of 1.2.
 
 # %%
 two = torch.tensor([1.0, 2.0]).double()  # the scales
@@ -278,8 +280,8 @@ for answers in ((0.5, 0.5), (0.8, 0.2)):
 #
 # The paper *assumes* that $\{x_k\} \approx E_K(G(\{x_k\}))$. With (8.7) it is exact under three
 # conditions: **the centres lie on pixels, the sides within the scales, and no place lies in the
-# window of suppression around another.** Rounding costs up to half a pixel. Of two places nearer
-# than that one is lost.
+# window of suppression around another.** Rounding costs up to half a pixel along each axis. Of two
+# places, one in the window around the other, one is lost.
 
 # %%
 scales = torch.tensor([6.0, 8.0, 12.0]).double()
@@ -328,7 +330,8 @@ print("together:", found[0].tolist(), "values", value[0].tolist())
 #
 # $$ \ell_{\text{heat}} = \bigl\| G(x) - \mathcal{H}_\eta(I) \bigr\|_2^2 . \tag{8.8} $$
 #
-# For $x$ the second term of $J$ is of no use, since $G$ rounds: its derivative in $x$ is zero. Here
+# For $x$ the second term of $J$ is of no use, since $G$ rounds: its derivative in the centres is
+# zero. (In the sides it is not, where there are several scales.) Here
 # the paper applies $E_K$ to the penalty term and minimises
 #
 # $$ \ell_\tau(x) + \lambda \, \bigl\| x - E_K(\mathcal{H}_\eta(I)) \bigr\|_2^2 $$
@@ -380,8 +383,8 @@ assert torch.allclose(x, patches.move(start, task_loss, 3, 50.0, penalty=0.004))
 # where the first is known as Landweber's iteration and the second, Tikhonov's regularisation, is the
 # exact minimum with the penalty, from $c (x - x_0 - d) + 2 \lambda (x - x_0)
 # = 0$. For small $c$ the two are $m \alpha c \, d$ and $c \, d / (2 \lambda)$: **equal for
-# $\lambda = 1 / (2 m \alpha)$.** Early stopping is a penalty with another name. The figure compares
-# the shares of the way for all curvatures.
+# $\lambda = 1 / (2 m \alpha)$.** There, early stopping is a penalty with another name. The figure
+# compares the shares of the way for all curvatures.
 
 # %%
 m, alpha = 2, 1.0
@@ -412,8 +415,9 @@ show.figure(
 )
 
 # %% [markdown]
-# The two are one curve wherever the loss is flat on the scale of a step, and differ where it is
-# steep. In the release $\alpha$ is $10^4$ on the mean over a batch of 32, 312.5 for one image. Two
+# The two are one curve where the loss is flat on the scale of the whole way, $m \alpha c \ll 1$, and
+# differ where it is steep. (Many small steps are not enough: with $m = 200$ of $\alpha c = 0.01$ the
+# shares are 0.87 and 0.67.) In the release $\alpha$ is $10^4$ on the mean over a batch of 32, 312.5 for one image. Two
 # steps are a penalty of $\lambda = 1 / (2 \cdot 2 \cdot 312.5) = 8 \cdot 10^{-4}$ per squared
 # pixel. (Its loss is half of (8.10), below. Beside (8.10) itself the rate is 156.25, and the
 # penalty $1.6 \cdot 10^{-3}$.) Note what this says of the batch size: **the rate of places must
@@ -649,7 +653,8 @@ show.figure(
 # ## When it breaks
 #
 # **It is no descent.** The paper writes that "being based on block coordinate descent, this process
-# converges smoothly". Block coordinate descent never rises. This does:
+# converges smoothly". Block coordinate descent never rises if no block does, and a block that is
+# minimised exactly does not. This rises:
 
 # %%
 rise = J.diff(dim=1) > 1e-9  # (12, 3): after places, task, heat map
@@ -666,7 +671,8 @@ for lam in (0.0005, 0.001):
 
 # %% [markdown]
 # A place that moves by a pixel moves its dot in $G(x)$ by a pixel, and the map has no peak there
-# yet: for each place the squared distance in (5) jumps by up to 2, however little was moved. The
+# yet: from pixel $a$ to pixel $b$ the squared distance in (5) jumps by $2 (\mathcal{H}_a -
+# \mathcal{H}_b)$, up to 2 for maps in $[0, 1]$, however little was moved. The
 # block on $x$ does not see that: its own penalty is that of (6), a distance in pixels, or none at
 # all. Steps of a fixed length do this in every round. (In the end they also overshoot the minimum
 # of the task loss, the fourth line.) The last lines have steps along the gradient, and one

@@ -14,7 +14,7 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # After this page you can derive the min-max entropy loss from the definition of entropy, say which
 # of its two terms is a bound and which is not, compute the mask of a localiser from its class maps,
-# prove that the mask of all ones minimises the loss, and say what makes masks small nevertheless.
+# prove when the mask of all ones minimises the loss, and say what makes masks small nevertheless.
 # You need [One idea](00_one_idea.ipynb), logarithms, and the chain rule. The page runs in ten
 # seconds on one CPU core and needs no GPU.
 #
@@ -184,8 +184,8 @@ for row, h in zip(logits.softmax(1).tolist(), regions.conditional_entropy(logits
 # $$ \mathbb{E} \bigl[ - \log \hat p(y \mid X^+) \bigr] = H(Y \mid X^+) + \mathbb{E} \, \mathrm{KL}\bigl( p \,\|\, \hat p \bigr) \;\geq\; H(Y \mid X^+) . $$
 #
 # The first term on the right belongs to the world and the mask, the second to the classifier. The
-# loss is an upper bound of the entropy: **a small loss, on images that the classifier has not seen,
-# proves that the masked image tells the class**, whoever the classifier is.
+# loss is an upper bound of the entropy: **a small mean loss, on enough images that the classifier has
+# not seen, proves that the masked image tells the class**, whoever the classifier is.
 #
 # On $X^-$ we want the opposite, a large $H(Y \mid X^-)$. The entropy of the classifier's *answer* is
 # no lower bound of it. A classifier that answers $u$ to every $X^-$ has the largest entropy there
@@ -436,9 +436,10 @@ for name, attached, which in (("H+ + H-", False, 0), ("H_s", False, 1), ("attach
 #
 # ### All ones
 #
-# **Claim.** *The mask of all ones is a global minimiser of paper (6).* Let $R^+ = 1$. Then $X^+ = X$,
-# and $X^-$ is the constant image. Choose a classifier that answers $p(y \mid X)$ to an image and $u$
-# to the constant one.
+# **Claim.** *If no image of the world is constant, the mask of all ones is a global minimiser of
+# paper (6).* Let $R^+ = 1$. Then $X^+ = X$, and $X^-$ is the constant image. Choose a classifier that
+# answers $p(y \mid X)$ to an image and $u$ to the constant one. **By the assumption, it never has to
+# choose between the two answers.**
 #
 # 1. *$H^-$ is as small as it can be.* By (11.2) it is $\log C$ plus a divergence, which is 0 here.
 # 2. *$H^+$ is as small as it can be.* By the bound it is at least $H(Y \mid X^+)$ for every mask. A
@@ -448,8 +449,12 @@ for name, attached, which in (("H+ + H-", False, 0), ("H_s", False, 1), ("attach
 # Both terms are at their least at once, and so is the sum. The third term of (11.4) does not look at
 # the mask. Nothing in the loss punishes a false positive. $\square$
 #
+# (If an image is constant with probability $\pi$, and then has the classes with probabilities $r$,
+# one answer serves as $X$ and as $X^-$. The best is $m = (\pi r + u) / (1 + \pi)$, and All-ones pays
+# $(1 + \pi) H(m) - \pi H(r) - \log C$ beyond the two least values. Photographs hardly ever are.)
+#
 # So what makes masks small? Three things outside the loss: (11.6) forces pixels of both kinds, in
-# testing on every image, in training on every batch; the cut at the midrange decides how many; and
+# testing on every image whose map is not constant, in training on every batch; the cut at the midrange decides how many; and
 # sharp pooling makes $T$ a map of few peaks. Chapter 12 measures how much the cut alone decides.
 #
 # ### Sufficient, complete, minimal
@@ -548,8 +553,11 @@ for name, p in worlds.items():
 # ## When it breaks
 #
 # **The background tells the class.** Then no mask of the objects is complete. A larger mask is
-# never worse for the losses on this page; it is better for *against*, and for *together* where the
-# background adds to what the objects tell. In GlaS the glands are not alone in telling the class:
+# never worse for the losses on this page, if masks are the same for all images: it is better for
+# *against*, and for *together* where the background adds to what the objects tell. (A mask that
+# varies with the image tells the class by its shape, too, and enlarging it may lose that. In the
+# world *joint*, the mask that shows stroma for one class and nothing for the other leaves no bit
+# open; the larger one that always shows stroma leaves one. All-ones stays best.) In GlaS the glands are not alone in telling the class:
 # slides differ in stain, and nearly all test images come from patients who are in the training set
 # too. Chapter 12 trains in a world of this kind.
 #

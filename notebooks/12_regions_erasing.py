@@ -50,7 +50,9 @@ show.style()
 # Think of the pixels that tell the class as a set to be covered, and of each look as an offer of one
 # subset: what the localiser likes best in what is left. Taking the best offer, removing what it
 # covers, and asking again is the *greedy algorithm* for set cover. It ends when the localiser fails on
-# what is left. For this localiser the mask is then complete in the sense of chapter 11.
+# what is left. If it is at chance there, the mask is complete, for this localiser, in the sense of
+# chapter 11. (One that is always wrong could still be turned round. And the rule below ends earlier:
+# while the class is named, but less surely.)
 #
 # Each look $t = 0, 1, \dots$ gives a mask $R^{+,t}$ and a probability $\hat p_s^t(y)$ of the right
 # class. Late looks may find what is not there. So each look has a *trust* $\Psi$, paper (11) and
@@ -133,11 +135,13 @@ assert torch.allclose(erased.mask, total)
 # %% [markdown]
 # Now the second look is less sure than the first, and is not trusted. It changes nothing, so the
 # third look sees the same image and says the same. **With a deterministic localiser the first look
-# without trust is the last one that matters.** (The released program draws the same dropout in
+# without trust is the last one that matters for the mask.** (Its loss counts again in every look
+# left, as released. And the released program draws the same dropout in
 # every look. But its batch statistics and its (11.6) read the other images of the batch, which
 # erasing changes, and so a later look at the same image may be trusted again.)
 #
-# When is a localiser as sure without its best evidence as with it? When it saturates, or errs. Two
+# When is a localiser as sure without its best evidence as with it? When it saturates, or errs, or
+# when the map (11.5), which mixes the maps of all classes, erases evidence *against* the class. Two
 # glands of *equal* strength are no example: both lie above the midrange and are found in the first
 # look. A bird whose head tells more than its body is none either: after the head is erased the body
 # persuades less, and the comparison in (12.1) ends the search. The paper sees this (B.3: the model
@@ -271,9 +275,11 @@ print(f"formulas  {200 * 0.3 / 1.3:.1f} and {200 * 0.7 / 1.7:.1f}, with f = 0.3"
 # a table needs both indices *and both blind masks*. The paper prints All-ones. The other row it
 # leaves out: on the GlaS test masks All-zeros has $F_1^- = 64.04$, beside 66.51 for the full method
 # and 65.30 for the one without erasing (its Tables 2 and 4). What is gained is 72.54 of $F_1^+$
-# at the same time. A single number that both blind masks fail is *Matthews' correlation*, 0 for
-# every blind mask. A measure of the map, without any threshold, is PxAP, the average precision over
-# all pixels; a blind map has PxAP $= f$.
+# at the same time. A single number that both blind masks fail is *Matthews' correlation*: 0 for both,
+# and 0 in the mean for every mask that takes all positions at one rate. A measure of the map, without
+# any threshold, is PxAP, the average precision over all pixels; a constant map has PxAP $= f$, and
+# noise hardly more. (A map that never looks, but knows where regions use to lie, has more of both: a
+# disc in the middle does well where regions are in the middle.)
 #
 # ## Code
 #
@@ -571,7 +577,7 @@ print(
 
 # %% [markdown]
 # One network, one map, and $F_1^+$ and $F_1^-$ go where the cut sends them, *along* the curve of
-# blind masks; the distance from the curve is what the map knows. In Table 2 of the paper each
+# blind masks; the distance from the curve is what the map knows, if only where regions use to lie. In Table 2 of the paper each
 # method comes with its own cut, and the CAM rows on GlaS (66 to 67, and 18 to 28) lie near where
 # blind masks of 80 to 90 percent lie. [Choe et al. (2020)](https://arxiv.org/abs/2001.07437) found
 # the same on natural images: with one rule for all, five later methods bring no large gain over

@@ -57,7 +57,7 @@ SETS = list(experiments.SETS.values())  # GlaS, CUB5, CUB, OxF
 # %%
 def printed(table, method, metric):
     """What a table prints of a method, by data set."""
-    found = (r for r in ROWS.values() if (r.table, r.method, r.metric) == (table, method, metric))
+    found = (r for r in ROWS.values() if (r.table, r.method, r.measure) == (table, method, metric))
     return {r.data: r for r in found}
 
 
@@ -123,7 +123,7 @@ show.Markdown(tables.grid(("where", "%", "method", *SETS), lines))
 # %%
 ERRORS = {
     s: sorted(
-        {r.value for r in ROWS.values() if r.data == s and r.metric == "classification error"}
+        {r.value for r in ROWS.values() if r.data == s and r.measure == "classification error"}
     )
     for s in SETS
 }
@@ -149,9 +149,10 @@ for s, n in (("CUB", 5794), ("OxF", 6149)):
     print(f"by chance {(n / 10**4) ** m:.3f}")
 
 # %% [markdown]
-# **CUB5 has 145 test images, or 290, and the decimals are cut off.** These five species have 145 in
-# the official test set. With rounding no size explains the column: 69.65 is 101 of 145, which
-# rounds to 69.66. The large sets agree. That is weaker evidence, as more than half of all rates are
+# **CUB5 has 145 test images, or 290, and the decimals are cut off.** (Beyond 400 come the other
+# multiples of 145, and no other size up to 5,000.) These five species have 145 in the official test
+# set. With rounding no size up to 5,000 explains the column: 69.65 is 101 of 145, which rounds to
+# 69.66. The large sets agree. That is weaker evidence, as more than half of all rates are
 # possible there.
 #
 # ### How much one image weighs
@@ -167,9 +168,10 @@ for s, n in (("CUB", 5794), ("OxF", 6149)):
 #
 # $$ p_\pm = \frac{\hat p + w / 2 \pm \sqrt{w \, \hat p (1 - \hat p) + w^2 / 4}}{1 + w} , \qquad w = z^2 / n . \tag{13.2} $$
 #
-# For $k = 0$ the interval is $[0, w / (1 + w)]$. The figure has the intervals for $z = 1.96$, which
-# is about 95 %, of Table 1 on the two small sets. Dotted: the error of answering one class only
-# (GlaS) or any class at random (CUB5).
+# For $k = 0$ the interval is $[0, w / (1 + w)]$. With $z = 1.96$ it holds $p$ in 95 % of all samples
+# in the mean over $p$, and in as few as 84 % at the worst $p$, which lies near 0 or 1, as error
+# rates do. The figure has the intervals of Table 1 on the two small sets. Dotted: the error of
+# answering one class only (GlaS) or any class at random (CUB5).
 
 # %%
 rates = [r for r in ROWS.values() if r.table == "Table 1"]
@@ -216,8 +218,10 @@ print(f"  without erasing: {zero} images, {rate:.1f} % [{low:.1f}, {high:.1f}]")
 # bird* ahead of Grad-CAM, of which section 4 says that it overfits. CAM-LSE is at chance,
 # and CAM-Max, with an interval that ends at 77, is little better: their Dice indices in Table 2
 # describe no localiser that has learnt the class. Erasing
-# takes CUB5 from 28 wrong birds to 15 (Table 3). Even these two intervals overlap; a paired test
-# could say more, but for it one has to know *which* birds.
+# takes CUB5 from 28 wrong birds to 15 (Table 3). Even these two intervals overlap. That is no test,
+# though: equal errors would be as far apart, on independent images, with a probability of 3 % ($z =
+# 2.15$, the difference over its standard deviation). A paired test could say more, but for it one
+# has to know *which* birds.
 #
 # ### The row that is missing
 #
@@ -278,7 +282,7 @@ show.Markdown(tables.grid(head, lines))
 # nothing; where birds are small, an image's background is most of it, and the bound is close. **A
 # large $F_1^-$ is no evidence of few false positives unless the row All-zeros stands beside it.**
 # What does speak for the method is to have both indices high at once, and for this one needs a
-# number that no blind mask can buy: Matthews' correlation, or PxAP.
+# number that a blind mask cannot buy by its size: Matthews' correlation, or PxAP.
 #
 # ### Which curve an area belongs to
 #
@@ -286,22 +290,23 @@ show.Markdown(tables.grid(head, lines))
 # text that we have, four areas are left, and it does not say of which panel. Can the other tables
 # tell? Let no cut of a map have an F1 score above $\varphi$. At recall $r$ and precision $p$, $2 r
 # p / (r + p) \leq \varphi$ means $p \leq \varphi r / (2 r - \varphi)$ where $2 r > \varphi$, and
-# nothing else. This exceeds 1 up to $r = \varphi / (2 - \varphi)$. The area is the integral of the
-# smaller one,
+# nothing else. This exceeds 1 up to $r_0 = \varphi / (2 - \varphi)$, and at recall 1 it is $r_0$
+# again. So all cuts lie below a roof: level at 1 up to $r_0$, then falling along a hyperbola.
 #
-# $$ \frac{\varphi}{2 - \varphi} + \int_{\varphi / (2 - \varphi)}^{1} \frac{\varphi \, r}{2 r - \varphi} \, dr . $$
+# What is the curve *between* two cuts? The figure does not say. If it is a straight line, as in
+# `precision_recall`, two cuts are best: at precision 1 and recall $r_0$, and at recall 1. The
+# hyperbola is convex, so the straight line between its ends lies above it, and every other line
+# between two cuts below that one. If a precision counts up to the recall of its cut, as in PxAP and
+# (10.3), the roof itself is the limit of ever more cuts. Its second part is $\frac{\varphi}{2} \bigl(
+# 1 + \frac{\varphi}{2 r - \varphi} \bigr)$, with the integral $\frac{\varphi}{2} r +
+# \frac{\varphi^2}{4} \log (2 r - \varphi)$. So
 #
-# The integrand is $\frac{\varphi}{2} \bigl( 1 + \frac{\varphi}{2 r - \varphi} \bigr)$. Its first
-# part gives $\frac{\varphi}{2} \frac{2 - 2 \varphi}{2 - \varphi}$, which adds up with the term
-# before to $\varphi$. The second gives $\frac{\varphi^2}{4} \log (2 r - \varphi)$, whose ends are
-# $2 - \varphi$ and $\varphi^2 / (2 - \varphi)$. So
+# $$ \text{area} \leq \tfrac12 + r_0 - \tfrac12 r_0^2 \;\; \text{(lines)} , \qquad \text{area} \leq \varphi + \tfrac12 \varphi^2 \log \bigl( \tfrac{2}{\varphi} - 1 \bigr) \;\; \text{(steps)} . \tag{13.4} $$
 #
-# $$ \text{area} \; \leq \; \varphi + \frac{\varphi^2}{2} \log \Bigl( \frac{2}{\varphi} - 1 \Bigr) . \tag{13.4} $$
-#
-# Turned around, an area says how good the *best* cut is at least. The paper averages curves over
-# images. The tangent of (13.4) at large $\varphi$ lies above it everywhere, so by the argument of
-# Jensen the same holds for the means: of the areas, and of F1 with each image cut at its own best
-# threshold.
+# The first bound is the larger one. Turned around, an area says how good the *best* cut is at least,
+# and the first says it for both kinds of curve. The paper averages curves over images. The tangent
+# of (13.4) at large $\varphi$ lies above it everywhere, so by the argument of Jensen the same holds
+# for the means: of the areas, and of F1 with each image cut at its own best threshold.
 
 
 # %%
@@ -321,19 +326,21 @@ for r in (r for r in ROWS.values() if r.table == "Fig 6"):
     f1 = best_cut(100 * r.value)
     plus, minus = (printed("Table 4", r.method, k)[r.data].printed for k in ("F1+", "F1-"))
     d = ones[r.data].value
-    blind = f"{100 - d:.0f} to {100 - d / (2 - d / 100):.0f}"
+    share = d / (2 - d / 100), d  # of the bird, least and greatest mean
+    blind = " to ".join(f"{100 - f / 2:.0f}" for f in reversed(share))
     lines.append((r.data, r.method, r.printed, f"{f1:.1f}", plus, minus, blind))
 head = ("data", "method", "area", "so a cut has F1 from, %", "printed F1+", "printed F1-")
-show.Markdown(tables.grid((*head, "area of a blind map, background, %"), lines))
+show.Markdown(tables.grid((*head, "area of a constant map, background, %"), lines))
 
 # %% [markdown]
 # If these areas belonged to the foreground, the same maps, each cut at its own best threshold,
-# would have a mean $F_1^+$ above 81 %, while the cut of the paper has 40 to 53: thirty points or
-# more would lie in the cut alone. Read as background, they agree with the printed $F_1^-$ of 86 to
-# 92. So we take them for the background's. There a map that knows nothing has an area of one minus
-# the share of the bird. The mean share is at least $\bar d_1 / (2 - \bar d_1)$, again by Jensen,
-# and at most $\bar d_1$; the last column says what a blind map reaches. Against it the *step* from
-# $u = 0$ to $u = 4$, about a hundredth, is small.
+# would have a mean $F_1^+$ above 79 %, while the cut of the paper has 40 to 53: 28 points or more
+# would lie in the cut alone. Read as background, they agree with the printed $F_1^-$ of 86 to 92. So
+# we take them for the background's. There a *constant* map has one cut, which takes all: by straight
+# lines its area is $1 - f/2$, with $f$ the share of the bird (noise, with its many cuts, has $1 -
+# f$). The mean share is at least $\bar d_1 / (2 - \bar d_1)$, again by Jensen, and at most $\bar
+# d_1$; the last column says what a constant map reaches. On both sets the printed areas may lie less
+# than two points above it. (If the authors' curves are stepwise, a constant map has $1 - f$, too.)
 #
 # ## Code
 #
@@ -569,24 +576,25 @@ show.Markdown(tables.grid((f"GlaS, {glas.SIZES['test']} test images", "kept", "h
 # | min-max over the batch | a mask depends on its neighbours in the batch | the program's |
 # | the target on $X^-$ is uniform | with classes as 29 to 38, (11.3) differs by little | the program's; the regime `unbalanced` has 70 and 30 |
 # | the random field is approximate | little | exact within three widths, on half the size |
-# | one seed | a difference of a few images | three seeds; *above* and *below* mean by more than two standard errors |
+# | one seed | a difference of a few images | three seeds; *above* and *below* mean by more than the half-width at 5 % of Welch's t |
 #
 # ## Reproduction
 #
-# Everything below is made from records. First the state of the rows of the ledger. Only protocol
-# `paper` gives a verdict.
+# Everything below is made from records. First the state of the rows of the ledger, each by
+# its strongest evidence. Runs at reduced size give no verdict.
 
 # %%
 tally = Counter(
-    (r.table, r.data, STATE[i]["state"], STATE[i]["reason"] * (STATE[i]["state"] == "not run"))
+    (r.table, r.data, s := STATE[i]["state"], STATE[i]["reason"] * (s not in ledger.VERDICTS))
     for i, r in ROWS.items()
 )
 lines = [(*place, n) for place, n in tally.items()]
 show.Markdown(tables.grid(("where", "data", "state", "reason", "rows"), lines))
 
 # %% [markdown]
-# The tables that follow have two parts. The first holds the rows whose data we have, with verdicts.
-# The second repeats what the paper prints of the others. Both end with what knows nothing:
+# The tables that follow have two parts. The first holds the rows whose data we have, each by its
+# strongest evidence. The second repeats what the paper prints of the others. Both end with what
+# knows nothing:
 # All-ones, All-zeros as far as (13.3) knows it, answers by chance.
 
 
@@ -606,17 +614,17 @@ BLIND = {  # who, and the metric of the trivial experiment
 
 
 # %%
-def blind_here(kinds, protocol):
+def blind_here(kinds):
     """Lines of what knows nothing, on GlaS."""
-    runs, lines = tables.current(experiments.TRIVIAL["glas"], protocol, HELD), []
+    runs, lines = tables.current(experiments.TRIVIAL["glas"], "paper", HELD), []
     for metric in kinds:
         for name, key in BLIND.get(metric, {}).items():
             ours = value(runs, key, 2) if runs else "not run"
-            lines.append((f"*{name}*", "GlaS", metric, "", ours, len(runs), "knows nothing"))
+            lines.append((f"*{name}*", "GlaS", metric, "", ours, "", len(runs), "knows nothing"))
     if "classification error" in kinds:
         patient = leaks.MEASURED["error, the more frequent class of the patient"]
         line = ("*that of the patient*", "GlaS", "classification error", "")
-        lines.append((*line, f"{patient:.2f}", "", "sees no pixel; kept, and tested"))
+        lines.append((*line, f"{patient:.2f}", "", "", "sees no pixel; kept, and tested"))
     return lines
 
 
@@ -635,15 +643,12 @@ def blind_elsewhere(metric):
 
 
 # %%
-HEAD = ("method", "data", "measure", "paper", "ours", "seeds", "verdict")
-
-
 def elsewhere(rows):
     """What the paper prints where we have no data."""
-    said = {(r.method, r.metric, r.data): r.printed for r in rows}
-    keys = dict.fromkeys((r.method, r.metric) for r in rows)
+    said = {(r.method, r.measure, r.data): r.printed for r in rows}
+    keys = dict.fromkeys((r.method, r.measure) for r in rows)
     lines = [(*k, *(said.get((*k, s), "") for s in SETS[1:])) for k in keys]
-    for metric in dict.fromkeys(r.metric for r in rows):
+    for metric in dict.fromkeys(r.measure for r in rows):
         lines += blind_elsewhere(metric)
     table = tables.grid(("method", "measure", *SETS[1:]), lines)
     return f"Not run: {experiments.NO_DATA}. The paper prints:\n\n{table}"
@@ -651,21 +656,14 @@ def elsewhere(rows):
 
 # %%
 def section(*places):
-    """Tables of some places of the paper: what we could run by protocol, then the rest."""
+    """Tables of some places of the paper: what we could run, then the rest."""
     rows = [r for r in ROWS.values() if r.table in places]
-    far = [r for r in rows if STATE[r.id]["reason"] == experiments.NO_DATA]
+    far = [r for r in rows if tables.is_closed(r, PAPER, HELD)]
     near, parts = [r for r in rows if r not in far], []
-    lines = {p: [tables.line(r, PAPER, HELD, p)[1:8] for r in near] for p in ("paper", "short")}
-    pairs = list(zip(*lines.values(), strict=True))  # x[5]: seeds that ran
-    lines = {
-        "paper": [a for a, b in pairs if a[5] or not b[5]],
-        "short": [b for _, b in pairs if b[5]],
-    }
-    for p in (p for p in lines if lines[p]):
-        kept = lines[p] + blind_here(dict.fromkeys(r.metric for r in near), p)
-        parts.append(f"Protocol: **{p}**\n\n{tables.grid(HEAD, kept)}")
-    if lost := sum(not a[5] for a, _ in pairs):
-        parts.append(f"Rows without a run of protocol paper, so without a verdict: {lost}.\n")
+    if near:
+        lines = [tables.line(r, PAPER, HELD) for r in near]
+        lines += blind_here(dict.fromkeys(r.measure for r in near))
+        parts += [tables.grid(tables.HEAD, lines), tables.notes(near, PAPER, HELD)]
     parts += [elsewhere(far)] if far else []
     return show.Markdown("\n".join(parts))
 
@@ -753,9 +751,9 @@ show.Markdown(f"Deviations, {named}.\n\n{notes}")
 # Now the question why. The ladder climbs from class activation maps to the full method and beyond,
 # one change a step, with one network, one budget and one cut for all. Before any result, here is
 # what we decided to conclude from which: every rule stands next to the experiments and was laid
-# down before the runs that are shown. *Above* and *below* mean by more than two standard errors of
-# the difference of means over seeds, so that one seed decides nothing; a rule that
-# names neither compares means.
+# down before the runs that are shown. *Above* and *below* mean by more than the half-width at 5 % of
+# the difference of means over seeds (Welch's t, [chapter 4](04_presence_reproduction.ipynb)), so that
+# one seed decides nothing.
 
 # %%
 LEVELS = {
@@ -841,8 +839,9 @@ climbed = {regime: ladder(regime) for regime in ("graded", "head")}
 show.Markdown("\n".join(text for _, text in climbed.values()))
 
 # %% [markdown]
-# The figure has the two numbers of this table that no blind mask can buy, a dot for each seed. The
-# dotted lines are blind: a PxAP of the share of the glands, and a correlation of 0.
+# The figure has the two numbers of this table that a blind mask cannot buy by its size, a dot for
+# each seed. The dotted lines are of constant maps: a PxAP of the share of the glands, and a
+# correlation of 0.
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 4.6), sharey=True)
@@ -1007,11 +1006,10 @@ show.Markdown(f"{table}\n{''.join(lost)}")
 #
 # ### Claims
 #
-# The sentences of the paper, and the rules of the ladder, tested on the records of protocol
-# `paper`. The last column asks the same of the shorter protocol where all that a claim needs has
-# run. It gives no verdict on the paper: smaller networks on smaller images may answer otherwise. A
-# rule that needs a standard error decides nothing where an experiment has one seed. Here ± is two
-# standard errors of the difference.
+# The sentences of the paper, and the rules of the ladder, tested on the strongest evidence of which
+# all that a claim needs has run. Runs at reduced size give no verdict on the paper: smaller networks
+# on smaller images may answer otherwise. Here ± is the half-width of the interval at 5 %; one seed
+# has none.
 
 # %%
 show.Markdown(tables.claims(PAPER, HELD))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from wsl_tutorial.reproduce import audit
+from wsl_tutorial.reproduce import audit, evidence
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,9 +57,10 @@ def document() -> str:
         (
             "# What the papers claim, and what stands\n",
             f"State of {date}, commit {commit} of *Weak supervision, by reproduction*.",
-            "Claims and numbers are judged from records, by rules that stand beside the",
-            "experiments; only runs with a paper's own settings (protocol *paper*) decide, and",
-            "*not tested* comes with its reason. *Undecided*: a gap within two standard errors.",
+            "Claims and numbers are judged from records by one rule, each on its strongest",
+            "evidence: runs with the paper's settings, else with its data, network and measure and",
+            "a recipe of ours; runs at reduced size give no verdict. *Not tested* comes with its",
+            f"reason. *Undecided*: a gap within its half-width at {evidence.LEVEL:.0%}, by Welch.",
             "A sentence that mathematics decides names the test that decides it. What a public",
             "program computes is shown by cells of chapter 15, at the version named.\n",
             "## How to cite\n",

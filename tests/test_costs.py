@@ -6,28 +6,32 @@ from pathlib import Path
 import pytest
 
 from wsl_tutorial.reproduce import costs, papers, records, runner
+from wsl_tutorial.reproduce.experiment import Why
 from wsl_tutorial.reproduce.mcmil.experiments import CIFAR10, SVHN
 
 
 @pytest.mark.parametrize(
-    ("words", "hours"),
+    ("minutes", "words"),
     [
-        ("about 10 GPU minutes a seed (estimate)", 1 / 6),
-        ("about 1 GPU minute a seed (estimate)", 1 / 60),
-        ("about 2 GPU hours a seed (estimate)", 2),
-        ("about 3 GPU minutes a seed (estimate)", 1 / 20),
-        ("one CPU minute", 0),
-        ("seconds", 0),
-        ("minutes on a GPU (estimate)", None),
-        ("", None),
+        (10, "about 10 GPU minutes a seed (estimate)"),
+        (1, "about 1 GPU minute a seed (estimate)"),
+        (90, "about 1.5 GPU hours a seed (estimate)"),
+        (60, "about 1 GPU hour a seed (estimate)"),
+        (72_000, "about 1,200 GPU hours a seed (estimate)"),
+        (0, "minutes of a CPU"),
+        (None, "not known"),
     ],
 )
-def test_stated_costs_are_read(words, hours):
-    assert costs.stated(words) == hours
+def test_a_cost_is_a_number_and_its_sentence_is_made_from_it(minutes, words):
+    experiment = replace(CIFAR10, gpu_minutes=minutes, not_run=Why.NO_GPU, seeds=2)
+    assert experiment.cost == words
+    hours, basis = costs.cost(experiment, [])
+    assert hours == (minutes or 0) / 30
+    assert basis is (costs.Basis.UNKNOWN if minutes is None else costs.Basis.ESTIMATED)
 
 
 def test_a_cost_is_stated_or_extrapolated_until_it_is_measured():
-    near = replace(CIFAR10, not_run="no GPU yet", seeds=4)
+    near = replace(CIFAR10, not_run=Why.NO_GPU, seeds=4)
     assert costs.cost(near, []) == (4, "estimated")
     assert costs.cost(SVHN, []) == (10, "extrapolated")
     run = runner.Run(seed=1, protocol="paper")
@@ -36,7 +40,7 @@ def test_a_cost_is_stated_or_extrapolated_until_it_is_measured():
     record["provenance"] |= {"backend": "cuda", "processes": 2}
     record["seconds"] = 900.0
     assert costs.cost(near, [record]) == (4 * 0.5, "measured")
-    assert costs.cost(replace(near, cost="", not_run=""), []) == (0, "not known")
+    assert costs.cost(replace(near, gpu_minutes=None), []) == (0, "not known")
 
 
 def test_the_sums_count_every_experiment_once():
@@ -51,8 +55,8 @@ def test_the_sums_count_every_experiment_once():
     assert "none" not in far
 
 
-def test_every_experiment_states_a_cost_that_is_read():
-    unread = [e.name for p in papers() for e in p.experiments if costs.stated(e.cost) is None]
+def test_every_experiment_states_a_cost():
+    unread = [e.name for p in papers() for e in p.experiments if e.gpu_minutes is None]
     assert unread == []
 
 

@@ -562,3 +562,167 @@ def test_empty_batches_and_empty_bags():
     assert counts.proportion_loss(logits.detach(), y, mask).isfinite()
     empty = counts.log_likelihood_multiclass(torch.zeros(0, 3, 2), torch.zeros(0, 2).long())
     assert empty.shape == (0,)
+
+
+# Torch's modes, and arithmetic at its ends --------------------------------------------------------
+
+
+def test_a_posterior_in_inference_mode_and_under_transforms():
+    logits, told = torch.zeros(1, 3), torch.tensor([1])
+    third = torch.full((1, 3), 1 / 3)
+    with torch.inference_mode():
+        torch.testing.assert_close(counts.posterior(torch.zeros(1, 3), told), third)
+        even = torch.zeros(1, 2, 2).log_softmax(2)
+        r = counts.posterior_multiclass(even, torch.tensor([[1, 1]]))
+        torch.testing.assert_close(r, torch.full((1, 2, 2), 0.5))
+    torch.testing.assert_close(
+        torch.func.vmap(counts.posterior)(logits[None], told[None])[0], third
+    )
+    logits, y, mask = some_bags(8, 4, 6)
+
+    def total(z):
+        return counts.log_likelihood(z, y, mask).sum()
+
+    slope = (counts.posterior(logits, y, mask) - logits.sigmoid()) * mask
+    torch.testing.assert_close(torch.func.grad(total)(logits), slope)
+    bent = torch.func.jacfwd(lambda z: counts.posterior(z, y, mask))(logits)
+    by_reverse = torch.autograd.functional.jacobian(lambda z: counts.posterior(z, y, mask), logits)
+    torch.testing.assert_close(bent, by_reverse)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1e4, 1e30, 1e35, math.inf])
+def test_the_proportion_loss_of_sure_and_wrong_labels(size, dtype):
+    """The cross-entropy of 1/2 against e**-size is size / 2; no stand-in for log 0 comes out."""
+    logits = torch.full((1, 2), -size, dtype=dtype, requires_grad=True)
+    loss = counts.proportion_loss(logits, torch.tensor([1]))
+    torch.testing.assert_close(loss, torch.tensor(size / 2, dtype=dtype))
+    (slope,) = torch.autograd.grad(loss, logits)
+    right = torch.full_like(slope, 0 if size == math.inf else -0.25)
+    torch.testing.assert_close(slope, right)
+    for sign in (-1, 1):  # sure and right: 0 log 0 is 0
+        known = torch.full((1, 2), sign * size, dtype=dtype)
+        told = torch.tensor([1 + sign])
+        assert counts.proportion_loss(known, told).item() == pytest.approx(0, abs=1e-12)
+    empty = counts.proportion_loss(logits, torch.tensor([0]), torch.zeros(1, 2).bool())
+    assert empty.item() == 0
+    with pytest.raises(ValueError, match="holds no bag"):
+        counts.proportion_loss(torch.zeros(0, 2), torch.zeros(0).long())
+
+
+@pytest.mark.parametrize("size", [1e31, 1e35, 3e38])
+def test_no_form_takes_a_large_logit_for_certainty(size):
+    logits, told = torch.tensor([[-size, -size, 0.0]]), torch.tensor([2])
+    expected = torch.tensor([-size + math.log(2) - math.log(2)])
+    for form in (counts.log_likelihood, counts.enumeration):
+        torch.testing.assert_close(form(logits, told), expected)
+    torch.testing.assert_close(counts.log_distribution(logits)[:, 2], expected)
+    noise = torch.tensor([-math.inf, -math.inf, 0, -math.inf])
+    torch.testing.assert_close(counts.log_likelihood_noisy(logits, noise), expected)
+    torch.testing.assert_close(counts.log_likelihood_interval(logits, told, told + 1), expected)
+    log_p = torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], 2)
+    both = counts.log_likelihood_multiclass(log_p, torch.tensor([[1, 2]]))
+    torch.testing.assert_close(both, expected)
+
+
+def test_noise_that_is_no_probability_is_refused():
+    logits = torch.zeros(1, 2)
+    for wrong in (torch.tensor([0.0, math.nan, 0]), torch.tensor([0.5, 0, 0])):
+        with pytest.raises(ValueError, match="must hold log-probabilities"):
+            counts.log_likelihood_noisy(logits, wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int64])
+def test_counts_at_the_end_of_their_dtype(dtype):
+    """127 and 255 instances: one more would not fit into the dtype."""
+    n = min(torch.iinfo(dtype).max, 255)
+    logits = torch.zeros(1, n, dtype=torch.float64)
+    told = torch.tensor([n]).to(dtype)
+    right = -n * math.log(2)
+    assert counts.log_likelihood(logits, told).item() == pytest.approx(right)
+    assert counts.proportion_loss(logits, told).item() == pytest.approx(math.log(2))
+    log_p = torch.zeros(1, n, 2, dtype=torch.float64).log_softmax(2)
+    both = counts.log_likelihood_multiclass(log_p, torch.stack([told, 0 * told], 1))
+    assert both.item() == pytest.approx(right)
+
+
+# What chapters 5 and 6 say of learning ------------------------------------------------------------
+
+
+def slope_of(f, logits):
+    z = logits.clone().requires_grad_()
+    return torch.autograd.grad(f(z), z)[0]
+
+
+def test_beyond_64_instances_the_shift_makes_the_count_probable_and_below_it_need_not():
+    logits = torch.cat([torch.tensor([5.0]), torch.full((63,), 0.0)])[None].double()
+    for n, least in ((64, 2.0**-64), (65, 1 / 66), (200, 1 / 201)):
+        z = torch.cat([logits, torch.zeros(1, n - 64).double()], 1)
+        bag = counts._Bag(z, torch.tensor([1]), None)
+        log_f = counts._log_distribution(bag.log_b - bag.log_a, bag.real)[0]
+        assert log_f[1].exp() >= least * (1 - 1e-9)
+        mode = int(log_f.argmax())
+        assert (mode == 1) is (n > 64)
+
+
+def test_dllp_and_likelihood_agree_bag_by_bag_up_to_the_size_and_not_in_their_sum():
+    logits, y = torch.zeros(2, 4).double(), torch.tensor([2, 0])
+    mask = torch.tensor([[True, True, False, False], [True] * 4])
+    likelihood = slope_of(lambda z: counts.log_likelihood(z, y, mask).sum(), logits)
+    dllp = -2 * slope_of(lambda z: counts.proportion_loss(z, y, mask), logits)
+    torch.testing.assert_close(likelihood[0], 2 * dllp[0])
+    torch.testing.assert_close(likelihood[1], 4 * dllp[1])
+    assert likelihood.sum().item() == pytest.approx(-1)  # of a logit that all share
+    assert dllp.sum().item() == pytest.approx(0)
+
+
+def test_the_normal_form_pushes_on_contrasts_as_the_likelihood_does_only_near_one_half():
+    """At rho = q = y / n, along a contrast: (6 x - 1) / 2n, x = q (1 - q), against x / (n - 1)."""
+    for n, y in ((100, 10), (100, 50), (100, 25)):
+        q = y / n
+        x = q * (1 - q)
+        z = torch.full((1, n), math.log(q / (1 - q)), dtype=torch.float64)
+        along = torch.zeros_like(z)
+        along[0, :2] = torch.tensor([1.0, -1]) / math.sqrt(2)
+        told = torch.tensor([y])
+        bent = []
+        for f in (counts.log_likelihood, counts.normal_approximation):
+            leaf = z.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(f(leaf, told).sum(), leaf, create_graph=True)
+            product = torch.autograd.grad((slope * along).sum(), leaf, retain_graph=True)[0]
+            bent.append((product * along).sum().item())
+        assert bent[0] == pytest.approx(x / (n - 1), rel=1e-6)
+        assert bent[1] == pytest.approx((6 * x - 1) / (2 * n), rel=1e-6)
+        assert slope[0, 0].item() == pytest.approx(-(1 - 2 * q) / (2 * n), rel=1e-6, abs=1e-12)
+
+
+def test_a_large_bag_of_rare_positives_is_not_normal():
+    n = 10_000
+    z = torch.full((1, n), math.log(1e-4 / (1 - 1e-4)), dtype=torch.float64)
+    none = torch.tensor([0])
+    assert counts.log_likelihood(z, none).exp().item() == pytest.approx(0.3679, abs=1e-4)
+    assert counts.normal_approximation(z, none).exp().item() == pytest.approx(0.2420, abs=1e-4)
+
+
+def test_the_normal_density_grows_without_bound_only_where_the_sure_labels_meet_the_count():
+    told = torch.tensor([1])
+    sure = [counts.normal_approximation(torch.tensor([[s, -s]]).double(), told).item()
+            for s in (1.0, 10, 100)]  # fmt: skip
+    wrong = [counts.normal_approximation(torch.tensor([[s, s]]).double(), told).item()
+             for s in (1.0, 10, 100)]  # fmt: skip
+    assert sure[0] < sure[1] < sure[2]
+    assert wrong == pytest.approx([-0.72, -5502, -6.7e42], rel=0.01)
+
+
+def test_a_met_count_pushes_up_the_upper_but_not_only_the_y_upper():
+    rho = torch.tensor([[9.0, 8, 3]], dtype=torch.float64) / 20
+    push = counts.posterior(rho.logit(), torch.tensor([1])) - rho
+    assert push[0].tolist() == pytest.approx([0.0425, 0.0013, -0.0438], abs=5e-5)
+
+
+def test_one_large_bag_takes_no_n_times_y_steps():
+    z = torch.randn(1, 20_000, generator=torch.Generator().manual_seed(0)).double()
+    z.requires_grad_()
+    value = counts.log_likelihood(z, torch.tensor([10_000]))  # the literal loop: 2e8 cells
+    (slope,) = torch.autograd.grad(value.sum(), z)
+    assert (slope.sum() + z.sigmoid().sum()).item() == pytest.approx(10_000)

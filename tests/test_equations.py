@@ -1,4 +1,4 @@
-"""Every numbered equation stands in the prose, in one docstring and in one test; and it is true.
+"""Every numbered equation stands in the prose, in one docstring and in a test; and it is true.
 
 The lint comes first. Below it, `test_eq_2_3` holds Eq. (2.3) against something independent.
 """
@@ -37,6 +37,15 @@ def test_every_equation_is_displayed_once_and_coded_once():
     assert {number for number, times in tags().items() if times > 1} == set()
     assert {number for number, times in docstrings().items() if times > 1} == set()
     assert set(tags()) == set(docstrings())
+
+
+def test_an_equation_begins_the_docstring_of_something_public():
+    for path in (ROOT / "wsl_tutorial").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, FUNCTION) and re.match(
+                r"Eq\. \(\d+\.\d+\): \S", ast.get_docstring(node) or ""
+            ):
+                assert not node.name.startswith("_"), f"{node.name} in {path.name}"
 
 
 def test_every_equation_is_tested():
@@ -1028,6 +1037,7 @@ def test_eq_10_2_is_the_area_where_a_box_finds():
         xy = 60 * torch.rand(3, 2, generator=generator)
         assert share(xy) < metrics.found_by_chance(3, 20, 60) + 0.05
     assert metrics.found_by_chance(1000, 20, 60) == 100
+    assert share([[30, 30], [31, 30]]) < metrics.found_by_chance(2, 20, 60) - 2  # a bound only
 
 
 def test_eq_10_3_holds_for_every_order_and_is_attained():
@@ -1156,6 +1166,31 @@ def test_eq_11_4_is_least_for_the_mask_of_all_ones():
     losses = {mask: loss(mask) for mask in product((0, 1), repeat=2)}
     assert min(losses, key=losses.get) == (1, 1)
     assert losses[0, 0] > losses[0, 1] > losses[1, 0] > losses[1, 1]
+
+
+def test_eq_11_4_may_prefer_another_mask_where_an_image_is_constant():
+    """a = b = y, s a coin, erased cells are 0: what is seen as X and as X- gets one answer."""
+    from collections import defaultdict
+    from itertools import product
+    from math import log
+
+    def loss(mask):
+        """Paper (6) of the best classifier: a table from what is seen to probabilities."""
+        asked = defaultdict(lambda: [0.0, 0.0])  # how often each class is wanted at a sight
+        for y, s in product((0, 1), repeat=2):
+            cells = (y, y, s)
+            asked[tuple(c * m for c, m in zip(cells, mask, strict=True))][y] += 1 / 4
+            rest = tuple(c * (1 - m) for c, m in zip(cells, mask, strict=True))
+            asked[rest] = [w + 1 / 8 for w in asked[rest]]
+        return -sum(w * log(w / sum(ws)) for ws in asked.values() for w in ws if w > 0)
+
+    losses = {mask: loss(mask) for mask in product((0, 1), repeat=3)}
+    assert abs(losses[1, 1, 1] - 0.8413) < 1e-4
+    assert abs(losses[0, 1, 1] - 0.8240) < 1e-4
+    assert min(losses.values()) < losses[1, 1, 1]
+    pi, m = 1 / 4, (1 / 4 + 1 / 2) / (5 / 4)  # the class of the constant image is known, H(r) = 0
+    excess = (1 + pi) * -(m * log(m) + (1 - m) * log(1 - m)) - log(2)
+    assert abs(losses[1, 1, 1] - log(2) - excess) < 1e-12
 
 
 def test_eq_11_4_has_the_localisers_own_term():
@@ -1292,6 +1327,9 @@ def test_eq_12_3_leaves_a_power_of_what_was_not_covered():
         left = regions.erase(left, cover, psi)
     torch.testing.assert_close(left[0], images[0] * (1 - cover[0]) ** 3)
     assert torch.equal(left[1], images[1])
+    grown = (cover + 1) / 2  # R* grows: the product of what each step leaves
+    left = regions.erase(regions.erase(images, cover, psi), grown, psi)
+    torch.testing.assert_close(left[0], images[0] * (1 - cover[0]) * (1 - grown[0]))
 
 
 def test_eq_12_4_is_dices_index_of_sets_of_pixels():
@@ -1391,7 +1429,11 @@ def test_eq_13_4_is_the_area_below_the_curve_of_one_f1():
         f = f1 / 100
         precision = torch.where(recall > f / 2, f * recall / (2 * recall - f), 1.0).clamp(0, 1)
         area = metrics.area_under(recall, precision)
-        assert abs(area - metrics.area_for_f1(f1)) < 1e-3
+        assert abs(area - metrics.area_for_f1(f1, steps=True)) < 1e-3
+        assert area <= metrics.area_for_f1(f1) + 1e-9
+        r = f / (2 - f)  # lines over the two ends of the hyperbola
+        lines = metrics.area_under(torch.tensor([0, r, 1]), torch.tensor([1, 1, r]))
+        assert abs(lines - metrics.area_for_f1(f1)) < 1e-4
     generator = torch.Generator().manual_seed(134)
     for sharp in (0.3, 1.0, 3.0):
         true = torch.rand(60, 60, generator=generator) < 0.3
@@ -1400,7 +1442,38 @@ def test_eq_13_4_is_the_area_below_the_curve_of_one_f1():
         hits = true.flatten()[order].cumsum(0)
         best = (200 * hits / (torch.arange(1, 3601) + true.sum())).max().item()
         area = metrics.area_under(*metrics.precision_recall([scores], [true]))
-        assert area < metrics.area_for_f1(best) + 0.1
+        assert area < metrics.area_for_f1(best)
+        low, high = scores.min(), scores.max()
+        assert metrics.pxap([(scores - low) / (high - low)], [true]) < metrics.area_for_f1(
+            best, steps=True
+        )
+
+
+def test_eq_13_4_holds_for_maps_of_few_levels_and_is_attained():
+    import torch
+
+    from wsl_tutorial import metrics
+
+    true = torch.arange(100).view(10, 10) < 20
+    constant = torch.zeros(10, 10)
+    four = (torch.arange(100).view(10, 10) < 4).float()  # precision 1 up to recall 1/5
+    for scores, area in ((constant, 60), (four, 68)):
+        found = metrics.area_under(*metrics.precision_recall([scores], [true], step=0.05))
+        assert abs(found - area) < 1e-9
+        assert found <= metrics.area_for_f1(100 / 3) + 1e-9  # both have a best F1 of 1/3
+    assert abs(metrics.area_for_f1(100 / 3) - 68) < 1e-9
+    assert abs(metrics.area_for_f1(100 / 3, steps=True) - 42.275) < 1e-3
+    generator = torch.Generator().manual_seed(0)
+    for levels in (1, 2, 3, 5):
+        for _ in range(50):
+            scores = torch.randint(levels, (10, 10), generator=generator).double()
+            hits = torch.tensor([(true & (scores >= v)).sum() for v in range(levels)])
+            taken = torch.tensor([(scores >= v).sum() for v in range(levels)])
+            best = (200 * hits / (taken + 20)).max().item()
+            curve = metrics.precision_recall([scores], [true])
+            assert metrics.area_under(*curve) <= metrics.area_for_f1(best) + 1e-9
+            unit = scores / max(1, levels - 1)
+            assert metrics.pxap([unit], [true]) <= metrics.area_for_f1(best, steps=True) + 1e-9
 
 
 # Chapter 14: what a weak label is worth

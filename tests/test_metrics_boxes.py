@@ -333,3 +333,37 @@ def test_average_precision_refuses_what_cannot_be():
             metrics.average_precision(scores, hits, total)
     with pytest.raises(ValueError, match="total: got 0, expected 1 or more"):
         metrics.average_precision(scores, ~hits[[0, 2, 0]], 0)
+
+
+def found_area(tau, theta):
+    """Of the centres of unit squares that a square of side tau finds, by quadrature."""
+    u = (torch.arange(480, dtype=torch.float64) + 0.5) / 400
+    true = torch.stack(torch.meshgrid(u, u, indexing="ij"), -1).view(1, -1, 2)
+    unit = metrics.boxes(torch.nn.functional.pad(true, (0, 1), value=1.0))
+    fixed = metrics.boxes(torch.tensor([[[0.0, 0.0, tau]]]).double())
+    return 4 * (metrics.box_iou(fixed, unit) > theta).double().sum().item() / 400**2
+
+
+def test_fixed_boxes_of_another_size_find_more_than_eq_10_2():
+    area = {tau: found_area(tau, 0.5) for tau in (0.9, 1.0, 1.06, 1.12, 1.18, 1.3)}
+    assert area[1.0] == pytest.approx(metrics.found_by_chance(1, 1, 10), rel=2e-3)
+    assert area[1.12] == pytest.approx(0.2692, rel=2e-3)
+    assert area[1.12] / area[1.0] == pytest.approx(1.068, abs=3e-3)
+    assert max(area, key=area.get) == 1.12
+    for tau in (1.0, 1.06, 1.12, 1.18, 1.3):  # the closed form
+        m, c = (1 + tau) / 2, (1 + tau**2) / 3
+        exact = 4 * ((tau - 1) / 2 * (m - c) + m * (1 - c) + c * math.log(c))
+        assert area[tau] == pytest.approx(exact, rel=3e-3)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.98, 0.9999, 1 - 1e-9])
+def test_found_by_chance_keeps_its_digits_near_threshold_one(threshold):
+    d = (1 - threshold) / (1 + threshold)
+    exact = math.fsum(d**i / (i * (i - 1)) for i in range(2, 200))
+    assert metrics.found_by_chance(1, 1, 2, threshold) == pytest.approx(100 * exact, rel=1e-11)
+
+
+def test_label_recall_by_chance_of_many_labels():
+    assert metrics.label_recall_by_chance(10, 9, 9) == pytest.approx(47.6, abs=0.1)
+    assert 95 < metrics.label_recall_by_chance(10, 3000, 3000) < 100  # no overflow
+    assert metrics.label_recall_by_chance(1, 4, 2) == pytest.approx(50)

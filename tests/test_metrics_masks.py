@@ -216,7 +216,7 @@ def test_bad_input_is_named():
             r"predicted, true: got shapes \(6, 6\)",
         ),
         (lambda: metrics.mask_scores(scores, true), "predicted: got torch.float32, expected bool"),
-        (lambda: metrics.mask_scores(predicted, scores), "of torch.float32"),
+        (lambda: metrics.mask_scores(predicted, scores), "true: got torch.float32, expected bool"),
         (
             lambda: metrics.precision_recall(scores, [t & False for t in true]),
             "scores, true: expect",
@@ -230,3 +230,96 @@ def test_bad_input_is_named():
     ):
         with pytest.raises(ValueError, match=says):
             call()
+
+
+def test_a_blind_mask_that_knows_the_middle_has_a_correlation_and_an_area():
+    """Regions near the middle, one disc for all images, and a map that falls from the middle."""
+    y, x = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    far = [((y - 15.5 - a) ** 2 + (x - 15.5 - b) ** 2) for a in (-3, 0, 3) for b in (-3, 0, 3)]
+    true = [d < 100 for d in far]
+    disc = [far[4] < 120] * 9
+    assert metrics.mask_scores(disc, true)["mcc"] > 50
+    falling = [1 - far[4] / far[4].max()] * 9
+    share = area(true)
+    assert metrics.pxap(falling, true) > share + 30
+    generator = seeded(3)  # what takes all positions at one rate has 0 and the share
+    drawn = [[torch.rand(32, 32, generator=generator) < 0.4 for _ in true] for _ in range(20)]
+    mcc = np.mean([metrics.mask_scores(masks, true)["mcc"] for masks in drawn])
+    assert abs(mcc) < 1
+    noise = np.mean([metrics.pxap([torch.rand(32, 32, generator=generator) for _ in true], true)
+                     for _ in range(20)])  # fmt: skip
+    assert noise == pytest.approx(share, abs=1)
+
+
+def test_noise_on_few_pixels_has_more_pxap_than_its_share():
+    """n pixels in a random order, P of them true: [(P-1)/(n-1) (n - H_n) + H_n] / n."""
+    n, p = 10, 3
+    harmonic = sum(1 / k for k in range(1, n + 1))
+    expected = 100 * ((p - 1) / (n - 1) * (n - harmonic) + harmonic) / n
+    assert expected == pytest.approx(45.0, abs=0.1)
+    generator, true = seeded(4), torch.arange(n)[None] < p
+    order = [(torch.randperm(n, generator=generator) / 16)[None] for _ in range(4000)]
+    found = np.mean([metrics.pxap([s], [true], step=1 / 16) for s in order])
+    assert found == pytest.approx(expected, abs=1)
+
+
+def test_an_interval_of_wilson_covers_95_percent_in_the_mean_only():
+    from scipy.stats import binom
+
+    def cover(p, n=80):
+        ends = [metrics.wilson_interval(k, n) for k in range(n + 1)]
+        held = [low <= 100 * p <= high for low, high in ends]
+        return binom.pmf(np.arange(n + 1), n, p)[held].sum()
+
+    assert cover(0.0022) == pytest.approx(0.838, abs=1e-3)
+    assert np.mean([cover(p) for p in np.linspace(0.0025, 0.9975, 200)]) == pytest.approx(
+        0.95, abs=0.005
+    )
+    for k, n, z in ((1, 10**9, 1.96), (3, 50, 1e4), (0, 80, 1.96), (80, 80, 1.96)):
+        low, high = (x / 100 for x in metrics.wilson_interval(k, n, z))
+        for p in (low, high):
+            assert abs(k / n - p) <= z * (p * (1 - p) / n) ** 0.5 * (1 + 1e-9) + 1e-15
+
+
+def test_overlapping_intervals_may_hide_a_difference():
+    """28 and 15 of 145: the intervals of 95 % overlap, the test of equal shares has p = 0.03."""
+    from scipy.stats import barnard_exact, norm
+
+    first, second = (metrics.wilson_interval(k, 145) for k in (28, 15))
+    assert first[0] < second[1]
+    pooled = 43 / 290
+    z = (13 / 145) / (pooled * (1 - pooled) * 2 / 145) ** 0.5
+    assert z == pytest.approx(2.15, abs=0.005)
+    assert 2 * norm.sf(z) == pytest.approx(0.032, abs=1e-3)
+    assert barnard_exact([[28, 15], [117, 130]], n=64).pvalue < 0.05
+
+
+def test_no_size_up_to_5000_but_multiples_of_145_explains_the_printed_errors_of_cub5():
+    from wsl_tutorial.reproduce import ledger
+
+    rates = {
+        r.value
+        for r in ledger.load().values()
+        if (r.paper, r.data, r.metric) == ("minmax", "CUB5", "classification error")
+    }
+
+    def fits(n, cut):
+        return all(metrics.counts_behind(rate, n, cut=cut) for rate in rates)
+
+    sizes = [n for n in range(1, 5001) if fits(n, True)]
+    assert sizes == list(range(145, 5001, 145))
+    assert not any(fits(n, False) for n in range(1, 5001))
+
+
+def test_constant_and_noisy_maps_have_the_areas_that_chapter_13_names():
+    true = [torch.arange(400).view(20, 20) < 348]  # the background of a share of 87 %
+    constant = metrics.precision_recall([torch.zeros(20, 20)], true)
+    assert metrics.area_under(*constant) == pytest.approx(93.5)
+    generator = seeded(5)
+    noise = [
+        metrics.area_under(
+            *metrics.precision_recall([torch.rand(20, 20, generator=generator)], true)
+        )
+        for _ in range(50)
+    ]
+    assert np.mean(noise) == pytest.approx(87, abs=0.5)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from wsl_tutorial import metrics, regions
 from wsl_tutorial.reproduce import ledger, papers
+from wsl_tutorial.reproduce.evidence import decided
 from wsl_tutorial.reproduce.minmax import PAPER, experiments, networks, training
 from wsl_tutorial.reproduce.runner import Run
 
@@ -57,7 +58,7 @@ METRICS = {
 def test_cells_stand_for_their_rows(identity):
     """Method, data and metric of a cell are those of its ledger row."""
     row, (experiment, cell) = ROWS[identity], CELLS[identity]
-    config, expected = experiment.config, METRICS.get(row.metric, "")
+    config, expected = experiment.config, METRICS.get(row.measure, "")
     assert experiments.SETS[config.source] == row.data
     method, _, field = row.method.partition(" + ")
     if row.table == "Table 5":
@@ -684,16 +685,15 @@ def seeds(*spread, **metrics_):
     return [{k: v + s for k, v in metrics_.items()} for s in spread or (-0.1, 0.0, 0.1)]
 
 
-def test_above_and_below_need_two_standard_errors():
-    a, b = held(*seeds(x=10.0)), held(*seeds(x=9.0))
-    gap, error = experiments.ahead(a, b, "x")
-    assert gap == pytest.approx(1)
-    assert error == pytest.approx(2 * math.sqrt(2 * 0.01 / 3))
-    assert experiments.above(a, b, "x")
-    assert experiments.below(b, a, "x")
-    wide = held(*seeds(-3, 0, 3, x=9.0))
-    assert not experiments.above(a, wide, "x")
-    assert not experiments.above(a[:1], b[:1], "x")  # one seed has no error
+def test_not_below_is_read_as_within_a_point():
+    a, b = held(*seeds(x=10.0)), held(*seeds(x=10.5))
+    gap, error = experiments.not_below(a, b, "x")
+    assert gap == pytest.approx(0.5)
+    assert error == pytest.approx(2.776 * math.sqrt(2 * 0.01 / 3), rel=1e-3)  # t of 4 degrees
+    assert decided((gap, error)) is True
+    assert decided(experiments.not_below(a, held(*seeds(x=12.0)), "x")) is False
+    assert decided(experiments.not_below(a, held(*seeds(-3, 0, 3, x=9.0)), "x")) is None
+    assert decided(experiments.not_below(a[:1], b[:1], "x")) is None
 
 
 CUT = {"midrange_f1_plus": 50.0, "midrange_f1_minus": 50.0, "pxap": 60.0}
@@ -752,7 +752,7 @@ def test_claim_of_where_erasing_gains():
 def test_claim_that_all_ones_is_an_optimum():
     def point(own, all_):
         names = ("h_plus_own", "h_minus_own", "h_plus_true", "h_minus_true")
-        return seeds(0.0, **dict.fromkeys(names, own), h_plus_all=all_, h_minus_all=all_)
+        return seeds(0.0, 0.0, **dict.fromkeys(names, own), h_plus_all=all_, h_minus_all=all_)
 
     assert judged("all-ones", u0=point(0.5, 0.4), oracle=point(0.5, 0.4))[0]
     assert not judged("all-ones", u0=point(0.5, 0.6), oracle=point(0.5, 0.4))[0]

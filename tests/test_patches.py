@@ -1147,3 +1147,268 @@ def bad_input():
 def test_bad_input_is_named(function, arguments, message):
     with pytest.raises(ValueError, match=message):
         function(*arguments)
+
+
+# Second derivatives -------------------------------------------------------------------------------
+
+
+def test_soft_top_k_has_the_second_derivative_of_its_threshold():
+    s = torch.tensor([[0.0, 1.0, 2.0]], dtype=torch.float64)
+    hessian = torch.autograd.functional.hessian(lambda s: patches.soft_top_k(s, 1, 1.0)[0, 2], s)
+    exact = torch.tensor(
+        [
+            [-0.0252972, 0.0142403, 0.0110569],
+            [0.0142403, -0.0207367, 0.0064964],
+            [0.0110569, 0.0064964, -0.0175533],
+        ]
+    )
+    torch.testing.assert_close(hessian[0, :, 0].float(), exact, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(("n", "k", "temperature"), [(2, 1, 0.5), (5, 4, 1.0), (8, 3, 0.1)])
+def test_soft_top_k_does_not_change_to_second_order_when_all_scores_move(n, k, temperature):
+    s = randn(1, n, seed=n)
+    assert torch.autograd.gradcheck(lambda s: patches.soft_top_k(s, k, temperature), s.clone()
+                                    .requires_grad_())  # fmt: skip
+    assert torch.autograd.gradgradcheck(
+        lambda s: patches.soft_top_k(s, k, temperature), s.clone().requires_grad_(), atol=1e-4
+    )
+    for i in range(n):
+        f = lambda s, i=i: patches.soft_top_k(s, k, temperature)[0, i]  # noqa: E731
+        rows = torch.autograd.functional.hessian(f, s)[0, :, 0].sum(1)
+        assert rows.abs().max() < 1e-9
+
+
+def test_soft_top_k_has_finite_second_derivatives_where_nothing_moves():
+    for s in ([[0.0, 1e4, 1.0, -torch.inf]], [[5.0, -torch.inf, 1.0, -torch.inf]], [[0, 0, 0, 0]]):
+        leaf = torch.tensor(s, dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad(
+            patches.soft_top_k(leaf, 2, 0.1)[:, 0].sum(), leaf, create_graph=True
+        )
+        (second,) = torch.autograd.grad(slope.square().sum(), leaf)
+        assert slope.isfinite().all()
+        assert second.isfinite().all()
+
+
+def test_perturbed_top_k_estimates_second_derivatives_without_bias():
+    """Of two scores p_1 = Phi(d), d = (s_1 - s_2) / (sigma sqrt 2), so p_1'' = -d phi(d) / ..."""
+    sigma, s = 0.7, torch.tensor([[0.3, -0.2]], dtype=torch.float64)
+
+    def first(s):
+        return patches.perturbed_top_k(s, 1, sigma, 400_000, fresh(1))[0, 0, 0]
+
+    d = 0.5 / (sigma * math.sqrt(2))
+    curve = -d * math.exp(-d * d / 2) / math.sqrt(2 * math.pi) / (2 * sigma**2)
+    hessian = torch.autograd.functional.hessian(first, s)[0, :, 0]
+    exact = curve * torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
+    torch.testing.assert_close(hessian, exact, rtol=0, atol=0.02)
+
+
+def fresh(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_reinforce_has_the_second_derivative_of_the_expected_loss_in_the_mean():
+    """Over all pairs of draws from three outcomes, whose losses have slopes as well."""
+
+    def parts(theta):
+        return theta.log_softmax(0), torch.stack([theta[0] ** 2, theta[1] * theta[2], theta.sum()])
+
+    def expected(theta):
+        log_p, losses = parts(theta)
+        return (log_p.exp() * losses).sum()
+
+    theta = torch.tensor([0.4, -0.3, 0.8], dtype=torch.float64)
+    first, second = torch.zeros(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
+    for i, j in itertools.product(range(3), repeat=2):
+
+        def estimate(theta, draws=(i, j)):
+            log_p, losses = parts(theta)
+            draws = torch.tensor(draws)[:, None]
+            return patches.reinforce(losses[draws], log_p[draws])[0]
+
+        weight = (parts(theta)[0][i] + parts(theta)[0][j]).exp()
+        first += weight * torch.autograd.functional.jacobian(estimate, theta)
+        second += weight * torch.autograd.functional.hessian(estimate, theta)
+    torch.testing.assert_close(first, torch.autograd.functional.jacobian(expected, theta))
+    torch.testing.assert_close(second, torch.autograd.functional.hessian(expected, theta))
+
+
+# What the text says, and its conditions -----------------------------------------------------------
+
+
+def test_an_entry_of_sinkhorn_may_exceed_one_before_its_limit():
+    few = patches.sinkhorn_top_k(torch.tensor([[5.0, 0, 0, 0]]), 2, 0.1, 1)
+    assert few[0, 0] > 1.99
+    assert few.sum().item() == pytest.approx(2)
+    many = patches.sinkhorn_top_k(torch.tensor([[0.7, 0.2, 0.1, 0.0]]), 2, 0.5, 500)
+    assert (many <= 1 + 1e-6).all()
+
+
+def test_the_side_has_a_gradient_in_maps_of_several_scales_and_the_centre_has_none():
+    scales = torch.tensor([6.0, 10.0]).double()
+    h = torch.zeros(1, 2, 12, 12).double()
+    h[0, :, 5, 6] = torch.tensor([0.6, 0.3])
+    h.requires_grad_()
+    places, _ = patches.extract(h, 1, 3, scales)
+    assert places[0, 0].tolist() == pytest.approx([6, 5, 22 / 3])
+    slopes = [torch.autograd.grad(places[0, 0, i], h, retain_graph=True)[0] for i in range(3)]
+    assert not slopes[0].any()
+    assert not slopes[1].any()
+    assert slopes[2][0, 0, 5, 6] < 0 < slopes[2][0, 1, 5, 6]
+
+
+def test_the_derivative_between_two_rows_is_the_mean_of_both():
+    image = torch.tensor([[[[0.0, 1.0], [0.0, 5.0]]]]).double()
+    places = torch.tensor([[[0.5, 0.5, 1e-9]]]).double().requires_grad_()
+    (slope,) = torch.autograd.grad(patches.sample(image, places, 3)[0, 0, 0, 1, 1], places)
+    assert slope[0, 0, 0].item() == pytest.approx(3)
+
+
+def test_the_derivative_of_a_placed_patch_jumps_at_its_edge():
+    ones = torch.ones(1, 1, 1, 9, 9).double()
+
+    def value(x):
+        return patches.place(ones, torch.tensor([[[x, 10.0, 8.0]]]).double(), (20, 20))[
+            0, 0, 0, 10, 14
+        ]
+
+    assert value(10.0) == 1
+    step = 2**-10
+    assert (value(10.0) - value(10 - step)).item() / step == pytest.approx(1)  # fades outside
+    assert (value(10 + step) - value(10.0)).item() == pytest.approx(0)
+    assert (value(10.0) - value(10 - 1e-9)).abs() < 1e-8  # continuous
+
+
+def test_two_survivors_may_share_the_window_of_a_third_pixel():
+    kept = patches.suppress(torch.tensor([[[1.0, 0.0, 1.0]]]), 3)
+    assert kept[0, 0].tolist() == [1, -torch.inf, 1]
+    for seed in range(20):
+        at = (patches.suppress((3 * rand(1, 9, 9, seed=seed)).floor(), 5) > -torch.inf).nonzero()
+        apart = (at[:, None] - at).abs().amax(-1)
+        assert (apart[~torch.eye(len(at), dtype=torch.bool)] > 2).all()
+    assert torch.equal(patches.suppress(torch.zeros(1, 3, 3), 1), torch.zeros(1, 3, 3))
+
+
+def test_pooled_terms_sum_to_one_where_one_scale_has_it_all():
+    scales = torch.tensor([1.0, 2.0]).double()
+    for h, total, printed in (((1.0, 0.0), 1, 1.0), ((1.0, 1.0), 1, 1.5), ((0.5, 0.5), 0.5, 0.75)):
+        h = torch.tensor(h).double()
+        pooled = h.square() / h.sum()
+        assert pooled.sum().item() == total
+        assert (pooled @ scales).item() == printed
+
+
+def test_a_penalty_pulls_back_what_has_no_gradient():
+    """No slope beyond 0.4, a push at first: the second normalised step is the penalty's alone."""
+
+    def task(places):
+        return (0.4 - places[..., 0]).clamp_min(0).sum(1)
+
+    moved = patches.move(torch.zeros(1, 1, 3), task, 2, 1.0, penalty=0.5, normalise=True)
+    assert moved[0, 0, 0].item() == 0.25  # 1 / 2, then half of it
+    free = patches.move(torch.zeros(1, 1, 3), task, 2, 1.0, normalise=True)
+    assert free[0, 0, 0].item() == 1  # no step of its own
+
+
+def test_stopping_early_is_the_penalty_only_on_a_way_that_is_flat_as_a_whole():
+    def share(m, step, penalty=0.0):
+        bowl = lambda p: 0.5 * (p[:, 0, 0] - 1).square()  # noqa: E731
+        start, rounds = torch.zeros(1, 1, 3).double(), m if not penalty else 4000
+        return patches.move(start, bowl, rounds, step, penalty)[0, 0, 0].item()
+
+    assert share(200, 0.01) == pytest.approx(0.866, abs=1e-3)
+    assert share(200, 0.01, 1 / (2 * 200 * 0.01)) == pytest.approx(0.667, abs=1e-3)
+    assert share(2, 0.01) == pytest.approx(share(2, 0.01, 1 / (2 * 2 * 0.01)), abs=5e-4)
+
+
+def test_rounding_costs_half_a_pixel_along_each_axis():
+    places = torch.tensor([[[10.49, 8.49, 4.0]]]).double()
+    back, _ = patches.extract(patches.ideal_heatmap(places, (20, 20)), 1, 3, 4.0)
+    assert (back - places).norm().item() == pytest.approx(0.693, abs=1e-3)
+
+
+def test_a_dot_that_moves_a_pixel_changes_the_distance_by_twice_the_difference_of_the_map():
+    h = torch.zeros(1, 5, 5).double()
+    h[0, 2, 2], h[0, 2, 3] = 1.5, -0.5
+    gaps = [(patches.ideal_heatmap(torch.tensor([[[x, 2.0, 3.0]]]).double(), (5, 5)) - h).square()
+            .sum().item() for x in (2.0, 3.0)]  # fmt: skip
+    assert gaps[1] - gaps[0] == pytest.approx(2 * (1.5 + 0.5))
+
+
+# NaN is not hidden --------------------------------------------------------------------------------
+
+
+def test_a_nan_in_a_map_makes_its_places_nan_and_no_other_image():
+    h = rand(3, 7, 7)
+    h[1, 3, 3] = torch.nan
+    places, values = patches.extract(h, 2, 3, 4.0)
+    assert values[1, 0].isnan()
+    assert places.isnan().all((1, 2)).tolist() == [False, True, False]
+    assert places[[0, 2]].isfinite().all()
+    drawn, log_p = patches.draw_places(h, 2, 3, 4.0, fresh())
+    assert log_p.isnan().tolist() == [False, True, False]
+    assert drawn.isnan().all((1, 2)).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_place_that_is_not_finite_gives_a_patch_and_an_image_of_nan(bad):
+    places = PLACES.clone()
+    places[0, 1, 0] = bad
+    for out in (
+        patches.sample(rand(1, 1, 9, 9), places, 4),
+        patches.place(rand(1, 2, 1, 4, 4), places, (9, 9)),
+    ):
+        assert out[0, 1].isnan().all()
+        assert out[0, 0].isfinite().all()
+    assert patches.ideal_heatmap(places, (9, 9)).isnan().any()
+
+
+PLACES = torch.tensor([[[3.3, 2.6, 3.1], [5.2, 4.7, 2.3]]]).double()
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_row_of_scores_with_a_nan_chooses_nobody(bad):
+    s = randn(2, 5)
+    s[0, 2] = bad
+    for p in (
+        patches.soft_top_k(s, 2, 0.5),
+        patches.sinkhorn_top_k(s, 2, 0.5, 9),
+        patches.perturbed_top_k(s, 2, 0.5, 9, fresh()).flatten(1),
+    ):
+        assert p[0].isnan().all()
+        assert p[1].isfinite().all()
+    few = torch.tensor([[bad, 1.0, -torch.inf, -torch.inf]])
+    assert patches.sinkhorn_top_k(few, 2, 0.5, 9).isnan().all()
+    assert patches.soft_top_k(few, 2, 0.5).isnan().all()
+
+
+def test_a_nan_slope_moves_a_place_to_nan():
+    nan = lambda p: (p[..., 0] * torch.nan).sum(1)  # noqa: E731
+    for normalise in (False, True):
+        assert patches.move(PLACES, nan, 1, 1.0, normalise=normalise)[..., 0].isnan().all()
+    assert patches.straight_through(torch.ones(2), torch.tensor([torch.nan, 1.0]))[0].isnan()
+
+
+def test_counts_of_any_dtype_have_the_same_proportions():
+    logits = randn(1, 4, 3)
+    loss = patches.proportion_loss(logits, torch.tensor([[200, 100, 3]]))
+    for dtype in (torch.uint8, torch.int16, torch.float16, torch.float32):
+        counts = torch.tensor([[200, 100, 3]]).to(dtype)
+        torch.testing.assert_close(patches.proportion_loss(logits, counts), loss)
+    shares = patches.proportion_loss(logits, torch.tensor([[0.2, 0.1, 0.003]]).double())
+    torch.testing.assert_close(shares, loss)
+
+
+def test_places_move_in_inference_mode():
+    images, net, places = some_task()
+    moved = patches.move(places, brightness(images, net), 2, 0.7)
+    scales = torch.tensor([2.0, 9.0]).double()
+    with torch.inference_mode():
+        torch.testing.assert_close(patches.move(places, brightness(images, net), 2, 0.7), moved)
+        made = places.clone()  # an inference tensor
+        torch.testing.assert_close(patches.move(made, brightness(images, net), 2, 0.7), moved)
+        aside = patches.move(made, brightness(images, net), 2, 0.7, side_lr=0.1, scales=scales)
+        assert (aside[..., 2] != places[..., 2]).any()
+        with pytest.raises(RuntimeError, match="Inference tensors"):
+            patches.move(places, brightness(images + 0, net), 2, 0.7)

@@ -231,7 +231,10 @@ def test_many_weak_labels_do_not_underflow(monkeypatch):
     (slope,) = torch.autograd.grad(exact.sum(), log_p)
     monkeypatch.setattr(presence, "_recursion_posterior", None)  # the scan does it alone
     torch.testing.assert_close(presence.log_likelihood(log_p, labels), exact, rtol=1e-12, atol=0)
-    torch.testing.assert_close(presence.posterior(log_p, labels), slope, rtol=1e-9, atol=1e-12)
+    # a graph for second derivatives needs more room, and leaves such bags to log space
+    torch.testing.assert_close(
+        presence.posterior(log_p.detach(), labels), slope, rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -547,3 +550,202 @@ def test_empty_batch():
         assert [side.shape for side in sides] == [(0,), (0,)]
     with pytest.raises(ValueError, match=r"log_p of shape \(0, 3, 4\) holds no bag"):
         presence.max_pooling_loss(log_p, labels)
+
+
+# Torch's modes, and arithmetic at its ends --------------------------------------------------------
+
+
+def curvature(likelihood, logits, labels, along):
+    """Product of the Hessian and a vector, of a likelihood of logits."""
+    z = logits.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(likelihood(z.log_softmax(1), labels).sum(), z, create_graph=True)
+    return torch.autograd.grad((slope * along).sum(), z)[0]
+
+
+@pytest.mark.parametrize("faint", [-30.0, -200, -240, -400, -560, -700, -900])
+def test_a_faint_label_has_a_second_derivative(faint):
+    """log sigmoid(z): its curvature is -sigmoid(z) sigmoid(-z), -1.9e-174 at z = -400."""
+    logits, yes = torch.tensor([[faint, 0]], dtype=torch.float64), torch.tensor([[True]])
+    right = -math.exp(faint) / (1 + math.exp(faint)) ** 2
+    unit = torch.tensor([[1.0, 0]], dtype=torch.float64)
+    got = curvature(presence.log_likelihood, logits, yes, unit)
+    assert got.tolist() == [[pytest.approx(right, rel=1e-9), pytest.approx(-right, rel=1e-9)]]
+    beside = torch.cat([logits, torch.zeros_like(logits)])
+    got = curvature(presence.log_likelihood, beside, yes.expand(2, 1), unit)
+    assert got.sum(0)[0].item() == pytest.approx(right - 0.25)  # one weight shared by two bags
+
+
+@pytest.mark.parametrize("faint", [-20.0, -90, -130, -170, -240, -400])
+def test_second_derivatives_of_faint_labels_are_those_of_the_recursion(faint):
+    logits, _ = some_bags(12, 3, 5, (4,), 1.0)
+    logits[1:, :2] += faint  # two of five labels; the recursion in log space has no range
+    logits[2, 2:4] += faint
+    labels = torch.ones(3, 5, dtype=torch.bool)
+    labels[:, 4] = False
+    along = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1)).double()
+    right = curvature(presence.recursion, logits, labels, along)
+    got = curvature(presence.log_likelihood, logits, labels, along)
+    torch.testing.assert_close(got, right, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [-30.0, -37, -100, -708, -740, -800, -3e4])
+def test_the_bracket_encloses_what_underflows(size, dtype):
+    log_p, yes = torch.tensor([[size, 0]], dtype=dtype), torch.tensor([[True]])
+    lower, upper = presence.bracket(log_p, yes)
+    assert lower.item() <= size <= upper.item()
+    torch.testing.assert_close(lower, upper, rtol=1e-6, atol=0)
+    # two such labels on two positions: log of 2 p**2, and only the upper side knows it
+    both = torch.tensor([[[size] * 2, [size] * 2, [0.0] * 2]], dtype=dtype)
+    lower, upper = presence.bracket(both, torch.tensor([[True, True]]))
+    assert lower.item() <= 2 * size + math.log(2) <= upper.item() < 2 * size + 2
+
+
+def test_bounds_take_any_number_of_labels_to_a_low_order():
+    """Position j emits label j with probability 0.99: log Prb is the sum of the logarithms."""
+    prob = torch.zeros(1, 31, 30, dtype=torch.float64)
+    prob[0, :30], prob[0, 30] = 0.99 * torch.eye(30), 0.01
+    labels = torch.ones(1, 30, dtype=torch.bool)
+    truth = 30 * math.log(0.99)
+    width = math.inf
+    for order in (1, 2, 3):
+        lower, upper = presence.bounds(prob.log(), labels, order)
+        assert lower.item() <= truth <= upper.item()
+        assert (upper - lower).item() < width
+        width = (upper - lower).item()
+    with pytest.raises(ValueError, match=r"30 labels, of which order 5 takes 174437 subsets"):
+        presence.bounds(prob.log(), labels, 5)
+
+
+def test_the_posterior_is_a_probability():
+    """Two labels on two positions leave no room for the background, whatever cancels."""
+    for seed in range(200):
+        logits, _ = some_bags(seed, 4, 2, (2,), 3.0)
+        labels = torch.ones(4, 2, dtype=torch.bool)
+        r = presence.posterior(logits.log_softmax(1), labels)
+        assert ((r >= 0) & (r <= 1)).all()
+        assert r[:, 2].max() < 1e-11
+
+
+@pytest.mark.parametrize("labels", [1, 2, 5, 8, 10, 16])
+def test_the_certificate_is_lost_by_one_faint_label_or_many_of_middling_evidence(labels):
+    """Of independent labels, what is left of the terms is the product of (1 - s) / (1 + s)."""
+    limit = presence._CERTIFICATE ** (1 / labels)
+    s = (1 - limit) / (1 + limit)  # each missing with this probability
+    occurs = 1 - s
+    expected = {1: 2e-4, 2: 0.0198, 5: 0.274, 8: 0.481, 10: 0.569, 16: 0.720}[labels]
+    assert occurs == pytest.approx(expected, abs=6e-4)
+    for chance, kept in ((occurs * 0.98, False), (min(occurs * 1.02, 1), True)):
+        share = torch.zeros(1, labels + 1, labels, dtype=torch.float64)  # a position a label
+        share[0, :labels] = chance * torch.eye(labels)
+        share[0, labels] = 1 - chance
+        real = torch.ones(1, labels, dtype=torch.bool)
+        assert presence._series(share, real, False)[2].item() is kept
+
+
+def test_a_pull_is_shared_by_odds_against_the_background():
+    """One faint label: r is in proportion to p / p_phi, not to p."""
+    prob = torch.tensor([[[1e-6, 1e-6], [0.1, 0.9], [0.0, 0.0]]], dtype=torch.float64)
+    prob[0, 2] = 1 - prob[0, :2].sum(0)
+    one = presence.posterior(prob.log(), torch.tensor([[True, False]]))[0, 0]
+    odds = prob[0, 0] / prob[0, 2]
+    torch.testing.assert_close(one, odds / odds.sum(), rtol=1e-5, atol=0)
+    assert one.tolist() == pytest.approx([0.1, 0.9], abs=2e-3)
+    # with label 1 observed, too, the position that it does not need is pulled
+    both = presence.posterior(prob.log(), torch.tensor([[True, True]]))[0, 0]
+    assert both.tolist() == pytest.approx([0.9, 0.1], abs=2e-3)
+
+
+def test_the_tangent_of_a_posterior_in_log_space():
+    log_p = torch.tensor([[[-800.0] * 2, [-800.0] * 2, [0.0] * 2]], dtype=torch.float64)
+    along = torch.zeros_like(log_p)
+    along[0, 0, 0] = 1
+    both = torch.tensor([[True, True]])
+    right = torch.tensor([[[0.25, -0.25], [-0.25, 0.25], [0, 0]]], dtype=torch.float64)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(log_p, along)
+        tangent = torch.autograd.forward_ad.unpack_dual(presence.posterior(dual, both)).tangent
+    torch.testing.assert_close(tangent, right)
+    pushed = torch.func.jvp(lambda x: presence.posterior(x, both), (log_p,), (along,))[1]
+    torch.testing.assert_close(pushed, right)
+    with torch.inference_mode():
+        r = presence.posterior(log_p, both)
+    torch.testing.assert_close(r, torch.tensor([[[0.5] * 2, [0.5] * 2, [0.0] * 2]]).double())
+
+
+def test_transforms_of_the_likelihood_are_the_posterior_and_its_slope():
+    logits, labels = some_bags(13, 3, 3, (4,))
+    log_p = logits.log_softmax(1)
+
+    def total(x):
+        return presence.log_likelihood(x, labels).sum()
+
+    r = presence.posterior(log_p, labels)
+    for transform in (torch.func.grad, torch.func.jacrev, torch.func.jacfwd):
+        torch.testing.assert_close(transform(total)(log_p), r)
+    each = torch.func.vmap(presence.log_likelihood)(log_p[:, None], labels[:, None])
+    torch.testing.assert_close(each[:, 0], presence.log_likelihood(log_p, labels))
+    slopes = torch.func.vmap(torch.func.grad(lambda x, l: presence.log_likelihood(x, l).sum()))
+    torch.testing.assert_close(slopes(log_p[:, None], labels[:, None])[:, 0], r)
+    vectorised = torch.autograd.functional.hessian(total, log_p, vectorize=True)
+    torch.testing.assert_close(torch.func.hessian(total)(log_p), vectorised)
+    flat = torch.func.vmap(presence.log_likelihood)
+    with pytest.raises(ValueError, match=r"vmap: got a sample of shape \(\), expected an axis"):
+        flat(log_p[:, 0, 0], labels[:, 0])
+    model, images = torch.nn.Conv2d(1, 3, 2), torch.zeros(1, 1, 3, 3)
+    slope = torch.func.grad(lambda x: presence.input_gradient(model, x, 0, (0, 0)).sum())
+    with pytest.raises(RuntimeError, match="input_gradient takes a gradient of its own"):
+        slope(images)
+
+
+def test_a_half_rounded_softmax_is_refused_with_a_remedy_that_works():
+    layer, labels = torch.nn.Linear(4, 3), torch.tensor([[True, False]] * 64)
+    images = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = layer(images)
+        for log_p in (logits.log_softmax(1), logits.log_softmax(1).float()):
+            with pytest.raises(ValueError, match=r"log_softmax\(1\) to .* logits\.float\(\)"):
+                presence.log_likelihood(log_p, labels)
+        value = presence.log_likelihood(logits.float().log_softmax(1), labels)
+    assert value.dtype == torch.float32
+    assert value.isfinite().all()
+
+
+@pytest.mark.parametrize("score", [presence.log_alpha_scores, presence.log_alpha])
+def test_terms_far_apart_or_of_zero_have_derivatives(score):
+    every = {"members": torch.ones(1, 3, dtype=torch.bool)} if score is presence.log_alpha else {}
+    for logits in ([[0.0, 900, 0]], [[-math.inf, 0, 0]], [[-math.inf, 0, -math.inf]]):
+        log_p = torch.tensor(logits, dtype=torch.float64).log_softmax(1).requires_grad_()
+        (slope,) = torch.autograd.grad(score(log_p, **every).sum(), log_p, create_graph=True)
+        (second,) = torch.autograd.grad(slope.square().sum(), log_p)
+        assert slope.isfinite().all()
+        assert second.isfinite().all()
+    far = torch.tensor([[0.0, 900, 0]], dtype=torch.float64)
+    unit = torch.tensor([[1.0, -1, 0.5]], dtype=torch.float64)
+    bent = curvature(lambda x, _: score(x, **every), far, None, unit)
+    even = 0.0 if every else 0.125  # of log(e**0 + e**0), label 0 and the background
+    assert bent.tolist() == [pytest.approx([even, 0, -even], abs=1e-12)]
+
+
+# What chapters 2 and 3 say of float32 and of max pooling ------------------------------------------
+
+
+@pytest.mark.parametrize(("positions", "lost"), [(784, 4e-3), (10_000, 0.3)])
+def test_the_float32_recursion_keeps_the_digits_of_the_logarithm_only(positions, lost):
+    logits, _ = some_bags(14, 1, 4, (positions,), 1.0)
+    log_p, labels = logits.log_softmax(1).float(), torch.tensor([[True, True, False, False]])
+    exact_value = presence.log_likelihood(log_p.double(), labels).item()
+    error = abs(presence.recursion(log_p, labels).item() - exact_value)
+    assert error < 5e-6 * abs(exact_value)
+    assert 1e-6 < error < lost  # of log Prb in nats: a share of Prb
+
+
+def test_one_answer_has_no_max_pooling_loss_on_every_set_if_positions_suffice():
+    answer = torch.full((1, 4, 3), -60.0)
+    answer[0, range(3), range(3)] = 60.0  # position k emits class k
+    sets = torch.tensor(list(itertools.product((False, True), repeat=3)))[1:]
+    log_p = answer.log_softmax(1)
+    for labels in sets:
+        assert presence.max_pooling_loss(log_p, labels[None]).item() == pytest.approx(0, abs=1e-6)
+    fewer = log_p[:, :, :2]  # two positions cannot serve three classes
+    assert presence.max_pooling_loss(fewer, sets[-1:]).item() > 30

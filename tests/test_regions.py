@@ -720,3 +720,135 @@ def test_a_nan_is_not_hidden():
         assert torch.equal(left.isnan(), wrong.expand_as(left))
     with pytest.raises(ValueError, match=r"logits must have a finite maximum .* no NaN"):
         regions.recursive_erasing(lambda x: (x.mean((2, 3)), mask), MAPS + 1, Y * 0, 2, 10)
+
+
+# Claims of the chapters, and their conditions
+
+
+@pytest.mark.parametrize("r", [0.5, 0.1, 1e-3, 1e-6, 1e-20, 1e-40])
+@pytest.mark.parametrize("shift", [0.0, 1.0, -30.0])
+def test_log_sum_exp_pooling_keeps_its_digits_for_small_r(r, shift):
+    """784 float32 values: the two logarithms differ in their last digits only."""
+    maps = shift + some(1, 1, 784, scale=0.1).float()
+    a = maps.double()
+    a = a - a.mean()
+    series = a.mean() + r * a.square().mean() / 2 + r**2 * (a**3).mean() / 6
+    series = series + r**3 * ((a**4).mean() - 3 * a.square().mean() ** 2) / 24
+    exact = (maps.double().mean() + series).item()
+    leaf = maps.clone().requires_grad_()
+    value = regions.log_sum_exp_pooling(leaf, r)
+    assert value.item() == pytest.approx(exact, rel=1e-6, abs=2e-7)
+    (slope,) = torch.autograd.grad(value, leaf)
+    torch.testing.assert_close(slope, (max(r, 1e-30) * maps).softmax(2), rtol=1e-5, atol=0)
+
+
+def test_log_sum_exp_pooling_is_one_function_on_both_sides_of_its_switches():
+    maps = some(4, 3, 20, scale=3.0)
+    maps[1] *= 50
+    for r in (0.02, 0.3, 0.999, 1.0, 7.0):
+        exact = ((r * maps).logsumexp(2) - math.log(20)) / r
+        torch.testing.assert_close(regions.log_sum_exp_pooling(maps, r), exact)
+        leaf = maps.clone().requires_grad_()
+        assert torch.autograd.gradcheck(lambda m, r=r: regions.log_sum_exp_pooling(m, r), leaf)
+        assert torch.autograd.gradgradcheck(lambda m, r=r: regions.log_sum_exp_pooling(m, r), leaf)
+
+
+def test_a_larger_mask_may_lose_what_a_shape_tells():
+    """y = a xor b, s a coin: {s} for one class and {} for the other; then {s} for both."""
+
+    def open_bits(mask):
+        """H(Y | X+) in bits, where what is erased can be told from a 0."""
+        seen = {}
+        for a, b, s in [(a, b, s) for a in (0, 1) for b in (0, 1) for s in (0, 1)]:
+            shown = tuple(c if m else None for c, m in zip((a, b, s), mask(a ^ b), strict=True))
+            seen.setdefault(shown, [0, 0])[a ^ b] += 1 / 8
+        return -sum(p * math.log2(p / sum(ps)) for ps in seen.values() for p in ps if p)
+
+    assert open_bits(lambda y: (0, 0, y)) == 0
+    assert open_bits(lambda y: (0, 0, 1)) == 1  # larger, and the same for all
+    assert open_bits(lambda y: (1, 1, 1)) == 0
+    fixed = {m: open_bits(lambda y, m=m: m) for m in [(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1)]}
+    assert list(fixed.values()) == sorted(fixed.values(), reverse=True)  # never worse
+
+
+def linear(images):
+    """Class maps of two pixels: an image holds both; average pooling."""
+    maps = images[:, :, 0]  # (B, 2, 2): a channel for each class, two pixels
+    logits = maps.mean(2)
+    scores = regions.class_map(maps[:, :, None], logits)
+    return logits, (regions.normalise(scores) >= 0.5)[:, None].to(images)
+
+
+def test_a_look_may_be_surer_without_evidence_against_its_class():
+    image = torch.tensor([[[[4.0, 0.0]], [[3.5, 2.0]]]]).double()  # (1, 2, 1, 2), class 1 is right
+    erased = regions.recursive_erasing(linear, image, torch.tensor([1]), 2, sigma=10.0)
+    assert linear(image)[0].softmax(1)[0, 1].item() == pytest.approx(0.679, abs=1e-3)
+    left = regions.erase(image, erased.trust[0, 0] * linear(image)[1], erased.trust[0])
+    assert linear(left)[0].softmax(1)[0, 1].item() == pytest.approx(0.715, abs=1e-3)
+    assert erased.trust[1].item() == pytest.approx(0.647, abs=1e-3)  # linear, right, trusted again
+
+
+def test_the_search_may_end_though_the_class_is_named():
+    bird = torch.tensor([[[[0.0, 5.0, 1.5, 1.5, 1.2]]]])
+
+    def localise(images):
+        most = images.flatten(1).amax(1)
+        logits = torch.stack([torch.zeros_like(most), 2 * most], 1)
+        return logits, (regions.normalise(images[:, 0]) >= 0.5)[:, None].float()
+
+    erased = regions.recursive_erasing(localise, bird, torch.tensor([1]), 2, sigma=10.0)
+    assert erased.trust[1] == 0
+    left = regions.erase(bird, erased.mask, erased.trust[0])
+    assert localise(left)[0].softmax(1)[0, 1] > 0.9
+
+
+def test_looks_after_the_last_trusted_one_count_in_the_loss():
+    """A deterministic localiser that doubts its second look: the mask stays, the loss grows."""
+    weight = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    image = torch.tensor([[[[0.0, 3.0, 0.0, 1.0, 0.0]]]], dtype=torch.float64)
+
+    def localise(images):
+        most = weight * images.flatten(1).amax(1)
+        logits = torch.stack([torch.zeros_like(most), 2 * most], 1)
+        return logits, (regions.normalise(images[:, 0]) >= 0.5)[:, None].double()
+
+    losses, slopes, masks = [], [], []
+    for u in (2, 3, 6):
+        weight.grad = None
+        erased = regions.recursive_erasing(localise, image, torch.tensor([1]), u, sigma=10.0)
+        losses.append(erased.loss.item())
+        slopes.append(weight.grad.item())
+        masks.append(erased.mask)
+    assert torch.equal(masks[0], masks[2])
+    assert losses[0] < losses[1] < losses[2]
+    assert losses[2] - losses[1] == pytest.approx(3 * (losses[1] - losses[0]))
+    assert slopes[2] < slopes[1] < slopes[0] < 0
+    weight.grad = None  # lazy counts the looks left, and has the same slope
+    lazy = regions.recursive_erasing(
+        lambda x, changed: localise(x), image, torch.tensor([1]), 6, 10.0, lazy=True
+    )
+    assert lazy.loss.item() == pytest.approx(losses[2])
+    assert weight.grad.item() == pytest.approx(slopes[2])
+
+
+def test_trust_is_nan_where_the_first_loss_is():
+    logits, target = torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.zeros(2).long()
+    trusted = regions.trust(logits, target, torch.tensor([torch.nan, 9.0]), 1, 10.0)
+    assert trusted.isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("u", [1, 2, 4])
+def test_images_that_are_learnt_get_the_gradient_of_all_looks(u):
+    model, images, target = problem()
+    raw = images.clone().requires_grad_()
+    erased = regions.recursive_erasing(model.localise, 2 * raw.tanh(), target, u, sigma=10)
+    left, loss = 2 * raw.tanh(), 0.0
+    collected = torch.zeros_like(erased.mask)
+    for t in range(len(erased.trust)):
+        logits, mask = model.localise(left)
+        loss = loss + F.cross_entropy(logits, target)
+        collected = regions.accumulate(collected, mask.detach(), erased.trust[t])
+        left = regions.erase(left, collected, erased.trust[t])
+    (total,) = torch.autograd.grad(loss, raw)
+    torch.testing.assert_close(raw.grad, total)
+    assert erased.loss.item() == pytest.approx(loss.item())

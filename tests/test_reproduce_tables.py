@@ -10,9 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from wsl_tutorial.reproduce import ledger, records, tables
+from wsl_tutorial.reproduce import ledger, papers, records, tables
 from wsl_tutorial.reproduce.__main__ import main
-from wsl_tutorial.reproduce.experiment import Cell, Claim, Experiment, Paper, plain, setting
+from wsl_tutorial.reproduce.evidence import exactly, ruling
+from wsl_tutorial.reproduce.experiment import (
+    Cell,
+    Claim,
+    Experiment,
+    Paper,
+    Reason,
+    Why,
+    plain,
+    setting,
+)
 
 LOWER = {
     "test error",
@@ -57,10 +67,11 @@ def experiment(name, *cells, **changes):
         "cells": cells,
         "seeds": 2,
         "data": ("mnist",),
-        "protocols": {"short": {"epochs": 2}, "smoke": {"epochs": 1}},
+        "protocols": {"desk": {"epochs": 8}, "short": {"epochs": 2}, "smoke": {"epochs": 1}},
         "deviations": ("another optimiser",),
-        "cost": "an hour",
-        "not_run": "no GPU yet",
+        "gpu_minutes": 60,
+        "not_run": Why.NO_GPU,
+        "selects": ("error", "lower"),
     }
     return Experiment(**(settings | changes))
 
@@ -83,9 +94,12 @@ DIGITS = experiment("digits", Cell("mcmil-002", "error"))
 SERIES = experiment(
     "series",
     Cell(
-        "mcmil-017", "seconds", claim=lambda rs: (rs[0]["metrics"]["seconds"] > 1, "by the clock")
+        "mcmil-017",
+        "seconds",
+        claim=lambda rs: ruling("by the clock", exactly(rs[0]["metrics"]["seconds"] - 1)),
     ),
 )
+FAR = experiment("far", Cell("mcmil-013", "error"), not_run=Why.NO_DATA, data=("svhn-full",))
 TRIES = experiment("tries")
 BETTER = Claim(
     "order",
@@ -93,9 +107,9 @@ BETTER = Claim(
     "nests beat digits",
     "Sec 5.2",
     ("mcmil/nests", "mcmil/digits"),
-    lambda r: (
-        r["mcmil/nests"][0]["metrics"]["error"] < r["mcmil/digits"][0]["metrics"]["error"],
+    lambda r: ruling(
         "by their means",
+        exactly(r["mcmil/digits"][0]["metrics"]["error"] - r["mcmil/nests"][0]["metrics"]["error"]),
     ),
 )
 PAPER = Paper(
@@ -104,9 +118,9 @@ PAPER = Paper(
     "An Author",
     2018,
     "https://example.org",
-    (NESTS, DIGITS, SERIES, TRIES),
+    (NESTS, DIGITS, SERIES, TRIES, FAR),
     (BETTER,),
-    {"mcmil-016": "quoted from another paper"},
+    {"mcmil-016": Reason(Why.QUOTED, "not to be reproduced")},
 )
 
 
@@ -146,6 +160,8 @@ def states(*held):
 
 def test_the_ledger_holds_310_numbers():
     rows = ledger.load()
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"a ledger of the {len(rows)} numbers that the papers print" in readme
     assert collections.Counter(row.paper for row in rows.values()) == {
         "mcmil": 17,
         "mist": 53,
@@ -169,12 +185,26 @@ def test_a_ledger_with_a_repeated_id_is_refused(tmp_path):
         ledger.load(path)
 
 
-def test_whether_lower_is_better_is_known_for_every_metric():
-    metrics = {row.metric for row in ledger.load().values()}
-    assert metrics == LOWER | HIGHER
-    assert {metric for metric in metrics if ledger.lower_is_better(metric)} == LOWER
-    with pytest.raises(ValueError, match="lower or higher"):
-        ledger.lower_is_better("happiness")
+def test_whether_lower_is_better_is_known_for_every_number(tmp_path):
+    rows = ledger.load().values()
+    assert {row.measure for row in rows} == LOWER | HIGHER
+    assert {row.measure for row in rows if row.lower} == LOWER
+    path = tmp_path / "wrong.csv"
+    text = ledger.CSV.read_text(encoding="utf-8").replace(",higher,", ",upwards,", 1)
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="better is 'upwards'"):
+        ledger.load(path)
+
+
+def test_the_ledger_says_which_metric_of_which_experiment_answers_each_number():
+    cells = {c.id: (e, c) for p in papers() for e in p.experiments for c in e.cells}
+    quoted = {i for p in papers() for i in p.quoted}
+    for row in ledger.load().values():
+        if row.id in quoted:
+            assert (row.experiment, row.metric, row.rule) == ("", "", "")
+        else:
+            e, c = cells[row.id]
+            assert (row.experiment, row.metric, row.rule) == (e.name, c.metric, c.rule)
 
 
 def test_the_fullest_protocol_is_shown_and_a_tie_is_the_papers():
@@ -195,41 +225,6 @@ def test_the_fullest_protocol_is_shown_and_a_tie_is_the_papers():
 
 
 @pytest.mark.parametrize(
-    ("paper", "sd", "rounding", "ours", "lower", "rule", "state"),
-    [
-        (0.37, 0.04, 0.005, [0.36, 0.40], True, "mean", "reproduced"),
-        (0.37, 0.04, 0.005, [0.43], True, "mean", "worse"),  # one seed has no ± of its own
-        (0.37, 0.04, 0.005, [0.40, 0.46], True, "mean", "reproduced"),  # 0.06 < 0.04 + 0.042
-        (0.37, 0.04, 0.005, [0.45, 0.46], True, "mean", "worse"),
-        (0.37, 0.04, 0.005, [0.29, 0.30], True, "mean", "better"),
-        (97.8, None, 0.05, [97.84], False, "mean", "reproduced"),  # within rounding
-        (97.8, None, 0.05, [97.85], False, "mean", "reproduced"),
-        (97.8, None, 0.05, [97.9], False, "mean", "better"),
-        (97.8, None, 0.05, [97.7], False, "mean", "worse"),
-        (97.8, None, 0.05, [97.3, 98.1], False, "mean", "reproduced"),  # within our own ±
-        (0.32, None, 0.005, [0.40, 0.324, 0.40], True, "min", "reproduced"),
-        (0.32, None, 0.005, [0.401, 0.4, 0.402], True, "min", "worse"),
-        (90.0, None, 0.05, [88.0, 91.9], False, "max", "reproduced"),
-        (8.9, None, 0.05, [1.0, 8.92], True, "seed:1", "reproduced"),
-        (8.9, None, 0.05, [8.92, 1.0, 1.1, 0.9], True, "seed:1", "better"),
-        (0.37, 0.04, 0.005, [0.37, None], True, "mean", "worse"),  # a diverged seed is not dropped
-        (0.37, 0.04, 0.005, [None], True, "min", "worse"),
-    ],
-)
-def test_verdict(paper, sd, rounding, ours, lower, rule, state):
-    values = dict(enumerate(ours))
-    assert ledger.verdict(paper, sd, rounding, values, lower, rule).state == state
-
-
-def test_verdict_reports_what_it_judged():
-    v = ledger.verdict(0.37, 0.04, 0.005, {0: 0.5, 1: 0.6, 4: 0.7}, True)
-    assert v.ours == pytest.approx(0.6)
-    assert v.sd == pytest.approx(0.1)  # n - 1 in the denominator
-    assert v.gap == pytest.approx(0.23)
-    assert v.tolerance == pytest.approx(0.14)
-
-
-@pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"experiments": (experiment("x", Cell("mcmil-999", "e")),)}, "no ledger id"),
@@ -239,7 +234,7 @@ def test_verdict_reports_what_it_judged():
         ({"experiments": (experiment("x", Cell("mcmil-002", "e", "median")),)}, "unknown rule"),
         ({"experiments": (dataclasses.replace(DIGITS, name="mist/x"),)}, "does not begin"),
         ({"experiments": (DIGITS, experiment("digits"))}, "one name"),
-        ({"quoted": {"mcmil-002": "why"}}, "filled twice"),
+        ({"quoted": {"mcmil-002": Reason(Why.COST)}}, "filled twice"),
         ({"experiments": (NESTS,)}, "unknown experiments"),
     ],
 )
@@ -253,11 +248,13 @@ def test_list_json_has_one_object_for_every_number(capsys):
     assert main(["list", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [result["id"] for result in found] == list(ledger.load())
-    keys = {"id", "state", "ours", "sd", "seeds", "protocol", "reason"}
+    keys = {"id", "state", "evidence", "ours", "sd", "seeds", "protocol", "reason"}
     for result in found:
         assert set(result) == keys
         assert result["state"] in ledger.STATES
         assert result["reason"]
+        assert result["evidence"] in ("paper", "desk", "short", None)
+        assert (result["state"] in ledger.VERDICTS) == (result["evidence"] in ("paper", "desk"))
     unwritten = {r["id"].rpartition("-")[0] for r in found if r["state"] == "not written yet"}
     assert unwritten == set()
 
@@ -266,7 +263,8 @@ def test_list_json_has_one_object_for_every_number(capsys):
 def test_states_without_records():
     found = states()
     assert (found["mcmil-005"]["state"], found["mcmil-005"]["reason"]) == ("not run", "no GPU yet")
-    assert found["mcmil-016"]["reason"] == "quoted from another paper"
+    assert found["mcmil-016"]["reason"] == "quoted from another paper: not to be reproduced"
+    assert found["mcmil-013"]["reason"] == "data not available to us"
     assert found["mcmil-001"]["state"] == found["mist-018"]["state"] == "not written yet"
     assert found["mcmil-005"]["ours"] is found["mcmil-005"]["protocol"] is None
 
@@ -293,12 +291,30 @@ def test_states_with_records_of_the_papers_protocol():
 
 
 @pytest.mark.usefixtures("fake_paper")
-def test_short_records_give_numbers_but_no_verdict():
-    found = states(record(NESTS, 0, "short", error=0.37), record(NESTS, 1, "smoke", error=0.1))
-    five = found["mcmil-005"]
-    assert (five["state"], five["protocol"], five["ours"]) == ("not run", "short", 0.37)
-    assert "no GPU yet" in five["reason"]
-    assert states(record(NESTS, 1, "smoke", error=0.1))["mcmil-005"]["ours"] is None
+def test_a_number_shows_its_strongest_evidence():
+    short = [record(NESTS, 0, "short", error=0.37), record(NESTS, 1, "smoke", error=0.1)]
+    five = states(*short)["mcmil-005"]
+    assert (five["state"], five["evidence"], five["ours"]) == ("no verdict", "short", 0.37)
+    assert five["reason"] == "only at reduced size: no GPU yet"
+    assert states(short[1])["mcmil-005"]["evidence"] is None
+    desk = record(NESTS, 0, "desk", error=0.5)
+    five = states(*short, desk)["mcmil-005"]
+    assert (five["state"], five["evidence"], five["ours"]) == ("worse", "desk", 0.5)
+    paper = record(NESTS, 1, error=0.36)
+    five = states(*short, desk, paper)["mcmil-005"]
+    assert (five["state"], five["evidence"], five["seeds"]) == ("reproduced", "paper", 1)
+
+
+@pytest.mark.usefixtures("fake_paper")
+def test_a_number_of_one_seed_takes_the_strongest_evidence_that_has_this_seed(monkeypatch):
+    runs = experiment("runs", Cell("mcmil-007", "error", "seed:1"))
+    paper = dataclasses.replace(PAPER, experiments=(*PAPER.experiments, runs))
+    row = ledger.load()["mcmil-007"]
+    desk, other = record(runs, 1, "desk", error=8.9), record(runs, 0, error=1.0)
+    found = tables.state(row, paper, [desk, other])
+    assert (found["state"], found["evidence"]) == ("reproduced", "desk")
+    assert tables.line(row, paper, [desk, other])[6] == "1"
+    assert tables.state(row, paper, [other])["evidence"] is None
 
 
 @pytest.mark.usefixtures("fake_paper")
@@ -315,27 +331,133 @@ def test_a_diverged_seed_is_said():
 
 
 @pytest.mark.usefixtures("fake_paper")
-def test_a_table_never_mixes_protocols():
-    held = [record(NESTS, 0, error=0.36), record(NESTS, 1, "short", error=9.0)]
+def test_a_place_is_one_table_with_its_evidence():
+    held = [record(NESTS, 0, "desk", error=0.5), record(NESTS, 1, "short", error=9.0)]
     text = tables.table("mcmil/Sec 5.2", held)
-    paper, short = text.split("## Protocol: short")
-    assert "| 0.37 ± 0.04 | 0.36 | 1 of 2 | reproduced" in paper
-    assert "9.0" not in paper
-    assert "9.00" in short
-    assert "no verdict from this protocol" in short
-    assert "reproduced" not in short
-    assert "- another optimiser (`mcmil/nests`)" in paper
-    assert "epochs = 2 instead of 20" in short
-    assert "epochs = 2" not in paper
-    assert "0123456; a device; 2025-01-02" in paper
+    head = "| method | data | measure | paper | ours | evidence | seeds | verdict |"
+    assert text.count(head) == 1
+    assert "| 0.37 ± 0.04 | 0.50 | our recipe | 1 | worse, +0.13 |" in text
+    assert "9.0" not in text
+    assert "- `mcmil-005`: +0.13 from the paper, 0.04 allowed (1 of 2 seeds)." in text
+    assert "- another optimiser (`mcmil/nests`)" in text
+    assert "epochs = 8 instead of 20" in text
+    assert "epochs = 2" not in text
+    assert "0123456; a device; 2025-01-02" in text
+
+
+@pytest.mark.usefixtures("fake_paper")
+def test_a_number_that_is_not_reached_says_whether_the_training_still_improved():
+    curve = [{"epoch": i, "error": e} for i, e in enumerate((9, 5, 3, 2, 1.5, 1.2))]
+    rising = record(NESTS, 0, "desk", error=0.5) | {"curve": curve}
+    text = tables.table("mcmil/Sec 5.2", [rising])
+    assert "; still falling at the end: `error` was 2 at best before the last quarter" in text
+    five = ledger.load()["mcmil-005"]
+    fine = record(NESTS, 0, "desk", error=0.37) | {"curve": curve}
+    assert "falling" not in tables.notes([five], PAPER, [fine])
+    flat = record(NESTS, 0, error=0.5) | {"curve": [{"epoch": i, "error": 1.0} for i in range(8)]}
+    assert "; no longer falling at the end" in tables.table("mcmil/Sec 5.2", [flat])
+
+
+@pytest.mark.usefixtures("fake_paper")
+def test_what_was_tried_stands_beside_a_number_that_is_not_reached():
+    tried = dataclasses.replace(DIGITS, tried="tried: three rates, twice the epochs")
+    paper = dataclasses.replace(PAPER, experiments=(tried,), claims=())
+    row = ledger.load()["mcmil-002"]
+    assert "; tried: three rates" in tables.notes([row], paper, [record(tried, 0, error=0.9)])
+    assert "tried" not in tables.notes([row], paper, [record(tried, 0, error=0.48)])
+
+
+@pytest.mark.usefixtures("fake_paper")
+def test_numbers_of_closed_data_are_folded():
+    held = [record(NESTS, 0, error=0.36)]
+    page = tables.markdown("mcmil", held)
+    fold = page[page.index(":::{dropdown} 1 number of closed data") :]
+    assert "`mcmil-013`" in fold
+    assert "`mcmil-013`" not in page[: page.index(":::{dropdown} 1 number of closed data")]
+    assert "Not run: data not available to us." in fold
+    shown = tables.markdown("mcmil", [record(FAR, 0, "short", error=50.0)])
+    assert "closed data" not in shown.partition("##")[2]
 
 
 @pytest.mark.usefixtures("fake_paper")
 def test_table_names():
     assert tables.table("mist/2", []) == tables.table("mist/Table 2", [])
-    assert "`mcmil-002`" in tables.table("mcmil/digits", [])
-    with pytest.raises(ValueError, match=r"did you mean 'mcmil/Sec 5\.2'"):
-        tables.table("mcmil/Sec 5.3", [])
+    held = [record(DIGITS, 0, error=0.5), record(TRIES, 0, error=0.4), record(TRIES, 1, error=0.6)]
+    assert "`mcmil-002`" in tables.table("mcmil/digits", held)
+    several = tables.table("mcmil/*i*s", held)
+    assert "## Sec 5.1.1" in several
+    assert "| `mcmil/tries` | paper's settings | 2 | error 0.500 ± 0.141 |" in several
+    assert "## Claims" in tables.table("mcmil", held)
+    for wrong in ("mcmil/Sec 5.3", "mcmil/x*"):
+        with pytest.raises(ValueError, match="did you mean 'mcmil/"):
+            tables.table(wrong, [])
+
+
+@pytest.mark.usefixtures("fake_paper")
+def test_list_is_a_line_a_paper_and_more_when_asked(capsys):
+    held = [record(DIGITS, 0, "desk", error=0.6), record(NESTS, 0, "short", error=9.0)]
+    lines = tables.listing(held).splitlines()
+    assert [line.partition(":")[0] for line in lines] == [*ledger.KEYS, "More"]
+    assert "Our recipe: 1 (1 worse); reduced size: 2; closed data: 1; not run: 13." in lines[0]
+    assert lines[1].startswith("mist: Angles, Jin et al. 2021 (patches): no experiments yet")
+    asked = tables.listing(held, ["mcmil/digits"]).splitlines()
+    assert asked[1].startswith("  cost: about 1 GPU hour a seed (estimate); data: mnist (")
+    assert asked[0] == "mcmil/digits: The digits, exact likelihood"
+    assert "  seeds run: 1 desk (of 2)" in asked
+    assert sum("mcmil-" in line for line in asked) == 1
+    worse = tables.listing(held, only="worse").splitlines()
+    assert [line.partition(" ")[0] for line in worse] == ["mcmil-002"]
+    assert "worse, our recipe" in worse[0]
+    every = tables.listing(held, every=True)
+    assert all(f"{row} " in every for row in ledger.load())
+    assert all(f"{e.name}:" in every for e in PAPER.experiments)
+
+
+@pytest.mark.usefixtures("fake_paper")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["list", "nix"], "place or experiment 'nix'; did you mean"),
+        (["list", "--state", "lost"], "--state: 'lost' is none of reproduced, better,"),
+        (["list", "--json", "mcmil/nix"], "did you mean 'mcmil/"),
+        (["table", "mcmil/q*"], "place or experiment 'mcmil/q*'; did you mean 'mcmil/"),
+    ],
+)
+def test_bad_input_gets_one_sentence(words, said, capsys):
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.usefixtures("fake_paper")
+def test_list_json_takes_names_and_a_state(capsys):
+    assert main(["list", "--json", "mcmil/nests", "--state", "not run"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [result["id"] for result in found] == ["mcmil-005", "mcmil-006"]
+    assert main(["list", "--json", "mcmil/nests", "--state", "holds"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+@pytest.mark.usefixtures("fake_paper")
+def test_the_summary_counts_every_number_once_by_what_is_known_of_it():
+    held = [record(DIGITS, 0, error=0.48), record(NESTS, 0, "desk", error=0.9)]
+    held += [record(SERIES, 0, "short", seconds=2.0)]
+    known, verdicts = (
+        [line.strip("| ").split(" | ") for line in table.splitlines()]
+        for table in tables.summary_markdown(held).split("\n\n")
+    )
+    assert tuple(known[0]) == tables.SUMMARY
+    assert known[2] == ["Li 2018 (presence)", "17", "1", "2", "1", "1", "12"]
+    for line in known[2:]:
+        numbers = [int(cell) for cell in line[1:]]
+        assert numbers[0] == sum(numbers[1:])
+    assert known[-1][:2] == ["all", "310"]
+    assert verdicts[0] == ["verdicts", *ledger.VERDICTS]
+    assert verdicts[2:] == [
+        ["Li 2018 (presence), paper's settings", "1", "0", "0", "0", "0", "0"],
+        ["Li 2018 (presence), our recipe", "0", "0", "2", "0", "0", "0"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -343,13 +465,15 @@ def test_table_names():
     [
         ({}, "paper", "no GPU yet"),
         ({}, "short", "for want of time"),
+        ({}, "desk", "for want of time"),
         ({"protocols": {}}, "short", "no GPU yet"),  # it has the paper's protocol alone
-        ({"not_run": "no data"}, "short", "no data"),
-        ({"not_run": ""}, "paper", "no run yet"),
+        ({"not_run": Why.NO_DATA}, "short", "data not available to us"),
+        ({"not_run": Why.NO_DATA, "more": "no copy"}, "paper", "data not available to us: no copy"),
+        ({"not_run": Why.NO_RUN}, "paper", "no run yet"),
     ],
 )
 def test_a_missing_record_has_a_reason(change, protocol, reason):
-    assert dataclasses.replace(NESTS, **change).reason(protocol) == reason
+    assert str(dataclasses.replace(NESTS, **change).reason(protocol)) == reason
 
 
 @pytest.mark.usefixtures("fake_paper")
@@ -360,34 +484,50 @@ def test_the_page_of_a_paper_shows_every_number_claim_and_command():
     page = tables.markdown("mcmil", held)
     for row in ledger.load().values():
         if row.paper == "mcmil":
-            assert page.count(f"| `{row.id}` |") == 1
-    assert page.startswith("17 numbers: 1 reproduced, 2 worse, 2 not run, 12 not written yet.")
+            assert f"`{row.id}`" in page
+            assert f"| {row.method} | {row.data} | " in page
+    assert "`mcmil-017`: not run: no GPU yet." in page
+    head = "17 numbers. Paper's settings: 3 (1 reproduced, 2 worse); closed data: 1; not run: 13."
+    assert page.startswith(f"## What is known\n\n{head}")
     assert "0123456+; a device" in page  # + marks uncommitted code
-    assert "| holds | nests beat digits | Sec 5.2 | by their means (1 seed) | none |" in page
-    command = "python -m wsl_tutorial.reproduce run mcmil/nests --seeds 0-1 --protocol paper"
-    assert command in page
+    line = (
+        "| nests beat digits | Sec 5.2 | holds | paper's settings | by their means (1 to 2 seeds) |"
+    )
+    assert line in page
+    assert "python -m wsl_tutorial.reproduce run mcmil/nests --protocol paper" in page
     assert "77" not in page
-    untested = "| not tested | nests beat digits | Sec 5.2 | no GPU yet (1 of 2) | none |"
+    untested = "| nests beat digits | Sec 5.2 | not tested | none | no GPU yet (1 of 2) |"
     assert untested in tables.markdown("mcmil", held[:2])
-    assert tables.markdown("mist", []).startswith("53 numbers: 53 not written yet.")
+    rest = tables.markdown("mist", [])
+    assert rest.startswith("## What is known\n\n53 numbers. Not run: 53.")
     with pytest.raises(ValueError, match="no paper of the ledger"):
         tables.markdown("mnist", [])
 
 
 @pytest.mark.usefixtures("fake_paper")
-def test_a_claim_compares_the_seeds_that_all_have_run():
-    ran = [record(NESTS, s, error=s) for s in (0, 1, 2)] + [record(DIGITS, 1, error=9.0)]
-    common = tables.on_common_seeds((NESTS, DIGITS), "paper", ran)
-    assert {name: [r["seed"] for r in runs] for name, runs in common.items()} == {
-        "mcmil/nests": [1],
-        "mcmil/digits": [1],
-    }
-    once = dataclasses.replace(DIGITS, name="mcmil/once", seeds=1)
-    ran += [record(once, 0, error=1.0)]
-    common = tables.on_common_seeds((NESTS, once), "paper", ran)
-    assert [len(common[name]) for name in ("mcmil/nests", "mcmil/once")] == [3, 1]
-    apart = [record(NESTS, 0, error=0.3), record(DIGITS, 1, error=0.5)]
-    assert tables.verdict(PAPER, BETTER, apart).why == "no seed that all have run"
+def test_a_claim_is_judged_by_the_strongest_protocol_that_all_have_run():
+    short = [record(e, 0, "short", error=x) for e, x in ((NESTS, 0.9), (DIGITS, 0.5))]
+    found = tables.verdict(PAPER, BETTER, short)
+    assert found[0] == "no verdict"
+    assert found[2:] == ("short", "disagrees: by their means (1 seed)")
+    desk = [record(e, 0, "desk", error=x) for e, x in ((NESTS, 0.4), (DIGITS, 0.5))]
+    one = record(NESTS, 0, error=0.9)
+    found = tables.verdict(PAPER, BETTER, [*short, *desk, one])
+    assert (found.state, found.evidence) == ("holds", "desk")
+    found = tables.verdict(PAPER, BETTER, [*short, *desk, one, record(DIGITS, 1, error=0.5)])
+    assert (found.state, found.evidence) == ("fails", "paper")
+    apart = [record(NESTS, 0, error=0.3), record(DIGITS, 1, "desk", error=0.5)]
+    found = tables.verdict(PAPER, BETTER, apart)
+    assert (found.state, found.why) == ("not tested", "not all under one protocol")
+
+
+@pytest.mark.usefixtures("fake_paper")
+def test_an_experiment_without_a_recipe_of_ours_counts_as_it_is():
+    """What trains nothing has no settings for protocol desk."""
+    blind = dataclasses.replace(DIGITS, protocols={})
+    paper = dataclasses.replace(PAPER, experiments=(NESTS, blind))
+    held = [record(NESTS, 0, "desk", error=0.4), record(blind, 0, error=0.5)]
+    assert tables.verdict(paper, BETTER, held).evidence == "desk"
 
 
 def test_a_fresh_seed_stands_beside_the_stored_one():
@@ -416,24 +556,6 @@ def test_every_metric_is_a_line_of_csv():
     assert len(rows) == 2
     with pytest.raises(ValueError, match="'mnist' is no paper with experiments"):
         tables.metrics("mnist", held)
-
-
-@pytest.mark.usefixtures("fake_paper")
-def test_the_summary_counts_every_number_once():
-    lines = tables.summary_markdown([record(NESTS, 0, error=0.37)]).splitlines()
-    counts = [[int(cell) for cell in line.split("|")[2:-1]] for line in lines[2:]]
-    assert sum(row[0] for row in counts) == 310
-    assert all(row[0] == sum(row[1:]) for row in counts)
-    assert lines[2].startswith("| Li 2018 (presence) | 17 | 1 | 0 | 1 |")
-
-
-@pytest.mark.usefixtures("fake_paper")
-def test_the_list_names_cost_data_and_state(capsys):
-    assert main(["list"]) == 0
-    said = capsys.readouterr().out
-    assert "cost: an hour; data: mnist (" in said
-    assert "mcmil-005  Sec 5.2, exact likelihood, extended MNIST" in said
-    assert "minmax: Belharbi et al. 2020 (regions): 182 numbers, not written yet" in said
 
 
 @pytest.mark.usefixtures("fake_paper")

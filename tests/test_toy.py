@@ -155,3 +155,24 @@ def test_errors_name_the_argument():
         toy.log_marginal(log_p + 1, toy.presence, torch.ones(2, 3, dtype=torch.bool))
     with pytest.raises(ValueError, match="log_p must be floating point"):
         toy.log_marginal(torch.zeros(4), toy.presence, torch.ones(3, dtype=torch.bool))
+
+
+def test_second_derivatives_where_a_label_is_certain():
+    log_p = torch.tensor([[1.0, 0, 0, 0], [0.25] * 4, [0, 0, 0.5, 0.5]], dtype=torch.float64).log()
+    leaf, seen = log_p[None].requires_grad_(), torch.tensor([[1, 0, 1, 1]])
+    for f in (toy.log_marginal, toy.posterior):
+        value = f(leaf, toy.counts, seen)
+        weights = torch.arange(value.numel()).to(value).view(value.shape).cos()
+        (slope,) = torch.autograd.grad((value * weights).sum(), leaf, create_graph=True)
+        (second,) = torch.autograd.grad(slope.square().sum(), leaf)
+        assert slope.isfinite().all()
+        assert second.isfinite().all()
+
+
+def test_labels_that_are_no_whole_numbers_are_refused():
+    for observe in toy.OBSERVERS.values():
+        for dtype in (torch.float16, torch.float32, torch.bool):
+            with pytest.raises(ValueError, match="labels must be an integer tensor, got"):
+                observe(torch.tensor([[0, 1]]).to(dtype))
+        small = observe(torch.tensor([[0, 1, 3]]).to(torch.uint8))
+        assert small.tolist() == observe(torch.tensor([[0, 1, 3]])).tolist()

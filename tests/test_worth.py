@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from itertools import combinations, product
+from pathlib import Path
 
 import pytest
 import torch
@@ -198,3 +199,117 @@ def test_bad_input_is_named():
         worth.log_likelihood_full(x, torch.tensor([[1, 1]] * 3), torch.tensor([[0, 1]] * 3))
     with pytest.raises(ValueError, match="sum to"):
         worth.entropy(torch.tensor([0.5, 0.4]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [-20.0, -700, -740, -800, -1e30, -1e35])
+def test_a_faint_greatest_digit_keeps_its_logarithm(size, dtype):
+    leaf = torch.tensor([[[size], [0.0]]], dtype=dtype, requires_grad=True)
+    value = worth.log_likelihood_class(leaf, torch.tensor([0]))
+    assert value.item() == pytest.approx(size, rel=1e-6)
+    (slope,) = torch.autograd.grad(value.sum(), leaf)
+    assert slope[0, 0, 0].item() == pytest.approx(1)
+    many = torch.cat([torch.full((1, 1, 9), size), torch.zeros(1, 1, 9)], 1).to(dtype)
+    value = worth.log_likelihood_class(many, torch.tensor([0]))
+    assert value.item() == pytest.approx(size + math.log(9), rel=1e-6)
+    counted = worth.log_likelihood_counts(leaf.detach(), torch.tensor([[0]]))
+    assert counted.item() == pytest.approx(size, rel=1e-6)
+
+
+def test_unknown_values_are_no_images_needed():
+    for values in ((20.0, math.nan, 80.0), (math.nan, 60.0, 80.0)):
+        assert math.isnan(worth.images_needed((100, 1000, 10_000), values, 60.0))
+    assert math.isnan(worth.images_needed((100, 1000), (20.0, 80.0), math.nan))
+    known_before = worth.images_needed((100, 1000, 10_000), (20.0, 80.0, math.nan), 60.0)
+    assert known_before == pytest.approx(10 ** (2 + 2 / 3))
+    with pytest.raises(ValueError, match="numbers"):
+        worth.images_needed((0, 1), (0.0, 1.0), 0.5)
+    for p in (torch.tensor([1.5, -0.5]), torch.tensor([math.nan, 1]), torch.zeros(0)):
+        with pytest.raises(ValueError, match="p: the probabilities sum to"):
+            worth.entropy(p)
+    third = torch.full((3,), 1 / 3, dtype=torch.float64)
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        assert worth.entropy(third.to(dtype)) == pytest.approx(math.log2(3), abs=2e-2)
+    for dtype in (torch.uint8, torch.int16, torch.bool):
+        assert worth.entropy(torch.tensor([1, 0]).to(dtype)) == 0
+
+
+def test_what_does_not_normalise_or_does_not_fit_is_refused():
+    x, classes = log_p(), torch.tensor([[0, 2], [1, -1], [-1, -1]])
+    for wrong in (x + 1, x.masked_fill(x == x.max(), math.nan), x.half()):
+        with pytest.raises(ValueError, match=r"log_p .*apply log_softmax\(1\)"):
+            worth.log_likelihood_counts(wrong, classes)
+    cells = torch.tensor([[0, 1], [1, 2], [-1, -1]])
+    with pytest.raises(ValueError, match="expected -1 where cells is -1"):
+        worth.log_likelihood_full(x, cells, classes)
+    with pytest.raises(ValueError, match="classes: expected an integer tensor, got"):
+        worth.log_likelihood_counts(x, classes.double())
+
+
+# What chapter 14 says of blind codes and of few seeds ---------------------------------------------
+
+
+def test_a_blind_code_of_independent_cells_pays_more_than_the_entropy():
+    """K uniform on 0 .. 3 has 2 bits; a sum of independent cells does not have that law."""
+    alike = {}
+    for cells in (3, 4, 6, 36, 100):
+        z = torch.linspace(-6, 1, 300, dtype=torch.float64)[:, None].expand(-1, cells)
+        law = counts.log_distribution(z)[:, :4]
+        alike[cells] = -law.mean(1).max().item() / math.log(2)
+    assert alike[36] == pytest.approx(2.18, abs=5e-3)
+    assert alike[100] == pytest.approx(2.18, abs=5e-3)
+    free = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)).double()
+    free.requires_grad_()  # cells of their own probabilities each
+    optimizer = torch.optim.Adam([free], lr=0.1)
+    for _ in range(100):
+        optimizer.zero_grad()
+        cost = -counts.log_distribution(free)[:, :4].mean(1) / math.log(2)
+        cost.sum().backward()
+        optimizer.step()
+    best = min(*alike.values(), cost.min().item())
+    assert best - worth.entropy(torch.ones(4) / 4) == pytest.approx(0.16, abs=6e-3)
+
+
+def test_the_mean_code_length_of_counts_has_a_standard_error():
+    p = worth.counts_law((0, 3))
+    times = torch.ones_like(p)
+    length = -p.log2()
+    mean = (p * times * length).sum()
+    assert mean.item() == pytest.approx(worth.bits("counts", (0, 3), 14, 4))
+    assert ((p * (length - mean) ** 2).sum().sqrt().item()) == pytest.approx(2.9, abs=0.05)
+
+
+def test_an_observer_with_a_seed_that_is_not_known_is_undecided():
+    text = Path(__file__).parents[1].joinpath("notebooks", "14_worth.py").read_text("utf-8")
+    source = "def hours(" + text.partition("def hours(")[2].partition("\n\n\n")[0]
+    table = {}
+    space = {"math": math, "LEVELS": (60, 70), "EFFORT": {"weak": 0.6, "full": 1.0}}
+    space["rates"] = lambda observer, level: table[level]
+    exec(source, space)
+    for at_60, at_70, verdict in [
+        ([0.7, math.nan], [0.8, 0.9], "undecided"),
+        ([math.nan, math.nan], [0.8, 0.9], "further"),
+        ([0.7, 0.8], [0.8, 0.9], "further"),
+        ([0.1, 0.2], [math.nan, math.nan], "less far"),
+        ([0.1, 0.7], [0.8, 0.9], "undecided"),
+        ([math.nan, math.nan], [math.nan, math.nan], "undecided"),
+    ]:
+        table.update({60: at_60, 70: at_70})
+        assert space["hours"]("weak") == verdict
+
+
+def test_how_often_two_standard_errors_part_two_equal_observers():
+    """With s seeds each the rule is Student's t of 2 s - 2 degrees of freedom, beyond 2."""
+    for seeds, often in ((2, 0.184), (3, 0.116), (5, 0.080), (10, 0.061)):
+        runs = torch.randn(2, 40_000, seeds, generator=torch.Generator().manual_seed(seeds))
+        error = (runs.var(2) / seeds).sum(0).sqrt()
+        share = ((runs.mean(2)[0] - runs.mean(2)[1]).abs() > 2 * error).double().mean().item()
+        assert share == pytest.approx(often, abs=0.006)
+
+
+def test_which_observer_tells_most_bits_a_second_depends_on_the_canvas():
+    k, seconds = (0, 3), {"look": 1.0, "name": 1.0, "click": 2.4}
+    for cells, apart, first in ((10, 4, "full"), (14, 4, "full"), (6, 3, "counts")):
+        rate = {o: worth.bits(o, k, cells, apart) / worth.effort(o, k, **seconds)
+                for o in worth.OBSERVERS}  # fmt: skip
+        assert max(rate, key=rate.get) == first

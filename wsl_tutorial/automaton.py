@@ -6,10 +6,12 @@ state s, label l leads to state transition[s, l], or nowhere (-1). It begins in 
 is the set of classes seen so far; counts is the one whose state is the number of positives.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 
-_LOWEST = -1e30  # stands for log 0: -inf - -inf would be NaN
+from wsl_tutorial._bags import SOFTMAX, check_floats, cut, logsumexp, per_bag
 
 
 def log_marginal(
@@ -29,19 +31,11 @@ def log_marginal(
     Returns:
         (B,) in nats; -inf, with gradient 0, where no path is possible.
     Raises:
-        ValueError: shapes disagree, the mask is not bool, or a state lies outside the table.
+        ValueError: shapes or dtypes disagree, `log_p` does not normalise, the mask is not bool, or
+            a state lies outside the table.
     Source: the forward algorithm of hidden Markov models; chapter 5.
     """
-    _check(log_p, transition, accept, start, mask)
-    edge, entered = _incoming(transition.to(log_p.device))  # (S, E) edges s * k + l
-    f = log_p.new_full((len(log_p), len(transition)), _LOWEST)
-    f[:, start] = 0
-    for i, p in enumerate(log_p.clamp_min(_LOWEST).unbind(1)):  # (B, k)
-        paths = (f[:, :, None] + p[:, None]).flatten(1)[:, edge]  # (B, S, E)
-        step = paths.masked_fill(~entered, _LOWEST).logsumexp(2)
-        f = step if mask is None else torch.where(mask[:, i, None], step, f)
-    value = f.masked_fill(~accept, _LOWEST).logsumexp(1)
-    return value.masked_fill(value < _LOWEST / 2, -torch.inf)
+    return _log_marginal(*_checked(log_p, transition, accept, start, mask))
 
 
 def posterior(
@@ -51,12 +45,10 @@ def posterior(
 
     It is the gradient of `log_marginal` with respect to `log_p`; autograd walks the edges back.
 
-    Args and errors: as `log_marginal`.  Returns: (B, n, k); 0 for padding and where impossible.
+    Args and errors: as `log_marginal`.
+    Returns: (B, n, k); 0 for padding and where impossible. Differentiable.
     """
-    with torch.enable_grad():
-        log_p = log_p.detach().requires_grad_()
-        value = log_marginal(log_p, transition, accept, start, mask)
-        return torch.autograd.grad(value.sum(), log_p)[0]
+    return _posterior(*_checked(log_p, transition, accept, start, mask))
 
 
 def presence(classes: int) -> Tensor:
@@ -78,6 +70,38 @@ def counts(most: int) -> Tensor:
     return torch.stack([positives, one_more], 1)
 
 
+@functools.partial(per_bag, shared=("transition",))
+def _log_marginal(
+    log_p: Tensor, accept: Tensor, real: Tensor, transition: Tensor, start: int
+) -> Tensor:
+    with torch.no_grad():
+        off = (log_p.exp().sum(2) - 1).abs().masked_fill(~real, 0)
+        if not bool((off <= 1e-3).all()):
+            raise ValueError(
+                f"log_p of shape {tuple(log_p.shape)} must hold log-probabilities that sum to 1 "
+                f"over dim 2; {SOFTMAX.format(dim=2)}"
+            )
+    edge, entered = _incoming(transition)  # (S, E) edges s * k + l
+    f = log_p.new_full((len(log_p), len(transition)), -torch.inf)
+    f[:, start] = 0
+    log_p = log_p.masked_fill(~real[:, :, None], 0)
+    for p, there in zip(log_p.unbind(1), real.unbind(1), strict=True):  # (B, k)
+        paths = (f[:, :, None] + p[:, None]).flatten(1)[:, edge]  # (B, S, E)
+        f = torch.where(there[:, None], logsumexp(paths.masked_fill(~entered, -torch.inf), 2), f)
+    return cut(logsumexp(f.masked_fill(~accept, -torch.inf), 1))
+
+
+@functools.partial(per_bag, shared=("transition",))
+def _posterior(
+    log_p: Tensor, accept: Tensor, real: Tensor, transition: Tensor, start: int
+) -> Tensor:
+    graph = torch.is_grad_enabled() and log_p.requires_grad
+    with torch.enable_grad():
+        log_p = log_p if log_p.requires_grad else log_p.detach().requires_grad_()
+        value = _log_marginal(log_p, accept, real, transition, start) + 0 * log_p[:, :0].sum()
+        return torch.autograd.grad(value.sum(), log_p, create_graph=graph)[0]
+
+
 def _incoming(transition: Tensor) -> tuple[Tensor, Tensor]:
     """For each state the edges that enter it: numbers (S, E), and which are not padding."""
     target = transition.flatten()
@@ -87,22 +111,28 @@ def _incoming(transition: Tensor) -> tuple[Tensor, Tensor]:
     return edge.clamp_min(0), edge >= 0
 
 
-def _check(
+def _checked(
     log_p: Tensor, transition: Tensor, accept: Tensor, start: int, mask: Tensor | None
-) -> None:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+    """log_p, accept (B, S), which instances are real (B, n), transition, start."""
+    check_floats("log_p", log_p, SOFTMAX.format(dim=2))
     if transition.dim() != 2 or log_p.dim() != 3 or log_p.shape[2] != transition.shape[1]:
         raise ValueError(
             f"log_p must be (B, n, k) and transition (S, k), got {tuple(log_p.shape)} "
             f"and {tuple(transition.shape)}"
         )
     states = len(transition)
+    if transition.is_floating_point() or transition.is_complex() or transition.dtype == torch.bool:
+        raise ValueError(f"transition must hold integers, got {transition.dtype}")
     if not 0 <= start < states or not bool(((transition >= -1) & (transition < states)).all()):
         raise ValueError(f"transition and start must name states 0 to {states - 1}")
     if accept.dtype != torch.bool or accept.shape not in ((states,), (len(log_p), states)):
         raise ValueError(f"accept must be bool (B, {states}), got {tuple(accept.shape)}")
-    if mask is None:
-        return
     shape, tensor = tuple(log_p.shape[:2]), isinstance(mask, Tensor)
-    if not tensor or mask.dtype != torch.bool or tuple(mask.shape) != shape:
+    if mask is None:
+        mask = torch.ones(shape, dtype=torch.bool, device=log_p.device)
+    elif not tensor or mask.dtype != torch.bool or tuple(mask.shape) != shape:
         got = f"{mask.dtype} {tuple(mask.shape)}" if tensor else type(mask).__name__
         raise ValueError(f"mask must be bool of shape {shape}, got {got}")
+    accept = accept.expand(len(log_p), states)
+    return log_p, accept, mask, transition.to(log_p.device).long(), start

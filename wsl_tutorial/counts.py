@@ -12,25 +12,29 @@ bags", arXiv 2110.03426; "paper (6)" below is its equation 6. The paper enumerat
 configurations; the recursion, the tilt and the multiclass form are derived in the chapters.
 """
 
+import math
 from itertools import combinations
-from math import log, pi
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wsl_tutorial._bags import SOFTMAX, check_floats, cut, log, logsumexp, per_bag
+
 MAX_STATES = 2**20  # of one bag in the multiclass recursion: the product of (count + 1)
 MAX_ENUMERATED = 20  # instances: choose(20, 10) is 184,756 configurations a bag
+LOGITS = "convert it with .float()"
 _SCAN = 64  # instances that one chunk of the recursion visits one by one
-_LOWEST = -1e30  # stands for log 0 in log-space recursions: -inf - -inf would be NaN
 
 
+@per_bag
 def log_likelihood(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (5.2): log P(y | X), the Poisson-binomial distribution by a recursion over instances.
 
     One instance after the other, f(j) <- f(j) (1 - rho) + f(j - 1) rho: O(n y) steps. The logits
-    are first shifted by one constant a bag, after which y is near the most probable count, so that
-    nothing that matters can underflow; the shift is undone exactly. Long bags are cut into chunks
+    are first shifted by one constant a bag, so that nothing that matters can underflow: for more
+    than 64 instances y then is the most probable count, up to 64 its most probable configuration
+    has a probability of at least 2**-n. The shift is undone exactly. Long bags are cut into chunks
     whose distributions are multiplied in a tree. The gradient is posterior - rho (Fisher).
 
     Args:
@@ -47,6 +51,7 @@ def log_likelihood(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -
     return bag.finish(_log_coefficient(bag.log_a, bag.log_b, bag.y) + bag.undo_shift())
 
 
+@per_bag
 def posterior(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (5.3): r, the probability that each instance is positive given the count: the E-step.
 
@@ -69,6 +74,7 @@ def posterior(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Ten
     return bag.unflip(phi.clamp(0, 1))
 
 
+@per_bag
 def enumeration(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (5.1): log P(y | X) as the sum over all configurations with y positives, as printed.
 
@@ -84,8 +90,9 @@ def enumeration(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> T
             f"logits holds bags of {size} instances, enumeration takes at most {MAX_ENUMERATED}; "
             "use log_likelihood"
         )
-    log_rho = F.logsigmoid(z).masked_fill(~real, _LOWEST).clamp_min(_LOWEST)
-    log_not = F.logsigmoid(-z).masked_fill(~real, 0).clamp_min(_LOWEST)
+    sides = F.logsigmoid(z).masked_fill(~real, -torch.inf), F.logsigmoid(-z).masked_fill(~real, 0)
+    never = [side == -torch.inf for side in sides]
+    log_rho, log_not = (x.masked_fill(no, 0) for x, no in zip(sides, never, strict=True))
     value = log_rho.new_zeros(len(z))
     for y in counts.unique().tolist():
         rows = (counts == y).nonzero()[:, 0]
@@ -93,10 +100,13 @@ def enumeration(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> T
         h = z.new_zeros(len(chosen), size)  # (H, n)
         h = h.scatter(1, chosen.long(), 1.0) if y else h
         log_h = log_rho[rows] @ h.T + log_not[rows] @ (1 - h).T  # (rows, H)
-        value = value.index_copy(0, rows, log_h.logsumexp(1))
-    return value.masked_fill(value < _LOWEST / 2, -torch.inf).to(logits.dtype)
+        wrong = never[0][rows].to(h) @ h.T + never[1][rows].to(h) @ (1 - h).T
+        log_h = log_h.masked_fill(wrong > 0, -torch.inf)
+        value = value.index_copy(0, rows, logsumexp(log_h, 1))
+    return value.to(logits.dtype)
 
 
+@per_bag
 def map_configuration(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (5.6): the most probable configuration: the y instances with the largest logits.
 
@@ -111,6 +121,7 @@ def map_configuration(logits: Tensor, counts: Tensor, mask: Tensor | None = None
     return rank < counts[:, None]
 
 
+@per_bag
 def log_distribution(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (5.7): log P(j | X) for every count j = 0 .. n, by the recursion in log space, unshifted.
 
@@ -122,14 +133,7 @@ def log_distribution(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     Raises: ValueError, as `log_likelihood`.
     Source: chapter 5.
     """
-    z, real = _check(logits, None, mask)
-    log_rho = F.logsigmoid(z).masked_fill(~real, _LOWEST).clamp_min(_LOWEST)
-    log_not = F.logsigmoid(-z).masked_fill(~real, 0).clamp_min(_LOWEST)
-    f = z.new_zeros(len(z), 1)
-    for one, zero in zip(log_rho.split(1, 1), log_not.split(1, 1), strict=True):
-        stays = F.pad(f + zero, (0, 1), value=_LOWEST)
-        f = torch.stack([stays, F.pad(f + one, (1, 0), value=_LOWEST)]).logsumexp(0)
-    return f.masked_fill(f < _LOWEST / 2, -torch.inf).to(logits.dtype)
+    return _log_distribution(*_check(logits, None, mask)).to(logits.dtype)
 
 
 def log_likelihood_noisy(logits: Tensor, log_noise: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -143,14 +147,27 @@ def log_likelihood_noisy(logits: Tensor, log_noise: Tensor, mask: Tensor | None 
     Raises: ValueError, as `log_likelihood`, or for another shape of log_noise.
     Source: chapter 6.
     """
-    log_f = log_distribution(logits, mask)
-    if not isinstance(log_noise, Tensor) or log_noise.shape not in (log_f.shape, log_f.shape[1:]):
-        got = tuple(log_noise.shape) if isinstance(log_noise, Tensor) else type(log_noise).__name__
-        raise ValueError(f"log_noise must have shape {tuple(log_f.shape)} or its last, got {got}")
-    value = (log_f.double() + log_noise.to(log_f)).clamp_min(_LOWEST).logsumexp(1)
-    return value.masked_fill(value < _LOWEST / 2, -torch.inf).to(logits.dtype)
+    _check_floats("logits", logits, 2, "(B, n)", LOGITS)
+    check_floats("log_noise", log_noise, LOGITS)
+    shape = (logits.shape[0], logits.shape[1] + 1)
+    if tuple(log_noise.shape) not in (shape, shape[1:]):
+        got = tuple(log_noise.shape)
+        raise ValueError(f"log_noise must have shape {shape} or its last, got {got}")
+    return _log_likelihood_noisy(logits, log_noise.expand(shape), mask)
 
 
+@per_bag
+def _log_likelihood_noisy(logits: Tensor, log_noise: Tensor, mask: Tensor | None) -> Tensor:
+    log_f = _log_distribution(*_check(logits, None, mask))
+    if not bool((log_noise <= 1e-3).all()):
+        raise ValueError(
+            f"log_noise of shape {tuple(log_noise.shape)} must hold log-probabilities, got "
+            f"{log_noise.max().item()}; take the logarithm of P(what is told | j)"
+        )
+    return logsumexp(log_f + log_noise.double(), 1).to(logits.dtype)
+
+
+@per_bag
 def log_likelihood_interval(
     logits: Tensor, low: Tensor, high: Tensor, mask: Tensor | None = None
 ) -> Tensor:
@@ -167,7 +184,8 @@ def log_likelihood_interval(
         raise ValueError("low must not exceed high")
     j = torch.arange(logits.shape[1] + 1, device=logits.device)
     inside = (j >= low[:, None]) & (j <= high[:, None])
-    return log_likelihood_noisy(logits, inside.to(logits.dtype).log(), real)
+    log_f = _log_distribution(*_check(logits, None, real))
+    return logsumexp(log_f.masked_fill(~inside, -torch.inf), 1).to(logits.dtype)
 
 
 def proportion_loss(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -179,27 +197,42 @@ def proportion_loss(logits: Tensor, counts: Tensor, mask: Tensor | None = None) 
     Returns: scalar, the mean over bags in nats; an empty bag counts as 0.
     Source: Ardehaly & Culotta (2017), as described in section 1.1 of the paper.
     """
+    loss = _proportion_losses(logits, counts, mask)
+    if len(loss) == 0:
+        raise ValueError(
+            f"logits of shape {tuple(logits.shape)} holds no bag to take the mean over"
+        )
+    return loss.mean().to(logits.dtype)
+
+
+@per_bag
+def _proportion_losses(logits: Tensor, counts: Tensor, mask: Tensor | None) -> Tensor:
+    """The loss of each bag (B,), float64."""
     z, real = _check(logits, counts, mask)
     size = real.sum(1).clamp_min(1).double()
     share = counts / size
     loss = z.new_zeros(len(z))
     for side, weight in ((z, share), (-z, 1 - share)):
-        log_mean = F.logsigmoid(side).clamp_min(_LOWEST).masked_fill(~real, _LOWEST).logsumexp(1)
-        loss = loss - weight * (log_mean - size.log())
-    return (loss * real.any(1)).mean().to(logits.dtype)
+        log_mean = logsumexp(F.logsigmoid(side).masked_fill(~real, -torch.inf), 1) - size.log()
+        counted = (weight > 0) & real.any(1)  # 0 log 0 is 0
+        loss = loss - weight * log_mean.masked_fill(~counted, 0)
+    return loss
 
 
+@per_bag
 def normal_approximation(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (6.2): log density at y of the normal with the mean and variance of the count.
 
-    A density: it may exceed 0, and it grows without bound as all rho go to 0 or 1. The variance is
-    kept as a logarithm, so it vanishes only where all labels are known or the bag is empty.
+    A density: it may exceed 0. As all rho go to 0 or 1 it grows without bound if these labels sum
+    to y, and falls without bound otherwise. It is close where the variance is large, which a large
+    bag alone does not ensure. The variance is kept as a logarithm, so it vanishes only where all
+    labels are known or the bag is empty.
 
     Args and errors: as `log_likelihood`.
     Returns:
         (B,); the limit where the variance vanishes: +inf, with gradient 0, where y is the mean,
         else -inf. -inf, with gradient 0, also where the dtype of `logits` cannot hold the value.
-    Source: chapter 6; the baseline for large bags.
+    Source: chapter 6; the baseline for counts of large variance.
     """
     z, real = _check(logits, counts, mask)
     unsure = real & z.isfinite()
@@ -207,13 +240,14 @@ def normal_approximation(logits: Tensor, counts: Tensor, mask: Tensor | None = N
     log_parts = (F.logsigmoid(z) + F.logsigmoid(-z)).masked_fill(~unsure, -torch.inf)
     log_variance = log_parts.masked_fill(vanishes[:, None], 0).logsumexp(1)
     gap = counts - (z.sigmoid() * real).sum(1)
-    far = 2 * gap.abs().log() - log_variance > log(torch.finfo(logits.dtype).max)
+    far = 2 * gap.abs().log() - log_variance > math.log(torch.finfo(logits.dtype).max)
     scale = (-log_variance.masked_fill(far | (gap == 0), 0) / 2).exp()  # 0 inf would be NaN
-    value = -((gap * scale).square() + log_variance + log(2 * pi)) / 2
+    value = -((gap * scale).square() + log_variance + math.log(2 * math.pi)) / 2
     value = value.masked_fill(vanishes, torch.inf)
     return value.masked_fill(far | vanishes & (gap != 0), -torch.inf).to(logits.dtype)
 
 
+@per_bag
 def log_likelihood_multiclass(log_p: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (5.4): log P(counts | X) with C classes, by a recursion over vectors of counts.
 
@@ -234,6 +268,7 @@ def log_likelihood_multiclass(log_p: Tensor, counts: Tensor, mask: Tensor | None
     return _multiclass(flat, counts, real).to(log_p.dtype)
 
 
+@per_bag
 def posterior_multiclass(log_p: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (5.5): P(instance i has class c | counts), the multiclass E-step.
 
@@ -260,7 +295,7 @@ def _check(
     logits: Tensor, counts: Tensor | None, mask: Tensor | None, name: str = "counts"
 ) -> tuple[Tensor, Tensor]:
     """Checked input as (logits in float64, 0 where padded; bool mask), each (B, n)."""
-    _check_floats("logits", logits, 2, "(B, n)")
+    _check_floats("logits", logits, 2, "(B, n)", LOGITS)
     real = _check_mask(mask, logits)
     if counts is not None:
         _check_counts(name, counts, (len(logits),), logits)
@@ -277,10 +312,8 @@ def _check(
     return z, real
 
 
-def _check_floats(name: str, x: Tensor, dims: int, shape: str) -> None:
-    if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
-        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"{name} must be a float32 or float64 tensor, got {got}")
+def _check_floats(name: str, x: Tensor, dims: int, shape: str, remedy: str) -> None:
+    check_floats(name, x, remedy)
     if x.dim() != dims:
         raise ValueError(f"{name} must be {shape}, got shape {tuple(x.shape)}")
 
@@ -310,15 +343,16 @@ def _check_counts(name: str, counts: Tensor, shape: tuple[int, ...], like: Tenso
 def _check_multiclass(
     log_p: Tensor, counts: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    _check_floats("log_p", log_p, 3, "(B, n, C)")
+    _check_floats("log_p", log_p, 3, "(B, n, C)", SOFTMAX.format(dim=2))
     real = _check_mask(mask, log_p)
     _check_counts("counts", counts, (log_p.shape[0], log_p.shape[2]), log_p)
+    counts = counts.long()
     with torch.no_grad():
         off = (log_p.exp().sum(2) - 1).abs().masked_fill(~real, 0)
         if not bool((off <= 1e-3).all()):
             raise ValueError(
                 f"log_p of shape {tuple(log_p.shape)} must hold log-probabilities that sum to 1 "
-                "over dim 2; apply log_softmax(2)"
+                f"over dim 2; {SOFTMAX.format(dim=2)}"
             )
         if not bool(((counts >= 0).all(1) & (counts.sum(1) == real.sum(1))).all()):
             raise ValueError("counts must not be negative and must sum to the size of each bag")
@@ -328,7 +362,7 @@ def _check_multiclass(
                 f"counts gives a bag {states.max().item():.3g} states, the product of (count + 1), "
                 f"more than {MAX_STATES}"
             )
-    return log_p.double().masked_fill(~real[:, :, None], 0), counts.long(), real
+    return log_p.double().masked_fill(~real[:, :, None], 0), counts, real
 
 
 # Two classes -----------------------------------------------------------------------------------
@@ -424,7 +458,18 @@ def _log_coefficient(log_a: Tensor, log_b: Tensor, y: Tensor) -> Tensor:
     f = f.movedim(0, 2)
     while f.shape[1] > 1:
         f = _product(f[:, ::2], f[:, 1::2])[..., : most + 1]
-    return f[:, 0].gather(1, y[:, None])[:, 0].log()
+    return log(f[:, 0].gather(1, y[:, None])[:, 0])
+
+
+def _log_distribution(z: Tensor, real: Tensor) -> Tensor:
+    """(B, n+1): the recursion in log space, one instance after the other."""
+    log_rho = F.logsigmoid(z).masked_fill(~real, -torch.inf)
+    log_not = F.logsigmoid(-z).masked_fill(~real, 0)
+    f = z.new_zeros(len(z), 1)
+    for one, zero in zip(log_rho.split(1, 1), log_not.split(1, 1), strict=True):
+        stays = F.pad(f + zero, (0, 1), value=-torch.inf)
+        f = logsumexp(torch.stack([stays, F.pad(f + one, (1, 0), value=-torch.inf)]), 0)
+    return cut(f)
 
 
 def _product(f: Tensor, g: Tensor) -> Tensor:
@@ -439,7 +484,7 @@ def _product(f: Tensor, g: Tensor) -> Tensor:
 def _multiclass(log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
     """Eq. (5.4) on checked input, one level after the other: level i holds the states that i
     instances can reach, vectors of counts of sum i."""
-    log_p, owed = _own_classes(log_p.clamp_min(_LOWEST), counts, real)  # (B, n, K), (B, K)
+    log_p, owed = _own_classes(log_p, counts, real)  # (B, n, K), (B, K)
     stride = F.pad((owed + 1).cumprod(1), (1, 0), value=1)  # mixed radix: state = counts . stride
     full, stride = stride[:, -1], stride[:, :-1]
     n, most = log_p.shape[1], int(full.max()) if len(full) else 1
@@ -463,9 +508,9 @@ def _multiclass(log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
         has = has & inside[:, :, None]  # (B, W, K): the last instance can be of this class
         came = place.gather(1, (s[:, :, None] - stride[:, None]).clamp_min(0).flatten(1))
         came = f.gather(1, came.clamp_max(f.shape[1] - 1)).view(has.shape)
-        f = (came + log_p[:, i - 1, None]).masked_fill(~has, _LOWEST).logsumexp(2)
+        f = logsumexp((came + log_p[:, i - 1, None]).masked_fill(~has, -torch.inf), 2)
         value = torch.where(size == i, f[:, 0], value)  # a bag's last level is one state
-    return value.masked_fill(value < _LOWEST / 2, -torch.inf)
+    return cut(value)
 
 
 def _own_classes(log_p: Tensor, counts: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,6 +48,7 @@ def mean_field(
     Source: Krähenbühl & Koltun (2011), (3) and Algorithm 1.
     """
     _check(log_p, images, weights, thetas, iterations)
+    log_p, images = log_p.detach(), images.detach()  # no tangent either
     alpha, beta, gamma = thetas
     kernels = []
     for weight, theta, colours in zip(weights, (alpha, gamma), (images / beta, None), strict=True):

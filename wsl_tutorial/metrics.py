@@ -1,25 +1,39 @@
-"""What the papers measure. Rates are in per cent."""
+"""What the papers measure. Rates are in per cent.
+
+Scores, distances and boxes may have any real dtype, and are compared in float64 (boxes stay in
+float32 where they are): a dtype of few digits or without a sign changes no answer. Labels are whole
+numbers, masks are bool. A rate is NaN where a number that it depends on is NaN; what cannot give
+NaN (a sequence, a mask, a curve) raises ValueError instead.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from numbers import Integral
+from operator import index
 
 import numpy as np
 import torch
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
+from scipy.special import bdtrc
 from torch import Tensor
 
 
 def error_rate(scores: torch.Tensor, target: torch.Tensor) -> float:
     """Share of rows whose greatest score is not the target's, in %.
 
-    scores (B, C), target (B,) int64. Raises `ValueError` for other shapes or an empty batch.
+    scores (B, C), any real dtype, -inf for a class that is ruled out; target (B,), whole numbers.
+    NaN where a score is NaN, or a row has no finite maximum. Raises `ValueError` for other shapes
+    or dtypes, or an empty batch.
     """
-    if scores.ndim != 2 or target.shape != scores.shape[:1] or not len(target):
+    _check_kind("scores", scores)
+    _check_kind("target", target)
+    if scores.ndim != 2 or target.shape != scores.shape[:1] or not scores.numel():
         shapes = f"{tuple(scores.shape)} and {tuple(target.shape)}"
         raise ValueError(f"scores, target: got shapes {shapes}, expected (B, C) and (B,), B > 0")
-    return 100 * (scores.argmax(1) != target).double().mean().item()
+    best, winner = scores.double().max(1)
+    return 100 * (winner != target).double().mean().item() if best.isfinite().all() else math.nan
 
 
 def transcribe(scores: torch.Tensor) -> list[list[int]]:
@@ -30,11 +44,15 @@ def transcribe(scores: torch.Tensor) -> list[list[int]]:
     smallest of equals), or a blank where all vote background; runs of one digit count once, and a
     blank ends a run. So neighbouring equal digits merge without a blank column between them, and
     digits above one another compete for their columns.
-    Raises `ValueError` for another shape. Source: Li (2018), section 5.3 and test program.
+    Raises `ValueError` for another shape, a NaN, or a position without a finite maximum: such
+    scores have no winner. Source: Li (2018), section 5.3 and test program.
     """
-    if scores.ndim != 4 or scores.shape[1] < 2:
+    _check_kind("scores", scores)
+    if scores.ndim != 4 or scores.shape[1] < 2 or 0 in scores.shape[2:]:
         raise ValueError(f"scores: got shape {tuple(scores.shape)}, expected (B, C+1, M, N)")
-    winners = scores.argmax(1)  # (B, M, N)
+    best, winners = scores.double().max(1)  # (B, M, N)
+    if not best.isfinite().all():
+        raise ValueError("scores: got a position without a finite maximum, or a NaN")
     digits = range(scores.shape[1] - 1)
     votes = torch.stack([(winners == d).sum(1) for d in digits], -1)  # (B, N, C)
     columns = votes.argmax(-1).masked_fill(votes.amax(-1) == 0, -1)  # (B, N)
@@ -46,12 +64,19 @@ def transcribe(scores: torch.Tensor) -> list[list[int]]:
 def sequence_error(predicted: list[list[int]], true: list[list[int]]) -> float:
     """Share of sequences that differ from the truth in any digit, order or length, in %.
 
-    Raises `ValueError` where there are not equally many of both, or none.
+    Raises `ValueError` where there are not equally many of both, or none, or for what is no digit.
     """
-    if len(predicted) != len(true) or not true:
+    if len(predicted) != len(true) or not len(true):
         raise ValueError(f"predicted, true: got {len(predicted)} and {len(true)} sequences")
-    wrong = sum(list(p) != list(t) for p, t in zip(predicted, true, strict=True))
-    return 100 * wrong / len(true)
+    pairs = zip(_digits("predicted", predicted), _digits("true", true), strict=True)
+    return 100 * sum(p != t for p, t in pairs) / len(true)
+
+
+def _digits(name: str, sequences: list[list[int]]) -> list[list[int]]:
+    try:
+        return [[index(d) for d in sequence] for sequence in sequences]
+    except TypeError as error:
+        raise ValueError(f"{name}: expected lists of whole numbers, {error}") from None
 
 
 def coverage(predicted: list[list[int]]) -> float:
@@ -59,7 +84,7 @@ def coverage(predicted: list[list[int]]) -> float:
 
     Raises `ValueError` without any sequence.
     """
-    if not predicted:
+    if not len(predicted):
         raise ValueError("predicted: got no sequences")
     return 100 * sum(len(p) > 0 for p in predicted) / len(predicted)
 
@@ -68,7 +93,13 @@ def coverage(predicted: list[list[int]]) -> float:
 
 
 def boxes(places: Tensor) -> Tensor:
-    """Places (..., 3), centre x, y and side, as boxes (..., 4): left, top, right, bottom."""
+    """Places (..., 3), centre x, y and side, as boxes (..., 4): left, top, right, bottom.
+
+    float32 stays so, all else becomes float64. Raises ValueError for another shape.
+    """
+    places = _wide("places", places)
+    if not places.ndim or places.shape[-1] != 3:
+        raise ValueError(f"places: got shape {tuple(places.shape)}, expected (..., 3)")
     centre, half = places[..., :2], places[..., 2:] / 2
     return torch.cat([centre - half, centre + half], -1)
 
@@ -76,8 +107,10 @@ def boxes(places: Tensor) -> Tensor:
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of every two boxes of an image: (B, K, 4), (B, L, 4) -> (B, K, L).
 
-    Boxes without area overlap nothing. Raises ValueError for other shapes.
+    Boxes without area overlap nothing. float32 stays so, all else is computed in float64; NaN for
+    a box of NaN. Raises ValueError for other shapes.
     """
+    a, b = _wide("a", a), _wide("b", b)
     if a.ndim != 3 or b.ndim != 3 or a.shape[::2] != (len(b), 4) or b.shape[2] != 4:
         raise ValueError(
             f"a, b: got shapes {tuple(a.shape)} and {tuple(b.shape)}, "
@@ -88,21 +121,42 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
     shared = (high - low).clamp(min=0).prod(-1)
     area = [(x[..., 2:] - x[..., :2]).clamp(min=0).prod(-1) for x in (a, b)]
     union = area[0][:, :, None] + area[1][:, None] - shared
-    return torch.where(union > 0, shared / union, 0)
+    return torch.where(union == 0, 0, shared / union)
 
 
-def _check(there: Tensor | bool, **given: tuple[Tensor, str]) -> None:
-    """Raises ValueError where one letter of the axes has several sizes, or nothing is there.
+_BOOL, _WHOLE = ("present", "hits", "predicted", "true"), ("guess", "truth", "target")
+
+
+def _check_kind(name: str, x: Tensor) -> None:
+    """Raises ValueError where x is no tensor, or of no dtype that an argument of this name has."""
+    real = isinstance(x, Tensor) and not x.is_complex()
+    fits = real and not (name in _BOOL and x.dtype != torch.bool)
+    if not fits or (name in _WHOLE and x.is_floating_point()):
+        expected = "bool" if name in _BOOL else f"{'whole' * (name in _WHOLE) or 'real'} numbers"
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"{name}: got {got}, expected {expected}, as a tensor")
+
+
+def _wide(name: str, x: Tensor) -> Tensor:
+    """x in float32 or float64: whole numbers would wrap, and half precision overflows an area."""
+    _check_kind(name, x)
+    return x if x.dtype == torch.float32 else x.double()
+
+
+def _check(there: Callable[[], Tensor] | None, **given: tuple[Tensor, str]) -> None:
+    """Raises ValueError for other dtypes, sizes that differ for one letter, or if nothing is there.
 
     given: each argument with its axes, such as "BKL"; the last one tells which objects are true.
     """
+    for name, (x, _) in given.items():
+        _check_kind(name, x)
     sizes = {pair for x, axes in given.values() for pair in zip(axes, x.shape, strict=False)}
     fits = all(x.ndim == len(axes) for x, axes in given.values())
     if not fits or len(sizes) > len({axis for axis, _ in sizes}):
         got = " and ".join(str(tuple(x.shape)) for x, _ in given.values())
         expected = " and ".join(str(tuple(axes)).replace("'", "") for _, axes in given.values())
         raise ValueError(f"{', '.join(given)}: got shapes {got}, expected {expected}")
-    if not there:
+    if there is not None and not there().any():
         raise ValueError(f"{list(given)[-1]}: got no true object")
 
 
@@ -110,14 +164,22 @@ def _percent(part: Tensor, present: Tensor) -> float:
     return 100 * (part & present).sum().item() / present.sum().item()
 
 
+def _unknown(values: Tensor, present: Tensor, threshold: float = 0.0) -> bool:
+    """Whether a value (B, K, L) of true objects (B, L) is NaN or inf, or the threshold is NaN."""
+    return math.isnan(threshold) or bool((~(values < torch.inf) & present[:, None]).any())
+
+
 def detected(iou: Tensor, present: Tensor, threshold: float = 0.5) -> float:
     """Share of true boxes of which any detection has an IoU above the threshold, in %.
 
     iou (B, K, L), present bool (B, L): false for padding. One detection may serve several boxes.
-    Raises ValueError for other shapes, or without any true box.
+    NaN where an IoU of a true box is NaN. Raises ValueError for other shapes or dtypes, or without
+    any true box.
     Source: the program released with Angles, Jin et al. (2021); their "IOU 50%".
     """
-    _check(present.any(), iou=(iou, "BKL"), present=(present, "BL"))
+    _check(lambda: present, iou=(iou, "BKL"), present=(present, "BL"))
+    if _unknown(iou, present, threshold):
+        return math.nan
     return _percent((iou > threshold).any(1), present)
 
 
@@ -127,7 +189,9 @@ def matched(iou: Tensor, present: Tensor, threshold: float = 0.5) -> float:
     As `detected`, but a detection serves one box. The greatest matching (Hungarian algorithm) needs
     no scores, so it is fair to methods whose detections have none.
     """
-    _check(present.any(), iou=(iou, "BKL"), present=(present, "BL"))
+    _check(lambda: present, iou=(iou, "BKL"), present=(present, "BL"))
+    if _unknown(iou, present, threshold):
+        return math.nan
     able = (iou > threshold) & present[:, None]
     found = 0
     for image in able.cpu().numpy():
@@ -146,7 +210,9 @@ def detected_and_classified(
     threshold. Raises ValueError as `detected`.
     Source: the program released with Angles, Jin et al. (2021); their "Both".
     """
-    _check((truth >= 0).any(), iou=(iou, "BKL"), guess=(guess, "BK"), truth=(truth, "BL"))
+    _check(lambda: truth >= 0, iou=(iou, "BKL"), guess=(guess, "BK"), truth=(truth, "BL"))
+    if _unknown(iou, truth >= 0, threshold):
+        return math.nan
     return _percent(_hits(iou, guess, truth, threshold), truth >= 0)
 
 
@@ -159,14 +225,17 @@ def precision_recall_f1(inside: Tensor, guess: Tensor, truth: Tensor) -> tuple[f
     Raises ValueError as `detected`.
     Source: the program released with Angles, Jin et al. (2021), PASCAL+COCO.
     """
-    _check((truth > 0).any(), inside=(inside, "BKL"), guess=(guess, "BK"), truth=(truth, "BL"))
-    hits = _hits(inside.float(), guess, truth.masked_fill(truth == 0, -1), 0.5).sum().item()
+    _check(lambda: truth > 0, inside=(inside, "BKL"), guess=(guess, "BK"), truth=(truth, "BL"))
+    truth = truth.long()
+    hits = _hits(inside, guess, truth.masked_fill(truth == 0, -1), 0.5).sum().item()
+    hits = math.nan if _unknown(inside, truth > 0) else hits
     found, there = (guess > 0).sum().item(), (truth > 0).sum().item()
     return tuple(100 * hits / x for x in (max(1, found), there, (found + there) / 2))
 
 
 def _hits(iou: Tensor, guess: Tensor, truth: Tensor, threshold: float) -> Tensor:
     """Which true boxes (B, L) get a detection of their class, one to one."""
+    iou = iou.double()
     free = torch.ones_like(guess, dtype=torch.bool)
     hits = torch.zeros_like(truth, dtype=torch.bool)
     row = torch.arange(len(iou), device=iou.device)
@@ -187,7 +256,7 @@ def label_recall(guess: Tensor, truth: Tensor, classes: int, leave_out: int | No
     or a `leave_out` that are none of the classes. Source: the program released with Angles, Jin et
     al. (2021); their "Classif."
     """
-    _check((truth >= 0).any(), guess=(guess, "BK"), truth=(truth, "BL"))
+    _check(lambda: truth >= 0, guess=(guess, "BK"), truth=(truth, "BL"))
     if (greatest := int(truth.max())) >= classes:
         raise ValueError(f"truth, classes: got label {greatest}, expected less than {classes}")
     if leave_out is not None and not 0 <= leave_out < classes:
@@ -209,12 +278,18 @@ def centre_error(distance: Tensor, present: Tensor) -> float:
 
     distance (B, K, L), infinite where a detection is left out, present bool (B, L). The pairs of an
     image are those of least total distance; a true centre that no detection is left for does not
-    count; without any pair the mean is NaN. Raises ValueError as `detected`.
+    count; without any pair, or where a distance of a true centre is NaN, the mean is NaN. Raises
+    ValueError as `detected`, and for a detection infinitely far from some centres only.
     """
-    _check(present.any(), distance=(distance, "BKL"), present=(present, "BL"))
+    _check(lambda: present, distance=(distance, "BKL"), present=(present, "BL"))
+    if _unknown(-distance.double(), present):
+        return math.nan
     total, pairs = 0.0, 0
-    for image, there in zip(distance.cpu(), present.cpu(), strict=True):
-        d = image[image.isfinite().any(1)][:, there].numpy()
+    for image, there in zip(distance.double().cpu(), present.cpu(), strict=True):
+        d = image[:, there]
+        d = d[(d != torch.inf).any(1)].numpy()
+        if not np.isfinite(d).all():
+            raise ValueError("distance: got a detection that is infinitely far from some centres")
         rows, columns = linear_sum_assignment(d)
         total, pairs = total + d[rows, columns].sum(), pairs + len(rows)
     return float(total / pairs) if pairs else math.nan
@@ -225,12 +300,16 @@ def average_precision(scores: Tensor, hits: Tensor, total: int) -> float:
 
     scores (N,), hits bool (N,): whether the detection is right; total: true objects. Precision is
     made to fall with recall (at each recall the greatest to its right); of equal scores the wrong
-    ones rank first. Raises ValueError for other shapes, and for a total below 1 or the right ones.
+    ones rank first. NaN where a score is NaN. Raises ValueError for other shapes or dtypes, and for
+    a total below 1 or the right ones.
     Source: Everingham et al. (2010), as evaluated since VOC 2010.
     """
-    _check(True, scores=(scores, "N"), hits=(hits, "N"))
-    if total < (least := max(1, int(hits.sum()))):
+    _check(None, scores=(scores, "N"), hits=(hits, "N"))
+    if not total >= (least := max(1, int(hits.sum()))):
         raise ValueError(f"total: got {total}, expected {least} or more")
+    scores = scores.double()
+    if scores.isnan().any():
+        return math.nan
     order = torch.argsort(hits.int(), stable=True)  # wrong ones first
     order = order[torch.argsort(scores[order], descending=True, stable=True)]
     right = hits[order].double().cumsum(0)
@@ -251,7 +330,10 @@ def mean_average_precision(
     Source: Everingham et al. (2010); the papers do not define theirs.
     """
     given = {"iou": (iou, "BKL"), "guess": (guess, "BK"), "scores": (scores, "BK")}
-    _check((truth >= 0).any(), **given, truth=(truth, "BL"))
+    _check(lambda: truth >= 0, **given, truth=(truth, "BL"))
+    iou, scores, guess = iou.double(), scores.double(), guess.long()
+    if _unknown(iou, truth >= 0, threshold) or scores.isnan().any():
+        return math.nan
     order = scores.argsort(dim=1, descending=True, stable=True)
     iou = iou.gather(1, order[..., None].expand_as(iou))
     guess, scores = guess.gather(1, order), scores.gather(1, order)
@@ -277,39 +359,43 @@ def label_recall_by_chance(classes: int, told: int, guessed: int) -> float:
     """Eq. (10.1): the expected `label_recall` of guesses that know nothing of the image, in %.
 
     All labels, `told` of an image and `guessed`, are independent and uniform over the classes. What
-    is right is the smaller of two binomial counts for each class. Raises `ValueError` for numbers
-    below 1.
+    is right is the smaller of two binomial counts for each class. Raises `ValueError` for what is
+    not a whole number of 1 or more.
     """
-    if min(classes, told, guessed) < 1:
-        raise ValueError(
-            f"classes, told, guessed: got {classes}, {told}, {guessed}, expected 1 or more"
-        )
-    pairs = zip(_reach(classes, told), _reach(classes, guessed), strict=False)
-    return 100 * classes / told * sum(a * b for a, b in pairs)
+    _check_whole(1, classes=classes, told=told, guessed=guessed)
+    below = np.arange(min(told, guessed))  # at least 1, 2, ...: more than 0, 1, ...
+    both = bdtrc(below, told, 1 / classes) * bdtrc(below, guessed, 1 / classes)
+    return float(100 * classes / told * both.sum())
 
 
-def _reach(classes: int, n: int) -> list[float]:
-    """The probability that a class occurs at least 1, 2, ..., n times among n labels."""
-    p = 1 / classes
-    exactly = [math.comb(n, t) * p**t * (1 - p) ** (n - t) for t in range(n + 1)]
-    return [sum(exactly[t:]) for t in range(1, n + 1)]
+def _check_whole(least: int, **given: int) -> None:
+    for name, x in given.items():
+        if not isinstance(x, Integral) or x < least:
+            raise ValueError(f"{name}: got {x!r}, expected a whole number, {least} or more")
 
 
 def found_by_chance(k: int, side: float, room: float, threshold: float = 0.5) -> float:
-    """Eq. (10.2): the greatest share of true boxes that k fixed boxes find, in %.
+    """Eq. (10.2): an upper bound of the share of true boxes that k fixed boxes find, in %.
 
-    All boxes are squares of one side, and the true centres uniform in a square of side `room`, in
-    one unit. A true box is found where its IoU with any fixed box exceeds the threshold. Attained
-    where the fixed centres' surroundings in which they find do not overlap and lie inside. Raises
-    `ValueError` for lengths that are not positive and thresholds outside (0, 1).
+    All boxes, true and fixed, are squares of one side, and the true centres uniform in a square of
+    side `room`, in one unit. A true box is found where its IoU with any fixed box exceeds the
+    threshold. The bound is attained where the k regions in which the fixed boxes find, diamonds
+    around their centres, do not overlap and lie inside; fixed boxes of another size may find more
+    (of 1.12 sides, 6.8 % more at a threshold of 1/2). Raises `ValueError` for a k below 1, lengths
+    that are not positive and finite, and thresholds outside (0, 1).
     """
-    if not (min(k, side, room) > 0 and 0 < threshold < 1):
+    _check_whole(1, k=k)
+    if not (0 < side < math.inf and 0 < room < math.inf and 0 < threshold < 1):
         raise ValueError(
-            f"k, side, room, threshold: got {k}, {side}, {room}, {threshold}, "
+            f"side, room, threshold: got {side}, {room}, {threshold}, "
             "expected positive numbers and a threshold in (0, 1)"
         )
-    q = 2 * threshold / (1 + threshold)  # the share of a box that the other must cover
-    return min(100.0, 100 * k * 4 * side**2 * (1 - q + q * math.log(q)) / room**2)
+    d = (1 - threshold) / (1 + threshold)  # how far a box may be off along one axis, in sides
+    if d > 0.01:
+        area = d + (1 - d) * math.log1p(-d)
+    else:  # the same as a series, where the two terms would cancel
+        area = sum(d**i / (i * (i - 1)) for i in range(2, 9))
+    return min(100.0, 100 * k * 4 * area * (side / room) ** 2)
 
 
 def precision_bounds(recall: float, told: float, guessed: float) -> tuple[float, float]:
@@ -317,8 +403,12 @@ def precision_bounds(recall: float, told: float, guessed: float) -> tuple[float,
 
     recall: share of `told` objects an image, in the mean, that its `guessed` detections find, in %.
     Scores only move the average precision between the bounds; so they do for the mean over classes
-    that occur equally often. Raises `ValueError` for a recall that so many detections cannot have.
+    that occur equally often. It is the area of `average_precision`, of all points: for AP at eleven
+    recalls, or without interpolation, the lower bound is another. Raises `ValueError` for a recall
+    that so many detections cannot have, and for numbers that are not positive and finite.
     """
+    if not (0 < told < math.inf and 0 < guessed < math.inf):
+        raise ValueError(f"told, guessed: got {told}, {guessed}, expected positive numbers")
     if not 0 <= recall <= 100 * min(1, guessed / told) + 1e-9:
         raise ValueError(
             f"recall: got {recall} % with {guessed} detections of {told} objects, "
@@ -334,12 +424,12 @@ def counts_behind(rate: float, n: int, decimals: int = 2, cut: bool = True) -> l
     """Eq. (13.1): the numbers k of n images whose share, in %, is printed as `rate`.
 
     cut: the decimals that are not printed were cut off; else the share was rounded, halves up.
-    Raises `ValueError` for a rate outside [0, 100] or n below 1.
+    Raises `ValueError` for a rate outside [0, 100], n below 1 or decimals below 0.
     """
-    if not (0 <= rate <= 100 and n >= 1):
-        raise ValueError(
-            f"rate, n: got {rate}, {n}, expected a rate in [0, 100] and n of 1 or more"
-        )
+    _check_whole(1, n=n)
+    _check_whole(0, decimals=decimals)
+    if not 0 <= rate <= 100:
+        raise ValueError(f"rate: got {rate}, expected a rate in [0, 100]")
     unit = 10**decimals
     units = round(rate * unit)
 
@@ -354,15 +444,19 @@ def counts_behind(rate: float, n: int, decimals: int = 2, cut: bool = True) -> l
 def wilson_interval(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
     """Eq. (13.2): the error rates, in %, that k errors on n images do not refute.
 
-    All p for which k/n is no more than z standard deviations of a binomial share from p; 1.96: a
-    confidence of about 95 %. Raises `ValueError` for k outside 0 .. n. Source: Wilson (1927).
+    All p for which k/n is no more than z standard deviations of a binomial share from p. For 1.96
+    it covers p in 95 % of all samples in the mean over p, and in fewer, down to 84 %, at some p
+    near 0 and 1. Raises `ValueError` for k outside 0 .. n, or a z that is not positive and finite.
+    Source: Wilson (1927).
     """
-    if not 0 <= k <= n or n < 1:
-        raise ValueError(f"k, n: got {k}, {n}, expected 0 <= k <= n and n of 1 or more")
+    _check_whole(1, n=n)
+    _check_whole(0, k=k)
+    if not (k <= n and 0 < z < math.inf):
+        raise ValueError(f"k, n, z: got {k}, {n}, {z}, expected k <= n and a positive z")
     share, w = k / n, z * z / n
     reach = math.sqrt(w * share * (1 - share) + w * w / 4)
-    low, high = ((share + w / 2 + sign * reach) / (1 + w) for sign in (-1, 1))
-    return 100 * max(0.0, low), 100 * min(1.0, high)
+    low = share**2 / (share + w / 2 + reach)  # the product of the ends is share**2 / (1 + w)
+    return 100 * low, 100 * min(1.0, (share + w / 2 + reach) / (1 + w))
 
 
 def all_zeros_bounds(all_ones: float) -> tuple[float, float]:
@@ -373,19 +467,25 @@ def all_zeros_bounds(all_ones: float) -> tuple[float, float]:
     """
     if not 0 <= all_ones <= 100:
         raise ValueError(f"all_ones: got {all_ones}, expected a rate in [0, 100]")
-    d = all_ones / 100
-    return 100 * (1 - d), 400 * (1 - d) / (4 - 3 * d)
+    rest = 100 - all_ones
+    return rest, 400 * rest / (100 + 3 * rest)
 
 
-def area_for_f1(f1: float) -> float:
+def area_for_f1(f1: float, steps: bool = False) -> float:
     """Eq. (13.4): the greatest area under a precision-recall curve without a cut above f1, in %.
+
+    Attained by the curve of straight lines from precision 1 at recall 0 over (r, 1) to (1, r), with
+    r = f1 / (2 - f1): `precision_recall` draws such lines between its cuts, and two cuts suffice.
+    With `steps` the curve has at each recall the precision of a cut of at least this recall, as in
+    `average_precision` and `pxap`: there the bound is less, and takes ever more cuts to attain.
 
     f1: the F1 score of the best cut, in %. Raises `ValueError` for an f1 outside (0, 100].
     """
     if not 0 < f1 <= 100:
         raise ValueError(f"f1: got {f1}, expected a score in (0, 100]")
     f = f1 / 100
-    return 100 * (f + f * f / 2 * math.log(2 / f - 1))
+    r = f / (2 - f)
+    return 100 * (f + f * f / 2 * math.log1p(2 * (1 - f) / f) if steps else 0.5 + r - r * r / 2)
 
 
 # Masks -----------------------------------------------------------------------------------------
@@ -400,8 +500,6 @@ def confusion(predicted: Sequence[Tensor], true: Sequence[Tensor]) -> Tensor:
     not equally many or not of equal shapes, or none.
     """
     _check_pairs("predicted", predicted, true)
-    if any(p.dtype != torch.bool for p in predicted):
-        raise ValueError(f"predicted: got {predicted[0].dtype}, expected bool masks")
     pairs = zip(predicted, true, strict=True)
     rows = [torch.stack([(a & b).sum() for a in (p, ~p) for b in (t, ~t)]) for p, t in pairs]
     return torch.stack(rows)
@@ -434,8 +532,11 @@ def mask_scores(
 def trivial_masks(true: Sequence[Tensor]) -> dict[str, list[Tensor]]:
     """Masks that know nothing, "All-ones" and "All-zeros": the least that any method has to beat.
 
-    For a region that covers a share f, All-ones has F1+ = 2 f / (1 + f), and F1- = 0.
+    For a region that covers a share f, All-ones has F1+ = 2 f / (1 + f), and F1- = 0. Raises
+    `ValueError` for masks that are not bool.
     """
+    for t in true:
+        _check_kind("true", t)
     return {
         "All-ones": [torch.ones_like(t) for t in true],
         "All-zeros": [torch.zeros_like(t) for t in true],
@@ -447,19 +548,22 @@ def precision_recall(
 ) -> tuple[Tensor, Tensor]:
     """The average precision-recall curve: recalls 0, step, .. 1 and the mean precision at each.
 
+    step: above 0, at most 1, and rounded so that 1 / step is whole.
     Each image's curve, from precision 1 at recall 0 to where recall 1 is reached, is interpolated
     linearly between its thresholds (of equal recalls the lowest precision counts), which flatters a
-    curve of few points (Davis & Goadrich 2006); then comes the mean over images. For the background
-    give negative scores and complements. Raises `ValueError` as `confusion`, for a mask without any
-    true pixel, and for scores that are not finite. Source: Belharbi et al. (2020), Fig. 6.
+    curve of few points (Davis & Goadrich 2006): one level of scores, which tells nothing, has the
+    area (1 + f) / 2 at a region of share f, more than `pxap` gives it. Then comes the mean over
+    images. For the background give negative scores (of a dtype with a sign) and complements. Raises
+    `ValueError` as `confusion`, for a mask without any true pixel, and for scores that are not
+    finite. Source: Belharbi et al. (2020), Fig. 6.
     """
     _check_pairs("scores", scores, true)
-    grid = np.linspace(0, 1, round(1 / step) + 1)
+    grid = np.linspace(0, 1, _steps(step) + 1)
     curves = []
     for s, t in zip(scores, true, strict=True):
         if not t.any() or not s.isfinite().all():
             raise ValueError("scores, true: expected finite scores and a true pixel in each image")
-        values, truth = s.flatten().cpu().numpy(), t.flatten().cpu().numpy()
+        values, truth = s.flatten().double().cpu().numpy(), t.flatten().cpu().numpy()
         order = np.argsort(-values)
         taken = np.r_[np.flatnonzero(np.diff(values[order])), values.size - 1]  # last of equal ones
         hits = truth[order].cumsum()[taken]
@@ -469,8 +573,20 @@ def precision_recall(
 
 
 def area_under(recall: Tensor, precision: Tensor) -> float:
-    """The area under a curve by the trapezoid rule, in %. Source: as `precision_recall`."""
-    return 100 * torch.trapezoid(precision, recall).item()
+    """The area under a curve by the trapezoid rule, in %. Source: as `precision_recall`.
+
+    recall, precision (N,), N of at least 2. Raises `ValueError` for other shapes.
+    """
+    _check(None, recall=(recall, "N"), precision=(precision, "N"))
+    if len(recall) < 2:
+        raise ValueError(f"recall: got {len(recall)} points, expected 2 or more")
+    return 100 * torch.trapezoid(precision.double(), recall.double()).item()
+
+
+def _steps(step: float) -> int:
+    if not 0 < step <= 1:
+        raise ValueError(f"step: got {step}, expected a number above 0, at most 1")
+    return round(1 / step)
 
 
 def pxap(scores: Sequence[Tensor], true: Sequence[Tensor], step: float = 1e-3) -> float:
@@ -481,7 +597,7 @@ def pxap(scores: Sequence[Tensor], true: Sequence[Tensor], step: float = 1e-3) -
     outside [0, 1], and where no pixel is true. Source: Choe et al. (2020), section 4.1.
     """
     _check_pairs("scores", scores, true)
-    last = round(1 / step)
+    last = _steps(step)
     hits, pixels = torch.zeros(2, last + 1, dtype=torch.float64)
     for s, t in zip(scores, true, strict=True):
         if not bool(((s >= 0) & (s <= 1)).all()):
@@ -504,15 +620,22 @@ def max_box_accuracy(
     At each of 255 thresholds, the box around the largest connected part (8 neighbours, by pixels)
     above it is right if its intersection over union with one of the image's true boxes reaches
     `overlap`. scores: maps in [0, 1], cut to 8 bits as the authors do; boxes: for each image
-    (k, 4), left, top, right, bottom in pixels. Raises `ValueError` for other scores or not equally
-    many of both. Source: Choe et al. (2020), section 4.1.
+    (k, 4) with k of at least 1, left, top, right, bottom in pixels. Raises `ValueError` for other
+    scores or boxes, not equally many of both, or an overlap outside (0, 1].
+    Source: Choe et al. (2020), section 4.1.
     """
     if len(scores) != len(boxes) or not len(boxes):
         raise ValueError(f"scores, boxes: got {len(scores)} and {len(boxes)} images")
+    if not 0 < overlap <= 1:
+        raise ValueError(f"overlap: got {overlap}, expected a number above 0, at most 1")
     right = np.zeros(255)
-    for s, true in zip(scores, boxes, strict=True):
-        if s.ndim != 2 or not bool(((s >= 0) & (s <= 1)).all()) or true.shape[1:] != (4,):
+    for i, (s, true) in enumerate(zip(scores, boxes, strict=True)):
+        s, true = _wide("scores", s), _wide("boxes", true)
+        fits = s.ndim == 2 and s.numel() and bool(((s >= 0) & (s <= 1)).all())
+        if not fits or true.ndim != 2 or true.shape[1] != 4 or not true.isfinite().all():
             raise ValueError("scores, boxes: expected maps (H, W) in [0, 1] and boxes (k, 4)")
+        if not len(true):
+            raise ValueError(f"boxes: got no true box of image {i}, expected one or more")
         levels = (s.cpu() * 255).byte().numpy()
         values = np.unique(np.r_[0, levels.ravel()]).astype(int)
         for low, high in pairwise(values):  # thresholds from low to high - 1 cut alike
@@ -534,8 +657,10 @@ def _check_pairs(name: str, first: Sequence[Tensor], true: Sequence[Tensor]) -> 
     if len(first) != len(true) or not len(true):
         raise ValueError(f"{name}, true: got {len(first)} and {len(true)} images")
     for a, t in zip(first, true, strict=True):
-        if a.shape != t.shape or a.ndim != 2 or t.dtype != torch.bool:
+        _check_kind(name, a)
+        _check_kind("true", t)
+        if a.shape != t.shape or a.ndim != 2 or not a.numel():
             raise ValueError(
-                f"{name}, true: got shapes {tuple(a.shape)} and {tuple(t.shape)} of {t.dtype}, "
-                "expected equal (H, W) and bool"
+                f"{name}, true: got shapes {tuple(a.shape)} and {tuple(t.shape)}, "
+                "expected equal (H, W) with a pixel"
             )

@@ -6,7 +6,8 @@ Shapes used throughout: `heatmap` is (B, H, W), or (B, S, H, W) with one map for
 x runs along the width; `places` is (B, K, 3). All floats are float32 or float64. Another shape,
 dtype or device raises ValueError with the argument's name, what it got and what was expected.
 Values are described and not checked: nothing here loops over images or patches or waits for a
-device, so that a training step may be captured in a CUDA graph.
+device, so that a training step may be captured in a CUDA graph. A NaN is never hidden: where one
+goes in, what depends on it is NaN.
 
 Source: Angles, Jin et al. (2021), "MIST: Multiple Instance Spatial Transformer", CVPR, arXiv
 1811.10725; "paper (7)" below is its equation 7, "the release" the authors' code. The estimators at
@@ -22,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _FAR = 1e300  # beyond every score: inf - inf would be NaN
+_FLOATS = (torch.float32, torch.float64)
 
 # From a heat map to places: E_K ------------------------------------------------------------------
 
@@ -70,7 +72,8 @@ def pool_scales(heatmap: Tensor) -> Tensor:
     The maps are already exponentials, so the weights need none.
 
     Args: heatmap (B, S, H, W), not negative.
-    Returns: (B, H, W), between the mean and the maximum over s; 0, with gradient 0, where all are.
+    Returns: (B, H, W), between the mean and the maximum over s; 0, with gradient 0, where all are,
+        or their sum is below 1e-19 (1e-154 in float64).
     Source: paper, appendix A of arXiv version 3, which adds 1e-6 to the sum instead.
     """
     _check_heatmap(heatmap, (4,))
@@ -80,8 +83,9 @@ def pool_scales(heatmap: Tensor) -> Tensor:
 def first_moment(heatmap: Tensor, scales: Tensor) -> Tensor:
     """Eq. (8.6): the side of the box at every pixel, sum h_s s / sum h_s.
 
-    The paper prints sum h_s s without the division. That is no inverse of `ideal_heatmap` as soon
-    as the h_s do not sum to 1, and after pooling they never do: two equal neighbours, (1/2, 1/2) at
+    The paper prints sum h_s s without the division. That is no inverse of `ideal_heatmap` where the
+    h_s do not sum to 1, and the terms of the pooling, h_s**2 / sum h_s, do only where sum h_s**2 =
+    sum h_s: of maps that sum to 1, where one scale has it all. Two equal neighbours, (1/2, 1/2) at
     1 and 2, pool to (1/4, 1/4) and give 3/4 instead of 3/2. Normalising the pooled terms is no
     cure either, as pooling squares the weights. So the weights are the maps before pooling.
 
@@ -101,12 +105,13 @@ def suppress(heatmap: Tensor, size: int) -> Tensor:
     """Non-maximum suppression: keep a pixel that is the greatest in its window, else -inf.
 
     The window has `size` x `size` pixels and is clipped at the borders. Of equals, the first in
-    reading order is the greater: so no two survivors share a window, and of a constant map only
-    the first pixel survives. The release lets all equals pass, and sets the rest to 0, which beats
-    maxima below 0.
+    reading order is the greater: so no survivor lies in the window around another, they are more
+    than size // 2 apart along an axis, and of a constant map only the first pixel survives (with
+    size 1 all do). The release lets all equals pass, and sets the rest to 0, which beats maxima
+    below 0.
 
     Args: heatmap (B, H, W) or (B, S, H, W), each map by itself; size odd.
-    Returns: in the shape of `heatmap`; pixels of -inf never survive.
+    Returns: in the shape of `heatmap`; pixels of -inf never survive, those of NaN always.
     Raises: ValueError for an even or non-positive size.
     Source: paper, section 4.1; 5 x 5 pixels in the release.
     """
@@ -120,7 +125,7 @@ def suppress(heatmap: Tensor, size: int) -> Tensor:
     greatest = F.max_pool2d(rows, (size, 1), 1, (r, 0))
     above = F.max_pool2d(F.pad(rows, (0, 0, r, -1), value=-torch.inf), (r, 1), 1)
     left = F.max_pool2d(F.pad(x, (r, -1), value=-torch.inf), (1, r), 1)
-    keep = (x == greatest) & (x > torch.maximum(above, left))
+    keep = (x == greatest) & (x > torch.maximum(above, left)) | x.isnan()
     return heatmap.masked_fill(~keep.view(heatmap.shape), -torch.inf)
 
 
@@ -128,7 +133,8 @@ def top_k(heatmap: Tensor, k: int, side: float | Tensor) -> tuple[Tensor, Tensor
     """The places of the K greatest values, in falling order; of equals the first in reading order.
 
     -inf means nobody is there. Where a map has fewer than K finite values, its best place is
-    repeated, with value -inf; an empty map gives its first pixel, also with value -inf.
+    repeated, with value -inf; an empty map gives its first pixel, also with value -inf. All places
+    of a map with a NaN are NaN.
 
     Args:
         heatmap: (B, H, W), as `suppress` returns it.
@@ -148,8 +154,9 @@ def top_k(heatmap: Tensor, k: int, side: float | Tensor) -> tuple[Tensor, Tensor
     if isinstance(side, Tensor):
         _check_like("side", side, heatmap.shape, heatmap)
         side = side.flatten(1).gather(1, index)
-    width = heatmap.shape[2]
-    return _places(index % width, index // width, side, heatmap), values
+    width, lost = heatmap.shape[2], values[:, :1, None].isnan()  # NaN sorts first
+    places = _places(index % width, index // width, side, heatmap)
+    return places.masked_fill(lost, torch.nan), values
 
 
 def extract(heatmap: Tensor, k: int, size: int, scales: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -175,8 +182,9 @@ def ideal_heatmap(places: Tensor, shape: tuple[int, int], scales: Tensor | None 
 
     With scales the 1 is split between the two nearest so that their mean is the side, sides beyond
     the ends counting as the ends. Hence E_K(G(x)) = x for centres on pixels, sides within the
-    scales, and places that do not share a window of suppression. Centres outside the image move to
-    its border; where centres collide the greater value stays. A centre of NaN makes a pixel NaN.
+    scales, and places of which none lies in the window of suppression around another. Centres
+    outside the image move to its border; where centres collide the greater value stays. A place
+    that is not finite makes a pixel NaN.
 
     Args: places (B, K, 3); shape (H, W); scales (S,) in pixels, None for one map.
     Returns: (B, H, W) or (B, S, H, W); a target, so no gradient flows to the places.
@@ -185,12 +193,14 @@ def ideal_heatmap(places: Tensor, shape: tuple[int, int], scales: Tensor | None 
     _check_places(places)
     _check_shape(shape)
     places, (h, w) = places.detach(), shape
-    lost = places[..., :2].isnan().any(-1, keepdim=True)  # has no pixel, and must not hide that
+    needed = places[..., :2] if scales is None else places
+    lost = ~needed.isfinite().all(-1, keepdim=True)  # has no pixel, and must not hide that
     x, y = (places[..., :2] + 0.5).floor().masked_fill(lost, 0).unbind(-1)
     x, y = x.clamp(0, w - 1).long(), y.clamp(0, h - 1).long()
     share = torch.ones_like(places[..., :1])  # (B, K, S)
     if scales is not None:
         _check_scales(scales, places)
+        scales = scales.detach()
         passed = (places[..., 2:] - scales[:-1]) / scales.diff()  # of each interval of scales
         share = -F.pad(F.pad(passed.clamp(0, 1), (1, 0), value=1.0), (0, 1)).diff()
     share = share.masked_fill(lost, torch.nan).transpose(1, 2)
@@ -209,10 +219,11 @@ def sample(images: Tensor, places: Tensor, size: int) -> Tensor:
     Corner-aligned: the outermost samples lie on the edges, x - s/2 and x + s/2, neighbours are
     s / (size - 1) pixels apart. Outside the image there are zeros, so a patch fades within a pixel
     of the border. Differentiable in images, centres and sides, piecewise: the derivative in x is
-    the difference of two neighbouring pixels.
+    the difference of two neighbouring pixels of a row, or between rows the mean of two such,
+    weighted as the rows.
 
     Args: images (B, C, H, W); places (B, K, 3), sides positive; size at least 2.
-    Returns: (B, K, C, size, size).
+    Returns: (B, K, C, size, size); NaN for a place that is not finite.
     Raises: ValueError for a size below 2.
     Source: paper, section 4.1; Jaderberg et al. (2015). 32 x 32 samples in the paper.
     """
@@ -228,7 +239,7 @@ def sample(images: Tensor, places: Tensor, size: int) -> Tensor:
     shape = (*x.shape, size)
     grid = torch.stack([x[:, :, None, :].expand(shape), y[..., None].expand(shape)], -1)
     flat = F.grid_sample(images, grid.flatten(1, 2), align_corners=False)  # (B, C, K size, size)
-    return flat.view(b, c, *shape[1:]).transpose(1, 2)
+    return _unless_lost(flat.view(b, c, *shape[1:]).transpose(1, 2), places)
 
 
 def place(patches: Tensor, places: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -236,12 +247,14 @@ def place(patches: Tensor, places: Tensor, shape: tuple[int, int]) -> Tensor:
 
     Every pixel reads its patch by bilinear interpolation at the position that `sample` would have
     taken there. Beyond the box the patch continues with zeros, so it fades within one step of its
-    samples, s / (size - 1) pixels, and the derivative in the centre exists at the edge as well.
+    samples, s / (size - 1) pixels: the value is continuous in the centre at the edge as well. Its
+    derivative jumps there, as at every sample.
     The exact inverse of `sample` where the samples are the pixels of the box (side = size - 1,
     edges on pixels), but for pixels outside the box, which are lost.
 
     Args: patches (B, K, C, size, size), size at least 2; places (B, K, 3); shape (H, W).
-    Returns: (B, K, C, H, W), one image for each patch; the reconstruction is the sum over K.
+    Returns: (B, K, C, H, W), one image for each patch, NaN for a place that is not finite; the
+        reconstruction is the sum over K.
     Source: paper (8) and section 4.2, where the way is left open.
     """
     _check_like("patches", patches, ("B", "K", "C", "size", "size"))
@@ -259,7 +272,14 @@ def place(patches: Tensor, places: Tensor, shape: tuple[int, int]) -> Tensor:
     x = 2 * (torch.arange(w, **kind) - x) / s  # -1 and 1 on the edges of the box
     y = 2 * (torch.arange(h, **kind) - y) / s
     grid = torch.stack([x[:, None, :].expand(-1, h, w), y[:, :, None].expand(-1, h, w)], -1)
-    return F.grid_sample(patches.flatten(0, 1), grid, align_corners=True).unflatten(0, (b, k))
+    flat = F.grid_sample(patches.flatten(0, 1), grid, align_corners=True)
+    return _unless_lost(flat.unflatten(0, (b, k)), places)
+
+
+def _unless_lost(patches: Tensor, places: Tensor) -> Tensor:
+    """NaN where a place is not finite: grid_sample takes such a position for the outside, 0."""
+    lost = ~places.isfinite().all(-1)
+    return patches.masked_fill(lost[..., None, None, None], torch.nan)
 
 
 # Losses ------------------------------------------------------------------------------------------
@@ -271,7 +291,7 @@ def proportion_loss(logits: Tensor, counts: Tensor) -> Tensor:
     Both sides are proportions, so the number of labels may differ from the number of places.
 
     Args: logits (B, K, C), a class for every place; counts (B, C), how many labels of each class,
-        any dtype, not negative. A bag without labels has proportions 0.
+        any real dtype, not negative. A bag without labels has proportions 0.
     Returns: (B,).
     Source: paper (9). The release takes half of it.
     """
@@ -287,11 +307,13 @@ def proportion_distance(p: Tensor, counts: Tensor) -> Tensor:
     Source: paper (9).
     """
     _check_like("p", p, ("B", "C"))
-    fits = isinstance(counts, Tensor) and counts.shape == p.shape
+    fits = isinstance(counts, Tensor) and counts.shape == p.shape and not counts.is_complex()
     if not fits or counts.device != p.device:
         where = f"{tuple(p.shape)} on {p.device}"
-        raise ValueError(f"counts must be a tensor of shape {where}, got {_got(counts)}")
-    share = counts.to(p.dtype) / counts.sum(1, keepdim=True).clamp_min(1)
+        raise ValueError(f"counts must be real, of shape {where}, got {_got(counts)}")
+    counts = counts.to(p.dtype)  # whose sum neither wraps nor rounds more than p
+    total = counts.sum(1, keepdim=True)
+    share = counts / total.masked_fill(total == 0, 1)
     return (share - p).square().sum(1)
 
 
@@ -351,8 +373,11 @@ def move(
     One step is x <- (x - lr g + 2 lr penalty x0) / (1 + 2 lr penalty), g the gradient of the task
     loss: the penalty is minimised exactly beside the linear model of the task loss, so that no
     penalty is too great for the step; without penalty it is x - lr g. m steps without a penalty
-    stop about where the penalty 1 / (2 m lr) would have held them. In the papers a place moves with
-    its side, which takes `side_lr` here; the release has one scale, and sides stay.
+    stop about where the penalty 1 / (2 m lr) would have held them while the slope of the loss
+    hardly changes on the whole way, m lr times its curvature far below 1. In the papers a place
+    moves with its side, which takes `side_lr` here; the release has one scale, and sides stay.
+    The gradient is taken under `no_grad` and `inference_mode` as well; the task loss must not read
+    tensors made in inference mode then, which torch refuses.
 
     Args:
         places: (B, K, 3), the extracted ones.
@@ -363,7 +388,8 @@ def move(
         penalty: in units of loss per squared pixel; the papers' lambda, without a value there,
             absent from the release.
         normalise: take g / |g| for every centre, and for every side, so that the rates are lengths
-            of a step in pixels, whatever the scale of the loss; what has no gradient stays.
+            of a step in pixels, whatever the scale of the loss; what has no gradient takes no step
+            of its own (a penalty still pulls it back).
         side_lr: the rate of the sides; needs `scales`.
         scales: (S,) in pixels; sides stay within their ends.
     Returns: (B, K, 3), constant.
@@ -380,6 +406,10 @@ def move(
         _check_scales(scales, places)
     elif side_lr > 0:
         raise ValueError("scales must be given where side_lr > 0, to keep the sides within")
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):  # which knows no gradient
+            kept = None if scales is None else scales.clone()
+            return move(places.clone(), task_loss, steps, lr, penalty, normalise, side_lr, kept)
     start = places.detach().split((2, 1), -1)  # centres, sides
     now, rates = list(start), (lr, side_lr) if side_lr > 0 else (lr,)
     for _ in range(steps):
@@ -392,7 +422,7 @@ def move(
             now[i] = torch.lerp(start[i], step, 1 / (1 + 2 * rate * penalty))
         if side_lr > 0:
             now[1] = now[1].clamp(scales[0], scales[-1])
-    return torch.cat(now, -1)
+    return torch.cat(now, -1).detach()
 
 
 def _losses(task_loss: Callable[[Tensor], Tensor], places: Tensor) -> Tensor:
@@ -405,8 +435,9 @@ def _losses(task_loss: Callable[[Tensor], Tensor], places: Tensor) -> Tensor:
 def _direction(g: Tensor) -> Tensor:
     """g / |g| along the last axis, 0 where g is; no square of a small number underflows."""
     greatest = g.abs().amax(-1, keepdim=True)
-    g = g / torch.where(greatest > 0, greatest, 1)
-    return torch.where(greatest > 0, g / g.norm(dim=-1, keepdim=True), 0)
+    none = greatest == 0
+    g = g / greatest.masked_fill(none, 1)
+    return (g / g.norm(dim=-1, keepdim=True)).masked_fill(none, 0)
 
 
 class Lifted(NamedTuple):
@@ -471,17 +502,19 @@ def soft_top_k(scores: Tensor, k: int, temperature: float) -> Tensor:
     """Eq. (9.1): soft top-K in closed form, p_i = sigmoid((s_i - t) / temperature), sum p_i = K.
 
     The optimum of entropic optimal transport between n scores and two anchors, so the limit of
-    `sinkhorn_top_k`, at O(n) memory. Bisection finds t; a Newton step of value 0 carries the
-    implicit derivative: dp/ds = (diag(v) - v v' / sum v) / temperature with v = p (1 - p).
+    `sinkhorn_top_k`, at O(n) memory. Bisection finds t; a step of Chebyshev's, of value 0, carries
+    its first and second derivative: dp/ds = (diag(v) - v v' / sum v) / temperature with v = p (1 -
+    p). Differentiable twice; a third derivative would be wrong.
 
     Args: scores (B, n), -inf for what cannot be chosen; k between 1 and n - 1; temperature > 0.
-    Returns: (B, n) in [0, 1], summing to K; where no more than K are finite these get 1.
+    Returns: (B, n) in [0, 1], summing to K; where no more than K are finite these get 1; a row with
+        a NaN or inf is NaN.
     Raises: ValueError for k or temperature out of range.
     Source: Xie et al. (2020), arXiv 2002.06504, for the operator; the threshold form is derived.
     """
     _check_scores(scores, k)
     _check_positive("temperature", temperature)
-    z, log_n = scores.double() / temperature, math.log(scores.shape[1])
+    z, log_n = _or_lost(scores).double() / temperature, math.log(scores.shape[1])
     real = z.detach().isfinite()
     best = z.detach().masked_fill(~real, -torch.inf).topk(k + 1, 1).values
     few = best[:, k:] == -torch.inf  # no choice: 1 for all that are finite
@@ -497,28 +530,34 @@ def soft_top_k(scores: Tensor, k: int, temperature: float) -> Tensor:
         low, high = torch.where(many, t, low), torch.where(many, high, t)
     t = torch.where(gap > 100, gap / 2, t)  # in so wide a gap any t will do
     p = (z - t).sigmoid()  # (B, n)
-    slope = (p * (1 - p)).sum(1, keepdim=True).detach()
-    newton = p.sum(1, keepdim=True) / slope.masked_fill(slope < 1 / _FAR, torch.inf)
-    return (z - (t + (newton - newton.detach()))).sigmoid().to(scores.dtype)
+    v, total = p * (1 - p), p.sum(1, keepdim=True)
+    slope = v.sum(1, keepdim=True)
+    slope = slope.masked_fill(slope < 1 / _FAR, torch.inf)
+    newton = (total - total.detach()) / slope  # 0
+    bend = ((v * (1 - 2 * p)).sum(1, keepdim=True) / (2 * slope)).detach()
+    return (z - (t + newton + bend * newton.square())).sigmoid().to(scores.dtype)
 
 
 def sinkhorn_top_k(scores: Tensor, k: int, temperature: float, iterations: int) -> Tensor:
     """Soft top-K by Sinkhorn's iterations: transport of n scores to the anchors 0 and 1.
 
-    Cost (s_i - anchor)**2, mass 1 at each score, n - K and K at the anchors, in log space. The
-    anchors' costs differ by 2 s_i - 1, which is all that matters, so the limit is `soft_top_k` at
-    half the temperature. The gradient passes through all iterations.
+    Cost (s_i - anchor)**2, mass n - K and K at the anchors, in log space, and 1 at each score in
+    the limit of many iterations: each ends with the anchors, so the answer sums to K at once, but
+    after a few an entry may lie far above 1. The anchors' costs differ by 2 s_i - 1, which is all
+    that matters, so the limit is `soft_top_k` at half the temperature. The gradient, of any order,
+    passes through all iterations.
 
     Args: scores (B, n), -inf for what cannot be chosen; k between 1 and n - 1; temperature > 0;
         iterations at least 1.
     Returns: (B, n), the mass that goes to anchor 1; sums to K; where no more than K are finite
-        these get 1.
+        these get 1; a row with a NaN or inf is NaN.
     Raises: ValueError for k, temperature or iterations out of range.
     Source: Xie et al. (2020), arXiv 2002.06504, section 3.
     """
     _check_scores(scores, k)
     _check_positive("temperature", temperature)
     _check_number("iterations", iterations)
+    scores = _or_lost(scores)
     n, never = scores.shape[1], scores == -torch.inf
     forced = (~never).sum(1, keepdim=True) <= k  # (B, 1): nothing to choose
     s = scores.double().masked_fill(never | forced, 0)
@@ -541,13 +580,16 @@ def perturbed_top_k(
 ) -> Tensor:
     """Eq. (9.2): perturbed top-K, the mean of hard indicators over Gaussian noise on the scores.
 
-    The expectation is smooth in the scores, with derivative E[Y z'] / sigma, z the noise, Y the
-    indicators: the same samples estimate both.
+    The expectation is smooth in the scores s, with derivative E[Y z'] / sigma, z the noise, Y the
+    indicators: it is that of the density of s + sigma z at the drawn points. The same samples
+    estimate the value and all derivatives, without bias: the weight of each is the ratio of the
+    density to itself.
 
     Args: scores (B, n), -inf for what cannot be chosen; k between 1 and n - 1; sigma > 0, the
         standard deviation of the noise; samples at least 1.
     Returns: (B, K, n), row j for the j-th of the chosen in the order of their index; rows sum to
-        1, but where fewer than K scores are finite the last rows are 0.
+        1, but where fewer than K scores are finite the last rows are 0. NaN for scores with a NaN
+        or inf.
     Raises: ValueError for k, sigma or samples out of range.
     Source: Cordonnier et al. (2021), arXiv 2104.03059; Berthet et al. (2020) for the gradient.
     """
@@ -555,16 +597,20 @@ def perturbed_top_k(
     _check_positive("sigma", sigma)
     _check_number("samples", samples)
     b, n = scores.shape
+    scores = _or_lost(scores)
     noise = torch.randn(
         b, samples, n, generator=generator, dtype=scores.dtype, device=scores.device
     )
     best = (scores.detach()[:, None] + sigma * noise).topk(k, 2)
     chosen = best.indices.masked_fill(best.values == -torch.inf, n).sort(2).values  # n: nobody
-    a = (scores.masked_fill(scores == -torch.inf, 0)[:, None] * noise).sum(2) / sigma
-    weight = (1 + (a - a.detach())) / samples  # (B, M): 1 / M, with the derivative z / (sigma M)
+    s = scores.masked_fill(scores == -torch.inf, 0)
+    a = (s[:, None] * noise).sum(2) / sigma
+    moved = (s - s.detach()).square().sum(1, keepdim=True) / (2 * sigma**2)  # 0
+    weight = (a - a.detach() - moved).exp() / samples  # (B, M): 1 / M
     chosen = chosen.transpose(1, 2)  # (B, K, M)
     total = scores.new_zeros(b, k, n + 1)
-    return total.scatter_add(2, chosen, weight[:, None].expand_as(chosen))[..., :n]
+    total = total.scatter_add(2, chosen, weight[:, None].expand_as(chosen))[..., :n]
+    return total.masked_fill(scores.isnan().any(1)[:, None, None], torch.nan)
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
@@ -573,14 +619,22 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     With ones for `hard` and the K greatest values of a heat map for `soft` it is a gate of 1 on
     each patch, through which the task loss reaches the heat map.
 
-    Args: hard, soft of one shape; -inf in `soft` (nobody is there) passes no gradient.
-    Returns: exactly `hard`.
-    Raises: ValueError for two shapes.
+    Args: hard, soft of one shape, soft float32 or float64; -inf in `soft` (nobody is there) passes
+        no gradient.
+    Returns: exactly `hard`, in the dtype of `soft`; NaN where `soft` is NaN or inf. All derivatives
+        are those of `soft`.
+    Raises: ValueError for two shapes, or another dtype.
     Source: Bengio, Léonard & Courville (2013), arXiv 1308.3432.
     """
-    if hard.shape != soft.shape:
-        raise ValueError(f"soft must have the shape of hard, {tuple(hard.shape)}, got {_got(soft)}")
-    return hard.detach() + torch.where(soft.isfinite(), soft - soft.detach(), 0)
+    if not isinstance(hard, Tensor) or hard.is_complex() or not hard.numel():
+        raise ValueError(f"hard must be a real tensor with an element, got {_got(hard)}")
+    if not isinstance(soft, Tensor) or hard.shape != soft.shape or soft.dtype not in _FLOATS:
+        raise ValueError(
+            f"soft must have the shape of hard, {tuple(hard.shape)}, in float32 or float64, "
+            f"got {_got(soft)}"
+        )
+    gradient = torch.where(soft == -torch.inf, 0, soft - soft.detach())  # of value 0
+    return hard.detach().to(soft.dtype) + gradient
 
 
 def draw_places(
@@ -594,7 +648,8 @@ def draw_places(
     exponential race has no memory. When no pixel is left the first place is repeated, for sure.
 
     Args: heatmap (B, H, W), log-odds, -inf for never; k at least 1; size odd; side in pixels.
-    Returns: places (B, K, 3), and the exact log-probability (B,) of the sequence, in nats.
+    Returns: places (B, K, 3), and the exact log-probability (B,) of the sequence, in nats; NaN for
+        a map with a NaN or inf. A map of -inf alone gives its first pixel, with 0.
     Raises: ValueError for a k below 1, an even or non-positive size.
     Source: Kool, van Hoof & Welling (2019), arXiv 1903.06059, without suppression.
     """
@@ -604,7 +659,7 @@ def draw_places(
     score, width = heatmap.flatten(1), heatmap.shape[2]
     noisy = score.detach() - torch.empty_like(score).exponential_(generator=generator).log()
     pixel = torch.arange(score.shape[1], device=score.device)
-    left, log_prob, drawn = score.detach() > -torch.inf, score.new_zeros(len(score)), []
+    left, log_prob, drawn = score.detach() != -torch.inf, score.new_zeros(len(score)), []
     for _ in range(k):  # draws, for all images at once
         any_left = left.any(1, keepdim=True)
         index = noisy.masked_fill(~left, -torch.inf).argmax(1, keepdim=True)  # (B, 1)
@@ -614,19 +669,21 @@ def draw_places(
         across, down = index % width - pixel % width, index // width - pixel // width
         left = left & (torch.maximum(across.abs(), down.abs()) > size // 2)
     index = torch.cat(drawn, 1)
-    return _places(index % width, index // width, side, heatmap), log_prob
+    places = _places(index % width, index // width, side, heatmap)
+    return places.masked_fill(log_prob.isnan()[:, None, None], torch.nan), log_prob
 
 
 def reinforce(losses: Tensor, log_prob: Tensor) -> Tensor:
     """Eq. (9.5): the mean loss over M draws, with the unbiased gradient of its expectation.
 
-    The baseline of a draw is the mean loss of the others, which is independent of it.
+    The baseline of a draw is the mean loss of the others, which is independent of it. The second
+    derivative is unbiased as well: each draw has its probability over itself as a factor.
 
     Args: losses and log_prob (M, B), of M >= 2 independent draws for each image.
     Returns: (B,), the mean of `losses`, differentiable in them and in `log_prob`.
     Raises: ValueError for a single draw.
-    Source: Williams (1992); Kool, van Hoof & Welling (2019), "Buy 4 REINFORCE samples, get a
-        baseline for free!".
+    Source: Williams (1992); Foerster et al. (2018), "DiCE", for the factor; Kool, van Hoof &
+        Welling (2019), "Buy 4 REINFORCE samples, get a baseline for free!".
     """
     _check_like("losses", losses, ("M", "B"))
     _check_like("log_prob", log_prob, losses.shape, losses)
@@ -634,7 +691,8 @@ def reinforce(losses: Tensor, log_prob: Tensor) -> Tensor:
     if draws < 2:
         raise ValueError(f"losses must hold at least 2 draws, got shape {tuple(losses.shape)}")
     gain = (losses - losses.mean(0)).detach() * draws / (draws - 1)
-    return (losses + gain * (log_prob - log_prob.detach())).mean(0)
+    gain = gain + (losses - losses.detach())  # the loss has a slope, its baseline has none
+    return (losses + gain * (log_prob - log_prob.detach()).expm1()).mean(0)
 
 
 def soft_argmax(heatmap: Tensor, strength: float, side: float) -> Tensor:
@@ -666,6 +724,11 @@ def _shares(heatmap: Tensor) -> tuple[Tensor, Tensor]:
     return heatmap.masked_fill(empty[:, None], 0) / total.masked_fill(empty, 1)[:, None], empty
 
 
+def _or_lost(scores: Tensor) -> Tensor:
+    """Scores (B, n), and rows that hold a NaN or inf as NaN."""
+    return scores.masked_fill(~(scores < torch.inf).all(1, keepdim=True), torch.nan)
+
+
 def _places(x: Tensor, y: Tensor, side: float | Tensor, like: Tensor) -> Tensor:
     x, y = x.to(like.dtype), y.to(like.dtype)
     side = side if isinstance(side, Tensor) else torch.full_like(x, side)
@@ -677,17 +740,20 @@ def _got(x: object) -> str:
 
 
 def _check_like(name: str, x: Tensor, shape: tuple, like: Tensor | None = None) -> None:
-    """`shape` holds sizes, or letters for any size; dtype and device are those of `like`."""
-    fits = isinstance(x, Tensor) and x.dim() == len(shape)
+    """`shape` holds sizes, or letters for sizes above 0; dtype and device are those of `like`."""
+    fits = isinstance(x, Tensor) and x.dim() == len(shape) and 0 not in x.shape
     fits = fits and all(isinstance(n, str) or n == m for n, m in zip(shape, x.shape, strict=True))
     kind = "float32 or float64" if like is None else f"{like.dtype} on {like.device}"
     if like is None:
-        fits = fits and x.dtype in (torch.float32, torch.float64)
+        fits = fits and x.dtype in _FLOATS
     else:
         fits = fits and (x.dtype, x.device) == (like.dtype, like.device)
     if not fits:
         expected = "(" + ", ".join(map(str, shape)) + ")"
-        raise ValueError(f"{name} must be {kind} of shape {expected}, got {_got(x)}")
+        expected += ", none of them 0" if isinstance(x, Tensor) and 0 in x.shape else ""
+        half = isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16)
+        remedy = f"; take {name}.float()" if half else ""
+        raise ValueError(f"{name} must be {kind} of shape {expected}, got {_got(x)}{remedy}")
 
 
 def _check_heatmap(heatmap: Tensor, dims: tuple[int, ...] = (3, 4)) -> None:

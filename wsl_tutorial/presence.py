@@ -17,19 +17,32 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from wsl_tutorial._bags import (
+    SOFTMAX,
+    check_floats,
+    cut,
+    log,
+    log_any,
+    logsumexp,
+    per_bag,
+    refuse_transforms,
+)
+
 MAX_LABELS = 16  # per bag: time and memory grow as 2**labels; `bracket` has no such limit
 _CERTIFICATE = 1e-4  # the series must keep this share of the size of its terms, see Eq. (2.2)
 _SMALLEST = 1e-250  # what is below this in the scan may have lost paths to underflow
+_SMALLEST_TWICE = 1e-100  # the same where a second derivative, 1 / value**2, must not overflow
 _SCANNED = 2**24  # states and positions of the bags that one scan takes
-_LOWEST = -1e30  # stands for log 0 inside the log-space recursion: -inf - -inf would be NaN
 
 
+@per_bag
 def log_likelihood(log_p: Tensor, labels: Tensor) -> Tensor:
-    """Eq. (2.2): log Prb(label set | P), exact and free of cancellation.
+    """Eq. (2.2): log Prb(label set | P), exact up to rounding, however weak the evidence.
 
-    The alternating series, normalised so that its leading term is 1, where it provably keeps its
-    digits; the forward recursion over covered label sets elsewhere. Twice differentiable; the
-    gradient with respect to `log_p` is `posterior`, so no entry of it exceeds 1.
+    The alternating series, normalised so that its leading term is 1, where a certificate bounds its
+    rounding: with n positions and float64's eps, an error of at most about n eps / 1e-4 in log Prb,
+    2e-9 for 784. The forward recursion over covered label sets, which only adds, elsewhere. Twice
+    differentiable; the gradient with respect to `log_p` is `posterior`, so no entry exceeds 1.
 
     Args:
         log_p: (B, C+1, *positions), float32 or float64.
@@ -44,13 +57,16 @@ def log_likelihood(log_p: Tensor, labels: Tensor) -> Tensor:
     return _LogLikelihood.apply(flat, index, real)
 
 
+@per_bag
 def posterior(log_p: Tensor, labels: Tensor) -> Tensor:
     """Eq. (2.3): Prb(position emits class | label set), the exact E-step.
 
     Args and errors: as `log_likelihood`.
     Returns:
         (B, C+1, *positions) in the dtype of `log_p`; sums to 1 over the classes; all zero for an
-        impossible label set, whose posterior is undefined. Differentiable.
+        impossible label set, whose posterior is undefined. All entries lie between 0 and 1; where
+        the series is used, each has an absolute error of up to some n eps / 1e-4, so that 1e-20 may
+        come out as 0. The gradient of `recursion` keeps relative digits. Differentiable.
     Source: chapter 2; the same E-step in Pham, Raich & Fern (2017), arXiv 1411.4068.
     """
     flat, index, real = _bags(log_p, labels)
@@ -58,12 +74,14 @@ def posterior(log_p: Tensor, labels: Tensor) -> Tensor:
     return responsibility.reshape(log_p.shape)
 
 
+@per_bag
 def recursion(log_p: Tensor, labels: Tensor) -> Tensor:
     """Eq. (2.1): the forward recursion over covered label sets, in log space.
 
     One position after the other, f(S) <- f(S) (p_phi + sum of p_l, l in S) + sum of p_l f(S - l).
-    Every term is non-negative, so float32 keeps its digits. This is the plain form that the text
-    derives; `log_likelihood` is quicker. It works in the dtype of `log_p`.
+    Every term is non-negative, so float32 keeps the digits of the logarithms that it adds, not
+    those of Prb: with 784 positions some 4e-4 nats may be lost, with 10,000 some 0.03. This is the
+    plain form that the text derives; `log_likelihood` is quicker. It works in the dtype of `log_p`.
 
     Args, returns and errors: as `log_likelihood`.
     Source: chapter 2; for one label set a bag, Pham, Raich & Fern (2017), arXiv 1411.4068.
@@ -72,6 +90,7 @@ def recursion(log_p: Tensor, labels: Tensor) -> Tensor:
     return _log_recursion(_restrict(flat, index, real), real)
 
 
+@per_bag
 def log_alpha(log_p: Tensor, members: Tensor) -> Tensor:
     """Eq. (1.1): log alpha, the log-probability that only the classes in `members` are emitted.
 
@@ -86,9 +105,10 @@ def log_alpha(log_p: Tensor, members: Tensor) -> Tensor:
     """
     flat = _flatten(log_p)
     _check_mask("members", members, (flat.shape[0], flat.shape[1]), flat)
-    return _logsumexp(flat.masked_fill(~members[:, :, None], -torch.inf), 1).sum(-1)
+    return cut(logsumexp(flat.masked_fill(~members[:, :, None], -torch.inf), 1).sum(-1))
 
 
+@per_bag
 def alternating_series(log_p: Tensor, labels: Tensor) -> Tensor:
     """Eq. (1.2): Proposition 1, the series of alphas with alternating signs, as printed.
 
@@ -100,9 +120,10 @@ def alternating_series(log_p: Tensor, labels: Tensor) -> Tensor:
     Source: Li (2018), Proposition 1, paper (6).
     """
     leading, partial, _ = _partial_sums(*_bags(log_p, labels))
-    return (leading + partial[-1].log()).masked_fill(leading == -torch.inf, -torch.inf)
+    return cut((leading + log(partial[-1])).masked_fill(leading == -torch.inf, -torch.inf))
 
 
+@per_bag
 def beta_recursion(log_p: Tensor, labels: Tensor) -> Tensor:
     """Eq. (1.3): the likelihood by subtracting every set that misses a label, as printed.
 
@@ -115,40 +136,52 @@ def beta_recursion(log_p: Tensor, labels: Tensor) -> Tensor:
     """
     flat, index, real = _bags(log_p, labels)
     log_w = _restrict(flat, index, real)
-    leading = _logsumexp(log_w, 1).sum(-1)
+    leading = logsumexp(log_w, 1).sum(-1)
+    finite = leading.masked_fill(leading == -torch.inf, 0)
     phi = log_w.shape[1] - 1
     beta: dict[tuple[int, ...], Tensor] = {}
     value = torch.ones_like(leading)  # the leading alpha, relative to itself
     for chosen in _subsets(range(phi + 1)):
-        log_a = _logsumexp(log_w[:, list(chosen)], 1).sum(-1)
+        log_a = logsumexp(log_w[:, list(chosen)], 1).sum(-1)
         smaller = (beta[s] for s in _subsets(chosen) if s != chosen)
-        beta[chosen] = (log_a - leading).exp() - sum(smaller, start=torch.zeros_like(leading))
+        beta[chosen] = (log_a - finite).exp() - sum(smaller, start=torch.zeros_like(leading))
         held = torch.zeros_like(real[:1])  # (1, K)
         held[:, [slot for slot in chosen if slot < phi]] = True
         misses = (real & ~held).any(1) & ~(held & ~real).any(1)  # a label, and holds no padding
         value = value - beta[chosen] * misses
-    return (leading + value.log()).masked_fill(leading == -torch.inf, -torch.inf)
+    return cut((leading + log(value)).masked_fill(leading == -torch.inf, -torch.inf))
 
 
+@per_bag
 def bounds(log_p: Tensor, labels: Tensor, order: int) -> tuple[Tensor, Tensor]:
     """Eq. (2.4): bounds on log Prb from the series truncated at `order` missing labels.
 
     Partial sums of the alternating series over- and under-estimate in turn (Bonferroni). The best
     of each kind up to `order` is returned, moved outwards by what rounding may have cost, so that
-    float32 bounds hold too. From order L on both are `log_likelihood`, which does not cancel.
+    float32 bounds hold too. From order L on both are `log_likelihood`.
 
     Args:
-        log_p, labels: as `log_likelihood`; the cost is that of the subsets used.
+        log_p: as `log_likelihood`; labels: bool (B, C), any number true a row. The cost is that of
+            the subsets that miss at most `order` of a bag's labels, 466 for 30 labels and order 2.
         order: at least 0; 0 gives (-inf, log alpha).
     Returns:
         (lower, upper), each (B,) in nats; lower is -inf where no partial sum is surely positive.
     Raises:
-        ValueError: as `log_likelihood`, or a negative order.
-    Source: chapter 2; Li (2018), section 3.2, says that truncating paper (6) bounds nothing.
+        ValueError: as `log_likelihood`, but for its limit on labels; a negative order, or one that
+            takes more than 2**16 subsets.
+    Source: chapter 2; Li (2018), section 3.2, says that truncating paper (6) bounds nothing, which
+        is so for a cut after some of the sets of one size, but not after all of them.
     """
     if order < 0:
         raise ValueError(f"order must be at least 0, got {order}")
-    flat, index, real = _bags(log_p, labels)
+    flat, index, real = _bags(log_p, labels, limit=None)
+    most = real.shape[1]
+    terms = sum(math.comb(most, missing) for missing in range(min(order, most) + 1))
+    if terms > 2**MAX_LABELS:
+        raise ValueError(
+            f"labels holds a bag of {most} labels, of which order {order} takes {terms} subsets, "
+            f"expected at most {2**MAX_LABELS}; lower the order or use bracket"
+        )
     leading, partial, rounding = _partial_sums(flat.double(), index, real, order)
     lower, upper = torch.zeros_like(leading), torch.full_like(leading, torch.inf)
     for missing, (value, off) in enumerate(zip(partial, rounding, strict=True)):
@@ -156,18 +189,20 @@ def bounds(log_p: Tensor, labels: Tensor, order: int) -> tuple[Tensor, Tensor]:
             lower = torch.maximum(lower, value - off)
         else:
             upper = torch.minimum(upper, value + off)
-    sides = _outward(leading + lower.log(), leading + upper.log(), flat)
+    sides = _outward(leading + log(lower), leading + log(upper), flat)
     complete = (real.sum(1) <= order).nonzero()[:, 0]
     exact = log_likelihood(log_p[complete], labels[complete])
     return tuple(side.index_copy(0, complete, exact) for side in sides)
 
 
+@per_bag
 def bracket(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Eq. (2.5): the cheap bracket of log Prb, O(labels x positions), for any number of labels.
 
     With miss_l the probability that label l is emitted nowhere: the union bound gives the lower
     side, negative association of the labels' occurrences the upper one. Both are moved outwards by
-    what rounding may have cost.
+    what rounding may have cost. A label's 1 - miss_l is kept as a logarithm, so it may be as small
+    as the probabilities that `log_p` holds.
 
     Args and errors: as `log_likelihood`, without its limit on labels.
     Returns: (lower, upper), each (B,) in nats; for at most one label equal but for rounding.
@@ -175,15 +210,16 @@ def bracket(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """
     flat, index, real = _bags(log_p, labels, limit=None)
     log_w = _restrict(flat.double(), index, real)
-    total = _logsumexp(log_w, 1)  # (B, N)
-    share = (log_w - total.clamp_min(_LOWEST)[:, None]).exp()[:, :-1]  # (B, K, N)
-    present = -torch.expm1(torch.log1p(-share.clamp_max(1)).sum(-1))  # (B, K)
-    others = (real.sum(1) - 1).clamp_min(0)  # (B,)
-    rounding = 4 * torch.finfo(log_w.dtype).eps * log_w.shape[1:].numel() * (others > 0)
-    lower = (present * real).sum(1) - others + (~real.any(1)).double() - rounding
-    upper = present.log().masked_fill(~real, 0).sum(1) + rounding
+    total, log_share = _log_shares(log_w)
+    log_present = log_any(log_share[:, :-1]).masked_fill(~real, 0)  # (B, K), log(1 - miss_l)
+    several = real.sum(1) > 1
+    rounding = 4 * torch.finfo(log_w.dtype).eps * log_w.shape[1:].numel()
+    missing = ((1 - log_present.exp()) * real).sum(1)  # (B,)
+    lower = log((1 - missing - rounding).clamp_min(0))
+    upper = log_present.sum(1)
+    lower = torch.where(several, lower, upper)
     leading = total.sum(-1)
-    return _outward(leading + lower.clamp_min(0).log(), leading + upper, flat)
+    return _outward(leading + lower, leading + upper + rounding * several, flat)
 
 
 def max_pooling_loss(log_p: Tensor, labels: Tensor) -> Tensor:
@@ -199,14 +235,22 @@ def max_pooling_loss(log_p: Tensor, labels: Tensor) -> Tensor:
     Raises: ValueError when shapes or dtypes disagree, a probability exceeds 1, or there is no bag.
     Source: Li (2018), paper (16), supplementary A.
     """
+    best = _mean_of_maxima(log_p, labels)
+    if len(best) == 0:
+        raise ValueError(f"log_p of shape {tuple(log_p.shape)} holds no bag to take the mean over")
+    return -best.mean()
+
+
+@per_bag
+def _mean_of_maxima(log_p: Tensor, labels: Tensor) -> Tensor:
+    """The mean over a bag's labels of their largest log-probability: (B,)."""
     flat = _flatten(log_p, normalised=False)
     _check_mask("labels", labels, (flat.shape[0], flat.shape[1] - 1), flat)
-    if len(flat) == 0:
-        raise ValueError(f"log_p of shape {tuple(log_p.shape)} holds no bag to take the mean over")
     best = flat[:, :-1].amax(-1).masked_fill(~labels, 0)  # (B, C)
-    return -(best.sum(1) / labels.sum(1).clamp_min(1)).mean()
+    return best.sum(1) / labels.sum(1).clamp_min(1)
 
 
+@per_bag
 def log_alpha_scores(log_p: Tensor) -> Tensor:
     """Eq. (3.2): log alpha of {label, phi} for every label; its arg max is the exact decision.
 
@@ -214,9 +258,10 @@ def log_alpha_scores(log_p: Tensor) -> Tensor:
     Source: Li (2018), paper (13), for samples that hold instances of one class.
     """
     flat = _flatten(log_p)
-    return torch.logaddexp(flat[:, :-1], flat[:, -1:]).sum(-1)
+    return cut(_logaddexp(flat[:, :-1], flat[:, -1:]).sum(-1))
 
 
+@per_bag
 def mean_scores(log_p: Tensor) -> Tensor:
     """Eq. (3.3): each label's probability averaged over the positions, the approximate decision.
 
@@ -236,12 +281,19 @@ def input_gradient(
         images: (B, channels, H, W).
         label: class index, C for the background; position: one index per position axis.
     Returns: (B, H, W), the absolute gradient summed over the channels.
-    Raises: ValueError when label or position lie outside the model's answer.
+    Raises:
+        ValueError: label or position lie outside the model's answer, or images are whole numbers.
+        RuntimeError: under `torch.func` or forward-mode AD; the answer has no derivative.
     Source: Li (2018), section 5.4.
     """
-    images = images.detach().requires_grad_()
-    with torch.enable_grad():
-        log_p = model(images).log_softmax(1)
+    refuse_transforms("input_gradient", images)
+    if not images.is_floating_point():
+        raise ValueError(f"images must be floating point, got {images.dtype}; convert them")
+    with torch.inference_mode(False), torch.enable_grad():
+        images = (images.clone() if images.is_inference() else images).detach().requires_grad_()
+        logits = model(images)
+        half = logits.dtype in (torch.float16, torch.bfloat16)  # autocast leaves them so
+        log_p = (logits.float() if half else logits).log_softmax(1)
         if len(position) != log_p.dim() - 2 or not 0 <= label < log_p.shape[1]:
             raise ValueError(
                 f"label {label} at position {tuple(position)} does not fit the model's answer, "
@@ -260,9 +312,7 @@ def input_gradient(
 
 def _flatten(log_p: Tensor, normalised: bool = True) -> Tensor:
     """(B, C+1, *positions) -> (B, C+1, N), checked."""
-    if not isinstance(log_p, Tensor) or log_p.dtype not in (torch.float32, torch.float64):
-        got = log_p.dtype if isinstance(log_p, Tensor) else type(log_p).__name__
-        raise ValueError(f"log_p must be a float32 or float64 tensor, got {got}")
+    check_floats("log_p", log_p, SOFTMAX.format(dim=1))
     if log_p.dim() < 2 or log_p.shape[1] < 2 or math.prod(log_p.shape[2:]) == 0:
         raise ValueError(
             f"log_p must be (B, C+1, *positions) with a class, a background and a position, "
@@ -274,7 +324,7 @@ def _flatten(log_p: Tensor, normalised: bool = True) -> Tensor:
         if not bool((off <= 1e-3).all()):
             raise ValueError(
                 f"log_p of shape {tuple(log_p.shape)} must hold log-probabilities"
-                + (" that sum to 1 over dim 1; apply log_softmax(1)" if normalised else "")
+                + (f" that sum to 1 over dim 1; {SOFTMAX.format(dim=1)}" if normalised else "")
             )
     return flat
 
@@ -318,10 +368,10 @@ def _restrict(flat: Tensor, index: Tensor, real: Tensor) -> Tensor:
     return flat.flatten(0, 1)[index].masked_fill(padding[:, :, None], -torch.inf)
 
 
-def _logsumexp(x: Tensor, dim: int) -> Tensor:
-    """logsumexp whose gradient is 0, not NaN, where every entry is -inf."""
-    value = torch.logsumexp(x.clamp_min(_LOWEST), dim)
-    return value.masked_fill(value < _LOWEST / 2, -torch.inf)
+def _log_shares(log_w: Tensor) -> tuple[Tensor, Tensor]:
+    """Log of the sum over classes (B, N), and log of the classes' parts of it (B, K+1, N)."""
+    total = logsumexp(log_w, 1)
+    return total, log_w - total.masked_fill(total == -torch.inf, 0)[:, None]
 
 
 def _subsets(items) -> Iterator[tuple[int, ...]]:
@@ -337,15 +387,15 @@ def _partial_sums(
     rounding can have moved each: a term is n sums of up to K+1 shares, the terms are then added.
     """
     log_w = _restrict(flat, index, real)
-    total = _logsumexp(log_w, 1)  # (B, N)
-    share = (log_w - total.clamp_min(_LOWEST)[:, None]).exp()  # (B, K+1, N)
+    total, log_share = _log_shares(log_w)
+    share = log_share.exp()  # (B, K+1, N)
     running, size, terms = torch.zeros_like(total[:, 0]), torch.zeros_like(total[:, 0]), 0
     sums, rounding, eps = [], [], torch.finfo(share.dtype).eps
     slots = range(real.shape[1])
     for missing in range(len(slots) + 1 if order is None else min(order, len(slots)) + 1):
         for left_out in combinations(slots, missing):
             kept = [column for column in range(len(slots) + 1) if column not in left_out]
-            alpha = share[:, kept].sum(1).log().sum(-1).exp()  # over the leading one
+            alpha = log(share[:, kept].sum(1)).sum(-1).exp()  # over the leading one
             alpha = alpha * real[:, list(left_out)].all(1)
             running, size = running + (-1) ** missing * alpha, size + alpha
             terms += 1
@@ -399,21 +449,27 @@ def _evaluate(
             continue
         own = index[rows]
         own = torch.cat([own[:, :labels], own[:, -1:]], 1)
-        log_w = _restrict(flat, own, real[rows, :labels]).double().clamp_min(_LOWEST)
+        log_w = _restrict(flat, own, real[rows, :labels]).double()
         mine, resp = _solve(log_w, real[rows, :labels], with_posterior)
         value.index_copy_(0, rows, mine.to(flat.dtype))
         if with_posterior:
             resp = resp.to(flat.dtype).masked_fill((mine == -torch.inf)[:, None, None], 0)
             posterior.flatten(0, 1).index_copy_(0, own.flatten(), resp.flatten(0, 1))
+    if with_posterior:  # the series errs by some 1e-12
+        posterior = posterior.clamp(0, 1) if posterior.requires_grad else posterior.clamp_(0, 1)
     return value, posterior
 
 
 def _solve(log_w: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, Tensor | None]:
     """Log-likelihood (b,) and posterior (b, K+1, N), by series, scan or log-space recursion."""
+    largest = log_w.amax(1)  # (b, N)
+    never = largest == -torch.inf  # a position that can emit nothing allowed
+    possible = ~never.any(-1)
+    if not bool(possible.all()):
+        log_w, largest = log_w.masked_fill(never[:, None], 0), largest.masked_fill(never, 0)
     share = log_w.softmax(1)  # (b, K+1, N)
-    total = log_w.amax(1) - share.amax(1).log()  # (b, N), logsumexp with one exponential less
+    total = largest - share.amax(1).log()  # (b, N), logsumexp with one exponential less
     leading = total.sum(-1)
-    possible = (total > _LOWEST / 2).all(-1)
     relative, resp, kept = _series(share, real, with_posterior)
     value = leading + relative.log()
     for rows in _parts((~kept & possible).nonzero()[:, 0], share):
@@ -520,9 +576,13 @@ def _scan(
     """Eq. (2.1) in linear space: relative log-likelihood, posterior, and which bags stay in range.
 
     Chunks of positions are scanned side by side, then merged by union products. Positions commute.
-    But for a few, a label's shares are divided by their sum, a factor that every state holding the
-    label owes: states stay below 1, and those of 16 weak labels do not underflow.
+    But for the first four or five, a label's shares are divided by their sum, a factor that every
+    state holding the label owes: states stay below 1, and those of the scaled labels do not
+    underflow, however weak these are.
     """
+    smallest = _SMALLEST
+    if torch.is_grad_enabled() and share.requires_grad:
+        smallest = max(smallest, _SMALLEST_TWICE)
     bags, columns, positions = share.shape
     labels = columns - 1
     chunks = _chunks(bags, labels, positions, share)
@@ -540,9 +600,9 @@ def _scan(
     states = [state]
     for now, new in zip(p.unbind(), first.unbind(), strict=True):
         states.append(_forward(states[-1], members @ now, new))
-    full, after = _merge(states.pop(), owed, real, with_posterior)
-    safe = (full > _SMALLEST) & ((sums > _SMALLEST) | ~real.T).all(0)
-    value = full.log() + sums.log().masked_fill(~real.T, 0).sum(0)
+    full, after = _merge(states.pop(), owed, real, smallest if with_posterior else None)
+    safe = (full > smallest) & ((sums > _SMALLEST) | ~real.T).all(0)
+    value = log(full) + sums.log().masked_fill(~real.T, 0).sum(0)
     if not with_posterior:
         return value, None, safe
     weight = _walk_back(states, after, members, p, first)
@@ -611,12 +671,13 @@ def _backward(
 
 
 def _merge(
-    ends: Tensor, owed: Tensor, real: Tensor, with_derivative: bool
+    ends: Tensor, owed: Tensor, real: Tensor, smallest: float | None
 ) -> tuple[Tensor, Tensor | None]:
     """From chunks (2, .., 2, c * b): their union product at the full label set (b,).
 
     A binary tree, up and down again: the second answer, (2, .., 2, c * b), is the derivative of the
-    logarithm with respect to `ends`, what the other chunks leave.
+    logarithm with respect to `ends`, what the other chunks leave; None without a `smallest`, from
+    which on a value has one.
     """
     bags, labels = real.shape
     plain = _unscaled(ends)
@@ -626,9 +687,9 @@ def _merge(
         levels.append(_union(*levels[-1].chunk(2, 1), owed, pairs))
     everything = 2 ** real.sum(1)[None] - 1  # (1, b)
     full = levels[-1].gather(0, everything)
-    if not with_derivative:
+    if smallest is None:
         return full[0], None
-    slope = torch.where(full > _SMALLEST, full, torch.ones_like(full)).reciprocal()
+    slope = torch.where(full > smallest, full, torch.ones_like(full)).reciprocal()
     outside = torch.zeros_like(levels[-1]).scatter(0, everything, slope)
     for level in levels[-2::-1]:
         others = level.roll(outside.shape[1], 1)
@@ -679,15 +740,13 @@ def _pairs(labels: int, like: Tensor) -> list[Tensor]:
 
 
 def _logaddexp(a: Tensor, b: Tensor) -> Tensor:
-    """logaddexp whose second derivative is 0, not NaN, for terms far apart."""
-    return torch.stack(torch.broadcast_tensors(a, b)).logsumexp(0)
+    return logsumexp(torch.stack(torch.broadcast_tensors(a, b)), 0)
 
 
 def _log_recursion(log_w: Tensor, real: Tensor) -> Tensor:
     """Eq. (2.1) on restricted log-probabilities (B, K+1, N), one position after the other."""
     labels = log_w.shape[1] - 1
-    log_w = log_w.clamp_min(_LOWEST)
-    state = log_w.new_full((len(log_w), 2**labels), _LOWEST)
+    state = log_w.new_full((len(log_w), 2**labels), -torch.inf)
     state[:, 0] = 0  # before the first position nothing is covered
     for p in log_w.unbind(2):  # (B, K+1)
         again = p[:, -1:]
@@ -699,8 +758,7 @@ def _log_recursion(log_w: Tensor, real: Tensor) -> Tensor:
             without, with_l = new.unflatten(1, (-1, 2, 2**l)).unbind(2)
             new = torch.stack([without, _logaddexp(with_l, entered)], 2).flatten(1)
         state = new
-    value = state.gather(1, 2 ** real.sum(1, keepdim=True) - 1)[:, 0]
-    return value.masked_fill(value < _LOWEST / 2, -torch.inf)
+    return cut(state.gather(1, 2 ** real.sum(1, keepdim=True) - 1)[:, 0])
 
 
 def _recursion_posterior(

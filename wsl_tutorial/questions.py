@@ -400,9 +400,9 @@ def least_average_precision(r: random.Random) -> Question:
     answers = objects + r.randint(1, 6)
     least, greatest = metrics.precision_bounds(recall, objects, answers)
     return Question(
-        f"Each image holds {objects} objects, and a detector gives {answers} boxes an image; over "
-        f"100 images it finds {recall} % of the objects, each once. What is the least average "
-        "precision that this allows, in %?",
+        f"Each image holds {objects} objects of one class, and a detector gives {answers} boxes an "
+        f"image; over 100 images it finds {recall} % of the objects, each once. What is the least "
+        "average precision, the area at all recalls, that this allows, in %?",
         least,
         {
             "this is the greatest, with all wrong boxes at the end": greatest,

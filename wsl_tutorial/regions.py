@@ -15,6 +15,7 @@ for weakly supervised pointwise localization", arXiv 1907.12934; "paper (8)" bel
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from math import exp, log
 from typing import NamedTuple
 
@@ -66,7 +67,9 @@ def cross_entropy_to_prior(logits: Tensor, prior: Tensor) -> Tensor:
     log_z, below = _split(logits)
     if not isinstance(prior, Tensor) or prior.shape not in (logits.shape, logits.shape[1:]):
         raise ValueError(f"prior must be {tuple(logits.shape)} or its last, got {_got(prior)}")
-    if not bool((prior >= 0).all() and ((prior.sum(-1) - 1).abs() < 1e-4).all()):
+    if prior.is_complex():
+        raise ValueError(f"prior must be real, got {_got(prior)}")
+    if not bool((prior >= 0).all() and ((prior.double().sum(-1) - 1).abs() < 1e-4).all()):
         raise ValueError(f"prior must be probabilities that sum to 1, got {prior.tolist()}")
     q = prior.to(logits)
     ruled_out = ((logits == -torch.inf) & (q > 0)).any(1)
@@ -132,7 +135,8 @@ def class_map(maps: Tensor, logits: Tensor) -> Tensor:
     _check("maps", maps, "(B, C, h, w)", (4,))
     _check_logits("logits", logits)
     _check_like("logits", logits, maps.shape[:2], maps)
-    return torch.einsum("bkxy,bk->bxy", maps, logits.softmax(1))
+    with _full_precision(maps):
+        return torch.einsum("bkxy,bk->bxy", maps, logits.softmax(1))
 
 
 def normalise(scores: Tensor, whole_batch: bool = False) -> Tensor:
@@ -199,7 +203,8 @@ def trust(logits: Tensor, target: Tensor, first: Tensor | None, t: int, sigma: f
         logits: (B, C) of M on the images as erased at step t.  target: (B,).
         first: (B,), the cross-entropies at t = 0, or None to compare with nothing.
         sigma: the number of steps in which the trust falls by a factor e.
-    Returns: (B,) without graph; 0 where M is wrong, or its cross-entropy has grown.
+    Returns: (B,) without graph; 0 where M is wrong, or its cross-entropy has grown; NaN where
+        `first` is NaN.
     Raises: ValueError, shapes or dtypes disagree, t < 0, sigma <= 0.
     Source: paper (11), (12).
     """
@@ -213,7 +218,7 @@ def trust(logits: Tensor, target: Tensor, first: Tensor | None, t: int, sigma: f
     loss = F.cross_entropy(logits, target, reduction="none")
     trusted = logits.argmax(1) == target
     if first is not None:
-        trusted = trusted & (loss <= first)
+        trusted = (trusted & (loss <= first)).to(loss).masked_fill(first.isnan(), torch.nan)
     return exp(-t / sigma) * (-loss).exp() * trusted
 
 
@@ -234,10 +239,11 @@ def accumulate(total: Tensor, mask: Tensor, psi: Tensor) -> Tensor:
 def erase(images: Tensor, total: Tensor, psi: Tensor) -> Tensor:
     """Eq. (12.3): X* <- X* (1 - R*) where the trust is positive; other images stay as they are.
 
-    A region is erased again at every later step: after j of them (1 - R*)^j of it is left.
+    A region is erased again at every later trusted step: what is left of it is the product of
+    1 - R* over them, (1 - R*)^j after j steps in which R* did not grow there.
 
     Args: images (B, channels, H, W), as erased so far; total (B, 1, H, W), R*; psi (B,), of which
-        only the sign counts.
+        only the sign counts; an image whose psi is NaN becomes NaN.
     Raises: ValueError, shapes or dtypes disagree.
     Source: paper, Algorithm 1.
     """
@@ -245,7 +251,8 @@ def erase(images: Tensor, total: Tensor, psi: Tensor) -> Tensor:
     _check_like("total", total, (len(images), 1, *images.shape[2:]), images)
     _check("psi", psi, "(B,)", (1,))
     _check_like("psi", psi, images.shape[:1], images, psi.dtype)
-    return images * (1 - total * (psi > 0)[:, None, None, None])
+    trusted = (psi > 0).to(total.dtype).masked_fill(psi.isnan(), torch.nan)
+    return images * (1 - total * trusted[:, None, None, None])
 
 
 class Erased(NamedTuple):
@@ -279,7 +286,8 @@ def recursive_erasing(
     Args:
         localise: images -> logits (B, C) and mask (B, 1, H, W) of M. Within a step it must give
             equal answers to equal images: draw dropout from a generator made inside.
-        images: (B, channels, H, W).  target: (B,).  sigma: as `trust`.
+        images: (B, channels, H, W); where they have a graph, it is kept, and all passes with it.
+        target: (B,).  sigma: as `trust`.
         u: as released, M looks u times; u = 0 is one look, whose mask is taken as it is. An error
             of M ends the trust in an image for good; a failed comparison with t = 0 does not.
         printed: as printed instead: u + 1 looks, any trust of 0 is final, and the loss of such a
@@ -288,7 +296,8 @@ def recursive_erasing(
         lazy: an image whose look is not trusted stays as it is, and so do M's answers to it, if M
             knows no batch statistics. Its loss then counts for the looks left, and `localise` gets
             (images, changed), changed bool (B,): for the others it is to repeat its answers. The
-            same gradients for less, but where all trust ends before the last look.
+            same gradients for less, unless all trust ends before the last look, or `believe` says
+            yes after a no (`trust` does not, of equal answers).
     Raises: ValueError, u < 0, lazy with attached or printed, or images, target, logits or a mask
         that do not fit. A NaN of a mask is not looked for: it stays in R* and in what M sees next.
     Source: paper (10)-(12), Algorithm 1, section A.2.
@@ -328,7 +337,7 @@ def recursive_erasing(
         if not attached:
             mask = mask.detach()
             if mean.requires_grad:
-                mean.backward()
+                mean.backward(retain_graph=images.requires_grad)  # later looks share their graph
                 mean = mean.detach()
         loss = loss + mean
         total = accumulate(total, mask, psi)
@@ -355,13 +364,24 @@ def max_pooling(maps: Tensor) -> Tensor:
 def log_sum_exp_pooling(maps: Tensor, r: float) -> Tensor:
     """Eq. (11.8): (1/r) log mean exp(r A): the mean for r -> 0, the maximum for r -> infinity.
 
+    For r < 1 the mean of A is taken out where r A varies little about it: two logarithms that are
+    nearly equal would leave no digit of their difference over r.
+
     Args: maps (B, C, *positions).  Returns: (B, C).  Raises: ValueError, as others, or r <= 0.
     Source: Pinheiro & Collobert (2015); Sun et al. (2016).
     """
     if not r > 0:
         raise ValueError(f"r must be positive, got {r}")
-    maps = _flat(maps)
-    return ((r * maps).logsumexp(2) - log(maps.shape[2])) / r
+    maps, r = _flat(maps), max(r, 1e-30)  # beyond, r vanishes in float32, and the mean is exact
+    scaled = r * maps
+    value = (scaled.logsumexp(2) - log(maps.shape[2])) / r
+    if r >= 1:
+        return value
+    mean = maps.detach().mean(2, keepdim=True)  # any constant gives the same
+    x = r * (maps - mean)
+    near = x.detach().abs().amax(2, keepdim=True) <= 1
+    small = x.masked_fill(~near, 0).expm1().mean(2).log1p() / r + mean[..., 0]
+    return torch.where(near[..., 0], small, value)
 
 
 def wildcat_pooling(
@@ -413,9 +433,10 @@ def gated_scores(features: Tensor, v: Tensor, w: Tensor, gate: Tensor | None = N
     _check_like("w", w, w.shape, f)
     for name, x in (("v", v), ("gate", v if gate is None else gate)):
         _check_like(name, x, (w.shape[1], f.shape[1]), f)
-    hidden = (v @ f).tanh()  # (B, L, positions)
-    hidden = hidden if gate is None else hidden * (gate @ f).sigmoid()
-    return (w @ hidden).unflatten(2, features.shape[2:])
+    with _full_precision(f):
+        hidden = (v @ f).tanh()  # (B, L, positions)
+        hidden = hidden if gate is None else hidden * (gate @ f).sigmoid()
+        return (w @ hidden).unflatten(2, features.shape[2:])
 
 
 def attention_pooling(features: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -430,15 +451,25 @@ def attention_pooling(features: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]
     s = _flat(scores, "scores", "(B, C, *positions)")
     _check_like("scores", scores, (len(f), scores.shape[1], *features.shape[2:]), features)
     weights = s.softmax(2)
-    return weights @ f.transpose(1, 2), weights.view_as(scores)
+    with _full_precision(f):
+        return weights @ f.transpose(1, 2), weights.view_as(scores)
 
 
 # Checks ----------------------------------------------------------------------------------------
 
 
+def _full_precision(x: Tensor) -> AbstractContextManager:
+    """Autocast would multiply matrices in half precision, and return it."""
+    kind = x.device.type
+    here = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if here else nullcontext()
+
+
 def _check(name: str, x: Tensor, shape: str, dims: tuple[int, ...]) -> None:
     if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"{name} must be a float32 or float64 tensor, got {_got(x)}")
+        half = isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16)
+        remedy = f"; take {name}.float()" if half else ""
+        raise ValueError(f"{name} must be a float32 or float64 tensor, got {_got(x)}{remedy}")
     if x.dim() not in dims or 0 in x.shape:
         raise ValueError(f"{name} must be {shape}, got {_got(x)}")
 

@@ -7,11 +7,13 @@ them; it takes labels (..., n) and gives a tensor (..., d). Everything else here
 as an argument and enumerates all k**n labellings: exact, slow, and the judge of faster formulas.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from math import pi
 
 import torch
 from torch import Tensor
+
+from wsl_tutorial._bags import SOFTMAX, check_floats, cut, logsumexp, per_bag
 
 CLASSES = 4  # three arms of a spiral, and the background
 PRIOR = (1 / 6, 1 / 6, 1 / 6, 1 / 2)
@@ -40,7 +42,7 @@ def world(
     n = n_bags * bag_size
     labels = torch.multinomial(weights, n, replacement=True, generator=generator)  # (n,)
     along = 0.8 + 1.8 * torch.rand(n, generator=generator)  # distance from the centre
-    angle = 2 * pi * labels / 3 + 0.5 * along
+    angle = 2 * math.pi * labels / 3 + 0.5 * along
     arm = along[:, None] * torch.stack((angle.cos(), angle.sin()), -1)  # (n, 2)
     noise = torch.randn(n, 2, generator=generator)
     background = labels[:, None] == CLASSES - 1
@@ -55,7 +57,7 @@ def presence(labels: Tensor, k: int = CLASSES) -> Tensor:
 
 def counts(labels: Tensor, k: int = CLASSES) -> Tensor:
     """*How many* points each class has, background included: labels (..., n) -> (..., k)."""
-    return (labels[..., None] == torch.arange(k, device=labels.device)).sum(-2)
+    return (_whole(labels)[..., None] == torch.arange(k, device=labels.device)).sum(-2)
 
 
 def patches(labels: Tensor) -> Tensor:
@@ -64,7 +66,7 @@ def patches(labels: Tensor) -> Tensor:
     The first K entries are the labels of the foreground points; the background, the largest label,
     fills the rest. Sorting forgets which point had which label.
     """
-    return labels.sort(-1).values
+    return _whole(labels).sort(-1).values
 
 
 def regions(labels: Tensor, k: int = CLASSES) -> Tensor:
@@ -76,6 +78,12 @@ def regions(labels: Tensor, k: int = CLASSES) -> Tensor:
     foreground = counts(labels, k)[..., :-1]  # (..., k-1)
     most = foreground.argmax(-1, keepdim=True)  # (..., 1)
     return most.masked_fill(foreground.sum(-1, keepdim=True) == 0, k - 1)
+
+
+def _whole(labels: Tensor) -> Tensor:
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be an integer tensor, got {labels.dtype}")
+    return labels
 
 
 OBSERVERS: dict[str, Observer] = {
@@ -112,7 +120,7 @@ def log_marginal(log_p: Tensor, observe: Observer, observed: Tensor) -> Tensor:
     Raises:
         ValueError: `log_p` does not normalise, `observed` has a wrong shape, too many labellings.
     """
-    return _consistent(log_p, observe, observed)[0].logsumexp(-1)
+    return _flat(_log_marginal, log_p, observe, observed)
 
 
 def posterior(log_p: Tensor, observe: Observer, observed: Tensor) -> Tensor:
@@ -122,11 +130,7 @@ def posterior(log_p: Tensor, observe: Observer, observed: Tensor) -> Tensor:
     Returns:
         (..., n, k), sums to 1 over k; 0 throughout for an impossible observation.
     """
-    joint, all_h = _consistent(log_p, observe, observed)
-    possible = joint.isfinite().any(-1, keepdim=True)
-    weight = joint.masked_fill(~possible, 0).softmax(-1) * possible  # (..., k**n)
-    one_hot = torch.nn.functional.one_hot(all_h, log_p.shape[-1]).to(log_p)  # (k**n, n, k)
-    return torch.tensordot(weight, one_hot, dims=1)
+    return _flat(_posterior, log_p, observe, observed)
 
 
 def fisher_gradient(log_p: Tensor, observe: Observer, observed: Tensor) -> Tensor:
@@ -138,18 +142,48 @@ def fisher_gradient(log_p: Tensor, observe: Observer, observed: Tensor) -> Tenso
     return torch.where(r.sum(-1, keepdim=True) > 0, r - log_p.exp(), 0)
 
 
-def _consistent(log_p: Tensor, observe: Observer, observed: Tensor) -> tuple[Tensor, Tensor]:
-    """log P(h), or -inf where g(h) is not what was observed (..., k**n), and all h (k**n, n)."""
-    if log_p.dim() < 2 or not log_p.is_floating_point():
+def _flat(function: Callable, log_p: Tensor, observe: Observer, observed: Tensor) -> Tensor:
+    """A function of bags (B, n, k) and observations (B, d), for any number of axes of bags."""
+    check_floats("log_p", log_p, SOFTMAX.format(dim=-1))
+    if log_p.dim() < 2 or 0 in log_p.shape[-2:]:
         raise ValueError(f"log_p must be floating point (..., n, k), not {tuple(log_p.shape)}")
-    if not torch.allclose(log_p.detach().logsumexp(-1).exp(), log_p.new_ones(()), atol=1e-4):
-        raise ValueError("log_p must be log-probabilities: their exponentials sum to 1 over k")
+    bags = log_p.shape[:-2]
+    if observed.dim() < 1 or observed.shape[:-1] != bags:
+        raise ValueError(f"observed must have shape {(*bags, 'd')}, not {tuple(observed.shape)}")
+    count = math.prod(bags)
+    flat = log_p.reshape(count, *log_p.shape[-2:])
+    value = function(flat, observed.reshape(count, observed.shape[-1]), observe)
+    return value.reshape((*bags, *value.shape[1:]))
+
+
+@per_bag
+def _log_marginal(log_p: Tensor, observed: Tensor, observe: Observer) -> Tensor:
+    joint, _ = _consistent(log_p, observed, observe)
+    return cut(logsumexp(joint, -1)).to(log_p.dtype)
+
+
+@per_bag
+def _posterior(log_p: Tensor, observed: Tensor, observe: Observer) -> Tensor:
+    joint, all_h = _consistent(log_p, observed, observe)
+    weight = (joint - logsumexp(joint, -1).nan_to_num(neginf=0)[:, None]).exp()  # (B, k**n)
+    one_hot = torch.nn.functional.one_hot(all_h, log_p.shape[-1]).to(weight)  # (k**n, n, k)
+    return torch.tensordot(weight, one_hot, dims=1).to(log_p.dtype)
+
+
+def _consistent(log_p: Tensor, observed: Tensor, observe: Observer) -> tuple[Tensor, Tensor]:
+    """log P(h), or -inf where g(h) is not what was observed (B, k**n), and all h (k**n, n)."""
+    with torch.no_grad():
+        if not bool(((log_p.exp().sum(-1) - 1).abs() <= 1e-3).all()):
+            raise ValueError(
+                "log_p must be log-probabilities: their exponentials sum to 1 over k; "
+                + SOFTMAX.format(dim=-1)
+            )
     n, k = log_p.shape[-2:]
     all_h = labellings(n, k).to(log_p.device)  # (k**n, n)
     seen = observe(all_h)  # (k**n, d)
-    if observed.shape != (*log_p.shape[:-2], seen.shape[-1]):
-        expected = (*log_p.shape[:-2], seen.shape[-1])
+    if observed.shape[-1] != seen.shape[-1]:
+        expected = (len(log_p), seen.shape[-1])
         raise ValueError(f"observed must have shape {expected}, not {tuple(observed.shape)}")
-    match = (seen == observed[..., None, :].to(seen.device)).all(-1)  # (..., k**n)
-    chosen = [log_p[..., i, :][..., all_h[:, i]] for i in range(n)]  # n of (..., k**n)
+    match = (seen == observed[:, None, :].to(seen.device)).all(-1)  # (B, k**n)
+    chosen = [log_p[:, i, :].double()[:, all_h[:, i]] for i in range(n)]  # n of (B, k**n)
     return torch.stack(chosen).sum(0).masked_fill(~match, -torch.inf), all_h

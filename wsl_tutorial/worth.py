@@ -25,8 +25,9 @@ from itertools import combinations_with_replacement, pairwise
 import torch
 from torch import Tensor
 
+from wsl_tutorial._bags import SOFTMAX, check_floats, cut, log_any, logsumexp, per_bag
+
 OBSERVERS = ("class", "presence", "counts", "patches", "places", "full")
-_LOWEST = -1e30  # stands for log 0 in sums: -inf - -inf would be NaN
 
 # What is seen -------------------------------------------------------------------------------------
 
@@ -57,9 +58,12 @@ def entropy(p: Tensor, times: Tensor | float = 1.0) -> float:
     Args: p, probabilities, any shape; times: how many outcomes have each of them.
     Raises: ValueError where they do not sum to 1.
     """
+    p = torch.as_tensor(p)
+    rounding = torch.finfo(p.dtype).eps if p.is_floating_point() else 0.0
+    p = p.double()
     total = (p * times).sum().item()
-    if not abs(total - 1) < 1e-9:
-        raise ValueError(f"p: the probabilities sum to {total}, expected 1")
+    if not abs(total - 1) < max(1e-9, rounding) or bool((p < 0).any()):
+        raise ValueError(f"p: the probabilities sum to {total}, expected 1 and none below 0")
     return -(times * torch.special.xlogy(p, p)).sum().item() / math.log(2)
 
 
@@ -219,16 +223,19 @@ def images_needed(numbers: Sequence[int], values: Sequence[float], level: float)
     """How many images a curve needs for a level, linear in log n between its points.
 
     Where the curve passes the level several times, the first. Infinite where it never does; and no
-    answer, NaN, where it begins above.
-    Raises: ValueError where `numbers` do not increase or are not as many as `values`.
+    answer, NaN, where it begins above, or where a value that is not known (NaN) comes before.
+    Raises: ValueError where `numbers` do not increase from 1 or more, or are not as many as
+    `values`.
     """
-    rising = all(a < b for a, b in pairwise(numbers))
+    rising = all(a < b for a, b in pairwise(numbers)) and all(n >= 1 for n in numbers)
     if len(numbers) != len(values) or not len(numbers) or not rising:
         raise ValueError(f"numbers: got {list(numbers)} for {len(values)} values")
-    if values[0] > level:
+    if not values[0] <= level:
         return math.nan
     points = list(zip(numbers, values, strict=True))
     for (n, a), (m, b) in pairwise([points[0], *points]):
+        if math.isnan(b):
+            return math.nan
         if b >= level:
             share = (level - a) / (b - a) if b > a else 1.0
             return math.exp((1 - share) * math.log(n) + share * math.log(m))
@@ -247,6 +254,7 @@ def worth(weak: float, full: float) -> float:
 # Likelihoods --------------------------------------------------------------------------------------
 
 
+@per_bag
 def log_likelihood_class(log_p: Tensor, greatest: Tensor) -> Tensor:
     """Eq. (14.6): log P(the greatest digit | X): none above it, less none above the next lower one.
 
@@ -255,37 +263,22 @@ def log_likelihood_class(log_p: Tensor, greatest: Tensor) -> Tensor:
     Raises: ValueError for shapes that do not fit or a class out of range.
     """
     flat = _flat(log_p)
-    if greatest.shape != flat.shape[:1] or not bool(
-        ((greatest >= -1) & (greatest < flat.shape[1] - 1)).all()
-    ):
-        raise ValueError(f"greatest: expected ({len(flat)},) of -1 .. {flat.shape[1] - 2}")
+    greatest = _whole("greatest", greatest)
+    most = flat.shape[1] - 2
+    if greatest.shape != flat.shape[:1] or not bool(((greatest >= -1) & (greatest <= most)).all()):
+        raise ValueError(f"greatest: expected ({len(flat)},) of -1 .. {most}")
     rank = torch.arange(flat.shape[1], device=flat.device)
     rank[-1] = -1  # nothing is below every digit
-
-    def below(limit: Tensor) -> Tensor:
-        """log of the mass of nothing and the digits up to a limit, (B, N)."""
-        outside = rank > limit[:, None]
-        return flat.masked_fill(outside[:, :, None], _LOWEST).logsumexp(1)
-
-    upper, lower = below(greatest), below(greatest - 1)
+    above = rank > greatest[:, None]  # (B, C+1)
+    upper = logsumexp(flat.masked_fill(above[:, :, None], -torch.inf), 1)  # (B, N)
     own = flat.gather(1, greatest.clamp_min(0)[:, None, None].expand(-1, -1, flat.shape[2]))[:, 0]
-    share = own - upper  # log of the greatest digit's part of the mass
-    small = share < -math.log(2)  # there lower - upper would cancel
-    step = torch.where(small, share, -1.0)
-    gap = torch.where(small, torch.log1p(-step.exp()), lower - upper).sum(1)
-    possible = gap < 0
-    gap = torch.where(possible, gap, -1.0)
-    near = gap > -math.log(2)
-    log_rest = torch.where(
-        near,
-        (-torch.expm1(torch.where(near, gap, -1.0))).log(),
-        torch.log1p(-torch.where(near, -1.0, gap).exp()),
-    )
-    upper = upper.sum(1)
-    value = torch.where(possible, upper + log_rest, _LOWEST)
-    return _answer(torch.where(greatest < 0, upper, value), log_p)
+    share = own - upper.masked_fill(upper == -torch.inf, 0)  # log of the greatest digit's part
+    share = share.masked_fill((greatest < 0)[:, None], 0)  # where it is "nothing", any will do
+    value = upper.sum(1) + log_any(share)
+    return cut(value).to(log_p.dtype)
 
 
+@per_bag
 def log_likelihood_counts(log_p: Tensor, classes: Tensor) -> Tensor:
     """Eq. (14.7): log P(so many cells of each class, nothing on all others | X), halves joined.
 
@@ -299,28 +292,28 @@ def log_likelihood_counts(log_p: Tensor, classes: Tensor) -> Tensor:
     Raises: ValueError for shapes that do not fit or a class out of range.
     """
     flat = _flat(log_p)
-    _check_classes(classes, flat)
+    classes = _check_classes(classes, flat)
     k, states = classes.shape[1], 2 ** classes.shape[1]
     one = flat.gather(1, classes.clamp_min(0)[..., None].expand(-1, -1, flat.shape[2]))
-    one = one.masked_fill(classes[..., None] < 0, _LOWEST)  # (B, K, N)
-    f = flat.new_full((len(flat), flat.shape[2], states), _LOWEST)
+    one = one.masked_fill(classes[..., None] < 0, -torch.inf)  # (B, K, N)
+    f = flat.new_full((len(flat), flat.shape[2], states), -torch.inf)
     f = f.index_copy(2, torch.tensor([0], device=f.device), flat[:, -1, :, None])
     single = torch.tensor([2**i for i in range(k)], device=f.device)
     f = f.index_copy(2, single, one.mT) if k else f  # (B, N, states)
     first, second, start = _splits(k, f.device)
     while f.shape[1] > 1:
         if f.shape[1] % 2:
-            nobody = f.new_full((len(f), 1, states), _LOWEST)
+            nobody = f.new_full((len(f), 1, states), -torch.inf)
             nobody[..., 0] = 0
             f = torch.cat([f, nobody], 1)
         pairs = f[:, ::2, first] + f[:, 1::2, second]  # (B, n/2, 3**K)
-        f = torch.stack([p.logsumexp(-1) for p in pairs.split(start, -1)], -1)
+        f = torch.stack([logsumexp(p, -1) for p in pairs.split(start, -1)], -1)
     there = (classes >= 0).long()
     value = f[:, 0].gather(1, (there * single).sum(1, keepdim=True))[:, 0]
     same = (classes[:, :, None] == classes[:, None]) & (classes[:, :, None] >= 0)
     rank = same.tril().sum(2).clamp_min(1)  # 1, 2, .. among equals: their product is y!
     value = value - rank.double().log().sum(1)
-    return _answer(value, log_p)
+    return cut(value).to(log_p.dtype)
 
 
 def _splits(k: int, device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
@@ -330,6 +323,7 @@ def _splits(k: int, device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
     return first, second, [len(part) for part in pairs]
 
 
+@per_bag
 def log_likelihood_places(log_p: Tensor, cells: Tensor) -> Tensor:
     """log P(these cells hold something, all others nothing | X).
 
@@ -338,10 +332,11 @@ def log_likelihood_places(log_p: Tensor, cells: Tensor) -> Tensor:
     """
     flat = _flat(log_p)
     taken = _taken(cells, flat)
-    value = torch.where(taken, flat[:, :-1].logsumexp(1), flat[:, -1]).sum(1)
-    return _answer(value, log_p)
+    value = torch.where(taken, logsumexp(flat[:, :-1], 1), flat[:, -1]).sum(1)
+    return cut(value).to(log_p.dtype)
 
 
+@per_bag
 def log_likelihood_full(log_p: Tensor, cells: Tensor, classes: Tensor) -> Tensor:
     """log P(the class of every cell | X): cross-entropy, summed over the cells.
 
@@ -350,37 +345,54 @@ def log_likelihood_full(log_p: Tensor, cells: Tensor, classes: Tensor) -> Tensor
     Raises: ValueError for shapes that do not fit, a cell or a class out of range, a cell twice.
     """
     flat = _flat(log_p)
-    _check_classes(classes, flat)
+    classes, cells = _check_classes(classes, flat), _whole("cells", cells)
+    if classes.shape != cells.shape:
+        raise ValueError(f"classes: got {tuple(classes.shape)} for cells {tuple(cells.shape)}")
+    if bool(((classes >= 0) != (cells >= 0)).any()):
+        raise ValueError("classes: expected -1 where cells is -1, and only there")
     _taken(cells, flat)
     nothing = flat.shape[1] - 1
     truth = torch.full((len(flat), flat.shape[2] + 1), nothing, device=flat.device)
     truth = truth.scatter(1, cells.where(cells >= 0, flat.shape[2]), classes)[:, :-1]
-    return _answer(flat.gather(1, truth[:, None])[:, 0].sum(1), log_p)
+    return cut(flat.gather(1, truth[:, None])[:, 0].sum(1)).to(log_p.dtype)
 
 
 def _flat(log_p: Tensor) -> Tensor:
-    if log_p.dim() < 3 or log_p.shape[1] < 2 or not log_p.is_floating_point():
+    """(B, C+1, *positions) -> (B, C+1, N) in float64, checked."""
+    check_floats("log_p", log_p, SOFTMAX.format(dim=1))
+    if log_p.dim() < 3 or log_p.shape[1] < 2 or math.prod(log_p.shape[2:]) == 0:
         raise ValueError(f"log_p: expected floats (B, C+1, *positions), got {tuple(log_p.shape)}")
-    return log_p.double().flatten(2).clamp_min(_LOWEST)
+    with torch.no_grad():
+        if not bool(((log_p.exp().sum(1) - 1).abs() <= 1e-3).all()):
+            raise ValueError(
+                f"log_p of shape {tuple(log_p.shape)} must hold log-probabilities that sum to 1 "
+                f"over dim 1; {SOFTMAX.format(dim=1)}"
+            )
+    return log_p.double().flatten(2)
 
 
-def _answer(value: Tensor, like: Tensor) -> Tensor:
-    """Log-likelihoods in the dtype asked for, -inf again where they are impossible."""
-    return value.masked_fill(value < _LOWEST / 2, -torch.inf).to(like.dtype)
+def _whole(name: str, x: Tensor) -> Tensor:
+    """The same as int64, refused unless a dtype of whole numbers."""
+    kinds = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    if not isinstance(x, Tensor) or x.dtype not in kinds:
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"{name}: expected an integer tensor, got {got}")
+    return x.long()
 
 
-def _check_classes(classes: Tensor, flat: Tensor) -> None:
-    most = flat.shape[1] - 2
+def _check_classes(classes: Tensor, flat: Tensor) -> Tensor:
+    classes, most = _whole("classes", classes), flat.shape[1] - 2
     fits = classes.dim() == 2 and len(classes) == len(flat)
     if not fits or not bool(((classes >= -1) & (classes <= most)).all()):
         raise ValueError(
             f"classes: expected ({len(flat)}, K) of -1 .. {most}, got {tuple(classes.shape)}"
         )
+    return classes
 
 
 def _taken(cells: Tensor, flat: Tensor) -> Tensor:
     """Which positions hold a digit, bool (B, N)."""
-    n = flat.shape[2]
+    cells, n = _whole("cells", cells), flat.shape[2]
     fits = cells.dim() == 2 and len(cells) == len(flat)
     if not fits or not bool(((cells >= -1) & (cells < n)).all()):
         raise ValueError(f"cells: expected ({len(flat)}, K) of -1 .. {n - 1}")

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import papers, records, tables
+from . import ledger, papers, records, tables
 from .experiment import PROTOCOLS, Experiment
 from .records import say
 
@@ -216,7 +216,11 @@ def arguments() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     records_of = {"default": None, "metavar": "DIR", "help": "count the records of this folder too"}
 
-    sub = commands.add_parser("list", help="what there is, its cost, data and state")
+    sub = commands.add_parser("list", help="what there is: one line a paper, or what is asked for")
+    sub.add_argument("what", nargs="*", help="mcmil, mist/2, or experiments: 'mcmil/*'")
+    sub.add_argument("--all", action="store_true", help="every experiment: cost, data, numbers")
+    states = ", ".join(ledger.STATES)
+    sub.add_argument("--state", help=f"the numbers in one state, a line each: {states}")
     sub.add_argument("--json", action="store_true", help="one object for each number of the ledger")
     sub.add_argument("--out", **records_of)
 
@@ -247,7 +251,7 @@ def arguments() -> argparse.ArgumentParser:
     of_ray.add_argument("--retries", type=int, help="after a lost worker or node (default: 3)")
 
     sub = commands.add_parser("table", help="paper, ours, verdict")
-    sub.add_argument("what", help="mcmil, mcmil/Sec 5.2, mist/2, or an experiment")
+    sub.add_argument("what", help="mcmil, mcmil/Sec 5.2, mist/2, an experiment, or 'mcmil/*'")
     sub.add_argument("--out", **records_of)
 
     sub = commands.add_parser("metrics", help="every metric that was measured, as CSV")
@@ -279,9 +283,16 @@ def answer(args: argparse.Namespace) -> str:
         return tables.metrics(args.paper, held)
     if args.command == "table":
         return tables.table(args.what, held)
+    if args.state not in (None, *ledger.STATES):
+        raise ValueError(f"--state: {args.state!r} is none of {', '.join(ledger.STATES)}.")
     if args.json:
-        return json.dumps(tables.states(held), indent=1, ensure_ascii=False) + "\n"
-    return tables.listing(held)
+        found = tables.states(held)
+        if args.what:
+            ids = {row.id for name in args.what for row in tables.select(name)[1]}
+            found = [result for result in found if result["id"] in ids]
+        found = [result for result in found if args.state in (None, result["state"])]
+        return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+    return tables.listing(held, args.what, args.state or "", args.all)
 
 
 def main(words: list[str] | None = None) -> int:

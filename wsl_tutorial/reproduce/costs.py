@@ -1,32 +1,32 @@
-"""What all runs cost: GPU hours, recorded or else stated by the experiments; and peak memory."""
+"""What all runs cost: GPU hours, recorded or else estimated by the experiments; and peak memory."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from enum import StrEnum
 from operator import add
 from typing import Any
 
 from . import ledger, papers, tables
-from .experiment import Experiment
+from .experiment import Experiment, Why
 
-BASES = ("measured", "estimated", "extrapolated", "not known")
+
+class Basis(StrEnum):
+    """What a number of GPU hours rests on."""
+
+    MEASURED = "measured"
+    ESTIMATED = "estimated"
+    EXTRAPOLATED = "extrapolated"
+    UNKNOWN = "not known"
+
+
+BASES = tuple(Basis)
 HEAD = ("paper", "data", "GPU hours are", "experiments", "runs", "GPU hours", "for the ledger")
 
 
-def stated(cost: str) -> float | None:
-    """GPU hours of one seed in words: `about 10 GPU minutes a seed (estimate)`; None for others.
-
-    What is counted in CPU time or in seconds is 0.
-    """
-    if match := re.search(r"(\d+) GPU (minute|hour)", cost):
-        return int(match[1]) / (60 if match[2] == "minute" else 1)
-    return 0.0 if re.search(r"CPU|^seconds$", cost) else None
-
-
-def cost(experiment: Experiment, held: Sequence[dict[str, Any]]) -> tuple[float, str]:
-    """GPU hours of all seeds under the paper's protocol, and what they rest on (one of BASES).
+def cost(experiment: Experiment, held: Sequence[dict[str, Any]]) -> tuple[float, Basis]:
+    """Return the GPU hours of all seeds under the paper's protocol, and what they rest on.
 
     *Measured*: the mean of the records made on GPUs, for every seed. *Estimated*: stated by the
     experiment. *Extrapolated*: stated for data that has never been here, from runs on other data.
@@ -38,16 +38,16 @@ def cost(experiment: Experiment, held: Sequence[dict[str, Any]]) -> tuple[float,
         if r["provenance"].get("backend") == "cuda"
     ]
     if seconds:
-        return experiment.seeds * sum(seconds) / len(seconds) / 3600, "measured"
-    hours = stated(experiment.cost)
-    if hours is None:
-        return 0.0, "not known"
-    far = experiment.not_run.startswith("data not available")
-    return experiment.seeds * hours, "extrapolated" if far else "estimated"
+        return experiment.seeds * sum(seconds) / len(seconds) / 3600, Basis.MEASURED
+    if experiment.gpu_minutes is None:
+        return 0.0, Basis.UNKNOWN
+    far = experiment.not_run is Why.NO_DATA
+    basis = Basis.EXTRAPOLATED if far else Basis.ESTIMATED
+    return experiment.seeds * experiment.gpu_minutes / 60, basis
 
 
 def markdown(held: Sequence[dict[str, Any]]) -> str:
-    """A line for each paper, data and basis, the sums by basis, and what of the ledger is left."""
+    """Return a line for each paper, data and basis, the sums, and what of the ledger is left."""
     lines: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0, 0, 0.0, 0.0])
     sums: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0, 0, 0.0, 0.0])
     filled: set[str] = set()
@@ -62,7 +62,7 @@ def markdown(held: Sequence[dict[str, Any]]) -> str:
             for row in (place, sums["all", "", basis]):
                 row[:] = map(add, row, more)
     rows = [
-        (*key, *row[:2], *(f"{h:.1f}" if key[2] != BASES[3] else "?" for h in row[2:]))
+        (*key, *row[:2], *(f"{h:.1f}" if key[2] != Basis.UNKNOWN else "?" for h in row[2:]))
         for key, row in (lines | sums).items()
     ]
     missing = len(ledger.load().keys() - filled)
@@ -70,7 +70,7 @@ def markdown(held: Sequence[dict[str, Any]]) -> str:
 
 
 def memory(held: Sequence[dict[str, Any]]) -> str:
-    """A line for each paper, protocol and kind of device: the run that took most memory, in GB."""
+    """Return a line for each paper, protocol and device: the run that took most memory, in GB."""
     most: dict[tuple[str, ...], tuple[float, str]] = {}
     runs: Counter[tuple[str, ...]] = Counter()
     for r in held:

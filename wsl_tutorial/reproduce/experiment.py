@@ -5,15 +5,51 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from math import nan, sqrt
-from statistics import fmean, variance
+from enum import StrEnum
 from typing import Any
 
+from .evidence import Ruling, ahead  # noqa: F401  (`ahead` is a public name of this module)
+
 PROTOCOLS = ("paper", "desk", "short", "smoke")  # from the strongest evidence to the weakest
-NO_GPU = "no GPU yet"  # why an experiment has not run
-NO_DATA = "data not available to us"
+
+
+class Why(StrEnum):
+    """Why a number has no result."""
+
+    NO_GPU = "no GPU yet"
+    NO_DATA = "data not available to us"
+    COST = "too costly"
+    QUOTED = "quoted from another paper"
+    TIME = "for want of time"
+    NO_RUN = "no run yet"
+    NOT_WRITTEN = "no experiment of ours fills this cell yet"
+
+
+NO_GPU, NO_DATA = Why.NO_GPU, Why.NO_DATA
+
+
+class Whose(StrEnum):
+    """Whose statement a claim is."""
+
+    PAPER = "the paper's"
+    BOOK = "this book's"
+
+
+class Reason(tuple[Why, str]):
+    """A reason, and what there is to add to it; `str` makes one sentence of the two."""
+
+    def __new__(cls, why: Why, more: str = "") -> Reason:
+        return super().__new__(cls, (why, more))
+
+    @property
+    def why(self) -> Why:
+        """The reason."""
+        return self[0]
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in self if part)
 
 
 def setting(value: Any, paper: Any, source: str, **before: Any) -> Any:
@@ -31,14 +67,14 @@ class Cell:
 
     `metric` is a key of the dict that `Experiment.run` returns. `rule` turns the seeds into one
     number: "mean", "min" or "max" (the best seed), or "seed:K" (the run of seed K alone).
-    `claim` (records of one protocol -> holds?, one sentence) replaces the comparison of numbers;
-    it is needed where the paper prints no value.
+    `claim` (records of one protocol -> `evidence.Ruling`) replaces the comparison of numbers; it is
+    needed where the paper prints no value.
     """
 
     id: str
     metric: str
     rule: str = "mean"
-    claim: Callable[[list[dict]], tuple[bool, str]] | None = None
+    claim: Callable[[list[dict]], Ruling] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,12 +86,13 @@ class Claim:
     text: str
     source: str
     experiments: tuple[str, ...]
-    test: Callable[[dict[str, list[dict]]], tuple[bool, str]]
+    test: Callable[[dict[str, list[dict]]], Ruling]
+    whose: Whose = Whose.PAPER
 
     @property
     def own(self) -> bool:
         """Whether it is a question of this book, and no sentence of the paper."""
-        return self.source.startswith(("not in the paper", "ours"))
+        return self.whose is Whose.BOOK
 
 
 @dataclass(frozen=True)
@@ -67,6 +104,10 @@ class Experiment:
     stands. Under "desk" only the recipe of training is ours; data, network, sizes and measures are
     the paper's.
     `run(config, seed, run)` returns the metrics; `run` is a `runner.Run`.
+    `gpu_minutes` is our estimate for one seed under "paper"; 0: none, a CPU does; None: not known.
+    `not_run` says why "paper" has no record, with `more` to add. `selects` is the measure of the
+    curve by which an epoch is chosen, and whether *lower* or *higher* is better; `tried` is a
+    sentence on what was tried where a number of the paper is not reached.
     `alone` says why processes cannot share its batches, as `train.fit` divides them; "": they can.
     """
 
@@ -80,8 +121,11 @@ class Experiment:
     data: tuple[str, ...] = ()
     protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
     deviations: tuple[str, ...] = ()
-    cost: str = ""
-    not_run: str = ""
+    gpu_minutes: float | None = None
+    not_run: Why = Why.NO_RUN
+    more: str = ""
+    selects: tuple[str, str] = ("validation", "lower")
+    tried: str = ""
     alone: str = "its loss is not known to be a mean over the elements of a batch"
 
     def settings(self, protocol: str) -> Any:
@@ -93,10 +137,23 @@ class Experiment:
             raise ValueError(f"protocol: {self.name} has no {protocol!r}, only {have}.")
         return dataclasses.replace(self.config, **self.protocols[protocol])
 
-    def reason(self, protocol: str) -> str:
+    def reason(self, protocol: str) -> Reason:
         """Why a protocol has no record; a smaller one than the paper's waits for no GPU."""
-        applies = protocol not in self.protocols or self.not_run != NO_GPU
-        return (self.not_run if applies else "for want of time") or "no run yet"
+        if protocol in self.protocols and self.not_run is Why.NO_GPU:
+            return Reason(Why.TIME)
+        return Reason(self.not_run, self.more)
+
+    @property
+    def cost(self) -> str:
+        """What one seed costs under the paper's protocol, in words."""
+        if self.gpu_minutes is None:
+            return "not known"
+        if not self.gpu_minutes:
+            return "minutes of a CPU"
+        hours = self.gpu_minutes >= 60
+        number = f"{round(self.gpu_minutes / 60 if hours else self.gpu_minutes, 1):,g}"
+        unit = ("hour" if hours else "minute") + "s" * (number != "1")
+        return f"about {number} GPU {unit} a seed (estimate)"
 
     def departures(self, protocol: str) -> list[str]:
         """All deviations from the paper under a protocol, the replaced fields among them."""
@@ -124,63 +181,25 @@ class Paper:
     link: str
     experiments: tuple[Experiment, ...]
     claims: tuple[Claim, ...] = ()
-    quoted: dict[str, str] = field(default_factory=dict)
+    quoted: dict[str, Reason] = field(default_factory=dict)
 
 
 def claim(
-    id: str, text: str, source: str, experiments: Iterable[Experiment], test: Callable
+    id: str,
+    text: str,
+    source: str,
+    experiments: Iterable[Experiment],
+    test: Callable[..., Ruling],
+    whose: Whose = Whose.PAPER,
 ) -> Claim:
     """The claim `paper-key`; `test` gets the records of each experiment, in their order."""
     names = tuple(e.name for e in experiments)
     paper, _, _ = id.partition("-")
-    return Claim(id, paper, text, source, names, lambda found: test(*(found[n] for n in names)))
 
+    def of_all(found: dict[str, list[dict]]) -> Ruling:
+        return test(*(found[name] for name in names))
 
-def values(found: Sequence[dict], metric: str, missing: float = nan) -> list[float]:
-    """A metric of every record; `missing` where one has none, or none that is finite."""
-    held = [record["metrics"].get(metric) for record in found]
-    return [missing if value is None else value for value in held]
-
-
-def mean(found: Sequence[dict], metric: str, missing: float = nan) -> float:
-    """A metric, mean over the records."""
-    return fmean(values(found, metric, missing))
-
-
-def ahead(a: Sequence[dict], b: Sequence[dict], metric: str) -> tuple[float, float]:
-    """How much the mean of a is above that of b, and two standard errors of the difference.
-
-    With one seed the error is not a number, and no comparison with it holds.
-    """
-    gap = mean(a, metric) - mean(b, metric)
-    if min(len(a), len(b)) < 2:
-        return gap, nan
-    return gap, 2 * sqrt(sum(variance(values(r, metric)) / len(r) for r in (a, b)))
-
-
-def above(a: Sequence[dict], b: Sequence[dict], metric: str) -> bool:
-    """Clearly better: by more than two standard errors."""
-    gap, error = ahead(a, b, metric)
-    return gap > error
-
-
-def below(a: Sequence[dict], b: Sequence[dict], metric: str) -> bool:
-    """Clearly worse: by more than two standard errors."""
-    gap, error = ahead(a, b, metric)
-    return -gap > error
-
-
-def decided(*gaps: tuple[float, float]) -> bool | None:
-    """Are all gaps above 0? Each comes with two standard errors; None: they leave it open."""
-    if any(gap < -error for gap, error in gaps):
-        return False
-    return True if all(gap > error for gap, error in gaps) else None
-
-
-def told(a: Sequence[dict], b: Sequence[dict], *metrics: str) -> str:
-    """The gaps with two standard errors."""
-    gaps = ((m, *ahead(a, b, m)) for m in metrics)
-    return ", ".join(f"{m} {gap:+.1f} ± {error:.1f}" for m, gap, error in gaps)
+    return Claim(id, paper, text, source, names, of_all, whose)
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -1,43 +1,57 @@
-"""The ledger: every number the papers print, and the rule that judges ours against it."""
+"""The ledger: the numbers that the papers print, and which metric of ours answers each."""
 
 from __future__ import annotations
 
 import csv
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
-from .experiment import Paper
+from .evidence import Verdict, summary, verdict  # noqa: F401  (public names of this module)
+from .experiment import Cell, Paper
 
 CSV = Path(__file__).parents[1] / "results" / "paper-values.csv"
-COLUMNS = "id,paper,table,method,data,metric,value,sd,unit,runs,note"
+COLUMNS = "id,paper,table,method,data,measure,value,sd,unit,better,experiment,metric,rule,runs,note"
 KEYS = {
     "mcmil": "Li 2018 (presence)",
     "mist": "Angles, Jin et al. 2021 (patches)",
     "minmax": "Belharbi et al. 2020 (regions)",
     "llp": "Baručić & Kybic 2022 (counts)",
 }
-STATES = ("reproduced", "better", "worse", "holds", "fails", "not run", "not written yet")
+VERDICTS = ("reproduced", "better", "worse", "holds", "fails", "undecided")
+STATES = (*VERDICTS, "no verdict", "not run", "not written yet")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number of a paper; `printed` is the value as the paper prints it ("" where a figure)."""
+    """One number of a paper; `printed` is the value as the paper prints it ("" where a figure).
+
+    `measure` is the paper's word. `metric` is the key of our records that answers it, of the runs
+    of `experiment` by `rule` (see `Cell`); all three are "" for what no run of ours answers.
+    """
 
     id: str
     paper: str
     table: str
     method: str
     data: str
-    metric: str
+    measure: str
     printed: str
     value: float | None
     sd: float | None
     unit: str
+    better: str
+    experiment: str
+    metric: str
+    rule: str
     runs: int | None
     note: str
+
+    @property
+    def lower(self) -> bool:
+        """Whether lower is better."""
+        return self.better == "lower"
 
     @property
     def decimals(self) -> int:
@@ -50,8 +64,12 @@ class Row:
         return 0.5 * 10.0**-self.decimals
 
 
+@lru_cache
 def load(path: Path = CSV) -> dict[str, Row]:
-    """The ledger by id. Raises ValueError for wrong columns, repeated ids, unknown papers."""
+    """Return the ledger by id.
+
+    Raises ValueError for wrong columns, repeated ids, unknown papers and directions.
+    """
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if ",".join(reader.fieldnames or []) != COLUMNS:
@@ -66,10 +84,11 @@ def load(path: Path = CSV) -> dict[str, Row]:
 def _row(line: dict[str, str]) -> Row:
     if line["paper"] not in KEYS or line["id"].rpartition("-")[0] != line["paper"]:
         raise ValueError(f"ledger: id {line['id']!r} of paper {line['paper']!r} is unknown.")
-    lower_is_better(line["metric"])
-    texts = {
-        k: line[k] for k in ("id", "paper", "table", "method", "data", "metric", "unit", "note")
-    }
+    if line["better"] not in ("lower", "higher"):
+        raise ValueError(
+            f"ledger: better is {line['better']!r} in {line['id']}, not lower or higher."
+        )
+    texts = {k: v for k, v in line.items() if k not in ("value", "sd", "runs")}
     return Row(
         **texts,
         printed=line["value"],
@@ -79,64 +98,13 @@ def _row(line: dict[str, str]) -> Row:
     )
 
 
-def lower_is_better(metric: str) -> bool:
-    """Errors, times and epochs: lower. Accuracies, overlaps and precisions: higher."""
-    words = metric.lower().replace(",", " ").split()
-    if {"error", "rmse", "seconds", "time", "epochs"} & set(words):
-        return True
-    if {"accuracy", "iou", "ap", "auc", "precision", "recall", "f1", "f1+", "f1-"} & set(words):
-        return False
-    if metric in ("classification", "both"):
-        return False
-    raise ValueError(f"metric: is lower or higher better for {metric!r}?")
-
-
-class Verdict(NamedTuple):
-    """`ours` and `sd` summarise the seeds; `gap` is ours - paper, `tolerance` what it may be."""
-
-    state: str
-    ours: float | None
-    sd: float | None
-    gap: float | None
-    tolerance: float
-
-
-def summary(values: Mapping[int, float | None], rule: str) -> tuple[float | None, float | None]:
-    """One number over the seeds by a cell's rule, and the standard deviation over all seeds."""
-    finite = [value for value in values.values() if value is not None]
-    sd = statistics.stdev(finite) if len(finite) > 1 else None
-    if rule.startswith("seed:"):
-        return values.get(int(rule[5:])), sd
-    reduce = {"mean": statistics.fmean, "min": min, "max": max}[rule]
-    return (reduce(finite) if finite else None), sd
-
-
-def verdict(
-    paper: float,
-    paper_sd: float | None,
-    rounding: float,
-    values: Mapping[int, float | None],
-    lower: bool,
-    rule: str = "mean",
-) -> Verdict:
-    """Eq. (4.1): the verdict on our seeds against a printed value.
-
-    *Reproduced*: ours differs from the paper's value by no more than the larger of the rounding of
-    that value and the sum of the two standard deviations (the paper's printed ±, and ours over the
-    seeds; each 0 where there is none). Otherwise *better* or *worse*. A mean over seeds of which
-    some gave no finite value (None) is *worse*, and so is a rule that is left with no value.
-    """
-    ours, sd = summary(values, rule)
-    tolerance = max(rounding, (paper_sd or 0.0) + (sd or 0.0))
-    lost = rule == "mean" and None in values.values()
-    if ours is None or lost:
-        return Verdict("worse", ours, sd, None if ours is None else ours - paper, tolerance)
-    gap = ours - paper
-    if abs(gap) <= tolerance + 1e-9:
-        state = "reproduced"
-    else:
-        state = "better" if (gap < 0) == lower else "worse"
-    return Verdict(state, ours, sd, gap, tolerance)
+def cells(experiment: str, claims: Mapping[str, Callable] | None = None) -> tuple[Cell, ...]:
+    """Return the cells of an experiment, as the ledger has them; `claims` by metric, for those."""
+    return tuple(
+        Cell(row.id, row.metric, row.rule, (claims or {}).get(row.metric))
+        for row in load().values()
+        if row.experiment == experiment
+    )
 
 
 def check(papers: Sequence[Paper], ledger: Mapping[str, Row]) -> None:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import csv
 import difflib
+import fnmatch
 import io
 import math
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
-from . import ledger, papers, records
-from .experiment import PROTOCOLS, Cell, Claim, Experiment, Paper
+from . import evidence, ledger, papers, records
+from .evidence import JUDGING, MARKS, STRENGTH
+from .experiment import PROTOCOLS, Cell, Claim, Experiment, Paper, Reason, Why
 from .ledger import Row
 
-NAN = re.compile(r"\bnan\b")
-DECIDED = ("holds", "fails", "undecided", "not tested")  # a claim
-HEAD = ("id", "method", "data", "metric", "paper", "ours", "seeds", "verdict", "from")
+DECIDED = ("holds", "fails", "undecided", "no verdict", "not tested")  # a claim
+HEAD = ("method", "data", "measure", "paper", "ours", "evidence", "seeds", "verdict")
+SUMMARY = ("paper", "numbers", *MARKS.values(), "closed data", "not run")
 Records = Sequence[dict[str, Any]]
+Fold = Callable[[str, str], str]
 
 
 def current(experiment: Experiment, protocol: str, held: Records) -> list[dict[str, Any]]:
-    """The records of an experiment as it is defined now, one a seed, in the order of the seeds."""
+    """Return the records of an experiment as it is defined now, one a seed, in order."""
     if protocol != "paper" and protocol not in experiment.protocols:
         return []
     found = {
@@ -37,153 +40,173 @@ def current(experiment: Experiment, protocol: str, held: Records) -> list[dict[s
 def fullest(
     paper: Paper, names: Iterable[str], held: Records
 ) -> tuple[str, str, dict[str, list[dict[str, Any]]]]:
-    """What to show of some experiments: the protocol under which most of them have records (`paper`
-    in a tie), what a caption says of it, and the records by experiment.
+    """Return what to show of some experiments: a protocol, a caption, and the records by name.
+
+    The protocol is that under which most of them have records; in a tie, the strongest evidence.
     """
     wanted = [{e.name: e for e in paper.experiments}[name] for name in names]
-    found = {p: {e.name: current(e, p, held) for e in wanted} for p in ("paper", "short")}
+    found = {p: {e.name: current(e, p, held) for e in wanted} for p in STRENGTH}
     protocol = max(found, key=lambda p: sum(map(bool, found[p].values())))
-    numbers = sorted({len(runs) for runs in found[protocol].values() if runs})
-    seeds = " to ".join(map(str, dict.fromkeys((*numbers[:1], *numbers[-1:]))))
-    seeds += " seed" if seeds == "1" else " seeds"
-    named = f"protocol {protocol}, {seeds}" if numbers else "no record yet"
+    runs = [r for r in found[protocol].values() if r]
+    named = f"protocol {protocol}, {seeds_of(runs)}" if runs else "no record yet"
     return protocol, named, found[protocol]
 
 
+def seeds_of(runs: Iterable[Records]) -> str:
+    """Say how many seeds some experiments have: `2 seeds`, or `1 to 3 seeds`."""
+    numbers = sorted({len(records) for records in runs})
+    seeds = " to ".join(map(str, dict.fromkeys((*numbers[:1], *numbers[-1:]))))
+    return seeds + (" seed" if seeds == "1" else " seeds")
+
+
+# Numbers ------------------------------------------------------------------------------------------
+
+
 def filled(paper: Paper | None) -> dict[str, tuple[Experiment, Cell]]:
-    """The cells of a paper by ledger id."""
+    """Return the cells of a paper by ledger id."""
     return {c.id: (e, c) for e in (paper.experiments if paper else ()) for c in e.cells}
 
 
+def answers(cell: Cell, found: Records) -> bool:
+    """Return whether records hold what a cell asks for: its metric, of its seed if it names one."""
+    seeds = {r["seed"] for r in found if cell.metric in r["metrics"]}
+    one = int(cell.rule[5:]) if cell.rule.startswith("seed:") else None
+    return bool(found) and (len(seeds) == len(found) if one is None else one in seeds)
+
+
+def support(row: Row, paper: Paper | None, held: Records) -> Records:
+    """Return the records behind a number: those of its strongest evidence; none, none."""
+    if row.id not in filled(paper):
+        return []
+    experiment, cell = filled(paper)[row.id]
+    every = (current(experiment, protocol, held) for protocol in STRENGTH)
+    return next((found for found in every if answers(cell, found)), [])
+
+
+def why(row: Row, paper: Paper | None) -> Reason:
+    """Return why a number has no result under the paper's protocol."""
+    if paper is not None and row.id in paper.quoted:
+        return paper.quoted[row.id]
+    if row.id not in filled(paper):
+        return Reason(Why.NOT_WRITTEN)
+    return filled(paper)[row.id][0].reason("paper")
+
+
 def judge(row: Row, experiment: Experiment, cell: Cell, found: Records) -> dict[str, Any]:
-    """State, ours, sd, seeds, protocol and reason of one cell, from records of one protocol."""
-    values = {r["seed"]: r["metrics"][cell.metric] for r in found if cell.metric in r["metrics"]}
-    ours, sd = ledger.summary(values, cell.rule)
+    """Return state, ours, sd, seeds, evidence and reason of a cell, from its records."""
+    of_cell = {r["seed"]: r["metrics"].get(cell.metric) for r in found}
+    ours, sd = evidence.summary(of_cell, cell.rule)
     if cell.claim is not None:
-        holds, reason = cell.claim(list(found))
-        state = "holds" if holds else "fails"
-    elif len(values) < len(found) or (cell.rule.startswith("seed:") and ours is None):
-        state, reason = "not run", f"no {cell.metric} by the rule {cell.rule} in these runs"
+        answer = cell.claim(list(found))
+        state, reason = answer.state, answer.text
     else:
-        lower = ledger.lower_is_better(row.metric)
-        v = ledger.verdict(row.value, row.sd, row.rounding, values, lower, cell.rule)
-        lost = sum(value is None for value in values.values())
+        v = evidence.verdict(row.value, row.sd, row.rounding, of_cell, row.lower, cell.rule)
+        lost = sum(value is None for value in of_cell.values())
         state = v.state
-        reason = f"no finite value from {lost} of {len(values)} seeds; " if lost else ""
+        reason = f"no finite value from {lost} of {len(of_cell)} seeds; " if lost else ""
         reason += "" if v.gap is None else f"{v.gap:+.3g} from the paper, {v.tolerance:.2g} allowed"
     if len(found) < experiment.seeds:
         reason += f" ({len(found)} of {experiment.seeds} seeds)"
-    result = {"id": row.id, "state": state, "ours": ours, "sd": sd, "seeds": len(found)}
-    return result | {"protocol": found[0]["protocol"], "reason": reason}
+    protocol = found[0]["protocol"]
+    if protocol not in JUDGING:
+        state = "no verdict"
+        reason = f"only at reduced size: {experiment.reason('paper')}"
+    result = {"id": row.id, "state": state, "evidence": protocol, "ours": ours, "sd": sd}
+    return result | {"seeds": len(found), "protocol": protocol, "reason": reason}
 
 
 def state(row: Row, paper: Paper | None, held: Records) -> dict[str, Any]:
-    """The state of one ledger row. Only records of the paper's protocol give a verdict."""
-    result = {"id": row.id, "state": "not written yet", "ours": None, "sd": None, "seeds": 0}
-    result |= {"protocol": None, "reason": "no experiment of ours fills this cell yet"}
-    if paper is not None and row.id in paper.quoted:
-        return result | {"state": "not run", "reason": paper.quoted[row.id]}
-    if row.id not in filled(paper):
-        return result
-    experiment, cell = filled(paper)[row.id]
-    if found := current(experiment, "paper", held):
-        return judge(row, experiment, cell, found)
-    result |= {"state": "not run", "reason": experiment.reason("paper")}
-    if found := current(experiment, "short", held):
-        reason = f"only the short protocol has run: {result['reason']}"
-        result = judge(row, experiment, cell, found) | {"state": "not run", "reason": reason}
-    return result
+    """Return the state of one ledger row, from the strongest evidence that there is for it."""
+    if found := support(row, paper, held):
+        return judge(row, *filled(paper)[row.id], found)
+    reason = why(row, paper)
+    text = "not written yet" if reason.why is Why.NOT_WRITTEN else "not run"
+    result = {"id": row.id, "state": text, "evidence": None, "ours": None, "sd": None}
+    return result | {"seeds": 0, "protocol": None, "reason": str(reason)}
 
 
 def states(held: Records) -> list[dict[str, Any]]:
-    """The state of every ledger row, in the order of the ledger."""
+    """Return the state of every ledger row, in the order of the ledger."""
     written = {paper.key: paper for paper in papers()}
     return [state(row, written.get(row.paper), held) for row in ledger.load().values()]
 
 
+# Claims -------------------------------------------------------------------------------------------
+
+
 class Verdict(NamedTuple):
-    """A claim: its state (one of DECIDED), what that rests on, and what the short runs say."""
+    """A claim: its state (one of DECIDED), the protocol that it rests on, and the sentence."""
 
     state: str
     claim: Claim
+    evidence: str | None
     why: str
-    short: str
 
 
 def verdicts(paper: Paper, held: Records) -> list[Verdict]:
-    """Every claim of a paper, by state, the book's own questions last."""
+    """Return every claim of a paper, by state, the book's own questions last."""
     found = [verdict(paper, claim, held) for claim in paper.claims]
     return sorted(found, key=lambda v: (v.claim.own, DECIDED.index(v.state)))
 
 
-def word(holds: bool | None, why: str, yes: str, no: str) -> str:
-    """Undecided where the answer is None, or its reason holds a nan (one seed, say)."""
-    return "undecided" if holds is None or NAN.search(why) else yes if holds else no
-
-
 def verdict(paper: Paper, claim: Claim, held: Records) -> Verdict:
-    """Only protocol `paper` decides."""
+    """Judge a claim under the strongest protocol of which all its experiments have records.
+
+    An experiment that the protocol would not change (it has no settings for it) counts with its
+    records of protocol `paper`. Protocol `short` says whether it agrees, and gives no verdict.
+    """
     wanted = [e for e in paper.experiments if e.name in claim.experiments]
-    under = {p: on_common_seeds(wanted, p, held) for p in ("paper", "short")}
-    state, why, short = "not tested", "", "none"
-    if all(under["paper"].values()):
-        holds, why = claim.test(under["paper"])
-        state = word(holds, why, "holds", "fails")
-        why += f" ({rests_on(under['paper'])})"
-    else:
-        reasons = missing(paper, claim, held).items()
-        why = "; ".join(f"{reason} ({n} of {len(wanted)})" for reason, n in reasons)
-        why = why or "no seed that all have run"
-    if all(under["short"].values()):
-        agrees, text = claim.test(under["short"])
-        said = word(agrees, text, "agree", "disagree")
-        short = f"{said} ({rests_on(under['short'])}): {text}"
-    return Verdict(state, claim, why, short)
-
-
-def on_common_seeds(
-    wanted: Sequence[Experiment], protocol: str, held: Records
-) -> dict[str, list[dict[str, Any]]]:
-    """Records by experiment, of the seeds that all have; one that needs a single seed keeps it."""
-    found = {e.name: current(e, protocol, held) for e in wanted}
-    several = [found[e.name] for e in wanted if e.seeds > 1]
-    common = set.intersection(*({r["seed"] for r in runs} for runs in several)) if several else {}
-    return {
-        e.name: [r for r in found[e.name] if e.seeds == 1 or r["seed"] in common] for e in wanted
-    }
-
-
-def rests_on(under: dict[str, list[dict[str, Any]]]) -> str:
-    """How many seeds a claim rests on."""
-    n = max(map(len, under.values()))
-    return f"{n} seed{'s' * (n > 1)}"
+    for protocol in STRENGTH:
+        found = {
+            e.name: current(e, protocol if protocol in e.protocols else "paper", held)
+            for e in wanted
+        }
+        if all(found.values()):
+            answer = claim.test(found)
+            said = f"{answer.text} ({seeds_of(found.values())})"
+            if protocol in JUDGING:
+                return Verdict(answer.state, claim, protocol, said)
+            words = {True: "agrees", False: "disagrees", None: "undecided"}
+            return Verdict("no verdict", claim, protocol, f"{words[answer.holds]}: {said}")
+    reasons = missing(paper, claim, held).items()
+    text = "; ".join(f"{reason} ({n} of {len(wanted)})" for reason, n in reasons)
+    return Verdict("not tested", claim, None, text or "not all under one protocol")
 
 
 def missing(paper: Paper, claim: Claim, held: Records) -> Counter:
-    """Why experiments of a claim have no record of protocol `paper`: how many for each reason."""
+    """Count why experiments of a claim have no record that can judge it, by reason."""
     return Counter(
-        e.reason("paper")
+        str(e.reason("paper"))
         for e in paper.experiments
-        if e.name in claim.experiments and not current(e, "paper", held)
+        if e.name in claim.experiments and not any(current(e, p, held) for p in JUDGING)
     )
 
 
 def claims(paper: Paper, held: Records) -> str:
-    """What records say of a paper's claims, and of this book's questions to it."""
-    lines = [(v.state, v.claim.text, v.claim.source, v.why, v.short) for v in verdicts(paper, held)]
-    head = ("state", "claim", "where", "records of protocol paper", "short runs, no verdict")
-    return grid(head, lines)
+    """Return a table: what records say of a paper's claims, and of this book's questions to it."""
+    return claims_grid(verdicts(paper, held))
+
+
+def claims_grid(found: Iterable[Verdict]) -> str:
+    """Return a table of claims."""
+    lines = [
+        (v.claim.text, v.claim.source, v.state, MARKS.get(v.evidence, "none"), v.why) for v in found
+    ]
+    return grid(("claim", "where", "verdict", "evidence", "measured"), lines)
+
+
+# Pieces -------------------------------------------------------------------------------------------
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     cells = [[str(c).replace("|", "\\|").replace("\n", " ") for c in line] for line in lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in cells) + "\n"
 
 
 def number(value: float | None, sd: float | None, decimals: int | None) -> str:
-    """`0.37 ± 0.04` with so many decimals (None: three significant digits)."""
+    """Return `0.37 ± 0.04` with so many decimals (None: three significant digits)."""
     if value is None:
         return "none"
     if decimals is None:
@@ -215,44 +238,57 @@ def origin(found: Records) -> str:
     return f"{', '.join(sorted(commits))}; {', '.join(sorted(devices))}; {date}"
 
 
-def line(row: Row, paper: Paper | None, held: Records, protocol: str) -> tuple[object, ...]:
-    """One row of a table: the paper's number beside ours under one protocol."""
+def line(row: Row, paper: Paper | None, held: Records) -> tuple[str, ...]:
+    """Return one row of a table (HEAD): the paper's number beside ours, by its best evidence."""
     printed = row.printed + ("" if row.sd is None else f" ± {row.sd:g}") or "not printed"
-    metric = row.metric + (f", {row.unit}" if row.unit else "")
-    head = (f"`{row.id}`", row.method, row.data, metric, printed)
-    experiment, cell = filled(paper).get(row.id, (None, None))
-    found = current(experiment, protocol, held) if experiment else []
-    if not found:
-        now = state(row, paper, held)
-        return (*head, "not run", 0, f"{now['state']}: {now['reason']}", "no record")
-    now = judge(row, experiment, cell, found)
+    head = (row.method, row.data, row.measure + (f", {row.unit}" if row.unit else ""), printed)
+    now = state(row, paper, held)
+    if now["evidence"] is None:
+        return (*head, "", "none", "", now["state"])
+    _, cell = filled(paper)[row.id]
     ours = number(now["ours"], now["sd"], max(2, row.decimals) if row.printed else None)
-    verdict = f"{now['state']}: {now['reason']}"
-    if protocol != "paper":
-        verdict = "no verdict from this protocol"
-    seeds = f"{len(found)} of {experiment.seeds}"
-    return (*head, ours, seeds, verdict, origin(found))
+    seeds = 1 if cell.rule.startswith("seed:") else now["seeds"]
+    verdict = now["state"]
+    if verdict in ("better", "worse") and now["ours"] is not None:
+        verdict += f", {now['ours'] - row.value:+.2g}"
+    return (*head, ours, MARKS[now["evidence"]], str(seeds), verdict)
 
 
-def sections(
-    rows: Iterable[Row], paper: Paper | None, held: Records, level: str, protocols: Iterable[str]
-) -> str:
-    """A table a protocol, never mixed, with the deviations under it; `paper` holds every row."""
-    parts, rows = [], list(rows)
-    for protocol in protocols:
-        found = {i: current(e, protocol, held) for i, (e, _) in filled(paper).items()}
-        shown = [row for row in rows if found.get(row.id) or protocol == "paper"]
-        if not shown:
+def notes(rows: Iterable[Row], paper: Paper | None, held: Records) -> str:
+    """Return what the verdicts of some rows rest on, or why they have not run, as a list.
+
+    Rows of one text stand together. What has run at reduced size alone is left out.
+
+    Where a number is not reached, that is *worse* or *fails*: whether the training was still
+    improving when it stopped, by its curve, and what was tried.
+    """
+    said: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        now = state(row, paper, held)
+        if now["state"] == "no verdict":
             continue
-        lines = [line(row, paper, held, protocol) for row in shown]
-        parts.append(f"{level} Protocol: {protocol}\n\n" + grid(HEAD, lines))
-        notes = deviations(record for row in shown for record in found.get(row.id, []))
-        parts += [f"Deviations in these runs:\n\n{notes}"] if notes else []
-    return "\n".join(parts)
+        parts = [now["reason"]]
+        if now["evidence"] is None:
+            parts = [f"{now['state']}: {now['reason']}"]
+        elif now["state"] in ("worse", "fails"):
+            experiment, _ = filled(paper)[row.id]
+            parts += [ended(row, experiment, support(row, paper, held)), experiment.tried]
+        said["; ".join(part for part in parts if part)].append(f"`{row.id}`")
+    return "".join(f"- {', '.join(ids)}: {text}.\n" for text, ids in said.items())
+
+
+def ended(row: Row, experiment: Experiment, found: Records) -> str:
+    """Return whether the runs behind a number still improved at their end, by the curves.
+
+    The measure is the number's own where the curve has it, else that which chooses the epoch.
+    """
+    own = any(row.metric in point for record in found for point in record["curve"])
+    key, better = (row.metric, row.better) if own else experiment.selects
+    return evidence.ended(found, key, better == "lower")
 
 
 def deviations(found: Iterable[dict[str, Any]]) -> str:
-    """Each deviation and note of some records once, with the experiments it belongs to.
+    """Return each deviation and note of some records once, with the experiments it belongs to.
 
     The deviations of current records follow from their settings: in the words of today.
     """
@@ -265,8 +301,155 @@ def deviations(found: Iterable[dict[str, Any]]) -> str:
     return "".join(f"- {text} ({', '.join(of)})\n" for text, of in names.items())
 
 
+# Places of a paper --------------------------------------------------------------------------------
+
+
+def plain(title: str, text: str) -> str:
+    """Set a part under its title."""
+    return f"**{title}**\n\n{text}"
+
+
+def folded(title: str, text: str) -> str:
+    """Fold a part of a page, in MyST."""
+    return f":::{{dropdown}} {title}\n{text}:::\n"
+
+
+def classed(name: str, text: str) -> str:
+    """Give a table of a page a class, in MyST."""
+    return f":::{{table}}\n:class: {name}\n\n{text}:::\n"
+
+
+def place(rows: Iterable[Row], paper: Paper | None, held: Records, fold: Fold = plain) -> str:
+    """Return one table for some rows of a paper, what its verdicts rest on, and what is folded.
+
+    Rows whose data are closed are folded, and so is what the runs behind the others are.
+    """
+    rows = list(rows)
+    closed = [r for r in rows if is_closed(r, paper, held)]
+    shown = [row for row in rows if row not in closed]
+    parts = []
+    if shown:
+        table = grid(HEAD, [line(row, paper, held) for row in shown])
+        parts += [classed("ledger", table) if fold is folded else table]
+        parts += [notes(shown, paper, held)]
+    if closed:
+        reasons = Counter(str(why(row, paper)) for row in closed)
+        lines = [(f"`{r.id}`", *line(r, paper, held)[:4]) for r in closed]
+        text = grid(("id", *HEAD[:4]), lines)
+        count = f"{len(closed)} number{'s' * (len(closed) > 1)} of closed data"
+        parts.append(fold(count, f"Not run: {'; '.join(reasons)}.\n\n{text}"))
+    if runs := {row.id: found for row in shown if (found := support(row, paper, held))}:
+        parts.append(fold("The runs behind this table", runs_table(runs)))
+    return "\n".join(part for part in parts if part)
+
+
+def is_closed(row: Row, paper: Paper | None, held: Records) -> bool:
+    """Return whether a number has no result because its data are not available."""
+    return why(row, paper).why is Why.NO_DATA and not support(row, paper, held)
+
+
+def runs_table(runs: Mapping[str, Records]) -> str:
+    """Return the experiments behind some numbers, where they ran, and their deviations."""
+    ids: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for i, found in runs.items():
+        ids[found[0]["experiment"], found[0]["protocol"], origin(found)].append(i)
+    lines = [
+        (", ".join(f"`{i}`" for i in i_s), f"`{name}`", *of) for (name, *of), i_s in ids.items()
+    ]
+    text = grid(("numbers", "experiment", "protocol", "from"), lines)
+    once = {r["id"]: r for found in runs.values() for r in found}
+    listed = deviations(once.values())
+    return text + (f"\nDeviations from the paper:\n\n{listed}" if listed else "")
+
+
+def places(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Return rows by the place of the paper where they stand."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row.table].append(row)
+    return found
+
+
+def unfilled(experiments: Iterable[Experiment], held: Records) -> str:
+    """Return a table of experiments that answer no printed number, of those with records.
+
+    Its metrics are those that answer numbers of the paper, or else all.
+    """
+    lines = []
+    for e in (e for e in experiments if not e.cells):
+        every = (current(e, protocol, held) for protocol in STRENGTH)
+        if found := next(filter(None, every), None):
+            numbers = ", ".join(f"{n} {text}" for n, text in measured(e, found).items())
+            lines.append((f"`{e.name}`", MARKS[found[0]["protocol"]], len(found), numbers))
+    return grid(("experiment", "evidence", "seeds", "mean ± sd"), lines) if lines else ""
+
+
+def measured(experiment: Experiment, found: Records) -> dict[str, str]:
+    """Return the metrics of some records, mean ± sd."""
+    key = experiment.name.partition("/")[0]
+    asked = {row.metric for row in ledger.load().values() if row.paper == key}
+    names = [n for n in found[0]["metrics"] if n in asked] or list(found[0]["metrics"])
+    of = {n: {r["seed"]: r["metrics"].get(n) for r in found} for n in names}
+    return {n: number(*evidence.summary(v, "mean"), None) for n, v in of.items()}
+
+
+# Names --------------------------------------------------------------------------------------------
+
+
+def known() -> dict[str, tuple[list[Row], list[Experiment]]]:
+    """Return by name (paper, place, experiment): the rows and the experiments that it has."""
+    found: dict[str, tuple[list[Row], list[Experiment]]] = defaultdict(lambda: ([], []))
+    for row in ledger.load().values():
+        found[row.paper][0].append(row)
+        found[f"{row.paper}/{row.table}"][0].append(row)
+    for paper in papers():
+        for e in paper.experiments:
+            found[paper.key][1].append(e)
+            found[e.name][0].extend(ledger.load()[cell.id] for cell in e.cells)
+            found[e.name][1].append(e)
+    return found
+
+
+def select(what: str) -> tuple[str, list[Row], list[Experiment]]:
+    """Return the name, rows and experiments of `mcmil`, `mist/2`, an experiment, or a pattern.
+
+    Raises ValueError with the nearest name for anything else.
+    """
+    names = known()
+    key, _, rest = what.partition("/")
+    if name := next((n for n in (what, f"{key}/Table {rest}") if n in names), None):
+        return name, *names[name]
+    matches = [names[n] for n in fnmatch.filter(names, what) if len(names[n][1]) == 1]
+    if not matches:
+        of_paper = [n for n in names if n.startswith(f"{key}/")]
+        near = difflib.get_close_matches(what, of_paper or names, n=1, cutoff=0.0)[0]
+        raise ValueError(f"no paper, place or experiment {what!r}; did you mean {near!r}?")
+    rows, experiments = ([x for m in matches for x in m[k]] for k in (0, 1))
+    return what, rows, experiments
+
+
+def table(what: str, held: Records) -> str:
+    """Return the tables of a paper, a place (`mist/2` is Table 2), an experiment, or a pattern.
+
+    Raises ValueError with the nearest name for anything else.
+    """
+    name, rows, experiments = select(what)
+    written = {paper.key: paper for paper in papers()}
+    parts = [f"# {name}\n"]
+    for key in dict.fromkeys(row.paper for row in rows):
+        for where, group in places(r for r in rows if r.paper == key).items():
+            parts.append(f"## {where}\n\n{place(group, written.get(key), held)}")
+    if more := unfilled(experiments, held):
+        parts.append(f"## Experiments that answer no printed number\n\n{more}")
+    if name in written and written[name].claims:
+        parts.append(f"## Claims\n\n{claims(written[name], held)}")
+    if len(parts) == 1:
+        parts.append("No record yet.\n")
+    return "\n".join(parts)
+
+
 def metrics(key: str, held: Records) -> str:
-    """Every metric of a paper's experiments under every protocol but `smoke`, as CSV.
+    """Return every metric of a paper's experiments under every protocol but `smoke`, as CSV.
 
     Raises ValueError for no paper.
     """
@@ -277,38 +460,21 @@ def metrics(key: str, held: Records) -> str:
     rows = csv.writer(file, lineterminator="\n")
     rows.writerow(("experiment", "protocol", "metric", "mean", "sd", "seeds", "from"))
     for experiment in written[key].experiments:
-        for protocol in ("paper", "short"):
+        for protocol in STRENGTH:
             found = current(experiment, protocol, held)
             for name in found[0]["metrics"] if found else ():
-                summary = ledger.summary({r["seed"]: r["metrics"].get(name) for r in found}, "mean")
+                of_name = {r["seed"]: r["metrics"].get(name) for r in found}
+                summary = evidence.summary(of_name, "mean")
                 ours = ("" if value is None else f"{value:.6g}" for value in summary)
                 rows.writerow((experiment.name, protocol, name, *ours, len(found), origin(found)))
     return file.getvalue()
 
 
-def table(what: str, held: Records) -> str:
-    """The tables of `mcmil`, `mcmil/Sec 5.2` (or `mist/2` for Table 2), or an experiment.
-
-    Raises ValueError with the nearest name for anything else.
-    """
-    rows, written = ledger.load(), {paper.key: paper for paper in papers()}
-    known: dict[str, list[Row]] = defaultdict(list)
-    for row in rows.values():
-        known[row.paper].append(row)
-        known[f"{row.paper}/{row.table}"].append(row)
-    for paper in written.values():
-        for experiment in paper.experiments:
-            known[experiment.name] = [rows[cell.id] for cell in experiment.cells]
-    key, _, rest = what.partition("/")
-    name = next((n for n in (what, f"{key}/Table {rest}") if n in known), None)
-    if name is None:
-        near = difflib.get_close_matches(what, known, n=1, cutoff=0.0)[0]
-        raise ValueError(f"no table {what!r}; did you mean {near!r}?")
-    return f"# {name}\n\n" + sections(known[name], written.get(key), held, "##", PROTOCOLS)
+# Pages --------------------------------------------------------------------------------------------
 
 
 def markdown(key: str, held: Records | None = None) -> str:
-    """The reproduction of one paper as a page: every number, every claim, every command.
+    """Return the reproduction of one paper as a page: every number, claim and experiment.
 
     `held` are the records to show (default: the published ones). Raises ValueError for no paper.
     """
@@ -317,68 +483,152 @@ def markdown(key: str, held: Records | None = None) -> str:
     rows = [row for row in ledger.load().values() if row.paper == key]
     if not rows:
         raise ValueError(f"key: {key!r} is no paper of the ledger, only {', '.join(ledger.KEYS)}.")
-    tally = Counter(state(row, paper, held)["state"] for row in rows)
-    listed = ", ".join(f"{tally[name]} {name}" for name in ledger.STATES if tally[name])
-    parts = [f"{len(rows)} numbers: {listed}.\n"]
-    for name in dict.fromkeys(row.table for row in rows):
-        group = [row for row in rows if row.table == name]
-        parts.append(f"## {name}\n\n" + sections(group, paper, held, "###", ("paper", "short")))
+    parts = [f"## What is known\n\n{tally(rows, paper, held)}\n"]
+    for where, group in places(rows).items():
+        parts.append(f"## {where}\n\n{place(group, paper, held, folded)}")
+    if paper is not None and paper.claims:
+        found = verdicts(paper, held)
+        tested = [v for v in found if v.state != "not tested"]
+        rest = [v for v in found if v.state == "not tested"]
+        parts.append("## Claims\n")
+        parts += [classed("claims", claims_grid(tested))] if tested else []
+        parts += [folded(f"Not tested: {len(rest)}", claims_grid(rest))] if rest else []
     if paper is not None:
-        parts += ["## Claims\n\n" + claims(paper, held)] if paper.claims else []
-        parts.append("## How to run it\n\n" + how(paper))
+        parts.append(f"## How to run it\n\n{how(paper)}")
     return "\n".join(parts)
 
 
 def how(paper: Paper) -> str:
-    """Every experiment with its data, cost, deviations and the command that runs it."""
+    """Return the command, and, folded, every experiment with its data, cost and deviations."""
     texts = list(dict.fromkeys(text for e in paper.experiments for text in e.deviations))
     lines = []
     for e in paper.experiments:
-        seeds = f"0-{e.seeds - 1}" if e.seeds > 1 else "0"
-        words = f"run {e.name} --seeds {seeds} --protocol paper --out runs"
         numbers = ", ".join(map(str, sorted(texts.index(text) + 1 for text in e.deviations)))
-        about = (e.title, ", ".join(e.data) or "none", e.cost or "not known", numbers or "none")
-        lines.append((*about, f"`python -m wsl_tutorial.reproduce {words}`"))
-    table = grid(("experiment", "data", "cost", "deviations", "command"), lines)
+        about = (e.title, ", ".join(e.data) or "none", e.seeds, e.cost, numbers or "none")
+        lines.append((f"`{e.name}`", *about))
+    example = paper.experiments[0]
+    command = f"python -m wsl_tutorial.reproduce run {example.name} --protocol paper --out runs"
+    table = grid(("experiment", "what", "data", "seeds", "cost", "deviations"), lines)
     listed = "".join(f"{number}. {text}\n" for number, text in enumerate(texts, 1))
-    return f"{table}\nDeviations from the paper:\n\n{listed}" if texts else table
+    text = f"```bash\n{command}\n```\n\n" + folded(f"All {len(lines)} experiments", table)
+    return text + ("\n" + folded("Deviations from the paper", listed) if listed else "")
+
+
+def kinds(rows: Iterable[Row], paper: Paper | None, held: Records) -> dict[str, Counter]:
+    """Count rows by what is known of them (SUMMARY[2:]), and by state within."""
+    count: dict[str, Counter] = {name: Counter() for name in SUMMARY[2:]}
+    for row in rows:
+        now = state(row, paper, held)
+        k = STRENGTH.index(now["evidence"]) if now["evidence"] else 4 - is_closed(row, paper, held)
+        count[SUMMARY[2 + k]][now["state"]] += 1
+    return count
+
+
+def detailed(count: Counter) -> str:
+    """`3: 1 reproduced, 2 worse`; of what has no verdict, the number alone."""
+    states = ", ".join(f"{count[s]} {s}" for s in ledger.VERDICTS if count[s])
+    return f"{count.total()}" + (f" ({states})" if states else "")
+
+
+def tally(rows: Sequence[Row], paper: Paper | None, held: Records) -> str:
+    """Return one sentence: how many numbers there are, by what is known of them."""
+    found = kinds(rows, paper, held).items()
+    listed = "; ".join(f"{name}: {detailed(count)}" for name, count in found if count.total())
+    return f"{len(rows)} numbers. {listed[:1].upper()}{listed[1:]}."
 
 
 def summary_markdown(held: Records | None = None) -> str:
-    """The state of all the reproductions, one line a paper."""
-    tally: dict[str, Counter] = {key: Counter() for key in ledger.KEYS}
-    for result in states(records.published() if held is None else held):
-        tally[result["id"].rpartition("-")[0]][result["state"]] += 1
-    rows = [
-        (ledger.KEYS[key], c.total(), *(c[name] for name in ledger.STATES))
-        for key, c in tally.items()
-    ]
-    return grid(("paper", "numbers", *ledger.STATES), rows)
+    """Return two tables: the numbers of every paper by what is known of them, and the verdicts."""
+    held = records.published() if held is None else held
+    written = {paper.key: paper for paper in papers()}
+    lines, verdicts, total = [], [], Counter()
+    for key, title in ledger.KEYS.items():
+        rows = [row for row in ledger.load().values() if row.paper == key]
+        found = kinds(rows, written.get(key), held)
+        lines.append((title, len(rows), *(count.total() for count in found.values())))
+        total.update({name: count.total() for name, count in found.items()})
+        for mark in (MARKS[protocol] for protocol in JUDGING):
+            if found[mark]:
+                counts = (found[mark][s] for s in ledger.VERDICTS)
+                verdicts.append((f"{title}, {mark}", *counts))
+    lines.append(("all", total.total(), *(total[name] for name in SUMMARY[2:])))
+    head = ("verdicts", *ledger.VERDICTS)
+    return f"{grid(SUMMARY, lines)}\n{grid(head, verdicts)}"
 
 
-def listing(held: Records) -> str:
-    """For the terminal: experiments, cost, data here or missing, the state of every cell."""
+# For the terminal ---------------------------------------------------------------------------------
+
+
+def listing(held: Records, what: Sequence[str] = (), only: str = "", every: bool = False) -> str:
+    """Return, for the terminal, what there is: one line a paper, or what is asked for.
+
+    `what` are names or patterns as of `table`: their experiments with cost, data and the state of
+    every number; `every` takes all. `only` keeps the numbers of one state, a line each.
+
+    Raises ValueError with the nearest name for an unknown one.
+    """
+    chosen = [select(name) for name in what] or [(k, *v) for k, v in whole().items()]
+    if only:
+        rows = {row.id: row for _, group, _ in chosen for row in group}
+        written = {paper.key: paper for paper in papers()}
+        found = ((row, state(row, written.get(row.paper), held)) for row in rows.values())
+        lines = [of_number(row, now) for row, now in found if now["state"] == only]
+        return "\n".join(lines or [f"no number is in the state {only!r}"]) + "\n"
+    if what or every:
+        rows = {row.id: row for _, group, _ in chosen for row in group}
+        names = dict.fromkeys(row.experiment for row in rows.values())
+        by_name = {e.name: e for paper in papers() for e in paper.experiments}
+        asked = {e.name: e for _, _, group in chosen for e in group}
+        asked |= {name: by_name[name] for name in names if name in by_name}
+        return details(asked.values(), rows, held)
+    return overview(held)
+
+
+def whole() -> dict[str, tuple[list[Row], list[Experiment]]]:
+    """Return rows and experiments by paper."""
+    keys = {*ledger.KEYS, *(paper.key for paper in papers())}
+    return {name: found for name, found in known().items() if name in keys}
+
+
+def overview(held: Records) -> str:
+    """Return one line a paper."""
+    lines = []
+    written = {paper.key: paper for paper in papers()}
+    for key, (rows, experiments) in whole().items():
+        title = ledger.KEYS.get(key) or written[key].title
+        ran = sum(any(current(e, p, held) for p in STRENGTH) for e in experiments)
+        text = f"{ran} of {len(experiments)} experiments have records"
+        text = text if experiments else "no experiments yet"
+        text += f"; {tally(rows, written.get(key), held)}" if rows else "."
+        lines.append(f"{key}: {title}: {text}")
+    lines.append(f"More: list {lines[0].partition(':')[0]}, list --state holds, list --all.")
+    return "\n".join(lines) + "\n"
+
+
+def of_number(row: Row, now: Mapping[str, Any]) -> str:
+    """Return one line on a number."""
+    mark = f", {MARKS[now['evidence']]}" if now["evidence"] else ""
+    where = f"{row.table}, {row.method}, {row.data}, {row.measure}"
+    return f"{row.id}  {where}: {now['state']}{mark} ({now['reason']})"
+
+
+def details(experiments: Iterable[Experiment], rows: Mapping[str, Row], held: Records) -> str:
+    """Return experiments with cost, data here or missing, seeds run, and numbers of theirs."""
     from .. import data
 
-    rows, lines = ledger.load(), []
+    here = cache(data.available)
     written = {paper.key: paper for paper in papers()}
-    for paper in written.values():
-        lines.append(f"{paper.key}: {paper.title} ({paper.authors}, {paper.year}) {paper.link}")
-        for experiment in paper.experiments:
-            here = [f"{n} ({'here' if data.available(n) else 'not here'})" for n in experiment.data]
-            ran = {name: len(current(experiment, name, held)) for name in PROTOCOLS}
-            seeds = ", ".join(f"{n} {name}" for name, n in ran.items() if n) or "none"
-            lines += [
-                f"\n  {experiment.name}: {experiment.title}",
-                f"    cost: {experiment.cost or 'not known'}; data: {', '.join(here) or 'none'}",
-                f"    seeds run: {seeds} (of {experiment.seeds})",
-            ]
-            for cell in experiment.cells:
-                row, now = rows[cell.id], state(rows[cell.id], paper, held)
-                where = f"{row.table}, {row.method}, {row.data}, {row.metric}"
-                lines.append(f"    {cell.id}  {where}: {now['state']} ({now['reason']})")
-        lines += [f"\n  {i}: not run ({reason})" for i, reason in paper.quoted.items()]
-    for key, count in Counter(row.paper for row in rows.values()).items():
-        if key not in written:
-            lines.append(f"\n{key}: {ledger.KEYS[key]}: {count} numbers, not written yet")
+    left, lines = dict(rows), []
+    for e in experiments:
+        needs = [f"{n} ({'here' if here(n) else 'not here'})" for n in e.data]
+        ran = {name: len(current(e, name, held)) for name in PROTOCOLS}
+        seeds = ", ".join(f"{n} {name}" for name, n in ran.items() if n) or "none"
+        lines += [
+            f"{e.name}: {e.title}, {e.method}",
+            f"  cost: {e.cost}; data: {', '.join(needs) or 'none'}",
+            f"  seeds run: {seeds} (of {e.seeds})",
+        ]
+        mine = [left.pop(cell.id) for cell in e.cells if cell.id in left]
+        lines += [f"  {of_number(r, state(r, written.get(r.paper), held))}" for r in mine]
+    lines += [of_number(r, state(r, written.get(r.paper), held)) for r in left.values()]
     return "\n".join(lines) + "\n"

@@ -3,7 +3,20 @@
 from dataclasses import replace
 from math import inf
 
-from ..experiment import NO_DATA, NO_GPU, Cell, Experiment, Paper, claim, mean
+from ..evidence import (
+    Ruling,
+    at_least,
+    at_most,
+    behind,
+    contrast,
+    exactly,
+    mean,
+    plus_minus,
+    ruling,
+    values,
+)
+from ..experiment import NO_DATA, NO_GPU, Experiment, Paper, Reason, Why, claim
+from ..ledger import cells
 from .training import (
     Cifar10,
     EvaluationTime,
@@ -31,7 +44,7 @@ AUGMENTATION = (
 )
 JPEG = "CIFAR-10, JPEG-75 copy: a lossy copy of the images"
 GENERATED = "generated house numbers, not SVHN"
-NO_CIFAR = f"{NO_DATA} without loss; its JPEG-75 copy has experiments of its own"
+NO_CIFAR = "without loss; its JPEG-75 copy has experiments of its own"
 
 PLAIN = {"preconditioner_every": 1}  # it matters to PSGD alone
 SMOKE = {"epochs": 2, "batch": 16, "train_images": 64, "validation_images": 16, "test_images": 32}
@@ -82,12 +95,12 @@ MNIST = Experiment(
     method="exact likelihood",
     config=Mnist(),
     run=run_classification,
-    cells=(Cell("mcmil-002", "best_test_error"),),
+    cells=cells("mcmil/mnist"),
     seeds=5,
     data=("mnist",),
     protocols={"desk": DESK, "short": SHORT_DIGITS, "smoke": SMOKE_DIGITS},
     deviations=(HELD_OUT, STABLE),
-    cost="about 10 GPU minutes a seed (estimate)",
+    gpu_minutes=10,
     not_run=NO_GPU,
     alone="",
 )
@@ -97,7 +110,7 @@ MNIST_CROSS_ENTROPY = replace(
     title="MNIST, cross-entropy",
     method="cross-entropy baseline",
     config=replace(MNIST.config, loss="cross-entropy", rule="logit", per_position=False),
-    cells=(Cell("mcmil-001", "best_test_error"),),
+    cells=cells("mcmil/mnist-cross-entropy"),
     deviations=(HELD_OUT,),
 )
 CIFAR10 = Experiment(
@@ -106,13 +119,14 @@ CIFAR10 = Experiment(
     method="exact likelihood",
     config=Cifar10(),
     run=run_classification,
-    cells=(Cell("mcmil-004", "best_test_error"),),
+    cells=cells("mcmil/cifar10"),
     seeds=3,
     data=("cifar10",),
     protocols={"short": SHORT_OBJECTS, "smoke": SMOKE_OBJECTS},
     deviations=(HELD_OUT, STABLE, AUGMENTATION),
-    cost="about 1 GPU hour a seed (estimate)",
-    not_run=NO_CIFAR,
+    gpu_minutes=60,
+    not_run=NO_DATA,
+    more=NO_CIFAR,
     alone="",
 )
 CIFAR10_CROSS_ENTROPY = replace(
@@ -121,7 +135,7 @@ CIFAR10_CROSS_ENTROPY = replace(
     title="CIFAR-10, cross-entropy",
     method="cross-entropy baseline",
     config=replace(CIFAR10.config, loss="cross-entropy", rule="logit", per_position=False),
-    cells=(Cell("mcmil-003", "best_test_error"),),
+    cells=cells("mcmil/cifar10-cross-entropy"),
     deviations=(HELD_OUT, AUGMENTATION),
 )
 
@@ -137,6 +151,7 @@ def on_jpeg_copy(experiment: Experiment) -> Experiment:
         data=("cifar10-jpeg75",),
         deviations=(*experiment.deviations, JPEG),
         not_run=NO_GPU,
+        more="",
     )
 
 
@@ -148,15 +163,12 @@ EXTENDED = Experiment(
     method="exact likelihood",
     config=ExtendedMnist(),
     run=run_nests,
-    cells=(
-        Cell("mcmil-005", "best_test_error"),
-        Cell("mcmil-006", "best_test_error", rule="min"),
-    ),
+    cells=cells("mcmil/extended-mnist"),
     seeds=10,
     data=("mnist",),
     protocols={"desk": DESK, "short": SHORT_NESTS, "smoke": SMOKE_DIGITS},
     deviations=(HELD_OUT, STABLE),
-    cost="about 20 GPU minutes a seed (estimate)",
+    gpu_minutes=20,
     not_run=NO_GPU,
     alone="",
 )
@@ -166,7 +178,7 @@ AS_CODED = replace(
     title="Extended MNIST, max pooling as in the authors' program",
     method="max-pooling MIL, normalised over the batch",
     config=replace(EXTENDED.config, loss="max-pooling-as-coded", rule="max", per_position=False),
-    cells=tuple(Cell(f"mcmil-{7 + k:03d}", "best_test_error", rule=f"seed:{k}") for k in range(6)),
+    cells=cells("mcmil/max-pooling-as-coded"),
     seeds=6,
     protocols={**EXTENDED.protocols, "desk": DESK_POOLING},
     deviations=(HELD_OUT,),
@@ -187,14 +199,14 @@ AS_PRINTED = replace(
 
 
 def error_of(records: list[dict]) -> float:
-    """The mean test error; infinite where a seed has no finite one."""
-    return mean(records, "best_test_error", missing=inf)
+    """Return the mean test error; infinite where a seed has no finite one."""
+    return mean(records, "best_test_error", inf)
 
 
-def no_better_than_the_largest(records: list[dict]) -> tuple[bool, str]:
+def no_better_than_the_largest(records: list[dict]) -> Ruling:
     """Section 5.3 calls the 5.1 % of the 7.5 M model the best of the three."""
-    error = error_of(records)
-    return error >= 5.05, f"{error:.2f} %; the paper's best of three sizes is about 5.1 %"
+    text = f"{error_of(records):.2f} %; the paper's best of three sizes is about 5.1 %"
+    return ruling(text, at_least(records, "best_test_error", 5.05, inf))
 
 
 SVHN = Experiment(
@@ -203,18 +215,18 @@ SVHN = Experiment(
     method="exact likelihood, 7.5 M",
     config=HouseNumbers(),
     run=run_numbers,
-    cells=(Cell("mcmil-013", "best_test_error"),),
+    cells=cells("mcmil/svhn-7.5m"),
     seeds=1,
     data=("svhn-full",),
     protocols={"short": SHORT_NUMBERS, "smoke": SMOKE_NUMBERS},
     deviations=(HELD_OUT, STABLE),
-    cost="about 10 GPU hours a seed (estimate)",
+    gpu_minutes=600,
     not_run=NO_DATA,
     alone="",
 )
 
 
-def sized(name: str, size: str, widths: tuple[int, ...], cell: str, cost: str) -> Experiment:
+def sized(name: str, size: str, widths: tuple[int, ...], gpu_minutes: float) -> Experiment:
     """The SVHN experiment with a smaller network."""
     return replace(
         SVHN,
@@ -222,17 +234,13 @@ def sized(name: str, size: str, widths: tuple[int, ...], cell: str, cost: str) -
         title=f"SVHN full numbers, {size}",
         method=f"exact likelihood, {size}",
         config=replace(SVHN.config, widths=widths),
-        cells=(Cell(cell, "best_test_error", claim=no_better_than_the_largest),),
-        cost=cost,
+        cells=cells(name, {"best_test_error": no_better_than_the_largest}),
+        gpu_minutes=gpu_minutes,
     )
 
 
-SVHN_4M = sized(
-    "mcmil/svhn-4m", "3.9 M", (96, 128, 192), "mcmil-014", "about 6 GPU hours a seed (estimate)"
-)
-SVHN_1M = sized(
-    "mcmil/svhn-1m", "1.0 M", (48, 64, 96), "mcmil-015", "about 2 GPU hours a seed (estimate)"
-)
+SVHN_4M = sized("mcmil/svhn-4m", "3.9 M", (96, 128, 192), 360)
+SVHN_1M = sized("mcmil/svhn-1m", "1.0 M", (48, 64, 96), 120)
 COUNT_FREE = replace(
     SVHN_1M,
     name="mcmil/svhn-1m-count-free",
@@ -252,7 +260,7 @@ HOUSES = replace(
     seeds=3,
     data=("houses",),
     deviations=(HELD_OUT, STABLE, GENERATED),
-    cost="about 30 GPU minutes a seed (estimate)",
+    gpu_minutes=30,
     not_run=NO_GPU,
 )
 
@@ -260,11 +268,11 @@ HOUSES = replace(
 # Footnote 1 ---------------------------------------------------------------------------------------
 
 
-def takes_seconds(records: list[dict]) -> tuple[bool, str]:
-    """Footnote 1, with seconds read as less than a minute."""
-    printed, ours = (mean(records, f"seconds_{k}") for k in ("as_printed", "package"))
+def takes_seconds(records: list[dict]) -> Ruling:
+    """Footnote 1, with seconds read as less than a minute; no seed changes a duration."""
+    printed, ours = (mean(records, f"seconds_{k}", inf) for k in ("as_printed", "package"))
     text = f"{printed:.1f} s for the series as printed, {ours:.1f} s for the package's likelihood"
-    return printed < 60, text
+    return ruling(text, exactly(60 - printed))
 
 
 TIME = Experiment(
@@ -273,46 +281,49 @@ TIME = Experiment(
     method="exact likelihood, alternating series",
     config=EvaluationTime(),
     run=run_evaluation_time,
-    cells=(Cell("mcmil-017", "seconds_as_printed", claim=takes_seconds),),
+    cells=cells("mcmil/evaluation-time", {"seconds_as_printed": takes_seconds}),
     seeds=1,
     protocols={"short": {"labels": 12}, "smoke": {"side": 10, "labels": 5}},
-    cost="one CPU minute",
+    gpu_minutes=0,
 )
 
 
 # Claims -------------------------------------------------------------------------------------------
 
 
-def rules_agree(records: list[dict]) -> tuple[bool, str]:
+def rules_agree(records: list[dict]) -> Ruling:
     """Most of the time, read as 99 %."""
-    share = mean(records, "rules_agree", missing=0)
-    return share >= 99, f"they agree on {share:.2f} % of the test images"
+    text = f"they agree on {mean(records, 'rules_agree'):.2f} % of the test images"
+    return ruling(text, at_least(records, "rules_agree", 99))
 
 
 def gap_below(limit: float):
-    """The test that the mean error of the first exceeds that of the second by at most `limit`."""
+    """The mean error of the first exceeds that of the second by at most `limit`."""
 
     def test(ours, other):
-        a, b = error_of(ours), error_of(other)
-        return a - b <= limit, f"{a:.2f} % against {b:.2f} %"
+        gap = behind(other, ours, "best_test_error")
+        text = (
+            f"{error_of(ours):.2f} % against {error_of(other):.2f} %, {plus_minus(gap, 2)} points"
+        )
+        return ruling(text, behind(ours, other, "best_test_error", plus=limit))
 
     return test
 
 
 def ratio_above(limit: float):
-    """The test that the mean error of the first is at least `limit` times that of the second."""
+    """The mean error of the first is at least `limit` times that of the second."""
 
     def test(ours, other):
-        a, b = error_of(ours), error_of(other)
-        return b < inf and a >= limit * b, f"{a:.2f} % against {b:.2f} %"
+        a, b = (values(records, "best_test_error", inf) for records in (ours, other))
+        text = f"{error_of(ours):.2f} % against {error_of(other):.2f} %"
+        return ruling(text, contrast((1, a), (-limit, b)))
 
     return test
 
 
-def below_half_a_percent(records: list[dict]) -> tuple[bool, str]:
+def below_half_a_percent(records: list[dict]) -> Ruling:
     """Among the best without augmentation: the paper prints 0.37 %."""
-    error = error_of(records)
-    return error < 0.5, f"{error:.2f} %"
+    return ruling(f"{error_of(records):.2f} %", at_most(records, "best_test_error", 0.5))
 
 
 CLAIMS = (
@@ -384,5 +395,5 @@ PAPER = Paper(
         TIME,
     ),
     claims=CLAIMS,
-    quoted={"mcmil-016": "quoted from another paper, not to be reproduced"},
+    quoted={"mcmil-016": Reason(Why.QUOTED, "not to be reproduced")},
 )

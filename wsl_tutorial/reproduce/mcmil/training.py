@@ -399,16 +399,18 @@ def run_numbers(config, seed: int, run) -> dict[str, float]:
             yield svhn.augment(images[window], g, sides), labels[window]
 
     def evaluate(model):
-        read = []
+        read, finite = [], True
         for x in crops.split(200):
-            read += metrics.transcribe(train.logits(model, x.float() / 256, config.bf16))
+            scores = train.logits(model, x.float() / 256, config.bf16)
+            finite = finite and bool(scores.isfinite().all())
+            read += metrics.transcribe(scores) if finite else [[]] * len(x)
         losses = [
             LOSSES[config.loss](config, model, (x.float() / 256, y)) * len(y)
             for x, y in zip(*(t.split(200) for t in held_out), strict=True)
         ]
         return {
-            "test_error": metrics.sequence_error(read, sequences),
-            "coverage": metrics.coverage(read),
+            "test_error": metrics.sequence_error(read, sequences) if finite else math.nan,
+            "coverage": metrics.coverage(read) if finite else math.nan,
             "validation": (torch.stack(losses).sum() / len(held_out[1])).item(),
         }
 

@@ -3,24 +3,26 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from math import hypot
+from math import inf
 from typing import Any
 
 from scipy import stats
 
-from ..experiment import (
-    NO_DATA,
-    NO_GPU,
-    Cell,
-    Claim,
-    Experiment,
-    Paper,
+from ..evidence import (
+    Fact,
+    Ruling,
     ahead,
-    claim,
-    decided,
+    at_least,
+    behind,
+    contrast,
     mean,
+    plus_minus,
+    ruling,
     told,
+    values,
 )
+from ..experiment import NO_DATA, NO_GPU, Claim, Experiment, Paper, Reason, Whose, Why, claim
+from ..ledger import cells
 from .training import Settings, run_chance, run_method
 
 CANVASES = "canvases after our own choices (sizes, distances, number, classes): none is stated"
@@ -159,11 +161,6 @@ SMOKE = {
 # The paper's experiments --------------------------------------------------------------------------
 
 
-def cells(first: int, *names: str) -> tuple[Cell, ...]:
-    """Consecutive ledger rows."""
-    return tuple(Cell(f"mist-{first + i:03d}", name) for i, name in enumerate(names))
-
-
 NAMES = {
     "mist": "MIST",
     "supervised": "supervised",
@@ -177,20 +174,20 @@ NAMES = {
     "air": "attend, infer, repeat (Eslami et al. 2016)",
     "chance": "chance",
 }
-LOCATED = ("iou50", "classification", "both")
 HARD = Experiment(
     name="mist/hard",
     title="MNIST hard",
     method=NAMES["mist"],
     config=Settings(),
     run=run_method,
-    cells=(*cells(29, *LOCATED), *cells(44, *LOCATED), *cells(56, "ap50")),
+    cells=cells("mist/hard"),
     seeds=3,
     data=("mnist",),
     protocols={"desk": DESK, "short": SHORT_NINE, "smoke": SMOKE},
     deviations=deviations(Settings()),
-    cost="about 1 GPU hour a seed (estimate)",
+    gpu_minutes=60,
     not_run=NO_GPU,
+    selects=("validation", "higher"),
 )
 
 
@@ -198,7 +195,6 @@ def variant(
     base: Experiment,
     name: str,
     title: str = "",
-    cells: tuple[Cell, ...] = (),
     **change: Any,
 ) -> Experiment:
     """An experiment that differs from `base` in some settings, under every protocol."""
@@ -209,7 +205,7 @@ def variant(
         title=title or base.title,
         method=NAMES[config.method],
         config=config,
-        cells=cells,
+        cells=cells(f"mist/{name}"),
         deviations=deviations(config),
     )
 
@@ -218,37 +214,34 @@ THREE = variant(
     replace(HARD, protocols={"desk": DESK, "short": SHORT_THREE, "smoke": SMOKE}),
     "three",
     "MNIST-3",
-    cells(38, *LOCATED),
     instances=(3, 3),
     k=3,
     inner_lr=RATE * 3 / 9,
 )
-CHANNELS = variant(HARD, "hard-channel-wise", cells=cells(32, *LOCATED), method="channel-wise")
-SUPERVISED = variant(HARD, "hard-supervised", cells=cells(35, *LOCATED), method="supervised")
-SOFT_THREE = variant(THREE, "three-soft-top-k", cells=cells(41, *LOCATED), method="soft-top-k")
-SOFT_HARD = variant(HARD, "hard-soft-top-k", cells=cells(47, *LOCATED), method="soft-top-k")
+CHANNELS = variant(HARD, "hard-channel-wise", method="channel-wise")
+SUPERVISED = variant(HARD, "hard-supervised", method="supervised")
+SOFT_THREE = variant(THREE, "three-soft-top-k", method="soft-top-k")
+SOFT_HARD = variant(HARD, "hard-soft-top-k", method="soft-top-k")
 WRONG_K = tuple(
     variant(
         HARD,
         f"hard-{least}-to-9",
         f"MNIST hard, {least} to 9 digits, K = {k}",
-        cells(cell, "ap50"),
         instances=(least, 9),
         k=k,
         inner_lr=RATE * k / 9,
     )
-    for least, k, cell in ((6, 8, 57), (3, 6, 58))
+    for least, k in ((6, 8), (3, 6))
 )
 
 
-def reconstruction(scene: str, method: str, cell: int, **change) -> Experiment:
+def reconstruction(scene: str, method: str, **change) -> Experiment:
     """Table 1: the task is to reconstruct the image."""
     base = replace(HARD, protocols={"desk": DESK, "short": SHORT_DRAWING, "smoke": SMOKE})
     return variant(
-        replace(base, cost="about 2 GPU hours a seed (estimate)"),
+        replace(base, gpu_minutes=120),
         f"{scene}-{method}-reconstruction",
         f"MNIST {scene}, reconstruction",
-        cells(cell, "rmse"),
         task="reconstruction",
         method=method,
         scene=scene,
@@ -259,15 +252,13 @@ def reconstruction(scene: str, method: str, cell: int, **change) -> Experiment:
 
 
 RECONSTRUCTIONS = {
-    (scene, method): reconstruction(scene, method, first + i, **change)
-    for scene, first in (("easy", 18), ("hard", 23))
-    for i, (method, change) in enumerate(
-        (
-            ("mist", {"normalise": True, "inner_lr": 0.5}),
-            ("grid", {}),
-            ("channel-wise", {}),
-            ("air", {"fewer": True}),
-        )
+    (scene, method): reconstruction(scene, method, **change)
+    for scene in ("easy", "hard")
+    for method, change in (
+        ("mist", {"normalise": True, "inner_lr": 0.5}),
+        ("grid", {}),
+        ("channel-wise", {}),
+        ("air", {"fewer": True}),
     )
 }
 GABOR = replace(
@@ -275,7 +266,6 @@ GABOR = replace(
         RECONSTRUCTIONS["hard", "mist"],
         "gabor",
         "Gabor noise, reconstruction",
-        cells(28, "rmse"),
         scene="gabor",
         k=20,
         box=32.0,
@@ -286,9 +276,8 @@ GABOR = replace(
 )
 
 
-def on_numbers(name: str, scene: str, method: str, first: int | None) -> Experiment:
+def on_numbers(name: str, scene: str, method: str) -> Experiment:
     """Table 4 of the earlier version: house numbers of two digits."""
-    names = ("ap00", "ap50", "ap60", "ap70", "ap80", "ap90")
     change = {
         "scene": scene,
         "method": method,
@@ -307,7 +296,6 @@ def on_numbers(name: str, scene: str, method: str, first: int | None) -> Experim
         HARD,
         name,
         "SVHN, two digits" if real else "Generated house numbers, two digits",
-        cells(first, *names) if first else (),
         **change,
     )
     return replace(
@@ -320,10 +308,10 @@ def on_numbers(name: str, scene: str, method: str, first: int | None) -> Experim
 
 
 NUMBERS_ALL = (
-    on_numbers("svhn", "svhn", "mist", 59),
-    on_numbers("svhn-supervised", "svhn", "supervised", 65),
-    on_numbers("houses", "houses", "mist", None),
-    on_numbers("houses-supervised", "houses", "supervised", None),
+    on_numbers("svhn", "svhn", "mist"),
+    on_numbers("svhn-supervised", "svhn", "supervised"),
+    on_numbers("houses", "houses", "mist"),
+    on_numbers("houses-supervised", "houses", "supervised"),
 )
 
 # Beyond the paper ---------------------------------------------------------------------------------
@@ -339,8 +327,9 @@ CHANCE = {
             bf16=False,
         ),
         run=run_chance,
-        cost="seconds",
-        not_run="",
+        protocols={p: f for p, f in base.protocols.items() if p != "desk"},  # nothing is trained
+        gpu_minutes=0,
+        not_run=Why.NO_RUN,
     )
     for name, base in (
         ("hard", HARD),
@@ -383,84 +372,97 @@ UNEVEN = variant(UNEVEN, "hard-uneven", "MNIST hard, uneven places", scene="unev
 # Claims -------------------------------------------------------------------------------------------
 
 
-def ordered(*parts: list[dict]) -> tuple[bool | None, str]:
+def ordered(*parts: list[dict]) -> Ruling:
     """The mean error of the reconstruction rises from each experiment to the next."""
-    errors = ", ".join(f"{mean(records, 'rmse'):.4g}" for records in parts)
-    gaps = (ahead(b, a, "rmse") for a, b in pairwise(parts))
-    return decided(*gaps), f"{errors}; claimed to rise"
+    errors = ", ".join(f"{mean(records, 'rmse', inf):.4g}" for records in parts)
+    gaps = (behind(a, b, "rmse") for a, b in pairwise(parts))
+    return ruling(f"{errors}; claimed to rise", *gaps)
 
 
-def clearer(metric: str) -> Callable:
-    """Is the second experiment above the first?"""
+def clearer(metric: str) -> Callable[..., Ruling]:
+    """The second experiment is above the first."""
 
-    def test(first: list[dict], second: list[dict]) -> tuple[bool | None, str]:
-        return decided(ahead(second, first, metric)), told(second, first, metric)
+    def test(first: list[dict], second: list[dict]) -> Ruling:
+        return ruling(told(second, first, metric), ahead(second, first, metric))
 
     return test
 
 
 def localised(records):
-    value = mean(records, "iou50")
-    return value >= 97, f"{value:.1f} % of the digits with IoU above one half"
+    text = f"{mean(records, 'iou50'):.1f} % of the digits with IoU above one half"
+    return ruling(text, at_least(records, "iou50", 97))
 
 
 def at_chance(records, chance):
-    value, grid = mean(records, "iou50"), mean(chance, "iou50_grid")
-    return value <= grid + 5, f"{value:.1f} %, a fixed grid {grid:.1f} %"
+    """No more than a fixed grid finds, plus 5 points; a run that broke off found nothing."""
+    grid = values(chance, "iou50_grid")
+    text = f"{mean(records, 'iou50'):.1f} %, a fixed grid {mean(chance, 'iou50_grid'):.1f} %"
+    return ruling(text, contrast((1, grid), (-1, values(records, "iou50")), plus=5))
 
 
 def isolates(mist, channels):
     a, b = mean(mist, "iou50"), mean(channels, "iou50")
-    return a > 90 and b < 50, f"IoU above one half: MIST {a:.1f} %, channel-wise {b:.1f} %"
+    low = contrast((-1, values(channels, "iou50")), plus=50)
+    text = f"IoU above one half: MIST {a:.1f} %, channel-wise {b:.1f} %"
+    return ruling(text, at_least(mist, "iou50", 90), low)
 
 
 def gap_grows(mist_3, soft_3, mist_9, soft_9):
     few, many = ahead(mist_3, soft_3, "both"), ahead(mist_9, soft_9, "both")
-    more = many[0] - few[0], hypot(few[1], many[1])
-    text = "{:.1f} ± {:.1f} points with three digits, {:.1f} ± {:.1f} with nine"
-    return decided(few, more), text.format(*few, *many)
+    parts = zip((-1, 1, 1, -1), (mist_3, soft_3, mist_9, soft_9), strict=True)
+    more = contrast(*((weight, values(records, "both")) for weight, records in parts))
+    text = f"{plus_minus(few)} points with three digits, {plus_minus(many)} with nine"
+    return ruling(text, few, more)
 
 
 def forgiving(nine, *others):
-    costs = [ahead(nine, records, "ap50") for records in others]
-    text = ", ".join(f"{cost:.1f} ± {error:.1f}" for cost, error in costs)
-    return decided(*((2.15 - cost, error) for cost, error in costs)), f"costs {text} points of AP"
+    text = ", ".join(plus_minus(ahead(nine, records, "ap50")) for records in others)
+    left = (ahead(records, nine, "ap50", plus=2.15) for records in others)
+    return ruling(f"costs {text} points of AP", *left)
 
 
-def falls(records, key: str) -> tuple[bool, str]:
-    """Spearman's correlation of a loss with the epochs, from its peak on; the seeds' worst.
+def fall(record: dict, key: str) -> float:
+    """Return Spearman's correlation of a loss with the epochs, from its peak on.
 
-    A peak with fewer than three epochs or less than half of them after it is no fall.
+    Infinite where the loss does not fall: it is not finite somewhere, or constant, or fewer than
+    three epochs or less than half of them come after its peak.
     """
-    found = []
-    for r in records:
-        values = [point[key] for point in r["curve"]]
-        if None in values:
-            return False, f"not finite at epoch {values.index(None) + 1}"
-        values = values[values.index(max(values)) :]
-        if len(values) < max(3, len(r["curve"]) / 2):
-            return False, f"none, greatest at epoch {len(r['curve']) - len(values) + 1}"
-        found.append(stats.spearmanr(range(len(values)), values).statistic)
-    return bool(max(found) <= -0.8), f"{max(found):.2f}"
+    numbers = [point[key] for point in record["curve"]]
+    if None in numbers:
+        return inf
+    numbers = numbers[numbers.index(max(numbers)) :]
+    if len(numbers) < max(3, len(record["curve"]) / 2) or len(set(numbers)) == 1:
+        return inf
+    return float(stats.spearmanr(range(len(numbers)), numbers).statistic)
+
+
+def falls(records, key: str) -> tuple[Fact, str]:
+    """Return how far the mean correlation of the seeds is below -0.8, and the correlations."""
+    found = [fall(record, key) for record in records]
+    shown = ", ".join(f"{value:.2f}" if value < inf else "no fall" for value in found)
+    return contrast((-1, found), plus=-0.8), shown
 
 
 def smooth(records):
     (task, a), (heat, b) = (falls(records, key) for key in ("task_loss", "heat_loss"))
-    return task and heat, f"correlation with the epoch: task {a}, heat map {b}"
+    return ruling(f"correlation with the epoch: task {a}; heat map {b}", task, heat)
 
 
 def basis_found(gabor, chance):
-    value, other = mean(gabor, "within_3px"), mean(chance, "within_3px_other")
-    text = f"{value:.1f} % of the impulses, places of other canvases {other:.1f} %"
-    return value >= max(50, other), text
+    near, other = values(gabor, "within_3px"), values(chance, "within_3px_other")
+    text = (
+        f"{mean(gabor, 'within_3px'):.1f} % of the impulses, places of other canvases "
+        f"{mean(chance, 'within_3px_other'):.1f} %"
+    )
+    return ruling(text, at_least(gabor, "within_3px", 50), contrast((1, near), (-1, other)))
 
 
 def crosses(mist, supervised):
-    thresholds = ("00", "50", "60", "70", "80", "90")
-    gaps = {at: ahead(mist, supervised, f"ap{at}") for at in thresholds}
-    signed = ((gap if at <= "60" else -gap, error) for at, (gap, error) in gaps.items())
-    text = ", ".join(f".{at}: {gap:+.1f} ± {error:.1f}" for at, (gap, error) in gaps.items())
-    return decided(*signed), f"MIST - supervised: {text}"
+    low, high = ("00", "50", "60"), ("70", "80", "90")
+    gaps = {at: ahead(mist, supervised, f"ap{at}") for at in (*low, *high)}
+    text = ", ".join(f".{at}: {plus_minus(gap)}" for at, gap in gaps.items())
+    facts = (gaps[at] if at in low else ahead(supervised, mist, f"ap{at}") for at in gaps)
+    return ruling(f"MIST - supervised: {text}", *facts)
 
 
 def of_table_1(scene: str, data: str) -> Claim:
@@ -511,8 +513,8 @@ CLAIMS = (
     ),
     claim(
         "mist-smooth",
-        "MNIST hard: both losses fall smoothly after the first rise (read as rank correlations "
-        "with the epoch of at most -0.8)",
+        "MNIST hard: both losses fall smoothly after the first rise (read as a mean rank "
+        "correlation with the epoch of at most -0.8)",
         "section 5.3",
         (HARD,),
         smooth,
@@ -538,6 +540,7 @@ CLAIMS = (
         "not in the paper",
         (ESTIMATORS["hard", "frozen"], HARD),
         clearer("iou50"),
+        Whose.BOOK,
     ),
     claim(
         "mist-places-first",
@@ -545,11 +548,12 @@ CLAIMS = (
         "not in the paper",
         (PRINTED_ORDER, THREE),
         clearer("both"),
+        Whose.BOOK,
     ),
 )
 
-NOT_REBUILT = "too costly: a network of 15 M parameters, 200,000 steps with seven losses"
-SELECTION = f"{NO_DATA}: the authors' 9,780 images from PASCAL VOC 2007 and COCO"
+NOT_REBUILT = Reason(Why.COST, "a network of 15 M parameters, 200,000 steps with seven losses")
+SELECTION = Reason(NO_DATA, "the authors' 9,780 images from PASCAL VOC 2007 and COCO")
 PAPER = Paper(
     key="mist",
     title="MIST: Multiple Instance Spatial Transformer",

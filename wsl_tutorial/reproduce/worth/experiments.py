@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 from itertools import pairwise
-from math import nan, sqrt
-from statistics import variance
+from math import nan
 
 from ... import worth
-from ..experiment import NO_GPU, Experiment, Paper, ahead, claim, decided, mean, values
+from ..evidence import Ruling, ahead, at_most, mean, plus_minus, ruling
+from ..experiment import NO_GPU, Experiment, Paper, Whose, claim
 from .training import Settings, run_observer
 
 NUMBERS = (30, 100, 300, 1_000, 3_000, 10_000, 30_000)
@@ -60,8 +60,9 @@ def experiment(observer: str, images: int) -> Experiment:
         seeds=2,
         data=("mnist",),
         protocols={**short, "smoke": SMOKE},
-        cost="about 3 GPU minutes a seed (estimate)",
+        gpu_minutes=3,
         not_run=NO_GPU,
+        selects=("both", "higher"),
     )
 
 
@@ -75,63 +76,67 @@ def at(*pairs: tuple[str, int]) -> list[Experiment]:
     return [EXPERIMENTS[pair] for pair in pairs]
 
 
-def more_is_more(*parts: list[dict]) -> tuple[bool | None, str]:
+def more_is_more(*parts: list[dict]) -> Ruling:
     gaps = [ahead(more, less, "both") for less, more in pairwise(parts)]
     shares = ", ".join(f"{mean(records, 'both'):.1f} %" for records in parts)
-    steps = ", ".join(f"{gap:+.1f} ± {error:.1f}" for gap, error in gaps)
-    return decided(*gaps), f"{shares} found and read, in the order claimed; steps {steps}"
+    steps = ", ".join(plus_minus(gap) for gap in gaps)
+    return ruling(f"{shares} found and read, in the order claimed; steps {steps}", *gaps)
 
 
 def marginal_leads(lifted, marginal):
-    gap, error = ahead(marginal, lifted, "both")
-    return decided((gap, error)), f"the exact likelihood leads by {gap:.1f} ± {error:.1f} points"
+    gap = ahead(marginal, lifted, "both")
+    return ruling(f"the exact likelihood leads by {plus_minus(gap)} points", gap)
 
 
 def places_from_classes(weak, full):
-    gap, error = ahead(weak, full, "found")
     a, b = mean(weak, "found"), mean(full, "found")
-    text = f"found: {a:.1f} %, under full supervision {b:.1f} %, {gap:+.1f} ± {error:.1f}"
-    return decided((gap + 5, error)), text
+    gap = plus_minus(ahead(weak, full, "found"))
+    text = f"found: {a:.1f} %, under full supervision {b:.1f} %, {gap}"
+    return ruling(text, ahead(weak, full, "found", plus=5))
 
 
 def cannot_read(places):
-    value, shares = mean(places, "reading"), values(places, "reading")
-    error = 2 * sqrt(variance(shares) / len(shares)) if len(shares) > 1 else nan
-    text = f"{value:.1f} ± {error:.1f} % read, twice the chance of one in ten is 20 %"
-    return decided((20 - value, error)), text
+    """A run that found no digit has read none either, and says nothing."""
+    left = at_most(places, "reading", 20, nan)
+    text = f"{mean(places, 'reading', nan):.1f} % read, twice the chance of one in ten is 20 %"
+    return ruling(f"{text}: {plus_minus(left)} below", left)
 
 
 CLAIMS = (
     claim(
         "worth-more-is-more",
         f"{AT:,} images: more told, more learnt: class, presence, counts, full (read as an "
-        "increasing share of digits found and read, each step by two standard errors)",
-        "ours",
+        "increasing share of digits found and read, with every step)",
+        "not in a paper",
         at(*((o, AT) for o in ("class", "presence", "counts", "full"))),
         more_is_more,
+        Whose.BOOK,
     ),
     claim(
         "worth-marginal-leads",
         f"{AT:,} images: of one observation, the exact likelihood learns more than the lifting",
-        "ours",
+        "not in a paper",
         at(("patches", AT), ("counts", AT)),
         marginal_leads,
+        Whose.BOOK,
     ),
     claim(
         "worth-places-from-classes",
         "3,000 images: told which digits occur, and nothing of places, a network finds them (read "
         "as within 5 points of full supervision)",
-        "ours",
+        "not in a paper",
         at(("presence", 3_000), ("full", 3_000)),
         places_from_classes,
+        Whose.BOOK,
     ),
     claim(
         "worth-places-do-not-read",
         "3,000 images: told all places and no class, a network does not read (read as at most "
         "20 % of the digits)",
-        "ours",
+        "not in a paper",
         at(("places", 3_000)),
         cannot_read,
+        Whose.BOOK,
     ),
 )
 
