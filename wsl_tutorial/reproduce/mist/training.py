@@ -616,7 +616,7 @@ def run_method(config: Settings, seed: int, run) -> dict[str, float]:
     )
     if len(curve) < config.epochs:
         raise Interrupted
-    chosen = max(curve, key=lambda point: point["validation"])
+    chosen = train.best(curve, "validation", largest=True)
     left_out = ("epoch", "loss", "validation")
     last = {f"last_{k}": v for k, v in curve[-1].items() if k not in left_out}
     return {"chosen_epoch": chosen["epoch"], **chosen, **last}

@@ -495,6 +495,9 @@ class Part:
         else:
             self.run.curve[epoch - 1].update(named)
 
+    def tell(self, *at) -> None:
+        self.run.tell(*at)
+
     def due(self) -> bool:
         return self.run.due()
 
