@@ -300,8 +300,8 @@ def timed(source: str) -> Experiment:
         run=run_seconds,
         cells=cells(name, {"u0_minutes": slower, "u4_minutes": slower}),
         seeds=1,
-        protocols={
-            name: {**fields, "epochs": 2, "lazy": False, "alone": 0}  # what is timed is min-max
+        protocols={  # a step of min-max takes as long at any rate
+            name: {**fields, "lr": 1e-4, "epochs": 2, "lazy": False, "alone": 0}
             for name, fields in base.protocols.items()
         },
         deviations=(WEIGHTS, CLOCK),
