@@ -300,7 +300,7 @@ def test_no_size_up_to_5000_but_multiples_of_145_explains_the_printed_errors_of_
     rates = {
         r.value
         for r in ledger.load().values()
-        if (r.paper, r.data, r.metric) == ("minmax", "CUB5", "classification error")
+        if (r.paper, r.data, r.measure) == ("minmax", "CUB5", "classification error")
     }
 
     def fits(n, cut):

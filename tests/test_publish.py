@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import test_reproduce_tables
-from test_reproduce_tables import NESTS, Settings, record
+from test_reproduce_tables import NESTS, Settings, experiment, record
 
 from wsl_tutorial.reproduce import records
 from wsl_tutorial.reproduce.__main__ import main
 
+NARROW = experiment("narrow", protocols={"short": {"epochs": 2}, "smoke": {"epochs": 1}})
 PAPER = test_reproduce_tables.PAPER
+PAPER = replace(PAPER, experiments=(*PAPER.experiments, NARROW))
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +25,7 @@ def test_publish_says_why_a_record_is_not_taken_and_takes_the_others(tmp_path, c
     source, target = tmp_path / "runs", tmp_path / "package"
     old = replace(NESTS, config=Settings(epochs=21))
     gone = replace(NESTS, name="mcmil/gone")
-    wider = replace(NESTS, protocols={**NESTS.protocols, "desk": {}})
+    wider = replace(NARROW, protocols={**NARROW.protocols, "desk": {}})
     held = [
         record(NESTS, 0, error=0.36),
         record(NESTS, 1, "smoke", error=0.1),

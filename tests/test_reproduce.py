@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -653,7 +654,7 @@ def test_on_a_terminal_each_run_has_a_line(monkeypatch):
             return True
 
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    monkeypatch.setattr(runner, "tqdm", partial(runner.tqdm, disable=False))
     jobs = [(PAPER.experiments[0], seed, "smoke") for seed in range(3)]
     with runner.Board(3) as board:
         for job in jobs[:2]:
@@ -706,7 +707,7 @@ def test_a_plan_goes_by_cells_an_hour_and_further_seeds_last():
     assert plan.cost(few, "desk", "cpu", quick) == (90.0, "measured")
     assert plan.cost(few, "desk", "cuda", quick) == (6000.0, "at most")
     assert plan.cost(few, "paper", "cpu", quick) == (None, "not known")
-    stated = replace(few, cost="about 2 GPU hours a seed (estimate)")
+    stated = replace(few, gpu_minutes=120)
     assert plan.cost(stated, "paper", "cuda", []) == (7200.0, "stated")
     assert plan.cost(stated, "paper", "cpu", []) == (None, "not known")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from . import costs, tables
+from . import tables
 from .experiment import PROTOCOLS, Experiment
 
 DESK = 100 * 60.0  # seconds that the protocol `desk` allows a seed
@@ -58,9 +58,8 @@ def cost(
         return seconds, "measured"
     if protocol == "desk":
         return DESK, "at most"
-    hours = costs.stated(experiment.cost)
-    if hours and device == "cuda" and protocol == "paper":
-        return 3600 * hours, "stated"
+    if experiment.gpu_minutes and device == "cuda" and protocol == "paper":
+        return 60 * experiment.gpu_minutes, "stated"
     return None, "not known"
 
 

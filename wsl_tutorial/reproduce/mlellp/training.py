@@ -235,9 +235,10 @@ class Adversaries(nn.Module):
 def adam(parameters, lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
     """Return Adam in one kernel where PyTorch has it for the device (on CPUs from 2.4 on)."""
     parameters = list(parameters)
+    one_kernel = all(p.device.type in ("cpu", "cuda") for p in parameters)
     try:
-        return torch.optim.Adam(parameters, lr, betas, fused=True)
-    except RuntimeError:
+        return torch.optim.Adam(parameters, lr, betas, fused=one_kernel or None)
+    except RuntimeError:  # a version without the kernel
         return torch.optim.Adam(parameters, lr, betas)
 
 
