@@ -740,9 +740,13 @@ def _got(x: object) -> str:
 
 
 def _check_like(name: str, x: Tensor, shape: tuple, like: Tensor | None = None) -> None:
-    """`shape` holds sizes, or letters for sizes above 0; dtype and device are those of `like`."""
-    fits = isinstance(x, Tensor) and x.dim() == len(shape) and 0 not in x.shape
-    fits = fits and all(isinstance(n, str) or n == m for n, m in zip(shape, x.shape, strict=True))
+    """`shape` holds sizes, or letters for sizes above 0, of which B may be 0: no image.
+
+    dtype and device are those of `like`.
+    """
+    fits = isinstance(x, Tensor) and x.dim() == len(shape)
+    pairs = tuple(zip(shape, x.shape, strict=True)) if fits else ()
+    fits = fits and all((m > 0 or n == "B") if isinstance(n, str) else n == m for n, m in pairs)
     kind = "float32 or float64" if like is None else f"{like.dtype} on {like.device}"
     if like is None:
         fits = fits and x.dtype in _FLOATS
@@ -750,7 +754,7 @@ def _check_like(name: str, x: Tensor, shape: tuple, like: Tensor | None = None) 
         fits = fits and (x.dtype, x.device) == (like.dtype, like.device)
     if not fits:
         expected = "(" + ", ".join(map(str, shape)) + ")"
-        expected += ", none of them 0" if isinstance(x, Tensor) and 0 in x.shape else ""
+        expected += ", none but B 0" if isinstance(x, Tensor) and 0 in x.shape else ""
         half = isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16)
         remedy = f"; take {name}.float()" if half else ""
         raise ValueError(f"{name} must be {kind} of shape {expected}, got {_got(x)}{remedy}")
