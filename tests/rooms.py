@@ -42,7 +42,9 @@ WEIGHTS = torch.tensor([0.3, 0.8], dtype=torch.float64)
 
 def bowl(places):
     """A task loss for `move`: smooth, so that every derivative is known."""
-    return ((places[..., :2] - 3).square() * WEIGHTS.to(places)[: len(places), None, None]).sum((1, 2))
+    return ((places[..., :2] - 3).square() * WEIGHTS.to(places)[: len(places), None, None]).sum(
+        (1, 2)
+    )
 
 
 def moved(places):

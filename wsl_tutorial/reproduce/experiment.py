@@ -138,8 +138,8 @@ class Experiment:
         return dataclasses.replace(self.config, **self.protocols[protocol])
 
     def reason(self, protocol: str) -> Reason:
-        """Why a protocol has no record; a smaller one than the paper's waits for no GPU."""
-        if protocol in self.protocols and self.not_run is Why.NO_GPU:
+        """Return why a protocol has no record; what a CPU can run under `desk` waits for no GPU."""
+        if self.not_run is Why.NO_GPU and {protocol, "desk"} & self.protocols.keys():
             return Reason(Why.TIME)
         return Reason(self.not_run, self.more)
 
