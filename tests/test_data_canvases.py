@@ -297,3 +297,19 @@ def test_two_digit_images_of_svhn(tmp_path, monkeypatch):
     kept = svhn.two_digits("test", REAL, "512", least_height=30)
     assert len(kept["images"]) == (sizes["test"].amin(1) >= 30).sum() < 169
     assert (kept["boxes"][..., 3] - kept["boxes"][..., 1]).min() >= 30
+
+
+def test_centres_16_pixels_apart_are_14_8_apart_after_rounding():
+    """Rounding moves each coordinate of a difference by less than 1: sqrt(218), at (7, 13)."""
+    apart = [
+        (math.hypot(a, b), a, b)
+        for a in range(20)
+        for b in range(a, 20)
+        if math.hypot(a + 1, b + 1) > 16
+    ]
+    assert min(apart) == (math.sqrt(218), 7, 13)
+    _, labels = pools()
+    scenes = canvases.hard(300, labels, (28, 28), gen(3), size=80, box=20.0, radius=16.0, k=(9, 9))
+    places = scenes.places((28, 28), 20.0)[..., :2]
+    least = distances(places).min().item()
+    assert math.sqrt(218) - 1e-5 <= least < 16

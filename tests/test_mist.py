@@ -565,3 +565,18 @@ def test_claims_of_an_order_are_undecided_within_the_spread_of_the_seeds():
     assert experiments.forgiving(*measured("ap50", 92, 80, spread=0.5))[0] is False
     alone = [[{"metrics": {"rmse": m}}] for m in (1.0, 2.0)]
     assert experiments.ordered(*alone)[0] is None
+
+
+def test_a_classifier_that_knows_nothing_moves_no_place_but_still_learns():
+    """W = 0: all patches get one answer, so places have no gradient; W has one."""
+    weight = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
+    seen = torch.tensor([[[1.0, 0.0, 0.5], [0.2, 1.0, 0.0]]], dtype=torch.float64)
+    seen.requires_grad_()
+    counts = torch.tensor([[2, 0]])
+    loss = patches.proportion_loss(seen @ weight.T, counts)
+    to_patches, to_weight = torch.autograd.grad(loss.sum(), (seen, weight))
+    assert not to_patches.any()
+    assert to_weight.abs().sum() > 0.1
+    with torch.no_grad():
+        after = patches.proportion_loss(seen @ (weight - to_weight).T, counts)
+    assert after.item() < loss.item() - 0.05

@@ -1412,3 +1412,26 @@ def test_places_move_in_inference_mode():
         assert (aside[..., 2] != places[..., 2]).any()
         with pytest.raises(RuntimeError, match="Inference tensors"):
             patches.move(places, brightness(images + 0, net), 2, 0.7)
+
+
+def test_no_linear_rule_returns_the_side_that_was_put_in():
+    """A linear rule scales with the map; the side does not, and (8.6) divides."""
+    scales = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    h = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    for factor in (1.0, 2.0):
+        side = patches.first_moment((factor * h)[None, :, None, None], scales).item()
+        assert side == pytest.approx(1.5)
+    assert (2 * h) @ scales == pytest.approx(2 * (h @ scales).item())  # the printed moment
+
+
+def test_a_step_that_overshoots_raises_its_block():
+    """Block coordinate descent never rises only if no step raises its own block: x**2, rate 1.5."""
+    start = torch.tensor([[[1.0, 0.0, 1.0]]], dtype=torch.float64)
+
+    def loss(places):
+        return places[..., 0].square().sum(1)
+
+    moved = patches.move(start, loss, 1, 1.5)
+    assert loss(start).item() == pytest.approx(1)
+    assert loss(moved).item() == pytest.approx(4)
+    assert loss(patches.move(start, loss, 1, 0.5)).item() == pytest.approx(0)

@@ -852,3 +852,40 @@ def test_images_that_are_learnt_get_the_gradient_of_all_looks(u):
     (total,) = torch.autograd.grad(loss, raw)
     torch.testing.assert_close(raw.grad, total)
     assert erased.loss.item() == pytest.approx(loss.item())
+
+
+def test_lazy_looks_differ_where_trust_comes_back():
+    """`believe` says yes after a no: the plain search looks again, the lazy one has stopped."""
+    answers = (1.0, 0.0, 1.0, 1.0)
+
+    def believe(logits, target, first, t, sigma):
+        return torch.full_like(logits[:, 0], answers[t]).detach()
+
+    def loss_and_slope(lazy):
+        weight = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+        image = torch.tensor([[[[1.0, 3.0, 0.5, 2.0, 0.0]]]], dtype=torch.float64)
+
+        def localise(images, changed=None):
+            most = weight * images.flatten(1).sum(1)
+            logits = torch.stack([torch.zeros_like(most), most], 1)
+            return logits, (regions.normalise(images[:, 0]) >= 0.5)[:, None].double()
+
+        erased = regions.recursive_erasing(
+            localise, image, torch.tensor([1]), 4, 10.0, believe=believe, lazy=lazy
+        )
+        return erased.loss.item(), weight.grad.item()
+
+    (plain, slope), (lazy, lazy_slope) = loss_and_slope(False), loss_and_slope(True)
+    assert plain != pytest.approx(lazy, rel=1e-3)
+    assert slope != pytest.approx(lazy_slope, rel=1e-3)
+
+
+def test_a_constant_map_gives_a_mask_of_all_pixels():
+    """(11.6) forces pixels of both kinds on every image but one with a constant map."""
+    maps = torch.full((1, 2, 3, 3), 0.7, dtype=torch.float64)
+    logits = torch.zeros(1, 2, dtype=torch.float64)
+    constant = regions.region(maps, logits, (6, 6), 8.0, 0.5)
+    assert bool((constant >= 0.5).all())
+    maps[0, :, 1, 1] += 1
+    varied = regions.region(maps, logits, (6, 6), 8.0, 0.5)
+    assert 0 < (varied >= 0.5).double().mean() < 1

@@ -643,3 +643,21 @@ def test_a_graph_needs_tuples(monkeypatch):
 def test_a_graph_needs_a_gpu():
     with pytest.raises(ValueError, match=r"capture: .* got a model on cpu in 1 processes"):
         with_graph(capture=True)
+
+
+def test_the_parts_of_a_batch_do_not_add_up_with_batch_statistics():
+    """The training of several processes is that of one only without batch normalisation."""
+    x = torch.randn(8, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def gradients(net, parts):
+        net.zero_grad()
+        for part in parts:
+            (len(part) / len(x) * net(part).square().mean()).backward()
+        return torch.cat([p.grad.flatten() for p in net.parameters()])
+
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+    normed = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 1)).double()
+    torch.testing.assert_close(gradients(plain, [x]), gradients(plain, x.split(4)))
+    whole, halves = gradients(normed, [x]), gradients(normed, x.split(4))
+    assert (whole - halves).norm() > 0.1 * whole.norm()
