@@ -16,6 +16,20 @@ _compiling = getattr(torch.compiler, "is_compiling", lambda: False)  # torch 2.1
 SOFTMAX = "apply log_softmax({dim}) to float32 logits, under autocast logits.float()"
 
 
+def check_normalised(log_p: Tensor, real: Tensor) -> None:
+    """Raise ValueError where the classes (dim 2) of a real instance do not sum to 1.
+
+    log_p (B, n, C), real bool (B, n).
+    """
+    with torch.no_grad():
+        off = (log_p.exp().sum(2) - 1).abs().masked_fill(~real, 0)
+        if not bool((off <= 1e-3).all()):
+            raise ValueError(
+                f"log_p of shape {tuple(log_p.shape)} must hold log-probabilities that sum to 1 "
+                f"over dim 2; {SOFTMAX.format(dim=2)}"
+            )
+
+
 def check_floats(name: str, x: Tensor, remedy: str) -> None:
     """Raise ValueError unless x is a tensor of a dtype that keeps the digits of a logarithm."""
     if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):

@@ -11,7 +11,7 @@ import functools
 import torch
 from torch import Tensor
 
-from wsl_tutorial._bags import SOFTMAX, check_floats, cut, logsumexp, per_bag
+from wsl_tutorial._bags import SOFTMAX, check_floats, check_normalised, cut, logsumexp, per_bag
 
 
 def log_marginal(
@@ -74,13 +74,7 @@ def counts(most: int) -> Tensor:
 def _log_marginal(
     log_p: Tensor, accept: Tensor, real: Tensor, transition: Tensor, start: int
 ) -> Tensor:
-    with torch.no_grad():
-        off = (log_p.exp().sum(2) - 1).abs().masked_fill(~real, 0)
-        if not bool((off <= 1e-3).all()):
-            raise ValueError(
-                f"log_p of shape {tuple(log_p.shape)} must hold log-probabilities that sum to 1 "
-                f"over dim 2; {SOFTMAX.format(dim=2)}"
-            )
+    check_normalised(log_p, real)
     edge, entered = _incoming(transition)  # (S, E) edges s * k + l
     f = log_p.new_full((len(log_p), len(transition)), -torch.inf)
     f[:, start] = 0

@@ -19,7 +19,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsl_tutorial._bags import SOFTMAX, check_floats, cut, log, logsumexp, per_bag
+from wsl_tutorial._bags import (
+    SOFTMAX,
+    check_floats,
+    check_normalised,
+    cut,
+    log,
+    logsumexp,
+    per_bag,
+)
 
 MAX_STATES = 2**20  # of one bag in the multiclass recursion: the product of (count + 1)
 MAX_ENUMERATED = 20  # instances: choose(20, 10) is 184,756 configurations a bag
@@ -347,13 +355,8 @@ def _check_multiclass(
     real = _check_mask(mask, log_p)
     _check_counts("counts", counts, (log_p.shape[0], log_p.shape[2]), log_p)
     counts = counts.long()
+    check_normalised(log_p, real)
     with torch.no_grad():
-        off = (log_p.exp().sum(2) - 1).abs().masked_fill(~real, 0)
-        if not bool((off <= 1e-3).all()):
-            raise ValueError(
-                f"log_p of shape {tuple(log_p.shape)} must hold log-probabilities that sum to 1 "
-                f"over dim 2; {SOFTMAX.format(dim=2)}"
-            )
         if not bool(((counts >= 0).all(1) & (counts.sum(1) == real.sum(1))).all()):
             raise ValueError("counts must not be negative and must sum to the size of each bag")
         states = (counts + 1).double().prod(1)
