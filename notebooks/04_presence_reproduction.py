@@ -42,7 +42,7 @@ from torch.nn import functional as F
 from wsl_tutorial import check, metrics, show
 from wsl_tutorial.data import houses, mnist, svhn
 from wsl_tutorial.reproduce import ledger, records, tables
-from wsl_tutorial.reproduce.mcmil import PAPER, networks, training
+from wsl_tutorial.reproduce.presence import PAPER, networks, training
 
 show.style()
 

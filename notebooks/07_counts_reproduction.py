@@ -43,7 +43,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from wsl_tutorial import check, show
 from wsl_tutorial.data import bags, groups
 from wsl_tutorial.reproduce import ledger, records, tables
-from wsl_tutorial.reproduce.mlellp import PAPER, experiments, networks, training
+from wsl_tutorial.reproduce.counts import PAPER, experiments, networks, training
 
 show.style()
 

@@ -41,7 +41,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from wsl_tutorial import check, metrics, show
 from wsl_tutorial.data import canvases, digits
 from wsl_tutorial.reproduce import ledger, records, tables
-from wsl_tutorial.reproduce.mist import PAPER, experiments, training
+from wsl_tutorial.reproduce.patches import PAPER, experiments, training
 
 show.style()
 

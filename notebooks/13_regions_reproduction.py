@@ -43,7 +43,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from wsl_tutorial import check, data, metrics, show
 from wsl_tutorial.data import cub, glands, glas
 from wsl_tutorial.reproduce import ledger, records, tables
-from wsl_tutorial.reproduce.minmax import PAPER, experiments, leaks, networks, training
+from wsl_tutorial.reproduce.regions import PAPER, experiments, leaks, networks, training
 
 show.style()
 

@@ -7,14 +7,14 @@ import random
 import numpy as np
 import pytest
 import torch
-from graphs import pretend
+from fake_cuda_graph import pretend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, WeightedRandomSampler
 
 from wsl_tutorial import train
-from wsl_tutorial.reproduce.mcmil.psgd import PSGDNewton
+from wsl_tutorial.reproduce.presence.psgd import PSGDNewton
 from wsl_tutorial.reproduce.runner import Run
 
 legacy = np.random  # numpy's global generator, which readers' code draws from

@@ -18,7 +18,7 @@ import torch
 
 from wsl_tutorial import counts
 from wsl_tutorial.data import bags
-from wsl_tutorial.reproduce.mlellp import training
+from wsl_tutorial.reproduce.counts import training
 
 BAGS = 1430
 MOST = 1.05  # of DLLP's epoch: the paper's, and with four bags a step that of an EM without a pass

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from wsl_tutorial import train
-from wsl_tutorial.reproduce.mist import PAPER, training
+from wsl_tutorial.reproduce.patches import PAPER, training
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from graphs import Launches

@@ -14,6 +14,7 @@ over the seeds: what is faster has to learn the same.
 """
 
 import argparse
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -25,12 +26,23 @@ from pathlib import Path
 import torch
 
 SEEDS = (0, 1, 2)
+BEFORE = {"presence": "mcmil", "counts": "mlellp", "patches": "mist", "regions": "minmax"}
+
+
+def modules_of(room):
+    """The experiments and the training of a room, under the name that the checkout has for it."""
+    reproduce = importlib.util.find_spec("wsl_tutorial.reproduce")
+    folder = Path(reproduce.origin).parent
+    name = room if (folder / room).exists() else BEFORE[room]
+    parts = ("experiments", "training")
+    return [importlib.import_module(f"wsl_tutorial.reproduce.{name}.{part}") for part in parts]
 
 
 def mnist(protocol, seed):
     """A step of MNIST with PSGD, 64 images."""
     from wsl_tutorial.data import digits
-    from wsl_tutorial.reproduce.mcmil import experiments, training
+
+    experiments, training = modules_of("presence")
 
     config = experiments.MNIST.settings(protocol)
     model = training.network(config, seed).to(memory_format=torch.channels_last)
@@ -49,7 +61,7 @@ def mnist(protocol, seed):
 
 def mist(protocol, seed):
     """A step of MIST on MNIST hard, 32 canvases."""
-    from wsl_tutorial.reproduce.mist import experiments, training
+    experiments, training = modules_of("patches")
 
     few = {"train_canvases": 256, "validation_canvases": 1, "test_canvases": 1, "tiles": "digits"}
     config = replace(experiments.HARD.settings(protocol), **few, shrink=1)
@@ -66,7 +78,7 @@ def mist(protocol, seed):
 
 def glas(protocol, seed):
     """A step of CAM-Avg on GlaS, 32 crops of 416, with the making of its batch."""
-    from wsl_tutorial.reproduce.minmax import experiments, training
+    experiments, training = modules_of("regions")
 
     config = experiments.PRINTED["glas", "cam-avg", 0].settings(protocol)
     config = replace(config, weights="none")
@@ -89,7 +101,7 @@ def bags_of(method):
     """An epoch of `method` on bags of 400 made-up images, with the test after it."""
 
     def make(protocol, seed):
-        from wsl_tutorial.reproduce.mlellp import experiments, training
+        experiments, training = modules_of("counts")
 
         config = replace(experiments.CIFAR_CURVES.settings(protocol), train_bags=0, test_bags=0)
         g = torch.Generator().manual_seed(7)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .experiment import Paper
 
-PAPERS = ("mcmil", "mlellp", "mist", "minmax", "worth")  # one more: CONTRIBUTING.md
+PAPERS = ("presence", "counts", "patches", "regions", "worth")  # one more: CONTRIBUTING.md
 
 
 def papers() -> tuple[Paper, ...]:

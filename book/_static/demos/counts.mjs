@@ -1,5 +1,5 @@
 // The count likelihood of a bag of six. The arithmetic is exported and held equal to wsl_tutorial.counts by
-// tests/test_demos_counts.py. `z` is an array of logits, `y` the number of positives among them.
+// tests/book/test_demos_counts.py. `z` is an array of logits, `y` the number of positives among them.
 
 import { bars, controls, element, frame, minus } from "./controls.mjs";
 

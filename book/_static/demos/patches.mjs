@@ -1,5 +1,5 @@
 // Lifting in one dimension: an image with two objects, a heat map with free values, two places. The arithmetic is
-// exported and held equal to wsl_tutorial.patches by tests/test_demos_patches.py. A place is a number x, the centre of
+// exported and held equal to wsl_tutorial.patches by tests/book/test_demos_patches.py. A place is a number x, the centre of
 // a box of side SIDE; pixel centres are integers. The task network multiplies each patch by tau.
 
 import { controls, element, frame, minus } from "./controls.mjs";

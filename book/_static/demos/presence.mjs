@@ -1,5 +1,5 @@
 // The presence likelihood on a small grid. The arithmetic is exported and held equal to wsl_tutorial.presence by
-// tests/test_demos.py. `p` is an array of positions, each an array of C + 1 probabilities with the background last;
+// tests/book/test_demos_presence.py. `p` is an array of positions, each an array of C + 1 probabilities with the background last;
 // `labels` is an array of C booleans.
 
 import { bars, controls, element, frame, minus } from "./controls.mjs";

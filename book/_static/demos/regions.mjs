@@ -1,5 +1,5 @@
 // The min-max loss on an image of six cells. The arithmetic is exported and held equal to wsl_tutorial.regions by
-// tests/test_demos_regions.py. `evidence` holds what each cell adds to the logit of class 1 against class 0, `mask` a
+// tests/book/test_demos_regions.py. `evidence` holds what each cell adds to the logit of class 1 against class 0, `mask` a
 // number between 0 and 1 for each cell.
 
 import { bars, controls, element, frame, minus } from "./controls.mjs";

@@ -1,5 +1,5 @@
 // What a label tells and what it costs. The arithmetic is exported and held equal to wsl_tutorial.worth by
-// tests/test_demos_worth.py. `k` is [least, greatest] number of digits, greatest at most 3; digits stand on a square of
+// tests/book/test_demos_worth.py. `k` is [least, greatest] number of digits, greatest at most 3; digits stand on a square of
 // `cells` x `cells` places, two of them at least `apart` rows or columns from each other.
 
 import { bars, controls, element, frame } from "./controls.mjs";

@@ -1,0 +1,317 @@
+"""Walks over patches, regions, crf and boxes: every dtype, NaN, nothing at all, torch's modes."""
+
+import copy
+import io
+import logging
+import math
+import pickle
+import warnings
+from functools import partial
+from pathlib import Path
+
+import pytest
+import small_inputs
+import torch
+from small_inputs import Case, parts, total
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd.gradcheck import GradcheckError
+
+from wsl_tutorial import crf, metrics, patches, regions
+
+ROOMS = {
+    "patches": small_inputs.PATCHES,
+    "regions": small_inputs.REGIONS,
+    "crf": small_inputs.CRF,
+    "metrics": small_inputs.BOXES,
+}
+CASES = {f"{room}.{name}": case for room, cases in ROOMS.items() for name, case in cases.items()}
+READS_SOME = ("patches.sample", "patches.place", "patches.reconstruction_loss")  # inside a box
+each = pytest.mark.parametrize("name", CASES)
+DTYPES = [torch.uint8, torch.int16, torch.bool, torch.float16, torch.bfloat16, torch.complex64]
+
+
+def close(a, b, tolerance=1e-7) -> bool:
+    return all(
+        torch.allclose(x.double(), y.double(), rtol=tolerance, atol=tolerance, equal_nan=True)
+        for x, y in zip(parts(a), parts(b), strict=True)
+    )
+
+
+def test_every_public_function_is_walked():
+    walked = {name.partition(",")[0] for name in CASES}
+    for room, module in {"patches": patches, "regions": regions, "crf": crf}.items():
+        own = {
+            f"{room}.{name}"
+            for name, x in vars(module).items()
+            if callable(x) and x.__module__ == module.__name__ and not name.startswith("_")
+        }
+        assert own - walked == {f"{room}.{x}" for x in ("Lifted", "Erased") if hasattr(module, x)}
+
+
+# Dtypes, NaN, nothing -----------------------------------------------------------------------------
+
+
+def asked(case: Case, *inputs: Tensor):
+    """The answer, or None where it is refused by name."""
+    try:
+        return case.call(*inputs)
+    except ValueError as refusal:
+        message = str(refusal)
+    assert " must " in message or "got" in message
+    return None
+
+
+@each
+def test_a_dtype_gives_the_same_answer_or_is_refused(name):
+    case = CASES[name]
+    for k, dtype in ((k, d) for k in range(len(case.inputs)) for d in DTYPES):
+        changed = [x.to(dtype) if i == k else x for i, x in enumerate(case.inputs)]
+        answer = asked(case, *changed)
+        if answer is not None:
+            changed[k] = changed[k].double()
+            assert close(answer, case.call(*changed)), (k, dtype)
+
+
+@each
+def test_float32_gives_the_answer_of_float64_in_its_own_dtype(name):
+    case = CASES[name]
+    answer, exact = (
+        case.call(*[x.to(d) for x in case.inputs]) for d in (torch.float32, torch.float64)
+    )
+    assert all(x.dtype == torch.float32 for x in parts(answer))
+    if name.rpartition(".")[2] not in ("perturbed_top_k", "draw_places", "wildcat_pooling"):
+        assert close(answer, exact, 1e-4)  # the noise of these three is of the dtype
+
+
+@each
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_not_finite_is_refused_or_leaves_a_trace(name, bad):
+    """A NaN gives a NaN; an infinity gives one, or the limit of great numbers; or a refusal."""
+    case = CASES[name]
+    for k, x in enumerate(case.inputs):
+        for at in (0, x.numel() // 2, x.numel() - 1):
+
+            def answer(value, k=k, x=x, at=at):
+                changed = x.flatten().index_fill(0, torch.tensor(at), value).view(x.shape)
+                if name in READS_SOME and x.dim() > 3:
+                    changed = torch.full_like(x, value)
+                return asked(case, *[changed if i == k else y for i, y in enumerate(case.inputs)])
+
+            out = answer(bad)
+            if out is None or any(p.isnan().any() for p in parts(out)):
+                continue
+            assert not math.isnan(bad), (k, at)
+            limit = answer(math.copysign(1e30, bad))
+            great = [(p.abs() > 1e25) for p in parts(limit)]  # infinite in the limit
+            pairs = zip(parts(out), parts(limit), great, strict=True)
+            assert close(
+                tuple(o.masked_fill(g, 0) for o, _, g in pairs),
+                tuple(x.masked_fill(g, 0) for x, g in zip(parts(limit), great, strict=True)),
+            )
+
+
+@each
+def test_no_bag_gives_no_answer_or_is_refused(name):
+    case = CASES[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        out = asked(case, *[x[:0] for x in case.inputs])
+        assert out is None or all(p.numel() == 0 for p in parts(out))
+        for k, x in enumerate(case.inputs):
+            for dim in range(1, x.dim()):
+                changed = [y.narrow(dim, 0, 0) if i == k else y for i, y in enumerate(case.inputs)]
+                out = asked(case, *changed)
+                assert out is None or all(p.numel() == 0 for p in parts(out)), (k, dim)
+
+
+# Torch's modes ------------------------------------------------------------------------------------
+
+
+def first(case: Case) -> tuple[Tensor, ...]:
+    leaves = [x.clone().requires_grad_() for x in case.inputs]
+    slopes = torch.autograd.grad(total(case, *leaves), leaves, allow_unused=True)
+    return tuple(
+        torch.zeros_like(x) if g is None else g for x, g in zip(leaves, slopes, strict=True)
+    )
+
+
+def plain(case: Case, context) -> bool:
+    expected = case.call(*case.inputs)
+    with context:
+        return close(case.call(*case.inputs), expected)
+
+
+def func_grad(case: Case) -> bool:
+    every, f = tuple(range(len(case.inputs))), partial(total, case)
+    found = torch.func.grad(f, every)(*case.inputs), torch.func.jacrev(f, every)(*case.inputs)
+    return all(close(slopes, first(case)) for slopes in found)
+
+
+def vmap(case: Case) -> bool:
+    two = [torch.stack([x, 0.9 * x.flip(-1)]) for x in case.inputs]
+    single = [parts(case.call(*one)) for one in zip(*two, strict=True)]
+    together = parts(torch.func.vmap(case.call)(*two))
+    return all(
+        close(t, torch.stack(s)) for t, s in zip(together, zip(*single, strict=True), strict=True)
+    )
+
+
+def forward(case: Case) -> bool:
+    along = tuple(small_inputs.randn(*x.shape, seed=90 + i) for i, x in enumerate(case.inputs))
+    expected = sum((g * v).sum() for g, v in zip(first(case), along, strict=True))
+    _, slope = torch.func.jvp(partial(total, case), case.inputs, along)
+    with forward_ad.dual_level():
+        dual = [forward_ad.make_dual(x, v) for x, v in zip(case.inputs, along, strict=True)]
+        tangent = forward_ad.unpack_dual(total(case, *dual)).tangent
+    return close(slope, expected) and close(tangent, expected)
+
+
+def second(case: Case) -> bool:
+    leaves = [x.clone().requires_grad_() for x in case.inputs]
+    return torch.autograd.gradgradcheck(partial(total, case), leaves, atol=1e-4, fast_mode=True)
+
+
+def compiled(case: Case, fullgraph: bool) -> bool:
+    torch._dynamo.reset()
+    call = torch.compile(case.call, backend="eager", fullgraph=fullgraph)
+    right = close(call(*case.inputs), case.call(*case.inputs))
+    if case.slopes:
+        leaves = [x.clone().requires_grad_() for x in case.inputs]
+        out = total(case._replace(call=call), *leaves)
+        slopes = torch.autograd.grad(out, leaves, allow_unused=True, materialize_grads=True)
+        right = right and close(tuple(slopes), first(case))
+    return right
+
+
+def autocast(case: Case) -> bool:
+    inputs = [x.float() for x in case.inputs]
+    expected = case.call(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = case.call(*inputs)
+    same = all(a.dtype == b.dtype for a, b in zip(parts(found), parts(expected), strict=True))
+    return same and close(found, expected)
+
+
+class Layer(torch.nn.Module):
+    """A module that calls the function `name` in its forward pass."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+        self.weight = torch.nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+
+    def forward(self, *inputs):
+        return CASES[self.name].call(*[x * self.weight for x in inputs])
+
+
+def copied(name: str) -> bool:
+    layer, case = Layer(name), CASES[name]
+    with torch.no_grad():
+        expected = layer(*case.inputs)
+        layer(*case.inputs)
+        file = io.BytesIO()
+        torch.save(layer, file)
+        file.seek(0)
+        others = (
+            copy.deepcopy(layer),
+            pickle.loads(pickle.dumps(layer)),
+            torch.load(file, weights_only=False),
+        )
+        return all(close(other(*case.inputs), expected) for other in others)
+
+
+MODES = {  # the columns of the table
+    "no_grad": lambda name: plain(CASES[name], torch.no_grad()),
+    "inference_mode": lambda name: plain(CASES[name], torch.inference_mode()),
+    "func.grad, jacrev": lambda name: func_grad(CASES[name]),
+    "vmap": lambda name: vmap(CASES[name]),
+    "forward mode, jvp": lambda name: forward(CASES[name]),
+    "second derivative": lambda name: second(CASES[name]),
+    "compile": lambda name: compiled(CASES[name], False),
+    "compile, fullgraph": lambda name: compiled(CASES[name], True),
+    "autocast": lambda name: autocast(CASES[name]),
+    "deepcopy, pickle": copied,
+}
+OF_SLOPES = ("func.grad, jacrev", "forward mode, jvp", "second derivative")
+MEAN = (
+    "patches.perturbed_top_k",
+    "patches.reinforce",
+)  # right in the mean over draws: test_patches
+
+
+def found(name: str) -> dict[str, str]:
+    """What each mode does: yes; refused, with an error; - where there is no derivative."""
+    cells = {}
+    for mode, works in MODES.items():
+        if mode in OF_SLOPES and not CASES[name].slopes:
+            cells[mode] = "-"
+        elif mode == "second derivative" and name in MEAN:
+            cells[mode] = "in the mean"
+        else:
+            cells[mode] = tried(works, name)
+    return cells
+
+
+def tried(works, name: str) -> str:
+    try:
+        right = works(name)
+    except GradcheckError:
+        right = False
+    except (RuntimeError, torch._dynamo.exc.UserError):  # torch's own refusals
+        return "refused"
+    return "yes" if right else "wrong"
+
+
+def table() -> dict[str, dict[str, str]]:
+    """The table of the page of functions under "Patches and regions"."""
+    page = Path(__file__).parents[2].joinpath("book", "api.md").read_text("utf-8")
+    section = page.partition("### Patches and regions\n")[2].partition("\n#")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section.splitlines()
+        if line.startswith("|")
+    ]
+    return {row[0].strip("`"): dict(zip(rows[0][1:], row[1:], strict=True)) for row in rows[2:]}
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    torch._logging.set_logs(dynamo=logging.CRITICAL)
+    yield
+    torch._dynamo.reset()
+
+
+@each
+def test_the_table_of_modes_says_what_the_walk_finds(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert found(name) == table()[name]
+
+
+def test_the_table_of_modes_has_a_row_for_every_function():
+    assert list(table()) == list(CASES)
+
+
+@pytest.mark.parametrize("name", [n for n, case in CASES.items() if not case.slopes])
+def test_what_is_constant_is_so_in_forward_mode_too(name):
+    """The reverse mode has no graph, so a tangent would be another derivative."""
+    case = CASES[name]
+    with forward_ad.dual_level():
+        dual = [forward_ad.make_dual(x, torch.ones_like(x)) for x in case.inputs]
+        for out in parts(case.call(*dual)):
+            assert forward_ad.unpack_dual(out).tangent is None
+    leaves = [x.clone().requires_grad_() for x in case.inputs]
+    assert not any(out.requires_grad for out in parts(case.call(*leaves)))
+
+
+@pytest.mark.parametrize("name", ["patches.move", "patches.lifted_step"])
+def test_moves_inside_a_transform_are_refused_and_not_wrong(name):
+    case = CASES[name]
+    with pytest.raises(RuntimeError, match="functorch transform"):
+        torch.func.grad(partial(total, case))(*case.inputs)
+
+
+def test_the_metrics_of_boxes_are_walked_with_their_gradient():
+    assert set(small_inputs.BOXES) == {"boxes", "box_iou"}
+    assert metrics.box_iou(*small_inputs.BOXES["box_iou"].inputs).max() > 0.1

@@ -1,0 +1,211 @@
+"""The audit: every sentence has a test that exists, every finding a cell, every claim a state."""
+
+import math
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import report
+import yaml
+
+from wsl_tutorial.reproduce import audit, ledger, papers, records, tables
+from wsl_tutorial.reproduce.evidence import Ruling, ruling
+from wsl_tutorial.reproduce.experiment import Claim, Experiment, Paper, Whose, Why
+
+ROOT = Path(__file__).parents[2]
+HELD = records.published()
+RELEASE = (ROOT / ".github" / "workflows" / "release.yml").read_text("utf-8")
+
+
+def squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
+# What a sentence rests on -------------------------------------------------------------------------
+
+
+def test_every_sentence_names_a_test_that_exists():
+    files = (path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    names = set(re.findall(r"^def (test_\w+)", "\n".join(files), re.MULTILINE))
+    assert [s.test for s in audit.SENTENCES if s.test not in names] == []
+    assert {s.paper for s in audit.SENTENCES} == set(ledger.KEYS)
+
+
+def test_a_sentence_with_an_equation_names_the_test_of_this_equation():
+    numbers = [(re.match(r"Eq\. \((\d+)\.(\d+)\)", s.why), s.test) for s in audit.SENTENCES]
+    assert all(test.startswith(f"test_eq_{m[1]}_{m[2]}_") for m, test in numbers if m)
+    assert [test for m, test in numbers if not m] == [
+        "test_a_series_cut_inside_a_size_lies_on_either_side",
+        "test_the_constraint_of_a_penalty_holds_only_in_its_limit",
+        "test_detached_c_does_not_move_the_localiser",
+    ]
+
+
+def test_what_a_paper_does_not_say_is_a_remark_and_is_not_counted():
+    """A scope is no claim, nor is it one that two tables come from one run."""
+    remarks = {(s.paper, s.source) for s in audit.SENTENCES if s.stands is None}
+    assert remarks == {("llp", "section 1.2"), ("mist", "tables 2, 5")}
+    assert audit.sentences_table().count("| remark |") == len(remarks)
+    head, _, *lines = (line.split(" | ") for line in audit.summary([]).splitlines())
+    column = head.index("by mathematics: stand")
+    counted = [line[column].split(" of ") for line in lines]
+    assert sum(int(n) for _, n in counted) == len(audit.SENTENCES) - len(remarks)
+    assert sum(int(n) for n, _ in counted) == sum(s.stands is True for s in audit.SENTENCES)
+
+
+def test_every_finding_has_a_cell_that_asserts_it():
+    notebook = nbformat.read(ROOT / "notebooks" / "15_audit.ipynb", as_version=4)
+    shown, title = Counter(), None
+    for cell in notebook.cells:
+        for line in cell.source.splitlines() if cell.cell_type == "markdown" else ():
+            title = line.lstrip("# ") if line.startswith("#") else title
+        if cell.cell_type == "code":
+            shown[title] += cell.source.count("assert ")
+    titles = [finding.title for finding in audit.FINDINGS]
+    assert len(titles) == len(set(titles))
+    assert {t: shown[t] for t in titles if shown[t] == 0} == {}
+    assert {finding.paper for finding in audit.FINDINGS} == set(ledger.KEYS)
+    assert all(re.fullmatch("[0-9a-f]{7}", finding.commit) for finding in audit.FINDINGS)
+
+
+# States -------------------------------------------------------------------------------------------
+
+
+def invented(*answers: bool | None) -> tuple[Paper, list[dict]]:
+    """A paper with one experiment and claim for each answer, None without a record; its records."""
+    experiments, claims, held = [], [], []
+    for i, answer in enumerate(answers):
+        e = Experiment(
+            f"x/{i}",
+            "",
+            "",
+            Settings(),
+            lambda *_: {},
+            (),
+            1,
+            protocols={"short": {}},
+            not_run=(Why.NO_GPU, Why.COST)[i % 2],
+        )
+        experiments.append(e)
+        whose = Whose.BOOK if i == len(answers) - 1 else Whose.PAPER
+        say = (lambda a: lambda _: Ruling(a, f"measured {a}"))(answer)
+        claims.append(Claim(f"x-{i}", "x", f"claim {i}", "not in the paper", (e.name,), say, whose))
+        if answer is not None:
+            held.append({"experiment": e.name, "seed": 0, "id": e.record_id(0, "paper")})
+    return Paper("x", "T", "A", 2000, "", tuple(experiments), tuple(claims)), held
+
+
+def Settings():
+    from dataclasses import dataclass
+
+    return dataclass(frozen=True)(type("Settings", (), {}))()
+
+
+def test_claims_are_sorted_by_state_and_the_books_own_come_last():
+    paper, held = invented(None, False, True, True)
+    found = tables.verdicts(paper, held)
+    assert [v.state for v in found] == ["holds", "fails", "not tested", "holds"]
+    assert [v.claim.own for v in found] == [False, False, False, True]
+    assert found[0].why == "measured True (1 seed)"
+    assert found[2].why == "no GPU yet (1 of 1)"
+    assert [v.evidence for v in found] == ["paper", "paper", None, "paper"]
+
+
+def test_nothing_is_decided_by_a_number_that_is_not_one():
+    """A half-width of one seed is none; and no word of a sentence decides."""
+    paper, held = invented(False, False)
+    nan = replace(paper.claims[0], test=lambda _: ruling("+1.0 points", (1.0, math.nan)))
+    word = replace(paper.claims[1], test=lambda _: ruling("nan, undecided", (-1.0, 0.5)))
+    even = replace(paper.claims[1], test=lambda _: ruling("+0.1 ± 5.0", (0.1, 5.0)))
+    states = [tables.verdict(paper, c, held).state for c in (nan, word, even)]
+    assert states == ["undecided", "fails", "undecided"]
+    short = [
+        r | {"id": e.record_id(0, "short")} for e, r in zip(paper.experiments, held, strict=True)
+    ]
+    found = [tables.verdict(paper, c, short) for c in (nan, even, word)]
+    assert {(v.state, v.evidence) for v in found} == {("no verdict", "short")}
+    assert [v.why.partition(":")[0] for v in found] == ["undecided", "undecided", "disagrees"]
+
+
+def test_every_reason_is_given_once_with_its_number():
+    paper, held = invented(None, None, None, True)
+    everything = Claim("x-all", "x", "all", "section 2", tuple(f"x/{i}" for i in range(4)), None)
+    assert tables.missing(paper, everything, held) == {"no GPU yet": 2, "too costly": 1}
+
+
+def test_no_claim_and_no_number_is_left_out():
+    for paper in audit.audited():
+        table = tables.claims(paper, HELD)
+        assert all(claim.text.replace("|", "\\|") in table for claim in paper.claims)
+        rows = [row for row in ledger.load().values() if row.paper == paper.key]
+        counted = [line.split("|")[2] for line in audit.numbers_table(paper.key, HELD).splitlines()]
+        assert sum(int(n) for n in counted[2:]) == len(rows)
+    assert {paper.key for paper in audit.audited()} == {p.key for p in papers()} & set(ledger.KEYS)
+
+
+# The report ---------------------------------------------------------------------------------------
+
+
+def test_the_report_says_what_it_was_made_from_and_how_to_cite_it(tmp_path, monkeypatch):
+    target = tmp_path / "made" / "report.md"
+    monkeypatch.setattr("sys.argv", ["report.py", str(target)])
+    assert report.main() == 0
+    text = target.read_text("utf-8")
+    cff = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    date, commit = report.state()
+    head = squeezed(text.partition("## Summary")[0])
+    assert f"State of {date}, commit {commit} of" in head
+    assert all(str(cff[key]) in head for key in ("version", "title", "repository-code"))
+    assert "@misc{" in head
+    assert head.count("{") == head.count("}")
+    for paper in audit.audited():
+        assert f"## {ledger.KEYS[paper.key]}\n" in text
+        assert paper.link in text
+        assert tables.claims(paper, HELD).strip() in text
+    assert all(s.text in text and s.why in text for s in audit.SENTENCES)
+    assert all("_".join(s.test.split("_")[:4]) in text for s in audit.SENTENCES)
+    assert all(f.title in text and f.commit in text for f in audit.FINDINGS)
+    assert audit.summary(HELD).strip() in text
+
+
+def test_the_report_is_plain_markdown():
+    text = re.sub(r"```.*?```", "", report.document(), flags=re.DOTALL)
+    heads = [line for line in text.splitlines() if line.startswith("#")]
+    assert [line.partition(" ")[0] for line in heads].count("#") == 1
+    assert not re.search(r"\{[a-z:]+\}`|^:::|<(?!https?://)[a-z]+[ >]", text, re.MULTILINE)
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        columns = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(columns) == 1
+
+
+def test_a_checkout_without_git_has_no_date(monkeypatch):
+    monkeypatch.setattr(report, "git", lambda *_: "")
+    assert report.state() == ("unknown date", "unknown commit")
+    assert "(n.d.)" in report.citation(*report.state())
+
+
+# The release --------------------------------------------------------------------------------------
+
+
+def test_the_release_attaches_what_its_steps_make():
+    workflow = yaml.safe_load(RELEASE)
+    assert workflow[True] == {"push": {"tags": ["v*"]}}  # YAML reads `on` as true
+    assert workflow["permissions"] == {"contents": "write"}
+    steps = [step.get("run", "") for step in workflow["jobs"]["publish"]["steps"]]
+    for script in re.findall(r"scripts/\w+\.py", RELEASE):
+        assert (ROOT / script).exists()
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert set(re.findall(r"make ([a-z]+)", RELEASE)) <= set(targets)
+    (parts,) = re.findall(r"for part in (.*); do", RELEASE)
+    upload = next(line for line in steps[-1].splitlines() if "gh release upload" in line)
+    assert upload.split("--clobber ")[1].split() == [f"{p}.zip" for p in parts.split()] + [
+        "report.md"
+    ]
+
+
+def test_the_release_uses_the_actions_of_the_other_workflows():
+    others = [p for p in (ROOT / ".github" / "workflows").glob("*.yml") if p.name != "release.yml"]
+    known = set(re.findall(r"uses: (\S+)", "\n".join(p.read_text("utf-8") for p in others)))
+    assert set(re.findall(r"uses: (\S+)", RELEASE)) <= known

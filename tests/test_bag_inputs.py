@@ -1,0 +1,170 @@
+"""Presence, counts and their kin for every dtype, NaN, infinity, nothing, and in torch's modes."""
+
+import inspect
+from pathlib import Path
+
+import input_walks
+import pytest
+import torch
+from input_walks import Case
+
+from wsl_tutorial import automaton, counts, presence, toy, worth
+
+
+def normal(*shape):
+    generator = torch.Generator().manual_seed(len(shape))
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+LOG_P = normal(2, 4, 5).log_softmax(1)
+LABELS = torch.tensor([[True, True, False], [False, True, False]])
+MASK = torch.tensor([[True, True, True, True, False], [True] * 5])
+ONE = torch.tensor([1, 1])
+BINARY = {"counts": ONE, "mask": MASK}
+BY_CLASS = {"log_p": normal(2, 4, 3).log_softmax(2)}
+THREE = {"counts": torch.ones(2, 3, dtype=torch.int64), "mask": ~torch.eye(2, 4).bool()}
+CELLS = {"log_p": normal(2, 4, 2, 2).log_softmax(1)}
+PAIR, PLACES = torch.tensor([[1, 0], [1, 1]]), torch.tensor([[0, 1], [1, 0]])
+POINTS = {"log_p": normal(2, 3, 4).log_softmax(2)}
+SEEN = {"observe": toy.counts, "observed": torch.tensor([[1, 1, 1, 0], [0, 1, 1, 1]])}
+MACHINE = {
+    "transition": automaton.counts(5),
+    "accept": torch.arange(6) == ONE[:, None],
+    "mask": MASK,
+}
+torch.manual_seed(0)
+MODEL = torch.nn.Conv2d(1, 3, 2).double().requires_grad_(False)
+
+
+def presence_case(function, **rest):
+    return Case(function, {"log_p": LOG_P}, rest, {"log_p": 1})
+
+
+def counts_case(function, **rest):
+    return Case(function, {"logits": normal(2, 5)}, rest)
+
+
+CASES = {
+    "presence.log_likelihood": presence_case(presence.log_likelihood, labels=LABELS),
+    "presence.posterior": presence_case(presence.posterior, labels=LABELS),
+    "presence.recursion": presence_case(presence.recursion, labels=LABELS),
+    "presence.log_alpha": presence_case(
+        presence.log_alpha, members=torch.tensor([[True, False, True, True]] * 2)
+    ),
+    "presence.alternating_series": presence_case(presence.alternating_series, labels=LABELS),
+    "presence.beta_recursion": presence_case(presence.beta_recursion, labels=LABELS),
+    "presence.bounds": presence_case(presence.bounds, labels=LABELS, order=1),
+    "presence.bracket": presence_case(presence.bracket, labels=LABELS),
+    "presence.max_pooling_loss": presence_case(presence.max_pooling_loss, labels=LABELS),
+    "presence.log_alpha_scores": presence_case(presence.log_alpha_scores),
+    "presence.mean_scores": presence_case(presence.mean_scores),
+    "presence.input_gradient": Case(
+        presence.input_gradient,
+        {"images": normal(2, 1, 3, 3)},
+        {"model": MODEL, "label": 1, "position": (0, 1)},
+        derivative=False,
+    ),
+    "counts.log_likelihood": counts_case(counts.log_likelihood, **BINARY),
+    "counts.posterior": counts_case(counts.posterior, **BINARY),
+    "counts.enumeration": counts_case(counts.enumeration, **BINARY),
+    "counts.map_configuration": Case(
+        counts.map_configuration, {"logits": normal(2, 5)}, BINARY, derivative=False
+    ),
+    "counts.log_distribution": counts_case(counts.log_distribution, mask=MASK),
+    "counts.log_likelihood_noisy": Case(
+        counts.log_likelihood_noisy,
+        {"logits": normal(2, 5), "log_noise": normal(2, 6).log_softmax(1)},
+        {"mask": MASK},
+    ),
+    "counts.log_likelihood_interval": counts_case(
+        counts.log_likelihood_interval, low=torch.tensor([0, 1]), high=ONE, mask=MASK
+    ),
+    "counts.proportion_loss": counts_case(counts.proportion_loss, **BINARY),
+    "counts.normal_approximation": counts_case(counts.normal_approximation, **BINARY),
+    "counts.log_likelihood_multiclass": Case(
+        counts.log_likelihood_multiclass, BY_CLASS, THREE, {"log_p": 2}
+    ),
+    "counts.posterior_multiclass": Case(counts.posterior_multiclass, BY_CLASS, THREE, {"log_p": 2}),
+    "worth.log_likelihood_class": Case(
+        worth.log_likelihood_class, CELLS, {"greatest": torch.tensor([1, 0])}, {"log_p": 1}
+    ),
+    "worth.log_likelihood_counts": Case(
+        worth.log_likelihood_counts, CELLS, {"classes": PAIR}, {"log_p": 1}
+    ),
+    "worth.log_likelihood_places": Case(
+        worth.log_likelihood_places, CELLS, {"cells": PLACES}, {"log_p": 1}
+    ),
+    "worth.log_likelihood_full": Case(
+        worth.log_likelihood_full, CELLS, {"cells": PLACES, "classes": PAIR}, {"log_p": 1}
+    ),
+    "toy.log_marginal": Case(toy.log_marginal, POINTS, SEEN, {"log_p": 2}),
+    "toy.posterior": Case(toy.posterior, POINTS, SEEN, {"log_p": 2}),
+    "toy.fisher_gradient": Case(toy.fisher_gradient, POINTS, SEEN, {"log_p": 2}),
+    "automaton.log_marginal": Case(
+        automaton.log_marginal, {"log_p": normal(2, 5, 2).log_softmax(2)}, MACHINE, {"log_p": 2}
+    ),
+    "automaton.posterior": Case(
+        automaton.posterior, {"log_p": normal(2, 5, 2).log_softmax(2)}, MACHINE, {"log_p": 2}
+    ),
+}
+OWN = [name for name in CASES if name != "presence.input_gradient"]  # there the model decides
+NO_FLOATS = {
+    *("toy.world", "toy.presence", "toy.counts", "toy.patches", "toy.regions", "toy.labellings"),
+    *("automaton.presence", "automaton.counts"),
+    *(f"worth.{name}" for name in ("observe", "entropy", "class_law", "presence_law")),
+    *(f"worth.{name}" for name in ("counts_law", "choices", "places_bits", "bits", "acts")),
+    *("worth.effort", "worth.images_needed", "worth.worth"),
+}
+
+
+def test_the_walks_miss_no_public_function():
+    public = {
+        f"{module.__name__.rpartition('.')[2]}.{name}"
+        for module in (presence, counts, worth, toy, automaton)
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and not name.startswith("_")
+        if function.__module__ == module.__name__
+    }
+    assert public == set(CASES) | NO_FLOATS
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_dtype_gives_the_same_answer_or_is_refused(name):
+    input_walks.walk_dtypes(CASES[name])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nan_is_never_a_plausible_number(name):
+    input_walks.walk_nan(CASES[name])
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_infinity_is_the_limit_of_large_numbers_and_no_derivative_is_nan(name):
+    input_walks.walk_infinity(CASES[name])
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_nothing_is_no_bag_or_refused(name):
+    input_walks.walk_nothing(CASES[name])
+
+
+def table() -> dict[str, dict[str, str]]:
+    """The table of the API page that stands under "Presence and counts"."""
+    page = Path(__file__).parents[1].joinpath("book", "api.md").read_text("utf-8")
+    section = page.partition("### Presence and counts\n")[2].partition("\n#")[0]
+    rows = [
+        [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        for line in section.splitlines()
+        if line.startswith("|") and not set(line) <= set("|-: ")
+    ]
+    head, *body = rows
+    return {name: dict(zip(head[1:], cells, strict=True)) for name, *cells in body}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_table_of_modes_says_what_the_walk_finds(name):
+    assert input_walks.walk_modes(CASES[name]) == table()[name]
+
+
+def test_the_table_of_modes_has_a_row_for_every_walk():
+    assert list(table()) == list(CASES)
