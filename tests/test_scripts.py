@@ -11,7 +11,7 @@ import offline
 import pytest
 import report
 import teaching
-import test_pages
+from browsers import BROWSERS
 
 MAINS = {"offline": offline, "report": report, "teaching": teaching, "clean_run": clean_run}
 
@@ -170,7 +170,7 @@ def whole_check(folder, browser="", install="true", user="0"):
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 
-@pytest.mark.parametrize("name", test_pages.BROWSERS)
+@pytest.mark.parametrize("name", BROWSERS)
 def test_the_whole_check_takes_the_browsers_that_the_tests_take(name, tmp_path):
     status, said, _ = whole_check(tmp_path, browser=name)
     assert (status, said) == (0, ["make book browser=", "make test browser=needed"])

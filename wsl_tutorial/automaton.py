@@ -11,7 +11,7 @@ import functools
 import torch
 from torch import Tensor
 
-from wsl_tutorial._bags import SOFTMAX, check_floats, check_normalised, cut, logsumexp, per_bag
+from wsl_tutorial._shapes import SOFTMAX, check_floats, check_normalised, cut, logsumexp, per_bag
 
 
 def log_marginal(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsl_tutorial._bags import (
+from wsl_tutorial._shapes import (
     SOFTMAX,
     check_floats,
     check_normalised,

@@ -17,7 +17,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from wsl_tutorial._bags import (
+from wsl_tutorial._shapes import (
     SOFTMAX,
     check_floats,
     cut,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from wsl_tutorial._bags import SOFTMAX, check_floats, cut, logsumexp, per_bag
+from wsl_tutorial._shapes import SOFTMAX, check_floats, cut, logsumexp, per_bag
 
 CLASSES = 4  # three arms of a spiral, and the background
 PRIOR = (1 / 6, 1 / 6, 1 / 6, 1 / 2)

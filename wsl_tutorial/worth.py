@@ -25,7 +25,7 @@ from itertools import combinations_with_replacement, pairwise
 import torch
 from torch import Tensor
 
-from wsl_tutorial._bags import SOFTMAX, check_floats, cut, log_any, logsumexp, per_bag
+from wsl_tutorial._shapes import SOFTMAX, check_floats, cut, log_any, logsumexp, per_bag
 
 OBSERVERS = ("class", "presence", "counts", "patches", "places", "full")
 

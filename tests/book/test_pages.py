@@ -15,13 +15,13 @@ import offline
 import pytest
 import teaching
 import yaml
+from browsers import BROWSERS
 
 ROOT = Path(__file__).parents[2]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
 PAGES = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
 MADE = ["search", "genindex"]  # by Sphinx, with no source of ours
 CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 NEEDED = os.environ.get("WSL_BROWSER") == "needed"  # as .ci/run says: fail rather than skip
 pytestmark = [

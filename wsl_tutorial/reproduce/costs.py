@@ -9,7 +9,7 @@ from operator import add
 from typing import Any
 
 from . import ledger, papers, tables
-from .experiment import Experiment, Why
+from .experiment import Experiment, Why, settings_of
 
 
 class Basis(StrEnum):
@@ -57,7 +57,7 @@ def markdown(held: Sequence[dict[str, Any]]) -> str:
             hours, basis = cost(e, held)
             name = ledger.KEYS.get(paper.key, paper.title)
             more = (1, e.seeds, hours, hours if e.cells else 0.0)
-            data = ", ".join(e.data) or getattr(e.config, "dataset", "none")
+            data = ", ".join(e.data) or settings_of(e.config).get("dataset", "none")
             place = lines[name, data, basis]
             for row in (place, sums["all", "", basis]):
                 row[:] = map(add, row, more)

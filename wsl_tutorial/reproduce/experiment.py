@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -61,6 +61,48 @@ def setting(value: Any, paper: Any, source: str, **before: Any) -> Any:
     return field(default=value, metadata={"paper": paper, "source": source, **before})
 
 
+def leaves(config: Any) -> Iterator[tuple[dataclasses.Field, Any]]:
+    """Yield each setting of a config with its value; settings may be grouped in dataclasses."""
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value)
+        else:
+            yield f, value
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """Return the value of each setting of a config by its name, without the group it is in.
+
+    Raises ValueError if two groups share the name of a setting.
+    """
+    found: dict[str, Any] = {}
+    for f, value in leaves(config):
+        if f.name in found:
+            raise ValueError(
+                f"config: {type(config).__name__} has two settings {f.name!r}; rename one of them."
+            )
+        found[f.name] = value
+    return found
+
+
+def changed(config: Any, **values: Any) -> Any:
+    """Return a config with some settings replaced, each named without the group it is in.
+
+    Raises TypeError for a name that is not a setting.
+    """
+    if unknown := values.keys() - settings_of(config):
+        raise TypeError(f"{type(config).__name__} has no setting {', '.join(sorted(unknown))}.")
+    held = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    new = {}
+    for name, value in held.items():
+        if not dataclasses.is_dataclass(value):
+            new |= {name: values[name]} if name in values else {}
+        elif own := values.keys() & settings_of(value):
+            new[name] = changed(value, **{k: values[k] for k in own})
+    return dataclasses.replace(config, **new)
+
+
 @dataclass(frozen=True)
 class Cell:
     """One ledger row filled by an experiment.
@@ -99,7 +141,8 @@ class Claim:
 class Experiment:
     """The settings of one group of cells, and the function that runs them for one seed.
 
-    `config` is an instance of a frozen dataclass whose fields carry metadata "paper" and "source".
+    `config` is an instance of a frozen dataclass whose fields carry metadata "paper" and "source",
+    or are such dataclasses themselves (data, network, method, optimiser).
     `protocols` holds the fields that "desk", "short" and "smoke" replace; "paper" is `config` as it
     stands. Under "desk" only the recipe of training is ours; data, network, sizes and measures are
     the paper's.
@@ -135,7 +178,7 @@ class Experiment:
         if protocol not in self.protocols:
             have = ", ".join(["paper", *self.protocols])
             raise ValueError(f"protocol: {self.name} has no {protocol!r}, only {have}.")
-        return dataclasses.replace(self.config, **self.protocols[protocol])
+        return changed(self.config, **self.protocols[protocol])
 
     def reason(self, protocol: str) -> Reason:
         """Return why a protocol has no record; what a CPU can run under `desk` waits for no GPU."""
@@ -157,11 +200,12 @@ class Experiment:
 
     def departures(self, protocol: str) -> list[str]:
         """All deviations from the paper under a protocol, the replaced fields among them."""
-        changed = self.protocols[protocol] if protocol != "paper" else {}
+        ours = self.protocols[protocol] if protocol != "paper" else {}
+        paper = settings_of(self.config)
         replaced = [
-            f"{protocol} protocol: {name} = {value!r} instead of {getattr(self.config, name)!r}"
-            for name, value in changed.items()
-            if value != getattr(self.config, name)
+            f"{protocol} protocol: {name} = {value!r} instead of {paper[name]!r}"
+            for name, value in ours.items()
+            if value != paper[name]
         ]
         return [*self.deviations, *replaced]
 
@@ -203,10 +247,13 @@ def claim(
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """Return a config as JSON would give it back: tuples become lists, see `setting` for more."""
-    held = dataclasses.asdict(config)
-    for f in dataclasses.fields(config):
-        if f.metadata.get("before", dataclasses.MISSING) == held[f.name]:
+    """Return a config as JSON would give it back: flat, and tuples become lists; see `setting`.
+
+    Groups of settings leave no trace, so a config may be regrouped and its records keep their ids.
+    """
+    held = settings_of(config)
+    for f, value in leaves(config):
+        if f.metadata.get("before", dataclasses.MISSING) == value:
             del held[f.name]
     return json.loads(json.dumps(held))
 
