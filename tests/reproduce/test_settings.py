@@ -1,4 +1,4 @@
-"""Settings in groups: one name each, replaced by it, and no trace of the groups in a record's id."""
+"""Groups of settings: each setting has one name, and its group leaves no trace in an id."""
 
 import dataclasses
 from dataclasses import dataclass
