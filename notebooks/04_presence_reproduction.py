@@ -28,7 +28,6 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # work?
 
 # %%
-import dataclasses
 import itertools
 import math
 import statistics
@@ -42,7 +41,8 @@ from torch.nn import functional as F
 from wsl_tutorial import check, metrics, show
 from wsl_tutorial.data import houses, mnist, svhn
 from wsl_tutorial.reproduce import ledger, records, tables
-from wsl_tutorial.reproduce.presence import PAPER, networks, training
+from wsl_tutorial.reproduce.experiment import leaves
+from wsl_tutorial.reproduce.presence import PAPER, data, methods, networks
 
 show.style()
 
@@ -378,15 +378,14 @@ for name in ("table", "method", "data", "measure", "printed", "sd", "experiment"
     print(f"{name:10} {getattr(row, name)!r}")
 
 # %% [markdown]
-# Second, the **experiment** that fills the row. Its `config` is a frozen dataclass; each field
-# carries what the paper has and where we found it. We list the fields that the paper says in words,
+# Second, the **experiment** that fills the row. Its `config` holds the settings in groups; each one
+# carries what the paper has and where we found it. We list those that the paper states in words,
 # or that we chose otherwise. All others are the paper's.
 
 # %%
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
 extended = EXPERIMENTS["mcmil/extended-mnist"]
-fields = dataclasses.fields(extended.config)
-settings = [(f.name, getattr(extended.config, f.name), *f.metadata.values()) for f in fields]
+settings = [(f.name, ours, *f.metadata.values()) for f, ours in leaves(extended.config)]
 differ = [line for line in settings if line[1] != line[2]]
 print(f"{len(settings)} settings, {len(differ)} listed")
 show.Markdown(tables.grid(("setting", "ours", "the paper", "source"), differ))
@@ -449,7 +448,7 @@ print(f"{v.state}: {v.ours:.3f} ± {v.sd:.3f}, gap {v.gap:+.3f}, allowed {v.tole
 # stand its label set and the grid of positions $M \times N$ that the network makes of it.
 
 # %%
-images, classes = training.load("digits", "train", "mnist")  # (N, 1, 28, 28), (N,)
+images, classes = data.load("digits", "train", "mnist")  # (N, 1, 28, 28), (N,)
 generator = torch.Generator().manual_seed(10)
 some = torch.randperm(len(images), generator=generator)[:9].split(4)  # two batches, one digit
 batches = [mnist.nests(images[i, 0], classes[i], generator) for i in some[:2]]
@@ -672,7 +671,7 @@ labels = F.one_hot(torch.tensor([[1, 1], [3, 7]]), 10).sum(1) > 0  # (2, 10): {1
 # %%
 for name in ("as-printed", "as-coded"):
     z = logits.clone().requires_grad_()
-    training.LOSSES[f"max-pooling-{name}"](config, torch.nn.Identity(), (z, labels)).backward()
+    methods.LOSSES[f"max-pooling-{name}"](config, torch.nn.Identity(), (z, labels)).backward()
     first, second = z.grad.sum((1, 2, 3)).tolist()
     print(f"{name:11} first image {first:+.3f}, second image {second:+.3f}")
 

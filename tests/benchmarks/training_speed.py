@@ -42,19 +42,28 @@ def mnist(protocol, seed):
     """A step of MNIST with PSGD, 64 images."""
     from wsl_tutorial.data import digits
 
-    experiments, training = modules_of("presence")
+    home = "wsl_tutorial.reproduce.presence"
+    try:
+        experiments, data, methods = (
+            importlib.import_module(f"{home}.{part}") for part in ("experiments", "data", "methods")
+        )
+    except ModuleNotFoundError:  # an earlier checkout
+        experiments, methods = modules_of("presence")
+        data = methods
 
     config = experiments.MNIST.settings(protocol)
-    model = training.network(config, seed).to(memory_format=torch.channels_last)
-    optimizer, _ = training.optimiser(config, model, 860, seed, "cpu")
+    size = getattr(config, "optimiser", config).batch  # an earlier checkout has no groups
+    loss = getattr(config, "method", config).loss
+    model = methods.network(config, seed).to(memory_format=torch.channels_last)
+    optimizer, _ = methods.optimiser(config, model, 860, seed, "cpu")
     images, classes = digits.load("train")
     images = torch.nn.functional.interpolate(images.reshape(-1, 1, 8, 8).float(), (28, 28))
-    labels = training.presence_of(classes)
+    labels = data.presence_of(classes)
 
     def step(k):
-        rows = (torch.arange(config.batch) + k * config.batch) % len(images)
+        rows = (torch.arange(size) + k * size) % len(images)
         batch = images[rows], labels[rows]
-        return optimizer.step(lambda: training.LOSSES[config.loss](config, model, batch)).item()
+        return optimizer.step(lambda: methods.LOSSES[loss](config, model, batch)).item()
 
     return step
 
