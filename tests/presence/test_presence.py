@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsl_tutorial import presence
+from wsl_tutorial.presence import fast
 
 LIKELIHOODS = [presence.log_likelihood, presence.recursion]
 PRINTED = [presence.alternating_series, presence.beta_recursion]
@@ -175,15 +176,15 @@ def tuning(request, monkeypatch):
     """The sizes of blocks and chunks that this kind of device gets."""
     device = SimpleNamespace(device=torch.device(request.param))
     for name in ("_block_size", "_chunks", "_unscaled"):
-        choice = getattr(presence, name)  # its last argument tells the device
-        monkeypatch.setattr(presence, name, lambda *n, f=choice: f(*n[:-1], device))
+        choice = getattr(fast, name)  # its last argument tells the device
+        monkeypatch.setattr(fast, name, lambda *n, f=choice: f(*n[:-1], device))
     return request.param
 
 
 @pytest.mark.parametrize(("certificate", "smallest"), [(1e-4, 1e-250), (10, 1e-250), (10, 1e300)])
 def test_each_path_has_the_same_value_gradient_and_curvature(monkeypatch, certificate, smallest):
-    monkeypatch.setattr(presence, "_CERTIFICATE", certificate)
-    monkeypatch.setattr(presence, "_SMALLEST", smallest)
+    monkeypatch.setattr(fast, "_CERTIFICATE", certificate)
+    monkeypatch.setattr(fast, "_SMALLEST", smallest)
     logits, labels = some_bags(3, 4, 3, (2, 2))
     labels[0], labels[1] = False, True
     value, responsibility = enumerate_labellings(logits.log_softmax(1), labels)
@@ -214,7 +215,7 @@ def test_paths_agree_on_many_positions_and_labels(monkeypatch, classes, position
     labels[0], labels[1] = True, False
     log_p = logits.log_softmax(1)
     series = presence.log_likelihood(log_p, labels), presence.posterior(log_p, labels)
-    monkeypatch.setattr(presence, "_CERTIFICATE", 10)
+    monkeypatch.setattr(fast, "_CERTIFICATE", 10)
     scan = presence.log_likelihood(log_p, labels), presence.posterior(log_p, labels)
     for a, b in zip(series, scan, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
@@ -229,7 +230,7 @@ def test_many_weak_labels_do_not_underflow(monkeypatch):
     log_p = logits.log_softmax(1).requires_grad_()
     exact = presence.recursion(log_p, labels)
     (slope,) = torch.autograd.grad(exact.sum(), log_p)
-    monkeypatch.setattr(presence, "_recursion_posterior", None)  # the scan does it alone
+    monkeypatch.setattr(fast, "_recursion_posterior", None)  # the scan does it alone
     torch.testing.assert_close(presence.log_likelihood(log_p, labels), exact, rtol=1e-12, atol=0)
     # a graph for second derivatives needs more room, and leaves such bags to log space
     torch.testing.assert_close(
@@ -243,9 +244,9 @@ def test_many_weak_labels_do_not_underflow(monkeypatch):
 )
 def test_a_gpu_scans_many_chunks_and_holds_their_states(bags, labels, positions, least, most):
     gpu = SimpleNamespace(device=torch.device("cuda"))
-    chunks = presence._chunks(bags, labels, positions, gpu)
+    chunks = fast._chunks(bags, labels, positions, gpu)
     assert least <= chunks <= most
-    assert chunks * bags * 2**labels <= presence._SCANNED or chunks == 1
+    assert chunks * bags * 2**labels <= fast._SCANNED or chunks == 1
 
 
 @pytest.mark.parametrize("tuning", ["cuda"], indirect=True)
@@ -266,12 +267,12 @@ def test_bags_of_few_labels_are_computed_apart(monkeypatch):
     together = presence.log_likelihood(log_p, labels), presence.posterior(log_p, labels)
     solved = []
 
-    def solve(log_w, real, with_posterior, compute=presence._solve):
+    def solve(log_w, real, with_posterior, compute=fast._solve):
         solved.append(real.shape)
         return compute(log_w, real, with_posterior)
 
-    monkeypatch.setattr(presence, "_solve", solve)
-    monkeypatch.setattr(presence, "_block_size", lambda like: 1)  # every table is large now
+    monkeypatch.setattr(fast, "_solve", solve)
+    monkeypatch.setattr(fast, "_block_size", lambda like: 1)  # every table is large now
     apart = presence.log_likelihood(log_p, labels), presence.posterior(log_p, labels)
     assert [columns for _, columns in solved] == [6, 3, 6, 3]
     assert sum(bags for bags, _ in solved) == 2 * 9
@@ -296,8 +297,8 @@ def test_many_labels(labels_per_bag):
 
 def test_grouped_products_equal_the_direct_ones():
     share = torch.rand(2, 12, 23, dtype=torch.float64).softmax(1)
-    direct = (presence._members(11, share) @ share).prod(-1)
-    torch.testing.assert_close(presence._grouped_products(share), direct)
+    direct = (fast._members(11, share) @ share).prod(-1)
+    torch.testing.assert_close(fast._grouped_products(share), direct)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -630,7 +631,7 @@ def test_the_posterior_is_a_probability():
 @pytest.mark.parametrize("labels", [1, 2, 5, 8, 10, 16])
 def test_the_certificate_is_lost_by_one_faint_label_or_many_of_middling_evidence(labels):
     """Of independent labels, what is left of the terms is the product of (1 - s) / (1 + s)."""
-    limit = presence._CERTIFICATE ** (1 / labels)
+    limit = fast._CERTIFICATE ** (1 / labels)
     s = (1 - limit) / (1 + limit)  # each missing with this probability
     occurs = 1 - s
     expected = {1: 2e-4, 2: 0.0198, 5: 0.274, 8: 0.481, 10: 0.569, 16: 0.720}[labels]
@@ -640,7 +641,7 @@ def test_the_certificate_is_lost_by_one_faint_label_or_many_of_middling_evidence
         share[0, :labels] = chance * torch.eye(labels)
         share[0, labels] = 1 - chance
         real = torch.ones(1, labels, dtype=torch.bool)
-        assert presence._series(share, real, False)[2].item() is kept
+        assert fast._series(share, real, False)[2].item() is kept
 
 
 def test_a_pull_is_shared_by_odds_against_the_background():
