@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from wsl_tutorial import automaton, check, counts
+from wsl_tutorial import check, counts, finite_automaton
 
 
 def recursion(rho, y, in_place=False):
@@ -81,7 +81,7 @@ CASES = [
         check.at_least_table,
         saturating,
         [
-            (automaton.counts, "forbids one positive more"),
+            (finite_automaton.counts, "forbids one positive more"),
             (stuck, "everything that follows"),
             (lambda y: saturating(y).flip(1), "label 0 is the negative one"),
             (lambda y: torch.arange(y + 1)[:, None].expand(-1, 2), "must raise the state"),

@@ -1,4 +1,4 @@
-"""The experiments of Li (2018): their settings, data, losses and decisions, and that each runs."""
+"""The experiments of Li (2018): settings, data, losses, decisions, claims, a run of each."""
 
 import math
 
@@ -85,7 +85,7 @@ def test_steps_are_bounded_as_the_authors_bound_them(name, bound):
 @pytest.mark.parametrize("experiment", PAPER.experiments, ids=lambda e: e.name)
 def test_smoke_protocol_runs_on_embedded_data(experiment, monkeypatch, tmp_path):
     monkeypatch.setenv("WSL_DATA", str(tmp_path))
-    monkeypatch.setattr("wsl_tutorial.data.fetch", None)  # nothing is looked for outside
+    monkeypatch.setattr("wsl_tutorial.data.fetch", None)  # nothing is downloaded
     config, run = experiment.settings("smoke"), Run()
     result = experiment.run(config, 0, run)
     assert all(math.isfinite(v) for v in result.values())
@@ -172,7 +172,7 @@ def test_house_numbers_hold_out_a_share_of_every_source():
 
 
 def test_svhn_trains_from_three_sources(monkeypatch):
-    """The official loader is replaced by generated crops: train, odd and even extra."""
+    """Generated crops replace the official loader: train, odd and even extra."""
     crops = {
         s: houses.house_numbers(n, gen(n)) for s, n in (("train", 40), ("extra", 61), ("test", 9))
     }
@@ -219,7 +219,7 @@ def test_runs_on_real_data(name, change, monkeypatch):
 
 
 class Constant(nn.Module):
-    """Answers with given logits."""
+    """A network that returns given logits."""
 
     def __init__(self, z):
         super().__init__()
@@ -304,7 +304,7 @@ def test_choosing_the_background_is_an_error_under_max_pooling():
 
 
 def records(**metrics):
-    """Two seeds that agree."""
+    """Return the records of two seeds with the same metrics."""
     return [{"metrics": metrics}] * 2
 
 
