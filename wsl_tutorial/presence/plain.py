@@ -1,6 +1,6 @@
 """The likelihood of a label set as the chapters derive it: plain, short, and slow.
 
-`fast` computes the same numbers quickly, and where these cancel or underflow.
+`fast` computes the same numbers quickly, also where the printed forms cancel.
 """
 
 from collections.abc import Iterator
