@@ -10,28 +10,28 @@ import argparse
 import statistics
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from wsl_tutorial import train
-from wsl_tutorial.reproduce.patches import PAPER, training
+from wsl_tutorial.reproduce.experiment import changed
+from wsl_tutorial.reproduce.patches import PAPER, data, methods
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from graphs import Launches
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from fake_cuda_graph import Launches
 
 RELEASED = 73.0  # ms
 
 
 def step_of(config, seed, device, kind):
     """A step of one seed, and its batches."""
-    world = training.worlds(config, seed, device)["train"]
-    model = training.model_of(config, seed, device).train()
-    optimizer = torch.optim.Adam(training.parts_of(config, model), foreach=True)  # as on a GPU
-    method = training.METHODS[config.method]
+    world = data.worlds(config, seed, device)["train"]
+    model = methods.model_of(config, seed, device).train()
+    optimizer = torch.optim.Adam(methods.parts_of(config, model), foreach=True)  # as on a GPU
+    method = methods.METHODS[config.method]
     step = kind(model, lambda m, batch: method(config, m, batch), optimizer)
-    rows = torch.arange(len(world), device=device).split(config.batch)
+    rows = torch.arange(len(world), device=device).split(config.optimiser.batch)
     return step, [world[part] for part in rows]
 
 
@@ -60,7 +60,7 @@ def main():
     gpu = args.device == "cuda"
     config = next(e for e in PAPER.experiments if e.name == "mist/hard").config
     few = {"train_canvases": 128, "validation_canvases": 1, "test_canvases": 1, "tiles": "digits"}
-    config = replace(config, **few)
+    config = changed(config, **few)
     rounds = args.rounds or (100 if gpu else 3)
     print(torch.cuda.get_device_name() if gpu else f"cpu, {torch.get_num_threads()} threads")
 

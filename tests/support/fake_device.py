@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
-from wsl_tutorial.reproduce.patches import training
+from wsl_tutorial.reproduce.patches import methods
 
 ELSEWHERE = "lazy"  # the one that autograd serves on the CPU's own thread
 BRINGS = ("_to_copy", "copy_")
@@ -115,7 +115,7 @@ def from_list(index):
 def device(monkeypatch):
     """Yields the name of the second device, as `Run` takes it."""
     monkeypatch.setattr(torch, "Generator", Either)
-    monkeypatch.setattr(training, "generator", lambda device: Either(device))
+    monkeypatch.setattr(methods, "generator", lambda device: Either(device))
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
     with Python(), Making():
         yield ELSEWHERE
