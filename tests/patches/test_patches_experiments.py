@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from fake_cuda_graph import pretend as graphs_of_cpu
+from fake_cuda_graph import pretend as pretend_cuda_graphs
 from interrupted_runs import resumed
 from real_data import REAL, needs
 from torch.nn import functional as F
@@ -94,8 +94,8 @@ def test_every_setting_has_the_papers_value_and_its_source(experiment):
 
 @pytest.mark.parametrize("experiment", PAPER.experiments, ids=lambda e: e.name)
 def test_deviations_follow_the_settings(experiment):
-    config, said = experiment.config, experiment.deviations
-    assert len(said) == len(set(said))
+    config, stated = experiment.config, experiment.deviations
+    assert len(stated) == len(set(stated))
     if config.method == "chance":
         return
     learnt = config.method == "mist"
@@ -113,7 +113,7 @@ def test_deviations_follow_the_settings(experiment):
         in ("mist", "supervised", "frozen", "straight-through", "reinforce"),
     }
     for text, true in expected.items():
-        assert (text in said) == true, text
+        assert (text in stated) == true, text
     if learnt and not fixed:
         assert config.lifting.inner_lr == settings.RATE * config.extraction.k / 9
     steps = config.optimiser.epochs * (config.data.train_canvases // config.optimiser.batch)
@@ -158,7 +158,7 @@ def test_batches_hold_boxes_and_classes(scene):
 
 
 def test_gabor_noise_is_around_zero():
-    """Patches add up from zero: a grey of one half would have to be tiled before anything else."""
+    """Patches are added to zeros: a grey background would have to be tiled with patches first."""
     world = data.worlds(smoke("mist/gabor", size=40, box=16.0), 0, "cpu")
     images = world["train"][:].images
     assert images.mean().abs() < 0.02
@@ -197,7 +197,7 @@ def test_shrunk_digits_of_mnist(monkeypatch):
 
 @pytest.mark.parametrize(("k", "expected"), [(9, 0.05), (3, 0.15)])
 def test_uniform_answers_have_the_released_loss(k, expected):
-    """Half of paper (9) for uniform probabilities: .0500 with nine digits, .150 with three."""
+    """Half of paper (9) is .0500 for uniform probabilities with nine digits, .150 with three."""
     labels = torch.randint(10, (20_000, k), generator=torch.Generator().manual_seed(0))
     counts = F.one_hot(labels, 10).sum(1)
     loss = patches.proportion_loss(torch.zeros(20_000, k, 10), counts) / 2
@@ -278,7 +278,7 @@ def test_estimators_reach_the_heat_map_network(method):
 
 
 def test_soft_top_k_with_certain_members_is_the_proportion_loss():
-    """Cold and with scores far apart, the chosen candidates alone count."""
+    """At a low temperature, with scores far apart, only the chosen candidates have weight."""
     config = smoke(method="soft-top-k", temperature=1e-4)
     model, batch = methods.model_of(config, 0, "cpu"), batch_of(config)
     scores, places = methods.candidates(config, model, batch.images)
@@ -303,8 +303,8 @@ def test_grid_covers_the_canvas():
 # Measures -----------------------------------------------------------------------------------------
 
 
-class Knows(torch.nn.Module):
-    """Stands for a heat map network: high at the true places, in falling order."""
+class TruePlaces(torch.nn.Module):
+    """Replace a heat map network: high scores at the true places, in falling order."""
 
     def __init__(self, split, size):
         super().__init__()
@@ -320,8 +320,8 @@ class Knows(torch.nn.Module):
         return self.heat[: len(images)]
 
 
-class Reads(torch.nn.Module):
-    """Stands for a classifier: tells every patch's class by its place in the batch."""
+class TrueClasses(torch.nn.Module):
+    """Replace a classifier: return the true class of each patch, by its position in the batch."""
 
     def __init__(self, split):
         super().__init__()
@@ -335,7 +335,7 @@ def test_perfect_detections_and_answers_score_all():
     for instances in ((3, 3), (2, 4)):
         config = smoke(instances=instances, k=3, ap_at=(0.0, 0.5))
         split = data.worlds(config, 0, "cpu")["test"]
-        model = networks.Pair(Knows(split, config.data.size), Reads(split))
+        model = networks.Pair(TruePlaces(split, config.data.size), TrueClasses(split))
         point = methods.measures(config, model, split)
         assert point.pop("centre_error") <= math.sqrt(0.5) + 1e-6  # rounded to pixels
         assert set(point) == {
@@ -348,9 +348,9 @@ def test_perfect_detections_and_answers_score_all():
 def test_wrong_answers_at_the_right_places_are_only_detected():
     config = smoke()
     split = data.worlds(config, 0, "cpu")["test"]
-    reader = Reads(split)
+    reader = TrueClasses(split)
     reader.classes = (reader.classes + 1) % 10
-    model = networks.Pair(Knows(split, config.data.size), reader)
+    model = networks.Pair(TruePlaces(split, config.data.size), reader)
     point = methods.measures(config, model, split)
     assert point["iou50"] == 100
     assert point["both"] < 20
@@ -360,7 +360,7 @@ def test_wrong_answers_at_the_right_places_are_only_detected():
 def test_auto_encoder_that_copies_reconstructs_digits_apart():
     config = smoke("mist/hard-mist-reconstruction", instances=(2, 2), k=2, radius=12.0, patch=16)
     split = data.worlds(config, 0, "cpu")["test"]
-    model = networks.Pair(Knows(split, config.data.size), torch.nn.Identity())
+    model = networks.Pair(TruePlaces(split, config.data.size), torch.nn.Identity())
     point = methods.measures(config, model, split)
     blank = split[:].images.square().mean().sqrt().item()
     assert point["rmse"] < 0.4 * blank
@@ -410,11 +410,11 @@ def test_interrupted_runs_resume_bit_for_bit(name, tmp_path):
     [("mist", "task first"), *((method, "places first") for method in methods.METHODS)],
 )
 def test_every_method_trains_as_a_graph(monkeypatch, method, order):
-    """No step asks the device for a value, and the replayed steps are the steps themselves."""
+    """No step reads a value from the device, and replayed steps equal ordinary ones."""
     name = "mist/hard-air-reconstruction" if method == "air" else "mist/three"
     config = smoke(name, method=method, order=order, train_canvases=40)
 
-    graphs = graphs_of_cpu(monkeypatch)
+    graphs = pretend_cuda_graphs(monkeypatch)
 
     def curve(ordinary):
         monkeypatch.setattr(train.Captured, "WARM_UP", ordinary)
@@ -449,7 +449,7 @@ def test_printed_order_updates_the_task_network_before_places_move():
 
 @pytest.mark.slow
 def test_mist_learns_where_digits_are():
-    """Embedded digits, three a canvas: told only to reconstruct, MIST finds most of them."""
+    """Embedded digits, three a canvas: trained only to reconstruct, MIST finds most of them."""
     config = smoke(
         "mist/hard-mist-reconstruction",
         instances=(3, 3),
@@ -538,7 +538,7 @@ def test_a_claim_holds_as_said_and_fails_for_each_experiment_that_says_otherwise
 
 
 def test_a_gap_within_its_half_width_is_undecided():
-    """Two seeds each: two standard errors are no interval at 5 %, four and more are."""
+    """With two seeds each, a 5 % interval needs four standard errors and more, not two."""
     claim = CLAIMS["mist-places-first"]
     close, apart = [44.0, 46.0], [60.0, 62.0]
     for ours, expected in ((apart, True), (close, None), ([38.0, 44.0], None), ([20, 21], False)):
@@ -562,7 +562,7 @@ def test_a_run_whose_loss_is_not_finite_does_not_fall():
 
 
 def measured(key, *means, spread):
-    """Two seeds of an experiment for each mean."""
+    """Return the records of two seeds for each mean."""
     return [[{"metrics": {key: m + e}} for e in (-spread, spread)] for m in means]
 
 
@@ -579,7 +579,7 @@ def test_claims_of_an_order_are_undecided_within_the_spread_of_the_seeds():
 
 
 def test_a_classifier_that_knows_nothing_moves_no_place_but_still_learns():
-    """W = 0: all patches get one answer, so places have no gradient; W has one."""
+    """With W = 0 all patches get the same output, so places have no gradient; W has one."""
     weight = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
     seen = torch.tensor([[[1.0, 0.0, 0.5], [0.2, 1.0, 0.0]]], dtype=torch.float64)
     seen.requires_grad_()
