@@ -70,17 +70,26 @@ def mnist(protocol, seed):
 
 def mist(protocol, seed):
     """A step of MIST on MNIST hard, 32 canvases."""
-    experiments, training = modules_of("patches")
+    home = "wsl_tutorial.reproduce.patches"
+    try:
+        experiments, data, methods = (
+            importlib.import_module(f"{home}.{part}") for part in ("experiments", "data", "methods")
+        )
+        from wsl_tutorial.reproduce.experiment import changed
+    except ModuleNotFoundError:  # an earlier checkout, with flat settings
+        experiments, methods = modules_of("patches")
+        data, changed = methods, replace
 
     few = {"train_canvases": 256, "validation_canvases": 1, "test_canvases": 1, "tiles": "digits"}
-    config = replace(experiments.HARD.settings(protocol), **few, shrink=1)
-    world = training.worlds(config, seed, "cpu")["train"]
-    model = training.model_of(config, seed, "cpu").train()
-    optimizer = torch.optim.Adam(training.parts_of(config, model))
+    config = changed(experiments.HARD.settings(protocol), **few, shrink=1)
+    size = getattr(config, "optimiser", config).batch
+    world = data.worlds(config, seed, "cpu")["train"]
+    model = methods.model_of(config, seed, "cpu").train()
+    optimizer = torch.optim.Adam(methods.parts_of(config, model))
 
     def step(k):
-        rows = (torch.arange(config.batch) + k * config.batch) % len(world)
-        return descend(optimizer, training.METHODS[config.method](config, model, world[rows]))
+        rows = (torch.arange(size) + k * size) % len(world)
+        return descend(optimizer, methods.METHODS[config.method](config, model, world[rows]))
 
     return step
 
