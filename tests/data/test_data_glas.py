@@ -213,7 +213,7 @@ def test_the_checksum_of_the_images_sees_every_byte(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def real():
     try:
-        glas.files(REAL)
+        glas.contents(REAL)
     except FileNotFoundError:
         pytest.skip("glas is neither in $WSL_DATA nor in shared/data")
     return {split: glas.load(split, REAL) for split in ("train", "valid", "test")}

@@ -5,8 +5,6 @@ import urllib.request
 
 import pytest
 
-from wsl_tutorial import data
-
 PAGE = b"<!DOCTYPE html>\n<html><head><title>502</title></head><body>Try later.</body></html>\n"
 WAYS = ("well", "page", "no length", "cut", "cut without length", "reset", "not")
 
@@ -49,4 +47,4 @@ def offline(monkeypatch):
     def open_file(url, timeout):
         return real(url, timeout=timeout) if url.startswith("file:") else answer(b"", "not")
 
-    monkeypatch.setattr(data.urllib.request, "urlopen", open_file)
+    monkeypatch.setattr(urllib.request, "urlopen", open_file)
