@@ -1,4 +1,4 @@
-"""The package is imported without the libraries and system modules that it can do without."""
+"""Test that the package can be imported without optional libraries and POSIX modules."""
 
 import pkgutil
 import subprocess
@@ -26,7 +26,7 @@ def python(hidden, code):
 
 
 def test_every_module_and_every_record_without_modules_of_posix():
-    """As on Windows."""
+    """Hide the modules that Windows lacks."""
     python(
         POSIX,
         f"""

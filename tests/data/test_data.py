@@ -1,4 +1,4 @@
-"""Loaders, on archives in the official formats that the tests write, and on the real ones."""
+"""Test the loaders on archives in the official formats that the tests write, and on real ones."""
 
 import gzip
 import hashlib
@@ -30,7 +30,7 @@ def real(name: str) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_home(monkeypatch, tmp_path, request):
-    """No test but those on real data sees the user's folders."""
+    """Hide the user's folders from all tests but those on real data."""
     if request.node.get_closest_marker("data") is None:
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
         monkeypatch.delenv("WSL_DATA", raising=False)
@@ -43,7 +43,7 @@ def rng():
 
 @pytest.fixture
 def store(monkeypatch, tmp_path):
-    """Writes files under a root as if they were the official ones of a data set; gives the root."""
+    """Write files under a root as the official ones of a data set; return the root."""
 
     def write(name: str, files: dict[str, bytes]) -> Path:
         entries = []
@@ -392,7 +392,7 @@ def test_real_mnist():
 
 
 def binary(rng, n=2):
-    """An archive of 6 batches of n records, and its images and labels in the official order."""
+    """Make an archive of 6 batches of n records; return it with images and labels in order."""
     labels = rng.integers(0, 10, 6 * n, np.uint8)
     labels[:4] = 3, 2, 2, 3
     images = rng.integers(0, 256, (6 * n, 3, 32, 32), np.uint8)
@@ -497,7 +497,7 @@ SCENES = {  # name: (height, width), boxes, annotated labels
 
 
 def digit_struct(scenes) -> bytes:
-    """A `digitStruct.mat` as MATLAB v7.3 writes it: HDF5 behind a block of 512 bytes."""
+    """Make a `digitStruct.mat` as MATLAB v7.3 writes it: HDF5 behind a block of 512 bytes."""
     h5py = pytest.importorskip("h5py")
     out = io.BytesIO()
     with h5py.File(out, "w", userblock_size=512) as file:
@@ -528,7 +528,7 @@ def digit_struct(scenes) -> bytes:
 
 @pytest.fixture
 def street(store, rng):
-    """The root of an official train archive of three images, and their pixels."""
+    """Return the root of an official train archive of three images, and their pixels."""
     pixels = {n: rng.integers(0, 256, (*s[0], 3), np.uint8) for n, s in SCENES.items()}
     files = {f"train/{n}": encoded(p, "png") for n, p in reversed(pixels.items())}
     files["train/digitStruct.mat"] = digit_struct(SCENES)

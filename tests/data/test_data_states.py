@@ -1,4 +1,4 @@
-"""Data sets half there: a loader completes its set, or names the file and what to do.
+"""Test loaders on incomplete data sets: they complete the set, or name the file and what to do.
 
 Small releases in the official formats are put under a root packed, unpacked, both or not at all;
 files are removed, cut, emptied and exchanged at random; servers answer in every way that servers
@@ -52,7 +52,7 @@ URL = "https://data.example/"
 
 @dataclass
 class Release:
-    """A data set as its source gives it; `files` by their paths under the root, all official."""
+    """Hold a data set as its source offers it; `files` by their paths under the root."""
 
     name: str  # in the registry, "" where it is not there
     files: dict[str, bytes]
@@ -62,7 +62,7 @@ class Release:
     patches: tuple = ()  # (object, name, value): the numbers of a small release
 
     def members(self, path: str) -> dict[str, bytes]:
-        """The files that an archive unpacks into."""
+        """Return the files that an archive unpacks into."""
         if path.endswith(".zip"):
             with zipfile.ZipFile(io.BytesIO(self.files[path])) as archive:
                 return {n: archive.read(n) for n in archive.namelist()}
@@ -239,7 +239,7 @@ def of_glas(rng):
 
 
 def folder(files: dict[str, bytes]) -> dict[str, bytes]:
-    """A set that is given unpacked: an archive that nobody reads."""
+    """Return the files of a set that comes unpacked, as an archive that is not read."""
     return {"given.tar.gz": tar(files)}
 
 
@@ -291,7 +291,7 @@ ALL = {
 
 
 def frozen(value):
-    """Everything that a loader gives, decoded, for a comparison."""
+    """Decode the result of a loader for a comparison."""
     if torch.is_tensor(value):
         return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
     if isinstance(value, dict):
@@ -327,7 +327,7 @@ def release(request, monkeypatch, tmp_path):
 
 
 class Server:
-    """Answers for the addresses of a release, each in its own way, and notes what was asked."""
+    """Answer for the addresses of a release, each in its own way, and note the requests."""
 
     def __init__(self, release, ways):
         self.release, self.ways, self.asked = release, ways, []
@@ -341,7 +341,7 @@ class Server:
 
 
 def damage(name: str, out: dict[str, bytes], rng: random.Random) -> bytes:
-    """What is left of a file, or another one in its place, of another kind.
+    """Return a damaged file, or a file of another kind in its place.
 
     (A whole image in place of another, and a list without its last lines, nobody can tell.)
     """
@@ -364,7 +364,7 @@ def archive(path: str) -> bool:
 
 
 def put(release, root, rng, harm) -> set[str]:
-    """Some state of a release under `root`; gives the names of the files that were harmed."""
+    """Put a release under `root` in a random state; return the names of the damaged files."""
     shutil.rmtree(root, ignore_errors=True)
     harmed = set()
     given = "given.tar.gz" in release.files
@@ -392,7 +392,7 @@ def put(release, root, rng, harm) -> set[str]:
 
 
 def outcome(release, root):
-    """What a load gives, or the message of its error, which has to be of the two kinds."""
+    """Return the result of a load, or the message of its error, of one of the two kinds."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

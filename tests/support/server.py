@@ -1,4 +1,4 @@
-"""What stands in for the servers of the data sets: no test asks another host for anything."""
+"""Stand in for the servers of the data sets: no test sends a request to another host."""
 
 import io
 import urllib.request
@@ -10,7 +10,7 @@ WAYS = ("well", "page", "no length", "cut", "cut without length", "reset", "not"
 
 
 class Answer(io.BytesIO):
-    """An answer with status 200; `breaks` after its content instead of ending."""
+    """Answer with status 200; break the connection after the content if it `breaks`."""
 
     def __init__(self, content: bytes, length: int | None, breaks: bool = False):
         super().__init__(content)
@@ -41,7 +41,7 @@ def answer(content: bytes, way: str) -> Answer:
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    """Files can be fetched from this machine alone."""
+    """Let files be fetched from this machine alone."""
     real = urllib.request.urlopen
 
     def open_file(url, timeout):

@@ -37,7 +37,6 @@ COCO = {  # where COCO has another name
     "tv": "tvmonitor",
 }
 MISSING = "get it from the official archive and put it there"
-BACKGROUND = 0  # class numbers of objects count from 1
 
 
 @dataclass(frozen=True)
