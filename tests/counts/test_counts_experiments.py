@@ -455,7 +455,7 @@ def test_summary_of_a_curve():
 )
 def test_smoke_protocol_runs_on_embedded_data(name, monkeypatch, tmp_path):
     monkeypatch.setenv("WSL_DATA", str(tmp_path))
-    monkeypatch.setattr("wsl_tutorial.data.fetch", None)  # nothing is looked for outside
+    monkeypatch.setattr("wsl_tutorial.data.files.fetch", None)  # nothing is looked for outside
     experiment = EXPERIMENTS[name]
     config, run = experiment.settings("smoke"), Run()
     result = experiment.run(config, 0, run)

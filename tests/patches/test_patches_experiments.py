@@ -382,7 +382,7 @@ def test_chance_is_what_was_simulated_for_the_layout():
 @pytest.mark.parametrize("experiment", PAPER.experiments, ids=lambda e: e.name)
 def test_smoke_protocol_runs_on_embedded_data(experiment, monkeypatch, tmp_path):
     monkeypatch.setenv("WSL_DATA", str(tmp_path))
-    monkeypatch.setattr("wsl_tutorial.data.fetch", None)  # nothing is looked for outside
+    monkeypatch.setattr("wsl_tutorial.data.files.fetch", None)  # nothing is looked for outside
     config, run = experiment.settings("smoke"), Run()
     result = experiment.run(config, 0, run)
     assert all(math.isfinite(v) for v in result.values())

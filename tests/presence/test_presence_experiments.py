@@ -85,7 +85,7 @@ def test_steps_are_bounded_as_the_authors_bound_them(name, bound):
 @pytest.mark.parametrize("experiment", PAPER.experiments, ids=lambda e: e.name)
 def test_smoke_protocol_runs_on_embedded_data(experiment, monkeypatch, tmp_path):
     monkeypatch.setenv("WSL_DATA", str(tmp_path))
-    monkeypatch.setattr("wsl_tutorial.data.fetch", None)  # nothing is downloaded
+    monkeypatch.setattr("wsl_tutorial.data.files.fetch", None)  # nothing is downloaded
     config, run = experiment.settings("smoke"), Run()
     result = experiment.run(config, 0, run)
     assert all(math.isfinite(v) for v in result.values())
