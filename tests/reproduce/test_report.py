@@ -32,7 +32,7 @@ def test_every_sentence_names_a_test_that_exists():
     files = (path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     names = set(re.findall(r"^def (test_\w+)", "\n".join(files), re.MULTILINE))
     assert [s.test for s in SENTENCES if s.test not in names] == []
-    assert all(paper.audit.sentences for paper in audit.audited())
+    assert [p.key for p in audit.audited() if not p.audit.sentences] == []
 
 
 def test_a_sentence_with_an_equation_names_the_test_of_this_equation():
@@ -70,7 +70,6 @@ def test_every_finding_has_a_cell_that_asserts_it():
     titles = [finding.title for finding in FINDINGS]
     assert len(titles) == len(set(titles))
     assert {t: shown[t] for t in titles if shown[t] == 0} == {}
-    assert all(paper.audit.findings for paper in audit.audited())
     assert all(re.fullmatch("[0-9a-f]{7}", finding.commit) for finding in FINDINGS)
 
 

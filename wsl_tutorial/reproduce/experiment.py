@@ -251,7 +251,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """What this book adds to a paper, in the file `audit.py` of its package, as `AUDIT`.
+    """The part of this book about a paper: `AUDIT` in `audit.py` of its package.
 
     `cited` names the authors as a citation does; `chapter` is the one that shows the tables.
     """
