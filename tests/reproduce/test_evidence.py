@@ -17,9 +17,12 @@ from wsl_tutorial.reproduce.worth import experiments as worth
 CLAIMS = {c.id: c for paper in papers() for c in paper.claims}
 CELLS = {c.id: c for paper in papers() for e in paper.experiments for c in e.cells if c.claim}
 # What no seed changes: durations of one run, the number of All-ones.
-CERTAIN = {"mcmil-017", "minmax-099", "minmax-100", "minmax-101", "llp-comparable-seconds-cifar"}
-CERTAIN |= {f"minmax-{i}" for i in (195, 196, 197, 198)} | {f"llp-{i}" for i in range(253, 261)}
-CERTAIN |= {"minmax-e-seconds", "llp-comparable-seconds-photos"}
+CERTAIN = {
+    row.id
+    for row in ledger.load().values()
+    if row.id in CELLS and (row.unit in ("s", "min") or row.method == "All-ones")
+}
+CERTAIN |= {f"llp-comparable-seconds-{data}" for data in ("cifar", "photos")} | {"minmax-e-seconds"}
 
 # Printed numbers ----------------------------------------------------------------------------------
 

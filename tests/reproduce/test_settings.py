@@ -1,4 +1,4 @@
-"""Settings in groups: one name each, replaced by it, no trace of the groups in a record's id."""
+"""Settings in groups: one name each, replaced by it; the groups do not enter a record's id."""
 
 import dataclasses
 from dataclasses import dataclass

@@ -55,7 +55,7 @@ def markdown(held: Sequence[dict[str, Any]]) -> str:
         filled |= set(tables.filled(paper)) | set(paper.quoted)
         for e in paper.experiments:
             hours, basis = cost(e, held)
-            name = ledger.KEYS.get(paper.key, paper.title)
+            name = paper.name
             more = (1, e.seeds, hours, hours if e.cells else 0.0)
             data = ", ".join(e.data) or settings_of(e.config).get("dataset", "none")
             place = lines[name, data, basis]
@@ -81,7 +81,7 @@ def memory(held: Sequence[dict[str, Any]]) -> str:
     head = ("paper", "protocol", "on a", "records", "most, GB", "by")
     rows = [
         (
-            ledger.KEYS.get(paper.key, paper.title),
+            paper.name,
             *key[1:],
             runs[key],
             f"{peak * 2**20 / 1e9:.1f}",
