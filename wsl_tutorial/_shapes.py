@@ -235,3 +235,22 @@ def _gradients(outputs, inputs, weights, graph: bool) -> tuple[Tensor, ...]:
     return tuple(
         torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)
     )
+
+
+def check_bool(name: str, x: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
+    """Raise ValueError unless x is a bool tensor of a shape, on the device of `like`."""
+    if not isinstance(x, Tensor) or x.dtype != torch.bool or tuple(x.shape) != shape:
+        got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"{name} must be a bool tensor of shape {shape}, got {got}")
+    if x.device != like.device:
+        raise ValueError(f"{name} is on {x.device}, expected {like.device}")
+
+
+def check_integers(name: str, x: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
+    """Raise ValueError unless x is an integer tensor of a shape, on the device of `like`."""
+    whole = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    if not isinstance(x, Tensor) or x.dtype not in whole or tuple(x.shape) != shape:
+        got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"{name} must be an integer tensor of shape {shape}, got {got}")
+    if x.device != like.device:
+        raise ValueError(f"{name} is on {x.device}, expected {like.device}")
