@@ -271,3 +271,13 @@ def check_tensor(name: str, x: Tensor, shape: tuple[int | str, ...], like: Tenso
 def got(x: object) -> str:
     """Return dtype, shape and device of a tensor, or the type of anything else, for an error."""
     return f"{x.dtype} {tuple(x.shape)} on {x.device}" if isinstance(x, Tensor) else str(type(x))
+
+
+def check_integers(name: str, x: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
+    """Raise ValueError unless x is an integer tensor of a shape, on the device of `like`."""
+    whole = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    if not isinstance(x, Tensor) or x.dtype not in whole or tuple(x.shape) != shape:
+        seen = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"{name} must be an integer tensor of shape {shape}, got {seen}")
+    if x.device != like.device:
+        raise ValueError(f"{name} is on {x.device}, expected {like.device}")

@@ -119,41 +119,52 @@ def bags_of(method):
     """An epoch of `method` on bags of 400 made-up images, with the test after it."""
 
     def make(protocol, seed):
-        experiments, training = modules_of("counts")
-
-        config = replace(experiments.CIFAR_CURVES.settings(protocol), train_bags=0, test_bags=0)
+        try:
+            experiments, settings, data, methods = (
+                importlib.import_module(f"wsl_tutorial.reproduce.counts.{part}")
+                for part in ("experiments", "settings", "data", "methods")
+            )
+            config = experiments.CIFAR_CURVES.settings(protocol)
+            config = experiments.changed(config, train_bags=0, test_bags=0)
+        except ModuleNotFoundError:  # an earlier checkout: one module, settings without groups
+            experiments, methods = modules_of("counts")
+            settings = data = methods
+            config = experiments.CIFAR_CURVES.settings(protocol)
+            config = replace(config, train_bags=0, test_bags=0)
         g = torch.Generator().manual_seed(7)
         classes = torch.arange(400) % 2
         images = (
             torch.randint(156, (400, 3, 32, 32), generator=g) + 99 * classes[:, None, None, None]
         )
-        training.cifar.bird_cat = lambda: (
+        data.cifar.bird_cat = lambda: (
             images.byte(),
-            classes + training.cifar.CLASSES.index("bird"),
+            classes + data.cifar.CLASSES.index("bird"),
         )
-        task, how = training.splits(config, seed, "cpu"), training.METHODS[method]
-        config = training.tuned(config, method)
+        task = data.splits(getattr(config, "data", config), seed, "cpu")
+        chosen = settings.METHODS[method]
+        config = methods.tuned(config, method)
+        lr = getattr(config, "optimiser", config).lr
         torch.manual_seed(seed)
-        model = training.model_of(config, how, task, seed)
-        if how.loss == "adversarial":
-            optimizer = training.Turns(model, config.lr, (0.5, 0.999))
+        model = methods.model_of(config, chosen, task, seed)
+        if chosen.loss == "adversarial":
+            optimizer = methods.Turns(model, lr, (0.5, 0.999))
         else:
-            optimizer = getattr(training, "adam", torch.optim.Adam)(model.parameters(), config.lr)
+            optimizer = getattr(methods, "adam", torch.optim.Adam)(model.parameters(), lr)
 
         def epoch(k):
             model.train()
             losses = []
-            for batch in training.bag_batches(config, how, task, seed, k):
+            for batch in data.bag_batches(config, chosen, task, seed, k):
 
                 def loss(batch=batch):
-                    return training.LOSSES[how.loss](config, how, task, model, batch)
+                    return methods.LOSSES[chosen.loss](config, chosen, task, model, batch)
 
-                adversarial = how.loss == "adversarial"
+                adversarial = chosen.loss == "adversarial"
                 value = optimizer.step(loss).item() if adversarial else descend(optimizer, loss())
                 losses.append(value)
             model.eval()
             with torch.no_grad():
-                training.measures(config, model, task)
+                methods.measures(config, model, task)
             return statistics.fmean(losses)
 
         return epoch

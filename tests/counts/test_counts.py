@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from wsl_tutorial import counts, finite_automaton, presence, toy
+from wsl_tutorial.counts import binary
 
 DTYPES = [torch.float32, torch.float64]
 BINARY = [
@@ -660,8 +661,8 @@ def test_beyond_64_instances_the_shift_makes_the_count_probable_and_below_it_nee
     logits = torch.cat([torch.tensor([5.0]), torch.full((63,), 0.0)])[None].double()
     for n, least in ((64, 2.0**-64), (65, 1 / 66), (200, 1 / 201)):
         z = torch.cat([logits, torch.zeros(1, n - 64).double()], 1)
-        bag = counts._Bag(z, torch.tensor([1]), None)
-        log_f = counts._log_distribution(bag.log_b - bag.log_a, bag.real)[0]
+        bag = binary._Bag(z, torch.tensor([1]), None)
+        log_f = binary.log_distribution_of(bag.log_b - bag.log_a, bag.real)[0]
         assert log_f[1].exp() >= least * (1 - 1e-9)
         mode = int(log_f.argmax())
         assert (mode == 1) is (n > 64)
