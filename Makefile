@@ -1,6 +1,7 @@
-# On a fresh machine with Python 3.11, 3.12 or 3.13, each of these is the only command needed:
+# On a fresh machine with Python 3.11 to 3.14, each of these is the only command needed:
 #   make book     the book in _build/html
-#   make test     every test, and every notebook run anew and compared with what it shows
+#   make test     every test, and every notebook run anew and compared with what it shows;
+#                 ONLY=presence (a room), ONLY=2 (a chapter) or ONLY=2.3 (an equation) limits it
 # Another interpreter: make test PYTHON=/path/to/python3.12. Newest versions, not the locked: NEWEST=1
 .DEFAULT_GOAL := help
 .PHONY: help book offline test slow notebooks lint lock readme clean
@@ -24,9 +25,10 @@ offline: book  ## the book in _build/offline, with the formulas' program beside 
 	$(BIN)/python scripts/offline.py
 	@echo "Serve    $(BIN)/python -m http.server --directory _build/offline"
 
-test: $(READY)  ## run all tests and all notebooks
+test: $(READY)  ## run all tests and all notebooks; ONLY=presence: those of one room
+	@what="$(if $(ONLY),$$($(BIN)/python scripts/only.py $(ONLY)),tests $(NOTEBOOKS))" && set -x && \
 	$(QUIET) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations 10 \
-	    --nbval --nbval-sanitize-with tests/nbval.cfg tests $(NOTEBOOKS)
+	    --nbval --nbval-sanitize-with tests/nbval.cfg $$what
 
 slow: $(READY)  ## the tests that take longest; with Ray, those on a cluster of two nodes too
 	$(QUIET) $(BIN)/python -m pytest -m slow -rs --durations 10 tests
@@ -34,10 +36,11 @@ slow: $(READY)  ## the tests that take longest; with Ray, those on a cluster of 
 notebooks: $(READY)  ## execute every notebooks/NN_*.py into its .ipynb
 	$(BIN)/python scripts/notebooks.py
 
-lint: $(READY)  ## style, spelling, and whether the notebook pairs agree
+lint: $(READY)  ## style, spelling, types, and whether the notebook pairs agree
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python scripts/notebooks.py --check
 
 readme: $(READY)  ## rewrite the state of the reproductions in README.md from the records

@@ -102,10 +102,10 @@ show.Markdown(audit.sentences_table())
 # number. For the claims of each paper, at $\alpha = 5\,\%$:
 
 # %%
-for key, paper in PAPERS.items():
+for paper in PAPERS.values():
     m = sum(not c.own for c in paper.claims)
     one = 1 - 0.95**m
-    print(f"{ledger.KEYS[key]:34} {m:2} claims: one fails or more, {100 * one:.0f} %", end="; ")
+    print(f"{paper.name:34} {m:2} claims: one fails or more, {100 * one:.0f} %", end="; ")
     print(f"{0.05 * m:.1f} expected")
 
 # %% [markdown]

@@ -5,8 +5,8 @@ python scripts/clean_run.py --here                in this interpreter's environm
 python scripts/clean_run.py notebooks/00_*.ipynb  these only
 
 The package comes from this repository's last commit, by an address of the form that the notebooks
-hold. Time and peak memory go to book/measured.json, whence the pages state them. Ends with 1 where
-a notebook fails, or where its first cell replaced the PyTorch that was there.
+hold. Time and peak memory go to book/measured.json, and from there into the pages. Exits with 1 if
+a notebook fails, or if its first cell replaced the installed PyTorch.
 """
 
 import argparse
@@ -26,12 +26,13 @@ VERSIONS = "import torch, torchvision; print(torch.__version__, torchvision.__ve
 
 
 def output(*command: str | Path, **options) -> str:
+    """Run a command and return what it prints."""
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **options)
     return done.stdout.strip()
 
 
 def environment(folder: Path) -> Path:
-    """A new environment with what the lock names and without the package; its interpreter."""
+    """Make an environment from the lock, without the package; return its interpreter."""
     uv = ROOT / ".venv" / "bin" / "uv"
     output(uv, "venv", "--quiet", "--seed", "--python", sys.executable, folder)
     python = folder / "bin" / "python"
@@ -41,7 +42,7 @@ def environment(folder: Path) -> Path:
 
 
 def run(notebook: Path, folder: Path) -> dict[str, float]:
-    """Execute a copy of the notebook in `folder`: seconds of installation and of the rest, GB."""
+    """Execute a copy of the notebook in `folder`; return seconds and peak memory in GB."""
     import nbformat
     from nbclient import NotebookClient
 
@@ -63,7 +64,7 @@ def run(notebook: Path, folder: Path) -> dict[str, float]:
 
 
 def inside(notebooks: list[Path]) -> int:
-    """Run them one by one in this interpreter's environment, the package removed before each."""
+    """Run notebooks in this interpreter's environment; remove the package before each."""
     remove = [sys.executable, "-m", "pip", "uninstall", "-q", "-y", "wsl-tutorial"]
     before, failed = output(sys.executable, "-c", VERSIONS), 0
     commit = output("git", "-C", ROOT, "rev-parse", "HEAD")

@@ -2,7 +2,7 @@
 
 python scripts/notebooks.py                      every notebook
 python scripts/notebooks.py notebooks/00_*.py    these only
-python scripts/notebooks.py --check              do the pairs agree? (executes nothing)
+python scripts/notebooks.py --check              compare the pairs, execute nothing
 """
 
 import argparse
@@ -21,7 +21,7 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 
 
 def read(script: Path) -> nbformat.NotebookNode:
-    """The percent script as a notebook without outputs, its cell ids made from its own words."""
+    """Return a percent script as a notebook without outputs; cell ids are hashes of the cells."""
     notebook = jupytext.read(script)
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL})
     notebook.nbformat, notebook.nbformat_minor = 4, 5
@@ -32,7 +32,7 @@ def read(script: Path) -> nbformat.NotebookNode:
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
-    """Run all cells in place, on one thread and without the machine's own data."""
+    """Execute all cells in place, on one thread and without data from this machine."""
     os.environ.update(OMP_NUM_THREADS="1", MPLBACKEND="agg", PYTHONHASHSEED="0")
     for private in ("WSL_DATA", "WSL_TUTORIAL_SPEC"):
         os.environ.pop(private, None)
@@ -42,11 +42,12 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
 
 
 def text(notebook: nbformat.NotebookNode) -> str:
+    """Return a notebook as the text of its file."""
     return nbformat.writes(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def agrees(script: Path) -> bool:
-    """Does the .ipynb hold exactly the cells of the .py? Outputs are nbval's business."""
+    """Return True if the .ipynb has exactly the cells of the .py; nbval checks the outputs."""
     target = script.with_suffix(".ipynb")
     if not target.exists():
         return False

@@ -1,9 +1,9 @@
-"""Make _build/offline from _build/html: the same book, which asks no other host for anything.
+"""Make _build/offline from _build/html: the same book, which loads nothing from other hosts.
 
 python scripts/offline.py [BUILT] [TARGET]
 
-The one thing that the book loads from elsewhere is MathJax. It is fetched with npm, in the version
-that _config.yml names, and put beside the pages. A folder that the script did not make is refused.
+The book loads MathJax only. npm fetches the version in _config.yml, which goes beside the pages.
+The script overwrites only folders that it made.
 """
 
 import argparse
@@ -20,7 +20,7 @@ LOADED = re.compile(r"https://cdn\.jsdelivr\.net/npm/(mathjax@[\d.]+)/(es5/[\w-]
 
 
 def fetch(package: str, folder: Path) -> None:
-    """The published files of an npm package, "name@version", unpacked into `folder`."""
+    """Unpack the published files of an npm package, "name@version", into `folder`."""
     npm = shutil.which("npm")
     if npm is None:
         raise FileNotFoundError(f"npm, which fetches {package}, is not installed")
@@ -34,25 +34,25 @@ def fetch(package: str, folder: Path) -> None:
 
 
 def fresh(folder: Path, script: str) -> None:
-    """Make `folder`, empty but for a marker; what `script` made there before is removed.
+    """Make `folder`, empty except for a marker; remove what `script` made there before.
 
-    Raises: FileExistsError for a file, and for a folder with anything in it but without the marker.
+    Raises: FileExistsError for a file, and for a folder with files but without the marker.
     """
     marker = folder / f".made-by-{script}"
     if folder.is_dir() and any(folder.iterdir()):
         if not marker.is_file():
-            told = f"{folder} is not empty, and {script} did not make it"
-            raise FileExistsError(f"{told}: remove it, or name another folder")
+            reason = f"{folder} is not empty, and {script} did not make it"
+            raise FileExistsError(f"{reason}: remove it, or name another folder")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     marker.touch()
 
 
 def offline(built: Path, target: Path) -> None:
-    """Copy the built book and turn the addresses of MathJax into its own.
+    """Copy the built book and replace the addresses of MathJax by local ones.
 
-    Raises: FileNotFoundError where `built` holds no book; ValueError for a target that is, holds or
-    lies in `built`; FileExistsError for one with other files in it.
+    Raises: FileNotFoundError if `built` has no book; ValueError for a target that is, contains or
+    is inside `built`; FileExistsError for a target with other files.
     """
     if not (built / "index.html").exists():
         raise FileNotFoundError(f"{built} holds no book; make book first")

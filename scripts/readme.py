@@ -1,14 +1,20 @@
-"""Put the state of the reproductions, as the records tell it, between its marks in README.md."""
+"""Write the state of the reproductions into README.md, between its marks, from the records."""
 
 import re
 from pathlib import Path
 
-from wsl_tutorial.reproduce import tables
+from wsl_tutorial.reproduce import ledger, tables
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-MARKS = re.compile(r"(<!-- reproductions -->\n).*(<!-- /reproductions -->)", re.DOTALL)
+
+
+def between(text: str, mark: str, new: str) -> str:
+    """Return the text with what is between `<!-- mark -->` and `<!-- /mark -->` replaced."""
+    old = rf"(<!-- {mark} -->).*(<!-- /{mark} -->)"
+    return re.sub(old, lambda m: m[1] + new + m[2], text, flags=re.DOTALL)
+
 
 if __name__ == "__main__":
-    state = f"\n{tables.summary_markdown().strip()}\n\n"
-    text = README.read_text("utf-8")
-    README.write_text(MARKS.sub(lambda m: m[1] + state + m[2], text), "utf-8")
+    text = between(README.read_text("utf-8"), "numbers", str(len(ledger.load())))
+    state = f"\n\n{tables.summary_markdown().strip()}\n\n"
+    README.write_text(between(text, "reproductions", state), "utf-8")

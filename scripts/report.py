@@ -1,4 +1,4 @@
-"""Write the audit of chapter 15 as one citable Markdown file, from the records that are there.
+"""Write the audit of chapter 15 as one citable Markdown file, from the published records.
 
 python scripts/report.py [FILE]          _build/report.md
 """
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def git(*words: str) -> str:
-    """What git answers about this checkout; empty where there is none."""
+    """Return the output of git in this checkout; empty if there is none."""
     try:
         done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
     except FileNotFoundError:
@@ -25,33 +25,33 @@ def git(*words: str) -> str:
 
 
 def state() -> tuple[str, str]:
-    """Date and commit of this checkout; a + marks changes that are not committed."""
+    """Return date and commit of this checkout; a + marks changes that are not committed."""
     commit, _, date = git("log", "-1", "--format=%H %cs").partition(" ")
     changed = "+" if git("status", "--porcelain", "--untracked-files=no") else ""
     return date or "unknown date", f"{commit}{changed}" if commit else "unknown commit"
 
 
 def citation(date: str, commit: str) -> str:
-    """How to cite this state of the audit: a sentence and BibTeX, from CITATION.cff."""
+    """Return a citation of this state of the audit: a sentence and BibTeX, from CITATION.cff."""
     cff = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
-    who = " and ".join(
+    authors = " and ".join(
         a.get("name") or f"{a['family-names']}, {a['given-names']}" for a in cff["authors"]
     )
     year, title, version, url = date[:4], cff["title"], cff["version"], cff["repository-code"]
     fields = {
-        "author": f"{{{who}}}",
+        "author": f"{{{authors}}}",
         "title": f"{title}: what the papers claim, and what stands",
         "year": year if year.isdecimal() else "n.d.",
         "note": f"Version {version}, commit {commit}",
         "url": url,
     }
     entry = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
-    text = f"{who} ({fields['year']}). *{fields['title']}*. {fields['note']}. <{url}>"
+    text = f"{authors} ({fields['year']}). *{fields['title']}*. {fields['note']}. <{url}>"
     return f"{text}\n\n```bibtex\n@misc{{wsl-audit,\n{entry}\n}}\n```\n"
 
 
 def document() -> str:
-    """The whole report."""
+    """Return the whole report."""
     date, commit = state()
     return "\n".join(
         (

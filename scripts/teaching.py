@@ -1,12 +1,13 @@
-"""What a teacher takes along, made from the notebooks: slides, equations, figures.
+"""Make slides, equations and figures for teachers from the notebooks.
 
 python scripts/teaching.py            _build/teaching/slides/*.html and equations.tex
 python scripts/teaching.py --figures  also figures/*.svg: executes every notebook, minutes
 
-A slide holds what one writes on a board: the heading, sentences with bold words (assumptions), each
-displayed equation with the sentence that leads to it, every figure, and of every table the first
-rows. The whole text of the page, tables included, stands in the speaker's notes (press S). What
-does not fit the screen is set smaller. Slides ask no other host; npm brings MathJax and reveal.js.
+A slide has what one writes on a board: the heading, sentences with bold words (assumptions), each
+displayed equation with the sentence before it, every figure, and the first rows of every table. The
+whole text of the page, with its tables, is in the speaker's notes (press S). A slide that does not
+fit the screen is set smaller. Slides load nothing from other hosts; npm fetches MathJax and
+reveal.js.
 """
 
 import argparse
@@ -84,7 +85,7 @@ MARKDOWN = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin, rende
 class Slide:
     """One slide: heading, items (HTML), and the prose that goes with it (Markdown).
 
-    A `full` one takes no more items: it holds a figure or a table.
+    A `full` slide takes no more items: it has a figure or a table.
     """
 
     title: str
@@ -100,7 +101,7 @@ class Slide:
 
 
 def rendered(markdown: str) -> str:
-    """HTML of some Markdown; links to other pages of the book become words."""
+    """Return the HTML of some Markdown; links to other pages of the book become text."""
     text = MARKDOWN.render(markdown)
     return re.sub(r'<a href="(?!https?:)[^"]*">(.*?)</a>', r"\1", text, flags=re.DOTALL)
 
@@ -109,12 +110,12 @@ def inline(markdown: str) -> str:
     return re.sub("^<p>|</p>\n?$", "", rendered(markdown))
 
 
-def said(sentence: str) -> str:
+def as_paragraph(sentence: str) -> str:
     return f"<p>{inline(sentence)}</p>"
 
 
 def blocks(markdown: str) -> list[tuple[str, str]]:
-    """The top-level blocks of a cell: kind ("heading", "math", "paragraph", ..) and source."""
+    """Return the top-level blocks of a cell: kind ("heading", "math", ..) and source."""
     lines = markdown.splitlines()
     found = []
     for token in MARKDOWN.parse(markdown):
@@ -125,9 +126,9 @@ def blocks(markdown: str) -> list[tuple[str, str]]:
 
 
 def opening(note: str) -> str:
-    """The first sentence of a note; the whole of a list, a quotation or code, which has none."""
+    """Return the first sentence of a note; a list, a quotation or code is returned whole."""
     kind, source = blocks(note)[0]
-    return said(sentences(source)[0]) if kind == "paragraph" else rendered(source)
+    return as_paragraph(sentences(source)[0]) if kind == "paragraph" else rendered(source)
 
 
 def sentences(paragraph: str) -> list[str]:
@@ -141,14 +142,14 @@ def sentences(paragraph: str) -> list[str]:
 
 
 def board(column: list[Slide]) -> Slide:
-    """The slide to write on: the last of a column, or a new one where that is full."""
+    """Return the slide to write on: the last of a column, or a new one if that is full."""
     if column[-1].full or len(column[-1].items) > 4:
         column.append(Slide(column[-1].title))
     return column[-1]
 
 
 def deck(notebook: nbformat.NotebookNode) -> tuple[str, list[list[Slide]]]:
-    """Title, and the sections of the page, each a column of slides."""
+    """Return the title, and the sections of the page, each a column of slides."""
     title, columns, before = "", [], ""
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -177,14 +178,14 @@ def deck(notebook: nbformat.NotebookNode) -> tuple[str, list[list[Slide]]]:
                 columns[-1].append(table(columns[-1][-1].title, source, announced))
             elif kind == "math":
                 slide = board(columns[-1])
-                lead = said(sentences(before)[-1]) if before else ""
+                lead = as_paragraph(sentences(before)[-1]) if before else ""
                 slide.items += [lead] if lead not in slide.items else []
                 slide.items.append(f"<div>{rendered(source)}</div>")
             else:
                 bold = [s for s in sentences(source) if kind == "paragraph" and "**" in s]
                 slide = board(columns[-1]) if bold else columns[-1][-1]
                 slide.notes.append(source + "\n")
-                slide.items += map(said, bold)
+                slide.items += map(as_paragraph, bold)
                 before = source if kind == "paragraph" else before
     return title, [[s for s in column if s.items or s.notes] for column in columns]
 
@@ -197,7 +198,7 @@ def figure(title: str, output: dict, announced: str) -> Slide:
 
 
 def table(title: str, markdown: str, announced: str) -> Slide:
-    """The first lines of an output, a dozen or 1,100 characters; the whole stands in the notes."""
+    """Return a slide with the first dozen lines or 1,100 characters; the notes have them all."""
     lines, length = markdown.strip().splitlines(), 0
     for number, line in enumerate(lines):
         length += len(line)
@@ -218,7 +219,7 @@ def table(title: str, markdown: str, announced: str) -> Slide:
 
 
 def page(notebook: nbformat.NotebookNode) -> str:
-    """A chapter as one HTML file of slides."""
+    """Return a chapter as one HTML file of slides."""
     title, columns = deck(notebook)
     slides = "\n".join(
         "<section>\n" + "\n".join(slide.html() for slide in column) + "\n</section>"
@@ -229,7 +230,7 @@ def page(notebook: nbformat.NotebookNode) -> str:
 
 
 def equations(notebooks: dict[str, nbformat.NotebookNode]) -> str:
-    """All equations with a number as one LaTeX document, chapter by chapter."""
+    """Return all equations with a number as one LaTeX document, chapter by chapter."""
     lines = [
         r"\documentclass{article}",
         r"\usepackage{amsmath,amssymb}",
@@ -246,7 +247,7 @@ def equations(notebooks: dict[str, nbformat.NotebookNode]) -> str:
 
 
 def figures(scripts: list[Path], folder: Path) -> None:
-    """Execute the notebooks, and keep every figure as SVG with its description."""
+    """Execute the notebooks, and save every figure as SVG with its description."""
     for script in scripts:
         notebook, target = read(script), folder / script.stem
         keep = f"from wsl_tutorial import show\nshow.keep({str(target)!r})"

@@ -1,4 +1,4 @@
-"""What this book needs beyond Jupyter Book: described figures, tables from records, a dated foot.
+"""Extend Jupyter Book: described figures, pages and tables from records, a dated foot.
 
 Nothing here runs a notebook; a page is a function of the stored outputs and the stored records.
 """
@@ -12,8 +12,87 @@ from pathlib import Path
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
+from sphinx_external_toc.api import Document, FileItem
 
-from wsl_tutorial.reproduce import costs, papers, records, tables
+from wsl_tutorial.reproduce import costs, ledger, papers, records, tables
+
+PAGES = "book/reproductions-*"  # the pattern of the pages of the papers in _toc.yml
+PAGE = """# Reproductions: {room}
+
+The numbers that {cited} ({year}), *{title}*, prints, beside ours where we have a result, made from
+the records when the book is built. [Reproductions](reproductions.md) explains the verdicts and what
+*evidence* means{chapter}.
+
+```{{reproduction}} {key}
+```
+
+## Every metric
+
+Runs measure more than these tables show: <a href="../metrics-{key}.csv"
+download>metrics-{key}.csv</a> has the mean and standard deviation of every recorded metric
+(`python -m wsl_tutorial.reproduce metrics {key}` prints it), and each
+[record](https://github.com/weak-supervision/wsl-tutorial/tree/main/wsl_tutorial/results/runs) has
+its settings.
+"""
+
+
+def with_page():
+    """Return the papers with printed numbers, in the order of the book: each has a page."""
+    return [paper for paper in papers() if paper.key in ledger.paper_keys()]
+
+
+def page(paper, folder):
+    """Return the source of the page of a paper; `folder` is the root of the book."""
+    number = f"{paper.audit.chapter:02}" if paper.audit else "none"
+    chapter = next((Path(folder) / "notebooks").glob(f"{number}_*.ipynb"), None)
+    link = f"; [the chapter](../notebooks/{chapter.name}) discusses them" if chapter else ""
+    cited = paper.audit.cited if paper.audit else paper.authors
+    facts = {"room": paper.room, "year": paper.year, "title": paper.title, "key": paper.key}
+    return PAGE.format(cited=cited, chapter=link, **facts)
+
+
+def make_pages(app, config):
+    """Write the page of every paper; a page that is up to date keeps its time."""
+    for paper in with_page():
+        file, text = Path(app.srcdir) / f"{name(paper)}.md", page(paper, app.srcdir)
+        if not file.exists() or file.read_text("utf-8") != text:
+            file.write_text(text, "utf-8")
+
+
+def name(paper):
+    """Return the name of the page of a paper, as the table of contents has it."""
+    return PAGES.replace("*", paper.room)
+
+
+def order_pages(app, config):
+    """Put the pages of the papers, in their order, where _toc.yml has their pattern."""
+    names = [name(paper) for paper in with_page()]
+    for tree in config.external_site_map.root.subtrees:
+        if PAGES in tree.items:
+            at = tree.items.index(PAGES)
+            tree.items[at : at + 1] = map(FileItem, names)
+            for page_name in names:
+                config.external_site_map[page_name] = Document(page_name)
+
+
+class Pages(SphinxDirective):
+    """`{pages}`: a table of the papers, each with a link to its page."""
+
+    def run(self):
+        rows = []
+        for paper in with_page():
+            cited = paper.audit.cited if paper.audit else paper.authors
+            link = f"[{paper.room}]({Path(name(paper)).name}.md)"
+            rows.append((f"{cited} ({paper.year}), *{paper.title}*", link))
+        return parsed(self, tables.grid(("paper", "page"), rows))
+
+
+def parsed(directive, text):
+    """Return the nodes of some Markdown."""
+    box = nodes.Element()
+    lines = StringList(text.splitlines(), source="records")
+    directive.state.nested_parse(lines, directive.content_offset, box, match_titles=True)
+    return box.children
 
 
 def describe_figures(app, docname, source):
@@ -31,7 +110,7 @@ def describe_figures(app, docname, source):
 
 
 def state_cost(app, docname, source):
-    """Under a notebook's title: what it took where it was measured, as book/measured.json says."""
+    """State time and memory under a notebook's title, as measured in book/measured.json."""
     file = Path(app.srcdir) / "book" / "measured.json"
     app.env.note_dependency(str(file))
     record = json.loads(file.read_text("utf-8")).get(Path(docname).name)
@@ -45,7 +124,7 @@ def state_cost(app, docname, source):
 
 
 def cost(record: dict) -> str:
-    """One sentence from one record of scripts/clean_run.py."""
+    """Return one sentence from one record of scripts/clean_run.py."""
     return (
         f"Runs in {record['seconds']:.0f} seconds with {record['gigabytes']:.1f} GB of memory "
         f"(measured on {record['date']} on one CPU core, PyTorch {record['torch']}, "
@@ -54,7 +133,7 @@ def cost(record: dict) -> str:
 
 
 class Reproduction(SphinxDirective):
-    """`{reproduction} mcmil`: one paper's tables, from the records as they stand at this build.
+    """`{reproduction} mcmil`: one paper's tables, from the records at the time of the build.
 
     Without an argument: the state of all papers, one line each.
     """
@@ -68,14 +147,11 @@ class Reproduction(SphinxDirective):
         results = Path(str(resources.files("wsl_tutorial") / "results"))
         for file in [results / "paper-values.csv", *results.glob("runs/*.jsonl"), tables.__file__]:
             self.env.note_dependency(str(file))
-        lines = StringList(self.text().splitlines(), source="records")
-        box = nodes.Element()
-        self.state.nested_parse(lines, self.content_offset, box, match_titles=True)
-        return box.children
+        return parsed(self, self.text())
 
 
 class Costs(Reproduction):
-    """`{costs}`: the GPU hours of all runs, as they stand at this build."""
+    """`{costs}`: the GPU hours of all runs, at the time of the build."""
 
     optional_arguments = 0
 
@@ -84,7 +160,7 @@ class Costs(Reproduction):
 
 
 class Memory(Reproduction):
-    """`{memory}`: the peak memory of the recorded runs, as they stand at this build."""
+    """`{memory}`: the peak memory of the recorded runs, at the time of the build."""
 
     optional_arguments = 0
 
@@ -93,7 +169,7 @@ class Memory(Reproduction):
 
 
 def spread_metrics(app, error):
-    """A file with every metric of a paper's experiments, to which its page links."""
+    """Write a file with every metric of a paper's experiments, to which its page links."""
     if error is None and app.builder.format == "html":
         for paper in papers():
             text = tables.metrics(paper.key, records.published())
@@ -101,7 +177,7 @@ def spread_metrics(app, error):
 
 
 def commit(folder) -> str:
-    """The commit that the book was built from; empty where neither git nor $WSL_COMMIT knows."""
+    """Return the commit of the source of the book; empty if neither git nor $WSL_COMMIT has it."""
     command = ["git", "-C", str(folder), "rev-parse", "--short=10", "HEAD"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
@@ -121,7 +197,7 @@ def sign(app):
 
 
 def drop_thebe(app, pagename, templatename, context, doctree):
-    """The theme links a script for live kernels, from another host, that no page here uses."""
+    """Drop the theme's script for live kernels: it is on another host, and no page uses it."""
     scripts = context.get("script_files", [])
     context["script_files"] = [
         script
@@ -132,7 +208,7 @@ def drop_thebe(app, pagename, templatename, context, doctree):
 
 
 def drop_false_list(app, pagename, templatename, context, doctree):
-    """Docutils calls the bibliography a list, and none of its entries an item of one."""
+    """Remove the role `list` that docutils gives the bibliography without items."""
     if "body" in context:
         false = '<div role="list" class="citation-list">'
         context["body"] = context["body"].replace(false, '<div class="citation-list">')
@@ -140,8 +216,11 @@ def drop_false_list(app, pagename, templatename, context, doctree):
 
 def setup(app):
     app.add_directive("reproduction", Reproduction)
+    app.add_directive("pages", Pages)
     app.add_directive("costs", Costs)
     app.add_directive("memory", Memory)
+    app.connect("config-inited", make_pages, priority=850)  # before _toc.yml is read, at 900
+    app.connect("config-inited", order_pages, priority=950)
     app.connect("source-read", describe_figures)
     app.connect("source-read", state_cost)
     app.connect("builder-inited", sign)

@@ -11,17 +11,16 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
+from book_pages import PAGES
 from packaging.requirements import Requirement
 
 import wsl_tutorial
 from wsl_tutorial import counts, patches, presence, regions, toy, worth
-from wsl_tutorial.reproduce import ledger, tables
+from wsl_tutorial.reproduce import ledger, papers, tables
 
 ROOT = Path(__file__).parents[2]
 URL = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["Repository"]
 COLAB = URL.replace("https://github.com", "https://colab.research.google.com/github")
-TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
-PAGES = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
 
 
 class Page(HTMLParser):
@@ -143,7 +142,8 @@ def test_every_page_has_a_language_and_one_title(pages):
 
 def test_every_number_of_a_written_paper_is_shown(pages):
     words = {name: " ".join(page.words) for name, page in pages.items() if "reproductions" in name}
-    assert all(name in words["book/reproductions"] for name in ledger.KEYS.values())
+    written = {paper.key: paper.name for paper in papers()}
+    assert all(written[key] in words["book/reproductions"] for key in ledger.paper_keys())
     everything = " ".join(words.values())
     assert [key for key in ledger.load() if key not in everything] == []
 
@@ -226,7 +226,9 @@ def notation() -> list[tuple[str, str]]:
 
 def public(module):
     functions = inspect.getmembers(module, inspect.isfunction)
-    return [f for name, f in functions if name[0] != "_" and f.__module__ == module.__name__]
+    return [
+        f for name, f in functions if name[0] != "_" and f.__module__.startswith(module.__name__)
+    ]
 
 
 @pytest.mark.parametrize(("name", "shape"), notation())

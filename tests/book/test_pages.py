@@ -14,12 +14,10 @@ import nbformat
 import offline
 import pytest
 import teaching
-import yaml
+from book_pages import PAGES, TOC
 from browsers import BROWSERS
 
 ROOT = Path(__file__).parents[2]
-TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
-PAGES = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
 MADE = ["search", "genindex"]  # by Sphinx, with no source of ours
 CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from wsl_tutorial import counts
-from wsl_tutorial import counts_window as window
+from wsl_tutorial.counts import multiclass, window
 
 
 def bags(sizes, classes, spread, seed=0):
@@ -43,7 +43,7 @@ def one_by_one(log_p, y):
 def test_small_bags_equal_the_recursion(classes, spread):
     log_p, y, real = bags([1, 2, 3, 5, 7, 8, 8, 6], classes, spread)
     slopes = []
-    for way in (window.log_likelihood, counts._multiclass):
+    for way in (window.log_likelihood, multiclass._recursion):
         z = log_p.clone().requires_grad_()
         value = way(z, y, real)
         value.sum().backward()
@@ -150,3 +150,35 @@ def full(q, y, points, error=False):
     n = torch.tensor([points] * (q.shape[2] - 1))
     k, weight, rest = window._frequencies(q, n, 0.0)
     return (n, k, weight, rest) if error else (n, k, weight)
+
+
+def test_the_cheaper_way_is_taken_and_both_serve_one_batch(monkeypatch):
+    log_p, y, real = bags([3, 60, 5], 3, 1.0)
+    alone = [
+        multiclass._recursion(log_p[i : i + 1], y[i : i + 1], real[i : i + 1]) for i in range(3)
+    ]
+    seen = []
+    plain = window.log_likelihood
+    monkeypatch.setattr(
+        window, "log_likelihood", lambda z, *more: seen.append(len(z)) or plain(z, *more)
+    )
+    z = log_p.clone().requires_grad_()
+    value = counts.log_likelihood_multiclass(z, y, real)
+    assert seen == [1]
+    torch.testing.assert_close(value, torch.cat(alone), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        counts.posterior_multiclass(log_p, y, real), torch.autograd.grad(value.sum(), z)[0]
+    )
+
+
+def test_a_bag_that_neither_way_can_serve_is_refused():
+    log_p, y, real = bags([120], 10, 0.1)
+    with pytest.raises(ValueError, match=r"counts .* states, .* frequencies"):
+        counts.log_likelihood_multiclass(log_p, y, real)
+
+
+def test_many_classes_in_small_bags_are_served():
+    log_p, y, real = bags([12], 10, 1.0)
+    assert counts.log_likelihood_multiclass(log_p, y, real).item() == pytest.approx(
+        one_by_one(log_p[0], y[0]), rel=1e-12
+    )

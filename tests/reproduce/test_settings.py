@@ -1,4 +1,4 @@
-"""Groups of settings: each setting has one name, and its group leaves no trace in an id."""
+"""Settings in groups: one name each, replaced by it; the groups do not enter a record's id."""
 
 import dataclasses
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`python -m wsl_tutorial.reproduce`: list, run, table, publish, readme."""
+"""Run the commands of `python -m wsl_tutorial.reproduce`: list, run, table, metrics, publish."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .records import say
 
 
 def seeds(text: str) -> list[int]:
-    """`0-9`, `3`, `0,3,5-7` as a list. Raises ArgumentTypeError for anything else."""
+    """Return `0-9`, `3`, `0,3,5-7` as a list. Raises ArgumentTypeError for anything else."""
     found: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
@@ -34,14 +34,17 @@ def seeds(text: str) -> list[int]:
 
 
 def positive(text: str) -> float:
-    """A number, 0 or more."""
+    """Return a number that is 0 or more. Raises ArgumentTypeError for a negative one."""
     if not float(text) >= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not 0 or more.")
+        raise argparse.ArgumentTypeError(f"{text} is negative.")
     return float(text)
 
 
 def pick(patterns: Iterable[str], experiments: dict[str, Experiment]) -> list[Experiment]:
-    """The experiments that match names or shell patterns. Raises ValueError with the nearest."""
+    """Return the experiments that match names or shell patterns.
+
+    Raises ValueError with the nearest name if a pattern matches none.
+    """
     names: list[str] = []
     for pattern in patterns:
         matches = fnmatch.filter(experiments, pattern)
@@ -55,7 +58,7 @@ def pick(patterns: Iterable[str], experiments: dict[str, Experiment]) -> list[Ex
 
 
 def run(args: argparse.Namespace, started: float) -> int:
-    """Run what is not finished; 0 when all is, 3 when some is left, 1 when a run failed."""
+    """Run what is not finished. Return 0 if all is finished, 3 if runs remain, 1 if one failed."""
     engine = engine_of(args)
     if not args.names and not args.plan:
         raise ValueError(
@@ -79,12 +82,14 @@ def run(args: argparse.Namespace, started: float) -> int:
 
 
 def close(out: Path, names: list[str]) -> None:
-    """Say where the records are, and the commands that show them."""
+    """Print the file with the records, and the commands that show them."""
     held = records.parse(out / "records.jsonl")[0]
     if not held:
         return
-    say(f"records: {out / 'records.jsonl'} ({len(held)}); to see them:")
-    for name in names or sorted({record["experiment"].partition("/")[0] for record in held}):
+    say(f"records: {out / 'records.jsonl'} ({len(held)}); these commands show them:")
+    ran = {record["experiment"] for record in held}
+    keys = sorted(p.key for p in papers() if ran & {e.name for e in p.experiments})
+    for name in names or keys:
         words = shlex.join(["table", name, "--out", str(out)])
         print(f"  python -m {__package__} {words}", file=sys.stderr)
 
@@ -104,7 +109,7 @@ def run_names(
         for experiment in experiments
         for seed in (range(experiment.seeds) if args.seeds is None else args.seeds)
     ]
-    # of shared runs, `execute` asks the first process
+    # runs that several processes share are checked by the first process, in `execute`
     done = set() if shared else runner.finished(options["out"])
     left = [job for job in jobs if job[0].record_id(*job[1:]) not in done]
     if len(left) < len(jobs):
@@ -123,9 +128,7 @@ def run_plan(
     engine: Callable[..., list[int]],
     options: dict[str, Any],
 ) -> int:
-    """Run what has no record, published or in the folder, in the order of its worth; say what is
-    left.
-    """
+    """Run the experiments without a record, in the order of their worth, and list the rest."""
     from .. import data
     from . import plan, runner
 
@@ -143,7 +146,7 @@ def run_plan(
     say(f"plan: {len(steps)} runs of protocol {args.protocol}, by {plan.ORDER}.")
 
     def needs(job: runner.Job) -> float | None:
-        """Seconds that a run still takes, by the records of now and its checkpoint."""
+        """Return the seconds that a run still takes, by the records so far and its checkpoint."""
         now = [*published, *records.parse(out / "records.jsonl")[0]]
         seconds, _ = plan.cost(job[0], job[2], device, now)
         if seconds is None:
@@ -161,21 +164,21 @@ def run_plan(
 
 
 def status(ends: list[int]) -> int:
-    """The exit status of some runs; failures are said."""
+    """Return the exit status of some runs, and print the number of failures."""
     from . import runner
 
     if runner.FAILED in ends:
-        say(f"runs failed: {ends.count(runner.FAILED)}; what they said stands above.")
+        say(f"runs failed: {ends.count(runner.FAILED)}; their errors are above.")
     return runner.FAILED if runner.FAILED in ends else max(ends, default=runner.FINISHED)
 
 
 def torchrun() -> tuple[int, bool]:
-    """The rank of this process, and whether torchrun started others to share its runs."""
+    """Return the rank of this process, and True if torchrun started others to share its runs."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
 def writable(out: Path) -> None:
-    """Make the folder. Raises ValueError where nothing can be written to it."""
+    """Make the folder. Raises ValueError if it cannot be written to."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         records.write_whole(out / f".probe-{os.getpid()}", b"x" * 4096)
@@ -185,7 +188,7 @@ def writable(out: Path) -> None:
 
 
 def engine_of(args: argparse.Namespace) -> Callable[..., list[int]]:
-    """What runs the jobs, with its options. Raises ValueError for those of another engine."""
+    """Return the function that runs the jobs. Raises ValueError for options of another engine."""
     from . import cluster, runner
 
     engines = {"local": runner.local, "ray": cluster.on_ray, "torchrun": cluster.together}
@@ -211,12 +214,12 @@ def engine_of(args: argparse.Namespace) -> Callable[..., list[int]]:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m wsl_tutorial.reproduce", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     records_of = {"default": None, "metavar": "DIR", "help": "count the records of this folder too"}
 
-    sub = commands.add_parser("list", help="what there is: one line a paper, or what is asked for")
+    sub = commands.add_parser("list", help="list papers, one line each, or the given names")
     sub.add_argument("what", nargs="*", help="mcmil, mist/2, or experiments: 'mcmil/*'")
     sub.add_argument("--all", action="store_true", help="every experiment: cost, data, numbers")
     states = ", ".join(ledger.STATES)
@@ -227,9 +230,7 @@ def arguments() -> argparse.ArgumentParser:
     sub = commands.add_parser("run", help="run experiments; stop and resume at will")
     sub.add_argument("names", nargs="*", metavar="NAME", help="a name, or a pattern: 'mcmil/*'")
     sub.add_argument("--seeds", type=seeds, default=None, help="0-9 or 0,3,5 (default: all)")
-    sub.add_argument(
-        "--protocol", choices=PROTOCOLS, default="short", help="how large (default: %(default)s)"
-    )
+    sub.add_argument("--protocol", choices=PROTOCOLS, default="short", help="default: %(default)s")
     sub.add_argument(
         "--plan",
         action="store_true",
@@ -243,7 +244,7 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument("--device", choices=("cpu", "cuda"), default=None, help="default: cuda if any")
     sub.add_argument("--checkpoint-every", type=positive, default=60.0, metavar="SECONDS")
     sub.add_argument("--capture", action="store_true", default=None, help="mist/*: CUDA graphs")
-    sub.add_argument("--engine", choices=("local", "ray"), default="local", help="who runs them")
+    sub.add_argument("--engine", choices=("local", "ray"), default="local", help="default: local")
     of_ray = sub.add_argument_group("engine ray")
     share = {"type": positive, "metavar": "N", "help": "may be a fraction"}
     of_ray.add_argument("--gpus-per-run", dest="gpus", **share)
@@ -255,12 +256,14 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument("--out", **records_of)
 
     sub = commands.add_parser("metrics", help="every metric that was measured, as CSV")
-    sub.add_argument("paper", help="mcmil, llp, mist, minmax or worth")
+    sub.add_argument("paper", help="the key of a paper, as `list` prints it")
     sub.add_argument("--out", **records_of)
 
     sub = commands.add_parser("publish", help="copy finished records into the package")
-    sub.add_argument("folder", help="what `run` was given as --out")
-    sub.add_argument("--allow-dirty", action="store_true", help="take those of uncommitted code")
+    sub.add_argument("folder", help="the folder that `run` got as --out")
+    sub.add_argument(
+        "--allow-dirty", action="store_true", help="also take records of uncommitted code"
+    )
     sub.add_argument("--to", metavar="DIR", help="instead of the package's results/runs")
 
     commands.add_parser("readme", help="the state of the reproductions, for the README")
@@ -268,7 +271,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def answer(args: argparse.Namespace) -> str:
-    """What a command other than `run` prints."""
+    """Return the output of a command other than `run`."""
     if args.command == "publish":
         target = records.PUBLISHED if args.to is None else Path(args.to)
         return f"new records: {records.publish(Path(args.folder), args.allow_dirty, target)}\n"
@@ -296,7 +299,7 @@ def answer(args: argparse.Namespace) -> str:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run a command; returns the exit status."""
+    """Run a command and return the exit status."""
     started = time.time()  # a budget counts from here
     args = arguments().parse_args(words)
     try:

@@ -1,15 +1,16 @@
-"""The one rule of verdicts: our numbers against printed ones, and claims against our numbers.
+"""Judge our numbers against printed ones, and claims against our numbers, by one rule.
 
 A printed number is judged by Eq. (4.1), `verdict`. A claim is a set of gaps, each with the
 half-width of its interval over the seeds at the level LEVEL (Welch's t), and `decided` judges them.
-Both take numbers alone: no sentence is read. In both, a run that gave no finite number is worse
-than every number. What a record rests on is its protocol; STRENGTH has the strongest first.
+Both take numbers alone. In both, a run that gave no finite number is worse than every number. The
+evidence of a record is its protocol; STRENGTH has the strongest first.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from math import ceil, inf, isfinite, isnan, nan, sqrt
 from typing import Any, NamedTuple
 
@@ -19,30 +20,54 @@ STRENGTH = ("paper", "desk", "short")  # protocols that are shown, the strongest
 JUDGING = ("paper", "desk")  # protocols that give a verdict
 MARKS = {"paper": "paper's settings", "desk": "our recipe", "short": "reduced size"}
 LEVEL = 0.05  # of each gap, two-sided: two equal experiments are called different this often
+REDUCE = {"mean": statistics.fmean, "min": min, "max": max}  # seeds to one number, by rule
 Records = Sequence[dict[str, Any]]
+
+
+class State(StrEnum):
+    """The state of a printed number or of a claim."""
+
+    REPRODUCED = "reproduced"
+    BETTER = "better"
+    WORSE = "worse"
+    HOLDS = "holds"
+    FAILS = "fails"
+    UNDECIDED = "undecided"
+    NO_VERDICT = "no verdict"
+    NOT_RUN = "not run"
+    NOT_WRITTEN = "not written yet"
+    NOT_TESTED = "not tested"
+
+
+VERDICTS = (State.REPRODUCED, State.BETTER, State.WORSE, State.HOLDS, State.FAILS, State.UNDECIDED)
 
 
 # Printed numbers ----------------------------------------------------------------------------------
 
 
 class Verdict(NamedTuple):
-    """`ours` and `sd` summarise the seeds; `gap` is ours - paper, `tolerance` what it may be."""
+    """A printed number judged: `ours` and `sd` over the seeds, `gap` = ours - paper, its limit."""
 
-    state: str
+    state: State
     ours: float | None
     sd: float | None
     gap: float | None
     tolerance: float
 
 
+def only_seed(rule: str) -> int | None:
+    """Return the seed K of the rule `seed:K`; None for the rules that take all seeds."""
+    name, _, seed = rule.partition(":")
+    return int(seed) if name == "seed" and seed.isdecimal() else None
+
+
 def summary(values: Mapping[int, float | None], rule: str) -> tuple[float | None, float | None]:
     """Return one number over the seeds by a cell's rule, and the standard deviation of all."""
     finite = [value for value in values.values() if value is not None]
     sd = statistics.stdev(finite) if len(finite) > 1 else None
-    if rule.startswith("seed:"):
-        return values.get(int(rule[5:])), sd
-    reduce = {"mean": statistics.fmean, "min": min, "max": max}[rule]
-    return (reduce(finite) if finite else None), sd
+    if (seed := only_seed(rule)) is not None:
+        return values.get(seed), sd
+    return (REDUCE[rule](finite) if finite else None), sd
 
 
 def verdict(
@@ -64,12 +89,12 @@ def verdict(
     tolerance = max(rounding, (paper_sd or 0.0) + (sd or 0.0))
     lost = rule == "mean" and None in values.values()
     if ours is None or lost:
-        return Verdict("worse", ours, sd, None if ours is None else ours - paper, tolerance)
+        return Verdict(State.WORSE, ours, sd, None if ours is None else ours - paper, tolerance)
     gap = ours - paper
     if abs(gap) <= tolerance + 1e-9:
-        state = "reproduced"
+        state = State.REPRODUCED
     else:
-        state = "better" if (gap < 0) == lower else "worse"
+        state = State.BETTER if (gap < 0) == lower else State.WORSE
     return Verdict(state, ours, sd, gap, tolerance)
 
 
@@ -79,7 +104,7 @@ def verdict(
 class Fact(NamedTuple):
     """A gap that is above 0 if the claim is right, and the half-width of its interval at LEVEL.
 
-    The half-width is 0 where nothing is drawn at random, and nan where one seed gives none.
+    The half-width is 0 if nothing is drawn at random, and nan if one seed gives none.
     """
 
     gap: float
@@ -87,21 +112,21 @@ class Fact(NamedTuple):
 
 
 class Ruling(NamedTuple):
-    """Whether a claim holds (None: undecided), and a sentence with the numbers."""
+    """The answer to a claim (`holds` is None: undecided), and a sentence with the numbers."""
 
     holds: bool | None
     text: str
 
     @property
-    def state(self) -> str:
-        """One of *holds*, *fails*, *undecided*."""
-        return {True: "holds", False: "fails", None: "undecided"}[self.holds]
+    def state(self) -> State:
+        """Return the answer as a state."""
+        return {True: State.HOLDS, False: State.FAILS, None: State.UNDECIDED}[self.holds]
 
 
 def decided(*facts: tuple[float, float]) -> bool | None:
     """Decide a claim: True if every gap exceeds its half-width, False if one is below minus it.
 
-    None if the gaps leave it open; a gap or half-width that is not a number decides nothing.
+    None otherwise; a gap or half-width that is not a number decides nothing.
     """
     if any(gap < -error for gap, error in facts):
         return False
@@ -114,9 +139,9 @@ def ruling(text: str, *facts: tuple[float, float]) -> Ruling:
 
 
 def values(found: Records, metric: str, worst: float = -inf) -> list[float]:
-    """Return a metric of every record: `worst` where a run gave no finite value, as (4.1) has it.
+    """Return a metric of every record: `worst` if a run gave no finite value, as in Eq. (4.1).
 
-    A record that lacks the metric measured something else: nan, which decides nothing.
+    A record without the metric gives nan, which decides nothing.
     """
     held = (record["metrics"].get(metric, nan) for record in found)
     return [worst if value is None else value for value in held]
@@ -141,7 +166,7 @@ def contrast(
     Welch's t: the standard error has the variances of the groups apart, the degrees of freedom are
     those of Satterthwaite. Two groups with weights 1 and -1 make Welch's two-sample test, one group
     the one-sample test (paired, if it holds differences). A group of fewer than two values has no
-    known spread: the half-width is nan. A mean of which a run is missing is infinite, and certain.
+    known spread: the half-width is nan. A mean over a lost run is infinite, with half-width 0.
 
     Args:
         parts: pairs of a weight and the values of the runs.
@@ -183,17 +208,20 @@ def at_most(found: Records, metric: str, limit: float, worst: float = inf) -> Fa
 
 
 def exactly(gap: float) -> Fact:
-    """Return a gap without chance: durations of one run, and what no seed can change."""
+    """Return a gap without an error: durations of one run, and numbers that no seed changes."""
     return Fact(gap, 0.0)
 
 
-def told(a: Records, b: Records, *metrics: str) -> str:
-    """Return the gaps with their half-widths, in words."""
+def gaps(a: Records, b: Records, *metrics: str) -> str:
+    """Return the gaps with their half-widths, as text."""
     return ", ".join(f"{m} {plus_minus(ahead(a, b, m))}" for m in metrics)
 
 
+told = gaps  # the name that the claims of patches and regions use
+
+
 def plus_minus(fact: tuple[float, float], decimals: int = 1, sign: str = "+") -> str:
-    """`+1.0 ± 0.3`; without the ± where one seed gives none."""
+    """Return `+1.0 ± 0.3`; without the ± if one seed gives none."""
     gap, error = fact
     spread = "" if isnan(error) or (not error and not isfinite(gap)) else f" ± {error:.{decimals}f}"
     return f"{gap:{sign}.{decimals}f}{spread}"
@@ -203,7 +231,7 @@ def plus_minus(fact: tuple[float, float], decimals: int = 1, sign: str = "+") ->
 
 
 class Trend(NamedTuple):
-    """Whether a curve still improved at its end; its best before the last quarter; the end."""
+    """The end of a curve: was it still improving, the best before the last quarter, the end."""
 
     improving: bool
     before: float

@@ -1,4 +1,4 @@
-"""What a reproduction is: papers, their experiments, and the ledger cells these fill."""
+"""Define a reproduction: papers, their experiments, and the ledger cells these fill."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .evidence import Ruling, ahead  # noqa: F401  (`ahead` is a public name of this module)
+
+if TYPE_CHECKING:
+    from .runner import Run
 
 PROTOCOLS = ("paper", "desk", "short", "smoke")  # from the strongest evidence to the weakest
 
 
 class Why(StrEnum):
-    """Why a number has no result."""
+    """Name why a number has no result."""
 
     NO_GPU = "no GPU yet"
     NO_DATA = "data not available to us"
@@ -31,21 +34,21 @@ NO_GPU, NO_DATA = Why.NO_GPU, Why.NO_DATA
 
 
 class Whose(StrEnum):
-    """Whose statement a claim is."""
+    """Name the author of a claim."""
 
     PAPER = "the paper's"
     BOOK = "this book's"
 
 
 class Reason(tuple[Why, str]):
-    """A reason, and what there is to add to it; `str` makes one sentence of the two."""
+    """Hold a reason and what there is to add to it; `str` joins the two into one sentence."""
 
     def __new__(cls, why: Why, more: str = "") -> Reason:
         return super().__new__(cls, (why, more))
 
     @property
     def why(self) -> Why:
-        """The reason."""
+        """Return the reason without the addition."""
         return self[0]
 
     def __str__(self) -> str:
@@ -53,10 +56,11 @@ class Reason(tuple[Why, str]):
 
 
 def setting(value: Any, paper: Any, source: str, **before: Any) -> Any:
-    """Return a field of a config: our value, the paper's, and where the paper's stands.
+    """Return a field of a config: our value, the paper's, and its source in the paper.
 
-    A field that joins a config with records also gets `before`, the value that stands for the code
-    without it: `plain` leaves the field out where it has this value, so old records keep their ids.
+    A field that is added to a config with records also gets `before`, the value under which the
+    code does what it did without the field: `plain` leaves out a field with this value, so old
+    records keep their ids.
     """
     return field(default=value, metadata={"paper": paper, "source": source, **before})
 
@@ -103,9 +107,24 @@ def changed(config: Any, **values: Any) -> Any:
     return dataclasses.replace(config, **new)
 
 
+class Config(Protocol):
+    """The settings of an experiment: an instance of a frozen dataclass, see `setting`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class Method(Protocol):
+    """The function of an experiment: train with the settings, return the metrics of the record.
+
+    It saves, logs and stops through `run`; `config` is of the class of `Experiment.config`.
+    """
+
+    def __call__(self, config: Any, seed: int, run: Run, /) -> dict[str, float]: ...
+
+
 @dataclass(frozen=True)
 class Cell:
-    """One ledger row filled by an experiment.
+    """Connect one ledger row to the experiment that fills it.
 
     `metric` is a key of the dict that `Experiment.run` returns. `rule` turns the seeds into one
     number: "mean", "min" or "max" (the best seed), or "seed:K" (the run of seed K alone).
@@ -121,10 +140,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper that no single number holds, tested on records by experiment."""
+    """Test a statement about several numbers on the records of some experiments."""
 
     id: str
-    paper: str
     text: str
     source: str
     experiments: tuple[str, ...]
@@ -133,13 +151,13 @@ class Claim:
 
     @property
     def own(self) -> bool:
-        """Whether it is a question of this book, and no sentence of the paper."""
+        """Return whether this book asks it, and not the paper."""
         return self.whose is Whose.BOOK
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """The settings of one group of cells, and the function that runs them for one seed.
+    """Hold the settings of one group of cells, and the function that runs them for one seed.
 
     `config` is an instance of a frozen dataclass whose fields carry metadata "paper" and "source",
     or are such dataclasses themselves (data, network, method, optimiser).
@@ -157,8 +175,8 @@ class Experiment:
     name: str
     title: str
     method: str
-    config: Any
-    run: Callable[[Any, int, Any], dict[str, float]]
+    config: Config
+    run: Method
     cells: tuple[Cell, ...]
     seeds: int
     data: tuple[str, ...] = ()
@@ -181,14 +199,14 @@ class Experiment:
         return changed(self.config, **self.protocols[protocol])
 
     def reason(self, protocol: str) -> Reason:
-        """Return why a protocol has no record; what a CPU can run under `desk` waits for no GPU."""
+        """Return why a protocol has no record; what a CPU can run under `desk` needs no GPU."""
         if self.not_run is Why.NO_GPU and {protocol, "desk"} & self.protocols.keys():
             return Reason(Why.TIME)
         return Reason(self.not_run, self.more)
 
     @property
     def cost(self) -> str:
-        """What one seed costs under the paper's protocol, in words."""
+        """Return the cost of one seed under the paper's protocol, in words."""
         if self.gpu_minutes is None:
             return "not known"
         if not self.gpu_minutes:
@@ -199,7 +217,7 @@ class Experiment:
         return f"about {number} GPU {unit} a seed (estimate)"
 
     def departures(self, protocol: str) -> list[str]:
-        """All deviations from the paper under a protocol, the replaced fields among them."""
+        """Return all deviations from the paper under a protocol, with the replaced settings."""
         ours = self.protocols[protocol] if protocol != "paper" else {}
         paper = settings_of(self.config)
         replaced = [
@@ -210,13 +228,64 @@ class Experiment:
         return [*self.deviations, *replaced]
 
     def record_id(self, seed: int, protocol: str) -> str:
-        """The identity of one run: experiment, protocol, seed, and a hash of the whole config."""
+        """Return the id of one run: experiment, protocol, seed, and a hash of the whole config."""
         return record_id(self.name, seed, protocol, plain(self.settings(protocol)))
 
 
 @dataclass(frozen=True)
+class Sentence:
+    """A sentence of a paper that mathematics decides, and the test that checks the decision.
+
+    `stands` is None for a remark of this book, which decides nothing and is not counted.
+    `equation` is the number of the equation that the sentence states, if it is one.
+    """
+
+    source: str
+    text: str
+    stands: bool | None
+    why: str
+    test: str
+    equation: str = ""
+
+    @property
+    def tests(self) -> str:
+        """Return the words by which `pytest -k` finds its tests."""
+        return f"test_eq_{self.equation.replace('.', '_')}" if self.equation else self.test
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A public program that computes something else than the formula.
+
+    `title` is the heading of the cell of chapter 15 that shows it; `matters` says where it matters.
+    """
+
+    title: str
+    program: str
+    file: str
+    commit: str
+    matters: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The part of this book about a paper: `AUDIT` in `audit.py` of its package.
+
+    `cited` names the authors as a citation does; `chapter` is the one that shows the tables.
+    """
+
+    cited: str
+    chapter: int
+    sentences: tuple[Sentence, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
 class Paper:
-    """One paper: its experiments, its claims, and the ledger ids that are never run, with why."""
+    """One paper: its experiments, its claims, and the ledger ids that are never run, with why.
+
+    `papers` fills in `room`, the name of its package, and `audit`.
+    """
 
     key: str
     title: str
@@ -226,6 +295,18 @@ class Paper:
     experiments: tuple[Experiment, ...]
     claims: tuple[Claim, ...] = ()
     quoted: dict[str, Reason] = field(default_factory=dict)
+    room: str = ""
+    audit: Audit | None = None
+
+    @property
+    def cited(self) -> str:
+        """Return the paper as tables cite it: `Li 2018`, or its title if it has no audit."""
+        return f"{self.audit.cited} {self.year}" if self.audit else self.title
+
+    @property
+    def name(self) -> str:
+        """Return the paper as tables name it: `Li 2018 (presence)`."""
+        return f"{self.cited} ({self.room})" if self.audit else self.title
 
 
 def claim(
@@ -236,20 +317,19 @@ def claim(
     test: Callable[..., Ruling],
     whose: Whose = Whose.PAPER,
 ) -> Claim:
-    """The claim `paper-key`; `test` gets the records of each experiment, in their order."""
+    """Return a claim; `test` gets the records of each experiment, in their order."""
     names = tuple(e.name for e in experiments)
-    paper, _, _ = id.partition("-")
 
     def of_all(found: dict[str, list[dict]]) -> Ruling:
         return test(*(found[name] for name in names))
 
-    return Claim(id, paper, text, source, names, of_all, whose)
+    return Claim(id, text, source, names, of_all, whose)
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """Return a config as JSON would give it back: flat, and tuples become lists; see `setting`.
+    """Return a config as JSON would give it back: flat, with lists for tuples; see `setting`.
 
-    Groups of settings leave no trace, so a config may be regrouped and its records keep their ids.
+    Groups of settings are dissolved, so a config may be regrouped and its records keep their ids.
     """
     held = settings_of(config)
     for f, value in leaves(config):
@@ -259,6 +339,6 @@ def plain(config: Any) -> dict[str, Any]:
 
 
 def record_id(name: str, seed: int, protocol: str, config: dict[str, Any]) -> str:
-    """`experiment:protocol:seed:hash`, the same on every machine."""
+    """Return `experiment:protocol:seed:hash`, the same on every machine."""
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:10]
     return f"{name}:{protocol}:{seed}:{digest}"

@@ -1,4 +1,4 @@
-"""The ledger: the numbers that the papers print, and which metric of ours answers each."""
+"""Read the ledger: the numbers that the papers print, and which metric of ours answers each."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from .evidence import Verdict, summary, verdict  # noqa: F401  (public names of this module)
+from .evidence import (  # noqa: F401  (public names of this module)
+    REDUCE,
+    VERDICTS,
+    State,
+    Verdict,
+    only_seed,
+    summary,
+    verdict,
+)
 from .experiment import Cell, Paper
 
 CSV = Path(__file__).parents[1] / "results" / "paper-values.csv"
 COLUMNS = "id,paper,table,method,data,measure,value,sd,unit,better,experiment,metric,rule,runs,note"
-KEYS = {
-    "mcmil": "Li 2018 (presence)",
-    "mist": "Angles, Jin et al. 2021 (patches)",
-    "minmax": "Belharbi et al. 2020 (regions)",
-    "llp": "Baručić & Kybic 2022 (counts)",
-}
-VERDICTS = ("reproduced", "better", "worse", "holds", "fails", "undecided")
-STATES = (*VERDICTS, "no verdict", "not run", "not written yet")
+STATES = (*VERDICTS, State.NO_VERDICT, State.NOT_RUN, State.NOT_WRITTEN)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number of a paper; `printed` is the value as the paper prints it ("" where a figure).
+    """One number of a paper; `printed` is the value as the paper prints it ("" in a figure).
 
-    `measure` is the paper's word. `metric` is the key of our records that answers it, of the runs
-    of `experiment` by `rule` (see `Cell`); all three are "" for what no run of ours answers.
+    `paper` is the key of the paper; `id` is a name and no more. `measure` is the paper's word.
+    `metric` is the key of our records that answers it, in the runs of `experiment`, by `rule` (see
+    `Cell`); all three are "" if no run of ours answers it.
     """
 
     id: str
@@ -50,26 +52,35 @@ class Row:
 
     @property
     def lower(self) -> bool:
-        """Whether lower is better."""
+        """Return whether lower is better."""
         return self.better == "lower"
 
     @property
     def decimals(self) -> int:
-        """How many decimals the paper prints."""
+        """Return the number of decimals that the paper prints."""
         return len(self.printed.partition(".")[2])
 
     @property
     def rounding(self) -> float:
-        """Half a unit of the last printed decimal."""
+        """Return half a unit of the last printed decimal."""
         return 0.5 * 10.0**-self.decimals
 
 
-@lru_cache
-def load(path: Path = CSV) -> dict[str, Row]:
-    """Return the ledger by id.
+def load(path: Path | None = None) -> dict[str, Row]:
+    """Return the ledger (default: CSV) by id.
 
-    Raises ValueError for wrong columns, repeated ids, unknown papers and directions.
+    Raises ValueError for wrong columns, repeated ids and unknown directions.
     """
+    return _load(path or CSV)
+
+
+def paper_keys() -> list[str]:
+    """Return the keys of the papers in the order of the ledger."""
+    return list(dict.fromkeys(row.paper for row in load().values()))
+
+
+@lru_cache
+def _load(path: Path) -> dict[str, Row]:
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if ",".join(reader.fieldnames or []) != COLUMNS:
@@ -82,8 +93,6 @@ def load(path: Path = CSV) -> dict[str, Row]:
 
 
 def _row(line: dict[str, str]) -> Row:
-    if line["paper"] not in KEYS or line["id"].rpartition("-")[0] != line["paper"]:
-        raise ValueError(f"ledger: id {line['id']!r} of paper {line['paper']!r} is unknown.")
     if line["better"] not in ("lower", "higher"):
         raise ValueError(
             f"ledger: better is {line['better']!r} in {line['id']}, not lower or higher."
@@ -99,7 +108,7 @@ def _row(line: dict[str, str]) -> Row:
 
 
 def cells(experiment: str, claims: Mapping[str, Callable] | None = None) -> tuple[Cell, ...]:
-    """Return the cells of an experiment, as the ledger has them; `claims` by metric, for those."""
+    """Return the cells of an experiment, as the ledger has them; `claims` are by metric."""
     return tuple(
         Cell(row.id, row.metric, row.rule, (claims or {}).get(row.metric))
         for row in load().values()
@@ -108,7 +117,7 @@ def cells(experiment: str, claims: Mapping[str, Callable] | None = None) -> tupl
 
 
 def check(papers: Sequence[Paper], ledger: Mapping[str, Row]) -> None:
-    """Raise ValueError where the experiments and the ledger do not fit together."""
+    """Raise ValueError if the experiments and the ledger do not fit together."""
     seen: set[str] = set()
     for paper in papers:
         names = {experiment.name for experiment in paper.experiments}
@@ -125,7 +134,7 @@ def check(papers: Sequence[Paper], ledger: Mapping[str, Row]) -> None:
                 raise ValueError(f"cell: {identity!r} is filled twice.")
             seen.add(identity)
         for cell in cells:
-            if cell.rule not in ("mean", "min", "max") and not cell.rule[5:].isdecimal():
+            if cell.rule not in REDUCE and only_seed(cell.rule) is None:
                 raise ValueError(f"cell: {cell.id} has the unknown rule {cell.rule!r}.")
             if ledger[cell.id].value is None and cell.claim is None:
                 raise ValueError(f"cell: {cell.id} has no printed value and needs a claim.")

@@ -1,4 +1,4 @@
-"""What to run next: an order of the runs by worth, and what each costs."""
+"""Order the runs by worth, and estimate the cost of each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ORDER = "cells of the ledger an hour, further seeds of an experiment last"
 
 
 class Step(NamedTuple):
-    """One run of a plan: `seconds` (None: not known) rest on `basis`; `cells` it would fill."""
+    """One run of a plan: `cells` it would fill, `seconds` (None: not known) and their `basis`."""
 
     experiment: Experiment
     seed: int
@@ -25,12 +25,12 @@ class Step(NamedTuple):
 
     @property
     def job(self) -> tuple[Experiment, int, str]:
-        """The run as the engines know it."""
+        """Return the run as the engines take it."""
         return self.experiment, self.seed, self.protocol
 
     @property
     def identity(self) -> str:
-        """The id of its record."""
+        """Return the id of its record."""
         return self.experiment.record_id(self.seed, self.protocol)
 
 
@@ -49,10 +49,10 @@ def measured(
 def cost(
     experiment: Experiment, protocol: str, device: str, held: Sequence[dict[str, Any]]
 ) -> tuple[float | None, str]:
-    """Return the seconds of one seed (None: not known), and what they rest on.
+    """Return the seconds of one seed (None: not known), and their basis.
 
-    They are the measured ones, else the limit of the protocol `desk`, else, on a GPU and under the
-    paper's protocol, what the experiment states.
+    Measured seconds come first, then the limit of the protocol `desk`; on a GPU and under the
+    paper's protocol, the estimate of the experiment.
     """
     if (seconds := measured(experiment, protocol, device, held)) is not None:
         return seconds, "measured"
@@ -70,11 +70,11 @@ def order(
     device: str,
     held: Sequence[dict[str, Any]],
 ) -> list[Step]:
-    """Return the runs that have no record yet, the most worth first: see `ORDER`.
+    """Return the runs that have no record yet, by worth, highest first: see `ORDER`.
 
     `seeds` default to those of each experiment. A run fills the cells of its experiment for which
-    `held` has no record under this protocol or a stronger one. Of equal worth, the order given
-    stays; an unknown cost has no worth. Experiments without the protocol are left out.
+    `held` has no record under this protocol or a stronger one. Runs of equal worth keep the given
+    order; a run of unknown cost has worth 0. Experiments without the protocol are left out.
     """
     stronger = PROTOCOLS[: PROTOCOLS.index(protocol) + 1]
     ranked = []
@@ -93,9 +93,9 @@ def order(
 
 
 def remains(steps: Sequence[Step], seconds: Sequence[float | None], workers: int = 1) -> str:
-    """Return what is left to run and what it costs: a line an experiment, and the sum.
+    """Return the remaining runs and their cost: a line an experiment, and the sum.
 
-    `seconds` (None: not known) are those that each run still takes.
+    `seconds` (None: not known) are the time that each run still takes.
     """
     from .runner import duration
 
@@ -121,7 +121,7 @@ def remains(steps: Sequence[Step], seconds: Sequence[float | None], workers: int
 
 
 def _columns(rows: Sequence[Sequence[object]]) -> str:
-    """Rows as text in columns."""
+    """Return rows as text in columns."""
     widths = [max(len(str(row[k])) for row in rows) for k in range(len(rows[0]))]
     lines = ("  ".join(f"{c!s:{w}}" for c, w in zip(row, widths, strict=True)) for row in rows)
     return "".join(line.rstrip() + "\n" for line in lines)

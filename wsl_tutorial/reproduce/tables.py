@@ -1,4 +1,4 @@
-"""Tables made from records: the papers' numbers beside ours, judged. No number is typed."""
+"""Make tables from records: the papers' numbers beside ours, with their verdicts."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ import fnmatch
 import io
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 from . import evidence, ledger, papers, records
-from .evidence import JUDGING, MARKS, STRENGTH
+from .evidence import JUDGING, MARKS, STRENGTH, State, only_seed
 from .experiment import PROTOCOLS, Cell, Claim, Experiment, Paper, Reason, Why
 from .ledger import Row
 
-DECIDED = ("holds", "fails", "undecided", "no verdict", "not tested")  # a claim
+DECIDED = (State.HOLDS, State.FAILS, State.UNDECIDED, State.NO_VERDICT, State.NOT_TESTED)  # a claim
 HEAD = ("method", "data", "measure", "paper", "ours", "evidence", "seeds", "verdict")
-SUMMARY = ("paper", "numbers", *MARKS.values(), "closed data", "not run")
+CLOSED, NOT_RUN = "closed data", "not run"
+KNOWN = (*MARKS.values(), CLOSED, NOT_RUN)  # what is known of a number
+SUMMARY = ("paper", "numbers", *KNOWN)
 Records = Sequence[dict[str, Any]]
 Fold = Callable[[str, str], str]
+
+
+def by_key() -> dict[str, Paper]:
+    """Return the papers by their keys."""
+    return {paper.key: paper for paper in papers()}
 
 
 def current(experiment: Experiment, protocol: str, held: Records) -> list[dict[str, Any]]:
@@ -53,7 +60,7 @@ def fullest(
 
 
 def seeds_of(runs: Iterable[Records]) -> str:
-    """Say how many seeds some experiments have: `2 seeds`, or `1 to 3 seeds`."""
+    """Return the number of seeds of some experiments: `2 seeds`, or `1 to 3 seeds`."""
     numbers = sorted({len(records) for records in runs})
     seeds = " to ".join(map(str, dict.fromkeys((*numbers[:1], *numbers[-1:]))))
     return seeds + (" seed" if seeds == "1" else " seeds")
@@ -68,14 +75,14 @@ def filled(paper: Paper | None) -> dict[str, tuple[Experiment, Cell]]:
 
 
 def answers(cell: Cell, found: Records) -> bool:
-    """Return whether records hold what a cell asks for: its metric, of its seed if it names one."""
+    """Return whether records contain the metric of a cell, for the seed that it names, if any."""
     seeds = {r["seed"] for r in found if cell.metric in r["metrics"]}
-    one = int(cell.rule[5:]) if cell.rule.startswith("seed:") else None
+    one = only_seed(cell.rule)
     return bool(found) and (len(seeds) == len(found) if one is None else one in seeds)
 
 
 def support(row: Row, paper: Paper | None, held: Records) -> Records:
-    """Return the records behind a number: those of its strongest evidence; none, none."""
+    """Return the records behind a number: those of its strongest evidence, or an empty list."""
     if row.id not in filled(paper):
         return []
     experiment, cell = filled(paper)[row.id]
@@ -109,25 +116,25 @@ def judge(row: Row, experiment: Experiment, cell: Cell, found: Records) -> dict[
         reason += f" ({len(found)} of {experiment.seeds} seeds)"
     protocol = found[0]["protocol"]
     if protocol not in JUDGING:
-        state = "no verdict"
+        state = State.NO_VERDICT
         reason = f"only at reduced size: {experiment.reason('paper')}"
     result = {"id": row.id, "state": state, "evidence": protocol, "ours": ours, "sd": sd}
     return result | {"seeds": len(found), "protocol": protocol, "reason": reason}
 
 
 def state(row: Row, paper: Paper | None, held: Records) -> dict[str, Any]:
-    """Return the state of one ledger row, from the strongest evidence that there is for it."""
+    """Return the state of one ledger row by its strongest evidence."""
     if found := support(row, paper, held):
         return judge(row, *filled(paper)[row.id], found)
     reason = why(row, paper)
-    text = "not written yet" if reason.why is Why.NOT_WRITTEN else "not run"
-    result = {"id": row.id, "state": text, "evidence": None, "ours": None, "sd": None}
+    now = State.NOT_WRITTEN if reason.why is Why.NOT_WRITTEN else State.NOT_RUN
+    result = {"id": row.id, "state": now, "evidence": None, "ours": None, "sd": None}
     return result | {"seeds": 0, "protocol": None, "reason": str(reason)}
 
 
 def states(held: Records) -> list[dict[str, Any]]:
     """Return the state of every ledger row, in the order of the ledger."""
-    written = {paper.key: paper for paper in papers()}
+    written = by_key()
     return [state(row, written.get(row.paper), held) for row in ledger.load().values()]
 
 
@@ -135,9 +142,9 @@ def states(held: Records) -> list[dict[str, Any]]:
 
 
 class Verdict(NamedTuple):
-    """A claim: its state (one of DECIDED), the protocol that it rests on, and the sentence."""
+    """A claim judged: its state (one of DECIDED), the protocol of its records, and a sentence."""
 
-    state: str
+    state: State
     claim: Claim
     evidence: str | None
     why: str
@@ -153,7 +160,7 @@ def verdict(paper: Paper, claim: Claim, held: Records) -> Verdict:
     """Judge a claim under the strongest protocol of which all its experiments have records.
 
     An experiment that the protocol would not change (it has no settings for it) counts with its
-    records of protocol `paper`. Protocol `short` says whether it agrees, and gives no verdict.
+    records of protocol `paper`. Protocol `short` can only agree or disagree: it gives no verdict.
     """
     wanted = [e for e in paper.experiments if e.name in claim.experiments]
     for protocol in STRENGTH:
@@ -163,18 +170,18 @@ def verdict(paper: Paper, claim: Claim, held: Records) -> Verdict:
         }
         if all(found.values()):
             answer = claim.test(found)
-            said = f"{answer.text} ({seeds_of(found.values())})"
+            text = f"{answer.text} ({seeds_of(found.values())})"
             if protocol in JUDGING:
-                return Verdict(answer.state, claim, protocol, said)
+                return Verdict(answer.state, claim, protocol, text)
             words = {True: "agrees", False: "disagrees", None: "undecided"}
-            return Verdict("no verdict", claim, protocol, f"{words[answer.holds]}: {said}")
+            return Verdict(State.NO_VERDICT, claim, protocol, f"{words[answer.holds]}: {text}")
     reasons = missing(paper, claim, held).items()
     text = "; ".join(f"{reason} ({n} of {len(wanted)})" for reason, n in reasons)
-    return Verdict("not tested", claim, None, text or "not all under one protocol")
+    return Verdict(State.NOT_TESTED, claim, None, text or "not all under one protocol")
 
 
 def missing(paper: Paper, claim: Claim, held: Records) -> Counter:
-    """Count why experiments of a claim have no record that can judge it, by reason."""
+    """Count the experiments of a claim without a record that can judge it, by reason."""
     return Counter(
         str(e.reason("paper"))
         for e in paper.experiments
@@ -183,7 +190,7 @@ def missing(paper: Paper, claim: Claim, held: Records) -> Counter:
 
 
 def claims(paper: Paper, held: Records) -> str:
-    """Return a table: what records say of a paper's claims, and of this book's questions to it."""
+    """Return a table of a paper's claims and of this book's questions, with their verdicts."""
     return claims_grid(verdicts(paper, held))
 
 
@@ -221,16 +228,16 @@ def beside(
     cells: Callable[[Records], Sequence[object]],
     columns: int,
 ) -> list[tuple[object, ...]]:
-    """Seed 0 of protocol `paper` from fresh records and from stored ones: `cells` of each."""
+    """Return the `cells` of seed 0 of protocol `paper`, for fresh records and for stored ones."""
     lines = []
-    for who, records_of in (("fresh, from here", fresh), ("stored, in the package", held)):
+    for name, records_of in (("fresh, from here", fresh), ("stored, in the package", held)):
         runs = [r for r in current(experiment, "paper", records_of) if r["seed"] == 0]
-        lines.append((who, *(cells(runs) if runs else ["not run"] * columns)))
+        lines.append((name, *(cells(runs) if runs else ["not run"] * columns)))
     return lines
 
 
 def origin(found: Records) -> str:
-    """Commits, devices and last date of some records; + marks uncommitted code, ? unknown."""
+    """Return commits, devices and last date of records; + marks uncommitted code, ? unknown."""
     origins = [record["provenance"] for record in found]
     commits = {(p["commit"] or "?")[:7] + ("+" if p["dirty"] else "") for p in origins}
     devices = {p["device"] for p in origins}
@@ -247,40 +254,39 @@ def line(row: Row, paper: Paper | None, held: Records) -> tuple[str, ...]:
         return (*head, "", "none", "", now["state"])
     _, cell = filled(paper)[row.id]
     ours = number(now["ours"], now["sd"], max(2, row.decimals) if row.printed else None)
-    seeds = 1 if cell.rule.startswith("seed:") else now["seeds"]
+    seeds = now["seeds"] if only_seed(cell.rule) is None else 1
     verdict = now["state"]
-    if verdict in ("better", "worse") and now["ours"] is not None:
-        verdict += f", {now['ours'] - row.value:+.2g}"
+    if verdict in (State.BETTER, State.WORSE) and now["ours"] is not None:
+        verdict = f"{verdict}, {now['ours'] - row.value:+.2g}"
     return (*head, ours, MARKS[now["evidence"]], str(seeds), verdict)
 
 
 def notes(rows: Iterable[Row], paper: Paper | None, held: Records) -> str:
-    """Return what the verdicts of some rows rest on, or why they have not run, as a list.
+    """Return a list of the reasons: behind the verdict of a row, or for its missing run.
 
-    Rows of one text stand together. What has run at reduced size alone is left out.
-
-    Where a number is not reached, that is *worse* or *fails*: whether the training was still
+    Rows with the same text share an item. Rows that ran at reduced size only are left out. For a
+    number that is not reached (*worse*, *fails*) the text adds whether the training was still
     improving when it stopped, by its curve, and what was tried.
     """
-    said: dict[str, list[str]] = defaultdict(list)
+    texts: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         now = state(row, paper, held)
-        if now["state"] == "no verdict":
+        if now["state"] is State.NO_VERDICT:
             continue
         parts = [now["reason"]]
         if now["evidence"] is None:
             parts = [f"{now['state']}: {now['reason']}"]
-        elif now["state"] in ("worse", "fails"):
+        elif now["state"] in (State.WORSE, State.FAILS):
             experiment, _ = filled(paper)[row.id]
             parts += [ended(row, experiment, support(row, paper, held)), experiment.tried]
-        said["; ".join(part for part in parts if part)].append(f"`{row.id}`")
-    return "".join(f"- {', '.join(ids)}: {text}.\n" for text, ids in said.items())
+        texts["; ".join(part for part in parts if part)].append(f"`{row.id}`")
+    return "".join(f"- {', '.join(ids)}: {text}.\n" for text, ids in texts.items())
 
 
 def ended(row: Row, experiment: Experiment, found: Records) -> str:
     """Return whether the runs behind a number still improved at their end, by the curves.
 
-    The measure is the number's own where the curve has it, else that which chooses the epoch.
+    The measure is the number's own if the curve has it, else the one that selects the epoch.
     """
     own = any(row.metric in point for record in found for point in record["curve"])
     key, better = (row.metric, row.better) if own else experiment.selects
@@ -290,7 +296,7 @@ def ended(row: Row, experiment: Experiment, found: Records) -> str:
 def deviations(found: Iterable[dict[str, Any]]) -> str:
     """Return each deviation and note of some records once, with the experiments it belongs to.
 
-    The deviations of current records follow from their settings: in the words of today.
+    Deviations are worded anew from the settings of the records.
     """
     experiments = {e.name: e for paper in papers() for e in paper.experiments}
     names: dict[str, dict[str, None]] = defaultdict(dict)  # an ordered set for each text
@@ -320,9 +326,9 @@ def classed(name: str, text: str) -> str:
 
 
 def place(rows: Iterable[Row], paper: Paper | None, held: Records, fold: Fold = plain) -> str:
-    """Return one table for some rows of a paper, what its verdicts rest on, and what is folded.
+    """Return one table for some rows of a paper, with notes on its verdicts.
 
-    Rows whose data are closed are folded, and so is what the runs behind the others are.
+    Rows whose data are closed are folded, and so are the runs behind the other rows.
     """
     rows = list(rows)
     closed = [r for r in rows if is_closed(r, paper, held)]
@@ -363,7 +369,7 @@ def runs_table(runs: Mapping[str, Records]) -> str:
 
 
 def places(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Return rows by the place of the paper where they stand."""
+    """Return rows by their place in the paper."""
     found: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         found[row.table].append(row)
@@ -371,23 +377,23 @@ def places(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def unfilled(experiments: Iterable[Experiment], held: Records) -> str:
-    """Return a table of experiments that answer no printed number, of those with records.
+    """Return a table of the experiments with records that answer no printed number.
 
-    Its metrics are those that answer numbers of the paper, or else all.
+    It shows the metrics that answer numbers of the paper, or else all.
     """
-    lines = []
-    for e in (e for e in experiments if not e.cells):
-        every = (current(e, protocol, held) for protocol in STRENGTH)
-        if found := next(filter(None, every), None):
-            numbers = ", ".join(f"{n} {text}" for n, text in measured(e, found).items())
-            lines.append((f"`{e.name}`", MARKS[found[0]["protocol"]], len(found), numbers))
+    names, lines = {e.name for e in experiments if not e.cells}, []
+    for paper in papers():
+        asked = {row.metric for row in ledger.load().values() if row.paper == paper.key}
+        for e in (e for e in paper.experiments if e.name in names):
+            every = (current(e, protocol, held) for protocol in STRENGTH)
+            if found := next(filter(None, every), None):
+                numbers = ", ".join(f"{n} {text}" for n, text in measured(found, asked).items())
+                lines.append((f"`{e.name}`", MARKS[found[0]["protocol"]], len(found), numbers))
     return grid(("experiment", "evidence", "seeds", "mean ± sd"), lines) if lines else ""
 
 
-def measured(experiment: Experiment, found: Records) -> dict[str, str]:
-    """Return the metrics of some records, mean ± sd."""
-    key = experiment.name.partition("/")[0]
-    asked = {row.metric for row in ledger.load().values() if row.paper == key}
+def measured(found: Records, asked: Collection[str]) -> dict[str, str]:
+    """Return the metrics of some records, mean ± sd: those asked for, or all if there are none."""
     names = [n for n in found[0]["metrics"] if n in asked] or list(found[0]["metrics"])
     of = {n: {r["seed"]: r["metrics"].get(n) for r in found} for n in names}
     return {n: number(*evidence.summary(v, "mean"), None) for n, v in of.items()}
@@ -397,7 +403,7 @@ def measured(experiment: Experiment, found: Records) -> dict[str, str]:
 
 
 def known() -> dict[str, tuple[list[Row], list[Experiment]]]:
-    """Return by name (paper, place, experiment): the rows and the experiments that it has."""
+    """Return the rows and experiments behind each name: of a paper, a place or an experiment."""
     found: dict[str, tuple[list[Row], list[Experiment]]] = defaultdict(lambda: ([], []))
     for row in ledger.load().values():
         found[row.paper][0].append(row)
@@ -419,7 +425,8 @@ def select(what: str) -> tuple[str, list[Row], list[Experiment]]:
     key, _, rest = what.partition("/")
     if name := next((n for n in (what, f"{key}/Table {rest}") if n in names), None):
         return name, *names[name]
-    matches = [names[n] for n in fnmatch.filter(names, what) if len(names[n][1]) == 1]
+    runnable = {e.name for paper in papers() for e in paper.experiments}
+    matches = [names[n] for n in fnmatch.filter(names, what) if n in runnable]
     if not matches:
         of_paper = [n for n in names if n.startswith(f"{key}/")]
         near = difflib.get_close_matches(what, of_paper or names, n=1, cutoff=0.0)[0]
@@ -434,7 +441,7 @@ def table(what: str, held: Records) -> str:
     Raises ValueError with the nearest name for anything else.
     """
     name, rows, experiments = select(what)
-    written = {paper.key: paper for paper in papers()}
+    written = by_key()
     parts = [f"# {name}\n"]
     for key in dict.fromkeys(row.paper for row in rows):
         for where, group in places(r for r in rows if r.paper == key).items():
@@ -451,9 +458,9 @@ def table(what: str, held: Records) -> str:
 def metrics(key: str, held: Records) -> str:
     """Return every metric of a paper's experiments under every protocol but `smoke`, as CSV.
 
-    Raises ValueError for no paper.
+    Raises ValueError for an unknown key.
     """
-    written = {paper.key: paper for paper in papers()}
+    written = by_key()
     if key not in written:
         raise ValueError(f"key: {key!r} is no paper with experiments, only {', '.join(written)}.")
     file = io.StringIO()
@@ -476,30 +483,33 @@ def metrics(key: str, held: Records) -> str:
 def markdown(key: str, held: Records | None = None) -> str:
     """Return the reproduction of one paper as a page: every number, claim and experiment.
 
-    `held` are the records to show (default: the published ones). Raises ValueError for no paper.
+    `held` are the records to show (default: the published ones). Raises ValueError for a key
+    without a number in the ledger.
     """
     held = records.published() if held is None else held
-    paper = {paper.key: paper for paper in papers()}.get(key)
+    paper = by_key().get(key)
     rows = [row for row in ledger.load().values() if row.paper == key]
     if not rows:
-        raise ValueError(f"key: {key!r} is no paper of the ledger, only {', '.join(ledger.KEYS)}.")
+        raise ValueError(
+            f"key: {key!r} is no paper of the ledger, only {', '.join(ledger.paper_keys())}."
+        )
     parts = [f"## What is known\n\n{tally(rows, paper, held)}\n"]
     for where, group in places(rows).items():
         parts.append(f"## {where}\n\n{place(group, paper, held, folded)}")
     if paper is not None and paper.claims:
         found = verdicts(paper, held)
-        tested = [v for v in found if v.state != "not tested"]
-        rest = [v for v in found if v.state == "not tested"]
+        tested = [v for v in found if v.state is not State.NOT_TESTED]
+        rest = [v for v in found if v.state is State.NOT_TESTED]
         parts.append("## Claims\n")
         parts += [classed("claims", claims_grid(tested))] if tested else []
         parts += [folded(f"Not tested: {len(rest)}", claims_grid(rest))] if rest else []
     if paper is not None:
-        parts.append(f"## How to run it\n\n{how(paper)}")
+        parts.append(f"## How to run it\n\n{instructions(paper)}")
     return "\n".join(parts)
 
 
-def how(paper: Paper) -> str:
-    """Return the command, and, folded, every experiment with its data, cost and deviations."""
+def instructions(paper: Paper) -> str:
+    """Return the command to run a paper, and, folded, its experiments with data and cost."""
     texts = list(dict.fromkeys(text for e in paper.experiments for text in e.deviations))
     lines = []
     for e in paper.experiments:
@@ -515,23 +525,23 @@ def how(paper: Paper) -> str:
 
 
 def kinds(rows: Iterable[Row], paper: Paper | None, held: Records) -> dict[str, Counter]:
-    """Count rows by what is known of them (SUMMARY[2:]), and by state within."""
-    count: dict[str, Counter] = {name: Counter() for name in SUMMARY[2:]}
+    """Count rows by what is known of them (KNOWN), and by state within."""
+    count: dict[str, Counter] = {name: Counter() for name in KNOWN}
     for row in rows:
         now = state(row, paper, held)
-        k = STRENGTH.index(now["evidence"]) if now["evidence"] else 4 - is_closed(row, paper, held)
-        count[SUMMARY[2 + k]][now["state"]] += 1
+        without = CLOSED if is_closed(row, paper, held) else NOT_RUN
+        count[MARKS.get(now["evidence"], without)][now["state"]] += 1
     return count
 
 
 def detailed(count: Counter) -> str:
-    """`3: 1 reproduced, 2 worse`; of what has no verdict, the number alone."""
+    """Return `3 (1 reproduced, 2 worse)`; without verdicts, the number alone."""
     states = ", ".join(f"{count[s]} {s}" for s in ledger.VERDICTS if count[s])
     return f"{count.total()}" + (f" ({states})" if states else "")
 
 
 def tally(rows: Sequence[Row], paper: Paper | None, held: Records) -> str:
-    """Return one sentence: how many numbers there are, by what is known of them."""
+    """Return one sentence: the count of numbers, by what is known of them."""
     found = kinds(rows, paper, held).items()
     listed = "; ".join(f"{name}: {detailed(count)}" for name, count in found if count.total())
     return f"{len(rows)} numbers. {listed[:1].upper()}{listed[1:]}."
@@ -540,9 +550,10 @@ def tally(rows: Sequence[Row], paper: Paper | None, held: Records) -> str:
 def summary_markdown(held: Records | None = None) -> str:
     """Return two tables: the numbers of every paper by what is known of them, and the verdicts."""
     held = records.published() if held is None else held
-    written = {paper.key: paper for paper in papers()}
+    written = by_key()
     lines, verdicts, total = [], [], Counter()
-    for key, title in ledger.KEYS.items():
+    for key in ledger.paper_keys():
+        title = written[key].name if key in written else key
         rows = [row for row in ledger.load().values() if row.paper == key]
         found = kinds(rows, written.get(key), held)
         lines.append((title, len(rows), *(count.total() for count in found.values())))
@@ -551,7 +562,7 @@ def summary_markdown(held: Records | None = None) -> str:
             if found[mark]:
                 counts = (found[mark][s] for s in ledger.VERDICTS)
                 verdicts.append((f"{title}, {mark}", *counts))
-    lines.append(("all", total.total(), *(total[name] for name in SUMMARY[2:])))
+    lines.append(("all", total.total(), *(total[name] for name in KNOWN)))
     head = ("verdicts", *ledger.VERDICTS)
     return f"{grid(SUMMARY, lines)}\n{grid(head, verdicts)}"
 
@@ -560,17 +571,18 @@ def summary_markdown(held: Records | None = None) -> str:
 
 
 def listing(held: Records, what: Sequence[str] = (), only: str = "", every: bool = False) -> str:
-    """Return, for the terminal, what there is: one line a paper, or what is asked for.
+    """Return a list for the terminal: one line a paper, or details of the names in `what`.
 
-    `what` are names or patterns as of `table`: their experiments with cost, data and the state of
-    every number; `every` takes all. `only` keeps the numbers of one state, a line each.
+    `what` are names or patterns as for `table`: the list has their experiments with cost, data and
+    the state of every number. `every` takes all; `only` keeps the numbers of one state, a line
+    each.
 
     Raises ValueError with the nearest name for an unknown one.
     """
     chosen = [select(name) for name in what] or [(k, *v) for k, v in whole().items()]
     if only:
         rows = {row.id: row for _, group, _ in chosen for row in group}
-        written = {paper.key: paper for paper in papers()}
+        written = by_key()
         found = ((row, state(row, written.get(row.paper), held)) for row in rows.values())
         lines = [of_number(row, now) for row, now in found if now["state"] == only]
         return "\n".join(lines or [f"no number is in the state {only!r}"]) + "\n"
@@ -586,22 +598,22 @@ def listing(held: Records, what: Sequence[str] = (), only: str = "", every: bool
 
 def whole() -> dict[str, tuple[list[Row], list[Experiment]]]:
     """Return rows and experiments by paper."""
-    keys = {*ledger.KEYS, *(paper.key for paper in papers())}
+    keys = {*ledger.paper_keys(), *by_key()}
     return {name: found for name, found in known().items() if name in keys}
 
 
 def overview(held: Records) -> str:
     """Return one line a paper."""
     lines = []
-    written = {paper.key: paper for paper in papers()}
+    written = by_key()
     for key, (rows, experiments) in whole().items():
-        title = ledger.KEYS.get(key) or written[key].title
+        title = f": {written[key].name}" if key in written else ""
         ran = sum(any(current(e, p, held) for p in STRENGTH) for e in experiments)
         text = f"{ran} of {len(experiments)} experiments have records"
         text = text if experiments else "no experiments yet"
         text += f"; {tally(rows, written.get(key), held)}" if rows else "."
-        lines.append(f"{key}: {title}: {text}")
-    lines.append(f"More: list {lines[0].partition(':')[0]}, list --state holds, list --all.")
+        lines.append(f"{key}{title}: {text}")
+    lines.append(f"More: list {next(iter(whole()))}, list --state holds, list --all.")
     return "\n".join(lines) + "\n"
 
 
@@ -613,11 +625,11 @@ def of_number(row: Row, now: Mapping[str, Any]) -> str:
 
 
 def details(experiments: Iterable[Experiment], rows: Mapping[str, Row], held: Records) -> str:
-    """Return experiments with cost, data here or missing, seeds run, and numbers of theirs."""
+    """Return experiments with cost, data (here or not), seeds run, and their numbers."""
     from .. import data
 
     here = cache(data.available)
-    written = {paper.key: paper for paper in papers()}
+    written = by_key()
     left, lines = dict(rows), []
     for e in experiments:
         needs = [f"{n} ({'here' if here(n) else 'not here'})" for n in e.data]

@@ -1,0 +1,58 @@
+"""State the audit of Li (2018): what mathematics decides, and programs."""
+
+from ..experiment import Audit, Finding, Sentence
+
+AUDIT = Audit(
+    cited="Li",
+    chapter=4,
+    sentences=(
+        Sentence(
+            "Proposition 1",
+            "an alternating sum over subsets is the probability of a label set",
+            True,
+            "Eq. (1.2): it is the sum over all labellings with these labels",
+            "test_eq_1_2_is_the_sum_over_grids",
+            equation="1.2",
+        ),
+        Sentence(
+            "paper (9)-(11)",
+            "the recursion by subtraction gives the same probability",
+            True,
+            "Eq. (1.3)",
+            "test_eq_1_3_gives_what_the_series_gives_and_sums_to_one",
+            equation="1.3",
+        ),
+        Sentence(
+            "section 3.2",
+            "in general, the truncated series gives neither an upper nor a lower bound",
+            True,
+            "cut inside a size it lies on either side; Eq. (2.4): cut after all subsets of a "
+            "size, it bounds from above and below in turn",
+            "test_a_series_cut_inside_a_size_lies_on_either_side",
+        ),
+        Sentence(
+            "paper (13), (14)",
+            "the mean probability stands in for the exact decision",
+            True,
+            "Eq. (3.3): it is the first order of (3.2) where evidence is weak",
+            "test_eq_3_3_is_the_first_order_of_eq_3_2",
+            equation="3.3",
+        ),
+    ),
+    findings=(
+        Finding(
+            "A sum that turns negative",
+            "lixilinx/MCMIL, released with the paper",
+            "utilities.py",
+            "a5d8148",
+            "weak evidence in float32; the experiments on CIFAR-10 and SVHN compute it in float64",
+        ),
+        Finding(
+            "A maximum that knows its neighbours",
+            "lixilinx/MCMIL, released with the paper",
+            "TraditionalMIL_ExtendedMNISTExperiment.py",
+            "21ee5e7",
+            "the baseline of supplementary A",
+        ),
+    ),
+)

@@ -1,0 +1,72 @@
+"""State the audit of Belharbi et al. (2020): what mathematics decides, and programs."""
+
+from ..experiment import Audit, Finding, Sentence
+
+AUDIT = Audit(
+    cited="Belharbi et al.",
+    chapter=13,
+    sentences=(
+        Sentence(
+            "paper (5)",
+            "being unable to tell is least cross-entropy to the uniform answer",
+            True,
+            "Eq. (11.2)",
+            "test_eq_11_2_is_log_c_and_a_divergence_least_at_uniform",
+            equation="11.2",
+        ),
+        Sentence(
+            "section 1",
+            "the min-max terms favour models with few false positives",
+            False,
+            "Eq. (11.4): where no image is constant, the mask of all ones attains the least value "
+            "of the loss",
+            "test_eq_11_4_is_least_for_the_mask_of_all_ones",
+            equation="11.4",
+        ),
+        Sentence(
+            "sections 1, A.2",
+            "conditional entropy drives a localiser whose mask is detached",
+            False,
+            "its head gets exactly none of their gradient; the shared body is moved for the "
+            "classifier's sake",
+            "test_detached_c_does_not_move_the_localiser",
+        ),
+    ),
+    findings=(
+        Finding(
+            "A mask cut from the graph",
+            "sbelharbi/wsol-min-max-entropy-interpretability, released with the paper",
+            "deepmil/models.py",
+            "0134bf9",
+            "all experiments; the paper says so in A.2",
+        ),
+        Finding(
+            "One scale for a batch",
+            "sbelharbi/wsol-min-max-entropy-interpretability, released with the paper",
+            "deepmil/models.py",
+            "0134bf9",
+            "training; a test image is alone in its batch",
+        ),
+        Finding(
+            "A weight without effect",
+            "sbelharbi/wsol-min-max-entropy-interpretability, released with the paper",
+            "deepmil/decision_pooling.py",
+            "e52078a",
+            "none for the paper, whose weight is 0",
+        ),
+        Finding(
+            "Attention above nothing",
+            "jeromerony/survey_wsl_histology, the baselines",
+            "localization_mil.py",
+            "4f0196c",
+            "Deep MIL's masks, of GlaS as of birds",
+        ),
+        Finding(
+            "The greatest class, and no background",
+            "jeromerony/survey_wsl_histology, the baselines",
+            "localization_mil.py",
+            "4f0196c",
+            "the masks of CAM and WILDCAT on GlaS; it reads the label of the test image",
+        ),
+    ),
+)
