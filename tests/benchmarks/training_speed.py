@@ -69,7 +69,7 @@ def mnist(protocol, seed):
 
 
 def mist(protocol, seed):
-    """A step of MIST on MNIST hard, 32 canvases."""
+    """Return a step of MIST on MNIST hard, 32 canvases."""
     home = "wsl_tutorial.reproduce.patches"
     try:
         experiments, data, methods = (
