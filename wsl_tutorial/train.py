@@ -441,7 +441,7 @@ class Captured(_Step):
             group["capturable"] = True
             group["lr"] = torch.tensor(float(group["lr"]), device=device)
         self.warm, self.batch = 0, ()
-        self.graph: Any = None
+        self.graph: torch.cuda.CUDAGraph | None = None
         self.value: Any = None
 
     def __call__(self, batch: Any) -> Tensor:
@@ -449,7 +449,7 @@ class Captured(_Step):
             self.warm += 1
             return self._beside(batch)
         if self.graph is None:
-            self._record(batch)
+            self.graph = self._record(batch)
         if any(a.shape != b.shape for a, b in zip(self.batch, batch, strict=True)):
             return super().__call__(batch)
         for kept, new in zip(self.batch, batch, strict=True):
@@ -466,13 +466,14 @@ class Captured(_Step):
         own.wait_stream(stream)
         return value
 
-    def _record(self, batch: Any) -> None:
+    def _record(self, batch: Any) -> torch.cuda.CUDAGraph:
         if not isinstance(batch, tuple):
             raise ValueError(f"batches: a graph takes tuples, not a {type(batch).__name__}")
         self.batch = _like(batch, (x.clone() for x in batch))
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             self.value = super().__call__(self.batch)
+        return graph
 
 
 def _check_capture(device: torch.device) -> None:
