@@ -28,7 +28,6 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # error of the class, and the Dice indices (12.4) of region and complement.
 
 # %%
-import dataclasses
 import math
 import statistics
 import tempfile
@@ -43,7 +42,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from wsl_tutorial import check, data, metrics, show
 from wsl_tutorial.data import cub, glands, glas
 from wsl_tutorial.reproduce import ledger, records, tables
-from wsl_tutorial.reproduce.regions import PAPER, experiments, leaks, networks, training
+from wsl_tutorial.reproduce.experiment import changed, leaves, settings_of
+from wsl_tutorial.reproduce.regions import PAPER, experiments, leaks, networks
+from wsl_tutorial.reproduce.regions.data import CLASSES, batches, parts_of
+from wsl_tutorial.reproduce.regions.methods import min_max, model_of, schedule_of
 
 show.style()
 
@@ -363,18 +365,17 @@ COLUMNS = {
 }
 OWN = {"method", "terms", "u", "crf", "modes", "share", "alpha", "dropout"}  # what a method is
 lines = []
-for f in dataclasses.fields(training.Settings):
-    values = [getattr(config, f.name) for config in COLUMNS.values()]
-    if len(set(values)) > 1 and f.name not in OWN:
-        lines.append((f"`{f.name}`", *values))
+for name in settings_of(COLUMNS["equal: min-max u=4"]):
+    values = [settings_of(config)[name] for config in COLUMNS.values()]
+    if len(set(values)) > 1 and name not in OWN:
+        lines.append((f"`{name}`", *values))
 show.Markdown(tables.grid(("setting", *COLUMNS), lines))
 
 # %%
 for name, config in COLUMNS.items():
-    views = config.epochs * config.repeat * glas.SIZES["train"]
-    views -= config.epochs * (views // config.epochs % config.batch) * config.drop_last
-    rate = training.schedule_of(config, 1)
-    rates = [rate(epoch, 0) for epoch in range(config.epochs)]
+    c, images = config.optimiser, config.data.repeat * glas.SIZES["train"]
+    views = c.epochs * (images - images % c.batch * c.drop_last)
+    rates = [schedule_of(config, 1)(epoch, 0) for epoch in range(c.epochs)]
     spent = next(t for t in range(1, len(rates) + 1) if sum(rates[:t]) >= 0.99 * sum(rates))
     print(f"{name}: {views:,} views; 99 % of the learning rate is spent in {spent} epochs")
 
@@ -387,9 +388,9 @@ for name, config in COLUMNS.items():
 # %%
 FOUR = EXPERIMENTS["minmax/glas-min-max-u4-resnet101"].config
 settings = [
-    (f"`{f.name}`", getattr(FOUR, f.name), *f.metadata.values())
-    for f in dataclasses.fields(FOUR)
-    if getattr(FOUR, f.name) != f.metadata["paper"]
+    (f"`{f.name}`", value, *f.metadata.values())
+    for f, value in leaves(FOUR)
+    if value != f.metadata["paper"]
 ]
 of_glands = {"`regime`", "`size`", "`train_images`", "`validation_images`", "`test_images`"}
 differ = [line for line in settings if line[0] not in of_glands]
@@ -427,23 +428,23 @@ def forward(side, **kind):
 def step(u):
     """Operations of a real step, with as many looks, of a tiny pair of networks."""
     small = {"epochs": 1, "erase_from": 0, "believe": "always", "lazy": False, "width": 8}
-    config = dataclasses.replace(EXPERIMENTS["minmax/glas-min-max-u4"].settings("smoke"), **small)
-    config = dataclasses.replace(config, u=u, size=64, crop=64)
-    batch = next(iter(training.batches(config, training.parts_of(config, 0)["train"], 0, "cpu")(1)))
-    model = training.model_of(config, 0, "cpu").train()
-    kind = {k: getattr(config, k) for k in ("width", "stages", "blocks", "stride", "pool")}
+    config = EXPERIMENTS["minmax/glas-min-max-u4"].settings("smoke")
+    config = changed(config, **small, u=u, size=64, crop=64)
+    batch = next(iter(batches(config, parts_of(config, 0)["train"], 0, "cpu")(1)))
+    model = model_of(config, 0, "cpu").train()
+    kind = {k: settings_of(config)[k] for k in ("width", "stages", "blocks", "stride", "pool")}
     share = forward(32, **kind) / forward(64, **kind)
-    return operations(lambda: training.min_max(config, model, batch).backward()), share
+    return operations(lambda: min_max(config, model, batch).backward()), share
 
 
 # %%
 (zero, share), (four, _) = step(0), step(4)
 formula = (4 + 2 * share) / (1 + 2 * share)
 print(f"tiny step: counted {four / zero:.2f}, by the formula {formula:.2f}")
-side = FOUR.crop
-kappa = forward(side // 2, kind=FOUR.network) / forward(side, kind=FOUR.network)
+side, trunk = FOUR.data.crop, FOUR.network.network
+kappa = forward(side // 2, kind=trunk) / forward(side, kind=trunk)
 R = (4 + 2 * kappa) / (1 + 2 * kappa)
-print(f"{FOUR.network}: {forward(side, kind=FOUR.network) / 1e9:.0f} GFLOP a look, R = {R:.2f}")
+print(f"{trunk}: {forward(side, kind=trunk) / 1e9:.0f} GFLOP a look, R = {R:.2f}")
 for r in (r for r in ROWS.values() if r.table == "Table 5" and r.method.startswith("ratio")):
     print(f"{r.data}, printed {r.value}: {(R - r.value) / (R - 1):.0%} of an epoch is not steps")
 
@@ -632,7 +633,7 @@ def blind_here(kinds):
 def blind_elsewhere(metric):
     """Lines of what knows nothing, on the other sets."""
     if metric == "classification error":
-        classes = [training.CLASSES[k] for k in ("cub5", "cub", "flowers")]
+        classes = [CLASSES[k] for k in ("cub5", "cub", "flowers")]
         return [("*any class*", metric, *(f"{100 - 100 / c:.1f}" for c in classes))]
     if metric not in BLIND:
         return []
@@ -764,7 +765,7 @@ LEVELS = {
     "L10": ("oracle",),
 }  # fmt: skip
 STEPS = [(level, s) for level, steps in LEVELS.items() for s in steps if s in experiments.STEPS]
-lines = [(level, f"`{s}`", experiments.STEPS[s][0]) for level, s in STEPS]
+lines = [(level, f"`{s}`", experiments.STEP_NAMES[s]) for level, s in STEPS]
 show.Markdown(tables.grid(("step", "name", "what is trained"), lines))
 
 # %%
@@ -824,7 +825,7 @@ def ladder(regime):
     steps = {
         experiments.LADDER[k].name: n for n, s in STEPS if (k := (regime, s)) in experiments.LADDER
     }
-    blind = [e.name for e in experiments.BLIND if e.config.regime == regime]
+    blind = [e.name for e in experiments.BLIND if e.config.data.regime == regime]
     protocol, named, found = tables.fullest(PAPER, [*steps, *blind], HELD)
     lines = [(n, EXPERIMENTS[e].method, *measured(found[e])) for e, n in steps.items() if found[e]]
     for name in blind:
