@@ -35,7 +35,7 @@ import torch
 from scipy.optimize import brentq
 from torch.utils.flop_counter import FlopCounterMode
 
-from wsl_tutorial import check, data, metrics, show
+from wsl_tutorial import check, data, metrics, show, train
 from wsl_tutorial.data import cub, glas
 from wsl_tutorial.reproduce import records, tables
 from wsl_tutorial.reproduce.experiment import changed, settings_of
@@ -362,7 +362,7 @@ def step(u):
     model = model_of(config, 0, "cpu").train()
     kind = {k: settings_of(config)[k] for k in ("width", "stages", "blocks", "stride", "pool")}
     share = forward(32, **kind) / forward(64, **kind)
-    return operations(lambda: min_max(config, model, batch).backward()), share
+    return operations(lambda: train.backward(min_max(config, model, batch))), share
 
 
 # %%

@@ -9,7 +9,7 @@ from interrupted_runs import resumed
 from real_data import REAL, needs
 from torch.nn import functional as F
 
-from wsl_tutorial import metrics, regions
+from wsl_tutorial import metrics, regions, train
 from wsl_tutorial.reproduce import ledger, papers
 from wsl_tutorial.reproduce.evidence import decided
 from wsl_tutorial.reproduce.experiment import changed, leaves, settings_of
@@ -287,7 +287,7 @@ def test_all_ones_is_the_printed_number(monkeypatch):
 
 def gradients(config, batch, seed=0):
     model = methods.model_of(config, seed, "cpu").train()
-    methods.METHODS[config.method.method](config, model, batch).backward()
+    train.backward(methods.METHODS[config.method.method](config, model, batch))
     return model, {n: p.grad for n, p in model.named_parameters()}
 
 
@@ -327,7 +327,7 @@ def test_unchanged_images_are_not_looked_at_again():
     model, batch = methods.model_of(config, 0, "cpu"), first_batch(smoke(batch=8))
     sizes = []
     model.trunk.register_forward_pre_hook(lambda m, x: sizes.append(len(x[0])))
-    methods.min_max(config, model, batch)
+    train.backward(methods.min_max(config, model, batch))
     looks = sizes[:-2]  # the last two are C's
     assert looks[0] == 8
     assert sum(looks) < 4 * 8
@@ -362,10 +362,10 @@ def test_the_adversary_learns_the_class_of_x_minus_and_m_hides_it():
     model = methods.model_of(config, 0, "cpu").train()
     localise = methods.localiser(config, model, batch)
     _, mask = localise(batch.images)
-    told = regions.average_pooling(model.adversary(batch.images * (1 - mask)))
-    plain = F.cross_entropy(told, batch.labels)
+    logits = regions.average_pooling(model.adversary(batch.images * (1 - mask)))
+    plain = F.cross_entropy(logits, batch.labels)
     own = F.cross_entropy(localise(batch.images)[0], batch.labels)
-    ours = methods.min_max(config, model, batch)
+    ours = sum(methods.min_max(config, model, batch))
     assert ours.item() == pytest.approx((own + plain).item(), rel=1e-4)
     head, last = model.head.conv.weight, model.adversary[1].conv.weight
     a, b = torch.autograd.grad(plain, (head, last), retain_graph=True)
@@ -386,7 +386,7 @@ def test_terms_and_area_add_up():
     }.items():
         config = without_chance(u=0, **change)
         model = methods.model_of(config, 0, "cpu")
-        found[key] = methods.min_max(config, model, batch).item()
+        found[key] = sum(methods.min_max(config, model, batch)).item()
     _, mask = methods.localiser(config, model, batch)(batch.images)
     minus = networks.classified(config, model, batch.images * (1 - mask), batch.salt)
     expected = regions.cross_entropy_to_uniform(minus).mean().item()
@@ -402,7 +402,7 @@ def test_epochs_alone_and_the_first_of_erasing():
     for epoch, change, looks in ((0, {"alone": 1}, 0), (0, {"erase_from": 1}, 1), (1, {}, 4)):
         config = smoke(norm="frozen", u=4, believe="always", **change)
         model = methods.model_of(config, 0, "cpu")
-        methods.min_max(config, model, batch._replace(epoch=epoch))
+        train.backward(methods.min_max(config, model, batch._replace(epoch=epoch)))
         assert int((model.accepted > 0).sum()) == looks
 
 
@@ -429,14 +429,14 @@ def test_lazy_looks_in_the_room_of_regions(believe):
         logits = (x.mean((1, 2, 3)) - 0.45)[:, None] * w * 3
         return logits, x.square()
 
-    rule = methods.BELIEVE[believe]
+    rule = methods.rule_of(changed(Settings(), believe=believe), 3)
     found = []
-    for lazy in (False, True):
+    for looks in (regions.looks, regions.lazy_looks):
         counted.clear()
-        erased = regions.recursive_erasing(
-            localise, images, target, 3, 10.0, believe=rule, lazy=lazy
-        )
-        found.append((erased.mask, erased.loss, w.grad.clone(), sum(counted)))
+        loss = 0.0
+        for look in looks(localise, images, target, rule, 10.0):
+            loss = loss + train.backward(look.losses.mean())
+        found.append((look.total, loss, w.grad.clone(), sum(counted)))
         w.grad = None
     for a, b in zip(found[0][:3], found[1][:3], strict=True):
         torch.testing.assert_close(a, b)
@@ -444,12 +444,12 @@ def test_lazy_looks_in_the_room_of_regions(believe):
     assert (found[1][3] == 18) == (believe == "always")
 
 
-@pytest.mark.parametrize("change", [{"attached": True}, {"printed": True}])
-def test_lazy_is_for_the_released_procedure(change):
+def test_lazy_is_for_the_released_procedure():
+    images, target = torch.zeros(1, 1, 2, 2), torch.tensor([0])
     with pytest.raises(ValueError, match="lazy"):
-        regions.recursive_erasing(
-            None, torch.zeros(1, 1, 2, 2), torch.tensor([0]), 2, 10.0, lazy=True, **change
-        )
+        next(regions.lazy_looks(None, images, target, regions.as_printed(2), 10.0))
+    with pytest.raises(ValueError, match="lazy"):
+        next(methods.min_max(smoke(lazy=True, attached=True, alone=0), None, first_batch(smoke())))
 
 
 # Measures -----------------------------------------------------------------------------------------
@@ -640,13 +640,17 @@ def test_what_is_timed_is_erasing_from_the_first_batch(protocol, monkeypatch):
     change = {name: wanted[name] for name in ("alone", "erase_from", "norm")}
     config = smoke("minmax/glas-seconds", **change)
     frozen = change["norm"] == "frozen"
-    erasing = regions.recursive_erasing
 
-    def watched(localise, images, target, u, *args, **options):
-        asked.append((u, options["lazy"]))
-        return erasing(localise, images, target, u, *args, **options)
+    def watched(looks, lazy):
+        def made(localise, images, target, rule, *args):
+            asked.append((rule.looks if rule.trust else 0, lazy))
+            return looks(localise, images, target, rule, *args)
 
-    monkeypatch.setattr(methods.regions, "recursive_erasing", watched)
+        return made
+
+    parts = SimpleNamespace(**vars(regions))
+    parts.looks, parts.lazy_looks = watched(regions.looks, False), watched(regions.lazy_looks, True)
+    monkeypatch.setattr(methods, "regions", parts)
     result = experiment.run(config, 0, Run())
     turn = [(0, False), (4, False)] + [(4, True)] * frozen
     assert asked == turn * (len(asked) // len(turn))

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from math import exp
 from statistics import median
@@ -123,11 +124,20 @@ def unless_wrong(logits, target, first, t, sigma) -> Tensor:
     return regions.trust(logits, target, None, t, sigma)
 
 
-BELIEVE = {"trust": None, "always": always, "unless wrong": unless_wrong}
+BELIEVE = {"always": always, "unless wrong": unless_wrong}
+
+
+def rule_of(config: Settings, u: int) -> regions.Rule:
+    """Return the rule of erasing; rules that are not the paper's never end the search."""
+    c = config.method
+    rule = regions.as_printed(u) if c.printed else regions.as_released(u)
+    if c.believe in BELIEVE and rule.trust is not None:
+        rule = replace(rule, ends="never", trust=BELIEVE[c.believe])
+    return rule
 
 
 def localiser(config: Settings, model: networks.Pair, batch: Batch) -> Callable:
-    """Return M for `regions.recursive_erasing`; unchanged images keep their logits and masks."""
+    """Return M for `regions.looks`; unchanged images keep their logits and masks."""
     c, last = config.method, None
     looks = 1 if not c.matched else max(c.u, 1)
 
@@ -150,34 +160,39 @@ def localiser(config: Settings, model: networks.Pair, batch: Batch) -> Callable:
     return localise
 
 
-def min_max(config: Settings, model: networks.Pair, batch: Batch) -> Tensor:
-    """Return the loss of paper (8) with recursive erasing, or of a variant of it."""
+def min_max(config: Settings, model: networks.Pair, batch: Batch) -> Iterator[Tensor]:
+    """Yield the parts of the loss of paper (8), or of a variant of it.
+
+    Each detached look is a part of its own, so a step needs the memory of one look.
+    """
     c = config.method
     if not c.terms or batch.epoch < c.alone:
-        return from_maps(config, model, batch)
+        yield from_maps(config, model, batch)
+        return
     x, y, salt = batch.images, batch.labels, batch.salt
-    localise, first = localiser(config, model, batch), []
-
-    def noted(*images: Tensor) -> tuple[Tensor, Tensor]:
-        logits, mask = localise(*images)
-        first.append(mask.detach())
-        return logits, mask
-
-    erased = regions.recursive_erasing(
-        localise if c.accumulate else noted,
-        x,
-        y,
-        c.u if batch.epoch >= c.erase_from else 0,
-        c.sigma,
-        attached=c.attached,
-        printed=c.printed,
-        believe=BELIEVE[c.believe],
-        lazy=c.lazy,
-    )
-    model.note(erased.trust)
-    mask = erased.mask if c.accumulate else first[0]
+    rule = rule_of(config, c.u if batch.epoch >= c.erase_from else 0)
+    localise = localiser(config, model, batch)
+    if c.lazy and c.attached:
+        raise ValueError("lazy looks need detached masks: set attached or lazy to False")
+    if c.lazy:
+        found = regions.lazy_looks(localise, x, y, rule, c.sigma)
+    else:
+        found = regions.looks(localise, x, y, rule, c.sigma, c.attached)
+    loss, trust, mask = x.new_zeros(()), [], None
+    for look in found:
+        own = look.losses.mean()
+        if c.attached or not own.requires_grad:  # no graph: lazy, and no image has changed
+            loss = loss + own
+        else:
+            yield own
+        trust.append(look.trust)
+        if c.accumulate:
+            mask = look.total
+        elif mask is None:
+            mask = look.region.detach()
+    model.note(torch.stack(trust))
     mask = batch.masks if c.oracle else mask
-    loss = erased.loss + c.area * mask.mean()
+    loss = loss + c.area * mask.mean()
     if "+" in c.terms:
         loss = loss + F.cross_entropy(classified(config, model, x * mask, salt), y)
     rest = x * (1 - mask)
@@ -188,10 +203,11 @@ def min_max(config: Settings, model: networks.Pair, batch: Batch) -> Tensor:
         rest = 2 * rest.detach() - rest
         logits = train.logits(model.adversary, rest, config.optimiser.bf16)
         loss = loss + F.cross_entropy(regions.average_pooling(logits), y)
-    return loss
+    yield loss
 
 
-METHODS: dict[str, Callable[[Settings, networks.Pair, Batch], Tensor]] = {
+Loss = Callable[[Settings, networks.Pair, Batch], Tensor | Iterator[Tensor]]
+METHODS: dict[str, Loss] = {
     "cam-avg": from_maps,
     "cam-max": from_maps,
     "cam-lse": from_maps,
@@ -307,7 +323,7 @@ def run_seconds(config: Settings, seed: int, run) -> dict[str, float]:
             for name, c in configs.items():
                 start = time.monotonic()
                 steps[name].zero_grad()
-                min_max(c, models[name], batch).backward()
+                train.backward(min_max(c, models[name], batch))
                 steps[name].step()
                 if run.device == "cuda":
                     torch.cuda.synchronize()
