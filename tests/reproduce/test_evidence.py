@@ -12,7 +12,7 @@ from scipy import stats
 from wsl_tutorial.reproduce import evidence, ledger, papers, tables
 from wsl_tutorial.reproduce.counts import experiments as counts
 from wsl_tutorial.reproduce.evidence import contrast, decided
-from wsl_tutorial.reproduce.worth import experiments as worth
+from wsl_tutorial.reproduce.worth import claims as worth
 
 CLAIMS = {c.id: c for paper in papers() for c in paper.claims}
 CELLS = {c.id: c for paper in papers() for e in paper.experiments for c in e.cells if c.claim}
