@@ -29,7 +29,7 @@ class Optimizer(Protocol):
 
 def fit(
     model: M,
-    loss: Callable[[M, Any], Tensor],
+    loss: Callable[[M, Any], Tensor | Iterator[Tensor]],
     batches: Callable[[int], Iterable],
     optimizer: Optimizer,
     *,
@@ -58,7 +58,8 @@ def fit(
     of a batch (batch normalisation) nor draws noise (dropout). Every process gets the same curve.
 
     Args:
-        loss: (model, batch) -> scalar to minimise.
+        loss: (model, batch) -> scalar to minimise, or an iterator of scalars whose sum it is, each
+            back-propagated before the next is computed (not with `capture`, nor second_order).
         batches: epoch (from 0) -> its batches, at least one.
         optimizer: of torch, or one whose `second_order` is true: its `step(closure)` then gets the
             loss with its graph.
@@ -395,6 +396,20 @@ def _set_rates(optimizer, schedule, epoch, step):
                 group["lr"] = rate
 
 
+def backward(loss: Tensor | Iterator[Tensor], weight: float = 1.0) -> Tensor:
+    """Back-propagate a loss, or its parts one after the other, and return its detached value.
+
+    The graph of a part is freed before the next part is computed, so the memory is that of the
+    largest part. weight: a factor on the loss.
+    """
+    values = []
+    for part in (loss,) if isinstance(loss, Tensor) else loss:
+        value = weight * part
+        value.backward()
+        values.append(value.detach())
+    return sum(values[1:], values[0])
+
+
 class _Step:
     """Take one step of `fit`: from a batch to the detached value of its loss."""
 
@@ -407,8 +422,7 @@ class _Step:
             value = self.optimizer.step(lambda: weight * self.loss(self.model, part))
         else:
             self.optimizer.zero_grad(set_to_none=True)
-            value = weight * self.loss(self.model, part)
-            value.backward()
+            value = backward(self.loss(self.model, part), weight)
             add_up([p.grad for p in self.model.parameters() if p.grad is not None])
             self.optimizer.step()
         value = value.detach()
