@@ -1,4 +1,4 @@
-# On a fresh machine with Python 3.11, 3.12 or 3.13, each of these is the only command needed:
+# On a fresh machine with Python 3.11 to 3.14, each of these is the only command needed:
 #   make book     the book in _build/html
 #   make test     every test, and every notebook run anew and compared with what it shows;
 #                 ONLY=presence (a room), ONLY=2 (a chapter) or ONLY=2.3 (an equation) limits it
@@ -36,10 +36,11 @@ slow: $(READY)  ## the tests that take longest; with Ray, those on a cluster of 
 notebooks: $(READY)  ## execute every notebooks/NN_*.py into its .ipynb
 	$(BIN)/python scripts/notebooks.py
 
-lint: $(READY)  ## style, spelling, and whether the notebook pairs agree
+lint: $(READY)  ## style, spelling, types, and whether the notebook pairs agree
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python scripts/notebooks.py --check
 
 readme: $(READY)  ## rewrite the state of the reproductions in README.md from the records

@@ -1,6 +1,5 @@
-"""Numbers in notebook outputs are compared as numbers; cells that need a GPU say so."""
+"""Compare numbers in notebook outputs as numbers, and skip cells that need a GPU."""
 
-import fcntl
 import math
 import os
 import re
@@ -10,13 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-RTOL, ATOL = 2e-3, 1e-6  # room for another processor's order of additions, none for a wrong result
+RTOL, ATOL = 2e-3, 1e-6  # allows for another order of additions, not for a wrong result
 
 
 class Close(str):
-    """Text that equals another when the words are the same and the numbers are close."""
+    """Equal another text if the words are the same and the numbers are close."""
 
     __hash__ = str.__hash__
 
@@ -42,7 +42,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Cells tagged `gpu` run where a GPU is."""
+    """Skip cells tagged `gpu` where there is no GPU."""
     for item in items:
         tags = getattr(getattr(item, "cell", None), "metadata", {}).get("tags", [])
         if "gpu" in tags and not torch.cuda.is_available():
@@ -51,12 +51,11 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The book, built anew with every warning an error; one build serves all worker processes."""
+    """Build the book once for all worker processes, with every warning an error."""
     folder = tmp_path_factory.getbasetemp()
     out = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "book"
     out.mkdir(exist_ok=True)
-    with open(out / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(out / "lock"):
         if not (out / "built").exists():
             program = Path(sys.executable).parent / "jupyter-book"
             build = [program, "build", Path(__file__).parent, "--path-output", out]

@@ -84,7 +84,7 @@ for name, observe in toy.OBSERVERS.items():
 # on the right as each observer leaves it.
 
 # %%
-TOLD = [
+ANSWERS = [
     "which?  0 and 2",
     "how many?  1, 0, 2 and 2 φ",
     "K = 3 things:  0, 2, 2",
@@ -112,8 +112,8 @@ scatter(axis, bag, hidden, s=130, linewidths=2.5)
 for xy, text in zip([(1.6, 2.6), (-3.0, 0.8), (0.6, -2.4), (-1.0, -1.1)], "012φ", strict=True):
     axis.text(*xy, text, size=14)
 frame(axis, "the world, and one bag of five")
-for axis, name, told in zip(right.subplots(2, 2).flat, toy.OBSERVERS, TOLD, strict=True):
-    frame(axis, f"{name}\n{told}")
+for axis, name, answer in zip(right.subplots(2, 2).flat, toy.OBSERVERS, ANSWERS, strict=True):
+    frame(axis, f"{name}\n{answer}")
     for x, y in bag.tolist():
         axis.text(x, y, "?", color=show.GREY, size=13, weight="bold", ha="center", va="center")
 show.figure(
@@ -497,22 +497,22 @@ show.figure(
 # %%
 four, four_labels = toy.world(50, 4, torch.Generator().manual_seed(5))
 log_p4 = (-torch.cdist(four, middle).square() / 3).log_softmax(-1)  # (50, 4, 4)
-told = toy.presence(four_labels)  # (50, 3)
-formula = presence.log_likelihood(log_p4.transpose(1, 2), told)  # (50,)
-assert torch.allclose(formula, toy.log_marginal(log_p4, toy.presence, told), atol=1e-5)
+observed = toy.presence(four_labels)  # (50, 3)
+formula = presence.log_likelihood(log_p4.transpose(1, 2), observed)  # (50,)
+assert torch.allclose(formula, toy.log_marginal(log_p4, toy.presence, observed), atol=1e-5)
 
 
 # %%
 def learn_presence(n, seed):
     points, labels = toy.world(64, n, torch.Generator().manual_seed(seed))
-    told, model = toy.presence(labels), network(seed)
+    observed, model = toy.presence(labels), network(seed)
 
     def log_p(model):
         return model(points).log_softmax(-1).transpose(1, 2)  # (64, 4, n)
 
     with torch.no_grad():
-        moved = presence.posterior(log_p(model), told) - log_p(model).exp()  # (64, 4, n)
-    fit(model, lambda model, _: -presence.log_likelihood(log_p(model), told).mean())
+        moved = presence.posterior(log_p(model), observed) - log_p(model).exp()  # (64, 4, n)
+    fit(model, lambda model, _: -presence.log_likelihood(log_p(model), observed).mean())
     return moved.abs().sum(1).mean().item() / 2, 100 * accuracy(model)
 
 

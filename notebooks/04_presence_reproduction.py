@@ -28,7 +28,6 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # work?
 
 # %%
-import dataclasses
 import itertools
 import math
 import statistics
@@ -40,25 +39,15 @@ import torch
 from torch.nn import functional as F
 
 from wsl_tutorial import check, metrics, show
-from wsl_tutorial.data import houses, mnist, svhn
+from wsl_tutorial.data import houses, mnist
 from wsl_tutorial.reproduce import ledger, records, tables
-from wsl_tutorial.reproduce.presence import PAPER, networks, training
+from wsl_tutorial.reproduce.presence import PAPER, data, methods, networks, page
 
 show.style()
 
-
 # %%
 ROWS = {i: row for i, row in ledger.load().items() if row.paper == PAPER.key}
-
-
-def printed(row):
-    sd = "" if row.sd is None else f" ± {row.sd:g}"
-    return f"{row.printed}{sd} {row.unit}" if row.printed else "no number"
-
-
-# %%
-lines = [(f"`{r.id}`", r.table, r.method, r.data, printed(r)) for r in ROWS.values()]
-show.Markdown(tables.grid(("id", "where", "method", "data", "the paper prints"), lines))
+page.numbers()
 
 # %% [markdown]
 # Three kinds of numbers stand here: means with a ±, single runs, and bars and remarks without a
@@ -107,7 +96,7 @@ lines = []
 for i, runs in RUNS.items():
     row, mean = ROWS[i], f"{statistics.fmean(runs):.3f}"
     spreads = [f"{spread(runs):.{row.decimals}f}" for spread in SPREADS.values()]
-    lines.append((f"`{i}`", len(runs), printed(row), mean, *spreads))
+    lines.append((f"`{i}`", len(runs), page.printed(row), mean, *spreads))
 show.Markdown(tables.grid(("id", "runs", "the paper prints", "mean", *SPREADS), lines))
 
 # %% [markdown]
@@ -378,18 +367,16 @@ for name in ("table", "method", "data", "measure", "printed", "sd", "experiment"
     print(f"{name:10} {getattr(row, name)!r}")
 
 # %% [markdown]
-# Second, the **experiment** that fills the row. Its `config` is a frozen dataclass; each field
-# carries what the paper has and where we found it. We list the fields that the paper says in words,
+# Second, the **experiment** that fills the row. Its `config` holds the settings in groups; each one
+# carries what the paper has and where we found it. We list those that the paper states in words,
 # or that we chose otherwise. All others are the paper's.
 
 # %%
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
 extended = EXPERIMENTS["mcmil/extended-mnist"]
-fields = dataclasses.fields(extended.config)
-settings = [(f.name, getattr(extended.config, f.name), *f.metadata.values()) for f in fields]
-differ = [line for line in settings if line[1] != line[2]]
-print(f"{len(settings)} settings, {len(differ)} listed")
-show.Markdown(tables.grid(("setting", "ours", "the paper", "source"), differ))
+count, table = page.settings(extended.config)
+print(count)
+table
 
 # %% [markdown]
 # Third, a **run**: an experiment, a seed and a *protocol*. Under `paper` every setting stands as
@@ -406,21 +393,7 @@ show.Markdown(tables.grid(("setting", "ours", "the paper", "source"), differ))
 
 # %%
 HELD = records.published()
-
-
-# %%
-protocol, named, found = tables.fullest(PAPER, list(EXPERIMENTS), HELD)
-names = sorted(found, key=lambda name: not name.startswith("mcmil/extended-mnist"))
-record = next((found[name][0] for name in names if found[name]), None)
-
-# %%
-if record is None:
-    facts = [("records", "none of this paper is published yet")]
-else:
-    origin = record["provenance"] | {"data": ", ".join(record["provenance"]["data"]) or "embedded"}
-    whole = {k: record[k] for k in ("experiment", "seed", "protocol", "seconds")}
-    facts = [(k, v) for k, v in (whole | origin).items()]
-show.Markdown(tables.grid(("one record", named), facts))
+page.one_record(HELD)
 
 # %% [markdown]
 # A record also holds the whole configuration, all metrics, a thinned curve, every deviation from
@@ -449,7 +422,7 @@ print(f"{v.state}: {v.ours:.3f} ± {v.sd:.3f}, gap {v.gap:+.3f}, allowed {v.tole
 # stand its label set and the grid of positions $M \times N$ that the network makes of it.
 
 # %%
-images, classes = training.load("digits", "train", "mnist")  # (N, 1, 28, 28), (N,)
+images, classes = data.load("digits", "train", "mnist")  # (N, 1, 28, 28), (N,)
 generator = torch.Generator().manual_seed(10)
 some = torch.randperm(len(images), generator=generator)[:9].split(4)  # two batches, one digit
 batches = [mnist.nests(images[i, 0], classes[i], generator) for i in some[:2]]
@@ -461,23 +434,8 @@ count = sum(x.numel() for x in network.parameters())
 print(f"{count} parameters = {count / 2**20:.2f} x 2^20")
 
 # %%
-fig, axes = plt.subplots(1, 5, figsize=(7.4, 2.2), sharex=True, sharey=True)
 shown = [pair for batch in [*batches, single] for pair in zip(*batch, strict=True)]
-for axis, (x, y) in zip(axes, shown, strict=True):
-    with torch.no_grad():
-        grid = network(x[None]).shape[-2:]  # (M, N)
-    axis.imshow(x[0], cmap="gray", vmin=0, vmax=1)
-    digits = ", ".join(map(str, y.nonzero().flatten().tolist()))
-    axis.set_title(f"{{{digits}}}\n{grid[0]} x {grid[1]}", size=9)
-    axis.set(xlim=(0, 84), ylim=(84, 0), xlabel="pixels")
-    axis.grid(False)
-axes[0].set_ylabel("pixels")
-show.figure(
-    fig,
-    alt="Five images drawn to one scale in pixels. Four black canvases hold two digits each at"
-    " random places; the first two canvases have one size, the next two another. The fifth image"
-    " is a single digit of 28 by 28 pixels. Above each stand its label set and its grid.",
-)
+page.canvases(network, shown)
 
 # %% [markdown]
 # Canvases of one batch share their size, so that they fit into one tensor. The fourth holds two
@@ -501,22 +459,7 @@ wide = [F.pad(numbers["images"][i].float(), [32] * 4, mode="replicate").byte() f
 boxes = [numbers["boxes"][i] + torch.tensor([32, 32, 0, 0]) for i in chosen]
 
 # %%
-fig, axes = plt.subplots(2, 5, figsize=(7.2, 3.4))
-for zoom, line in zip(("authors", "count-free"), axes, strict=True):
-    for n, (axis, image, box) in enumerate(zip(line, wide, boxes, strict=True), 1):
-        axis.imshow(svhn.crop(image, box, zoom).permute(1, 2, 0))
-        share = 1 / (1 + (6 - (n if zoom == "authors" else 2)) / 7)
-        axis.set_title(f"{n} digit{'s' * (n > 1)}: {100 * share:.0f} %", size=9)
-        axis.set(xticks=[], yticks=[])
-        axis.grid(False)
-    line[0].set_ylabel(f'"{zoom}"')
-show.figure(
-    fig,
-    alt="Generated house numbers of one to five digits, cut in two ways to 64 by 64 pixels. In the"
-    " authors' crop the number fills 58, 64, 70, 78 and 88 percent of the side, so that the"
-    " digits of long numbers shrink less. In the count-free crop it fills 64 percent always, and the"
-    " digits of long numbers are smaller.",
-)
+page.crops(wide, boxes)
 
 # %% [markdown]
 # In both rows the digits shrink as their number grows; in the first they shrink less. That helps: a
@@ -532,57 +475,7 @@ show.figure(
 # exact likelihood and the mean of six runs for max pooling.
 
 # %%
-LOSSES = {
-    "exact likelihood": "mcmil/extended-mnist",
-    "max pooling, as printed": "mcmil/max-pooling-as-printed",
-    "max pooling, as coded": "mcmil/max-pooling-as-coded",
-}
-OPTIMISERS = {"the authors' optimiser": "", "AdamW": "-adamw"}
-
-# %%
-protocol, named, found = tables.fullest(
-    PAPER, [n + o for n in LOSSES.values() for o in OPTIMISERS.values()], HELD
-)
-six = statistics.fmean(ROWS[f"mcmil-{k:03d}"].value for k in range(7, 13))
-
-
-# %%
-def draw(axis, label, runs, k):
-    """The test error by epoch, (seeds, epochs); NaN where it was not finite."""
-    curves = [[p["test_error"] for p in r["curve"]] for r in runs]
-    errors = torch.tensor([[math.nan if e is None else e for e in c] for c in curves])
-    steps = [p["epoch"] for p in runs[0]["curve"]]
-    style = {"color": show.COLOURS[k], "marker": show.MARKERS[k]}
-    axis.plot(steps, errors.T, lw=0.6, alpha=0.5, color=style["color"], marker="")
-    axis.plot(steps, errors.nanmean(0), lw=1.8, label=f"{label}, {len(runs)} seeds", **style)
-    return f"{label} ends at {errors[:, -1].nanmean():.2f} %"
-
-
-# %%
-fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.3), sharey=True)
-said = []
-for axis, (title, suffix) in zip(axes, OPTIMISERS.items(), strict=True):
-    for value, label in ((ROWS["mcmil-005"].value, None), (six, "the paper")):
-        axis.axhline(value, color=show.GREY, ls="--", marker="", lw=1, label=label)
-    ends = []
-    for k, (label, name) in enumerate(LOSSES.items()):
-        if runs := found[name + suffix]:
-            ends.append(draw(axis, label, runs, k))
-    axis.set(yscale="log", xlabel="epoch", title=f"{title}; {named}")
-    axis.legend(fontsize=8)
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    said.append(f"With {title}: {', '.join(ends) or 'no record yet'}.")
-ticks = [0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]
-axes[0].set(ylabel="test error on MNIST, %", ylim=(0.2, 100), yticks=ticks, yticklabels=ticks)
-axes[0].minorticks_off()
-show.figure(
-    fig,
-    alt="Test error on a logarithmic scale against the epoch, for three losses and two optimisers,"
-    f" with dashed lines at the paper's values ({named}). " + " ".join(said),
-)
-
-# %%
-show.Markdown(f"Read out ({named}; means over the seeds). " + " ".join(said))
+page.curves(HELD)
 
 # %% [markdown]
 # ## When it breaks
@@ -672,7 +565,7 @@ labels = F.one_hot(torch.tensor([[1, 1], [3, 7]]), 10).sum(1) > 0  # (2, 10): {1
 # %%
 for name in ("as-printed", "as-coded"):
     z = logits.clone().requires_grad_()
-    training.LOSSES[f"max-pooling-{name}"](config, torch.nn.Identity(), (z, labels)).backward()
+    methods.LOSSES[f"max-pooling-{name}"](config, torch.nn.Identity(), (z, labels)).backward()
     first, second = z.grad.sum((1, 2, 3)).tolist()
     print(f"{name:11} first image {first:+.3f}, second image {second:+.3f}")
 
@@ -709,35 +602,24 @@ for name in ("as-printed", "as-coded"):
 
 
 # %%
-def section(*places):
-    """The tables of some sections of the paper, from the records."""
-    rows = [row for row in ROWS.values() if row.table in places]
-    lines = [tables.line(row, PAPER, HELD) for row in rows]
-    notes = tables.notes(rows, PAPER, HELD)
-    return show.Markdown(f"{tables.grid(tables.HEAD, lines)}\n{notes}")
-
-
-# %%
-section("Sec 5.1.1", "Sec 5.2")
+page.section(HELD, "Sec 5.1.1", "Sec 5.2")
 
 # %% [markdown]
 # The six runs of max pooling, each against the run of ours with the same number. The pairing is
 # arbitrary, and the first figure of this page says how much such a verdict is worth.
 
 # %%
-section("Suppl A")
+page.section(HELD, "Suppl A")
 
 # %%
-section("Sec 5.1.2", "Fig 3", "Sec 3.2")
+page.section(HELD, "Sec 5.1.2", "Fig 3", "Sec 3.2")
 
 # %% [markdown]
 # The paper's settings are not ours in every point. What differs in the runs shown above, the
 # replaced settings of a smaller protocol among it:
 
 # %%
-protocol, named, found = tables.fullest(PAPER, [n for n, e in EXPERIMENTS.items() if e.cells], HELD)
-notes = tables.deviations(r for runs in found.values() for r in runs)
-show.Markdown(f"Deviations, {named}.\n\n{notes}")
+page.deviations(HELD)
 
 # %% [markdown]
 # ### Three rules of choosing the epoch
@@ -747,21 +629,7 @@ show.Markdown(f"Deviations, {named}.\n\n{notes}")
 # epoch, of the best epoch on the test set, and of the epoch chosen on held-out images.
 
 # %%
-RULES = {
-    "last_test_error": "last",
-    "best_test_error": "best on test",
-    "validation_test_error": "held-out",
-}
-protocol, named, found = tables.fullest(PAPER, [n for n, e in EXPERIMENTS.items() if e.data], HELD)
-lines = []
-for name, runs in found.items():
-    values = [{r["seed"]: r["metrics"][rule] for r in runs} for rule in RULES]
-    ours = [tables.number(*ledger.summary(v, "mean"), 2) for v in values]
-    lines += [(EXPERIMENTS[name].title, *ours, len(runs))] if runs else []
-title = f"Error in %, mean ± sd over the seeds; {named}\n\n"
-show.Markdown(
-    title + tables.grid(("experiment", *RULES.values(), "seeds"), lines) if lines else title
-)
+page.chosen_epochs(HELD)
 
 # %% [markdown]
 # Two readings of this table, made from it. The first is of a claim of section 5.1.2, that nothing
@@ -770,34 +638,10 @@ show.Markdown(
 # learnt to read no more than one number in ten, so that their lines say nothing of the methods.
 
 # %%
-said = []
-for end, how in (("", "with PSGD"), ("-adamw", "with AdamW")):
-    pair = [found[f"mcmil/cifar10-jpeg75{loss}{end}"] for loss in ("", "-cross-entropy")]
-    if all(pair):
-        a, b = (statistics.fmean(r["metrics"]["last_test_error"] for r in runs) for runs in pair)
-        said.append(f"{a - b:+.1f} points {how}")
-plateau = [
-    f"`{n}`" for n, runs in found.items() if any(r["metrics"]["last_test_error"] > 90 for r in runs)
-]
-show.Markdown(
-    f"The error of the exact likelihood on the JPEG copy of CIFAR-10 less that of cross-entropy"
-    f" ({named}): {', '.join(said) or 'not run'}. Not learnt: {', '.join(plateau) or 'none'}."
-)
+page.readings(HELD)
 
 # %%
-every = [r["metrics"] for runs in found.values() for r in runs]
-every = [m for m in every if all(m[rule] for rule in RULES)]  # finite, and not zero
-text = "No run has been recorded yet, so the flattery of the best epoch is not measured."
-if every:
-    last, held_out = (
-        100 * statistics.fmean(1 - m["best_test_error"] / m[f"{rule}_test_error"] for m in every)
-        for rule in ("last", "validation")
-    )
-    text = f"Over {len(every)} runs ({named}) the best epoch's error is lower than that of the last"
-    text += (
-        f" epoch by {last:.1f} % of it, and than that of the held-out choice by {held_out:.1f} %."
-    )
-show.Markdown(text)
+page.flattery(HELD)
 
 # %% [markdown]
 # ### Claims
@@ -821,12 +665,7 @@ show.Markdown(tables.claims(PAPER, HELD))
 # part of each experiment, and an estimate until a record says better.
 
 # %%
-costs = [
-    (f"`{e.name}`", ", ".join(e.data) or "none", e.seeds, e.cost)
-    for e in PAPER.experiments
-    if e.cells
-]
-show.Markdown(tables.grid(("experiment", "data", "seeds", "cost"), costs))
+page.costs()
 
 # %% [markdown]
 # The commands below run MNIST and extended MNIST with all baselines and both optimisers, six runs
@@ -852,14 +691,7 @@ if FULL:
 
 # %%
 fresh = records.load(OUT / "records.jsonl") if FULL else []
-lines = tables.beside(
-    EXPERIMENTS[NAME],
-    fresh,
-    HELD,
-    lambda runs: [tables.number(runs[0]["metrics"][rule], None, 2) for rule in RULES],
-    len(RULES),
-)
-show.Markdown(tables.grid(("extended MNIST, seed 0, protocol paper", *RULES.values()), lines))
+page.fresh(NAME, fresh, HELD)
 
 # %% [markdown]
 # The two lines need not agree in the last digit: GPUs add in different orders, and training

@@ -38,7 +38,7 @@ from math import comb
 import matplotlib.pyplot as plt
 import torch
 
-from wsl_tutorial import automaton, check, counts, presence, show, toy
+from wsl_tutorial import check, counts, finite_automaton, presence, show, toy
 
 show.style()
 
@@ -382,7 +382,7 @@ assert torch.allclose(
 # The state of counts is the number of positives; the state of presence is the set of classes seen.
 # A machine that reads labels and changes its state is a *finite automaton*: a table `transition`
 # with the next state for each state and label, and a set of accepted last states. One function,
-# `automaton.log_marginal`, serves both; its gradient is the E-step of both.
+# `finite_automaton.log_marginal`, serves both; its gradient is the E-step of both.
 
 
 # %%
@@ -397,7 +397,7 @@ def read(log_p, transition, end):
 
 
 # %%
-count_table, set_table = automaton.counts(y), automaton.presence(2)
+count_table, set_table = finite_automaton.counts(y), finite_automaton.presence(2)
 print("counts, next state by label 0, 1:     ", count_table.tolist())
 print("presence, next set by label 0, 1, φ:  ", set_table.tolist())
 assert torch.allclose(read(log_p, count_table, y), P.log())
@@ -405,7 +405,7 @@ three = torch.randn(4, 3, generator=generator, dtype=torch.float64).log_softmax(
 both = presence.log_likelihood(three.T[None], torch.tensor([[True, True]]))
 assert torch.allclose(read(three, set_table, 0b11), both[0])
 accept = torch.tensor([False, False, True])
-assert torch.allclose(automaton.posterior(log_p[None], count_table, accept)[0, :, 1], r)
+assert torch.allclose(finite_automaton.posterior(log_p[None], count_table, accept)[0, :, 1], r)
 
 # %% [markdown]
 # In the first table $-1$ forbids a step: one positive too many. In the second, states are sets
@@ -584,7 +584,7 @@ check.attempt(check.e_step, e_step)
 
 # %%
 def at_least_table(y):
-    return automaton.counts(y)
+    return finite_automaton.counts(y)
 
 
 check.attempt(check.at_least_table, at_least_table)

@@ -28,31 +28,24 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # *MLE-LLP*, the EM of [chapter 6](06_counts_learning.ipynb). How much of the comparison is numbers?
 
 # %%
-import dataclasses
 import math
 import statistics
 import tempfile
-from collections import Counter
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
 
 from wsl_tutorial import check, show
 from wsl_tutorial.data import bags, groups
-from wsl_tutorial.reproduce import ledger, records, tables
-from wsl_tutorial.reproduce.counts import PAPER, experiments, networks, training
+from wsl_tutorial.reproduce import records, tables
+from wsl_tutorial.reproduce.counts import PAPER, claims, experiments, methods, networks, page
 
 show.style()
 
-
 # %%
-ROWS = {i: row for i, row in ledger.load().items() if row.paper == PAPER.key}
-places = Counter((r.table, r.data, "a number" if r.printed else "a curve") for r in ROWS.values())
-lines = [(*place, n) for place, n in sorted(places.items())]
-show.Markdown(tables.grid(("where", "data", "the paper gives", "rows of the ledger"), lines))
+show.Markdown(page.rows_by_place())
 
 # %% [markdown]
 # Of the accuracies none is printed. What can be held against us is eight durations, "about half the
@@ -113,15 +106,7 @@ both = operations(lambda: network(images).sum().backward())
 print(f"forward and backward: {both / forward:.2f} forward passes")
 
 # %%
-printed = {(r.data, r.method): r.value for r in ROWS.values() if r.table == "Table 1"}
-lines = []
-for data in (experiments.PHOTOS, experiments.CIFAR):
-    t = {m: printed[data, name] for m, name in experiments.NAMES.items()}
-    extra, third = t["mle_llp"] - t["supervised"], t["supervised"] / 3
-    ratios = (t["mle_llp"] / t["supervised"], t["mle_llp"] / t["dllp"])
-    lines.append((data, *(f"{x:.2f}" for x in (*ratios, extra, third))))
-head = ("data", "MLE-LLP / supervised", "MLE-LLP / DLLP", "E-step, s", "a third of supervised, s")
-show.Markdown(tables.grid(head, lines))
+show.Markdown(page.table_1())
 
 # %% [markdown]
 # The *E-step* column is the difference of MLE-LLP and supervised learning, which take the same
@@ -176,19 +161,14 @@ def expected_passage(m, sigma):
 
 # %%
 curve = [{"epoch": t + 1, "accuracy": a} for t, a in enumerate(course(10).tolist())]
-assert training.arrival(curve, final=90) == math.ceil(10 * math.log(40 / 0.9))
-assert math.isclose(expected_passage(course(10), 1e-9), training.arrival(curve, final=90))
+assert methods.arrival(curve, final=90) == math.ceil(10 * math.log(40 / 0.9))
+assert math.isclose(expected_passage(course(10), 1e-9), methods.arrival(curve, final=90))
 
 # %%
 sigmas = [0.01, 0.25, 0.5, 1, 1.5, 2, 3, 4]
 slow, fast = ([expected_passage(course(r), s) for s in sigmas] for r in (10, 5))
-fig, axis = plt.subplots(figsize=(6.0, 2.9))
-axis.plot(sigmas, slow, label="slow course")
-axis.plot(sigmas, fast, label="fast course, in half the epochs")
-axis.set(xlabel="wobble σ between epochs / points", ylabel="expected T / epochs", ylim=(0, 42))
-axis.legend()
 show.figure(
-    fig,
+    page.passages(sigmas, slow, fast),
     alt="The expected number of epochs to the final accuracy against the wobble between epochs, for"
     " a slow and a fast course. Both fall from the first: a wobble of two points takes more than a"
     " quarter of the slow course's epochs away.",
@@ -241,7 +221,7 @@ def rejected(share, q=0.2, K=10, N=1430, draws=300):
     for _ in range(draws):
         bag = torch.randn(N, generator=generator)  # one number a bag
         tested = torch.rand(K, N, generator=generator).argsort(1)[:, : int(q * N)]
-        times += experiments.p_value(bag[tested].mean(1).tolist(), share) < 0.05
+        times += claims.p_value(bag[tested].mean(1).tolist(), share) < 0.05
     return times / draws
 
 
@@ -281,12 +261,8 @@ def count_error(wrong, draws=20_000):
 
 # %%
 errors = [e / 20 for e in range(21)]
-fig, axis = plt.subplots(figsize=(6.0, 2.9))
-axis.plot([100 * e for e in errors], [count_error(e) for e in errors])
-axis.axvline(50, color=show.GREY, ls="--", marker="", lw=1)
-axis.set(xlabel="instances classified wrong / %", ylabel="mean error of counts")
 show.figure(
-    fig,
+    page.errors_of_counts(errors, [count_error(e) for e in errors]),
     alt="The mean error of counts against the share of wrong instances, if errors are independent."
     " It rises from zero, steeply at first, and flattens towards one hundred percent, where all"
     " classes are swapped.",
@@ -307,20 +283,14 @@ show.figure(
 # %%
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
 HELD = records.published()
-fields = [f.name for f in dataclasses.fields(training.Method)]
-lines = [(f"`{m}`", *(getattr(x, f) for f in fields)) for m, x in training.METHODS.items()]
-show.Markdown(tables.grid(("method", *fields), lines))
+show.Markdown(page.methods_table())
 
 # %% [markdown]
 # The settings that the paper says in words, or not at all, with what we took:
 
 # %%
-config = EXPERIMENTS["llp/cifar-curves"].config
-settings = [
-    (f.name, getattr(config, f.name), *f.metadata.values()) for f in dataclasses.fields(config)
-]
-differ = [line for line in settings if line[1] != line[2]]
-print(f"{len(settings)} settings, {len(differ)} listed")
+every, differ = page.settings_rows(EXPERIMENTS["llp/cifar-curves"].config)
+print(f"{len(every)} settings, {len(differ)} listed")
 show.Markdown(tables.grid(("setting", "ours", "the paper", "source"), differ))
 
 # %% [markdown]
@@ -330,28 +300,12 @@ show.Markdown(tables.grid(("setting", "ours", "the paper", "source"), differ))
 # the error of counts on held-out training bags. The next table is made from its records. The best
 # rate of each method is marked, and all other experiments of the same protocol take it.
 
+# %%
+table, edge = page.grid_search(HELD)
+show.Markdown(table)
 
 # %%
-protocol, named, found = tables.fullest(PAPER, ["llp/choice"], HELD)
-chosen_runs = found["llp/choice"]
-config = EXPERIMENTS["llp/choice"].settings(protocol)
-chosen = training.choose(config, chosen_runs) if chosen_runs else {}
-
-# %%
-lines = {(m, n): [m, n] for m in config.methods for n in config.grid_batch}
-for key, point in training.grid(config).items():
-    (m,), mark = point.methods, ""
-    values = {r["seed"]: r["metrics"][key] for r in chosen_runs}
-    mark = " (chosen)" if chosen.get(m) == (point.lr, point.batch) else ""
-    lines[m, point.batch].append(tables.number(*ledger.summary(values, "mean"), 2) + mark)
-head = ("method", "batch", *(f"rate {lr:g}" for lr in config.grid_lr))
-table = tables.grid(head, [line for line in lines.values() if len(line) > 2])
-show.Markdown(f"Error of counts on held-out training bags; {named}\n\n{table}")
-
-# %%
-ends = (min(config.grid_lr), max(config.grid_lr))
-edge = ", ".join(f"`{m}`" for m, (lr, _) in chosen.items() if lr in ends) or "none"
-show.Markdown(f"Chosen at an end of the grid, so that a rate beyond it might do better: {edge}.")
+show.Markdown(edge)
 
 # %% [markdown]
 # ## Picture
@@ -379,16 +333,8 @@ for name, weights in laws.items():
 print(f"chance level of the photos: {100 * groups.PAPER['female'] / total:.1f} %")
 
 # %%
-fig, axis = plt.subplots(figsize=(6.0, 2.6))
-for k, (name, weights) in enumerate(laws.items()):
-    n = torch.arange(1, len(weights) + 1) + 0.4 * k - 0.2
-    axis.bar(
-        n, 100 * weights / weights.sum(), 0.38, label=name, color=show.COLOURS[k], hatch="/"[:k]
-    )
-axis.set(xlabel="instances in a bag", ylabel="share of the bags / %", xticks=range(1, 13))
-axis.legend()
 show.figure(
-    fig,
+    page.bag_sizes(laws),
     alt="Shares of bag sizes from 1 to 12. Birds and cats: equal from 2 to 12. The stand-in falls"
     " from about a quarter at one instance to nearly nothing at twelve.",
 )
@@ -405,53 +351,12 @@ show.figure(
 # Now what the paper's Fig. 1 shows: test accuracy by epoch, the mean over the splits, with a band
 # of one standard deviation. The right panel is the stand-in, and is no figure of the paper.
 
+# %%
+fig, alt, accuracies = page.learning_curves(HELD)
+show.figure(fig, alt=alt)
 
 # %%
-def curves(runs, method, key="accuracy"):
-    """Epochs (T,), and a metric of all runs (seeds, T); NaN where it was not finite."""
-    values = [[p[f"{method}_{key}"] for p in r["curve"]] for r in runs]
-    values = [[math.nan if v is None else v for v in curve] for curve in values]
-    return [p["epoch"] for p in runs[0]["curve"]], torch.tensor(values)
-
-
-# %%
-def band(axis, runs, method, k, key="accuracy"):
-    """Mean and standard deviation over the seeds, by epoch."""
-    steps, a = curves(runs, method, key)
-    mean, sd = a.mean(0), a.std(0) if len(a) > 1 else torch.zeros(a.shape[1])
-    style = {
-        "color": show.COLOURS[k],
-        "marker": show.MARKERS[k],
-        "markevery": max(1, len(steps) // 8),
-    }
-    axis.plot(steps, mean, lw=1.5, label=experiments.NAMES.get(method, method), **style)
-    axis.fill_between(steps, mean - sd, mean + sd, color=show.COLOURS[k], alpha=0.15, lw=0)
-    axis.xaxis.get_major_locator().set_params(integer=True)
-
-
-# %%
-CURVES = {"birds and cats": "llp/cifar-curves", "stand-in": "llp/stand-in-curves"}
-protocol, named, found = tables.fullest(PAPER, list(CURVES.values()), HELD)
-fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.3), sharey=True)
-said = []
-for axis, (title, name) in zip(axes, CURVES.items(), strict=True):
-    runs = found[name]
-    for k, method in enumerate(experiments.NAMES if runs else ()):
-        band(axis, runs, method, k)
-    ends = experiments.listed(experiments.accuracies(runs), " %") if runs else "no record yet"
-    said.append(f"{title}, {len(runs)} seeds: {ends}.")
-    axis.set(xlabel="epoch", title=f"{title}; {named}")
-axes[0].set(ylabel="test accuracy / %", ylim=(45, 100))
-if axes[0].lines:
-    axes[0].legend(fontsize=8)
-show.figure(
-    fig,
-    alt=f"Test accuracy against the epoch for four learners on two data sets ({named}), mean and"
-    " band of one standard deviation. Final accuracies: " + " ".join(said),
-)
-
-# %%
-show.Markdown(f"Final accuracies ({named}). " + " ".join(said))
+show.Markdown(accuracies)
 
 # %% [markdown]
 # ## When it breaks
@@ -465,37 +370,11 @@ show.Markdown(f"Final accuracies ({named}). " + " ".join(said))
 # as the judge sees them.
 
 # %%
-protocol, named, found = tables.fullest(PAPER, ["llp/choice"], HELD)
-level = statistics.fmean(n / 2 for n in range(2, 13))  # of one answer for all, on average
-fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.0), sharey=True)
-batch = config.batch
-for axis, method in zip(axes, ("dllp", "mle_llp"), strict=True):
-    for k, lr in enumerate(config.grid_lr if chosen_runs else ()):
-        steps, off = curves(chosen_runs, f"{method}_{lr:g}_{batch}", "count_error")
-        style = {"color": show.COLOURS[k], "marker": show.MARKERS[k]}
-        axis.plot(steps, off.T, lw=0.6, alpha=0.5, color=show.COLOURS[k], marker="")
-        axis.plot(steps, off.mean(0), label=f"rate {lr:g}", **style)
-    axis.axhline(level, color=show.GREY, ls="--", marker="", lw=1)
-    axis.set(xlabel="epoch", title=experiments.NAMES[method], ylim=(0, 6))
-axes[0].set(ylabel="error of counts, held-out bags")
-if chosen_runs:
-    axes[1].legend(fontsize=8)
-show.figure(
-    fig,
-    alt="The error of counts on held-out training bags against the epoch, for DLLP and MLE-LLP at"
-    f" the rates of the grid ({named}), each seed a thin line. A dashed line marks 3.5, the error"
-    " of one answer for all instances.",
-)
+fig, alt = page.plateau(HELD)
+show.figure(fig, alt=alt)
 
 # %%
-lines = []
-for m in ("dllp", "mle_llp") if chosen_runs else ():
-    for lr in config.grid_lr:
-        off = curves(chosen_runs, f"{m}_{lr:g}_{batch}", "count_error")[1]
-        stuck = (off > 0.8 * level).double().mean(1).mean()
-        lines.append((experiments.NAMES[m], f"{lr:g}", f"{100 * stuck:.0f} %"))
-head = ("method", "rate", "epochs within a fifth of the constant answer's error, or worse")
-show.Markdown(f"{named}\n\n" + tables.grid(head, lines))
+show.Markdown(page.on_the_plateau(HELD))
 
 # %% [markdown]
 # A comparison of two methods at *one* rate can therefore say anything: at a rate that suits one
@@ -521,16 +400,8 @@ show.Markdown(f"{named}\n\n" + tables.grid(head, lines))
 # of a curve is judged by the place of its method among the four, each by its strongest evidence.
 # Runs at reduced size give no verdict.
 
-
 # %%
-states = [(ROWS[s["id"]], s) for s in tables.states(HELD) if s["id"] in ROWS]
-tally = Counter((r.table, r.data, s["state"]) for r, s in states)
-why = {(r.table, r.data, s["state"]): s["reason"] for r, s in states}
-lines = [
-    (*place, n, "" if place[2] in ledger.VERDICTS else why[place])
-    for place, n in sorted(tally.items())
-]
-show.Markdown(tables.grid(("where", "data", "state", "rows", "reason"), lines))
+show.Markdown(page.states(HELD))
 
 # %% [markdown]
 # ### Table 1: seconds, as ratios
@@ -539,27 +410,8 @@ show.Markdown(tables.grid(("where", "data", "state", "rows", "reason"), lines))
 # table holds the duration of an epoch over that of DLLP with one bag a step, as we take the paper's
 # to be, and over that of DLLP with four.
 
-
 # %%
-def over(runs, method, base):
-    ratios = {
-        r["seed"]: r["metrics"][f"{method}_seconds"] / r["metrics"][f"{base}_seconds"] for r in runs
-    }
-    return tables.number(*ledger.summary(ratios, "mean"), 2)
-
-
-# %%
-protocol, named, found = tables.fullest(PAPER, ["llp/cifar-seconds"], HELD)
-runs = found["llp/cifar-seconds"]
-config = EXPERIMENTS["llp/cifar-seconds"].settings(protocol)
-lines = []
-for m in config.methods:
-    name = experiments.NAMES.get(m)
-    theirs = printed[experiments.CIFAR, name] / printed[experiments.CIFAR, "DLLP"] if name else None
-    ours = [over(runs, m, b) if runs else "not run" for b in ("dllp", "dllp_several")]
-    lines.append((f"`{m}`", f"{theirs:.2f}" if theirs else "not there", *ours))
-head = ("method", "the paper, / DLLP", "ours, / DLLP one bag", "ours, / DLLP four bags")
-show.Markdown(f"Birds and cats, {named}\n\n{tables.grid(head, lines)}")
+show.Markdown(page.seconds(HELD))
 
 # %% [markdown]
 # Read the last column for `mle_llp`, `mle_llp_reuse` and `direct`. The first makes a pass of its own
@@ -574,45 +426,11 @@ show.Markdown(f"Birds and cats, {named}\n\n{tables.grid(head, lines)}")
 # final accuracy, its $T$ of (7.1), and its wobble, here the standard deviation between neighbouring
 # late epochs, over $\sqrt 2$.
 
+# %%
+show.Markdown(page.speed(HELD))
 
 # %%
-def wobble(runs, method):
-    """Between neighbouring epochs of the last half, mean over the seeds, in points."""
-    a = curves(runs, method)[1]
-    return (a.diff(dim=1)[:, a.shape[1] // 2 :].std(1) / math.sqrt(2)).mean().item()
-
-
-# %%
-protocol, named, found = tables.fullest(PAPER, list(CURVES.values()), HELD)
-lines = []
-for title, name in CURVES.items():
-    for m in experiments.NAMES if found[name] else ():
-        values = [[r["metrics"][f"{m}_{k}"] for r in found[name]] for k in ("accuracy", "epochs")]
-        two = [tables.number(*ledger.summary(dict(enumerate(v)), "mean"), 1) for v in values]
-        lines.append((title, experiments.NAMES[m], *two, f"{wobble(found[name], m):.1f}"))
-head = ("data", "method", "final accuracy, %", "T, epochs", "wobble, points")
-show.Markdown(f"Mean ± sd over the splits; {named}\n\n{tables.grid(head, lines)}")
-
-
-# %%
-def tested(config):
-    """The part q of all bags on which a split tests."""
-    mean = 7 if config.sizes == "uniform" else total / groups.PAPER["bags"]
-    instances = config.negatives + config.positives or 10_000
-    return config.test_bags * mean / instances if config.test_bags else 0.2
-
-
-# %%
-lines = []
-for title, name in CURVES.items():
-    if runs := found[name]:
-        d, share = experiments.gaps(runs), tested(EXPERIMENTS[name].settings(protocol))
-        gap = tables.number(*ledger.summary(dict(enumerate(d)), "mean"), 2)
-        p = [experiments.p_value(d, q) for q in (0.0, share)]
-        p = ["too few splits" if math.isnan(x) else f"{x:.3f}" for x in p]
-        lines.append((title, gap, len(d), *p))
-head = ("data", "MLE-LLP - DLLP, points", "splits", "p, textbook", "p, corrected")
-show.Markdown(f"{named}\n\n{tables.grid(head, lines)}")
+show.Markdown(page.paired_tests(HELD))
 
 # %% [markdown]
 # ### Fig. 3: the gap to supervised learning
@@ -621,40 +439,11 @@ show.Markdown(f"{named}\n\n{tables.grid(head, lines)}")
 # shows how many points each learner from counts is behind supervised learning on the same bags.
 
 # %%
-SIZED = {
-    e.name: e for e in PAPER.experiments if e.name in {f"llp/cifar-{m}" for m in experiments.SIZES}
-}
-protocol, named, found = tables.fullest(PAPER, list(SIZED), HELD)
-sized = {SIZED[n].settings(protocol).train_bags: runs for n, runs in found.items() if runs}
-
+fig, alt, gaps = page.behind_supervised(HELD)
+show.figure(fig, alt=alt)
 
 # %%
-def mean_sd(values):
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-# %%
-fig, axis = plt.subplots(figsize=(6.0, 3.0))
-said = []
-for k, m in enumerate(("dllp", "llp_gan", "mle_llp") if sized else (), 1):
-    pairs = [mean_sd(experiments.gaps(runs, "supervised", m)) for runs in sized.values()]
-    mean, sd = zip(*pairs, strict=True)
-    style = {"color": show.COLOURS[k], "marker": show.MARKERS[k], "label": experiments.NAMES[m]}
-    axis.errorbar(list(sized), mean, sd, capsize=3, lw=1.2, **style)
-    said.append(f"{experiments.NAMES[m]} " + ", ".join(f"{x:.1f}" for x in mean))
-axis.axhline(0, color=show.GREY, lw=0.8, marker="")
-axis.set(xlabel="training bags", ylabel="points behind supervised", title=named)
-if said:
-    axis.legend()
-text = "; ".join(said) or "no record yet"
-show.figure(
-    fig,
-    alt="Points of accuracy behind supervised learning against the number of training bags, from"
-    f" few to many ({named}): {text}.",
-)
-
-# %%
-show.Markdown(f"Points behind supervised learning, from few bags to many ({named}): {text}.")
+show.Markdown(gaps)
 
 # %% [markdown]
 # ### Beyond the paper: variants
@@ -666,33 +455,7 @@ show.Markdown(f"Points behind supervised learning, from few bags to many ({named
 # the greatest logits.
 
 # %%
-names = ["llp/cifar-curves", "llp/cifar-ablation", "llp/cifar-gan-several"]
-protocol, named, found = tables.fullest(PAPER, names, HELD)
-PARTNERS = {"direct": "mle_llp", "dllp_several": "dllp", "llp_gan_several": "llp_gan"}
-
-
-# %%
-def paired(name, m):
-    """Accuracy of a variant, and its difference to its method on the same splits."""
-    runs = {r["seed"]: r["metrics"] for r in found[name]}
-    base = {r["seed"]: r["metrics"] for r in found[names[0]]}
-    partner = m if name == names[0] else PARTNERS.get(m, "mle_llp")
-    shared = sorted(set(runs) & set(base))
-    ends = ("", "_with_counts")
-    mine, told = ({k: runs[k][f"{m}_accuracy{end}"] for k in runs} for end in ends)
-    gap = {k: runs[k][f"{m}_accuracy"] - base[k][f"{partner}_accuracy"] for k in shared}
-    mine, told, gap = (tables.number(*ledger.summary(x, "mean"), 2) for x in (mine, told, gap))
-    difference = ("", "") if m == partner else (f"`{partner}`", gap)
-    return (f"`{m}`", mine, told, *difference, len(shared))
-
-
-# %%
-lines = []
-for name in names:
-    methods = EXPERIMENTS[name].settings(protocol).methods if found[name] else ()
-    lines += [paired(name, m) for m in methods]
-head = ("method", "accuracy, %", "told, %", "varies", "difference, points", "splits")
-show.Markdown(f"Birds and cats, {named}\n\n{tables.grid(head, lines)}")
+show.Markdown(page.variants(HELD))
 
 # %% [markdown]
 # ### Beyond the paper: ten classes
@@ -701,26 +464,8 @@ show.Markdown(f"Birds and cats, {named}\n\n{tables.grid(head, lines)}")
 # (5.4). The paper's method is for two classes; its likelihood is not.
 
 # %%
-protocol, named, found = tables.fullest(PAPER, ["llp/cifar10-jpeg75-classes"], HELD)
-runs = found["llp/cifar10-jpeg75-classes"]
-fig, axis = plt.subplots(figsize=(6.0, 2.9))
-for k, method in enumerate(("supervised", "direct") if runs else ()):
-    band(axis, runs, method, k)
-ends = {
-    m: mean_sd([r["metrics"][f"{m}_accuracy"] for r in runs])[0]
-    for m in (("supervised", "direct") if runs else ())
-}
-text = ", ".join(f"{m} {x:.1f} %" for m, x in ends.items()) or "no record yet"
-axis.axhline(10, color=show.GREY, ls="--", marker="", lw=1)
-axis.set(xlabel="epoch", ylabel="test accuracy / %", title=named)
-axis.set_ylim(bottom=0)
-if runs:
-    axis.legend()
-show.figure(
-    fig,
-    alt="Test accuracy over ten classes against the epoch, with labels and with counts alone, and a"
-    f" dashed line at chance, 10 percent ({named}): {text}.",
-)
+fig, alt = page.ten_classes(HELD)
+show.figure(fig, alt=alt)
 
 # %% [markdown]
 # ### Claims

@@ -25,36 +25,27 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # sixth. Each line below is a measure on a data set, with the number of each method.
 
 # %%
-import dataclasses
 import math
-import statistics
 import tempfile
-from collections import Counter, defaultdict
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.patches import Rectangle
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from wsl_tutorial import check, metrics, show
 from wsl_tutorial.data import canvases, digits
-from wsl_tutorial.reproduce import ledger, records, tables
-from wsl_tutorial.reproduce.patches import PAPER, experiments, training
+from wsl_tutorial.reproduce import records, tables
+from wsl_tutorial.reproduce.experiment import changed
+from wsl_tutorial.reproduce.patches import PAPER, data, methods, page
 
 show.style()
 
 
 # %%
-EXPERIMENTS = {e.name: e for e in PAPER.experiments}
-HARD = EXPERIMENTS["mist/hard"].config
-ROWS = {i: row for i, row in ledger.load().items() if row.paper == PAPER.key}
-places = defaultdict(list)
-for r in ROWS.values():
-    places[r.table, r.data, r.measure].append(f"{r.method} **{r.printed}**")
-lines = [(*place, ", ".join(values)) for place, values in places.items()]
-show.Markdown(tables.grid(("where", "data", "measure", "the paper prints"), lines))
+HARD, ROWS = page.EXPERIMENTS["mist/hard"].config, page.ROWS
+show.Markdown(page.printed())
 
 # %%
 unknown = [r for r in ROWS.values() if r.sd is None and r.runs is None]
@@ -150,23 +141,14 @@ def hedged(n):
 
 
 # %%
-ks = list(range(1, 31))
-luck = [metrics.label_recall_by_chance(10, k, k) for k in ks]
-fig, axis = plt.subplots(figsize=(6.4, 3.1))
-for i, (name, rates) in enumerate(
-    {"luck, all classes": luck, "luck, as released": [forgiven(a) for a in luck]}.items()
-):
-    axis.plot(ks, rates, marker="", color=show.COLOURS[i], label=name)
-style = {"marker": "", "ls": "--", "color": show.COLOURS[2]}
-axis.plot(ks[:9], [hedged(k) for k in ks[:9]], label="1, 2, ..., K, always", **style)
-names = {"MIST": "o", "channel-wise": "s", "Xie 2020 (SOFT top-k)": "^", "supervised": "D"}
-for r in (r for r in ROWS.values() if r.measure == "classification"):
-    k = 3 if r.data == "MNIST-3" else 9
-    axis.plot(k, r.value, names[r.method], color=show.GREY, ms=6)
-for name, mark in names.items():
-    axis.plot([], [], mark, color=show.GREY, label=f"{name.partition(' (')[0]}, printed")
-axis.set(xlabel="digits on the canvas, and answers", ylabel='"Classif." / %', ylim=(0, 102))
-axis.legend(fontsize=8, ncols=2, loc="lower right")
+luck = [metrics.label_recall_by_chance(10, k, k) for k in range(1, 31)]
+always = "1, 2, ..., K, always"
+curves = {
+    "luck, all classes": luck,
+    "luck, as released": [forgiven(a) for a in luck],
+    always: [hedged(k) for k in range(1, 10)],
+}
+fig = page.label_rates(curves, dashed=always)
 show.figure(
     fig,
     alt="The expected rate of labels that are right without looking, against the number of digits."
@@ -186,16 +168,7 @@ show.figure(
 # line of Table 2 would be the product of the first two.
 
 # %%
-table = defaultdict(dict)
-for r in (r for r in ROWS.values() if r.table == "Table 2"):
-    table[r.method][r.measure] = r.value
-lines = []
-for method, v in table.items():
-    iou, classified, both = v["IoU 50%"], v["classification"], v["both"]
-    rates = (iou, classified, iou * classified / 100, both, 100 * both / iou)
-    lines.append((method, *(f"{x:.1f}" for x in rates)))
-head = ("Table 2, %", "IoU 50%", "Classif.", "their product", "Both, printed", "Both / IoU 50%")
-show.Markdown(tables.grid(head, lines))
+show.Markdown(page.products())
 
 # %% [markdown]
 # It is not the product, and the program agrees: "Classif." knows no places. The share that the text
@@ -241,12 +214,12 @@ print(f"{row.table}, {row.method}, {row.measure}: {row.printed} %")
 
 
 # %%
-def blind(scene, n=2000, side=20.0, **how):
+def blind(scene, n=2000, side=20.0, **layout):
     """Rates in % that a grid and the places of other canvases find on canvases of a scene."""
     generator, labels = torch.Generator().manual_seed(1), torch.arange(10).repeat(20)
-    drawn = getattr(canvases, scene)(n, labels, (28, 28), generator, box=side, **how)
+    drawn = getattr(canvases, scene)(n, labels, (28, 28), generator, box=side, **layout)
     true = drawn.places((28, 28), side)  # (n, K, 3)
-    grid = training.grid_places(HARD, torch.zeros(n, 1))[..., :2]  # (n, 9, 2)
+    grid = methods.grid_places(HARD, torch.zeros(n, 1))[..., :2]  # (n, 9, 2)
     rates = []
     for guess in (F.pad(grid, (0, 1), value=side), true.roll(1, 0)):
         iou = metrics.box_iou(metrics.boxes(guess), metrics.boxes(true))
@@ -273,16 +246,9 @@ parts = [(corner if a * b < 0 else corner.flip(0)) * torch.tensor([a, b]) for a,
 diamond = 20 * torch.cat(parts)  # its outline, in pixels
 
 # %%
-cells = training.grid_places(HARD, torch.zeros(1, 1))[0, :, :2]  # (9, 2)
-fig, axes = plt.subplots(1, 3, figsize=(7.2, 2.9), sharex=True, sharey=True)
-for axis, (name, (true, (grid, _))) in zip(axes, worlds.items(), strict=False):
-    xy = true[:60, :, :2].flatten(0, 1)
-    axis.plot(*xy.T, ".", ms=2, color=show.GREY)
-    for centre in cells:
-        axis.fill(*(centre + diamond).T, color=show.COLOURS[0], alpha=0.3, lw=0)
-    axis.set(title=f"{name}: {grid:.0f} %", xlim=(-0.5, 79.5), ylim=(79.5, -0.5))
-    axis.set(xlabel="x / px", aspect="equal", xticks=[0, 40, 79], yticks=[0, 40, 79])
-axes[0].set_ylabel("y / px")
+cells = methods.grid_places(HARD, torch.zeros(1, 1))[0, :, :2]  # (9, 2)
+scenes = {name: (true, grid) for name, (true, (grid, _)) in list(worlds.items())[:3]}
+fig = page.centres(scenes, cells, diamond)
 show.figure(
     fig,
     alt="Three square canvases with the centres of digits as dots, and nine shaded diamonds around"
@@ -396,27 +362,19 @@ show.figure(
 def step_cost(method):
     """For an image and step: patches read, operations; and the sizes of both networks."""
     one = {"train_canvases": 1, "validation_canvases": 1, "test_canvases": 1}
-    config = dataclasses.replace(HARD, method=method, tiles="digits", **one)
-    batch = training.worlds(config, 0, "cpu")["train"][:]
-    model, read = training.model_of(config, 0, "cpu"), []
+    config = changed(HARD, method=method, tiles="digits", **one)
+    batch = data.worlds(config, 0, "cpu")["train"][:]
+    model, read = methods.model_of(config, 0, "cpu"), []
     model.task.register_forward_hook(lambda _, seen, __: read.append(len(seen[0])))
     with FlopCounterMode(display=False) as counter:
-        training.METHODS[method](config, model, batch).backward()
+        methods.METHODS[method](config, model, batch).backward()
     sizes = [sum(p.numel() for p in net.parameters()) for net in (model.heat, model.task)]
     return sum(read), counter.get_total_flops(), sizes
 
 
 # %%
-steps, lines = HARD.epochs * (HARD.train_canvases // HARD.batch), []
-for method in (m for m in training.METHODS if m not in ("grid", "air")):
-    read, flops, sizes = step_cost(method)
-    total = steps * HARD.batch * flops
-    if method == "mist":
-        note = f"Heat map network {sizes[0]:,} parameters, classifier {sizes[1]:,}."
-    two = (f"{flops / 1e9:.1f}", f"{total / 1e15:.1f}", f"{total / 5e12 / 60:.0f}")
-    lines.append((experiments.NAMES[method], read, *two))
-head = ("method", "patches an image", "GFLOP an image", f"PFLOP, {steps} steps", "minutes")
-show.Markdown(f"{note}\n\n{tables.grid(head, lines)}")
+counted = {m: step_cost(m) for m in methods.METHODS if m not in ("grid", "air")}
+show.Markdown(page.costs(counted, HARD))
 
 # %% [markdown]
 # The minutes are those of a machine that sustains $5 \cdot 10^{12}$ operations a second. Few GPUs
@@ -431,10 +389,8 @@ show.Markdown(f"{note}\n\n{tables.grid(head, lines)}")
 # The settings that the paper says in words, or not at all, with what we took:
 
 # %%
-fields = dataclasses.fields(HARD)
-settings = [(f.name, getattr(HARD, f.name), *f.metadata.values()) for f in fields]
-differ = [line for line in settings if line[1] != line[2]]
-print(f"{len(settings)} settings, {len(differ)} listed")
+number, differ = page.settings(HARD)
+print(f"{number} settings, {len(differ)} listed")
 show.Markdown(tables.grid(("setting", "ours", "the paper", "source"), differ))
 
 # %% [markdown]
@@ -450,26 +406,17 @@ tiles, classes = digits.load("test")
 tiles = F.interpolate(tiles.float(), (20, 20), mode="bilinear")[:, 0].clamp(0, 1)
 classes, g = classes.long(), torch.Generator().manual_seed(5)
 shown = {}
-for name, scene, how in (
+for name, scene, layout in (
     ("MNIST easy", "easy", {}),
     ("MNIST hard", "hard", {}),
     ("MNIST-3", "hard", {"k": (3, 3)}),
 ):
-    drawn = getattr(canvases, scene)(1, classes, (20, 20), g, **how)
+    drawn = getattr(canvases, scene)(1, classes, (20, 20), g, **layout)
     shown[name] = drawn.render(tiles, 80), drawn.places((20, 20), 20.0)
 shown["Gabor noise"] = canvases.gabor(1, g)
 
 # %%
-fig, axes = plt.subplots(1, 4, figsize=(7.4, 2.2))
-for axis, (name, (image, true)) in zip(axes, shown.items(), strict=True):
-    axis.imshow(image[0, 0], cmap="gray", vmin=0, vmax=1)
-    for x, y, side in true[0][true[0, :, 2] > 0].tolist() if name != "Gabor noise" else ():
-        at = (x - side / 2, y - side / 2)
-        axis.add_patch(Rectangle(at, side, side, fill=False, ec=show.COLOURS[6], lw=1))
-    if name == "Gabor noise":
-        axis.plot(*true[0, :, :2].T, "+", color=show.COLOURS[6], ms=5)
-    axis.set(title=name, xticks=[], yticks=[], xlim=(-0.5, 79.5), ylim=(79.5, -0.5))
-    axis.grid(False)
+fig = page.canvases(shown)
 show.figure(
     fig,
     alt="Four grey canvases. MNIST easy: the digits 1 to 9 in order on a perturbed grid, each in its"
@@ -487,57 +434,15 @@ show.figure(
 
 # %%
 HELD = records.published()
-CURVES = ("mist/hard", "mist/three")
-protocol, named, found = tables.fullest(PAPER, CURVES, HELD)
-PANELS = {"task_loss": "task loss", "heat_loss": "heat map loss", "iou50": "digits found / %"}
-
-
-# %%
-def curves(runs, key):
-    """Epochs (T,), and a measure of all runs (seeds, T); NaN where it was not finite."""
-    values = [[math.nan if p[key] is None else p[key] for p in r["curve"]] for r in runs]
-    return [p["epoch"] for p in runs[0]["curve"]], torch.tensor(values)
-
-
-# %%
-def band(axis, runs, key, k):
-    """Mean and standard deviation over the seeds, by epoch; returns first and last mean."""
-    epochs, a = curves(runs, key)
-    mean, sd = a.mean(0), a.std(0) if len(a) > 1 else torch.zeros(a.shape[1])
-    style = {"color": show.COLOURS[k], "marker": show.MARKERS[k]}
-    axis.plot(epochs, mean, lw=1.5, markevery=max(1, len(epochs) // 8), **style)
-    axis.fill_between(epochs, mean - sd, mean + sd, color=style["color"], alpha=0.15, lw=0)
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    return f"{mean[0]:.3g} to {mean[-1]:.3g}"
-
-
-# %%
-fig, axes = plt.subplots(1, 3, figsize=(7.4, 2.6))
-said = []
-for k, name in enumerate(CURVES):
-    if runs := found[name]:
-        pairs = zip(axes, PANELS, strict=True)
-        ends = [f"{PANELS[key]} {band(axis, runs, key, k)}" for axis, key in pairs]
-        said.append(f"{EXPERIMENTS[name].title}, seeds {len(runs)}: {', '.join(ends)}.")
-        axes[0].lines[-1].set_label(EXPERIMENTS[name].title)
-        config = EXPERIMENTS[name].settings(protocol)
-        level = metrics.found_by_chance(config.k, config.box, config.size - config.box)
-        axes[2].axhline(level, color=show.COLOURS[k], ls="--", marker="", lw=1)
-for axis, label in zip(axes, PANELS.values(), strict=True):
-    axis.set(xlabel="epoch", ylabel=label)
-    axis.set_ylim(bottom=0)
-if said:
-    axes[0].legend(fontsize=8)
-fig.suptitle(named, size=10)
-text = " ".join(said) or "No record yet."
+fig, caption, text = page.curves(HELD)
 show.figure(
     fig,
-    alt=f"Task loss, heat map loss and share of digits found against the epoch ({named}), mean and"
+    alt=f"Task loss, heat map loss and share of digits found against the epoch ({caption}), mean and"
     f" band over the seeds. From the first to the last epoch: {text}",
 )
 
 # %%
-show.Markdown(f"From the first epoch to the last ({named}). {text}")
+show.Markdown(f"From the first epoch to the last ({caption}). {text}")
 
 # %% [markdown]
 # The panels need not agree. Equation (9) of the paper asks for the shares of the labels, and for no
@@ -608,23 +513,7 @@ for threshold in (0.3, 0.5):
 # its strongest evidence. Runs at reduced size give no verdict.
 
 # %%
-states = [(ROWS[s["id"]], s) for s in tables.states(HELD) if s["id"] in ROWS]
-why = ["" if s["state"] in ledger.VERDICTS else s["reason"] for _, s in states]
-tally = Counter(
-    (r.table, r.data, s["state"], reason) for (r, s), reason in zip(states, why, strict=True)
-)
-lines = [(*place, n) for place, n in tally.items()]
-show.Markdown(tables.grid(("where", "data", "state", "reason", "rows"), lines))
-
-
-# %%
-def section(*places):
-    """The tables of some places of the paper, from the records, by the strongest evidence."""
-    rows = [row for row in ROWS.values() if row.table in places]
-    lines = [tables.line(row, PAPER, HELD) for row in rows]
-    notes = tables.notes(rows, PAPER, HELD)
-    return show.Markdown(f"{tables.grid(tables.HEAD, lines)}\n{notes}")
-
+show.Markdown(page.states(HELD))
 
 # %% [markdown]
 # ### What ignorance scores
@@ -635,22 +524,7 @@ def section(*places):
 # zero, so the two agree, and all its impulses are of one class.)
 
 # %%
-names = [e.name for e in experiments.CHANCE.values()]
-protocol, named, found = tables.fullest(PAPER, names, HELD)
-COLUMNS = {
-    "iou50_grid": "grid finds", "iou50_other": "other finds",
-    "within_3px_other": "within 3 px", "classification": '"Classif."',
-    "classification_all": "all classes", "rmse_zeros": "zeros", "rmse_mean": "mean",
-}  # fmt: skip
-lines = []
-for name, runs in found.items():
-    cells = []
-    for key in COLUMNS:
-        values = {r["seed"]: r["metrics"].get(key) for r in runs if key in r["metrics"]}
-        ours = tables.number(*ledger.summary(values, "mean"), 3 if "rmse" in key else 1)
-        cells.append(ours if values else "no record" if not runs else "none")
-    lines.append((EXPERIMENTS[name].title.partition(",")[0], *cells))
-show.Markdown(f"{named}\n\n{tables.grid(('canvases', *COLUMNS.values()), lines)}")
+show.Markdown(page.chance(HELD))
 
 # %% [markdown]
 # On MNIST easy the labels are the same nine for every canvas, so ignorance names all of them. A
@@ -659,28 +533,26 @@ show.Markdown(f"{named}\n\n{tables.grid(('canvases', *COLUMNS.values()), lines)}
 # ### Table 1: reconstruction
 
 # %%
-section("Table 1")
+show.Markdown(page.section(HELD, "Table 1"))
 
 # %% [markdown]
 # ### Tables 2 and 3: found, named, both
 
 # %%
-section("Table 2", "Table 3")
+show.Markdown(page.section(HELD, "Table 2", "Table 3"))
 
 # %% [markdown]
 # ### Tables 4 and 5, and the earlier version's Table 4
 
 # %%
-section("Table 4", "Table 5", "arXiv Table 4")
+show.Markdown(page.section(HELD, "Table 4", "Table 5", "arXiv Table 4"))
 
 # %% [markdown]
 # What differs from the paper in the runs of these tables, the replaced settings of a smaller
 # protocol among it:
 
 # %%
-protocol, named, found = tables.fullest(PAPER, [n for n, e in EXPERIMENTS.items() if e.cells], HELD)
-notes = tables.deviations(r for runs in found.values() for r in runs)
-show.Markdown(f"Deviations, {named}.\n\n{notes}")
+show.Markdown(page.deviations(HELD))
 
 # %% [markdown]
 # ### The printed measures and ours
@@ -691,39 +563,7 @@ show.Markdown(f"Deviations, {named}.\n\n{notes}")
 # last column checks.
 
 # %%
-MEASURES = {
-    "iou50": '"IOU 50%"', "classification": '"Classif."', "both": "both", "matched50": "matched",
-    "classification_all": "all classes", "ap50": "AP", "centre_error": "centres, px",
-}  # fmt: skip
-
-
-# %%
-def measured(runs):
-    """One line of the table: mean ± sd over the seeds, and the check of (10.3)."""
-    cells = []
-    for key in MEASURES:
-        values = {r["seed"]: r["metrics"][key] for r in runs}
-        cells.append(tables.number(*ledger.summary(values, "mean"), 1))
-    pairs = [(r["metrics"]["both"], r["metrics"]["ap50"]) for r in runs]
-    bounds = [(*metrics.precision_bounds(both, 1, 1), ap) for both, ap in pairs]
-    inside = all(low - 1 <= ap <= high + 1 for low, high, ap in bounds)
-    return (*cells, "inside" if inside else "outside")
-
-
-# %%
-with_labels = [
-    n
-    for n, e in EXPERIMENTS.items()
-    if e.config.task == "classification" and 0.5 in e.config.ap_at and e.config.method != "chance"
-]
-protocol, named, found = tables.fullest(PAPER, with_labels, HELD)
-lines = []
-for name, runs in found.items():
-    reason = f"not run: {EXPERIMENTS[name].reason(protocol)}"
-    cells = measured(runs) if runs else (reason, *[""] * len(MEASURES))
-    lines.append((f"`{name}`", len(runs), *cells))
-head = ("experiment", "seeds", *MEASURES.values(), "AP by (10.3)")
-show.Markdown(f"Rates in %, mean ± sd; {named}\n\n{tables.grid(head, lines)}")
+show.Markdown(page.measures(HELD))
 
 # %% [markdown]
 # (A margin of one point is allowed, as MNIST's classes are not exactly equally frequent, and a
@@ -757,47 +597,8 @@ show.Markdown(f"Rates in %, mean ± sd; {named}\n\n{tables.grid(head, lines)}")
 # lines are chance: the places of other canvases, and (10.1).
 
 # %%
-ways = {
-    title: {e.config.method: e for e in PAPER.experiments if e.title == title}
-    for title in ("MNIST-3", "MNIST hard")
-}
-methods = [m for m in ways["MNIST-3"] if m != "chance"]
-names = [some[m].name for some in ways.values() for m in methods]
-protocol, named, found = tables.fullest(PAPER, names, HELD)
-KEYS = ("matched50", "classification_all", "both")
-
-
-# %%
-def dots(axis, title):
-    """A line for each way, a dot for each seed; returns the means in words."""
-    count = ways[title]["mist"].config.k
-    levels = worlds[title][1][1], metrics.label_recall_by_chance(10, count, count), None
-    said = []
-    for i, e in enumerate(ways[title][m] for m in methods):
-        means = []
-        for k, key in enumerate(KEYS):
-            values = [r["metrics"][key] for r in found[e.name]]
-            axis.plot(values, [i + 0.2 * k - 0.2] * len(values), **STYLES[k])
-            means += [f"{MEASURES[key]} {statistics.fmean(values):.1f}"] if values else []
-        said.append(f"{e.method}: {', '.join(means) or f'not run, {e.reason(protocol)}'}")
-    for style, level in zip(STYLES, levels, strict=True):
-        if level:
-            axis.axvline(level, color=style["color"], ls=":", lw=1, marker="")
-    axis.set(title=title, xlabel="of the test digits / %", xlim=(0, 101))
-    return f"{title} ({named}): {'; '.join(said)}."
-
-
-# %%
-STYLES = [
-    {"color": show.COLOURS[k], "marker": show.MARKERS[k], "ls": "", "ms": 6} for k in (0, 1, 2)
-]
-fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.6), sharey=True)
-text = " ".join(dots(axis, title) for axis, title in zip(axes, ways, strict=True))
-labels = [experiments.NAMES[m].partition(" (")[0] for m in methods]
-axes[0].set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))
-for key, style in zip(KEYS, STYLES, strict=True):
-    axes[1].plot([], [], label=MEASURES[key], **style)
-fig.legend(loc="outside lower center", ncols=3, title=f"{named}; dotted: by chance")
+by_chance = {name: other for name, (_, (_, other)) in worlds.items()}
+fig, caption, text = page.choices(HELD, by_chance)
 show.figure(
     fig,
     alt="Matched boxes, labels of all classes, and both, of the ways to train a choice, as dots from"
@@ -838,16 +639,7 @@ show.figure(
 # table has its range over the seeds in the first epoch and in the last.
 
 # %%
-names = [f"mist/three{s}" for s in ("", "-task-first", "-normalised", "-penalty")]
-protocol, named, found = tables.fullest(PAPER, [*names, "mist/hard"], HELD)
-lines = []
-for name, runs in found.items():
-    gone = [[r["curve"][i]["moved"] for r in runs] for i in (0, -1)]
-    cells = [f"{min(way):.2f} to {max(way):.2f}" for way in gone if way]
-    cells = cells or [f"not run: {EXPERIMENTS[name].reason(protocol)}", ""]
-    lines.append((f"`{name}`", len(runs), *cells))
-head = ("experiment", "seeds", "first epoch, px", "last epoch, px")
-show.Markdown(f"{named}\n\n{tables.grid(head, lines)}")
+show.Markdown(page.moved(HELD))
 
 # %% [markdown]
 # A step along $g$ is as long as the classifier is sure. A step of a fixed length
@@ -861,29 +653,11 @@ show.Markdown(f"{named}\n\n{tables.grid(head, lines)}")
 # epoch, a line for each seed. Dotted is chance.
 
 # %%
-pairs = {"mist/three": "mist/three-frozen", "mist/hard": "mist/hard-frozen"}
-protocol, named, found = tables.fullest(PAPER, [*pairs, *pairs.values()], HELD)
-fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.6), sharey=True)
-said = []
-for axis, (name, untrained) in zip(axes, pairs.items(), strict=True):
-    first = {r["seed"]: r["curve"][0]["iou50"] for r in found[untrained]}
-    for k, r in enumerate(r for r in found[name] if r["seed"] in first):
-        rates = [first[r["seed"]], *(point["iou50"] for point in r["curve"])]
-        style = {"color": show.COLOURS[k], "marker": show.MARKERS[k]}
-        axis.plot(rates, label=f"seed {r['seed']}", markevery=max(1, len(rates) // 8), **style)
-        ways_on = ", ".join(f"{rate:.0f}" for rate in rates)
-        said.append(f"{EXPERIMENTS[name].title}, seed {r['seed']}: {ways_on}.")
-    title = EXPERIMENTS[name].title
-    axis.axhline(worlds[title][1][1], color=show.GREY, ls=":", lw=1, marker="")
-    axis.set(title=title, xlabel="epoch", ylim=(0, 101))
-    axis.xaxis.get_major_locator().set_params(integer=True)
-axes[0].set_ylabel("digits found / %")
-axes[1].legend(*axes[0].get_legend_handles_labels(), fontsize=8)
-fig.suptitle(named, size=10)
+fig, caption, text = page.starts(HELD, by_chance)
 show.figure(
     fig,
     alt=f"The share of digits found by MIST, in percent, before training and after every epoch"
-    f" ({named}). {' '.join(said) or 'No record yet.'}",
+    f" ({caption}). {text}",
 )
 
 # %% [markdown]
@@ -916,16 +690,7 @@ show.Markdown(tables.claims(PAPER, HELD))
 # by protocol, on the machine that made them, which other runs may have shared.
 
 # %%
-lines = []
-for name, e in EXPERIMENTS.items():
-    took = []
-    for p in ("paper", "short"):
-        if seconds := [r["seconds"] for r in tables.current(e, p, HELD)]:
-            took.append(f"{sum(seconds) / len(seconds):.0f} s, {p}")
-    data, recorded = ", ".join(e.data) or "none", "; ".join(took) or "no record"
-    lines.append((f"`{name}`", data, e.seeds, e.cost, recorded))
-head = ("experiment", "data", "seeds", "cost, protocol paper", "recorded, a seed")
-show.Markdown(tables.grid(head, lines))
+show.Markdown(page.needs(HELD))
 
 # %% [markdown]
 # One command for each table, on a machine with a GPU. A run stops cleanly after its budget of
@@ -968,9 +733,7 @@ if FULL:
 
 # %%
 fresh = records.load(OUT / "records.jsonl") if FULL else []
-cells = len(MEASURES)
-lines = tables.beside(EXPERIMENTS[NAME], fresh, HELD, lambda runs: measured(runs)[:-1], cells)
-show.Markdown(tables.grid(("MNIST-3, seed 0, protocol paper", *MEASURES.values()), lines))
+show.Markdown(page.beside(NAME, fresh, HELD))
 
 # %% [markdown]
 # ## Exercises

@@ -3,15 +3,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-fits() { "$1" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'; }
+fits() { "$1" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))'; }
 
 if ! { [ -x .venv/bin/python ] && fits .venv/bin/python; } 2>/dev/null; then
     # Run each candidate: a version manager's shim is found on the path even when nothing is behind it.
-    for python in ${PYTHON:-python3.13 python3.12 python3.11 python3 python}; do
+    for python in ${PYTHON:-python3.13 python3.14 python3.12 python3.11 python3 python}; do
         if fits "$python" 2>/dev/null; then break; else python=""; fi
     done
     if [ -z "$python" ]; then
-        echo "No Python 3.11, 3.12 or 3.13 with venv found; name one: make PYTHON=/path/to/python" >&2
+        echo "No Python 3.11 to 3.14 with venv found; name one: make PYTHON=/path/to/python" >&2
         exit 1
     fi
     echo "Making .venv with $("$python" --version) ($python)"

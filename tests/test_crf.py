@@ -1,4 +1,4 @@
-"""The dense CRF against loops over pixels, enumeration of all labellings, and its symmetries."""
+"""Test the dense CRF against loops over pixels, enumeration of all labellings and symmetries."""
 
 import itertools
 import math
@@ -16,14 +16,14 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def some(batch=1, classes=3, height=2, width=3, seed=0, dtype=torch.float64):
-    """Log-probabilities and an image of 0..255."""
+    """Draw log-probabilities and an image of 0..255."""
     g = seeded(seed)
     log_p = torch.randn(batch, classes, height, width, generator=g, dtype=dtype).log_softmax(1)
     return log_p, 255 * torch.rand(batch, 3, height, width, generator=g, dtype=dtype)
 
 
 def couplings(image, weights, thetas):
-    """k_ij of all pairs of pixels, in loops, (n, n), pixels row by row."""
+    """Compute k_ij of all pairs of pixels, in loops, (n, n), pixels row by row."""
     alpha, beta, gamma = thetas
     height, width = image.shape[1:]
     places = list(itertools.product(range(height), range(width)))
@@ -72,7 +72,7 @@ def test_many_steps_reach_a_fixed_point():
 
 
 def exact(log_p, k):
-    """The marginals (K, n) of p(x) ~ exp(sum log p + sum over pairs i < j of k_ij [x_i = x_j])."""
+    """Return the marginals (K, n) of p(x) ~ exp(sum log p + sum over pairs of k_ij [x_i = x_j])."""
     classes, n = log_p.shape
     total = torch.zeros_like(log_p)
     for x in itertools.product(range(classes), repeat=n):

@@ -1,4 +1,4 @@
-"""Metrics, among them the transcription rule with its known weaknesses."""
+"""Test the measures of sequences, with the known weaknesses of the transcription rule."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from wsl_tutorial import metrics
 
 
 def label_map(rows: list[str]) -> torch.Tensor:
-    """Scores (1, 11, M, N) whose winners are drawn: a digit, or a point for background."""
+    """Make scores (1, 11, M, N) whose winners are given: a digit, or a point for background."""
     winners = torch.tensor([[10 if c == "." else int(c) for c in row] for row in rows])
     return torch.nn.functional.one_hot(winners, 11).permute(2, 0, 1)[None].float()
 
@@ -20,7 +20,7 @@ def read(*rows: str) -> list[int]:
 
 
 def column_by_column(scores: np.ndarray) -> list[int]:
-    """The rule in plain words, one image (C+1, M, N)."""
+    """Apply the rule literally to one image (C+1, M, N)."""
     classes, rows, columns = scores.shape
     result, last = [], None
     for j in range(columns):

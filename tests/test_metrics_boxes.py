@@ -1,4 +1,4 @@
-"""Metrics of boxes, by hand-made cases and by brute force."""
+"""Test the measures of boxes, by hand-made cases and by brute force."""
 
 import math
 import re
@@ -18,7 +18,7 @@ def gen(seed=0):
 
 
 def scene(seed, n=6, k=4, l=3, classes=3):
-    """Random detections and padded truths on a small canvas."""
+    """Draw detections and padded truths on a small canvas."""
     g = gen(seed)
     places = torch.rand(n, k, 3, generator=g) * 6 + torch.tensor([0.0, 0.0, 4.0])
     true = torch.rand(n, l, 3, generator=g) * 6 + torch.tensor([0.0, 0.0, 4.0])
@@ -89,7 +89,7 @@ def test_matching_is_the_greatest_of_all(seed, k, l):
 
 
 def both_in_words(iou, guess, truth, threshold):
-    """The released rule, one image and one box at a time."""
+    """Apply the released rule, one image and one box at a time."""
     hits = 0
     for image, g, t in zip(iou.tolist(), guess.tolist(), truth.tolist(), strict=True):
         used = set()
@@ -187,7 +187,7 @@ def test_average_precision_equals_scikit_learns_where_it_is_monotone():
 
 
 def map_in_words(iou, guess, scores, truth, threshold):
-    """Average precision class by class, detection by detection, in the order of their scores."""
+    """Compute the mean average precision detection by detection, in the order of their scores."""
     total = []
     for c in sorted(set(truth[truth >= 0].tolist())):
         found = []
@@ -262,7 +262,7 @@ each_rate = pytest.mark.parametrize("rate", RATES, ids=lambda rate: rate.__name_
 
 
 def arguments(rate, **sizes):
-    """Arguments of ones (with 10 classes where these are asked for), by name."""
+    """Return arguments of ones by name (10 classes where needed)."""
     sizes = {"B": 2, "K": 3, "L": 2} | sizes
     given = {}
     for name, axes in (pair.split() for pair in RATES[rate]):
@@ -336,7 +336,7 @@ def test_average_precision_refuses_what_cannot_be():
 
 
 def found_area(tau, theta):
-    """Of the centres of unit squares that a square of side tau finds, by quadrature."""
+    """Compute the area of the centres of unit squares that a square of side tau finds."""
     u = (torch.arange(1200, dtype=torch.float64) + 0.5) / 1000
     true = torch.stack(torch.meshgrid(u, u, indexing="ij"), -1).view(1, -1, 2)
     unit = metrics.boxes(torch.nn.functional.pad(true, (0, 1), value=1.0))

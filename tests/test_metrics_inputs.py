@@ -1,4 +1,4 @@
-"""Walks over metrics: every dtype, NaN and infinities, nothing at all, numbers that are none."""
+"""Test measures on every dtype, NaN, infinities, empty inputs and values that are not numbers."""
 
 import inspect
 import math
@@ -74,7 +74,7 @@ def test_every_public_function_is_walked():
 
 
 def asked(name, *tensors):
-    """The answer as a flat list of numbers, or None where it is refused by name."""
+    """Return the result as a flat list of numbers, or None if an argument is refused by name."""
     try:
         answer = getattr(metrics, name)(*tensors, *EXTRA.get(name, ()))
     except ValueError as refusal:

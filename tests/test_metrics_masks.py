@@ -1,4 +1,4 @@
-"""What is measured of masks, against scikit-learn, closed forms and cases by hand."""
+"""Test the measures of masks against scikit-learn, closed forms and cases by hand."""
 
 import numpy as np
 import pytest

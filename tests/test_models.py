@@ -1,4 +1,4 @@
-"""The networks that chapters share are what their docstrings say."""
+"""Test the network that chapters share."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The scripts keep their hands off what they did not make, and say in a line what goes wrong."""
+"""Test that scripts touch only what they made, and report in one line what goes wrong."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ MAINS = {"offline": offline, "report": report, "teaching": teaching, "clean_run"
 
 @pytest.fixture
 def built(tmp_path):
-    """A book of one page that loads nothing, two folders deep."""
+    """Make a book of one page that loads nothing, two folders deep."""
     folder = tmp_path / "work" / "html"
     folder.mkdir(parents=True)
     (folder / "index.html").write_text("<p>a book</p>", "utf-8")
@@ -38,7 +38,7 @@ def one_line(capsys) -> str:
 
 @pytest.fixture
 def mine(tmp_path):
-    """A folder of the reader's own."""
+    """Make a folder that belongs to the reader."""
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work", "utf-8")
@@ -157,7 +157,7 @@ STUBS = {
 
 
 def whole_check(folder, browser="", install="true", user="0"):
-    """(exit status, what it said) of .ci/run among programs that only say what they would do."""
+    """Return exit status and output of .ci/run among programs that only print their calls."""
     for name, line in STUBS.items() | ({(browser, "true")} if browser else set()):
         (folder / name).write_text(f"#!/bin/sh\n{line}\n")
         (folder / name).chmod(0o755)

@@ -1,4 +1,4 @@
-"""Figures leave with a description, as the same bytes, on opaque paper."""
+"""Test that figures have a description, the same bytes every time, and an opaque background."""
 
 from io import BytesIO
 from xml.etree import ElementTree
@@ -16,7 +16,7 @@ ALT = "A straight line rises from left to right."
 
 @pytest.fixture
 def shown(monkeypatch):
-    """What reached IPython's display."""
+    """Return what reached IPython's display."""
     pictures = []
     monkeypatch.setattr("IPython.display.display", pictures.append)
     return pictures

@@ -1,5 +1,5 @@
-"""The toy world: bags are drawn as said, observers forget what they should, and the general sum
-over hidden labels is a likelihood, with the gradient that Fisher's identity gives it."""
+"""Test the toy world: the distribution of bags, the observers, and the general sum over hidden
+labels, which is a likelihood with the gradient of Fisher's identity."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The training loop: schedules, curves, and a resumed run that equals an uninterrupted one."""
+"""Test the training loop: schedules, curves, and resumed runs that equal uninterrupted ones."""
 
 import itertools
 import math
@@ -26,7 +26,7 @@ def network(seed=0):
 
 
 def noisy_loss(model, batch):
-    """Draws from the global generator, as dropout does: its state has to survive a resume."""
+    """Draw from the global generator, as dropout does: its state has to survive a resume."""
     images, target = batch
     score = train.logits(model, images + 0.1 * torch.randn_like(images)).mean((2, 3))
     return nn.functional.cross_entropy(score, target)
@@ -47,7 +47,7 @@ def make(optimizer):
 
 
 class Stopping(Run):
-    """Out of time after a given number of questions, saving whenever it may."""
+    """Run out of time after a given number of questions, saving whenever possible."""
 
     patience = math.inf
 
@@ -93,7 +93,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(optimizer, patience, tmp_p
 
 
 class Stretched(Dataset):
-    """Ten numbers, each of them stretched by chance whenever it is read."""
+    """Hold ten numbers, each stretched at random whenever it is read."""
 
     def __len__(self):
         return 10
@@ -111,14 +111,14 @@ ONE_LOADER = DataLoader(Stretched(), 4, shuffle=True)
 
 
 def drawn_lazily(epoch):
-    """Each batch from all three global generators, when it is asked for."""
+    """Draw each batch from all three global generators, when it is requested."""
     for _ in range(3):
         x = torch.rand(4, 2) + random.random()
         yield x, torch.from_numpy(legacy.rand(4)).float()
 
 
 def wandering(epoch):
-    """Batches that remember what was drawn for those before; the last draw is after the last."""
+    """Draw batches that depend on earlier draws; the last draw is after the last batch."""
     x = torch.rand(4, 2)
     for _ in range(4):
         x = 0.5 * x + torch.randn(4, 2) * legacy.rand() + random.gauss(0, 1)
@@ -152,7 +152,7 @@ KINDS = {
 
 
 def chancy_loss(model, batch):
-    """Dropout draws from torch, this from the three global generators, at some steps only."""
+    """Draw from the three global generators, at some steps only; dropout draws from torch."""
     x, y = batch
     if torch.rand(()) < 0.7:
         x = x + random.gauss(0, 0.1)
@@ -167,7 +167,7 @@ def chancy_evaluation(model):
 
 
 def chancy(batches, run, epochs=3):
-    """(curve, weights) of a training in which everything draws."""
+    """Return (curve, weights) of a training in which everything draws."""
     torch.manual_seed(5)
     random.seed(6)
     legacy.seed(7)
@@ -193,14 +193,14 @@ def chancy(batches, run, epochs=3):
 
 
 def other_draws():
-    """What a process does between two sittings."""
+    """Draw what a process may draw between two sittings."""
     torch.rand(3)
     random.random()
     legacy.rand(2)
 
 
 def stopped_everywhere(batches, folder, patience=0):
-    """The training, stopped after `patience` + 1 steps, as often as it takes."""
+    """Train, stopped after every `patience` + 1 steps, until the end."""
     for sitting in itertools.count():
         other_draws()
         run = Stopping(folder=folder)
@@ -316,7 +316,7 @@ def test_fewer_batches_than_before_the_stop_are_refused(tmp_path):
 
 
 def old(folder):
-    """The checkpoint of a folder as an older version wrote it: without what batches drew from."""
+    """Rewrite a checkpoint as an older version wrote it: without what batches drew from."""
     held = torch.load(folder / "checkpoint.pt", weights_only=False)
     torch_state = held["state"].pop("random")["torch"]
     for name in ("start", "found", "steps"):
@@ -576,7 +576,7 @@ def test_of_no_finite_epoch_nothing_is_chosen():
 
 
 def uneven_batches(epoch):
-    """Four batches of 8, and one of 3."""
+    """Return four batches of 8, and one of 3."""
     images = torch.rand(3, 1, 8, 8, generator=train.generator(8, epoch))
     yield from (*batches(epoch), (images, (3 * images.mean((1, 2, 3))).long()))
 

@@ -235,3 +235,49 @@ def _gradients(outputs, inputs, weights, graph: bool) -> tuple[Tensor, ...]:
     return tuple(
         torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)
     )
+
+
+def check_bool(name: str, x: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
+    """Raise ValueError unless x is a bool tensor of a shape, on the device of `like`."""
+    if not isinstance(x, Tensor) or x.dtype != torch.bool or tuple(x.shape) != shape:
+        seen = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"{name} must be a bool tensor of shape {shape}, got {seen}")
+    if x.device != like.device:
+        raise ValueError(f"{name} is on {x.device}, expected {like.device}")
+
+
+def check_tensor(name: str, x: Tensor, shape: tuple[int | str, ...], like: Tensor | None = None):
+    """Raise ValueError unless x is a float32 or float64 tensor of a shape.
+
+    `shape` holds sizes, and letters for sizes above 0; the size B may be 0, a batch without images.
+    With `like`, x must have its dtype and be on its device.
+    """
+    fits = isinstance(x, Tensor) and x.dim() == len(shape)
+    pairs = tuple(zip(shape, x.shape, strict=True)) if fits else ()
+    fits = fits and all((m > 0 or n == "B") if isinstance(n, str) else n == m for n, m in pairs)
+    kind = "float32 or float64" if like is None else f"{like.dtype} on {like.device}"
+    if like is None:
+        fits = fits and x.dtype in (torch.float32, torch.float64)
+    else:
+        fits = fits and (x.dtype, x.device) == (like.dtype, like.device)
+    if not fits:
+        expected = "(" + ", ".join(map(str, shape)) + ")"
+        expected += ", none but B 0" if isinstance(x, Tensor) and 0 in x.shape else ""
+        half = isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16)
+        remedy = f"; take {name}.float()" if half else ""
+        raise ValueError(f"{name} must be {kind} of shape {expected}, got {got(x)}{remedy}")
+
+
+def got(x: object) -> str:
+    """Return dtype, shape and device of a tensor, or the type of anything else, for an error."""
+    return f"{x.dtype} {tuple(x.shape)} on {x.device}" if isinstance(x, Tensor) else str(type(x))
+
+
+def check_integers(name: str, x: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
+    """Raise ValueError unless x is an integer tensor of a shape, on the device of `like`."""
+    whole = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    if not isinstance(x, Tensor) or x.dtype not in whole or tuple(x.shape) != shape:
+        seen = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"{name} must be an integer tensor of shape {shape}, got {seen}")
+    if x.device != like.device:
+        raise ValueError(f"{name} is on {x.device}, expected {like.device}")

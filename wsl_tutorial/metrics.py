@@ -1,4 +1,4 @@
-"""What the papers measure. Rates are in per cent.
+"""Compute what the papers measure. Rates are in per cent.
 
 Scores, distances and boxes may have any real dtype, and are compared in float64 (boxes stay in
 float32 where they are): a dtype of few digits or without a sign changes no answer. Labels are whole
@@ -14,14 +14,11 @@ from operator import index
 
 import numpy as np
 import torch
-from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
-from scipy.special import bdtrc
 from torch import Tensor
 
 
 def error_rate(scores: torch.Tensor, target: torch.Tensor) -> float:
-    """Share of rows whose greatest score is not the target's, in %.
+    """Return the share of rows whose largest score is not the target's, in %.
 
     scores (B, C), any real dtype, -inf for a class that is ruled out; target (B,), whole numbers.
     NaN where a score is NaN, or a row has no finite maximum. Raises `ValueError` for other shapes
@@ -40,7 +37,7 @@ def transcribe(scores: torch.Tensor) -> list[list[int]]:
     """Eq. (4.2): the digit sequence of every image, its label map read from left to right.
 
     scores (B, C+1, M, N), any increasing function of the class probabilities, background last.
-    Each position votes for its greatest score; a column shows the digit with most votes (the
+    Each position votes for its largest score; a column shows the digit with most votes (the
     smallest of equals), or a blank where all vote background; runs of one digit count once, and a
     blank ends a run. So neighbouring equal digits merge without a blank column between them, and
     digits above one another compete for their columns.
@@ -62,9 +59,10 @@ def transcribe(scores: torch.Tensor) -> list[list[int]]:
 
 
 def sequence_error(predicted: list[list[int]], true: list[list[int]]) -> float:
-    """Share of sequences that differ from the truth in any digit, order or length, in %.
+    """Return the share of sequences that differ from the truth in digits, order or length, in %.
 
-    Raises `ValueError` where there are not equally many of both, or none, or for what is no digit.
+    Raises `ValueError` if the numbers of sequences differ or are 0, and for an entry that is not a
+    digit.
     """
     if len(predicted) != len(true) or not len(true):
         raise ValueError(f"predicted, true: got {len(predicted)} and {len(true)} sequences")
@@ -80,7 +78,7 @@ def _digits(name: str, sequences: list[list[int]]) -> list[list[int]]:
 
 
 def coverage(predicted: list[list[int]]) -> float:
-    """Share of images in which at least one digit was detected, in %.
+    """Return the share of images in which at least one digit was detected, in %.
 
     Raises `ValueError` without any sequence.
     """
@@ -93,7 +91,7 @@ def coverage(predicted: list[list[int]]) -> float:
 
 
 def boxes(places: Tensor) -> Tensor:
-    """Places (..., 3), centre x, y and side, as boxes (..., 4): left, top, right, bottom.
+    """Return places (..., 3), centre x, y and side, as boxes (..., 4): left, top, right, bottom.
 
     float32 stays so, all else becomes float64. Raises ValueError for another shape.
     """
@@ -105,7 +103,7 @@ def boxes(places: Tensor) -> Tensor:
 
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of every two boxes of an image: (B, K, 4), (B, L, 4) -> (B, K, L).
+    """Return the IoU of every two boxes of an image: (B, K, 4), (B, L, 4) -> (B, K, L).
 
     Boxes without area overlap nothing. float32 stays so, all else is computed in float64; NaN for
     a box of NaN. Raises ValueError for other shapes.
@@ -128,7 +126,7 @@ _BOOL, _WHOLE = ("present", "hits", "predicted", "true"), ("guess", "truth", "ta
 
 
 def _check_kind(name: str, x: Tensor) -> None:
-    """Raises ValueError where x is no tensor, or of no dtype that an argument of this name has."""
+    """Raise ValueError unless x is a tensor of a dtype that an argument of this name may have."""
     real = isinstance(x, Tensor) and not x.is_complex()
     fits = real and not (name in _BOOL and x.dtype != torch.bool)
     if not fits or (name in _WHOLE and x.is_floating_point()):
@@ -138,15 +136,15 @@ def _check_kind(name: str, x: Tensor) -> None:
 
 
 def _wide(name: str, x: Tensor) -> Tensor:
-    """x in float32 or float64: whole numbers would wrap, and half precision overflows an area."""
+    """Return x in float32 or float64: whole numbers would wrap, float16 overflows an area."""
     _check_kind(name, x)
     return x if x.dtype == torch.float32 else x.double()
 
 
 def _check(there: Callable[[], Tensor] | None, **given: tuple[Tensor, str]) -> None:
-    """Raises ValueError for other dtypes, sizes that differ for one letter, or if nothing is there.
+    """Raise ValueError for wrong dtypes, if the sizes of one letter differ, or without any object.
 
-    given: each argument with its axes, such as "BKL"; the last one tells which objects are true.
+    given: each argument with its axes, such as "BKL"; the last one marks the true objects.
     """
     for name, (x, _) in given.items():
         _check_kind(name, x)
@@ -165,12 +163,12 @@ def _percent(part: Tensor, present: Tensor) -> float:
 
 
 def _unknown(values: Tensor, present: Tensor, threshold: float = 0.0) -> bool:
-    """Whether a value (B, K, L) of true objects (B, L) is NaN or inf, or the threshold is NaN."""
+    """Return whether a value (B, K, L) of true objects (B, L), or the threshold, is undefined."""
     return math.isnan(threshold) or bool((~(values < torch.inf) & present[:, None]).any())
 
 
 def detected(iou: Tensor, present: Tensor, threshold: float = 0.5) -> float:
-    """Share of true boxes of which any detection has an IoU above the threshold, in %.
+    """Return the share of true boxes with which any detection has an IoU above the threshold, in %.
 
     iou (B, K, L), present bool (B, L): false for padding. One detection may serve several boxes.
     NaN where an IoU of a true box is NaN. Raises ValueError for other shapes or dtypes, or without
@@ -184,11 +182,13 @@ def detected(iou: Tensor, present: Tensor, threshold: float = 0.5) -> float:
 
 
 def matched(iou: Tensor, present: Tensor, threshold: float = 0.5) -> float:
-    """Share of true boxes in the greatest one-to-one matching above the threshold, in %.
+    """Return the share of true boxes in the largest one-to-one matching above the threshold, in %.
 
-    As `detected`, but a detection serves one box. The greatest matching (Hungarian algorithm) needs
+    As `detected`, but a detection serves one box. The largest matching (Hungarian algorithm) needs
     no scores, so it is fair to methods whose detections have none.
     """
+    from scipy.optimize import linear_sum_assignment
+
     _check(lambda: present, iou=(iou, "BKL"), present=(present, "BL"))
     if _unknown(iou, present, threshold):
         return math.nan
@@ -203,10 +203,10 @@ def matched(iou: Tensor, present: Tensor, threshold: float = 0.5) -> float:
 def detected_and_classified(
     iou: Tensor, guess: Tensor, truth: Tensor, threshold: float = 0.5
 ) -> float:
-    """Share of true boxes that get a detection of their class, one to one, in %.
+    """Return the share of true boxes that get a detection of their class, one to one, in %.
 
     iou (B, K, L), guess (B, K), truth (B, L), padded with -1. True boxes choose in their order:
-    each takes the free detection of its class with the greatest IoU, which must reach the
+    each takes the free detection of its class with the largest IoU, which must reach the
     threshold. Raises ValueError as `detected`.
     Source: the program released with Angles, Jin et al. (2021); their "Both".
     """
@@ -217,7 +217,7 @@ def detected_and_classified(
 
 
 def precision_recall_f1(inside: Tensor, guess: Tensor, truth: Tensor) -> tuple[float, float, float]:
-    """Precision, recall and their harmonic mean F1 of detections that may be background, in %.
+    """Return precision, recall and F1, in %, of detections that may be background.
 
     inside bool (B, K, L): whether the detection's centre lies in the true box; guess (B, K), 0 for
     background; truth (B, L), padded with -1. A detection is right for one box of its class, chosen
@@ -230,11 +230,11 @@ def precision_recall_f1(inside: Tensor, guess: Tensor, truth: Tensor) -> tuple[f
     hits = _hits(inside, guess, truth.masked_fill(truth == 0, -1), 0.5).sum().item()
     hits = math.nan if _unknown(inside, truth > 0) else hits
     found, there = (guess > 0).sum().item(), (truth > 0).sum().item()
-    return tuple(100 * hits / x for x in (max(1, found), there, (found + there) / 2))
+    return 100 * hits / max(1, found), 100 * hits / there, 200 * hits / (found + there)
 
 
 def _hits(iou: Tensor, guess: Tensor, truth: Tensor, threshold: float) -> Tensor:
-    """Which true boxes (B, L) get a detection of their class, one to one."""
+    """Return which true boxes (B, L) get a detection of their class, one to one."""
     iou = iou.double()
     free = torch.ones_like(guess, dtype=torch.bool)
     hits = torch.zeros_like(truth, dtype=torch.bool)
@@ -248,7 +248,7 @@ def _hits(iou: Tensor, guess: Tensor, truth: Tensor, threshold: float) -> Tensor
 
 
 def label_recall(guess: Tensor, truth: Tensor, classes: int, leave_out: int | None = None) -> float:
-    """Share of the true labels that occur among the guesses, counted with multiplicity, in %.
+    """Return the share of true labels among the guesses, counted with multiplicity, in %.
 
     guess (B, K) and truth (B, L) int64, padded with -1; places play no role. What is missing of
     the class `leave_out` is not missed: the released program does so with class 0, the background
@@ -257,8 +257,8 @@ def label_recall(guess: Tensor, truth: Tensor, classes: int, leave_out: int | No
     al. (2021); their "Classif."
     """
     _check(lambda: truth >= 0, guess=(guess, "BK"), truth=(truth, "BL"))
-    if (greatest := int(truth.max())) >= classes:
-        raise ValueError(f"truth, classes: got label {greatest}, expected less than {classes}")
+    if (largest := int(truth.max())) >= classes:
+        raise ValueError(f"truth, classes: got label {largest}, expected less than {classes}")
     if leave_out is not None and not 0 <= leave_out < classes:
         raise ValueError(f"leave_out: got {leave_out}, expected 0 to {classes - 1}, or None")
     told, guessed = (_tally(x, classes) for x in (truth, guess))
@@ -269,18 +269,20 @@ def label_recall(guess: Tensor, truth: Tensor, classes: int, leave_out: int | No
 
 
 def _tally(x: Tensor, classes: int) -> Tensor:
-    """How often each class occurs in every row: (B, K) -> (B, classes); -1 is no class."""
+    """Count each class in every row: (B, K) -> (B, classes); -1 is not a class."""
     return (x[..., None] == torch.arange(classes, device=x.device)).sum(1)
 
 
 def centre_error(distance: Tensor, present: Tensor) -> float:
-    """Mean distance of true centres and detections, one to one, in the unit of `distance`.
+    """Return the mean distance of true centres and detections, one to one, as given in `distance`.
 
     distance (B, K, L), infinite where a detection is left out, present bool (B, L). The pairs of an
     image are those of least total distance; a true centre that no detection is left for does not
     count; without any pair, or where a distance of a true centre is NaN, the mean is NaN. Raises
     ValueError as `detected`, and for a detection infinitely far from some centres only.
     """
+    from scipy.optimize import linear_sum_assignment
+
     _check(lambda: present, distance=(distance, "BKL"), present=(present, "BL"))
     if _unknown(-distance.double(), present):
         return math.nan
@@ -296,10 +298,10 @@ def centre_error(distance: Tensor, present: Tensor) -> float:
 
 
 def average_precision(scores: Tensor, hits: Tensor, total: int) -> float:
-    """Area under the precision-recall curve of ranked detections, in % ("all points").
+    """Return the area under the precision-recall curve of ranked detections, in % ("all points").
 
     scores (N,), hits bool (N,): whether the detection is right; total: true objects. Precision is
-    made to fall with recall (at each recall the greatest to its right); of equal scores the wrong
+    made to fall with recall (at each recall the largest to its right); of equal scores the wrong
     ones rank first. NaN where a score is NaN. Raises ValueError for other shapes or dtypes, and for
     a total below 1 or the right ones.
     Source: Everingham et al. (2010), as evaluated since VOC 2010.
@@ -321,10 +323,10 @@ def average_precision(scores: Tensor, hits: Tensor, total: int) -> float:
 def mean_average_precision(
     iou: Tensor, guess: Tensor, scores: Tensor, truth: Tensor, threshold: float = 0.5
 ) -> float:
-    """The mean over the classes that occur of their average precision, in %.
+    """Return the mean of the average precisions of the classes that occur, in %.
 
     iou (B, K, L), guess (B, K), scores (B, K), truth (B, L); -1 pads classes. A detection is right
-    where the true box of its class with the greatest IoU reaches the threshold and no detection of
+    where the true box of its class with the largest IoU reaches the threshold and no detection of
     a higher score has taken that box; at threshold 0, where places play no role, the first box of
     the class that is free. Raises ValueError as `detected`.
     Source: Everingham et al. (2010); the papers do not define theirs.
@@ -352,16 +354,18 @@ def mean_average_precision(
     return sum(found) / len(found)
 
 
-# What knows nothing of the image scores -----------------------------------------------------------
+# Scores at chance level ---------------------------------------------------------------------------
 
 
 def label_recall_by_chance(classes: int, told: int, guessed: int) -> float:
-    """Eq. (10.1): the expected `label_recall` of guesses that know nothing of the image, in %.
+    """Eq. (10.1): the expected `label_recall` of guesses independent of the image, in %.
 
-    All labels, `told` of an image and `guessed`, are independent and uniform over the classes. What
-    is right is the smaller of two binomial counts for each class. Raises `ValueError` for what is
-    not a whole number of 1 or more.
+    All labels, `told` given and `guessed` predicted ones, are independent and uniform over the
+    classes. For each class, the smaller of two binomial counts is right. Raises `ValueError` unless
+    all numbers are whole and at least 1.
     """
+    from scipy.special import bdtrc
+
     _check_whole(1, classes=classes, told=told, guessed=guessed)
     below = np.arange(min(told, guessed))  # at least 1, 2, ...: more than 0, 1, ...
     both = bdtrc(below, told, 1 / classes) * bdtrc(below, guessed, 1 / classes)
@@ -399,7 +403,7 @@ def found_by_chance(k: int, side: float, room: float, threshold: float = 0.5) ->
 
 
 def precision_bounds(recall: float, told: float, guessed: float) -> tuple[float, float]:
-    """Eq. (10.3): the least and the greatest average precision that a recall allows, in %.
+    """Eq. (10.3): the smallest and the largest average precision that a recall allows, in %.
 
     recall: share of `told` objects an image, in the mean, that its `guessed` detections find, in %.
     Scores only move the average precision between the bounds; so they do for the mean over classes
@@ -417,7 +421,7 @@ def precision_bounds(recall: float, told: float, guessed: float) -> tuple[float,
     return recall**2 / 100 * told / guessed, recall
 
 
-# What a printed number can be --------------------------------------------------------------------
+# Values that a printed number allows --------------------------------------------------------------
 
 
 def counts_behind(rate: float, n: int, decimals: int = 2, cut: bool = True) -> list[int]:
@@ -472,7 +476,7 @@ def all_zeros_bounds(all_ones: float) -> tuple[float, float]:
 
 
 def area_for_f1(f1: float, steps: bool = False) -> float:
-    """Eq. (13.4): the greatest area under a precision-recall curve without a cut above f1, in %.
+    """Eq. (13.4): the largest area under a precision-recall curve without a cut above f1, in %.
 
     Attained by the curve of straight lines from precision 1 at recall 0 over (r, 1) to (1, r), with
     r = f1 / (2 - f1): `precision_recall` draws such lines between its cuts, and two cuts suffice.
@@ -494,7 +498,7 @@ def area_for_f1(f1: float, steps: bool = False) -> float:
 
 
 def confusion(predicted: Sequence[Tensor], true: Sequence[Tensor]) -> Tensor:
-    """Pixels of every mask: true positive, false positive, false negative, true negative.
+    """Count the pixels of every mask: true positive, false positive, false negative, true negative.
 
     predicted, true: bool masks. Returns int64 (N, 4). Raises `ValueError` where they are not bool,
     not equally many or not of equal shapes, or none.
@@ -508,7 +512,7 @@ def confusion(predicted: Sequence[Tensor], true: Sequence[Tensor]) -> Tensor:
 def mask_scores(
     predicted: Sequence[Tensor], true: Sequence[Tensor], pooled: bool = False
 ) -> dict[str, float]:
-    """Eq. (12.4): what is said of binary masks, in %: the mean over images, or of pooled pixels.
+    """Eq. (12.4): scores of binary masks, in %: the mean over images, or of pooled pixels.
 
     "f1_plus", "f1_minus": Dice index of the region and of its complement (100 where both masks of
     a pair are empty); "mcc": Matthews correlation, 0 for a constant mask, on either side; "area":
@@ -530,7 +534,7 @@ def mask_scores(
 
 
 def trivial_masks(true: Sequence[Tensor]) -> dict[str, list[Tensor]]:
-    """Masks that know nothing, "All-ones" and "All-zeros": the least that any method has to beat.
+    """Return the constant masks "All-ones" and "All-zeros", which any method has to beat.
 
     For a region that covers a share f, All-ones has F1+ = 2 f / (1 + f), and F1- = 0. Raises
     `ValueError` for masks that are not bool.
@@ -546,12 +550,12 @@ def trivial_masks(true: Sequence[Tensor]) -> dict[str, list[Tensor]]:
 def precision_recall(
     scores: Sequence[Tensor], true: Sequence[Tensor], step: float = 1e-3
 ) -> tuple[Tensor, Tensor]:
-    """The average precision-recall curve: recalls 0, step, .. 1 and the mean precision at each.
+    """Return the average precision-recall curve: recalls 0, step, .. 1, the mean precision at each.
 
     step: above 0, at most 1, and rounded so that 1 / step is whole.
     Each image's curve, from precision 1 at recall 0 to where recall 1 is reached, is interpolated
     linearly between its thresholds (of equal recalls the lowest precision counts), which flatters a
-    curve of few points (Davis & Goadrich 2006): one level of scores, which tells nothing, has the
+    curve of few points (Davis & Goadrich 2006): a constant score, without any information, has the
     area (1 + f) / 2 at a region of share f, more than `pxap` gives it. Then comes the mean over
     images. For the background give negative scores (of a dtype with a sign) and complements. Raises
     `ValueError` as `confusion`, for a mask without any true pixel, and for scores that are not
@@ -573,7 +577,7 @@ def precision_recall(
 
 
 def area_under(recall: Tensor, precision: Tensor) -> float:
-    """The area under a curve by the trapezoid rule, in %. Source: as `precision_recall`.
+    """Return the area under a curve by the trapezoid rule, in %. Source: as `precision_recall`.
 
     recall, precision (N,), N of at least 2. Raises `ValueError` for other shapes.
     """
@@ -590,7 +594,7 @@ def _steps(step: float) -> int:
 
 
 def pxap(scores: Sequence[Tensor], true: Sequence[Tensor], step: float = 1e-3) -> float:
-    """PxAP, average precision over the pixels of all images together, in %.
+    """Return PxAP, the average precision over the pixels of all images together, in %.
 
     The sum over thresholds 0, step, .. 1 of precision times the growth of recall. Scores are in
     [0, 1]; normalise each image's on its own. Raises `ValueError` as `confusion`, for scores
@@ -615,7 +619,7 @@ def pxap(scores: Sequence[Tensor], true: Sequence[Tensor], step: float = 1e-3) -
 def max_box_accuracy(
     scores: Sequence[Tensor], boxes: Sequence[Tensor], overlap: float = 0.5
 ) -> float:
-    """MaxBoxAcc: share of images with a box found right, at the best threshold of all, in %.
+    """Return MaxBoxAcc: the share of images whose box is right, at the best threshold, in %.
 
     At each of 255 thresholds, the box around the largest connected part (8 neighbours, by pixels)
     above it is right if its intersection over union with one of the image's true boxes reaches
@@ -646,8 +650,10 @@ def max_box_accuracy(
 
 
 def _largest_part(mask: np.ndarray) -> Tensor:
-    """Left, top, right, bottom of the box around the largest connected part."""
-    parts, _ = ndimage.label(mask, np.ones((3, 3)))
+    """Return left, top, right, bottom of the box around the largest connected part."""
+    from scipy import ndimage
+
+    parts: np.ndarray = ndimage.label(mask, np.ones((3, 3)))[0]  # pyright: ignore
     largest = np.bincount(parts.ravel())[1:].argmax()
     rows, columns = ndimage.find_objects(parts)[largest]
     return torch.tensor([columns.start, rows.start, columns.stop, rows.stop]).double()

@@ -1,6 +1,7 @@
-"""The few small networks that chapters share."""
+"""Build the small network that chapters share."""
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import nn
@@ -11,10 +12,10 @@ def reader(
     classes: int = 10,
     widths: tuple[int, int, int, int] = (1, 24, 32, 48),
 ) -> nn.Sequential:
-    """An all-convolutional network for scattered digits of 8 x 8 pixels, as small as one can learn.
+    """Return a small all-convolutional network for scattered digits of 8 x 8 pixels.
 
     Four 3 x 3 convolutions without padding, the second with stride 2, leaky ReLU between them: each
-    position of the answer sees 13 x 13 pixels, neighbours are 2 pixels apart, and position (m, n)
+    position of the output sees 13 x 13 pixels, neighbours are 2 pixels apart, and position (m, n)
     is centred on pixel row 6 + 2 m, column 6 + 2 n.
 
     Args:
@@ -28,7 +29,8 @@ def reader(
     layers = []
     for k, (c_in, c_out) in enumerate(pairwise((*widths, classes + 1))):
         conv = nn.utils.skip_init(nn.Conv2d, c_in, c_out, 3, stride=2 if k == 1 else 1)
+        conv = cast(nn.Conv2d, conv)
         nn.init.kaiming_normal_(conv.weight, 0.1, generator=generator)
-        nn.init.zeros_(conv.bias)
+        nn.init.zeros_(cast(torch.Tensor, conv.bias))
         layers += [conv, nn.LeakyReLU(0.1)]
     return nn.Sequential(*layers[:-1])

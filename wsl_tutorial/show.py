@@ -1,4 +1,4 @@
-"""The only exit for figures, none without a sentence that says what is seen, and for tables."""
+"""Show figures, each with a description, and tables; everything that a notebook shows goes here."""
 
 from html import escape
 from io import BytesIO, StringIO
@@ -9,6 +9,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib import pyplot as plt
 from matplotlib.colors import ListedColormap, to_rgb
+from matplotlib.figure import Figure
 from PIL import Image
 
 # The colours of Okabe and Ito (2008), readable with any common colour blindness, ordered so that
@@ -47,7 +48,7 @@ def style() -> None:
 
 
 class Markdown(str):
-    """Text that a notebook shows as Markdown, a table for example, and a terminal as it stands."""
+    """Show text, a table for example, as Markdown in a notebook and as it is in a terminal."""
 
     __repr__ = str.__str__
 
@@ -56,7 +57,7 @@ class Markdown(str):
 
 
 class _Picture:
-    """A PNG whose plain text is its description."""
+    """Hold a PNG whose plain text is its description."""
 
     def __init__(self, png: bytes, alt: str, width: int):
         self.png, self.alt, self.width = png, alt, width
@@ -70,12 +71,12 @@ class _Picture:
         return data, {"image/png": facts}
 
 
-def figure(fig: mpl.figure.Figure, alt: str) -> None:
+def figure(fig: Figure, alt: str) -> None:
     """Show a figure, and close it.
 
     Args:
         fig: the matplotlib figure.
-        alt: sentences for a reader who does not see it: what is drawn, and what it shows.
+        alt: a description for readers who cannot see it: what is drawn, and what it shows.
 
     Raises:
         ValueError: `alt` is not a sentence (at least five words, closed by a full stop).
@@ -94,8 +95,8 @@ def figure(fig: mpl.figure.Figure, alt: str) -> None:
     display(picture)
 
 
-def _png(fig: mpl.figure.Figure) -> bytes:
-    """The same bytes for the same figure: no program, no date; 256 colours keep notebooks small."""
+def _png(fig: Figure) -> bytes:
+    """Return a figure as PNG, always the same bytes; 256 colours keep notebooks small."""
     raw, small = BytesIO(), BytesIO()
     fig.savefig(raw, format="png", dpi=DPI, facecolor="white")
     picture = Image.open(raw).convert("RGB").quantize(256, dither=Image.Dither.NONE)
@@ -107,14 +108,14 @@ _kept: Path | None = None
 
 
 def keep(folder: str | Path) -> None:
-    """Also write every figure shown from now on into `folder`: 01.svg, 02.svg, .., described."""
+    """Write every figure shown from now on into `folder` as well: 01.svg, 02.svg, .."""
     global _kept
     _kept = Path(folder)
     _kept.mkdir(parents=True, exist_ok=True)
 
 
-def _svg(fig: mpl.figure.Figure, alt: str) -> str:
-    """The same text for the same figure; its description is what a screen reader says."""
+def _svg(fig: Figure, alt: str) -> str:
+    """Return a figure as SVG, always the same text, with its description for screen readers."""
     drawn = StringIO()
     with mpl.rc_context({"svg.hashsalt": "wsl"}):
         fig.savefig(drawn, format="svg", facecolor="white", metadata={"Date": None})
@@ -123,12 +124,12 @@ def _svg(fig: mpl.figure.Figure, alt: str) -> str:
 
 
 def array(values) -> np.ndarray:
-    """A NumPy array on the CPU from a tensor of any device, an array or a list."""
+    """Return a tensor of any device, an array or a list as a NumPy array."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
 
 
-def label_map(images, log_p, names: str = "0123456789") -> mpl.figure.Figure:
-    """Images, and below each the most probable class of every position, as in Fig. 2 of Li (2018).
+def label_map(images, log_p, names: str = "0123456789") -> Figure:
+    """Draw images, and below each the most probable class of every position (Li 2018, Fig. 2).
 
     Args:
         images: (B, 1 or 3, H, W), bytes or numbers in [0, 1].
@@ -160,7 +161,7 @@ def label_map(images, log_p, names: str = "0123456789") -> mpl.figure.Figure:
 
 
 def _letters(axis, grid: np.ndarray, names: list[str]) -> None:
-    """One coloured cell with its letter for each position of grid (M, N)."""
+    """Draw a coloured cell with its letter for each position of grid (M, N)."""
     colours = [*COLOURS[: len(names) - 1], "#ffffff"]
     axis.imshow(grid, cmap=ListedColormap(colours), vmin=0, vmax=len(names) - 1)
     points = 130 / max(grid.shape)

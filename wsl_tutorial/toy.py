@@ -2,9 +2,9 @@
 
 A bag is n points of the plane, and each point hides a label: 0, 1, 2 for the three foreground
 classes, k - 1 = 3 for the background, the last as everywhere in this package. Given their labels
-the points are independent. An observer is a map of all hidden labels of a bag to what is left of
+the points are independent. An observer maps all hidden labels of a bag to what is observed of
 them; it takes labels (..., n) and gives a tensor (..., d). Everything else here takes an observer
-as an argument and enumerates all k**n labellings: exact, slow, and the judge of faster formulas.
+as an argument and enumerates all k**n labellings: exact and slow, to test the faster formulas.
 """
 
 import math
@@ -34,7 +34,7 @@ def world(
     Returns:
         points (n_bags, bag_size, 2), float32, and their hidden labels (n_bags, bag_size), int64.
     Raises:
-        ValueError: `prior` is no distribution over four classes.
+        ValueError: `prior` is not a distribution over four classes.
     """
     weights = torch.tensor(prior)
     if weights.shape != (CLASSES,) or (weights < 0).any() or abs(weights.sum() - 1) > 1e-6:
@@ -51,17 +51,17 @@ def world(
 
 
 def presence(labels: Tensor, k: int = CLASSES) -> Tensor:
-    """*Which* foreground classes occur: labels (..., n) -> bool (..., k-1)."""
+    """Return *which* foreground classes occur: labels (..., n) -> bool (..., k-1)."""
     return counts(labels, k)[..., :-1] > 0
 
 
 def counts(labels: Tensor, k: int = CLASSES) -> Tensor:
-    """*How many* points each class has, background included: labels (..., n) -> (..., k)."""
+    """Return *how many* points each class has, background included: (..., n) -> (..., k)."""
     return (_whole(labels)[..., None] == torch.arange(k, device=labels.device)).sum(-2)
 
 
 def patches(labels: Tensor) -> Tensor:
-    """*K things* and their labels as a bag: labels (..., n) -> (..., n), sorted.
+    """Return *K things* and their labels as a bag: labels (..., n) -> (..., n), sorted.
 
     The first K entries are the labels of the foreground points; the background, the largest label,
     fills the rest. Sorting forgets which point had which label.
@@ -70,7 +70,7 @@ def patches(labels: Tensor) -> Tensor:
 
 
 def regions(labels: Tensor, k: int = CLASSES) -> Tensor:
-    """The image's *class*: labels (..., n) -> (..., 1).
+    """Return the image's *class*: labels (..., n) -> (..., 1).
 
     The foreground class with most points, ties to the smaller label; the background if there is no
     foreground. With one class in an image, as in the paper on regions, it is that class.
@@ -95,7 +95,7 @@ OBSERVERS: dict[str, Observer] = {
 
 
 def labellings(n: int, k: int = CLASSES) -> Tensor:
-    """All ways to label n points with k classes: (k**n, n), int64, in counting order.
+    """Return all ways to label n points with k classes: (k**n, n), int64, in counting order.
 
     Raises:
         ValueError: n or k is not positive, or there are more than `LIMIT` labellings.
@@ -143,7 +143,7 @@ def fisher_gradient(log_p: Tensor, observe: Observer, observed: Tensor) -> Tenso
 
 
 def _flat(function: Callable, log_p: Tensor, observe: Observer, observed: Tensor) -> Tensor:
-    """A function of bags (B, n, k) and observations (B, d), for any number of axes of bags."""
+    """Apply a function of bags (B, n, k) and observations (B, d) to any number of axes of bags."""
     check_floats("log_p", log_p, SOFTMAX.format(dim=-1))
     if log_p.dim() < 2 or 0 in log_p.shape[-2:]:
         raise ValueError(f"log_p must be floating point (..., n, k), not {tuple(log_p.shape)}")
@@ -171,7 +171,7 @@ def _posterior(log_p: Tensor, observed: Tensor, observe: Observer) -> Tensor:
 
 
 def _consistent(log_p: Tensor, observed: Tensor, observe: Observer) -> tuple[Tensor, Tensor]:
-    """log P(h), or -inf where g(h) is not what was observed (B, k**n), and all h (k**n, n)."""
+    """Return log P(h), -inf where g(h) is not the observation, (B, k**n), and all h (k**n, n)."""
     with torch.no_grad():
         if not bool(((log_p.exp().sum(-1) - 1).abs() <= 1e-3).all()):
             raise ValueError(

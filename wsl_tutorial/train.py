@@ -1,27 +1,41 @@
-"""The one training loop: chapters and reproductions call the same `fit`."""
+"""Train: chapters and reproductions call the same loop, `fit`."""
 
 import itertools
 import math
 import operator
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Optimizer(Protocol):
+    """Describe the part of an optimiser that `fit` uses; torch's optimisers have it."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None: ...
+
+    def step(self, closure: Any, /) -> Any: ...
 
 
 def fit(
-    model: nn.Module,
-    loss: Callable[[nn.Module, Any], Tensor],
+    model: M,
+    loss: Callable[[M, Any], Tensor],
     batches: Callable[[int], Iterable],
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     *,
     epochs: int,
     schedule: Callable[[int, int], float] | None = None,
-    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    evaluate: Callable[[M], dict[str, float]] | None = None,
     run: Any = None,
     progress: bool = False,
     capture: bool = False,
@@ -32,9 +46,9 @@ def fit(
     given uninterrupted. `batches`, `loss` and `evaluate` may draw from the default generators of
     torch (on every device), of numpy (`np.random.*`) and of Python (`random.*`), and `batches` may
     return a DataLoader, shuffled or not, with workers or without. Generators of your own are not
-    saved: make those of `batches` anew from the epoch, e.g. `generator(seed, epoch)`. So `batches`
-    is asked once more than needed for the first epoch of a sitting; where its two answers differ,
-    the training is refused before its first step. Whatever else `loss` and `evaluate` remember
+    saved: make those of `batches` anew from the epoch, e.g. `generator(seed, epoch)`. To check
+    this, `batches` is called twice for the first epoch of a sitting; if the two answers differ, a
+    ValueError is raised before the first step. Anything else that `loss` and `evaluate` remember
     between calls has to be a parameter or a buffer of the model.
 
     Where torch.distributed is initialised, its processes share every batch: each calls `fit` with
@@ -69,7 +83,7 @@ def fit(
     saves = from_first(getattr(run, "folder", run) is not None)  # the first process alone has one
     tell = getattr(run, "tell", None)
     step_on = (Captured if capture else _Step)(model, loss, optimizer)
-    bar = tqdm(total=epochs, initial=at["epoch"], unit="epoch", disable=not progress)
+    bar = _bar(epochs, at["epoch"]) if progress else None
     if drawn is not None:
         set_random_state(drawn)  # last, so that nothing of the above moves it
     sitting = at["epoch"]
@@ -100,12 +114,21 @@ def fit(
             run.log(**point)
         zero = torch.zeros_like(at["total"])
         at = {"epoch": epoch + 1, "step": 0, "total": zero, "steps": at["step"]}
-        bar.set_postfix(point, refresh=False)
-        bar.update()
+        if bar is not None:
+            bar.set_postfix(point, refresh=False)
+            bar.update()
         if _saved_and_over(run, at, model, optimizer):
             break
-    bar.close()
+    if bar is not None:
+        bar.close()
     return list(curve)
+
+
+def _bar(epochs: int, done: int) -> Any:
+    """Return a progress bar of `epochs` of which some are `done`."""
+    from tqdm import tqdm
+
+    return tqdm(total=epochs, initial=done, unit="epoch", disable=False)
 
 
 def _walk(
@@ -127,7 +150,7 @@ def _walk(
 def _saved_walk(
     batches: Callable[[int], Iterable], epoch: int, at: dict[str, Any], check: bool
 ) -> Iterator[tuple[int, Any]]:
-    """`_walk` that notes in `at` what it takes to draw the batches before a checkpoint again.
+    """Walk as `_walk`, noting in `at` what is needed to draw the batches before a checkpoint again.
 
     An iterator may draw from the global generators at every batch, and so may the training in
     between. at["start"] is their state before the epoch, at["found"][step] the state of those that
@@ -173,14 +196,14 @@ def _saved_walk(
 
 
 def _first(batches: Callable[[int], Iterable], epoch: int, state: dict[str, Any]) -> tuple:
-    """What `batches` returns for an epoch, and the first batch of it (None if there is none)."""
+    """Return the answer of `batches` for an epoch and its first batch (None if there is none)."""
     set_random_state(state)
     asked = batches(epoch)
     return asked, next(iter(asked), None)
 
 
 def _shared(asked: Any, other: Any) -> str:
-    """What two answers of `batches` share that moves on from epoch to epoch; "" for nothing."""
+    """Name what two answers of `batches` share that moves on from epoch to epoch, or return ""."""
     if asked is other and isinstance(asked, Iterator):
         return "one iterator"
     if asked is other and getattr(asked, "persistent_workers", False):
@@ -191,7 +214,7 @@ def _shared(asked: Any, other: Any) -> str:
 
 
 def _inside(owner: Any, path: str) -> Any:
-    """An attribute of an attribute; None where there is none."""
+    """Return the generator at a dotted path of attributes, or None."""
     for name in path.split("."):
         owner = getattr(owner, name, None)
     return owner if isinstance(owner, torch.Generator) else None
@@ -237,7 +260,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 def _packed(state: Any) -> Any:
-    """Numpy's state with its arrays as (dtype, tensor of bytes), which a checkpoint can hold."""
+    """Return numpy's state with its arrays as (dtype, tensor of bytes), to go into a checkpoint."""
     if isinstance(state, dict):
         return {name: _packed(value) for name, value in state.items()}
     if isinstance(state, np.ndarray):
@@ -252,12 +275,12 @@ def _unpacked(state: Any) -> Any:
 
 
 def _unmoved(a: Any, b: Any) -> bool:
-    """Whether two states of one generator are equal; Python's is a long tuple of numbers."""
+    """Return whether two states of one generator are equal; Python's is a long tuple of numbers."""
     return a == b if isinstance(a, tuple) else _same(a, b)
 
 
 def _same(a: Any, b: Any, depth: int = 8) -> bool:
-    """Whether two values, or the values in two containers, are equal; a NaN equals itself.
+    """Return whether two values, or the values in two containers, are equal; a NaN equals itself.
 
     Objects are compared by their attributes; those that have none count as equal.
     """
@@ -283,7 +306,7 @@ def _same(a: Any, b: Any, depth: int = 8) -> bool:
 
 
 def processes() -> tuple[int, int]:
-    """(rank, number) of the processes that share every batch: (0, 1) without torch.distributed."""
+    """Return (rank, number) of the processes that share a batch; (0, 1) for a single one."""
     group = torch.distributed
     if not (group.is_available() and group.is_initialized()):
         return 0, 1
@@ -291,7 +314,7 @@ def processes() -> tuple[int, int]:
 
 
 def from_first(value: Any) -> Any:
-    """The first process's value (of anything that pickles) in all of them."""
+    """Return the first process's value (anything that pickles) in all processes."""
     held = [value]
     if processes()[1] > 1:
         torch.distributed.broadcast_object_list(held)
@@ -309,7 +332,7 @@ def add_up(tensors: Sequence[Tensor]) -> None:
 
 
 def _part(batch: Any) -> tuple[Any, float]:
-    """This process's part of a batch, and the weight of the part's mean in the batch's mean.
+    """Return this process's part of a batch, and the weight of its mean in the batch's mean.
 
     A process for which nothing is left takes the first element with weight 0.
     """
@@ -328,12 +351,12 @@ def _part(batch: Any) -> tuple[Any, float]:
 
 
 def _like(batch: tuple, tensors: Iterable[Tensor]) -> tuple:
-    """The tensors as a tuple of the batch's own kind, which may have names."""
+    """Return the tensors as a tuple of the batch's own kind, which may be a named tuple."""
     return getattr(type(batch), "_make", tuple)(tensors)
 
 
 def _restore(run, model, optimizer) -> tuple[dict, dict | None] | None:
-    """Where a checkpoint was and the random state there (None: of an older version, it is set)."""
+    """Load a checkpoint: return its place in the training and random state (None: already set)."""
     state = run.resume()
     state, run.curve = from_first((state, run.curve))
     if state is None:
@@ -373,9 +396,9 @@ def _set_rates(optimizer, schedule, epoch, step):
 
 
 class _Step:
-    """One step of `fit`: a batch to the detached value of its loss."""
+    """Take one step of `fit`: from a batch to the detached value of its loss."""
 
-    def __init__(self, model: nn.Module, loss: Callable, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, model: nn.Module, loss: Callable, optimizer: Any) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
 
     def __call__(self, batch: Any) -> Tensor:
@@ -394,29 +417,32 @@ class _Step:
 
 
 class Captured(_Step):
-    """A step that is recorded once, as a CUDA graph, and replayed: one launch instead of thousands.
+    """Record a step once, as a CUDA graph, and replay it: one launch instead of thousands.
 
-    The first `WARM_UP` batches are ordinary steps, in which the optimiser's state and the plans of
-    the libraries come to be. The next is recorded; from then on a batch is copied to where the
-    recorded one lay, and no line of Python runs. So a batch is a tuple of tensors; one of other
-    shapes than the recorded one takes an ordinary step. The loss may ask the device for no value
-    and make no tensor from Python's numbers; noise is of PyTorch's default generator. Learning
-    rates become tensors, which a schedule fills. The optimiser is of torch and `capturable`.
+    The first `WARM_UP` batches are ordinary steps, which set up the optimiser's state and the plans
+    of the libraries. The next one is recorded; from then on every batch is copied to the recorded
+    one's memory, and no line of Python runs. So a batch is a tuple of tensors; one of other
+    shapes than the recorded one takes an ordinary step. The loss may neither read a value
+    from the device nor make a tensor from Python's numbers; noise comes from PyTorch's default
+    generator. Learning rates become tensors, which a schedule fills. The optimiser is of torch and
+    `capturable`.
 
     Raises ValueError where the model is not on a GPU, several processes share the batches, or these
-    are no tuples.
+    are not tuples.
     """
 
     WARM_UP = 3
 
-    def __init__(self, model: nn.Module, loss: Callable, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, model: nn.Module, loss: Callable, optimizer: Any) -> None:
         super().__init__(model, loss, optimizer)
         device = next(model.parameters()).device
         _check_capture(device)
         for group in optimizer.param_groups:
             group["capturable"] = True
             group["lr"] = torch.tensor(float(group["lr"]), device=device)
-        self.warm, self.graph, self.batch, self.value = 0, None, (), None
+        self.warm, self.batch = 0, ()
+        self.graph: Any = None
+        self.value: Any = None
 
     def __call__(self, batch: Any) -> Tensor:
         if self.warm < self.WARM_UP:
@@ -432,7 +458,7 @@ class Captured(_Step):
         return self.value
 
     def _beside(self, batch: Any) -> Tensor:
-        """An ordinary step on another stream, as recording asks for."""
+        """Take an ordinary step on another stream, which recording requires."""
         stream, own = torch.cuda.Stream(), torch.cuda.current_stream()
         stream.wait_stream(own)
         with torch.cuda.stream(stream):
@@ -515,9 +541,9 @@ def _check_whole(**numbers: int) -> None:
             raise ValueError(f"{name}: got {number}, expected a whole number of 1 or more")
 
 
-# Numpy's seed sequences fill a tuple up with zeros, so (7,) and (7, 0) are one. Of such tuples the
-# one that records were made with keeps numpy's stream: (seed, purpose) for seeds below SEEDS and
-# (number,) from there on; for these purposes, with an epoch, a point or (53) a step behind it.
+# Numpy's seed sequences pad a tuple with zeros, so (7,) and (7, 0) give one stream. Of such tuples
+# the one that records were made with keeps numpy's stream: (seed, purpose) for seeds below SEEDS,
+# (number,) for larger ones; for the purposes below, an epoch, a point or (53) a step follows.
 LENGTHS = {3: 3, 24: 3, 25: 3, 46: 3, 51: 3, 52: 3, 53: 4, 65: 3}
 SEEDS = 100
 
@@ -537,16 +563,16 @@ def generator(*seeds: int, device: str | torch.device = "cpu") -> torch.Generato
 
 
 def _of_records(seeds: tuple[int, ...]) -> bool:
-    """Whether numpy's own stream is this tuple's, of those that are equal but for zeros behind."""
+    """Return whether this tuple, of those equal up to trailing zeros, has numpy's stream."""
     if len(seeds) > 4 or max(seeds, default=0) >= 2**32:
         return False
     first, purpose = (*seeds, 0, 0)[:2]
     length = 1 if purpose == 0 and first >= SEEDS else LENGTHS.get(purpose, 2)
-    return len(seeds) == length or (len(seeds) > length and seeds[-1] > 0)
+    return len(seeds) == length or (len(seeds) > length and seeds[-1:] > (0,))
 
 
 def _sequence(seeds: tuple[int, ...]) -> np.random.SeedSequence:
-    """A seed sequence of five words or more, from which the tuple can be read back."""
+    """Return a seed sequence of five words or more, from which the tuple can be read back."""
     words: list[int] = []
     for seed in seeds:
         parts = [seed >> shift & 0xFFFFFFFF for shift in range(0, seed.bit_length(), 32)]

@@ -1,12 +1,13 @@
-"""Speed of the exact E-step, as ratios of one run: python tests/benchmarks/counts_speed.py
+"""Measure the speed of the exact E-step: python tests/benchmarks/counts_speed.py
 
-Compared over 1,430 bags of 2 to 12 instances, and over as many of 16: the way of the released code
-(all configurations of a bag as a matrix, made beforehand; a Python call for each of its rows), the
-same enumeration without a Python call for a row, and `counts.posterior`. Then the likelihood and
-its gradient for 64 bags of 1,000 instances. Last, epochs of EM, of EM that reuses the logits of its
-training steps, and of direct ascent, against DLLP's with one and with four bags a step; all with
-one network, and the instances of four bags a step where bags do not matter. Processor time of one
-thread; slow rows are measured on the first bags only and scaled.
+Three ways are compared over 1,430 bags of 2 to 12 instances, and over 1,430 bags of 16: the
+released code (a matrix of all configurations of a bag, made beforehand; a Python call for each
+row), the same enumeration without a Python call for a row, and `counts.posterior`. Then the
+likelihood and its gradient for 64 bags of 1,000 instances. Last, epochs of EM, of EM that reuses
+the logits of its training steps, and of direct ascent, as ratios to DLLP's epochs with one and with
+four bags a step. All use one network; methods that learn from instances take as many of them a step
+as four bags have. Times are processor time of one thread; slow ways are measured on the first bags
+only and scaled.
 """
 
 import statistics
@@ -18,15 +19,16 @@ import torch
 
 from wsl_tutorial import counts
 from wsl_tutorial.data import bags
-from wsl_tutorial.reproduce.counts import training
+from wsl_tutorial.reproduce.counts import data, methods, settings
+from wsl_tutorial.reproduce.experiment import changed
 
 BAGS = 1430
 MOST = 1.05  # of DLLP's epoch: the paper's, and with four bags a step that of an EM without a pass
-LEAST = {"2 to 12": 100, "16": 10_000}  # what the ratio to the released way must be
+LEAST = {"2 to 12": 100, "16": 10_000}  # least ratio to the released code
 
 
 def configurations(n, y):
-    """(choose(n, y), n): every 0/1 row with y ones, float32."""
+    """Return every 0/1 row of n numbers with y ones: (choose(n, y), n), float32."""
     rows = np.zeros((len(list(combinations(range(n), y))), n), np.float32)
     for row, chosen in zip(rows, combinations(range(n), y), strict=True):
         row[list(chosen)] = 1
@@ -34,7 +36,7 @@ def configurations(n, y):
 
 
 def by_rows(rho, h):
-    """phi of one bag: a Python call for each configuration."""
+    """Return the posteriors of one bag, with a Python call for each configuration."""
 
     def probability(row):
         return np.prod(row * rho + (1 - row) * (1 - rho))
@@ -44,7 +46,7 @@ def by_rows(rho, h):
 
 
 def by_matrix(rho, h):
-    """phi of one bag: all configurations in one NumPy expression."""
+    """Return the posteriors of one bag, from all configurations in one NumPy expression."""
     alpha = np.where(h > 0, rho, 1 - rho).prod(1)
     return (alpha / alpha.sum()) @ h
 
@@ -68,12 +70,12 @@ def some_bags(sizes, generator):
 
 
 def compare(name, sizes, first, generator):
-    """Prints the ratios; `first` bags are enough for the slow ways."""
+    """Print the ratios; the slow ways run on the `first` bags only."""
     logits, y, mask = some_bags(sizes, generator)
     tables = {}
     bags = []
-    for z, told, real in zip(logits[:first], y[:first].tolist(), mask[:first], strict=True):
-        key = int(real.sum()), told
+    for z, positives, real in zip(logits[:first], y[:first].tolist(), mask[:first], strict=True):
+        key = int(real.sum()), positives
         tables[key] = tables[key] if key in tables else configurations(*key)
         bags.append((z[real].sigmoid().numpy(), tables[key]))
     phi = counts.posterior(logits, y, mask)
@@ -94,36 +96,34 @@ def compare(name, sizes, first, generator):
 
 
 def epoch(config, name, task):
-    """A function that trains one epoch by a method, with its losses and its walk."""
-    method = training.METHODS[name]
-    model = training.model_of(config, method, task, 0)
+    """Return a function that trains one epoch of a method."""
+    method = settings.METHODS[name]
+    model = methods.model_of(config, method, task, 0)
     optimizer = torch.optim.Adam(model.parameters(), 3e-4)
-    walk = training.bag_batches
-    if method.loss in ("labels", "targets"):
-        walk = training.instance_batches
+    walk = data.instance_batches if method.by_instance else data.bag_batches
 
     def run():
         for batch in walk(config, method, task, 0, 0):
             optimizer.zero_grad()
-            training.LOSSES[method.loss](config, method, task, model, batch).backward()
+            methods.LOSSES[method.loss](config, method, task, model, batch).backward()
             optimizer.step()
 
     return run
 
 
 def epochs(generator, number=60, repeats=5):
-    """Prints the time of an epoch as ratios to DLLP's."""
+    """Print the time of an epoch as a ratio to DLLP's."""
     sizes = torch.randint(2, 13, (number,), generator=generator)
     part = bags.of_sizes(torch.arange(int(sizes.sum())), sizes)
     images = torch.randint(256, (len(part.instances()), 3, 32, 32), generator=generator)
     classes = torch.randint(2, (len(images),), generator=generator)
-    told = bags.counts(part, classes)
-    task = training.Task(images.byte(), classes, part, part, told, told)
-    config = training.Settings(widths=(32, 64, 128), batch=28)
+    y = bags.counts(part, classes)
+    task = data.Task(images.byte(), classes, part, part, y, y)
+    config = changed(settings.Settings(), widths=(32, 64, 128), batch=28)
     names = ("dllp", "dllp_several", "mle_llp", "mle_llp_reuse", "direct")
     runs = {name: epoch(config, name, task) for name in names}
     times = {name: [] for name in names}
-    for _ in range(repeats):  # in turn, so that all meet the same machine
+    for _ in range(repeats):  # in turn: all share the machine's load
         for name, run in runs.items():
             times[name].append(milliseconds(run, 1))
     ms = {name: statistics.median(t) for name, t in times.items()}

@@ -1,8 +1,8 @@
-"""Speed of the room of patches, as ratios of one run: python tests/benchmarks/patches_speed.py
+"""Measure the speed of patches, as ratios of one run: python tests/benchmarks/patches_speed.py
 
-Each function against the plain way of doing the same, on the sizes of the paper: 32 images of
+Each function is compared with a plain implementation, on the sizes of the paper: 32 images of
 80 x 80 pixels, 9 places, patches of 32 x 32, windows of 15 x 15, and 400 candidates for the soft
-top-K. Both ways are first shown to agree. Processor time of one thread, forward and backward.
+top-K. Both are first shown to agree. Processor time of one thread, forward and backward.
 """
 
 import statistics
@@ -27,7 +27,7 @@ def milliseconds(run, repeats=5):
 
 
 def one_patch(image, place):
-    """(C, H, W) and (3,) to (C, 32, 32)."""
+    """Return the patch (C, 32, 32) of an image (C, H, W) at a place (3,)."""
     step = torch.linspace(-0.5, 0.5, PIXELS) * place[2]
     x, y = 2 * (place[0] + step) / (SIDE - 1) - 1, 2 * (place[1] + step) / (SIDE - 1) - 1
     grid = torch.stack([x.expand(PIXELS, -1), y[:, None].expand(-1, PIXELS)], -1)
@@ -42,14 +42,14 @@ def sample_by_patch(images, places):
 
 
 def softmax_of_all_windows(heatmap, strength):
-    """Every window of 225 pixels side by side: (B, 225, H W)."""
+    """Compute the softmax on all windows of 225 pixels side by side, (B, 225, H W)."""
     padded = F.pad(strength * heatmap, (WINDOW // 2,) * 4, value=-torch.inf)
     windows = F.unfold(padded[:, None], WINDOW)
     return windows.softmax(1)[:, WINDOW**2 // 2].view_as(heatmap)
 
 
 def compare(name, ours, plain, x, least):
-    """Prints both times and their ratio; `ours` and `plain` map x to equal tensors."""
+    """Print both times and their ratio; `ours` and `plain` map x to equal tensors."""
     torch.testing.assert_close(ours(x), plain(x), rtol=1e-3, atol=1e-4)
 
     def both_ways(f):

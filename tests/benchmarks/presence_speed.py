@@ -14,6 +14,7 @@ from itertools import combinations
 import torch
 
 from wsl_tutorial import presence
+from wsl_tutorial.presence import _inputs, fast
 
 
 def literal(log_p, labels):
@@ -34,11 +35,11 @@ def literal(log_p, labels):
 
 def product(log_p, labels):
     """The same series as one batched product with the matrix of subsets; it can cancel."""
-    flat, index, real = presence._bags(log_p.double(), labels)
-    w = presence._restrict(flat, index, real).exp()  # (B, K+1, N)
-    members = presence._members(real.shape[1], w)
+    flat, index, real = _inputs.bags_of(log_p.double(), labels)
+    w = _inputs.restrict(flat, index, real).exp()  # (B, K+1, N)
+    members = fast._members(real.shape[1], w)
     log_alpha = (members @ w).log().sum(-1)  # (B, 2**K)
-    signs = presence._signs(real, members)
+    signs = fast._signs(real, members)
     full = log_alpha.amax(1, keepdim=True)
     return full[:, 0] + (signs * (log_alpha - full).exp()).sum(1).log()
 

@@ -1,46 +1,46 @@
-"""A training step of MIST, launch by launch and as a graph: python tests/benchmarks/step_speed.py
+"""Measure a training step of MIST, launched and as a graph: python tests/benchmarks/step_speed.py
 
 The step of "mist/hard" under the paper's protocol: 32 canvases of 80 x 80 pixels, nine places, both
-networks at their full size. On a GPU: ordinary steps, the same recorded as a CUDA graph, and graphs
-of several seeds side by side, each on a stream of its own; the released step took 73 ms on one H200
-(torch 2.6). On a CPU, which has no graphs: the ordinary step, and how many operations it launches.
+networks at their full size. On a GPU: ordinary steps, steps recorded as a CUDA graph, and graphs of
+several seeds side by side, each on its own stream; the released step took 73 ms on one H200 (torch
+2.6). On a CPU, which has no graphs: the ordinary step, and the number of operations it launches.
 """
 
 import argparse
 import statistics
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from wsl_tutorial import train
-from wsl_tutorial.reproduce.patches import PAPER, training
+from wsl_tutorial.reproduce.experiment import changed
+from wsl_tutorial.reproduce.patches import PAPER, data, methods
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from graphs import Launches
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from fake_cuda_graph import Launches
 
 RELEASED = 73.0  # ms
 
 
 def step_of(config, seed, device, kind):
-    """A step of one seed, and its batches."""
-    world = training.worlds(config, seed, device)["train"]
-    model = training.model_of(config, seed, device).train()
-    optimizer = torch.optim.Adam(training.parts_of(config, model), foreach=True)  # as on a GPU
-    method = training.METHODS[config.method]
+    """Return a step of one seed, and its batches."""
+    world = data.worlds(config, seed, device)["train"]
+    model = methods.model_of(config, seed, device).train()
+    optimizer = torch.optim.Adam(methods.parts_of(config, model), foreach=True)  # as on a GPU
+    method = methods.METHODS[config.method]
     step = kind(model, lambda m, batch: method(config, m, batch), optimizer)
-    rows = torch.arange(len(world), device=device).split(config.batch)
+    rows = torch.arange(len(world), device=device).split(config.optimiser.batch)
     return step, [world[part] for part in rows]
 
 
 def milliseconds(steps, device, rounds):
-    """Median time of one step of every seed, taken at once."""
+    """Return the median time of one step of all seeds, side by side."""
     gpu, times = device == "cuda", []
     streams = [torch.cuda.Stream() if gpu else None for _ in steps]
     if gpu:
-        torch.cuda.synchronize()  # other streams do not wait for what made networks and batches
+        torch.cuda.synchronize()  # other streams do not wait for networks and batches to be made
     for i in range(rounds + 5):  # the first ones warm up, and record
         start = time.perf_counter()
         for (step, batches), stream in zip(steps, streams, strict=True):
@@ -60,7 +60,7 @@ def main():
     gpu = args.device == "cuda"
     config = next(e for e in PAPER.experiments if e.name == "mist/hard").config
     few = {"train_canvases": 128, "validation_canvases": 1, "test_canvases": 1, "tiles": "digits"}
-    config = replace(config, **few)
+    config = changed(config, **few)
     rounds = args.rounds or (100 if gpu else 3)
     print(torch.cuda.get_device_name() if gpu else f"cpu, {torch.get_num_threads()} threads")
 

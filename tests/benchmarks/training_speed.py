@@ -42,36 +42,54 @@ def mnist(protocol, seed):
     """A step of MNIST with PSGD, 64 images."""
     from wsl_tutorial.data import digits
 
-    experiments, training = modules_of("presence")
+    home = "wsl_tutorial.reproduce.presence"
+    try:
+        experiments, data, methods = (
+            importlib.import_module(f"{home}.{part}") for part in ("experiments", "data", "methods")
+        )
+    except ModuleNotFoundError:  # an earlier checkout
+        experiments, methods = modules_of("presence")
+        data = methods
 
     config = experiments.MNIST.settings(protocol)
-    model = training.network(config, seed).to(memory_format=torch.channels_last)
-    optimizer, _ = training.optimiser(config, model, 860, seed, "cpu")
+    size = getattr(config, "optimiser", config).batch  # an earlier checkout has no groups
+    loss = getattr(config, "method", config).loss
+    model = methods.network(config, seed).to(memory_format=torch.channels_last)
+    optimizer, _ = methods.optimiser(config, model, 860, seed, "cpu")
     images, classes = digits.load("train")
     images = torch.nn.functional.interpolate(images.reshape(-1, 1, 8, 8).float(), (28, 28))
-    labels = training.presence_of(classes)
+    labels = data.presence_of(classes)
 
     def step(k):
-        rows = (torch.arange(config.batch) + k * config.batch) % len(images)
+        rows = (torch.arange(size) + k * size) % len(images)
         batch = images[rows], labels[rows]
-        return optimizer.step(lambda: training.LOSSES[config.loss](config, model, batch)).item()
+        return optimizer.step(lambda: methods.LOSSES[loss](config, model, batch)).item()
 
     return step
 
 
 def mist(protocol, seed):
     """A step of MIST on MNIST hard, 32 canvases."""
-    experiments, training = modules_of("patches")
+    home = "wsl_tutorial.reproduce.patches"
+    try:
+        experiments, data, methods = (
+            importlib.import_module(f"{home}.{part}") for part in ("experiments", "data", "methods")
+        )
+        from wsl_tutorial.reproduce.experiment import changed
+    except ModuleNotFoundError:  # an earlier checkout, with flat settings
+        experiments, methods = modules_of("patches")
+        data, changed = methods, replace
 
     few = {"train_canvases": 256, "validation_canvases": 1, "test_canvases": 1, "tiles": "digits"}
-    config = replace(experiments.HARD.settings(protocol), **few, shrink=1)
-    world = training.worlds(config, seed, "cpu")["train"]
-    model = training.model_of(config, seed, "cpu").train()
-    optimizer = torch.optim.Adam(training.parts_of(config, model))
+    config = changed(experiments.HARD.settings(protocol), **few, shrink=1)
+    size = getattr(config, "optimiser", config).batch
+    world = data.worlds(config, seed, "cpu")["train"]
+    model = methods.model_of(config, seed, "cpu").train()
+    optimizer = torch.optim.Adam(methods.parts_of(config, model))
 
     def step(k):
-        rows = (torch.arange(config.batch) + k * config.batch) % len(world)
-        return descend(optimizer, training.METHODS[config.method](config, model, world[rows]))
+        rows = (torch.arange(size) + k * size) % len(world)
+        return descend(optimizer, methods.METHODS[config.method](config, model, world[rows]))
 
     return step
 
@@ -101,41 +119,52 @@ def bags_of(method):
     """An epoch of `method` on bags of 400 made-up images, with the test after it."""
 
     def make(protocol, seed):
-        experiments, training = modules_of("counts")
-
-        config = replace(experiments.CIFAR_CURVES.settings(protocol), train_bags=0, test_bags=0)
+        try:
+            experiments, settings, data, methods = (
+                importlib.import_module(f"wsl_tutorial.reproduce.counts.{part}")
+                for part in ("experiments", "settings", "data", "methods")
+            )
+            config = experiments.CIFAR_CURVES.settings(protocol)
+            config = experiments.changed(config, train_bags=0, test_bags=0)
+        except ModuleNotFoundError:  # an earlier checkout: one module, settings without groups
+            experiments, methods = modules_of("counts")
+            settings = data = methods
+            config = experiments.CIFAR_CURVES.settings(protocol)
+            config = replace(config, train_bags=0, test_bags=0)
         g = torch.Generator().manual_seed(7)
         classes = torch.arange(400) % 2
         images = (
             torch.randint(156, (400, 3, 32, 32), generator=g) + 99 * classes[:, None, None, None]
         )
-        training.cifar.bird_cat = lambda: (
+        data.cifar.bird_cat = lambda: (
             images.byte(),
-            classes + training.cifar.CLASSES.index("bird"),
+            classes + data.cifar.CLASSES.index("bird"),
         )
-        task, how = training.splits(config, seed, "cpu"), training.METHODS[method]
-        config = training.tuned(config, method)
+        task = data.splits(getattr(config, "data", config), seed, "cpu")
+        chosen = settings.METHODS[method]
+        config = methods.tuned(config, method)
+        lr = getattr(config, "optimiser", config).lr
         torch.manual_seed(seed)
-        model = training.model_of(config, how, task, seed)
-        if how.loss == "adversarial":
-            optimizer = training.Turns(model, config.lr, (0.5, 0.999))
+        model = methods.model_of(config, chosen, task, seed)
+        if chosen.loss == "adversarial":
+            optimizer = methods.Turns(model, lr, (0.5, 0.999))
         else:
-            optimizer = getattr(training, "adam", torch.optim.Adam)(model.parameters(), config.lr)
+            optimizer = getattr(methods, "adam", torch.optim.Adam)(model.parameters(), lr)
 
         def epoch(k):
             model.train()
             losses = []
-            for batch in training.bag_batches(config, how, task, seed, k):
+            for batch in data.bag_batches(config, chosen, task, seed, k):
 
                 def loss(batch=batch):
-                    return training.LOSSES[how.loss](config, how, task, model, batch)
+                    return methods.LOSSES[chosen.loss](config, chosen, task, model, batch)
 
-                adversarial = how.loss == "adversarial"
+                adversarial = chosen.loss == "adversarial"
                 value = optimizer.step(loss).item() if adversarial else descend(optimizer, loss())
                 losses.append(value)
             model.eval()
             with torch.no_grad():
-                training.measures(config, model, task)
+                methods.measures(config, model, task)
             return statistics.fmean(losses)
 
         return epoch

@@ -226,7 +226,9 @@ def notation() -> list[tuple[str, str]]:
 
 def public(module):
     functions = inspect.getmembers(module, inspect.isfunction)
-    return [f for name, f in functions if name[0] != "_" and f.__module__ == module.__name__]
+    return [
+        f for name, f in functions if name[0] != "_" and f.__module__.startswith(module.__name__)
+    ]
 
 
 @pytest.mark.parametrize(("name", "shape"), notation())

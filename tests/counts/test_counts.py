@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from wsl_tutorial import automaton, counts, presence, toy
+from wsl_tutorial import counts, finite_automaton, presence, toy
+from wsl_tutorial.counts import binary
 
 DTYPES = [torch.float32, torch.float64]
 BINARY = [
@@ -275,9 +276,9 @@ def test_counts_is_an_automaton(seed, n):
     logits, y, mask = some_bags(seed, 3, n)
     log_p = torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], 2)
     accept = F.one_hot(y, n + 1).bool()
-    value = automaton.log_marginal(log_p, automaton.counts(n), accept, mask=mask)
+    value = finite_automaton.log_marginal(log_p, finite_automaton.counts(n), accept, mask=mask)
     torch.testing.assert_close(value, counts.log_likelihood(logits, y, mask))
-    r = automaton.posterior(log_p, automaton.counts(n), accept, mask=mask)
+    r = finite_automaton.posterior(log_p, finite_automaton.counts(n), accept, mask=mask)
     torch.testing.assert_close(r[..., 1], counts.posterior(logits, y, mask))
 
 
@@ -288,28 +289,30 @@ def test_presence_is_an_automaton(seed, classes, n):
     log_p = torch.randn(3, classes + 1, n, generator=generator, dtype=torch.float64).log_softmax(1)
     labels = torch.rand(3, classes, generator=generator) < 0.5
     accept = F.one_hot((labels * 2 ** torch.arange(classes)).sum(1), 2**classes).bool()
-    machine = automaton.presence(classes)
-    value = automaton.log_marginal(log_p.transpose(1, 2), machine, accept)
+    machine = finite_automaton.presence(classes)
+    value = finite_automaton.log_marginal(log_p.transpose(1, 2), machine, accept)
     torch.testing.assert_close(value, presence.log_likelihood(log_p, labels))
-    r = automaton.posterior(log_p.transpose(1, 2), machine, accept)
+    r = finite_automaton.posterior(log_p.transpose(1, 2), machine, accept)
     torch.testing.assert_close(r.transpose(1, 2), presence.posterior(log_p, labels))
 
 
 def test_an_automaton_says_what_does_not_fit():
-    log_p, machine = torch.zeros(2, 3, 2).log_softmax(2), automaton.counts(3)
+    log_p, machine = torch.zeros(2, 3, 2).log_softmax(2), finite_automaton.counts(3)
     every = torch.ones(4, dtype=torch.bool)
-    torch.testing.assert_close(automaton.log_marginal(log_p, machine, every), torch.zeros(2))
+    torch.testing.assert_close(finite_automaton.log_marginal(log_p, machine, every), torch.zeros(2))
     with pytest.raises(ValueError, match=r"log_p must be \(B, n, k\)"):
-        automaton.log_marginal(log_p[0], machine, every)
+        finite_automaton.log_marginal(log_p[0], machine, every)
     with pytest.raises(ValueError, match="states 0 to 3"):
-        automaton.log_marginal(log_p, machine + 1, every)
+        finite_automaton.log_marginal(log_p, machine + 1, every)
     with pytest.raises(ValueError, match=r"accept must be bool \(B, 4\)"):
-        automaton.log_marginal(log_p, machine, every[:3])
+        finite_automaton.log_marginal(log_p, machine, every[:3])
     real = torch.ones(2, 3, dtype=torch.bool)
     wide = torch.ones(2, 4, dtype=torch.bool)
     for mask in (real[:1], real[:, :2], wide, wide[:1], real.float(), real.long(), real.tolist()):
-        for function in (automaton.log_marginal, automaton.posterior):
-            with pytest.raises(ValueError, match=r"mask must be bool of shape \(2, 3\), got"):
+        for function in (finite_automaton.log_marginal, finite_automaton.posterior):
+            with pytest.raises(
+                ValueError, match=r"mask must be a bool tensor of shape \(2, 3\), got"
+            ):
                 function(log_p, machine, every, mask=mask)
 
 
@@ -658,8 +661,8 @@ def test_beyond_64_instances_the_shift_makes_the_count_probable_and_below_it_nee
     logits = torch.cat([torch.tensor([5.0]), torch.full((63,), 0.0)])[None].double()
     for n, least in ((64, 2.0**-64), (65, 1 / 66), (200, 1 / 201)):
         z = torch.cat([logits, torch.zeros(1, n - 64).double()], 1)
-        bag = counts._Bag(z, torch.tensor([1]), None)
-        log_f = counts._log_distribution(bag.log_b - bag.log_a, bag.real)[0]
+        bag = binary._Bag(z, torch.tensor([1]), None)
+        log_f = binary.log_distribution_of(bag.log_b - bag.log_a, bag.real)[0]
         assert log_f[1].exp() >= least * (1 - 1e-9)
         mode = int(log_f.argmax())
         assert (mode == 1) is (n > 64)

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from wsl_tutorial import counts, train
 from wsl_tutorial.reproduce import ledger, papers, tables
 from wsl_tutorial.reproduce import records as records_of
-from wsl_tutorial.reproduce.counts import PAPER, experiments, training
+from wsl_tutorial.reproduce.counts import PAPER, claims, data, experiments, methods, settings
+from wsl_tutorial.reproduce.experiment import changed, leaves
 from wsl_tutorial.reproduce.runner import Run
 
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
@@ -27,7 +28,7 @@ def gen(seed=0):
 
 
 def smoke(name="llp/cifar-curves", **change):
-    return dataclasses.replace(EXPERIMENTS[name].settings("smoke"), **change)
+    return changed(EXPERIMENTS[name].settings("smoke"), **change)
 
 
 # Settings and ledger ------------------------------------------------------------------------------
@@ -50,8 +51,8 @@ def test_cells_stand_for_their_rows(experiment):
             assert experiments.NAMES[method] == row.method
             assert metric == ("seconds" if row.table == "Table 1" else "accuracy")
         if row.table == "Fig 3":
-            assert experiment.config.train_bags == int(row.measure.split()[-2])
-            assert experiment.config.test_bags == 250
+            assert experiment.config.data.train_bags == int(row.measure.split()[-2])
+            assert experiment.config.data.test_bags == 250
         elif row.table == "Table 1":
             assert experiment.name.endswith("seconds")
         else:
@@ -60,10 +61,10 @@ def test_cells_stand_for_their_rows(experiment):
 
 @pytest.mark.parametrize("experiment", PAPER.experiments, ids=lambda e: e.name)
 def test_every_setting_has_the_papers_value_and_its_source(experiment):
-    for f in dataclasses.fields(experiment.config):
+    for f, _ in leaves(experiment.config):
         assert "paper" in f.metadata, f.name
         assert f.metadata["source"], f.name
-    assert set(experiment.config.methods) <= set(training.METHODS)
+    assert set(experiment.config.method.methods) <= set(settings.METHODS)
 
 
 def test_printed_seconds_are_the_ledgers():
@@ -91,7 +92,7 @@ def test_printed_seconds_are_the_ledgers():
 
 def test_seeds_split_the_same_bags_and_methods_share_a_split():
     config = smoke(train_bags=0, test_bags=0)
-    one, again, other = (training.splits(config, s, "cpu") for s in (0, 0, 1))
+    one, again, other = (data.splits(config.data, s, "cpu") for s in (0, 0, 1))
     rows = [
         {tuple(b[m].tolist()) for b, m in zip(p.index, p.mask, strict=True)}
         for p in (one.train, one.test, other.train, other.test)
@@ -107,21 +108,21 @@ def test_seeds_split_the_same_bags_and_methods_share_a_split():
 
 def test_validation_bags_are_training_bags():
     config = smoke(train_bags=0, test_bags=0)
-    whole = training.splits(config, 0, "cpu")
-    held = training.splits(config, 0, "cpu", validate=True)
+    whole = data.splits(config.data, 0, "cpu")
+    held = data.splits(config.data, 0, "cpu", validate=True)
     assert len(held.train) + len(held.test) == len(whole.train)
     inside = set(held.train.instances().tolist()) | set(held.test.instances().tolist())
     assert inside == set(whole.train.instances().tolist())
 
 
 def test_stand_in_has_the_photos_mean_size():
-    _, _, drawn = training.load(smoke(sizes="photos"))
+    _, _, drawn = data.load(smoke(sizes="photos").data)
     assert drawn.sizes.double().mean().item() == pytest.approx(7_451 / 1_913, rel=0.1)
     assert drawn.sizes.max() <= 12
 
 
 def test_numbers_of_each_class_can_be_chosen():
-    images, classes, _ = training.load(smoke(negatives=30, positives=50))
+    images, classes, _ = data.load(smoke(negatives=30, positives=50).data)
     assert len(images) == 80
     assert torch.bincount(classes).tolist() == [30, 50]
 
@@ -130,9 +131,9 @@ def test_numbers_of_each_class_can_be_chosen():
 
 
 def test_an_epoch_of_instances_shows_each_once_with_its_target():
-    config, method = smoke(batch=5), training.METHODS["mle_llp"]
-    task = training.splits(config, 0, "cpu")
-    batches = list(training.instance_batches(config, method, task, 0, 0))
+    config, method = smoke(batch=5), settings.METHODS["mle_llp"]
+    task = data.splits(config.data, 0, "cpu")
+    batches = list(data.instance_batches(config, method, task, 0, 0))
     seen = torch.cat([b.instance for b in batches])
     assert torch.equal(seen.sort().values, task.train.instances().sort().values)
     for b in batches:
@@ -144,8 +145,8 @@ def test_an_epoch_of_instances_shows_each_once_with_its_target():
 @pytest.mark.parametrize(("name", "k"), [("dllp", 1), ("dllp_several", 3)])
 def test_an_epoch_of_bags_shows_each_once_and_whole(name, k):
     config = smoke(bags_per_step=3)
-    task = training.splits(config, 0, "cpu")
-    batches = list(training.bag_batches(config, training.METHODS[name], task, 0, 0))
+    task = data.splits(config.data, 0, "cpu")
+    batches = list(data.bag_batches(config, settings.METHODS[name], task, 0, 0))
     seen = []
     for b in batches:
         table = b.table(b.instance + 1)
@@ -171,12 +172,12 @@ def test_an_epoch_of_bags_shows_each_once_and_whole(name, k):
 )
 def test_e_steps_come_when_the_method_says(name, at):
     config = smoke()
-    task = training.splits(config, 0, "cpu")
-    config = dataclasses.replace(config, batch=math.ceil(task.train.mask.sum().item() / 8))
+    task = data.splits(config.data, 0, "cpu")
+    config = changed(config, batch=math.ceil(task.train.mask.sum().item() / 8))
     flags = [
         b.refresh
         for epoch in range(4)
-        for b in training.instance_batches(config, training.METHODS[name], task, 0, epoch)
+        for b in data.instance_batches(config, settings.METHODS[name], task, 0, epoch)
     ]
     assert len(flags) == 32
     assert [i for i, flag in enumerate(flags) if flag] == at
@@ -185,30 +186,30 @@ def test_e_steps_come_when_the_method_says(name, at):
 def test_augmentation_treats_each_image_on_its_own():
     config = smoke()
     images = torch.rand(1, 3, 8, 8, generator=gen()).expand(64, -1, -1, -1)
-    out = training.augment(images, config, gen())
+    out = data.augment(images, config.data, gen())
     assert out.shape == images.shape
     assert 0 <= out.min() <= out.max() <= 1
     assert len({tuple(x.flatten().tolist()) for x in out}) == 64
-    plain = dataclasses.replace(config, jitter=0.0, blur=0.0)
-    out = training.augment(images, plain, gen())
+    plain = changed(config, jitter=0.0, blur=0.0)
+    out = data.augment(images, plain.data, gen())
     flipped = ((out - images.flip(-1)).abs() < 1e-6).flatten(1).all(1)
     kept = ((out - images).abs() < 1e-6).flatten(1).all(1)
     assert (flipped ^ kept).all()
     assert 16 < flipped.sum() < 48
-    still = dataclasses.replace(plain, flip=False)
-    assert torch.allclose(training.augment(images, still, gen()), images, atol=1e-6)
+    still = changed(plain, flip=False)
+    assert torch.allclose(data.augment(images, still.data, gen()), images, atol=1e-6)
 
 
 def test_blur_is_gaussian_and_sigma_0_is_none():
     image = torch.zeros(2, 1, 7, 7)
     image[:, :, 3, 3] = 1
-    out = training.blurred(image, torch.tensor([0.0, 0.7]).reshape(2, 1, 1, 1))
+    out = data.blurred(image, torch.tensor([0.0, 0.7]).reshape(2, 1, 1, 1))
     assert torch.equal(out[0], image[0])
     w = math.exp(-0.5 / 0.7**2)
     taps = torch.tensor([w, 1, w]) / (1 + 2 * w)
     assert torch.allclose(out[1, 0, 2:5, 2:5], taps[:, None] * taps)
     flat = torch.full((2, 3, 5, 5), 0.4)
-    assert torch.allclose(training.blurred(flat, torch.rand(2, 1, 1, 1)), flat)
+    assert torch.allclose(data.blurred(flat, torch.rand(2, 1, 1, 1)), flat)
 
 
 # What the methods minimise ------------------------------------------------------------------------
@@ -226,26 +227,26 @@ class Mean(torch.nn.Module):
 
 
 def em(net, task):
-    return training.Em(net, task.train.mask)
+    return methods.Em(net, task.train.mask)
 
 
 @pytest.fixture
 def setup():
     config = smoke(bags_per_step=4)
-    task = training.splits(config, 0, "cpu")
-    method = training.METHODS["direct"]
-    return config, task, next(training.bag_batches(config, method, task, 0, 0))
+    task = data.splits(config.data, 0, "cpu")
+    method = settings.METHODS["direct"]
+    return config, task, next(data.bag_batches(config, method, task, 0, 0))
 
 
 def loss_of(name, setup, net):
     config, task, batch = setup
-    return training.LOSSES[name](config, training.METHODS["mle_llp"], task, net, batch)
+    return methods.LOSSES[name](config, settings.METHODS["mle_llp"], task, net, batch)
 
 
 def test_losses_of_bags_are_those_of_the_counts_module(setup):
     _, _, batch = setup
     net = Mean()
-    z = batch.table(net(training.pixels(batch.images)))
+    z = batch.table(net(data.pixels(batch.images)))
     want = counts.proportion_loss(z, batch.counts, batch.mask)
     assert torch.allclose(loss_of("proportion", setup, net), want)
     want = -counts.enumeration(z, batch.counts, batch.mask).sum() / len(batch.images)
@@ -257,7 +258,7 @@ def test_direct_ascent_is_em_with_an_e_step_every_step(setup):
     _, _, batch = setup
     net = Mean()
     (direct,) = torch.autograd.grad(loss_of("likelihood", setup, net), net.scale)
-    z = net(training.pixels(batch.images))
+    z = net(data.pixels(batch.images))
     phi = counts.posterior(batch.table(z).detach(), batch.counts, batch.mask)[
         batch.row, batch.column
     ]
@@ -267,64 +268,64 @@ def test_direct_ascent_is_em_with_an_e_step_every_step(setup):
 
 def test_first_targets_of_a_constant_network_are_the_bags_proportions():
     config = smoke()
-    task = training.splits(config, 0, "cpu")
+    task = data.splits(config.data, 0, "cpu")
     net = Mean()
     net.scale.data.zero_()
-    phi = training.e_step(config, training.METHODS["mle_llp"], em(net, task), task)
+    phi = methods.e_step(config, settings.METHODS["mle_llp"], em(net, task), task)
     share = (task.train_counts / task.train.sizes)[:, None] * task.train.mask
     assert torch.allclose(phi, share, atol=1e-6)
 
 
 def test_e_step_looks_without_dropout_and_leaves_the_network_training():
     config = smoke(dropout=(0.9, 0.9, 0.9))
-    task = training.splits(config, 0, "cpu")
-    model = training.model_of(config, training.METHODS["mle_llp"], task, 0)
+    task = data.splits(config.data, 0, "cpu")
+    model = methods.model_of(config, settings.METHODS["mle_llp"], task, 0)
     model.train()
-    soft, again = (training.e_step(config, training.METHODS["mle_llp"], model, task) for _ in "ab")
+    soft, again = (methods.e_step(config, settings.METHODS["mle_llp"], model, task) for _ in "ab")
     assert torch.equal(soft, again)
     assert model.training
     assert torch.allclose(soft.sum(1), task.train_counts.float(), atol=1e-4)
-    hard = training.e_step(config, training.METHODS["mle_llp_hard"], model, task)
+    hard = methods.e_step(config, settings.METHODS["mle_llp_hard"], model, task)
     assert set(hard.unique().tolist()) == {0, 1}
     assert torch.equal(hard.sum(1).long(), task.train_counts)
 
 
 def test_supervised_learns_from_labels_and_em_from_targets():
     config, net = smoke(), Mean()
-    task = training.splits(config, 0, "cpu")
-    method = training.METHODS["mle_llp"]
+    task = data.splits(config.data, 0, "cpu")
+    method = settings.METHODS["mle_llp"]
     model = em(net, task)
-    batch = next(training.instance_batches(config, method, task, 0, 0))
-    training.targets(config, method, task, model, batch)
-    assert torch.equal(model.targets, training.e_step(config, method, model, task))
+    batch = next(data.instance_batches(config, method, task, 0, 0))
+    methods.targets(config, method, task, model, batch)
+    assert torch.equal(model.targets, methods.e_step(config, method, model, task))
     later = dataclasses.replace(batch, refresh=False)
     net.scale.data.neg_()
     before = model.targets.clone()
-    value = training.targets(config, method, task, model, later)
+    value = methods.targets(config, method, task, model, later)
     assert torch.equal(model.targets, before)
-    z = net(training.pixels(batch.images))
+    z = net(data.pixels(batch.images))
     phi = before[batch.row, batch.column]
     want = -(phi * F.logsigmoid(z) + (1 - phi) * F.logsigmoid(-z)).mean()
     assert torch.allclose(value, want)
     y = task.classes[batch.instance].float()
     want = -(y * F.logsigmoid(z) + (1 - y) * F.logsigmoid(-z)).mean()
-    assert torch.allclose(training.labels(config, method, task, net, batch), want)
+    assert torch.allclose(methods.labels(config, method, task, net, batch), want)
 
 
 def test_reuse_takes_the_logits_of_the_steps_before_instead_of_a_pass(monkeypatch):
-    config, method = smoke(), training.METHODS["mle_llp_reuse"]
-    task = training.splits(config, 0, "cpu")
+    config, method = smoke(), settings.METHODS["mle_llp_reuse"]
+    task = data.splits(config.data, 0, "cpu")
     model = em(Mean(), task)
-    monkeypatch.setattr(training, "answers", None)  # no pass of its own
+    monkeypatch.setattr(methods, "logits_of_bags", None)  # no pass of its own
     share = (task.train_counts / task.train.sizes)[:, None] * task.train.mask
     for epoch in range(2):
-        for step, batch in enumerate(training.instance_batches(config, method, task, 0, epoch)):
+        for step, batch in enumerate(data.instance_batches(config, method, task, 0, epoch)):
             assert batch.refresh == (step == 0)
             before = model.logits.clone()
-            training.targets(config, method, task, model, batch)
+            methods.targets(config, method, task, model, batch)
             assert torch.equal(
                 model.logits[batch.row, batch.column],
-                model(training.pixels(batch.images)).detach(),
+                model(data.pixels(batch.images)).detach(),
             )
             if step == 0:
                 phi = counts.posterior(before, task.train_counts, task.train.mask)
@@ -334,12 +335,12 @@ def test_reuse_takes_the_logits_of_the_steps_before_instead_of_a_pass(monkeypatc
 
 def test_gan_tells_real_from_fake_by_an_implicit_logit(setup):
     config, task, batch = setup
-    method = training.METHODS["llp_gan"]
-    model = training.model_of(config, method, task, 0).eval()
-    real = training.pixels(batch.images)
+    method = settings.METHODS["llp_gan"]
+    model = methods.model_of(config, method, task, 0).eval()
+    real = data.pixels(batch.images)
     fake = torch.zeros_like(real)
     model.generator.forward = lambda noise: fake[: len(noise)]
-    value = training.adversarial(config, method, task, model, batch)
+    value = methods.adversarial(config, method, task, model, batch)
     z, of_fake = model(real), model(fake)
     extended = [F.pad(x, (0, 1)).log_softmax(1) for x in (z, of_fake)]  # fake's logit is 0
     is_real = extended[0][:, :2].logsumexp(1)
@@ -347,16 +348,16 @@ def test_gan_tells_real_from_fake_by_an_implicit_logit(setup):
     want = -is_real.mean() - extended[1][:, 2].mean() + share
     assert torch.allclose(value, want, atol=1e-6)
     model.turn = "generator"
-    value = training.adversarial(config, method, task, model, batch)
+    value = methods.adversarial(config, method, task, model, batch)
     apart = model.discriminator.features(real).mean(0) - model.discriminator.features(fake).mean(0)
     assert torch.allclose(value, apart.square().mean(), atol=1e-6)
 
 
 def test_a_turn_moves_one_network_and_then_the_other(setup):
     config, task, batch = setup
-    method = training.METHODS["llp_gan"]
-    model = training.model_of(config, method, task, 0)
-    optimizer = training.Turns(model, 1e-2, (0.5, 0.999))
+    method = settings.METHODS["llp_gan"]
+    model = methods.model_of(config, method, task, 0)
+    optimizer = methods.Turns(model, 1e-2, (0.5, 0.999))
     moved = []
 
     def snapshot():
@@ -364,7 +365,7 @@ def test_a_turn_moves_one_network_and_then_the_other(setup):
 
     def closure():
         moved.append((model.turn, snapshot()))
-        return training.adversarial(config, method, task, model, batch)
+        return methods.adversarial(config, method, task, model, batch)
 
     start = snapshot()
     optimizer.step(closure)
@@ -383,12 +384,12 @@ def test_a_turn_moves_one_network_and_then_the_other(setup):
 
 def test_ten_classes_learn_from_class_counts():
     config = smoke("llp/cifar10-jpeg75-classes")
-    task = training.splits(config, 0, "cpu")
+    task = data.splits(config.data, 0, "cpu")
     assert torch.equal(task.train_counts.sum(1), task.train.sizes)
-    batch = next(training.bag_batches(config, training.METHODS["direct"], task, 0, 0))
-    model = training.model_of(config, training.METHODS["direct"], task, 0).eval()
-    value = training.likelihood(config, training.METHODS["direct"], task, model, batch)
-    log_p = batch.table(model(training.pixels(batch.images)).log_softmax(1))
+    batch = next(data.bag_batches(config, settings.METHODS["direct"], task, 0, 0))
+    model = methods.model_of(config, settings.METHODS["direct"], task, 0).eval()
+    value = methods.likelihood(config, settings.METHODS["direct"], task, model, batch)
+    log_p = batch.table(model(data.pixels(batch.images)).log_softmax(1))
     want = counts.log_likelihood_multiclass(log_p, batch.counts, batch.mask)
     assert torch.allclose(value, -want.sum() / len(batch.images), atol=1e-6)
 
@@ -398,12 +399,12 @@ def test_ten_classes_learn_from_class_counts():
 
 def test_measures_are_those_of_a_loop():
     config, net = smoke(), Mean()
-    task = training.splits(config, 0, "cpu")
-    got = training.measures(config, net, task)
+    task = data.splits(config.data, 0, "cpu")
+    got = methods.measures(config, net, task)
     right = known = off = total = 0
     for index, mask, y in zip(task.test.index, task.test.mask, task.test_counts, strict=True):
         inside = index[mask]
-        z = net(training.pixels(task.images[inside].float() / 255))
+        z = net(data.pixels(task.images[inside].float() / 255))
         truth = task.classes[inside]
         right += ((z >= 0) == truth.bool()).sum().item()
         top = set(z.argsort(descending=True)[: int(y)].tolist())
@@ -427,7 +428,7 @@ def test_summary_of_a_curve():
         }
         for i, v in enumerate(values)
     ]
-    got = training.summary(curve)
+    got = methods.summary(curve)
     assert got == {
         "accuracy": 80.0,
         "count_error": 1.0,
@@ -455,7 +456,7 @@ def test_summary_of_a_curve():
 )
 def test_smoke_protocol_runs_on_embedded_data(name, monkeypatch, tmp_path):
     monkeypatch.setenv("WSL_DATA", str(tmp_path))
-    monkeypatch.setattr("wsl_tutorial.data.fetch", None)  # nothing is looked for outside
+    monkeypatch.setattr("wsl_tutorial.data.files.fetch", None)  # nothing is looked for outside
     experiment = EXPERIMENTS[name]
     config, run = experiment.settings("smoke"), Run()
     result = experiment.run(config, 0, run)
@@ -463,48 +464,49 @@ def test_smoke_protocol_runs_on_embedded_data(name, monkeypatch, tmp_path):
     assert {cell.metric for cell in experiment.cells} <= set(result)
     assert [point["epoch"] for point in run.curve] == [1, 2]
     if name == "llp/choice":
-        chosen = training.choose(config, [{"metrics": result}])
-        assert set(chosen) == set(config.methods)
-        assert set(result) == set(training.grid(config))
+        chosen = methods.choose(config, [{"metrics": result}])
+        assert set(chosen) == set(config.method.methods)
+        assert set(result) == set(methods.grid(config))
         assert len(result) == 2 * 2 * 2 + 4 * 2  # batches are a choice for two of the methods
     else:
-        for method in config.methods:
+        for method in config.method.methods:
             both = [point[f"{method}_accuracy"] for point in run.curve]
             assert result[f"{method}_accuracy"] == fmean(both)
 
 
 def test_the_least_error_of_counts_is_chosen_over_all_seeds():
     config = smoke("llp/choice", methods=("mle_llp",))
-    metrics = {name: 2.0 for name in training.grid(config)}
+    metrics = {name: 2.0 for name in methods.grid(config)}
     one, two = (
         {**metrics, "mle_llp_0.001_16": x, "mle_llp_0.003_8": y}
         for x, y in ((0.5, 0.9), (1.9, 1.1))
     )
-    assert training.choose(config, [{"metrics": one}]) == {"mle_llp": (1e-3, 16)}
+    assert methods.choose(config, [{"metrics": one}]) == {"mle_llp": (1e-3, 16)}
     both = [{"metrics": one}, {"metrics": two}]
-    assert training.choose(config, both) == {"mle_llp": (3e-3, 8)}
+    assert methods.choose(config, both) == {"mle_llp": (3e-3, 8)}
     lost = [{"metrics": {**two, "mle_llp_0.003_8": None}}]
-    assert training.choose(config, lost) == {"mle_llp": (1e-3, 16)}
+    assert methods.choose(config, lost) == {"mle_llp": (1e-3, 16)}
     with pytest.raises(ValueError, match="records"):
-        training.choose(config, [])
+        methods.choose(config, [])
 
 
 def test_a_method_learns_with_its_own_rate_and_batch():
     config = smoke(methods=("mle_llp",), rates=(("dllp", 1e-2, 4), ("mle_llp", 3e-3, 5)))
-    own = [training.tuned(config, m) for m in ("dllp", "mle_llp", "supervised")]
-    assert [(c.lr, c.batch) for c in own] == [(1e-2, 4), (3e-3, 5), (config.lr, config.batch)]
-    alone = dataclasses.replace(config, lr=3e-3, batch=5, rates=())
-    own, same = (without_seconds(training.run_methods(c, 0, Run())) for c in (config, alone))
+    lr, batch = config.optimiser.lr, config.optimiser.batch
+    own = [methods.tuned(config, m) for m in ("dllp", "mle_llp", "supervised")]
+    assert [(c.optimiser.lr, c.optimiser.batch) for c in own] == [(1e-2, 4), (3e-3, 5), (lr, batch)]
+    alone = changed(config, lr=3e-3, batch=5, rates=())
+    own, same = (without_seconds(methods.run_methods(c, 0, Run())) for c in (config, alone))
     assert own == same
 
 
 def test_variants_have_the_rate_of_their_method():
     chosen = {"dllp": (1.0, 1), "dllp_several": (2.0, 2), "mle_llp": (3.0, 3)}
-    rates = {m: rest for m, *rest in experiments.rates(chosen)}
+    rates = {m: rest for m, *rest in settings.rates(chosen)}
     assert rates["dllp"] == [1.0, 1]
     assert rates["dllp_several"] == [2.0, 2]
     assert rates["mle_llp_five"] == rates["mle_llp"] == [3.0, 3]
-    assert set(rates) == {m for m in training.METHODS if m.startswith(("dllp", "mle"))}
+    assert set(rates) == {m for m in settings.METHODS if m.startswith(("dllp", "mle"))}
 
 
 @pytest.mark.parametrize("protocol", ["paper", "short"])
@@ -514,14 +516,15 @@ def test_rates_are_those_that_the_published_records_choose(protocol):
     held = [r for r in held if r["seed"] < choice.seeds]
     if len(held) < choice.seeds:
         pytest.skip(f"llp/choice: {len(held)} of {choice.seeds} {protocol} records are published")
-    chosen = training.choose(choice.settings(protocol), held)
-    assert curves.settings(protocol).rates == experiments.rates(chosen)
+    chosen = methods.choose(choice.settings(protocol), held)
+    assert curves.settings(protocol).optimiser.rates == settings.rates(chosen)
 
 
 @pytest.mark.parametrize("name", ["llp/photos-curves", "llp/photos-200"])
 def test_photos_say_the_rate_that_they_have(name):
     experiment = EXPERIMENTS[name]
-    assert (experiment.config.lr, experiment.config.batch) == (1e-4, 16)
+    optimiser = experiment.config.optimiser
+    assert (optimiser.lr, optimiser.batch) == (1e-4, 16)
     assert experiments.ONE_RATE in experiment.deviations
     assert experiments.TUNED not in experiment.deviations
 
@@ -529,8 +532,8 @@ def test_photos_say_the_rate_that_they_have(name):
 def test_choosing_never_looks_at_a_class(monkeypatch):
     """With the held-out classes shuffled inside their bags, the choice is the same."""
     config = smoke("llp/choice", methods=("mle_llp",), grid_lr=(1e-3,), grid_batch=(8,))
-    plain = training.run_choice(config, 0, Run())
-    whole = training.splits
+    plain = methods.run_choice(config, 0, Run())
+    whole = methods.splits
 
     def shuffled(*args, **more):
         task = whole(*args, **more)
@@ -540,8 +543,8 @@ def test_choosing_never_looks_at_a_class(monkeypatch):
                 classes[index[mask]] = task.classes[index[mask]].flip(0)
         return dataclasses.replace(task, classes=classes)
 
-    monkeypatch.setattr(training, "splits", shuffled)
-    assert training.run_choice(config, 0, Run()) == plain
+    monkeypatch.setattr(methods, "splits", shuffled)
+    assert methods.run_choice(config, 0, Run()) == plain
 
 
 def without_seconds(result):
@@ -552,7 +555,7 @@ def without_seconds(result):
 def test_interrupted_experiment_resumes_to_the_same_result(name, tmp_path):
     config = smoke(name, dropout=(0.2, 0.5, 0.5), train_bags=8, batch=10)
     whole = Run(seed=1)
-    expected = training.run_methods(config, 1, whole)
+    expected = methods.run_methods(config, 1, whole)
     result, run = resumed(EXPERIMENTS[name], config, tmp_path, seed=1, steps=17)
     assert without_seconds(result) == without_seconds(expected)
     assert [without_seconds(p) for p in run.curve] == [without_seconds(p) for p in whole.curve]
@@ -571,7 +574,7 @@ def test_counts_alone_teach_odd_from_even(method):
         flip=False,
         blur=0.0,
     )
-    result = training.run_methods(config, 0, Run())
+    result = methods.run_methods(config, 0, Run())
     assert result[f"{method}_accuracy"] > 85
     assert result[f"{method}_accuracy_with_counts"] > result[f"{method}_accuracy"]
 
@@ -582,15 +585,15 @@ def test_runs_on_birds_and_cats(monkeypatch):
     monkeypatch.setenv("WSL_DATA", str(REAL))
     for name in ("llp/cifar-seconds", "llp/stand-in-curves"):
         config = EXPERIMENTS[name].config
-        small = {**experiments.SMOKE, "dataset": config.dataset, "epochs": 1}
-        small |= {"negatives": config.negatives, "positives": config.positives}
-        config = dataclasses.replace(config, **small)
-        images, classes, drawn = training.load(config)
+        kept = ("dataset", "negatives", "positives")
+        small = {**settings.SMOKE, "epochs": 1, **{k: getattr(config.data, k) for k in kept}}
+        config = changed(config, **small)
+        images, classes, drawn = data.load(config.data)
         assert images.shape[1:] == (3, 32, 32)
-        expected = [3_439, 4_012] if config.positives else [5_000, 5_000]
+        expected = [3_439, 4_012] if config.data.positives else [5_000, 5_000]
         assert torch.bincount(classes).tolist() == expected
         assert 1_350 < len(drawn) < 2_050
-        result = training.run_methods(config, 0, Run())
+        result = methods.run_methods(config, 0, Run())
         assert 0 <= result["mle_llp_accuracy"] <= 100
 
 
@@ -617,23 +620,23 @@ def records(accuracy=GOOD, speed=SPEED, wobble=None, gap=(0.1, -0.1, 0.05, -0.05
     return found
 
 
-def changed(**more):
+def accuracy_with(**more):
     return {**GOOD, **more}
 
 
 BAD = {
-    "supervised-best": records(changed(supervised=89.0)),
-    "gan-least": records(changed(llp_gan=91.0)),
-    "comparable": records(changed(dllp=88.0)),
+    "supervised-best": records(accuracy_with(supervised=89.0)),
+    "gan-least": records(accuracy_with(llp_gan=91.0)),
+    "comparable": records(accuracy_with(dllp=88.0)),
     "half-the-epochs": records(speed={**SPEED, "mle_llp": (38, 11.1)}),
     "steadier": records(wobble={"supervised": 1, "dllp": 2, "llp_gan": 4, "mle_llp": 3}),
     "elapsed": records(speed={**SPEED, "llp_gan": (20, 12.0)}),
     "similar-epochs": records(speed={**SPEED, "llp_gan": (90, 39.0)}),
     "comparable-seconds": records(speed={**SPEED, "mle_llp": (20, 41.0)}),
-    "always-best": records(changed(supervised=89.0)),
-    "always-least": records(changed(llp_gan=91.0)),
-    "always-indistinguishable": records(changed(dllp=88.0)),
-    "approaches": records(changed(supervised=93.0)),
+    "always-best": records(accuracy_with(supervised=89.0)),
+    "always-least": records(accuracy_with(llp_gan=91.0)),
+    "always-indistinguishable": records(accuracy_with(dllp=88.0)),
+    "approaches": records(accuracy_with(supervised=93.0)),
 }
 
 
@@ -647,7 +650,7 @@ def test_claims_hold_for_what_the_paper_says_and_can_fail(key):
         """The gap to supervised shrinks with the bags, and is wider on photos."""
         bags = name.rpartition("-")[2]
         gap = 2000 / int(bags) - 2 if bags.isdigit() else 0
-        return records(changed(supervised=91.5 + gap + ("photos" in name)))
+        return records(accuracy_with(supervised=91.5 + gap + ("photos" in name)))
 
     good = {name: as_said(name) for name in claim.experiments}
     assert claim.test(good)[0] is True
@@ -686,8 +689,8 @@ def test_comparisons_are_paired_over_the_splits(key):
 
 
 def test_too_few_splits_prove_no_likeness():
-    assert not experiments.indistinguishable(records()[:2])[0]
-    assert not experiments.steadier(records()[:1])[0]
+    assert not claims.indistinguishable(records()[:2])[0]
+    assert not claims.steadier(records()[:1])[0]
 
 
 @pytest.mark.parametrize("identity", [i for i, c in CELLS.items() if c.metric.endswith("accuracy")])
@@ -696,13 +699,13 @@ def test_cells_of_curves_hold_for_the_papers_order_and_can_fail(identity):
     method = cell.metric.removesuffix("_accuracy")
     assert cell.claim(records())[0]
     wrong = {"supervised": 80.0, "dllp": 85.0, "mle_llp": 85.0, "llp_gan": 99.0}
-    holds, reason = cell.claim(records(changed(**{method: wrong[method]})))
+    holds, reason = cell.claim(records(accuracy_with(**{method: wrong[method]})))
     assert not holds
     assert "LLP-GAN" in reason
 
 
 def test_method_order_of_a_run_does_not_change_its_results():
-    one = training.run_methods(smoke(methods=("mle_llp", "dllp")), 3, Run(seed=3))
-    two = training.run_methods(smoke(methods=("dllp", "mle_llp")), 3, Run(seed=3))
+    one = methods.run_methods(smoke(methods=("mle_llp", "dllp")), 3, Run(seed=3))
+    two = methods.run_methods(smoke(methods=("dllp", "mle_llp")), 3, Run(seed=3))
     assert without_seconds(one) == without_seconds(two)
     assert train.generator(3, 22).initial_seed() != train.generator(3, 23).initial_seed()

@@ -1,4 +1,4 @@
-"""Loaders, on archives in the official formats that the tests write, and on the real ones."""
+"""Test the loaders on archives in the official formats that the tests write, and on real ones."""
 
 import gzip
 import hashlib
@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import tarfile
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -18,7 +19,7 @@ from PIL import Image
 from real_data import REAL
 
 from wsl_tutorial import data
-from wsl_tutorial.data import File, cifar, cub, flowers, glas, mnist, pets, svhn
+from wsl_tutorial.data import File, cifar, cub, files, flowers, glas, mnist, pets, svhn
 
 
 def real(name: str) -> Path:
@@ -29,7 +30,7 @@ def real(name: str) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_home(monkeypatch, tmp_path, request):
-    """No test but those on real data sees the user's folders."""
+    """Hide the user's folders from all tests but those on real data."""
     if request.node.get_closest_marker("data") is None:
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
         monkeypatch.delenv("WSL_DATA", raising=False)
@@ -42,7 +43,7 @@ def rng():
 
 @pytest.fixture
 def store(monkeypatch, tmp_path):
-    """Writes files under a root as if they were the official ones of a data set; gives the root."""
+    """Write files under a root as the official ones of a data set; return the root."""
 
     def write(name: str, files: dict[str, bytes]) -> Path:
         entries = []
@@ -158,7 +159,7 @@ def test_a_download_that_ends_early_is_refused(tmp_path, monkeypatch):
     class Cut(io.BytesIO):
         headers: ClassVar = {"Content-Length": "9"}
 
-    monkeypatch.setattr(data.urllib.request, "urlopen", lambda url, timeout: Cut(b"official"))
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: Cut(b"official"))
     with pytest.raises(ConnectionError, match="gave 8 bytes"):
         data.fetch(File("f", None, None, ("https://x",)), tmp_path / "root")
     assert not [p for p in (tmp_path / "root").rglob("*") if p.is_file()]
@@ -180,7 +181,7 @@ def test_checksums_are_those_of_the_files_and_remembered(store, monkeypatch):
     expected = {k: hashlib.sha256(v).hexdigest() for k, v in {"a": b"1", "b": b"2"}.items()}
     assert data.checksums("mnist", root) == expected
     with monkeypatch.context() as patch:
-        patch.setattr(data, "_hash", lambda path: pytest.fail(f"{path} was read again"))
+        patch.setattr(files, "_hash", lambda path: pytest.fail(f"{path} was read again"))
         assert data.checksums("mnist", root) == expected
     (root / "b").write_bytes(b"33")
     assert data.checksums("mnist", root)["b"] == hashlib.sha256(b"33").hexdigest()
@@ -323,10 +324,10 @@ def test_a_damaged_store_of_checksums_is_begun_anew(tmp_path, store):
     right = hashlib.sha256(b"content").hexdigest()
     data.home().mkdir(parents=True)
     (data.home() / "checksums.json").write_text(store)
-    assert data.sha256(tmp_path / "file") == right
+    assert files.sha256(tmp_path / "file") == right
     held = json.loads((data.home() / "checksums.json").read_text())
     (data.home() / "checksums.json").write_text(json.dumps(dict.fromkeys(held, 7)))
-    assert data.sha256(tmp_path / "file") == right
+    assert files.sha256(tmp_path / "file") == right
 
 
 def test_cached_builds_once_and_falls_back_to_the_home_folder(tmp_path):
@@ -391,7 +392,7 @@ def test_real_mnist():
 
 
 def binary(rng, n=2):
-    """An archive of 6 batches of n records, and its images and labels in the official order."""
+    """Make an archive of 6 batches of n records; return it with images and labels in order."""
     labels = rng.integers(0, 10, 6 * n, np.uint8)
     labels[:4] = 3, 2, 2, 3
     images = rng.integers(0, 256, (6 * n, 3, 32, 32), np.uint8)
@@ -496,7 +497,7 @@ SCENES = {  # name: (height, width), boxes, annotated labels
 
 
 def digit_struct(scenes) -> bytes:
-    """A `digitStruct.mat` as MATLAB v7.3 writes it: HDF5 behind a block of 512 bytes."""
+    """Make a `digitStruct.mat` as MATLAB v7.3 writes it: HDF5 behind a block of 512 bytes."""
     h5py = pytest.importorskip("h5py")
     out = io.BytesIO()
     with h5py.File(out, "w", userblock_size=512) as file:
@@ -527,7 +528,7 @@ def digit_struct(scenes) -> bytes:
 
 @pytest.fixture
 def street(store, rng):
-    """The root of an official train archive of three images, and their pixels."""
+    """Return the root of an official train archive of three images, and their pixels."""
     pixels = {n: rng.integers(0, 256, (*s[0], 3), np.uint8) for n, s in SCENES.items()}
     files = {f"train/{n}": encoded(p, "png") for n, p in reversed(pixels.items())}
     files["train/digitStruct.mat"] = digit_struct(SCENES)
@@ -607,8 +608,8 @@ def test_svhn_images_with_two_digits_are_squeezed_and_the_low_ones_left_out(stor
 def test_svhn_refuses_archives_whose_images_and_annotations_differ(store):
     image = encoded(np.zeros((60, 90, 3), np.uint8), "png")
     one = digit_struct({"1.png": SCENES["1.png"]})
-    for files in ({}, {"train/1.png": image, "train/2.png": image}):
-        content = tar(files | {"train/digitStruct.mat": one})
+    for images in ({}, {"train/1.png": image, "train/2.png": image}):
+        content = tar(images | {"train/digitStruct.mat": one})
         root = store("svhn-full", {"svhn-full/train.tar.gz": content})
         with pytest.raises(ValueError, match="archive: "):
             list(svhn.scenes("train", root))
@@ -647,7 +648,7 @@ def test_svhn_reads_the_sample_of_512(store):
 def test_real_svhn_sample_has_its_images_and_boxes_inside():
     root = real("svhn-full-512")
     archive = root / "svhn-full-512.tar.gz"
-    contents = dict(data.members(archive))
+    contents = dict(files.members(archive))
     for split in ("train", "test"):
         entries = json.loads(contents[f"{split}.json"])
         assert len(entries) == 256

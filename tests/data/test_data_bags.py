@@ -113,7 +113,7 @@ def face(x=40, y=50, distance=20, age=28, gender=1):
 
 
 def write(root, folder, images, size=(160, 140)):
-    """A folder in the official form: photos with a gradient, and PersonData.txt."""
+    """Write a folder in the official form: photos with a gradient, and PersonData.txt."""
     place = root / groups.FOLDER / folder
     place.mkdir(parents=True)
     lines = []
@@ -126,7 +126,7 @@ def write(root, folder, images, size=(160, 140)):
 
 @pytest.fixture
 def album(tmp_path):
-    """Ten photos: alone, with children, crowded by children, crowded, and nobody grown up."""
+    """Return ten photos: alone, with children, crowded by children, crowded, without adults."""
     photos = {
         "1_a_b_c.jpg": [face(gender=2)],
         "2_a_b_c.jpg": [face(gender=1), face(gender=2, age=75), face(age=5)],

@@ -22,7 +22,7 @@ def pools():
 
 
 def distances(points):
-    """Least distance within every sample, padding left out."""
+    """Return the smallest distance within every sample, without padding."""
     d = torch.cdist(points, points)
     return d.masked_fill(torch.eye(points.shape[1]).bool(), math.inf).nan_to_num(math.inf)
 

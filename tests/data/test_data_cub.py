@@ -15,7 +15,7 @@ OTHERS = ("001.Black_footed_Albatross", "200.Common_Yellowthroat")
 
 
 def rows() -> list[tuple[str, int, int]]:
-    """Species, number of the file, whether it is for training: the five as official, and others."""
+    """Return species, file number, whether for training: the five as official, and others."""
     out = []
     for k, folder in enumerate(cub.FIVE):
         valid = cub.VALID[6 * k : 6 * k + 6]
@@ -28,7 +28,7 @@ def rows() -> list[tuple[str, int, int]]:
 
 
 def write(folder, table):
-    """The four tables and, for each image 9 x 6, a segmentation of five annotators."""
+    """Write the four tables and, for each image of 9 x 6, a segmentation of five annotators."""
     lines = {"images": [], "image_class_labels": [], "train_test_split": [], "bounding_boxes": []}
     for i, (species, number, training) in enumerate(table, 1):
         serial = 118 if number == 20476 else i  # by this name the set is known to be there

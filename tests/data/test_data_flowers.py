@@ -1,5 +1,6 @@
 """Oxford Flowers 102: the official files on a small scale."""
 
+import urllib.request
 from dataclasses import replace
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_the_two_small_files_alone_are_fetched_where_they_are_missing(release, m
         asked.append(url.rpartition("/")[2])
         return server.answer(kept[asked[-1]], "no length")
 
-    monkeypatch.setattr(data.urllib.request, "urlopen", open_)
+    monkeypatch.setattr(urllib.request, "urlopen", open_)
     for lost in (["setid.mat"], ["imagelabels.mat"], list(kept)):
         asked.clear()
         for name in lost:

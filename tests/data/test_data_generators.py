@@ -31,7 +31,7 @@ NAMES = torch.tensor([3, 3, 0, 1, 9, 8, 7, 7, 5, 6, 2, 4])
 
 
 def slow_nests(images, labels, generator, per_nest):
-    """One image at a time, with the same draws."""
+    """Draw the nests one image at a time, with the same draws."""
     height, width = (int(torch.randint(56, 85, (), generator=generator)) for _ in range(2))
     n = len(images) // per_nest
     top = torch.randint(height - 27, (n, per_nest), generator=generator)

@@ -177,7 +177,7 @@ def test_stripes_run_along_their_direction_at_their_period():
 
 
 def direction(field):
-    """cos and sin of twice the angle of the gradient of (n, H, W), and where there is one."""
+    """Return cos and sin of twice the gradient's angle of (n, H, W), and where there is one."""
     dy, dx = np.gradient(field, axis=(1, 2))
     length = dx**2 + dy**2
     some = length > 0
@@ -185,7 +185,7 @@ def direction(field):
 
 
 def alignment(d, masks=None):
-    """cos and sin of twice the angle from the normal to the stripes, the mean over masks."""
+    """Return the mean over masks of cos and sin of twice the angle from normal to stripes."""
     masks = d["masks"] if masks is None else masks
     far = np.stack([ndimage.distance_transform_edt(m) for m in masks.numpy()])
     grey = ndimage.gaussian_filter(d["images"].float().mean(1).numpy(), (0, 1, 1))
@@ -226,7 +226,7 @@ def percentiles(values):
 
 
 def appearance(d, inside):
-    """Colour and edges of the pixels of masks, and their mean direction: 27 numbers an image."""
+    """Return colour, edges and mean direction of the pixels of masks: 27 numbers an image."""
     images = d["images"].numpy().astype(np.float32)
     c, s = direction(images.mean(1))
     rows = []
@@ -252,7 +252,7 @@ CHANCE = 0.53  # a leak lifts the accuracy; noise, of sd 0.013, may also lower i
 
 
 def accuracy(features, labels):
-    """Of a logistic regression, on images that it did not see."""
+    """Return the accuracy of a logistic regression on other images than it was fitted to."""
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
     return (cross_val_predict(model, features, labels, cv=5) == labels).mean()
 
@@ -289,7 +289,7 @@ def test_intensity_finds_no_glands(many):
 
 
 def otsu(values):
-    """The threshold of the greatest variance between the two sides."""
+    """Return the threshold with the largest variance between the two sides."""
     histogram = values.flatten().long().bincount(minlength=256).double()
     level = torch.arange(256).double()
     weight, mass = histogram.cumsum(0), (histogram * level).cumsum(0)

@@ -27,7 +27,7 @@ def encoded(pixels: np.ndarray, kind: str) -> bytes:
 
 
 def official(kinds=("bmp", "bmp")) -> dict[str, bytes]:
-    """The files of the release, each image 6 x 5 pixels: (k, part, 7) throughout, one gland."""
+    """Return the files of the release, each image 6 x 5 pixels: (k, part, 7), one gland."""
     rows = ["name,patient ID, grade (GlaS), grade (Sirinukunwattana et al. 2015)"]
     files = {}
     for i, name in enumerate(sorted(NAMES)):  # in the order of text, as in the release
@@ -49,7 +49,7 @@ def written(folder, files):
 
 
 def known(monkeypatch, grades: bytes) -> None:
-    """Let these be the official grades."""
+    """Make these the official grades."""
     (file,) = data.SETS["glas"].files
     file = replace(file, bytes=len(grades), sha256=hashlib.sha256(grades).hexdigest())
     monkeypatch.setitem(data.SETS, "glas", replace(data.SETS["glas"], files=(file,)))
@@ -213,7 +213,7 @@ def test_the_checksum_of_the_images_sees_every_byte(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def real():
     try:
-        glas.files(REAL)
+        glas.contents(REAL)
     except FileNotFoundError:
         pytest.skip("glas is neither in $WSL_DATA nor in shared/data")
     return {split: glas.load(split, REAL) for split in ("train", "valid", "test")}

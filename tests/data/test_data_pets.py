@@ -39,7 +39,7 @@ def encoded(pixels: np.ndarray, kind: str) -> bytes:
 
 
 def official() -> dict[str, bytes]:
-    """The files of both archives, each image 5 x 7: grey, with its number as the level."""
+    """Return the files of both archives, each image 5 x 7: grey, with its number as the level."""
     files = {}
     for name in [*NAMES, "beagle_1"]:
         number = int(name.rpartition("_")[2])

@@ -1,4 +1,4 @@
-"""Data sets half there: a loader completes its set, or names the file and what to do.
+"""Test loaders on incomplete data sets: they complete the set, or name the file and what to do.
 
 Small releases in the official formats are put under a root packed, unpacked, both or not at all;
 files are removed, cut, emptied and exchanged at random; servers answer in every way that servers
@@ -15,6 +15,7 @@ import re
 import shutil
 import tarfile
 import threading
+import urllib.request
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -31,7 +32,19 @@ import torch
 from scipy.io import savemat
 
 from wsl_tutorial import data
-from wsl_tutorial.data import File, cifar, cub, flowers, glas, groups, mnist, pets, svhn, voc
+from wsl_tutorial.data import (
+    File,
+    cifar,
+    cub,
+    files,
+    flowers,
+    glas,
+    groups,
+    mnist,
+    pets,
+    svhn,
+    voc,
+)
 
 encoded, tar = test_data.encoded, test_data.tar
 URL = "https://data.example/"
@@ -39,7 +52,7 @@ URL = "https://data.example/"
 
 @dataclass
 class Release:
-    """A data set as its source gives it; `files` by their paths under the root, all official."""
+    """Hold a data set as its source offers it; `files` by their paths under the root."""
 
     name: str  # in the registry, "" where it is not there
     files: dict[str, bytes]
@@ -49,7 +62,7 @@ class Release:
     patches: tuple = ()  # (object, name, value): the numbers of a small release
 
     def members(self, path: str) -> dict[str, bytes]:
-        """The files that an archive unpacks into."""
+        """Return the files that an archive unpacks into."""
         if path.endswith(".zip"):
             with zipfile.ZipFile(io.BytesIO(self.files[path])) as archive:
                 return {n: archive.read(n) for n in archive.namelist()}
@@ -221,12 +234,12 @@ def of_glas(rng):
     sets = data.SETS | {"glas": replace(data.SETS["glas"], files=(grades,))}
     return Release(
         *("", {f"glas/{glas.ARCHIVE}": archive}, lambda root: glas.load("testB", root)),
-        patches=((glas, "SIZES", {"testB": 5}), (data, "SETS", sets)),
+        patches=((glas, "SIZES", {"testB": 5}), (glas, "SETS", sets)),
     )
 
 
 def folder(files: dict[str, bytes]) -> dict[str, bytes]:
-    """A set that is given unpacked: an archive that nobody reads."""
+    """Return the files of a set that comes unpacked, as an archive that is not read."""
     return {"given.tar.gz": tar(files)}
 
 
@@ -278,7 +291,7 @@ ALL = {
 
 
 def frozen(value):
-    """Everything that a loader gives, decoded, for a comparison."""
+    """Decode the result of a loader for a comparison."""
     if torch.is_tensor(value):
         return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
     if isinstance(value, dict):
@@ -314,7 +327,7 @@ def release(request, monkeypatch, tmp_path):
 
 
 class Server:
-    """Answers for the addresses of a release, each in its own way, and notes what was asked."""
+    """Answer for the addresses of a release, each in its own way, and note the requests."""
 
     def __init__(self, release, ways):
         self.release, self.ways, self.asked = release, ways, []
@@ -328,7 +341,7 @@ class Server:
 
 
 def damage(name: str, out: dict[str, bytes], rng: random.Random) -> bytes:
-    """What is left of a file, or another one in its place, of another kind.
+    """Return a damaged file, or a file of another kind in its place.
 
     (A whole image in place of another, and a list without its last lines, nobody can tell.)
     """
@@ -351,7 +364,7 @@ def archive(path: str) -> bool:
 
 
 def put(release, root, rng, harm) -> set[str]:
-    """Some state of a release under `root`; gives the names of the files that were harmed."""
+    """Put a release under `root` in a random state; return the names of the damaged files."""
     shutil.rmtree(root, ignore_errors=True)
     harmed = set()
     given = "given.tar.gz" in release.files
@@ -379,7 +392,7 @@ def put(release, root, rng, harm) -> set[str]:
 
 
 def outcome(release, root):
-    """What a load gives, or the message of its error, which has to be of the two kinds."""
+    """Return the result of a load, or the message of its error, of one of the two kinds."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -394,7 +407,7 @@ def test_every_state_gives_the_whole_set_or_names_the_file_and_the_remedy(
 ):
     whole = tmp_path / "whole"
     all_well = Server(release, dict.fromkeys(release.files, "well"))
-    monkeypatch.setattr(data.urllib.request, "urlopen", all_well)
+    monkeypatch.setattr(urllib.request, "urlopen", all_well)
     root, rng = tmp_path / "root", random.Random(0)
     if release.name:
         expected = frozen(release.load(whole))  # everything from the server
@@ -411,7 +424,7 @@ def test_every_state_gives_the_whole_set_or_names_the_file_and_the_remedy(
         ways = {path: rng.choice(server.WAYS) for path in release.files}
         harmed = put(release, root, rng, harm)
         asked = Server(release, ways)
-        monkeypatch.setattr(data.urllib.request, "urlopen", asked)
+        monkeypatch.setattr(urllib.request, "urlopen", asked)
         found, message = outcome(release, root)
         ends["named" if message else "whole"] += 1
         if not message:
@@ -422,7 +435,7 @@ def test_every_state_gives_the_whole_set_or_names_the_file_and_the_remedy(
         assert any(name in message for name in names), message
         assert re.search(r"delete|put it|get ", message), message
         if release.name:  # the remedy: deleting what is named, from servers that work
-            monkeypatch.setattr(data.urllib.request, "urlopen", all_well)
+            monkeypatch.setattr(urllib.request, "urlopen", all_well)
             for _ in range(40):
                 found, message = outcome(release, root)
                 if not message:
@@ -443,7 +456,7 @@ def test_only_archives_of_missing_files_are_asked_for(release, tmp_path, monkeyp
     """Any part unpacked and whole, the rest on servers that work."""
     root, rng = tmp_path / "root", random.Random(1)
     well = dict.fromkeys(release.files, "well")
-    monkeypatch.setattr(data.urllib.request, "urlopen", Server(release, well))
+    monkeypatch.setattr(urllib.request, "urlopen", Server(release, well))
     expected = frozen(release.load(tmp_path / "whole"))
     for _ in range(20):
         shutil.rmtree(root, ignore_errors=True)
@@ -460,11 +473,11 @@ def test_only_archives_of_missing_files_are_asked_for(release, tmp_path, monkeyp
                 if there and name != lost:
                     place.write_bytes(part)
         asked = Server(release, well)
-        monkeypatch.setattr(data.urllib.request, "urlopen", asked)
+        monkeypatch.setattr(urllib.request, "urlopen", asked)
         assert frozen(release.load(root)) == expected
         assert set(asked.asked) <= lacks
         assert len(asked.asked) == len(set(asked.asked))
-        monkeypatch.setattr(data.urllib.request, "urlopen", Server(release, {}))
+        monkeypatch.setattr(urllib.request, "urlopen", Server(release, {}))
         assert frozen(release.load(root)) == expected  # and nothing any more
 
 
@@ -477,7 +490,7 @@ def test_an_archive_that_is_gone_is_not_missed_where_its_files_are(release, tmp_
             place = tmp_path / "root" / Path(path).parts[0] / name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
-    monkeypatch.setattr(data.urllib.request, "urlopen", Server(release, {}))
+    monkeypatch.setattr(urllib.request, "urlopen", Server(release, {}))
     names = release.load(tmp_path / "root")["names"]
     lost = Path(names[0]).name + ".jpg"
     next((tmp_path / "root").rglob(lost)).unlink()
@@ -496,7 +509,7 @@ def test_a_page_that_was_kept_as_an_archive_is_named(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=rf"102segmentations.tgz: it is {says}.* delete it"):
             data.fetch(segmentations, tmp_path)
     read = []
-    monkeypatch.setattr(data, "members", lambda path: read.append(path) or iter(()))
+    monkeypatch.setattr(files, "members", lambda path: read.append(path) or iter(()))
     path.write_bytes(b"y" * 99)
     for _ in range(3):  # an archive is read through once, not at every load
         assert data.fetch(segmentations, tmp_path) == path
@@ -517,10 +530,10 @@ def test_a_tar_archive_cut_anywhere_is_refused(cut, mode, tmp_path):
     end = 2 * (512 + 1024) if mode == "w" else len(content)  # behind it a tar file has only zeros
     path = tmp_path / "a.tar"
     path.write_bytes(content)
-    assert [len(c) for _, c in data.members(path)] == [700, 700]
+    assert [len(c) for _, c in files.members(path)] == [700, 700]
     path.write_bytes(content[: end * cut // 40])
     with pytest.raises(ValueError, match=r"a\.tar is cut off, or none .*: delete it"):
-        list(data.members(path))
+        list(files.members(path))
 
 
 def test_a_cut_archive_leaves_nothing_unpacked(tmp_path):
@@ -564,7 +577,7 @@ def test_a_damaged_list_of_checksums_is_written_anew(content, tmp_path, monkeypa
     store.write_bytes(content)
     (tmp_path / "f").write_bytes(b"1")
     for _ in range(2):
-        assert data.sha256(tmp_path / "f") == hashlib.sha256(b"1").hexdigest()
+        assert files.sha256(tmp_path / "f") == hashlib.sha256(b"1").hexdigest()
     assert len(json.loads(store.read_text())) == 1
 
 
@@ -575,7 +588,7 @@ def test_a_damaged_list_of_checksums_is_written_anew(content, tmp_path, monkeypa
 def test_flowers_without_masks_ask_for_no_segmentations(release, tmp_path, monkeypatch):
     ways = dict.fromkeys(release.files, "well") | {"flowers/102segmentations.tgz": "page"}
     asked = Server(release, ways)
-    monkeypatch.setattr(data.urllib.request, "urlopen", asked)
+    monkeypatch.setattr(urllib.request, "urlopen", asked)
     plain = flowers.load("test", tmp_path, masks=False)
     assert plain["masks"] is None
     assert "flowers/102segmentations.tgz" not in asked.asked

@@ -67,7 +67,7 @@ CATEGORIES = {3: "car", 4: "motorcycle", 5: "airplane", 18: "dog", 25: "giraffe"
 
 
 def instances(*images):
-    """An instances_*.json as COCO publishes them: images of objects (category, box, crowd)."""
+    """Make an instances_*.json as COCO's: images of objects (category, box, crowd)."""
     told = {
         "info": {"description": "COCO 2017 Dataset", "year": 2017},
         "licenses": [{"id": 1, "name": "a licence", "url": "http://example.com"}],

@@ -598,7 +598,7 @@ def test_eq_6_4_adds_the_counts_of_the_range():
 def test_eq_7_1_is_the_passage_of_a_smooth_course():
     import math
 
-    from wsl_tutorial.reproduce.counts.training import arrival
+    from wsl_tutorial.reproduce.counts.methods import arrival
 
     for rate in (2.0, 5.0, 10.0):
         points = [90 - 40 * math.exp(-t / rate) for t in range(1, 101)]
@@ -611,7 +611,7 @@ def test_eq_7_1_is_the_passage_of_a_smooth_course():
 def test_eq_7_2_is_the_textbooks_for_independent_splits():
     from scipy import stats
 
-    from wsl_tutorial.reproduce.counts.experiments import p_value
+    from wsl_tutorial.reproduce.counts.claims import p_value
 
     x, y = [90.1, 89.5, 91.0, 90.4], [89.8, 89.9, 90.1, 90.0]
     gaps = [a - b for a, b in zip(x, y, strict=True)]
@@ -623,7 +623,7 @@ def test_eq_7_2_keeps_its_level_where_splits_share_bags():
     """Gaps that are means over random fifths of one set of bags, the true gap being 0."""
     import torch
 
-    from wsl_tutorial.reproduce.counts.experiments import p_value
+    from wsl_tutorial.reproduce.counts.claims import p_value
 
     generator, alarms = torch.Generator().manual_seed(0), torch.zeros(2)
     for _ in range(1000):

@@ -1,176 +1,79 @@
-"""Every exercise check takes the right answer and names each well-known wrong one."""
+"""Every exercise takes the right answer and names each well-known wrong one."""
 
-import inspect
+import re
 from contextlib import nullcontext
 from fractions import Fraction
-from math import comb, factorial, prod
+from pathlib import Path
 
-import exercises_audit
-import exercises_counts
-import exercises_counts_reproduction
-import exercises_learning
-import exercises_patches
-import exercises_regions
-import exercises_reproduction
-import exercises_worth
 import numpy as np
 import pytest
 import torch
-from torch.autograd import grad
+from solutions import SOLUTIONS, UNKNOWN
 
-from wsl_tutorial import check, metrics, presence, toy
-
-
-def by_autograd(logits, observe, observed, sign=1, log=True, add="prior"):
-    logits = logits.requires_grad_()
-    log_p = logits.log_softmax(-1)
-    value = toy.log_marginal(log_p, observe, observed)
-    (slope,) = grad(sign * (value if log else value.exp()), logits)
-    return slope + {"prior": log_p.exp(), "logits": logits, "": torch.zeros(())}[add]
+from wsl_tutorial import check, counts, metrics, presence
+from wsl_tutorial.exercises import EXERCISES
+from wsl_tutorial.exercises.core import MOST, close
 
 
-def log_alpha_one(log_p, label):
-    return log_p[:, [label, -1]].logsumexp(1).flatten(1).sum(-1)
+def as_reader(exercise, function):
+    """A function of a case as one that a reader writes: by hand it takes no arguments."""
+    return (lambda: function(*exercise.cases[0])) if exercise.by_hand else function
 
 
-def log_alpha_phi(log_p):
-    return log_p[:, -1].flatten(1).sum(-1)
-
-
-def one_label(log_p, label):
-    alpha = log_alpha_one(log_p, label)
-    return alpha + torch.log1p(-(log_alpha_phi(log_p) - alpha).exp())
-
-
-def missing(log_p):
-    """The probability that label 0, and that label 2, is emitted nowhere: (B, 2)."""
-    return (1 - log_p[:, [0, 2]].exp()).flatten(2).prod(-1)
-
-
-def at_least(log_p, labels):
-    """At least the labels 0 and 2, which the check asks for."""
-    neither = (1 - log_p[:, [0, 2]].exp().sum(1)).flatten(1).prod(-1)
-    return (1 - missing(log_p).sum(-1) + neither).log()
-
-
-def words(L, n, extra=1):
-    return sum((-1) ** (L - s) * comb(L, s) * (s + extra) ** n for s in range(L + 1))
-
-
-def multinomial(c):
-    return factorial(sum(c)) // prod(factorial(x) for x in c)
-
-
-CASES = [
-    (
-        check.two_points,
-        lambda: (0.8, 0.75, 0.625),
-        [
-            (lambda: (0.5, 0.6, 0.4), "exactly"),
-            (lambda: (0.3, 1.0, 1.0), "both"),
-            (lambda: (1.0, 0.6, 0.5), "two points of background"),
-            (lambda: (0.8, 0.6, 0.5), "divide what is left"),
-            (lambda: (0.8, 0.75, 0.6), "expected 0.8, 0.75, 0.625, got 0.8, 0.75, 0.6"),
-        ],
-    ),
-    (
-        check.any_foreground,
-        lambda h: (h < 3).any(-1, keepdim=True),
-        [
-            (lambda h: (h < 3).all(-1, keepdim=True), "any, not all"),
-            (lambda h: (h > 0).any(-1, keepdim=True), "label 0 is a foreground class"),
-            (lambda h: (h == 3).any(-1, keepdim=True), "the last, not label 0"),
-            (lambda h: (h < 3).sum(-1, keepdim=True), "you count"),
-            (lambda h: (h < 3).any(-1), "the shape should be"),
-            (lambda h: None, "end it with a return"),
-        ],
-    ),
-    (
-        check.consistent_with_counts,
-        multinomial,
-        [
-            (lambda c: 4 ** sum(c), "every labelling"),
-            (lambda c: factorial(sum(c)), "divide by the orders"),
-            (lambda c: prod(factorial(x) for x in c), "in the numerator"),
-            (lambda c: comb(sum(c), c[0]), "one class only"),
-            (lambda c: 7, "expected 12, 1, 120, got 7"),
-            (lambda c: None, "end it with a return"),
-        ],
-    ),
-    (
-        check.posterior_by_autograd,
-        by_autograd,
-        [
-            (lambda *a: by_autograd(*a, add=""), "add the prior"),
-            (lambda *a: by_autograd(*a, sign=-1), "the sign is turned"),
-            (lambda logits, *_: logits.softmax(-1), "has not been used"),
-            (lambda *a: by_autograd(*a, log=False), "not its logarithm"),
-            (lambda *a: by_autograd(*a, add="logits"), "no probabilities before the softmax"),
-        ],
-    ),
-    (
-        check.one_label,
-        one_label,
-        [
-            (lambda p, l: p[:, l].flatten(1).sum(-1), "phi may be emitted too"),
-            (log_alpha_one, "phi alone too"),
-            (lambda p, l: one_label(p, l).exp(), "asks for its logarithm"),
-            (lambda p, l: log_alpha_one(p, l) - log_alpha_phi(p), "not a difference of logarithms"),
-            (lambda p, l: (1 - (1 - p[:, l].exp()).flatten(1).prod(-1)).log(), "no \\*other\\*"),
-        ],
-    ),
-    (
-        check.at_least,
-        at_least,
-        [
-            (presence.log_likelihood, "other classes may appear"),
-            (lambda p, l: (1 - missing(p)).prod(-1).log(), "not independent"),
-            (lambda p, l: (1 - missing(p).sum(-1)).log(), "taken off twice"),
-            (lambda p, l: (1 - at_least(p, l).exp()).log(), "is \\*missing\\*"),
-            (lambda p, l: at_least(p, l).exp(), "asks for the logarithm"),
-        ],
-    ),
-    (
-        check.count_labellings,
-        words,
-        [
-            (lambda L, n: words(L, n, extra=0), "you forgot phi"),
-            (lambda L, n: (L + 1) ** n, "take off those that miss"),
-            (lambda L, n: (L + 1) ** n - L * L**n, "went twice"),
-        ],
-    ),
+ANSWERED = [
+    (exercise, SOLUTIONS.get(name) or as_reader(exercise, exercise.right))
+    for name, exercise in EXERCISES.items()
 ]
-CASES += [*exercises_learning.CASES, *exercises_reproduction.CASES, *exercises_counts.CASES]
-CASES += exercises_counts_reproduction.CASES
-CASES += exercises_patches.CASES
-CASES += exercises_regions.CASES
-CASES += exercises_worth.CASES
-CASES += exercises_audit.CASES
-WRONG = [(c, wrong, hint) for c, _, mistakes in CASES for wrong, hint in mistakes]
+RIGHT = {exercise.name: right for exercise, right in ANSWERED}
+WRONG = [
+    (exercise, hint, as_reader(exercise, wrong))
+    for exercise in EXERCISES.values()
+    for hint, wrong in exercise.mistakes.items()
+]
+every = pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES)
+answered = pytest.mark.parametrize(("exercise", "right"), ANSWERED, ids=EXERCISES)
 
 
-@pytest.mark.parametrize(("exercise", "right"), [case[:2] for case in CASES])
+@answered
 def test_the_right_answer_passes_with_one_line(exercise, right, capsys):
     exercise(right)
-    printed = capsys.readouterr().out
-    assert printed.startswith(f"✓ {exercise.__name__}")
-    assert printed.count("\n") == 1
+    assert capsys.readouterr().out == f"✓ {exercise.name}: {exercise.praise}\n"
 
 
-@pytest.mark.parametrize(("exercise", "wrong", "hint"), WRONG)
-def test_a_wrong_answer_is_named(exercise, wrong, hint, capsys):
-    with pytest.raises(check.CheckFailed, match=hint):
+@pytest.mark.parametrize(("exercise", "hint", "wrong"), WRONG)
+def test_a_wrong_answer_is_named(exercise, hint, wrong, capsys):
+    with pytest.raises(check.CheckFailed, match=f"^{re.escape(hint)}$"):
         exercise(wrong)
     assert capsys.readouterr().out == ""
 
 
-def test_no_exercise_goes_untested():
-    here = {
-        n
-        for n, f in inspect.getmembers(check, inspect.isfunction)
-        if f.__module__ == check.__name__
-    }
-    assert {n for n in here if n[0] != "_"} - {"attempt"} == {case[0].__name__ for case in CASES}
+@pytest.mark.parametrize(("name", "wrong", "hint"), UNKNOWN)
+def test_an_unknown_wrong_answer_gets_a_hint(name, wrong, hint):
+    with pytest.raises(check.CheckFailed, match=hint):
+        EXERCISES[name](wrong)
+
+
+@every
+def test_an_answer_that_is_not_returned_is_named(exercise):
+    with pytest.raises(check.CheckFailed, match="end it with a return"):
+        exercise(lambda *_: None)
+
+
+def test_the_chapters_call_every_exercise():
+    called = []
+    for path in sorted((Path(__file__).parents[2] / "notebooks").glob("*.py")):
+        found = re.findall(r"^check\.attempt\(check\.(\w+), ", path.read_text("utf-8"), re.M)
+        assert all(EXERCISES[name].right.__module__[-2:] == path.name[:2] for name in found)
+        called += found
+    assert sorted(called) == sorted(EXERCISES)
+    assert set(SOLUTIONS) <= set(EXERCISES) <= set(check.__all__)
+
+
+def test_a_law_follows_from_its_sums():
+    """The exercise `exactly`, whose cases are made from the law."""
+    logits = torch.tensor([[0.5, -1.0, 2.0, 0.0, -0.5], [-9.0, -11.0, -8.0, -12.0, -10.0]])
+    law = counts.log_distribution(logits.double())
+    assert close(check.exactly.answers(check.exactly.right), law)
 
 
 # Whatever a reader's function does ----------------------------------------------------------------
@@ -220,7 +123,7 @@ VALUES = {
     "lists of other lengths": [[1.0], [1.0, 2.0]],
     "one number": -17.25,
     "many numbers": [0.25] * 1000,
-    "too many numbers": [0.25] * (check.MOST + 1),
+    "too many numbers": [0.25] * (MOST + 1),
     "a list of tensors": [torch.ones(2)] * 3,
     "a list of tensors of other shapes": [torch.ones(2), torch.ones(3), torch.ones(())],
     "an empty tensor": torch.empty(0),
@@ -263,10 +166,9 @@ DEEDS = {
     },
 }
 ZOO = {name: answering(value) for name, value in VALUES.items()} | DEEDS
-EXERCISES = {case[0].__name__: case[0] for case in CASES}
 
 
-@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES.keys())
+@every
 def test_whatever_a_function_does_is_a_hint_in_one_line(exercise, capsys):
     for name, function in ZOO.items():
         check.attempt(exercise, function)
@@ -276,7 +178,7 @@ def test_whatever_a_function_does_is_a_hint_in_one_line(exercise, capsys):
         assert 20 < len(printed) < 400, name
 
 
-@pytest.mark.parametrize(("exercise", "right"), [case[:2] for case in CASES])
+@answered
 def test_a_function_that_changes_its_arguments_does_not_change_the_case(exercise, right, capsys):
     def spoiling(*arguments):
         answer = right(*(a.clone() if torch.is_tensor(a) else a for a in arguments))
@@ -293,7 +195,7 @@ def test_a_function_that_changes_its_arguments_does_not_change_the_case(exercise
     assert capsys.readouterr().out.startswith("✓")
 
 
-@pytest.mark.parametrize(("exercise", "right"), [case[:2] for case in CASES])
+@answered
 def test_an_answer_that_is_right_but_for_its_dress_is_taken_or_named(exercise, right, capsys):
     """As arrays, float64 or complex with nothing imaginary: taken; with something: named."""
 
@@ -358,28 +260,19 @@ def test_numbers_beside_the_list_are_no_dress():
     with pytest.raises(check.CheckFailed, match="a whole number from 0 to"):
         check.shares_behind(lambda e, n: [*metrics.counts_behind(e, n), -5])
     with pytest.raises(check.CheckFailed):
-        check.collapse(lambda row, b: [*EXERCISE_RIGHT["collapse"](row, b), -1])
+        check.collapse(lambda row, b: [*RIGHT["collapse"](row, b), -1])
     with pytest.raises(check.CheckFailed):
-        check.transcription(lambda h: [d + 0.7 for d in EXERCISE_RIGHT["transcription"](h)])
+        check.transcription(lambda h: [d + 0.7 for d in RIGHT["transcription"](h)])
     with pytest.raises(check.CheckFailed, match="let autograd see"):
-        check.floored(lambda p, eta: EXERCISE_RIGHT["floored"](p, eta).detach())
+        check.floored(lambda p, eta: RIGHT["floored"](p, eta).detach())
 
 
-EXERCISE_RIGHT = {case[0].__name__: case[1] for case in CASES}
-
-
-@pytest.mark.parametrize(("exercise", "right"), [case[:2] for case in CASES])
-def test_every_hint_can_show(exercise, right, monkeypatch):
+@every
+def test_every_hint_can_show(exercise):
     """No known mistake gives the right answer, another shape, or the answer of another mistake."""
-    seen = []
-    monkeypatch.setattr(check, "_judge", lambda *arguments: seen.append(arguments))
-    exercise(right)
-    for _, _, answer, mistakes, _ in seen:
-        answers = [check._tensor(a) for a in (answer, *mistakes.values())]
-        assert {a.shape for a in answers} == {answers[0].shape}
-        assert not [
-            (a, b) for i, a in enumerate(answers) for b in answers[:i] if check._close(a, b)
-        ]
+    answers = [exercise.answers(f) for f in (exercise.right, *exercise.mistakes.values())]
+    assert {a.shape for a in answers} == {answers[0].shape}
+    assert not [(a, b) for i, a in enumerate(answers) for b in answers[:i] if close(a, b)]
 
 
 def test_the_package_solves_its_own_exercises(capsys):
@@ -390,7 +283,7 @@ def test_the_package_solves_its_own_exercises(capsys):
 
     check.one_label(by_package)
     check.attempt(check.one_label, by_package)
-    check.attempt(check.one_label, log_alpha_one)
+    check.attempt(check.one_label, lambda log_p, label: by_package(log_p, label).exp())
     first, second, third = capsys.readouterr().out.splitlines()
     assert first == second
-    assert third.startswith("✗ not yet: alpha counts")
+    assert third == "✗ not yet: this is the probability; the exercise asks for its logarithm"

@@ -27,7 +27,7 @@ def rand(*shape, seed=0, dtype=torch.float64):
 
 
 def some_places(seed, batch, k, width, height, side=(3.0, 8.0)):
-    """Anywhere in the image and a little outside it, off the grid of pixels."""
+    """Return places anywhere in the image and a little outside it, off the grid of pixels."""
     u = rand(batch, k, 3, seed=seed)
     extent = torch.tensor([width + 1.0, height + 1.0, side[1] - side[0]])
     return u * extent - torch.tensor([1.0, 1.0, -side[0]])
@@ -154,7 +154,7 @@ def test_a_map_without_response_has_the_mean_scale_and_no_gradient_of_nan():
 
 
 def survivors(h, size):
-    """By definition: the first, in the order of value and then of reading, of its window."""
+    """Return the pixels that are first in their window, by value and then in reading order."""
     rank = [(-h[i, j].item(), i, j) for i, j in itertools.product(*map(range, h.shape))]
     near = size // 2
     return [
@@ -225,7 +225,7 @@ def test_fewer_maxima_than_places_repeat_the_best_one():
 
 @st.composite
 def apart(draw, size=5, width=23, height=17):
-    """K centres of which no two share a window, and a side for each."""
+    """Draw K centres of which no two share a window, and a side for each."""
     cells = st.tuples(st.integers(0, width - 1), st.integers(0, height - 1))
     chosen = []
     for x, y in draw(st.lists(cells, min_size=1, max_size=9)):
@@ -299,7 +299,7 @@ def test_a_place_without_coordinates_makes_its_pixel_nan():
 
 
 def bilinear(image, x, y):
-    """Of one image (H, W) continued with zeros, at one point."""
+    """Interpolate one image (H, W), continued with zeros, at one point."""
     value, (height, width) = 0.0, image.shape
     for j, i in itertools.product(*((math.floor(v), math.floor(v) + 1) for v in (x, y))):
         if 0 <= i < height and 0 <= j < width:
@@ -437,7 +437,7 @@ def test_heat_map_and_reconstruction_losses():
 
 
 def brightness(images, net):
-    """A task: the negative mean of what a network makes of the patches, an image at a time."""
+    """Return a task loss: minus the mean output of a network on the patches, image by image."""
     return lambda places: -net(patches.sample(images, places, 6)).flatten(1).mean(1)
 
 
@@ -507,7 +507,7 @@ def test_sides_move_at_their_own_rate_and_stay_within_the_scales():
 
 
 def test_the_lifting_learns_how_large_things_are():
-    """A task that wants boxes of side 6, from a map that says 4: the target is the moved side."""
+    """The task has its minimum at boxes of side 6, the map at 4; the target is the moved side."""
     scales = torch.tensor([4.0, 8.0]).double()
     start = torch.tensor([[[5.0, 5.0, 4.0]]]).double()
     eta = patches.ideal_heatmap(start, (11, 11), scales).requires_grad_()
@@ -558,7 +558,7 @@ def two_networks(seed=0):
 
 
 def forward(heat, task_net, images, counts):
-    """The heat map, its places, and the task loss as a function of places."""
+    """Return the heat map, its places, and the task loss as a function of places."""
     h = patches.local_softmax(heat(images)[:, 0], 7, 10.0)
     start, _ = patches.extract(h, 2, 5, 5.0)
 
@@ -626,7 +626,7 @@ def test_the_losses_of_the_lifted_step_share_no_parameter():
 
 
 def blobs(generator, batch=16, size=24):
-    """Images of two blobs in noise, and their centres (B, 2, 2) at least 8 pixels apart."""
+    """Return images of two blobs in noise, and their centres (B, 2, 2), at least 8 pixels apart."""
     y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     centres = torch.empty(batch, 2, 2)
     near = torch.ones(batch, dtype=torch.bool)
@@ -639,7 +639,7 @@ def blobs(generator, batch=16, size=24):
 
 
 def test_lifting_learns_to_localise_without_locations():
-    """A small network starts far off; bright patches are all that the task asks for."""
+    """A small network starts far from the blobs; the task loss only rewards bright patches."""
     torch.manual_seed(1)
     generator = torch.Generator().manual_seed(1)
     heat = torch.nn.Sequential(
@@ -778,7 +778,7 @@ def test_sinkhorn_passes_over_suppressed_scores(dtype):
 
 
 def top_marginals(s, sigma, k):
-    """P(item in the top k of s + sigma z) for three items and k = 1 or 2, by quadrature."""
+    """Return P(item in the top k of s + sigma z) by quadrature, for three items and k = 1 or 2."""
     z = torch.linspace(-9, 9, 4001, dtype=torch.float64)
     density = torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
     sign = 1 if k == 1 else -1  # of three, the top two leave out the least
@@ -852,7 +852,7 @@ def test_straight_through_has_hard_values_and_soft_gradients():
 
 
 def sequences(h, k, size):
-    """Every ordered choice of k pixels under suppression, with its log-probability."""
+    """Return every ordered choice of k pixels under suppression, with its log-probability."""
     height, width = h.shape
 
     def grow(chosen, log_p):
@@ -938,7 +938,7 @@ def test_soft_argmax_is_a_mean_and_in_the_limit_the_maximum():
 
 
 def test_places_keep_their_digits_under_autocast():
-    """A model may run in bfloat16; what becomes a coordinate, a side or a weight may not."""
+    """A model may run in bfloat16; coordinates, sides and weights must not."""
     h, hs = rand(2, 3, 40, 40, dtype=torch.float32), rand(2, 5, 9, 9, dtype=torch.float32)
     functions = (
         lambda: patches.soft_argmax(h, 10.0, 4.0),
@@ -955,7 +955,7 @@ def test_places_keep_their_digits_under_autocast():
 
 
 def calls(dtype=torch.float64, device="cpu", generator=None):
-    """Each public function on input that fits, as (name, function, differentiable arguments)."""
+    """Return calls of all public functions: (name, function, differentiable arguments)."""
     h = rand(2, 9, 9, dtype=dtype).to(device)
     hs = rand(2, 5, 9, 9, seed=1, dtype=dtype).to(device)
     scales, places = SCALES.to(device, dtype), some_places(0, 2, 3, 9, 9).to(device, dtype)
@@ -1006,13 +1006,13 @@ def calls(dtype=torch.float64, device="cpu", generator=None):
 def test_every_public_function_is_called_here():
     public = {
         name for name, f in inspect.getmembers(patches, inspect.isfunction)
-        if f.__module__ == patches.__name__ and not name.startswith("_")
+        if f.__module__.startswith(patches.__name__) and not name.startswith("_")
     }  # fmt: skip
     assert public == {name for name, _, _ in calls()}
 
 
 def outputs(dtype, constant=False):
-    """name -> (value, gradients) under one seed; a draw is given the same noise in both dtypes."""
+    """Return (value, gradients) by name under one seed; draws get the same noise in both dtypes."""
     found = {}
     for name, f, arguments in calls(dtype, generator=torch.Generator().manual_seed(0)):
         if constant:
@@ -1039,7 +1039,7 @@ def test_constant_input_gives_no_nan(dtype):
 
 
 def test_nothing_waits_for_a_device():
-    """Tensors without data: whatever looked at a value would fail, and so break a CUDA graph."""
+    """On tensors without data, reading a value fails; it would break a CUDA graph too."""
     for name, f, arguments in calls(device="meta"):
         arguments = [a.requires_grad_() for a in arguments]
         value = f(*arguments)
@@ -1209,7 +1209,7 @@ def fresh(seed=0):
 
 
 def test_reinforce_has_the_second_derivative_of_the_expected_loss_in_the_mean():
-    """Over all pairs of draws from three outcomes, whose losses have slopes as well."""
+    """Average over all pairs of draws from three outcomes, whose losses have gradients too."""
 
     def parts(theta):
         return theta.log_softmax(0), torch.stack([theta[0] ** 2, theta[1] * theta[2], theta.sum()])
@@ -1300,7 +1300,7 @@ def test_pooled_terms_sum_to_one_where_one_scale_has_it_all():
 
 
 def test_a_penalty_pulls_back_what_has_no_gradient():
-    """No slope beyond 0.4, a push at first: the second normalised step is the penalty's alone."""
+    """The gradient is 0 beyond 0.4: the second normalised step is that of the penalty alone."""
 
     def task(places):
         return (0.4 - places[..., 0]).clamp_min(0).sum(1)

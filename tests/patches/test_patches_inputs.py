@@ -44,7 +44,7 @@ def test_every_public_function_is_walked():
         own = {
             f"{room}.{name}"
             for name, x in vars(module).items()
-            if callable(x) and x.__module__ == module.__name__ and not name.startswith("_")
+            if callable(x) and x.__module__.startswith(module.__name__) and name[0] != "_"
         }
         assert own - walked == {f"{room}.{x}" for x in ("Lifted", "Erased") if hasattr(module, x)}
 
@@ -53,7 +53,7 @@ def test_every_public_function_is_walked():
 
 
 def asked(case: Case, *inputs: Tensor):
-    """The answer, or None where it is refused by name."""
+    """Return the result, or None where the function refuses its input by name."""
     try:
         return case.call(*inputs)
     except ValueError as refusal:
@@ -87,7 +87,7 @@ def test_float32_gives_the_answer_of_float64_in_its_own_dtype(name):
 @each
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_what_is_not_finite_is_refused_or_leaves_a_trace(name, bad):
-    """A NaN gives a NaN; an infinity gives one, or the limit of great numbers; or a refusal."""
+    """A NaN gives a NaN; an infinity gives one, or the limit of large numbers; or it is refused."""
     case = CASES[name]
     for k, x in enumerate(case.inputs):
         for at in (0, x.numel() // 2, x.numel() - 1):
@@ -194,7 +194,7 @@ def autocast(case: Case) -> bool:
 
 
 class Layer(torch.nn.Module):
-    """A module that calls the function `name` in its forward pass."""
+    """Call the function `name` in the forward pass."""
 
     def __init__(self, name: str):
         super().__init__()
@@ -241,7 +241,7 @@ MEAN = (
 
 
 def found(name: str) -> dict[str, str]:
-    """What each mode does: yes; refused, with an error; - where there is no derivative."""
+    """Return the entry for each mode: yes; refused, with an error; - without a derivative."""
     cells = {}
     for mode, works in MODES.items():
         if mode in OF_SLOPES and not CASES[name].slopes:
@@ -264,7 +264,7 @@ def tried(works, name: str) -> str:
 
 
 def table() -> dict[str, dict[str, str]]:
-    """The table of the page of functions under "Patches and regions"."""
+    """Return the table under "Patches and regions" on the page of functions."""
     page = Path(__file__).parents[2].joinpath("book", "api.md").read_text("utf-8")
     section = page.partition("### Patches and regions\n")[2].partition("\n#")[0]
     rows = [

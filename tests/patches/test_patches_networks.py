@@ -48,7 +48,7 @@ def test_decoder_mirrors_the_encoder():
 
 @pytest.mark.parametrize("blocks", [1, 2, 4])
 def test_a_score_sees_so_many_pixels(blocks):
-    """Without the normalisations, which look at the whole map, a score sees 4 blocks + 1 pixels."""
+    """Without the normalisations, which use the whole map, a score sees 4 blocks + 1 pixels."""
     net = networks.Heatmap(1, 4, blocks)
     for m in net.modules():
         if isinstance(m, networks.Block):
@@ -72,7 +72,7 @@ def test_heat_map_has_the_size_of_the_image():
 
 
 def test_block_is_a_shortcut_around_two_convolutions():
-    """By hand, with the functional forms."""
+    """The block equals the same layers in functional form."""
     b = networks.Block(3, padding=0)
     x = torch.randn(2, 3, 9, 9)
     h = F.conv2d(x, b.first.weight, b.first.bias)

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsl_tutorial import presence
+from wsl_tutorial.presence import fast
 
 LIKELIHOODS = [presence.log_likelihood, presence.recursion]
 PRINTED = [presence.alternating_series, presence.beta_recursion]
 
 
 def enumerate_labellings(log_p, labels):
-    """log-likelihood and posterior by visiting every labelling: (B,), (B, C+1, N)."""
+    """Return log-likelihood (B,) and posterior (B, C+1, N) by visiting every labelling."""
     flat = log_p.double().flatten(2)
     batch, classes, positions = flat.shape
     grid = torch.tensor(list(itertools.product(range(classes), repeat=positions)))  # (H, N)
@@ -45,7 +46,7 @@ def some_bags(seed, batch, classes, shape, scale=2.0, dtype=torch.float64):
 
 
 def weak_bag(p, dtype, positions=64):
-    """Labels 1 and 2 clearly seen, label 3 with probability p everywhere."""
+    """Return a bag with strong evidence for labels 1 and 2, and label 3 with probability p."""
     prob = torch.full((1, 4, positions), 0.0, dtype=torch.float64)
     prob[0, 0], prob[0, 1], prob[0, 2] = 0.005, 0.005, p
     prob[0, :2, 0] = torch.tensor([0.98, 0.005], dtype=torch.float64)
@@ -55,7 +56,7 @@ def weak_bag(p, dtype, positions=64):
 
 
 def exact(log_p, labels):
-    """log Prb (B,) of these very numbers: the alternating series with 120 digits, 100 to cancel."""
+    """Return log Prb (B,) by the alternating series with 120 digits, of which 100 may cancel."""
     values = []
     with localcontext() as context:
         context.prec = 120
@@ -121,7 +122,7 @@ def test_the_printed_series_does_break_there():
 
 
 def as_released(log_p):
-    """Li's routine for bags of three labels, from its description: value (B,), mass of label 3."""
+    """Return value (B,) and gradient mass of label 3 by Li's routine for bags of three labels."""
     log_p = log_p.detach().requires_grad_()  # (B, 4, N)
     full, T = log_p.logsumexp(1).sum(1), 1.0
     for kept in [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2)]:
@@ -133,7 +134,7 @@ def as_released(log_p):
 
 
 # Logit of label 3, exact log Prb, then what the released routine returned in float32 and float64:
-# log Prb and gradient mass of label 3, which is truly 1. One bag a row, seen once.
+# log Prb and gradient mass of label 3, whose exact value is 1. Each row is one bag, run once.
 RELEASED = [
     (-12, -7.88, (-7.88, 1), (-7.88, 1)),
     (-17, -12.861, (-12.863, 1), (-12.861, 1)),
@@ -158,7 +159,7 @@ def test_what_the_released_routine_returns_on_weak_evidence(row, dtype):
     right = presence.log_likelihood(log_p, labels)
     values, masses = as_released(log_p.to(dtype))
     lost = abs(mass - 1) > 0.5
-    digit = 0 if lost else 5e-3  # where every mass is 1.000 the printed one may lie beside
+    digit = 0 if lost else 5e-3  # a mass of 1.000 is rounded, and may lie outside the range
     for one, many in ((truth, right), (value, values), (mass, masses)):
         assert many.min() - digit < one < many.max() + digit
     assert 0.3 < (masses < 0).double().mean() < 0.7 if lost else (masses > 0.5).all()
@@ -172,18 +173,18 @@ def test_what_the_released_routine_returns_on_weak_evidence(row, dtype):
 
 @pytest.fixture(params=["cpu", "cuda"])
 def tuning(request, monkeypatch):
-    """The sizes of blocks and chunks that this kind of device gets."""
+    """Set the sizes of blocks and chunks to those of a device of this kind."""
     device = SimpleNamespace(device=torch.device(request.param))
     for name in ("_block_size", "_chunks", "_unscaled"):
-        choice = getattr(presence, name)  # its last argument tells the device
-        monkeypatch.setattr(presence, name, lambda *n, f=choice: f(*n[:-1], device))
+        choice = getattr(fast, name)  # its last argument has the device
+        monkeypatch.setattr(fast, name, lambda *n, f=choice: f(*n[:-1], device))
     return request.param
 
 
 @pytest.mark.parametrize(("certificate", "smallest"), [(1e-4, 1e-250), (10, 1e-250), (10, 1e300)])
 def test_each_path_has_the_same_value_gradient_and_curvature(monkeypatch, certificate, smallest):
-    monkeypatch.setattr(presence, "_CERTIFICATE", certificate)
-    monkeypatch.setattr(presence, "_SMALLEST", smallest)
+    monkeypatch.setattr(fast, "_CERTIFICATE", certificate)
+    monkeypatch.setattr(fast, "_SMALLEST", smallest)
     logits, labels = some_bags(3, 4, 3, (2, 2))
     labels[0], labels[1] = False, True
     value, responsibility = enumerate_labellings(logits.log_softmax(1), labels)
@@ -214,7 +215,7 @@ def test_paths_agree_on_many_positions_and_labels(monkeypatch, classes, position
     labels[0], labels[1] = True, False
     log_p = logits.log_softmax(1)
     series = presence.log_likelihood(log_p, labels), presence.posterior(log_p, labels)
-    monkeypatch.setattr(presence, "_CERTIFICATE", 10)
+    monkeypatch.setattr(fast, "_CERTIFICATE", 10)
     scan = presence.log_likelihood(log_p, labels), presence.posterior(log_p, labels)
     for a, b in zip(series, scan, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
@@ -229,7 +230,7 @@ def test_many_weak_labels_do_not_underflow(monkeypatch):
     log_p = logits.log_softmax(1).requires_grad_()
     exact = presence.recursion(log_p, labels)
     (slope,) = torch.autograd.grad(exact.sum(), log_p)
-    monkeypatch.setattr(presence, "_recursion_posterior", None)  # the scan does it alone
+    monkeypatch.setattr(fast, "_recursion_posterior", None)  # the scan does it alone
     torch.testing.assert_close(presence.log_likelihood(log_p, labels), exact, rtol=1e-12, atol=0)
     # a graph for second derivatives needs more room, and leaves such bags to log space
     torch.testing.assert_close(
@@ -243,20 +244,20 @@ def test_many_weak_labels_do_not_underflow(monkeypatch):
 )
 def test_a_gpu_scans_many_chunks_and_holds_their_states(bags, labels, positions, least, most):
     gpu = SimpleNamespace(device=torch.device("cuda"))
-    chunks = presence._chunks(bags, labels, positions, gpu)
+    chunks = fast._chunks(bags, labels, positions, gpu)
     assert least <= chunks <= most
-    assert chunks * bags * 2**labels <= presence._SCANNED or chunks == 1
+    assert chunks * bags * 2**labels <= fast._SCANNED or chunks == 1
 
 
 @pytest.mark.parametrize("tuning", ["cuda"], indirect=True)
 def test_weak_evidence_takes_few_launches_on_a_gpu(tuning):
-    """There each takes some 10 microseconds, whatever it computes: 3 ms for these."""
+    """A launch takes some 10 microseconds whatever it computes, so 320 launches take 3 ms."""
     logits, labels = some_bags(7, 32, 10, (28, 28))
     logits[:, -1] += 20
     log_p, labels = logits.log_softmax(1).requires_grad_(), torch.arange(10) < 5
     with Launches() as launches:
         presence.log_likelihood(log_p, labels.expand(32, -1)).sum().backward()
-    assert 200 < launches.number < 320  # it took the scan, in no more than these
+    assert 200 < launches.number < 320  # the lower bound: it was the scan
 
 
 def test_bags_of_few_labels_are_computed_apart(monkeypatch):
@@ -266,12 +267,12 @@ def test_bags_of_few_labels_are_computed_apart(monkeypatch):
     together = presence.log_likelihood(log_p, labels), presence.posterior(log_p, labels)
     solved = []
 
-    def solve(log_w, real, with_posterior, compute=presence._solve):
+    def solve(log_w, real, with_posterior, compute=fast._solve):
         solved.append(real.shape)
         return compute(log_w, real, with_posterior)
 
-    monkeypatch.setattr(presence, "_solve", solve)
-    monkeypatch.setattr(presence, "_block_size", lambda like: 1)  # every table is large now
+    monkeypatch.setattr(fast, "_solve", solve)
+    monkeypatch.setattr(fast, "_block_size", lambda like: 1)  # every table is large now
     apart = presence.log_likelihood(log_p, labels), presence.posterior(log_p, labels)
     assert [columns for _, columns in solved] == [6, 3, 6, 3]
     assert sum(bags for bags, _ in solved) == 2 * 9
@@ -296,8 +297,8 @@ def test_many_labels(labels_per_bag):
 
 def test_grouped_products_equal_the_direct_ones():
     share = torch.rand(2, 12, 23, dtype=torch.float64).softmax(1)
-    direct = (presence._members(11, share) @ share).prod(-1)
-    torch.testing.assert_close(presence._grouped_products(share), direct)
+    direct = (fast._members(11, share) @ share).prod(-1)
+    torch.testing.assert_close(fast._grouped_products(share), direct)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -417,7 +418,7 @@ def test_bounds_hold_on_weak_evidence_and_meet_at_the_last_order(p, dtype):
 def test_bounds_are_never_violated(seed, classes, positions, scale, seen, faint, dtype):
     logits, labels = some_bags(seed, 3, classes, (positions,), scale)
     logits[:, range(min(classes, positions)), range(min(classes, positions))] += seen
-    logits[:, 0] -= seen + faint  # next to labels so well seen, a sum of probabilities loses it
+    logits[:, 0] -= seen + faint  # so faint that a sum of probabilities loses it
     log_p = logits.log_softmax(1).to(dtype)
     truth, value = exact(log_p, labels), presence.log_likelihood(log_p, labels)
     digits = 1e-7 if dtype == torch.float32 else 1e-9
@@ -556,7 +557,7 @@ def test_empty_batch():
 
 
 def curvature(likelihood, logits, labels, along):
-    """Product of the Hessian and a vector, of a likelihood of logits."""
+    """Return the product of the Hessian of a likelihood of logits with a vector."""
     z = logits.clone().requires_grad_()
     (slope,) = torch.autograd.grad(likelihood(z.log_softmax(1), labels).sum(), z, create_graph=True)
     return torch.autograd.grad((slope * along).sum(), z)[0]
@@ -595,7 +596,7 @@ def test_the_bracket_encloses_what_underflows(size, dtype):
     lower, upper = presence.bracket(log_p, yes)
     assert lower.item() <= size <= upper.item()
     torch.testing.assert_close(lower, upper, rtol=1e-6, atol=0)
-    # two such labels on two positions: log of 2 p**2, and only the upper side knows it
+    # two such labels on two positions: log of 2 p**2; only the upper side includes the 2
     both = torch.tensor([[[size] * 2, [size] * 2, [0.0] * 2]], dtype=dtype)
     lower, upper = presence.bracket(both, torch.tensor([[True, True]]))
     assert lower.item() <= 2 * size + math.log(2) <= upper.item() < 2 * size + 2
@@ -618,7 +619,7 @@ def test_bounds_take_any_number_of_labels_to_a_low_order():
 
 
 def test_the_posterior_is_a_probability():
-    """Two labels on two positions leave no room for the background, whatever cancels."""
+    """Two labels on two positions leave no probability for the background."""
     for seed in range(200):
         logits, _ = some_bags(seed, 4, 2, (2,), 3.0)
         labels = torch.ones(4, 2, dtype=torch.bool)
@@ -629,8 +630,8 @@ def test_the_posterior_is_a_probability():
 
 @pytest.mark.parametrize("labels", [1, 2, 5, 8, 10, 16])
 def test_the_certificate_is_lost_by_one_faint_label_or_many_of_middling_evidence(labels):
-    """Of independent labels, what is left of the terms is the product of (1 - s) / (1 + s)."""
-    limit = presence._CERTIFICATE ** (1 / labels)
+    """For independent labels, the ratio to the sum of terms is the product of (1-s) / (1+s)."""
+    limit = fast._CERTIFICATE ** (1 / labels)
     s = (1 - limit) / (1 + limit)  # each missing with this probability
     occurs = 1 - s
     expected = {1: 2e-4, 2: 0.0198, 5: 0.274, 8: 0.481, 10: 0.569, 16: 0.720}[labels]
@@ -640,7 +641,7 @@ def test_the_certificate_is_lost_by_one_faint_label_or_many_of_middling_evidence
         share[0, :labels] = chance * torch.eye(labels)
         share[0, labels] = 1 - chance
         real = torch.ones(1, labels, dtype=torch.bool)
-        assert presence._series(share, real, False)[2].item() is kept
+        assert fast._series(share, real, False)[2].item() is kept
 
 
 def test_a_pull_is_shared_by_odds_against_the_background():
@@ -727,7 +728,7 @@ def test_terms_far_apart_or_of_zero_have_derivatives(score):
     assert bent.tolist() == [pytest.approx([even, 0, -even], abs=1e-12)]
 
 
-# What chapters 2 and 3 say of float32 and of max pooling ------------------------------------------
+# Statements of chapters 2 and 3 about float32 and max pooling -------------------------------------
 
 
 @pytest.mark.parametrize(("positions", "lost"), [(784, 4e-3), (10_000, 0.3)])

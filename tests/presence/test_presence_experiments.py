@@ -1,6 +1,5 @@
-"""The experiments of Li (2018): their settings, data, losses and decisions, and that each runs."""
+"""The experiments of Li (2018): settings, data, losses, decisions, claims, a run of each."""
 
-import dataclasses
 import math
 
 import pytest
@@ -12,7 +11,8 @@ from torch import nn
 from wsl_tutorial import presence, train
 from wsl_tutorial.data import houses, svhn
 from wsl_tutorial.reproduce import ledger
-from wsl_tutorial.reproduce.presence import PAPER, training
+from wsl_tutorial.reproduce.experiment import changed, leaves, settings_of
+from wsl_tutorial.reproduce.presence import PAPER, data, methods, settings
 from wsl_tutorial.reproduce.presence.psgd import PSGDNewton
 from wsl_tutorial.reproduce.runner import Run
 
@@ -37,7 +37,7 @@ def test_every_ledger_number_is_filled_once_or_quoted():
 
 @pytest.mark.parametrize("experiment", PAPER.experiments, ids=lambda e: e.name)
 def test_every_setting_has_the_papers_value_and_its_source(experiment):
-    for f in dataclasses.fields(experiment.config):
+    for f, _ in leaves(experiment.config):
         assert "paper" in f.metadata, f.name
         assert f.metadata["source"], f.name
 
@@ -45,13 +45,13 @@ def test_every_setting_has_the_papers_value_and_its_source(experiment):
 @pytest.mark.parametrize("experiment", PAPER.experiments, ids=lambda e: e.name)
 def test_cells_belong_to_the_papers_own_optimiser_and_data(experiment):
     if experiment.cells and experiment in TRAINED:
-        assert experiment.config.optimizer == "psgd"
-        assert experiment.config.dataset in ("mnist", "cifar10", "svhn-full")
-        config = experiment.config
-        f = {f.name: f.metadata["paper"] for f in dataclasses.fields(config)}
+        ours = settings_of(experiment.config)
+        assert ours["optimizer"] == "psgd"
+        assert ours["dataset"] in ("mnist", "cifar10", "svhn-full")
+        paper = {f.name: f.metadata["paper"] for f, _ in leaves(experiment.config)}
         for name in ("epochs", "batch", "stages", "clip", "test_images"):
-            assert getattr(config, name) == f[name]
-        assert config.train_images + config.validation_images == f["train_images"]
+            assert ours[name] == paper[name]
+        assert ours["train_images"] + ours["validation_images"] == paper["train_images"]
 
 
 def test_seeds_are_the_papers_where_it_states_them():
@@ -60,12 +60,10 @@ def test_seeds_are_the_papers_where_it_states_them():
 
 
 def test_both_losses_see_one_augmentation_on_cifar10():
-    exact, baseline = (EXPERIMENTS[f"mcmil/cifar10{s}"].config for s in ("", "-cross-entropy"))
-    differing = {
-        f.name
-        for f in dataclasses.fields(exact)
-        if getattr(exact, f.name) != getattr(baseline, f.name)
-    }
+    exact, baseline = (
+        settings_of(EXPERIMENTS[f"mcmil/cifar10{s}"].config) for s in ("", "-cross-entropy")
+    )
+    differing = {name for name, value in exact.items() if value != baseline[name]}
     assert differing == {"loss", "rule", "per_position"}
 
 
@@ -75,8 +73,8 @@ def test_both_losses_see_one_augmentation_on_cifar10():
 )
 def test_steps_are_bounded_as_the_authors_bound_them(name, bound):
     config = EXPERIMENTS[f"mcmil/{name}"].config
-    model = training.network(config, 0)
-    optimizer, _ = training.optimiser(config, model, 10, 0, "cpu")
+    model = methods.network(config, 0)
+    optimizer, _ = methods.optimiser(config, model, 10, 0, "cpu")
     assert isinstance(optimizer, PSGDNewton)
     assert optimizer.param_groups[0]["max_norm"] == pytest.approx(bound, abs=0.05)
 
@@ -87,13 +85,13 @@ def test_steps_are_bounded_as_the_authors_bound_them(name, bound):
 @pytest.mark.parametrize("experiment", PAPER.experiments, ids=lambda e: e.name)
 def test_smoke_protocol_runs_on_embedded_data(experiment, monkeypatch, tmp_path):
     monkeypatch.setenv("WSL_DATA", str(tmp_path))
-    monkeypatch.setattr("wsl_tutorial.data.fetch", None)  # nothing is looked for outside
+    monkeypatch.setattr("wsl_tutorial.data.files.fetch", None)  # nothing is downloaded
     config, run = experiment.settings("smoke"), Run()
     result = experiment.run(config, 0, run)
     assert all(math.isfinite(v) for v in result.values())
     assert {cell.metric for cell in experiment.cells} <= set(result)
     if experiment in TRAINED:
-        assert len(run.curve) == config.epochs
+        assert len(run.curve) == config.optimiser.epochs
         assert result["best_test_error"] <= result["last_test_error"] <= 100
         assert result["last_test_error"] == run.curve[-1]["test_error"]
 
@@ -109,7 +107,7 @@ def test_interrupted_experiment_resumes_to_the_same_result(name, tmp_path):
 
 
 def test_exact_likelihood_learns_the_embedded_digits():
-    config = dataclasses.replace(
+    config = changed(
         EXPERIMENTS["mcmil/mnist-adamw"].settings("smoke"),
         widths=(12,),
         epochs=5,
@@ -117,7 +115,7 @@ def test_exact_likelihood_learns_the_embedded_digits():
         train_images=800,
         test_images=300,
     )
-    result = training.run_classification(config, 0, Run())
+    result = methods.run_classification(config, 0, Run())
     assert result["last_test_error"] < 30
     assert result["rules_agree"] > 90
 
@@ -126,8 +124,8 @@ def test_exact_likelihood_learns_the_embedded_digits():
 
 
 def test_splits_do_not_overlap_and_depend_on_the_seed():
-    config = dataclasses.replace(EXPERIMENTS["mcmil/mnist"].settings("smoke"), train_images=700)
-    one, again, other = (training.splits(config, s, "cpu") for s in (0, 0, 1))
+    config = changed(EXPERIMENTS["mcmil/mnist"].settings("smoke"), train_images=700)
+    one, again, other = (data.splits(config, s, "cpu") for s in (0, 0, 1))
     rows = {k: {tuple(x.flatten().tolist()) for x in one[k][0]} for k in ("train", "validation")}
     assert len(rows["train"]) == 700
     assert not rows["train"] & rows["validation"]
@@ -139,18 +137,18 @@ def test_splits_do_not_overlap_and_depend_on_the_seed():
 def test_shift_and_flip_is_a_window_of_the_padded_image():
     images = torch.arange(2 * 3 * 5 * 5.0).reshape(2, 3, 5, 5) + 1
     corners = torch.tensor([[0, 3], [2, 4]])
-    out = training.shift_and_flip(images, corners, torch.tensor([False, True]), 2)
+    out = data.shift_and_flip(images, corners, torch.tensor([False, True]), 2)
     padded = nn.functional.pad(images, [2] * 4)
     assert torch.equal(out[0], padded[0, :, 0:5, 3:8])
     assert torch.equal(out[1], padded[1, :, 2:7, 4:9].flip(-1))
-    same = training.shift_and_flip(images, torch.zeros(2, 2).long(), torch.zeros(2).bool(), 0)
+    same = data.shift_and_flip(images, torch.zeros(2, 2).long(), torch.zeros(2).bool(), 0)
     assert torch.equal(same, images)
 
 
 def test_nests_cover_an_epoch_in_pairs_and_repeat():
     config = EXPERIMENTS["mcmil/extended-mnist"].settings("smoke")
-    images, classes = training.splits(config, 0, "cpu")["train"]
-    one, again = (list(training.nested(config, images, classes, gen(3), "cpu")) for _ in range(2))
+    images, classes = data.splits(config, 0, "cpu")["train"]
+    one, again = (list(data.nest_batches(config, images, classes, gen(3), "cpu")) for _ in range(2))
     assert sum(len(y) for _, y in one) == 32
     for (x, y), (x_again, y_again) in zip(one, again, strict=True):
         assert torch.equal(x, x_again)
@@ -163,18 +161,18 @@ def test_nests_cover_an_epoch_in_pairs_and_repeat():
 def test_house_numbers_hold_out_a_share_of_every_source():
     pool = houses.house_numbers(30, gen())
     sources = [pool, {k: pool[k][10:20] for k in ("images", "labels")}]
-    config = dataclasses.replace(
+    config = changed(
         EXPERIMENTS["mcmil/houses"].settings("smoke"), train_images=28, validation_images=8
     )
-    kept, held_out = training.divide(config, sources, 0, "cpu")
+    kept, held_out = data.divide(config, sources, 0, "cpu")
     assert [len(y) for _, y in kept] == [21, 7]
     assert len(held_out[1]) == 8
     with pytest.raises(ValueError, match="train_images"):
-        training.divide(dataclasses.replace(config, train_images=40), sources, 0, "cpu")
+        data.divide(changed(config, train_images=40), sources, 0, "cpu")
 
 
 def test_svhn_trains_from_three_sources(monkeypatch):
-    """The official loader is replaced by generated crops: train, odd and even extra."""
+    """Generated crops replace the official loader: train, odd and even extra."""
     crops = {
         s: houses.house_numbers(n, gen(n)) for s, n in (("train", 40), ("extra", 61), ("test", 9))
     }
@@ -186,10 +184,10 @@ def test_svhn_trains_from_three_sources(monkeypatch):
 
     monkeypatch.setattr(svhn, "load", load)
     experiment = EXPERIMENTS["mcmil/svhn-1m-count-free"]
-    config = dataclasses.replace(
+    config = changed(
         experiment.settings("smoke"), dataset="svhn-full", train_images=80, test_images=9
     )
-    sources, test = training.load_numbers(config, 0)
+    sources, test = data.load_numbers(config, 0)
     assert [len(s["labels"]) for s in sources] == [40, 30, 31]
     assert torch.equal(sources[1]["images"], crops["extra"]["images"][1::2])
     assert test is crops["test"]
@@ -212,8 +210,8 @@ def test_svhn_trains_from_three_sources(monkeypatch):
 def test_runs_on_real_data(name, change, monkeypatch):
     monkeypatch.setenv("WSL_DATA", str(REAL))
     experiment = EXPERIMENTS[name]
-    smoke = {**experiment.protocols["smoke"], "dataset": experiment.config.dataset, **change}
-    result = experiment.run(dataclasses.replace(experiment.config, **smoke), 0, Run())
+    smoke = {**experiment.protocols["smoke"], "dataset": experiment.config.data.dataset, **change}
+    result = experiment.run(changed(experiment.config, **smoke), 0, Run())
     assert 0 <= result["last_test_error"] <= 100
 
 
@@ -221,7 +219,7 @@ def test_runs_on_real_data(name, change, monkeypatch):
 
 
 class Constant(nn.Module):
-    """Answers with given logits."""
+    """A network that returns given logits."""
 
     def __init__(self, z):
         super().__init__()
@@ -232,8 +230,8 @@ class Constant(nn.Module):
 
 
 def loss_of(name, z, labels, **change):
-    config = training.Mnist(loss=name, **change)
-    return training.LOSSES[name](config, Constant(z), (torch.zeros(len(z), 1, 2, 2), labels))
+    config = changed(settings.Mnist(), loss=name, **change)
+    return methods.LOSSES[name](config, Constant(z), (torch.zeros(len(z), 1, 2, 2), labels))
 
 
 def test_exact_loss_is_the_likelihood_over_the_number_of_positions():
@@ -246,7 +244,7 @@ def test_exact_loss_is_the_likelihood_over_the_number_of_positions():
 
 def test_exact_loss_on_one_position_is_the_cross_entropy_of_eleven_classes():
     z, classes = torch.randn(5, 11, 1, 1, generator=gen()), torch.arange(5)
-    labels = training.presence_of(classes)
+    labels = data.presence_of(classes)
     expected = nn.functional.cross_entropy(z.flatten(1), classes)
     assert torch.allclose(loss_of("exact", z, labels), expected)
     assert torch.allclose(
@@ -270,16 +268,16 @@ def test_the_two_max_pooling_losses_differ_by_normalisation_and_label_count():
 
 
 def test_both_rules_are_reported_and_can_differ():
-    config = training.Mnist()
+    config = settings.Mnist()
     p = torch.full((1, 11, 1, 2), 1e-6)
     p[0, 0] = torch.tensor([0.8, 1e-6])  # nearly sure here, impossible there
     p[0, 1] = torch.tensor([0.2, 0.3])
     p[0, 2] = torch.tensor([1e-6, 0.7])
     z = p.log()
-    scores = training.decisions(config, z)
+    scores = methods.decisions(config, z)
     assert scores["mean"].argmax().item() == 0
     assert scores["exact"].argmax().item() != 0
-    point = training.classification_errors(
+    point = methods.classification_errors(
         config, Constant(z), torch.zeros(1, 1, 2, 2).byte(), torch.tensor([0])
     )
     assert point == {
@@ -293,20 +291,20 @@ def test_both_rules_are_reported_and_can_differ():
 def test_choosing_the_background_is_an_error_under_max_pooling():
     z = torch.zeros(1, 11, 2, 2)
     z[0, 3, 0, 0], z[0, 10, 1, 1] = 1, 2
-    config = training.ExtendedMnist(loss="max-pooling-as-coded", rule="max")
+    config = changed(settings.ExtendedMnist(), loss="max-pooling-as-coded", rule="max")
     images, classes = torch.zeros(1, 1, 2, 2).byte(), torch.tensor([3])
-    assert training.classification_errors(config, Constant(z), images, classes) == {
+    assert methods.classification_errors(config, Constant(z), images, classes) == {
         "test_error": 100
     }
     z[0, 3, 0, 0] = 3
-    assert training.classification_errors(config, Constant(z), images, classes) == {"test_error": 0}
+    assert methods.classification_errors(config, Constant(z), images, classes) == {"test_error": 0}
 
 
 # Claims -------------------------------------------------------------------------------------------
 
 
 def records(**metrics):
-    """Two seeds that agree."""
+    """Return the records of two seeds with the same metrics."""
     return [{"metrics": metrics}] * 2
 
 
@@ -352,7 +350,7 @@ def test_evaluation_time_compares_two_likelihoods_that_agree():
 
 def test_network_of_a_config_follows_its_seed():
     config = EXPERIMENTS["mcmil/mnist"].settings("smoke")
-    a, b, c = (training.network(config, s)[0].weight for s in (0, 0, 1))
+    a, b, c = (methods.network(config, s)[0].weight for s in (0, 0, 1))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
     assert train.generator(0).initial_seed() != train.generator(1).initial_seed()
@@ -369,7 +367,7 @@ def test_max_pooling_as_coded_weighs_shares_of_mass_against_shares_of_labels():
         z[1] += lift
         z.requires_grad_()
         config = EXPERIMENTS["mcmil/max-pooling-as-coded"].config
-        loss = training.max_pooling_as_coded(config, torch.nn.Identity(), (z, labels))
+        loss = methods.max_pooling_as_coded(config, torch.nn.Identity(), (z, labels))
         (slope,) = torch.autograd.grad(loss, z)
         mass = z.detach().flatten(1).exp().sum(1) / z.detach().exp().sum()
         share = labels.sum(1) / labels.sum()

@@ -21,7 +21,7 @@ def generator(seed=0):
 
 
 def spd(n, g, *, signs=False):
-    """A symmetric matrix with eigenvalues 0.1 ... 3; every second one negative with `signs`."""
+    """Return a symmetric matrix with eigenvalues 0.1 ... 3, every second one negated by `signs`."""
     q, _ = torch.linalg.qr(torch.randn(n, n, generator=g, dtype=torch.float64))
     values = torch.linspace(0.1, 3, n, dtype=torch.float64)
     if signs:

@@ -39,7 +39,7 @@ def test_a_logistic_regression_separates_what_can_be():
 @pytest.mark.data
 def test_real_the_kept_numbers_are_those_of_glas():
     try:
-        glas.files(REAL)
+        glas.contents(REAL)
     except FileNotFoundError:
         pytest.skip("glas is neither in $WSL_DATA nor in shared/data")
     found = leaks.measure(REAL)

@@ -581,7 +581,7 @@ DIFFERENT = [e for e in PAPER.experiments if "cub" not in e.name and "flowers" n
 
 @pytest.mark.parametrize("experiment", DIFFERENT, ids=lambda e: e.name)
 def test_smoke_protocol_runs_on_generated_data(experiment, monkeypatch):
-    monkeypatch.setattr("wsl_tutorial.data.fetch", None)  # nothing is looked for outside
+    monkeypatch.setattr("wsl_tutorial.data.files.fetch", None)  # nothing is looked for outside
     config, run = experiment.settings("smoke"), Run()
     result = experiment.run(config, 0, run)
     assert all(math.isfinite(v) for v in result.values())

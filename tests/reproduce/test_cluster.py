@@ -87,8 +87,8 @@ def test_a_node_with_another_version_of_the_experiment_runs_nothing(tmp_path):
 def test_the_lock_of_a_lost_node_is_waited_for(tmp_path):
     folder = runner.folder_of(tmp_path, WALK.record_id(0, "smoke"))
     folder.mkdir(parents=True)
-    code = "import fcntl, sys, time; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX);"
-    code += "print(flush=True); time.sleep(2)"
+    code = "import sys, time; from filelock import FileLock\n"
+    code += "with FileLock(sys.argv[1]): print(flush=True); time.sleep(2)"
     command = [sys.executable, "-c", code, folder / "lock"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         other.stdout.readline()

@@ -170,7 +170,8 @@ def test_what_cannot_be_shared_is_refused_in_a_sentence(
 
 def test_a_loss_over_the_whole_batch_is_not_shared():
     """Every experiment that may be shared: its loss is the weighted mean of the parts' losses."""
-    from wsl_tutorial.reproduce.presence import training
+    from wsl_tutorial.reproduce.experiment import changed
+    from wsl_tutorial.reproduce.presence import methods, settings
 
     torch.manual_seed(0)
     shared = [e for paper in papers() for e in paper.experiments if not e.alone]
@@ -178,16 +179,16 @@ def test_a_loss_over_the_whole_batch_is_not_shared():
     z = torch.randn(5, 11, 2, 2, dtype=torch.float64)
     labels = torch.nn.functional.one_hot(torch.arange(5), 10).bool()
     apart = set()
-    for loss in training.LOSSES:
-        config = training.Mnist(loss=loss)
+    for loss in methods.LOSSES:
+        config = changed(settings.Mnist(), loss=loss)
         take = slice(10) if loss == "cross-entropy" else slice(None)
         images = z[:, take, :1, :1] if loss == "cross-entropy" else z
         parts = [(images, labels), (images[:2], labels[:2]), (images[2:], labels[2:])]
-        whole, first, second = (training.LOSSES[loss](config, nn.Identity(), p) for p in parts)
+        whole, first, second = (methods.LOSSES[loss](config, nn.Identity(), p) for p in parts)
         if not torch.isclose(whole, 0.4 * first + 0.6 * second, rtol=1e-12):
             apart.add(loss)
     assert apart == {"max-pooling-as-coded"}
-    assert apart.isdisjoint(e.config.loss for e in shared)
+    assert apart.isdisjoint(e.config.method.loss for e in shared)
 
 
 def test_batches_that_are_no_tuples_of_rows_are_refused(monkeypatch):

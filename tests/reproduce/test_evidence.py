@@ -10,7 +10,8 @@ import torch
 from scipy import stats
 
 from wsl_tutorial.reproduce import evidence, ledger, papers, tables
-from wsl_tutorial.reproduce.counts import experiments as counts
+from wsl_tutorial.reproduce.counts import claims as counts
+from wsl_tutorial.reproduce.counts.experiments import NAMES, in_place
 from wsl_tutorial.reproduce.evidence import contrast, decided
 from wsl_tutorial.reproduce.worth import experiments as worth
 
@@ -205,8 +206,8 @@ def test_one_rule_gives_equal_facts_one_verdict():
 
 
 def splits(*rows):
-    """Records of splits from accuracies in the order of `counts.NAMES`."""
-    names = [f"{m}_accuracy" for m in counts.NAMES]
+    """Records of splits from accuracies in the order of `NAMES`."""
+    names = [f"{m}_accuracy" for m in NAMES]
     return [
         {"seed": s, "metrics": dict(zip(names, row, strict=True)), "curve": []}
         for s, row in enumerate(rows)
@@ -226,7 +227,7 @@ def splits(*rows):
     ],
 )
 def test_a_cell_and_a_claim_never_disagree_on_one_fact(runs):
-    cells = {m: counts.in_place(m)(runs).state for m in counts.NAMES}
+    cells = {m: in_place(m)(runs).state for m in NAMES}
     best, least = counts.supervised_best(runs).state, counts.gan_least(runs).state
     assert cells["supervised"] == best
     if best == "fails":  # one of the others is not in its place either

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -227,6 +226,7 @@ def test_data_that_cannot_be_had_is_one_sentence(tmp_path, capsys):
 
 def test_a_full_disk_loses_nothing(tmp_path):
     """The kernel's file size limit cuts a write short exactly as a full disk does."""
+    resource = pytest.importorskip("resource")
     words = ("mcmil/walk", "--protocol", "smoke", "--checkpoint-every", "0")
     assert go(tmp_path, *words, "--seeds", "0") == runner.FINISHED
     before = (tmp_path / "records.jsonl").read_bytes()
@@ -575,10 +575,23 @@ def test_seeds():
     assert seeds("3,0,5-6,5") == [0, 3, 5, 6]
 
 
-def test_import_needs_neither_posix_nor_torch():
+def test_a_kill_releases_a_lock(tmp_path):
+    code = "import sys; from pathlib import Path; from wsl_tutorial.reproduce import records\n"
+    code += "with records.hold(Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, tmp_path / "lock"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as child:
+        child.stdout.readline()
+        with records.hold(tmp_path / "lock", wait=False) as mine:
+            assert not mine
+        child.kill()
+    with records.hold(tmp_path / "lock", wait=False) as mine:
+        assert mine
+
+
+def test_the_command_does_not_import_torch():
     code = (
-        "import sys; sys.modules.update(fcntl=None, resource=None)\n"
-        "import wsl_tutorial.reproduce.__main__, wsl_tutorial.reproduce.runner\n"
+        "import sys, wsl_tutorial.reproduce.__main__, wsl_tutorial.reproduce.runner\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

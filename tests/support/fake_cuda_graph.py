@@ -1,9 +1,9 @@
-"""CUDA graphs on a machine without a GPU: what is recorded is run again, as a graph would.
+"""CUDA graphs on a machine without a GPU: recorded operations are run again, as by a graph.
 
-A graph keeps kernels and addresses, and no Python. So `Graph` keeps every operation that reaches
-the device with the very tensors it read and wrote; `replay` runs them again and writes the answers
-to the same memory. What cannot be recorded raises, as it does on a GPU: an operation that waits for
-the device, or brings numbers from Python to it.
+A CUDA graph stores kernels and addresses, and no Python. So `Graph` stores each operation that
+reaches the device, with the tensors it read and wrote; `replay` runs the operations again and
+writes the results to the same memory. An operation that cannot be recorded raises, as it does on a
+GPU: one that waits for the device, or copies numbers from Python to it.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ FORBIDDEN = {
     "_local_scalar_dense": "reads a value",
     "is_nonzero": "reads a value",
     "equal": "reads a value",
-    "nonzero": "has as many answers as it finds",
-    "masked_select": "has as many answers as it finds",
-    "_unique2": "has as many answers as it finds",
+    "nonzero": "has a result of unknown size",
+    "masked_select": "has a result of unknown size",
+    "_unique2": "has a result of unknown size",
     "lift_fresh": "copies numbers from Python",
 }
 FREE = {"_local_scalar_dense", "_reshape_alias", "_unsafe_view", "alias", "as_strided", "detach"}
@@ -30,15 +30,17 @@ FREE |= {"split_with_sizes", "squeeze", "t", "transpose", "unbind", "unfold", "u
 
 
 def name_of(operation):
+    """Return the name of an operation, without that of its overload."""
     return operation.overloadpacket.__name__
 
 
 def storages(held):
+    """Return the memory of all tensors of a nested structure."""
     return [x.untyped_storage() for x in tree_leaves(held) if isinstance(x, torch.Tensor)]
 
 
 class Launches(TorchDispatchMode):
-    """Counts the operations that a GPU would launch, views and reads left out."""
+    """Count the operations that a GPU would launch; views and reads are left out."""
 
     def __init__(self):
         super().__init__()
@@ -50,19 +52,19 @@ class Launches(TorchDispatchMode):
 
 
 class Graph(TorchDispatchMode):
-    """Stands for torch.cuda.CUDAGraph."""
+    """Replace torch.cuda.CUDAGraph."""
 
     def __init__(self):
         super().__init__()
         self.calls, self.replays = [], 0
-        self.own, self.found = set(), {}  # memory of the graph; what it found, as it was
+        self.own, self.found = set(), {}  # memory of the graph; older memory, with a copy
 
     def __enter__(self):
         self.noise = torch.get_rng_state()
         return super().__enter__()
 
     def __exit__(self, *error):
-        """Recording computes nothing, so all is as before."""
+        """Restore all memory: a recording computes nothing."""
         super().__exit__(*error)
         for storage, content in self.found.values():
             storage.copy_(content)
@@ -79,13 +81,14 @@ class Graph(TorchDispatchMode):
         for memory in storages((args, kwargs)):
             if memory.data_ptr() not in self.own | self.found.keys():
                 self.found[memory.data_ptr()] = memory, memory.clone()
-        answer = operation(*args, **kwargs)
-        self.own |= {m.data_ptr() for m in storages(answer)} - self.found.keys()
-        self.calls.append((operation, args, kwargs, answer))
-        return answer
+        result = operation(*args, **kwargs)
+        self.own |= {m.data_ptr() for m in storages(result)} - self.found.keys()
+        self.calls.append((operation, args, kwargs, result))
+        return result
 
     @torch.no_grad()
     def replay(self):
+        """Run all recorded operations again, on the same memory."""
         self.replays += 1
         for operation, args, kwargs, before in self.calls:
             now = operation(*args, **kwargs)
@@ -95,12 +98,14 @@ class Graph(TorchDispatchMode):
 
 
 class Stream:
+    """Replace torch.cuda.Stream."""
+
     def wait_stream(self, other):
         pass
 
 
 def pretend(monkeypatch):
-    """Let `train.Captured` use `Graph` on the CPU; returns the graphs it makes, in their order."""
+    """Let `train.Captured` use `Graph` on the CPU; return the list of the graphs it will make."""
     made = []
 
     def graph():

@@ -1,18 +1,16 @@
-"""What stands in for the servers of the data sets: no test asks another host for anything."""
+"""Stand in for the servers of the data sets: no test sends a request to another host."""
 
 import io
 import urllib.request
 
 import pytest
 
-from wsl_tutorial import data
-
 PAGE = b"<!DOCTYPE html>\n<html><head><title>502</title></head><body>Try later.</body></html>\n"
 WAYS = ("well", "page", "no length", "cut", "cut without length", "reset", "not")
 
 
 class Answer(io.BytesIO):
-    """An answer with status 200; `breaks` after its content instead of ending."""
+    """Answer with status 200; break the connection after the content if it `breaks`."""
 
     def __init__(self, content: bytes, length: int | None, breaks: bool = False):
         super().__init__(content)
@@ -43,10 +41,10 @@ def answer(content: bytes, way: str) -> Answer:
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    """Files can be fetched from this machine alone."""
+    """Let files be fetched from this machine alone."""
     real = urllib.request.urlopen
 
     def open_file(url, timeout):
         return real(url, timeout=timeout) if url.startswith("file:") else answer(b"", "not")
 
-    monkeypatch.setattr(data.urllib.request, "urlopen", open_file)
+    monkeypatch.setattr(urllib.request, "urlopen", open_file)

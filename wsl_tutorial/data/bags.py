@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Bags:
-    """m bags as rows of instance numbers, padded to the largest bag.
+    """Hold m bags as rows of instance numbers, padded to the largest bag.
 
     index (m, n) int64: which instance (0 in the padding); mask (m, n) bool: real instances.
     """
@@ -21,23 +21,23 @@ class Bags:
 
     @property
     def sizes(self) -> Tensor:
-        """Instances in every bag, (m,)."""
+        """Return the number of instances in every bag, (m,)."""
         return self.mask.sum(1)
 
     def __getitem__(self, rows: Tensor) -> "Bags":
         return Bags(self.index[rows], self.mask[rows])
 
     def to(self, device: str | torch.device) -> "Bags":
-        """The same bags on a device."""
+        """Return the same bags on a device."""
         return Bags(self.index.to(device), self.mask.to(device))
 
     def instances(self) -> Tensor:
-        """The numbers of all instances, bag after bag, (sum of sizes,)."""
+        """Return the numbers of all instances, bag after bag, (sum of sizes,)."""
         return self.index[self.mask]
 
 
 def of_sizes(order: Tensor, sizes: Tensor) -> Bags:
-    """Cuts instances into consecutive bags.
+    """Cut instances into consecutive bags.
 
     order (N,) int64 on the CPU: instance numbers; sizes (m,) int64. What is left over belongs to
     no bag. Raises ValueError where the sizes are not positive or ask for more than N instances.
@@ -52,7 +52,7 @@ def of_sizes(order: Tensor, sizes: Tensor) -> Bags:
 
 
 def draw(total: int, shares: Tensor, generator: torch.Generator, most: int | None = None) -> Bags:
-    """Bags of random sizes, their instances drawn without replacement from 0..total-1.
+    """Draw bags of random sizes, their instances without replacement from 0..total-1.
 
     shares (n,): how likely each size 1..n is (any scale). Bags are drawn until the next one does
     not fit, or there are `most`. For sizes uniform in 2..12 see `uniform`.
@@ -66,14 +66,14 @@ def draw(total: int, shares: Tensor, generator: torch.Generator, most: int | Non
 
 
 def uniform(smallest: int = 2, largest: int = 12) -> Tensor:
-    """Equal weights of the sizes smallest..largest, for `draw`. Source: section 3.1."""
+    """Return equal weights of the sizes smallest..largest, for `draw`. Source: section 3.1."""
     if not 1 <= smallest <= largest:
         raise ValueError(f"smallest, largest: got {smallest}, {largest}, expected 1 <= s <= l")
     return (torch.arange(1, largest + 1) >= smallest).double()
 
 
 def geometric(mean: float, largest: int = 12) -> Tensor:
-    """Shares of the sizes 1..largest with a given mean and the greatest entropy, for `draw`.
+    """Return the shares of the sizes 1..largest with a given mean and the largest entropy.
 
     It is what is known of a data set of which only the mean bag size is printed: the share of size
     s is proportional to q^s. Raises ValueError for a mean outside 1..largest.
@@ -90,7 +90,7 @@ def geometric(mean: float, largest: int = 12) -> Tensor:
 
 
 def counts(bags: Bags, labels: Tensor, classes: int | None = None) -> Tensor:
-    """What is told of every bag: how many positives, (m,) int64; with `classes`, of each class.
+    """Count the positives of every bag, (m,) int64; with `classes`, the instances of each class.
 
     labels (N,): 0 or 1, or 0..classes-1, on the bags' device.
     """
@@ -102,15 +102,16 @@ def counts(bags: Bags, labels: Tensor, classes: int | None = None) -> Tensor:
 
 
 def split(m: int, generator: torch.Generator, share: float = 0.8) -> tuple[Tensor, Tensor]:
-    """Row numbers of training and test bags, at random; `share` of them train."""
+    """Draw the row numbers of training and test bags; `share` of them train."""
     order = torch.randperm(m, generator=generator)
-    return order.tensor_split([round(share * m)])
+    train = round(share * m)
+    return order[:train], order[train:]
 
 
 def nested(
     m: int, generator: torch.Generator, train: int, test: int = 250
 ) -> tuple[Tensor, Tensor]:
-    """Row numbers of `train` training and `test` test bags, at random.
+    """Draw the row numbers of `train` training and `test` test bags.
 
     With generators of equal state, a larger `train` contains every smaller one, and the test bags
     are the same. Raises ValueError where m bags are not enough.

@@ -1,6 +1,6 @@
 """Canvases on which K digits are scattered, and Gabor noise: the data of Angles, Jin et al. (2021).
 
-Neither paper nor released code says how its images are made. What is chosen here, and why: images
+Neither paper nor released code says how its images are made. Our choices, with reasons: images
 of 80 x 80 (the released code's input), digits of their own size (its boxes of 20 pixels are MNIST's
 own), centres at least 16 pixels apart (nine fit almost surely; at 18 half of the canvases do not
 hold them), sums clipped at 1. Every size is an argument, so that small canvases are the same world.
@@ -19,7 +19,7 @@ CHUNK = 4096  # layouts made at once
 
 @dataclass(frozen=True)
 class Scenes:
-    """What stands where on n canvases; `render` draws some of them.
+    """Describe what lies where on n canvases; `render` draws them.
 
     chosen (n, K) int64: numbers of tiles; corners (n, K, 2) int64: row and column of each tile's
     upper left pixel, which may lie outside the canvas; present (n, K) bool: false for padding.
@@ -36,7 +36,7 @@ class Scenes:
         return Scenes(self.chosen[rows], self.corners[rows], self.present[rows])
 
     def render(self, tiles: Tensor, size: int) -> Tensor:
-        """The canvases (n, 1, size, size): sums of tiles, clipped at 1, cut at the edge.
+        """Render the canvases (n, 1, size, size): sums of tiles, clipped at 1, cut at the edge.
 
         tiles (N, h, w) in [0, 1], at most `size` high and wide.
         """
@@ -53,7 +53,7 @@ class Scenes:
         return wide[:, None, h : h + size, w : w + size].clamp(max=1)
 
     def places(self, tile: tuple[int, int], box: float) -> Tensor:
-        """Centre x, y of every tile of size (h, w) and the side of its box, (n, K, 3); padding -1.
+        """Return centre x, y of every tile (h, w) and the side of its box, (n, K, 3); padding -1.
 
         Pixel centres are integers.
         """
@@ -64,7 +64,7 @@ class Scenes:
         return torch.cat([centres, side], -1).masked_fill(~self.present[..., None], -1)
 
     def classes(self, labels: Tensor) -> Tensor:
-        """The class of every tile, (n, K) int64, from labels (N,); padding -1."""
+        """Return the class of every tile, (n, K) int64, from labels (N,); padding -1."""
         return labels[self.chosen].masked_fill(~self.present, -1)
 
 
@@ -75,7 +75,7 @@ def poisson_disk(
     generator: torch.Generator,
     tries: int = 30,
 ) -> tuple[Tensor, Tensor]:
-    """`n` Poisson-disk samples by Bridson's algorithm, side by side on the generator's device.
+    """Draw `n` Poisson-disk samples by Bridson's algorithm, at once on the generator's device.
 
     Each sample grows from one uniform point. At every turn one active point, at random, proposes
     `tries` points uniform in the ring between `radius` and twice that around it; the first that
@@ -131,7 +131,7 @@ def scattered(
     generator: torch.Generator,
     uneven: bool = False,
 ) -> Tensor:
-    """Centres (n, k, 2), x and y in pixels: k points of a Poisson-disk sample of each canvas.
+    """Draw centres (n, k, 2), x and y in pixels: k points of a Poisson-disk sample a canvas.
 
     Boxes of side `box` stay inside the canvas of side `size`. The k points are drawn at random, or,
     `uneven`, are those nearest to a uniform point, so that they crowd in a part of the canvas.
@@ -145,7 +145,7 @@ def scattered(
 
 
 def _points(n, k, inner, radius, generator, uneven) -> Tensor:
-    """`scattered` for one chunk, in a square from 0 to `inner`."""
+    """Draw `scattered` for one chunk, in a square from 0 to `inner`."""
     device = generator.device
     result = torch.empty(n, k, 2, device=device)
     missing = torch.arange(n, device=device)
@@ -171,7 +171,7 @@ def _points(n, k, inner, radius, generator, uneven) -> Tensor:
 def jittered(
     n: int, cells: int, size: int, box: float, jitter: float, generator: torch.Generator
 ) -> Tensor:
-    """Centres (n, cells^2, 2), row by row: Gaussian around the cells of a grid, in pixels.
+    """Draw centres (n, cells^2, 2), row by row: Gaussian around the cells of a grid, in pixels.
 
     jitter: standard deviation as a share of the cell's side; boxes of side `box` stay inside.
     """
@@ -183,7 +183,7 @@ def jittered(
 
 
 def _corners(centres: Tensor, tile: tuple[int, int]) -> Tensor:
-    """Row and column of the upper left pixel of tiles (h, w) as near to the centres as can be."""
+    """Return row and column of the upper left pixel of tiles (h, w), nearest to the centres."""
     h, w = tile
     middle = torch.tensor([(w - 1) / 2, (h - 1) / 2], device=centres.device)
     return (centres - middle).round().long().flip(-1)
@@ -201,10 +201,10 @@ def hard(
     k: tuple[int, int] = (9, 9),
     uneven: bool = False,
 ) -> Scenes:
-    """MNIST hard: any digits, any number of times, at the points of Poisson-disk samples.
+    """Draw MNIST hard: any digits, any number of times, at the points of Poisson-disk samples.
 
-    labels (N,): of the tiles, on the generator's device; tile: their height and width; k: least and
-    greatest number of digits, uniform between them. Sizes in pixels, as in `scattered`.
+    labels (N,): of the tiles, on the generator's device; tile: their height and width; k:
+    smallest and largest number of digits, uniform between them. Sizes in pixels, as in `scattered`.
     MNIST-3 is k = (3, 3). Source: Angles, Jin et al. (2021), section 5.1; "uneven" after their
     earlier version, appendix E.
     """
@@ -227,7 +227,7 @@ def easy(
     cells: int = 3,
     first: int = 1,
 ) -> Scenes:
-    """MNIST easy: the classes first, first + 1, ... in the cells of a grid, row by row.
+    """Draw MNIST easy: the classes first, first + 1, ... in the cells of a grid, row by row.
 
     Around each cell's centre the digit is off by a Gaussian of an eighth of the cell. Which nine of
     the ten classes the paper takes is not stated. Arguments as in `hard`. Raises ValueError where
@@ -258,7 +258,7 @@ def gabor(
     frequency: float = 1 / 16,
     contrast: float = 0.25,
 ) -> tuple[Tensor, Tensor]:
-    """Gabor noise: a Poisson process of impulses convolved with oriented Gabor kernels.
+    """Draw Gabor noise: a Poisson process of impulses convolved with oriented Gabor kernels.
 
     k: mean number of impulses a canvas; a kernel is exp(-pi a^2 |u|^2) cos(2 pi f u . omega), cut
     where its envelope falls to 5 % (the side `box` fixes a), omega uniform in the half circle.
@@ -295,7 +295,7 @@ def gabor(
 def streets(
     n: int, generator: torch.Generator, size: tuple[int, int] = (60, 240)
 ) -> dict[str, Tensor]:
-    """Generated house numbers of two digits in wide images: a stand-in for SVHN's.
+    """Draw house numbers of two digits in wide images: a stand-in for SVHN's.
 
     The middle rows of crops of `houses`, so large that digits are about as high as in SVHN, at a
     uniform place; beside the crop its outermost columns go on. Returns as `svhn.two_digits`.

@@ -6,7 +6,8 @@ from pathlib import PurePosixPath
 import numpy as np
 import torch
 
-from wsl_tutorial import data
+from wsl_tutorial.data import files
+from wsl_tutorial.data.registry import SETS
 
 CLASSES = (
     "airplane",
@@ -26,84 +27,84 @@ BATCHES = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test
 def load(
     split: str = "train", root: str | os.PathLike | None = None, copy: str = "official"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """CIFAR-10: images (N, 3, 32, 32) uint8 and labels (N,) int64, 0..9 in the order of `CLASSES`.
+    """Load CIFAR-10: images (N, 3, 32, 32) uint8 and labels (N,) int64 in the order of `CLASSES`.
 
     N is 50,000 (train) or 10,000 (test). copy: "official", in the official order, or "jpeg75", a
     lossy copy in the order of its class folders; numbers from it carry its name. Its first reading
     decodes 60,000 files; later ones take the cache. Raises `ValueError` for another split or copy
-    or a damaged archive, and what `data.fetch` raises.
+    or a damaged archive, and what `files.fetch` raises.
     """
     if split not in tuple(BATCHES):
         raise ValueError(f"split: got {split!r}, expected 'train' or 'test'")
     if copy == "official":
-        (file,) = data.SETS["cifar10"].files
-        return _binary(data.fetch(file, root), BATCHES[split])
+        (file,) = SETS["cifar10"].files
+        return _binary(files.fetch(file, root), BATCHES[split])
     if copy != "jpeg75":
         raise ValueError(f"copy: got {copy!r}, expected 'official' or 'jpeg75'")
-    (file,) = data.SETS["cifar10-jpeg75"].files
-    archive = data.fetch(file, root)
-    key = f"cifar10-jpeg75-{data.checksums('cifar10-jpeg75', root)[file.path][:16]}"
+    (file,) = SETS["cifar10-jpeg75"].files
+    archive = files.fetch(file, root)
+    key = f"cifar10-jpeg75-{files.checksums('cifar10-jpeg75', root)[file.path][:16]}"
     keys = [f"{s}-{what}" for s in BATCHES for what in ("images", "labels")]
-    arrays = data.cached(key, lambda: _folders(archive), root, keys)
+    arrays = files.cached(key, lambda: _folders(archive), root, keys)
     images, labels = (torch.from_numpy(arrays[f"{split}-{what}"]) for what in ("images", "labels"))
     return images, labels.long()
 
 
 def bird_cat(root: str | os.PathLike | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The training images of classes 2 (bird), then 3 (cat), each in CIFAR-10's official order.
+    """Load the training images of classes 2 (bird), then 3 (cat), each in CIFAR-10's own order.
 
     Images (10,000, 3, 32, 32) uint8, labels (10,000,) int64 in {2, 3}. They are read from the
-    lossless mosaics where these are at hand, else from the official archive.
+    lossless mosaics if these are available, else from the official archive.
     """
-    files = data.SETS["cifar10-bird-cat"].files
+    mosaics = SETS["cifar10-bird-cat"].files
     try:
-        images = [_mosaic(data.fetch(f, root)) for f in files]
+        images = [_mosaic(files.fetch(f, root)) for f in mosaics]
     except FileNotFoundError as missing:
         try:
             all_images, all_labels = load("train", root)
         except ConnectionError as error:
-            raise data.Incomplete(f"{missing}; {error}") from error
+            raise files.Incomplete(f"{missing}; {error}") from error
         images = [all_images[all_labels == c] for c in (2, 3)]
     labels = torch.tensor([2, 3]).repeat_interleave(torch.tensor([len(i) for i in images]))
     return torch.cat(images), labels
 
 
 def _binary(archive, names) -> tuple[torch.Tensor, torch.Tensor]:
-    """Records of one label byte and 3 x 32 x 32 pixel bytes, batch after batch."""
-    found = {PurePosixPath(name).name: content for name, content in data.members(archive)}
+    """Read records of one label byte and 3 x 32 x 32 pixel bytes, batch after batch."""
+    found = {PurePosixPath(name).name: content for name, content in files.members(archive)}
     if missing := [name for name in names if len(found.get(name, b"-")) % 3073]:
-        raise ValueError(f"archive: {archive} lacks a whole {', '.join(missing)}: {data.AGAIN}")
+        raise ValueError(f"archive: {archive} lacks a whole {', '.join(missing)}: {files.AGAIN}")
     records = np.frombuffer(b"".join(found[name] for name in names), np.uint8).reshape(-1, 3073)
     if (records[:, 0] > 9).any():
-        raise ValueError(f"archive: {archive} has labels above 9: {data.AGAIN}")
+        raise ValueError(f"archive: {archive} has labels above 9: {files.AGAIN}")
     images = torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32).copy())
     return images, torch.from_numpy(records[:, 0].astype(np.int64))
 
 
 def _folders(archive) -> dict[str, np.ndarray]:
-    """Decodes SPLIT/CLASS/NNNN.jpg, sorted by class and number; other files are left out."""
+    """Decode SPLIT/CLASS/NNNN.jpg, sorted by class and number; other files are left out."""
     found = {}
-    for name, content in data.members(archive):
+    for name, content in files.members(archive):
         split, category = ("", "", *PurePosixPath(name).parts)[-3:-1]
         if split in BATCHES and category in CLASSES and name.endswith(".jpg"):
-            with data.image(content, f"{archive}, {name}") as image:
+            with files.image(content, f"{archive}, {name}") as image:
                 pixels = np.asarray(image.convert("RGB"))
             if pixels.shape != (32, 32, 3):
-                raise ValueError(f"archive: {name} in {archive} is {pixels.shape}: {data.AGAIN}")
+                raise ValueError(f"archive: {name} in {archive} is {pixels.shape}: {files.AGAIN}")
             found[split, CLASSES.index(category), name] = pixels.transpose(2, 0, 1)
     arrays = {}
     for split in BATCHES:
         keys = sorted(key for key in found if key[0] == split)
         if not keys:
-            raise ValueError(f"archive: {archive} lacks {split}/CLASS/NNNN.jpg: {data.AGAIN}")
+            raise ValueError(f"archive: {archive} lacks {split}/CLASS/NNNN.jpg: {files.AGAIN}")
         arrays[f"{split}-images"] = np.stack([found[key] for key in keys])
         arrays[f"{split}-labels"] = np.array([c for _, c, _ in keys], np.uint8)
     return arrays
 
 
 def _mosaic(path) -> torch.Tensor:
-    """The 32 x 32 tiles of an image, row by row."""
-    with data.image(path) as image:
+    """Cut an image into its tiles of 32 x 32, row by row."""
+    with files.image(path) as image:
         pixels = torch.from_numpy(np.array(image.convert("RGB")))
     rows, columns = pixels.shape[0] // 32, pixels.shape[1] // 32
     tiles = pixels.reshape(rows, 32, columns, 32, 3)

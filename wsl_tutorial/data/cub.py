@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from wsl_tutorial import data
-from wsl_tutorial.data import masked
+from wsl_tutorial.data import files, masked
 
 # The five species in the authors' order of labels, and the authors' validation images of them
 # (their split 0, fold 0), by the last number of the file name.
@@ -42,7 +41,7 @@ SIZES = {
 def load(
     split: str = "train", root: str | os.PathLike | None = None, species: str = "five"
 ) -> dict:
-    """One part of CUB, in the official order of images.
+    """Load one part of CUB, in the official order of images.
 
     split: "test", the official one; "train" and "valid" divide the official training images.
     species: "five" (120, 30 and 145 images), with the authors' validation images, or "all" (4794,
@@ -52,14 +51,14 @@ def load(
     when asked for; boxes float (N, 4): left, top, right, bottom in pixels as annotated; labels
     int64 (N,): the place in `FIVE`, or the official number of the species less 1.
     Raises ValueError for another split or species and where files are damaged or contradict each
-    other, FileNotFoundError where an image is missing, and what `data.fetch` raises.
+    other, FileNotFoundError where an image is missing, and what `files.fetch` raises.
     """
     if species not in tuple(SIZES) or split not in tuple(SIZES[species]):
         raise ValueError(
             f"split, species: got {split!r}, {species!r}, "
             "expected 'train', 'valid' or 'test', and 'five' or 'all'"
         )
-    known = _table(data.unpacked("cub", [f"{name}.txt" for name in TABLES], root), species)
+    known = _table(files.unpacked("cub", [f"{name}.txt" for name in TABLES], root), species)
     training = [row for row in known if row.training]
     valid = _valid(training, species)
     parts = {
@@ -70,9 +69,9 @@ def load(
     chosen = parts[split]
     if len(chosen) != (expected := SIZES[species][split]):
         raise ValueError(f"cub: found {len(chosen)} {split} images, expected {expected}")
-    files = [Path(row.name).name for row in chosen]
-    images, masks = [f"{f}.jpg" for f in files], [f"{f}.png" for f in files]
-    found = data.unpacked("cub", [*images, *masks], root)
+    names = [Path(row.name).name for row in chosen]
+    images, masks = [f"{name}.jpg" for name in names], [f"{name}.png" for name in names]
+    found = files.unpacked("cub", [*images, *masks], root)
     images, masks = masked.paired(found, images, masks)
     corners = torch.tensor([row.box for row in chosen])
     corners[:, 2:] += corners[:, :2]
@@ -86,7 +85,7 @@ def load(
 
 
 class _Row(NamedTuple):
-    """What the tables tell about an image."""
+    """Hold what the tables list for an image."""
 
     name: str
     label: int
@@ -107,16 +106,16 @@ def _table(found: dict[str, Path], species: str) -> list[_Row]:
     tables = []
     for name, pattern in zip(TABLES, LINES, strict=True):
         path, table = found[f"{name}.txt"], {}
-        for i, line in enumerate(data.text(path).splitlines(), 1):
+        for i, line in enumerate(files.text(path).splitlines(), 1):
             if line.strip():
                 if not (match := pattern.fullmatch(line.strip())) or match[1] in table:
-                    raise ValueError(f"{path}: line {i} is not as in CUB: {data.AGAIN}")
+                    raise ValueError(f"{path}: line {i} is not as in CUB: {files.AGAIN}")
                 table[match[1]] = match[2]
         tables.append(table)
         if wrong := sorted(tables[0].keys() ^ table.keys(), key=int):
-            files = ", ".join(f"{t}.txt" for t in TABLES)
+            listed = ", ".join(f"{t}.txt" for t in TABLES)
             raise ValueError(
-                f"{path}: image {wrong[0]} is not in all of the other tables: delete {files} and "
+                f"{path}: image {wrong[0]} is not in all of the other tables: delete {listed} and "
                 "load again"
             )
     rows = []
@@ -126,7 +125,7 @@ def _table(found: dict[str, Path], species: str) -> list[_Row]:
         if int(label) != int(folder[:3]):
             raise ValueError(
                 f"{found['image_class_labels.txt']}: image {number} of {folder} has label {label}: "
-                + data.AGAIN
+                + files.AGAIN
             )
         if species == "all" or folder in FIVE:
             label = int(label) - 1 if species == "all" else FIVE.index(folder)
@@ -135,7 +134,7 @@ def _table(found: dict[str, Path], species: str) -> list[_Row]:
 
 
 def _valid(training: list[_Row], species: str) -> set[str]:
-    """The names of the validation images."""
+    """Return the names of the validation images."""
     if species == "five":
         return {row.name for row in training if int(row.name.rpartition("_")[2]) in VALID}
     drawn = masked.held_out([row.label for row in training], HELD_OUT)

@@ -6,7 +6,7 @@ TEST = 500  # the last images in scikit-learn's order
 
 
 def load(split: str = "train") -> tuple[torch.Tensor, torch.Tensor]:
-    """The digits: images (N, 1, 8, 8) float32 in [0, 1] and labels (N,) int64.
+    """Load the digits: images (N, 1, 8, 8) float32 in [0, 1] and labels (N,) int64.
 
     The split is fixed: the first 1,297 images train, the last 500 test.
     Raises `ValueError` for another split. Source: UCI "Optical Recognition of Handwritten Digits".
@@ -31,10 +31,10 @@ def canvases(
     clutter: int = 0,
     overlap: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """`n` canvases with digits scattered on black, seen by the observers of the book.
+    """Draw `n` canvases with digits scattered on black, and the book's observations of them.
 
     images (N, 1, h, w) in [0, 1], labels (N,) in 0..9, size: canvas side or (height, width) in
-    pixels, generator: on the device of `images`, k: least and greatest number of digits (uniform),
+    pixels, generator: on the device of `images`, k: least and most digits (uniform),
     clutter: 4 x 4 pieces of digits scattered on each canvas, overlap: whether digits may overlap.
     Without overlap, each digit's place is uniform over those that are still free.
 
@@ -83,7 +83,7 @@ def canvases(
 
 
 def _corners(n, most, free, box, overlap, generator):
-    """Top-left corners (n, most, 2), each uniform over the places that the earlier ones leave."""
+    """Draw top-left corners (n, most, 2), each uniform over the places that are still free."""
     device = generator.device
     rows, columns = (torch.arange(f, device=device) for f in free)
     allowed = torch.ones(n, *free, device=device)
@@ -100,7 +100,7 @@ def _corners(n, most, free, box, overlap, generator):
 
 
 def _window(corner, h, w):
-    """Index of one h x w window an image, for images (n, H, W) and corners (n, 2)."""
+    """Return the index of one h x w window an image, for images (n, H, W) and corners (n, 2)."""
     device = corner.device
     rows = corner[:, 0, None, None] + torch.arange(h, device=device)[:, None]
     columns = corner[:, 1, None, None] + torch.arange(w, device=device)

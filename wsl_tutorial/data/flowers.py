@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsl_tutorial import data
-from wsl_tutorial.data import masked
+from wsl_tutorial.data import files, masked
 
 SPECIES = 102
 IDS = {"train": "trnid", "valid": "valid", "test": "tstid"}
@@ -23,18 +22,18 @@ BLUE = (0, 0, 254)  # what the segmented images show instead of the background
 
 
 def load(split: str = "train", root: str | os.PathLike | None = None, masks: bool = True) -> dict:
-    """One official part of the flowers, in the official order.
+    """Load one official part of the flowers, in the official order.
 
     split: "train" (1020 images, 10 of each species), "valid" (1020), "test" (6149); masks: without
-    them the segmented images are not looked for, and the masks are None.
+    them the segmented images are not needed, and the masks are None.
     Returns names (N strings); images (N tensors (3, H, W) uint8) and masks (N tensors (H, W) bool,
     see `flower`), both decoded when asked for; labels int64 (N,): the official number less 1.
     Raises ValueError for another split and where files are damaged or contradict each other,
-    FileNotFoundError where an image is missing, and what `data.fetch` raises.
+    FileNotFoundError where an image is missing, and what `files.fetch` raises.
     """
     if split not in tuple(SIZES):
         raise ValueError(f"split: got {split!r}, expected one of {', '.join(SIZES)}")
-    found = data.unpacked("flowers", ("setid.mat", "imagelabels.mat"), root)
+    found = files.unpacked("flowers", ("setid.mat", "imagelabels.mat"), root)
     numbers = _integers(found["setid.mat"], IDS[split])
     labels = _integers(found["imagelabels.mat"], "labels")
     known = set(labels) <= set(range(1, SPECIES + 1))
@@ -46,13 +45,13 @@ def load(split: str = "train", root: str | os.PathLike | None = None, masks: boo
         )
     names = [f"image_{n:05d}" for n in numbers]
     images = [f"{name}.jpg" for name in names]
-    found = data.unpacked("flowers", images, root)
+    found = files.unpacked("flowers", images, root)
     segmented = [f"segmim_{n:05d}.jpg" for n in numbers]
     if masks:
         try:
-            found = data.unpacked("flowers", segmented, root)
+            found = files.unpacked("flowers", segmented, root)
         except (OSError, ValueError) as error:
-            kind = ValueError if isinstance(error, ValueError) else data.Incomplete
+            kind = ValueError if isinstance(error, ValueError) else files.Incomplete
             raise kind(f"{error}; flowers.load(..., masks=False) needs no masks") from error
     masked.paired(found, images, segmented if masks else images)
     return {
@@ -77,11 +76,11 @@ def _integers(path: Path, name: str) -> list[int]:
     except Exception as error:  # scipy raises a dozen kinds for bytes that it cannot read
         if isinstance(error, OSError) and error.errno:
             raise
-        raise ValueError(f"{path}: has no whole {name} ({error!r}): {data.AGAIN}") from error
+        raise ValueError(f"{path}: has no whole {name} ({error!r}): {files.AGAIN}") from error
 
 
 def flower(path: Path) -> Tensor:
-    """The mask (H, W) bool of a segmented image: true where anything is left above `BLUE`.
+    """Return the mask (H, W) bool of a segmented image: true where any channel exceeds `BLUE`.
 
     The official segmented images are JPEG files, so that the background along a flower is not of
     one colour, and the mask is a little wider than the flower. Belharbi et al. (2020) cut the same

@@ -4,11 +4,11 @@ Everywhere in an image there are stripes of one kind: random, of one period and 
 stroma they run along a smooth random field of directions. In a gland they keep an angle to the
 boundary, and **this angle is the class**: of two classes, 0 runs across the boundary ("radial") and
 1 along it ("concentric"); of four, 1 and 3 are the spirals between them. Number, size and shape of
-the glands, stains, light, nuclei and holes are drawn without looking at the class, and nothing is
-blurred across a boundary: another label changes no bit outside the mask. So the class and what is
-left without the mask are independent, exactly, in every regime but "spurious".
+the glands, stains, light, nuclei and holes are drawn independently of the class, and nothing is
+blurred across a boundary: another label changes no bit outside the mask. So the class and the
+stroma are exactly independent, in every regime but "spurious".
 
-`REGIMES` break this world in controlled ways. It is no model of tissue; it looks like some.
+`REGIMES` break this world in controlled ways. It is not a model of tissue.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ from math import pi
 
 import numpy as np
 import torch
-from scipy import ndimage, stats
 from torch import Tensor
 
 DENSE = (4.7, 4.5)  # Beta: as GlaS, mean 0.51, 10 and 90 % quantiles 0.30 and 0.72
@@ -33,11 +32,11 @@ STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11))  # haematoxylin, eosin (Ruifro
 
 @dataclass(frozen=True)
 class Regime:
-    """What varies between experiments.
+    """Describe what varies between experiments.
 
-    strength: least and greatest evidence of a gland; the angle wanders by up to (1 - strength) 90
-    degrees, so that its mean cosine is sinc(1 - strength). head: least and greatest share of the
-    image that carries evidence 1, in the largest gland. glands: least and greatest number. area:
+    strength: smallest and largest evidence of a gland; the angle wanders by up to (1 - strength) 90
+    degrees, so that its mean cosine is sinc(1 - strength). head: smallest and largest share of the
+    image that carries evidence 1, in the largest gland. glands: smallest and largest number. area:
     parameters of the Beta distribution of the glands' share. rho: None for a free stroma; else
     the stroma has one main direction, the label's with probability rho, else any (two classes: the
     label's with 1/2 + rho/2). prior: class frequencies, None for equal ones.
@@ -55,7 +54,7 @@ REGIMES = {
     "everywhere": Regime(),  # every gland shows the class
     "graded": Regime(strength=(0.25, 1.0)),  # some glands show it better
     "head": Regime(strength=(0.3, 0.3), head=(0.02, 0.03)),  # one small part shows it well
-    "spurious": Regime(rho=0.6),  # the stroma tells it, too: train so, test with rho = 0
+    "spurious": Regime(rho=0.6),  # the stroma shows it too: train so, test with rho = 0
     "one": Regime(glands=(1, 1)),  # no redundancy
     "many": Regime(glands=(6, 8)),  # each of many glands would do
     "unbalanced": Regime(prior=(0.7, 0.3)),
@@ -70,7 +69,7 @@ def glands(
     classes: int = 2,
     labels: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """`n` images; the generator, on the CPU, fixes every bit, whatever the labels are.
+    """Draw `n` images; the generator, on the CPU, fixes every bit, whatever the labels are.
 
     labels: int64 (n,) to draw the images with; None: as frequent as the regime says, shuffled.
     Returns images (n, 3, size, size) uint8; labels int64 (n,); masks bool (n, size, size), true in
@@ -94,7 +93,7 @@ def glands(
 
 
 def _labels(n, classes, prior, generator) -> Tensor:
-    """Shuffled labels, as close to their frequencies as n allows."""
+    """Draw shuffled labels, as close to their frequencies as n allows."""
     share = np.full(classes, 1 / classes) if prior is None else np.asarray(prior)
     if len(share) != classes or share.min() < 0 or abs(share.sum() - 1) > 1e-9:
         raise ValueError(f"prior: expected {classes} frequencies that sum to 1, got {prior}")
@@ -103,11 +102,13 @@ def _labels(n, classes, prior, generator) -> Tensor:
 
 
 def _images(y, regime, size, classes, generator) -> dict[str, Tensor]:
-    """A chunk: shapes, directions, stripes, then stains and light."""
+    """Draw a chunk: shapes, directions, stripes, then stains and light."""
+    from scipy import ndimage
+
     n = len(y)
     number = _shapes(n, regime, size, generator)
     inside = torch.from_numpy(
-        np.stack([ndimage.distance_transform_edt(m) for m in number.numpy() > 0])
+        np.stack([np.asarray(ndimage.distance_transform_edt(m)) for m in number.numpy() > 0])
     ).float()  # distance to the nearest pixel of the stroma, 0 there
     strength = _strength(number, inside, regime, generator)
     wander = torch.erf(_smooth(n, size, 12, generator) / 2**0.5)  # uniform in -1 .. 1
@@ -115,7 +116,7 @@ def _images(y, regime, size, classes, generator) -> dict[str, Tensor]:
     across = _normal(inside) + angle
     free = torch.atan2(_smooth(n, size, 16, generator), _smooth(n, size, 16, generator)) / 2
     if regime.rho is not None:
-        free = _told(y, regime.rho, classes, generator) + free / 3
+        free = _main_direction(y, regime.rho, classes, generator) + free / 3
     waves = _waves(n, size, generator)
     stripes = _along(across, waves), _along(free, waves)
     images = _stained(*stripes, number, inside, generator)
@@ -123,11 +124,13 @@ def _images(y, regime, size, classes, generator) -> dict[str, Tensor]:
 
 
 def _shapes(n, regime, size, generator) -> Tensor:
-    """Numbers of the glands, (n, size, size) uint8: star-shaped, apart, of a given total area.
+    """Draw the numbers of the glands, (n, size, size) uint8: star-shaped, apart, of a given area.
 
     The level of a pixel in a gland is its distance from the centre over the outline's radius in
     its direction. It belongs to the gland of the lowest level; a quantile of levels gives the area.
     """
+    from scipy import stats
+
     low, high = regime.glands
     count = torch.randint(low, high + 1, (n,), generator=generator)
     y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
@@ -147,7 +150,7 @@ def _shapes(n, regime, size, generator) -> Tensor:
 
 
 def _centres(n, most, size, generator) -> Tensor:
-    """(n, most, 2) rows and columns: of ten proposals the one farthest from those before."""
+    """Draw centres (n, most, 2): of ten proposals the one farthest from the earlier centres."""
     centre = size * torch.rand(n, 1, 2, generator=generator)
     for _ in range(most - 1):
         proposed = size * torch.rand(n, 10, 2, generator=generator)
@@ -158,7 +161,7 @@ def _centres(n, most, size, generator) -> Tensor:
 
 
 def _outline(angle: Tensor, generator) -> Tensor:
-    """Relative radius of each gland in each direction: an ellipse with bumps."""
+    """Draw the relative radius of each gland in each direction: an ellipse with bumps."""
     shape = (*angle.shape[:2], 1, 1)
 
     def uniform(low: float, high: float) -> Tensor:
@@ -172,7 +175,7 @@ def _outline(angle: Tensor, generator) -> Tensor:
 
 
 def _strength(number: Tensor, inside: Tensor, regime, generator) -> Tensor:
-    """Evidence of every pixel, (n, size, size); the value in the stroma means nothing."""
+    """Draw the evidence of every pixel, (n, size, size); in the stroma the value has no meaning."""
     n, size = number.shape[:2]
     low, high = regime.strength
     of_gland = low + (high - low) * torch.rand(n, 256, generator=generator)
@@ -193,15 +196,17 @@ def _strength(number: Tensor, inside: Tensor, regime, generator) -> Tensor:
 
 
 def _normal(inside: Tensor) -> Tensor:
-    """Direction across the nearest boundary, modulo pi; smoothed where two boundaries are near."""
+    """Return the direction across the nearest boundary, modulo pi, smooth between boundaries."""
+    from scipy import ndimage
+
     dy, dx = (torch.from_numpy(d) for d in np.gradient(inside.numpy(), axis=(1, 2)))
     double = np.stack([(dx**2 - dy**2).numpy(), (2 * dx * dy).numpy()])  # cos, sin of twice it
     c, s = torch.from_numpy(ndimage.gaussian_filter(double, (0, 0, 1.5, 1.5)))
     return torch.atan2(s, c) / 2
 
 
-def _told(y, rho, classes, generator) -> Tensor:
-    """The main direction of the stroma, (n, 1, 1): the label's with probability rho, else any."""
+def _main_direction(y, rho, classes, generator) -> Tensor:
+    """Draw the stroma's main direction, (n, 1, 1): the label's with probability rho, else any."""
     other = torch.randint(classes, y.shape, generator=generator)
     tells = torch.rand(y.shape, generator=generator) < rho
     return (pi * torch.where(tells, y, other) / classes)[:, None, None]
@@ -211,13 +216,13 @@ def _told(y, rho, classes, generator) -> Tensor:
 
 
 def _frequencies(size: int) -> tuple[Tensor, Tensor]:
-    """Absolute value and direction of the frequencies of rfft2."""
+    """Return the absolute value and direction of the frequencies of rfft2."""
     fy, fx = torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None]
     return (fx**2 + fy**2).sqrt(), torch.atan2(fy, fx)
 
 
 def _covariance(a: Tensor, b: Tensor) -> Tensor:
-    """Of the answers of filters (..., size, size // 2 + 1) to one white noise, at a pixel."""
+    """Return the covariance, at a pixel, of the responses of two filters to one white noise."""
     size = a.shape[-2]
     twice = torch.full((a.shape[-1],), 2.0)  # rfft2 keeps half of the plane
     twice[0] = 1
@@ -226,7 +231,7 @@ def _covariance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _smooth(n: int, size: int, scale: float, generator) -> Tensor:
-    """Gaussian noise (n, size, size) of variance 1 whose values agree over about `scale` pixels."""
+    """Draw Gaussian noise (n, size, size) of variance 1, smooth over about `scale` pixels."""
     frequency, _ = _frequencies(size)
     gain = (-((pi * scale * frequency) ** 2) / 2).exp()
     gain = gain / _covariance(gain, gain).sqrt()
@@ -235,7 +240,7 @@ def _smooth(n: int, size: int, scale: float, generator) -> Tensor:
 
 
 def _waves(n: int, size: int, generator) -> tuple[Tensor, Tensor]:
-    """What filters for stripes along each direction make of one white noise an image.
+    """Filter one white noise an image into stripes along each direction.
 
     Returns (n, DIRECTIONS, size, size), of variance 1, and the correlations of neighbouring
     directions (n, DIRECTIONS). Period and regularity of the stripes differ from image to image.
@@ -255,7 +260,7 @@ def _waves(n: int, size: int, generator) -> tuple[Tensor, Tensor]:
 
 
 def _along(direction: Tensor, waves: tuple[Tensor, Tensor]) -> Tensor:
-    """Stripes along a field of directions (n, size, size): normal with variance 1 at each pixel."""
+    """Return stripes along a field of directions (n, size, size): variance 1 at each pixel."""
     at = direction / pi % 1 * DIRECTIONS
     low = at.long() % DIRECTIONS
     high, weight = (low + 1) % DIRECTIONS, at - at.floor()
@@ -269,7 +274,7 @@ def _along(direction: Tensor, waves: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _stained(gland: Tensor, stroma: Tensor, number: Tensor, inside: Tensor, generator) -> Tensor:
-    """Stripes in glands and stroma -> (n, 3, size, size) uint8, pixel by pixel.
+    """Stain the stripes of glands and stroma: (n, 3, size, size) uint8, pixel by pixel.
 
     Each layer is whole; the glands' ends inside their mask, so that it never reaches the stroma.
     """
@@ -299,7 +304,7 @@ def _stained(gland: Tensor, stroma: Tensor, number: Tensor, inside: Tensor, gene
 
 
 def _lumen(number: Tensor, inside: Tensor, share: Tensor) -> Tensor:
-    """Bright holes in the middle of glands, (n, size, size) in [0, 1]; share (n, 256) of depth."""
+    """Return bright holes amid the glands, (n, size, size) in [0, 1]; share (n, 256) of depth."""
     where = number.flatten(1).long()
     depth = torch.zeros_like(share).scatter_reduce(1, where, inside.flatten(1), "amax")
     edge = ((1 - share) * depth).gather(1, where).view(number.shape)
@@ -307,6 +312,8 @@ def _lumen(number: Tensor, inside: Tensor, share: Tensor) -> Tensor:
 
 
 def _nuclei(n: int, size: int, generator) -> Tensor:
-    """Dark dots of one density everywhere, (n, size, size)."""
+    """Draw dark dots of one density everywhere, (n, size, size)."""
+    from scipy import ndimage
+
     dots = (torch.rand(n, size, size, generator=generator) < 0.004).numpy().astype(np.float32)
     return torch.from_numpy(12 * ndimage.gaussian_filter(dots, (0, 1.6, 1.6))).clamp_max(1)

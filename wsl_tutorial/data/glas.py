@@ -1,6 +1,6 @@
 """GlaS (Warwick-QU, 2015): 165 images of colon tissue, benign or malignant, with gland masks.
 
-The data set has no address that a program may fetch it from: get
+The data set cannot be downloaded by a program: get
 `warwick_qu_dataset_released_2016_07_08.zip` (about 172 MB) from the Tissue Image Analytics Centre,
 University of Warwick, for research only, and put it, or what it holds, under ROOT/glas (with its
 Grade.csv right there, `data.available` and the records see it, too). A copy with JPEG images and
@@ -19,7 +19,8 @@ from pathlib import PurePosixPath
 import numpy as np
 import torch
 
-from wsl_tutorial import data
+from wsl_tutorial.data import files
+from wsl_tutorial.data.registry import SETS
 
 ARCHIVE = "warwick_qu_dataset_released_2016_07_08.zip"
 GRADES = ("benign", "malignant")
@@ -35,7 +36,7 @@ Files = dict[str, Callable[[], bytes]]  # how to read each file, by its name wit
 
 
 def load(split: str = "train", root: str | os.PathLike | None = None) -> dict:
-    """One part of GlaS, in the order of the images' numbers.
+    """Load one part of GlaS, in the order of the images' numbers.
 
     split: "train" (67 images), "valid" (18), "test" (80, which are "testA", 60, then "testB", 20).
     Returns names (N strings); images (N tensors (3, H, W) uint8, most 775 pixels wide and 522
@@ -47,7 +48,7 @@ def load(split: str = "train", root: str | os.PathLike | None = None) -> dict:
     """
     if split not in tuple(SIZES):
         raise ValueError(f"split: got {split!r}, expected one of {', '.join(SIZES)}")
-    found = files(root)
+    found = contents(root)
     known = grades(_official(found))
     names = [n for n in sorted(known, key=_order) if split in _parts(n)]
     if len(names) != SIZES[split]:
@@ -68,17 +69,17 @@ def load(split: str = "train", root: str | os.PathLike | None = None) -> dict:
     }
 
 
-def files(root: str | os.PathLike | None = None) -> Files:
-    """The files of the data set: below ROOT/glas, at any depth, and in the archive there.
+def contents(root: str | os.PathLike | None = None) -> Files:
+    """Find the files of the data set: below ROOT/glas, at any depth, and in the archive there.
 
     Raises FileNotFoundError where there is neither, ValueError for an archive that is damaged.
     """
-    there = data.below("glas", root)
+    there = files.below("glas", root)
     found = {name: path.read_bytes for name, path in there.items() if name != ARCHIVE}
     if ARCHIVE in there:
         try:
             archive = zipfile.ZipFile(there[ARCHIVE])
-        except (zipfile.BadZipFile, *data.UNREADABLE) as error:
+        except (zipfile.BadZipFile, *files.UNREADABLE) as error:
             if "Grade.csv" in found:  # unpacked; an image that is missing is named
                 return found
             raise ValueError(f"root: {there[ARCHIVE]} is damaged ({error}): {MISSING}") from error
@@ -89,13 +90,13 @@ def files(root: str | os.PathLike | None = None) -> Files:
         found = packed | found
     if not found:
         raise FileNotFoundError(
-            f"neither Grade.csv nor {ARCHIVE} is in {data.root(root) / 'glas'}: {MISSING}"
+            f"neither Grade.csv nor {ARCHIVE} is in {files.root(root) / 'glas'}: {MISSING}"
         )
     return found
 
 
 def grades(text: str) -> dict[str, tuple[int, int]]:
-    """What Grade.csv tells: name -> (patient, label).
+    """Parse Grade.csv: name -> (patient, label).
 
     Raises ValueError for an unknown grade and for a line that does not begin with three fields, a
     name such as testA_1, the number of a patient, and a grade.
@@ -116,20 +117,20 @@ def grades(text: str) -> dict[str, tuple[int, int]]:
 
 
 def _official(found: Files) -> str:
-    """The text of Grade.csv, which has to be the official one, byte for byte."""
-    (file,) = data.SETS["glas"].files
+    """Return the text of Grade.csv, which has to be the official one, byte for byte."""
+    (file,) = SETS["glas"].files
     if "Grade.csv" not in found:
         raise FileNotFoundError(f"Grade.csv is missing from GlaS: {MISSING}")
     content = _content(found, "Grade.csv")
     if (got := hashlib.sha256(content).hexdigest()) != file.sha256:
         raise ValueError(f"Grade.csv: has SHA-256 {got}, GlaS has {file.sha256}: {MISSING}")
-    return data.text(content)
+    return files.text(content)
 
 
 def _content(found: Files, name: str) -> bytes:
     try:
         return found[name]()
-    except (OSError, RuntimeError, zipfile.BadZipFile, *data.UNREADABLE) as error:
+    except (OSError, RuntimeError, zipfile.BadZipFile, *files.UNREADABLE) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         raise ValueError(f"{name}: cannot be read ({error}): {MISSING}") from error
@@ -141,7 +142,7 @@ def _order(name: str) -> tuple[str, int]:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """The splits that an image belongs to."""
+    """Return the splits that an image belongs to."""
     part, number = _order(name)
     if part == "train":
         return ("valid" if number in VALID else "train",)
@@ -151,6 +152,6 @@ def _parts(name: str) -> tuple[str, ...]:
 def _pixels(found: Files, name: str, mode: str = "") -> torch.Tensor:
     for suffix in (".bmp", ".png", ".jpg"):
         if name + suffix in found:
-            with data.image(_content(found, name + suffix), name + suffix) as image:
+            with files.image(_content(found, name + suffix), name + suffix) as image:
                 return torch.from_numpy(np.array(image.convert(mode) if mode else image))
     raise FileNotFoundError(f"{name}.bmp is missing from GlaS: {MISSING}")

@@ -10,13 +10,16 @@ import warnings
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
 
-from wsl_tutorial import data
+from wsl_tutorial.data import files
 from wsl_tutorial.data.bags import Bags, of_sizes
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FOLDER = "images-of-groups"
 FAMILY = ("Fam2a", "Fam4a", "Fam5a", "Fam8a")
@@ -33,11 +36,11 @@ MISSING = (
 
 @dataclass(frozen=True)
 class Filter:
-    """The choices that the paper leaves open, of images with at most 12 faces older than 12."""
+    """Hold the choices that the paper leaves open: images of at most 12 faces older than 12."""
 
     folders: tuple[str, ...] = FAMILY
     limit: str = "after"  # whether children count among the 12: "before" the ages are looked at
-    singles: bool = True  # whether a bag may hold one face
+    singles: bool = True  # whether a bag may have one face
 
 
 FILTERS = tuple(Filter(FAMILY, *rest) for rest in product(("after", "before"), (True, False)))
@@ -45,7 +48,7 @@ Photo = tuple[Path, np.ndarray]  # an image's path; a row a face: eyes x, y, x, 
 
 
 def parse(text: str) -> list[tuple[str, np.ndarray]]:
-    """The images of a PersonData.txt: (name, faces (k, 6) int64).
+    """Parse the images of a PersonData.txt: (name, faces (k, 6) int64).
 
     A face's columns: left eye x, y, right eye x, y in pixels; age code; gender code (1 female,
     2 male). Raises ValueError for a row that is neither an image's name nor a face, and where there
@@ -65,24 +68,24 @@ def parse(text: str) -> list[tuple[str, np.ndarray]]:
 
 
 def photos(root: str | os.PathLike | None = None, folders: tuple[str, ...] = FAMILY) -> list[Photo]:
-    """All annotated images of some folders.
+    """List the annotated images of some folders.
 
     Raises FileNotFoundError where a folder is missing, ValueError where its table is damaged.
     """
     found = []
     for folder in folders:
         table = f"{FOLDER}/{folder}/PersonData.txt"
-        if (path := data.find(table, root)) is None:
-            raise FileNotFoundError(f"{data.root(root) / table} is missing: {MISSING}")
+        if (path := files.find(table, root)) is None:
+            raise FileNotFoundError(f"{files.root(root) / table} is missing: {MISSING}")
         try:
-            found += [(path.parent / name, faces) for name, faces in parse(data.text(path))]
+            found += [(path.parent / name, faces) for name, faces in parse(files.text(path))]
         except ValueError as error:
             raise ValueError(f"{path}: {error}: {MISSING}") from error
     return found
 
 
 def select(photos: list[Photo], rule: Filter) -> list[Photo]:
-    """The bags: photos with their faces older than 12, without photos of too many faces."""
+    """Select the bags: photos with their faces older than 12, unless there are too many faces."""
     bags = []
     for path, faces in photos:
         grown = faces[np.isin(faces[:, 4], OLDER_THAN_12)]
@@ -94,7 +97,7 @@ def select(photos: list[Photo], rule: Filter) -> list[Photo]:
 
 
 def statistics(bags: list[Photo]) -> dict[str, int]:
-    """Numbers of bags, male and female faces."""
+    """Count bags, male and female faces."""
     genders = np.concatenate([faces[:, 5] for _, faces in bags] or [np.zeros(0)])
     return {
         "bags": len(bags),
@@ -104,7 +107,7 @@ def statistics(bags: list[Photo]) -> dict[str, int]:
 
 
 def papers_filter(photos: list[Photo]) -> Filter:
-    """The filter that gives the paper's 1,913 bags of 3,439 male and 4,012 female faces.
+    """Find the filter that gives the paper's 1,913 bags of 3,439 male and 4,012 female faces.
 
     Raises ValueError with what each filter gives where none does.
     """
@@ -116,8 +119,10 @@ def papers_filter(photos: list[Photo]) -> Filter:
     raise ValueError(f"photos: no filter gives the paper's {PAPER}; {gives}")
 
 
-def crop(image: Image.Image, eyes: np.ndarray, wide: float = 2.5, above: float = 0.4) -> np.ndarray:
-    """One face, uint8 (3, 120, 96): an upright 4:5 box scaled by the distance of the eyes.
+def crop(
+    image: "Image.Image", eyes: np.ndarray, wide: float = 2.5, above: float = 0.4
+) -> np.ndarray:
+    """Crop one face, uint8 (3, 120, 96): an upright 4:5 box scaled by the distance of the eyes.
 
     eyes: left x, y, right x, y in pixels; wide: the box's width in eye distances; above: where
     the eyes' midpoint lies in it, from the top. What lies outside the image repeats its edge. The
@@ -137,7 +142,7 @@ def crop(image: Image.Image, eyes: np.ndarray, wide: float = 2.5, above: float =
 
 
 def _bilinear(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Values at the crossings of rows and columns, uint8 (3, rows, columns); edges repeat."""
+    """Interpolate at the crossings of rows and columns, uint8 (3, rows, columns); edges repeat."""
     for axis, at in enumerate((rows, columns)):
         at = at.clip(0, pixels.shape[axis] - 1)
         low = np.floor(at).astype(int)
@@ -150,7 +155,7 @@ def _bilinear(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.n
 def load(
     root: str | os.PathLike | None = None, rule: Filter | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, Bags]:
-    """Faces uint8 (N, 3, 120, 96), labels int64 (N,) (1 female, 0 male), and the photos as bags.
+    """Load faces uint8 (N, 3, 120, 96), labels int64 (N,) (1 female), and the photos as bags.
 
     rule: which photos and faces; without one, the filter that gives the paper's numbers, and where
     there is none a warning says what each gives and `Filter()` is taken. Raises FileNotFoundError
@@ -169,7 +174,7 @@ def load(
         raise FileNotFoundError(f"{place}/PersonData.txt lists {name}, which is missing: {MISSING}")
     faces = []
     for path, people in bags:
-        with data.image(path) as opened:
+        with files.image(path) as opened:
             image = opened.convert("RGB")
         try:
             faces += [crop(image, person[:4]) for person in people]

@@ -1,13 +1,17 @@
 """House numbers drawn from fonts, in the manner of SVHN crops, for machines without the data."""
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from wsl_tutorial import data
+from wsl_tutorial.data import files
+from wsl_tutorial.data.registry import SETS
 from wsl_tutorial.data.svhn import presence
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFont
 
 LENGTHS = (0.15, 0.54, 0.26, 0.045, 0.005)  # of 1 to 5 digits, about as in SVHN
 DIGITS = (0.07, 0.19, 0.14, 0.12, 0.10, 0.09, 0.08, 0.08, 0.07, 0.06)  # of 0 to 9, likewise
@@ -15,7 +19,7 @@ EM = 100  # type size, in pixels, in which a number is laid out before it is sca
 
 
 def house_numbers(n: int, generator: torch.Generator, size: int = 64) -> dict:
-    """`n` generated crops around house numbers; the generator, on the CPU, fixes every bit.
+    """Draw `n` crops around house numbers; the generator, on the CPU, fixes every bit.
 
     The number's greater side is size / (1 + (6 - digits)/7) up to 10 %, as in the authors' SVHN
     crops. Numbers are slanted, turned and seen in perspective; plates, lines and pieces of
@@ -39,7 +43,7 @@ def house_numbers(n: int, generator: torch.Generator, size: int = 64) -> dict:
 
 
 class _Dice:
-    """Python numbers out of a torch generator."""
+    """Draw Python numbers from a torch generator."""
 
     def __init__(self, generator: torch.Generator):
         self.generator = generator
@@ -58,7 +62,7 @@ class _Dice:
 
 
 def _sequences(n: int, generator: torch.Generator) -> list[list[int]]:
-    """Lengths and digits by their frequencies; no number starts with 0."""
+    """Draw lengths and digits by their frequencies; no number starts with 0."""
     lengths = 1 + torch.multinomial(torch.tensor(LENGTHS), n, True, generator=generator)
     weights = torch.tensor(DIGITS)
     rest = torch.multinomial(weights, n * len(LENGTHS), True, generator=generator).view(n, -1)
@@ -68,14 +72,16 @@ def _sequences(n: int, generator: torch.Generator) -> list[list[int]]:
 
 
 @lru_cache(maxsize=256)
-def _font(path: str, size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(data.packaged(path)), size)
+def _font(path: str, size: int) -> "ImageFont.FreeTypeFont":
+    from PIL import ImageFont
+
+    return ImageFont.truetype(str(files.packaged(path)), size)
 
 
 def _draw(digits: list[int], dice: _Dice, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """One crop, drawn at twice its size: background, neighbours, number; then the camera."""
+    """Draw one crop at twice its size: background, neighbours, number; then the camera."""
     side = 2 * size
-    face = dice.one_of(data.SETS["houses"].packaged)
+    face = dice.one_of(SETS["houses"].packaged)
     glyphs = _layout(digits, _font(face, EM), dice)  # (digits, 4): left, top, right, bottom
     warp, corners = _view(glyphs, dice, side, len(digits))
     paper, ink = _colours(dice)
@@ -92,7 +98,7 @@ def _draw(digits: list[int], dice: _Dice, size: int) -> tuple[torch.Tensor, torc
 
 
 def _layout(digits, font, dice) -> np.ndarray:
-    """Ink boxes of the digits on a straight line, in type of `EM` pixels."""
+    """Return ink boxes of the digits on a straight line, in type of `EM` pixels."""
     pen, tracking, stretch, boxes = 0.0, dice.uniform(0, 0.12) * EM, dice.uniform(0.65, 1.1), []
     for digit in digits:
         left, top, right, bottom = font.getbbox(str(digit), anchor="ls")
@@ -103,7 +109,7 @@ def _layout(digits, font, dice) -> np.ndarray:
 
 
 def _view(glyphs, dice, side, count) -> tuple[np.ndarray, np.ndarray]:
-    """The homography from type to picture, and the digits' boxes in the picture."""
+    """Draw the homography from type to picture; return it and the digits' boxes in the picture."""
     left, top, right, bottom = *glyphs[:, :2].min(0), *glyphs[:, 2:].max(0)
     middle = np.array([[1, 0, -(left + right) / 2], [0, 1, -(top + bottom) / 2], [0, 0, 1]])
     turn, slant = np.radians(np.clip(dice.normal(1)[0] * 5, -14, 14)), dice.uniform(-0.2, 0.3)
@@ -125,7 +131,7 @@ def _view(glyphs, dice, side, count) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _map(warp, boxes) -> np.ndarray:
-    """The upright boxes around the images of upright boxes (n, 4)."""
+    """Return the upright boxes around the images of upright boxes (n, 4)."""
     x, y = boxes[:, [0, 2, 2, 0]], boxes[:, [1, 1, 3, 3]]
     u, v, w = np.einsum("ij,jnk->ink", warp, np.stack([x, y, np.ones_like(x)]))
     u, v = u / w, v / w
@@ -133,7 +139,9 @@ def _map(warp, boxes) -> np.ndarray:
 
 
 def _print(digits, glyphs, face, warp, side) -> np.ndarray:
-    """Coverage (side, side) of the picture by the number, in [0, 1]."""
+    """Return the coverage (side, side) of the picture by the number, in [0, 1]."""
+    from PIL import Image
+
     # Type near its final size, so that the warp neither blurs nor aliases it.
     zoom = np.sqrt(abs(np.linalg.det(warp[:2, :2])))
     font = _font(face, max(8, round(EM * zoom)))
@@ -143,7 +151,7 @@ def _print(digits, glyphs, face, warp, side) -> np.ndarray:
     page = Image.new("L", tuple(extent.tolist()))
     for digit, (left, top, right, bottom) in zip(digits, glyphs - [*origin, *origin], strict=True):
         ink = font.getmask(str(digit), "L")
-        glyph = Image.frombytes("L", ink.size, bytes(ink))
+        glyph = Image.frombytes("L", ink.size, bytes(ink))  # pyright: ignore[reportArgumentType]
         glyph = glyph.resize((max(1, round(right - left)), max(1, round(bottom - top))))
         page.paste(255, (round(left), round(top)), glyph)
     scale = font.size / EM
@@ -156,7 +164,7 @@ def _print(digits, glyphs, face, warp, side) -> np.ndarray:
 
 
 def _colours(dice) -> list[np.ndarray]:
-    """Background and ink: tints of two greys that differ by 20 % to 75 % of the range."""
+    """Draw background and ink: tints of two greys that differ by 20 % to 75 % of the range."""
     contrast = dice.uniform(0.2, 0.75)
     dark = dice.uniform(0.03, 0.97 - contrast)
     greys = [dark, dark + contrast] if dice.happens(0.5) else [dark + contrast, dark]
@@ -164,8 +172,10 @@ def _colours(dice) -> list[np.ndarray]:
     return [255 * (g + t).clip(0, 1) for g, t in zip(greys, tints, strict=True)]
 
 
-def _background(paper, dice, side) -> Image.Image:
-    """Paper whose brightness falls off in a random direction."""
+def _background(paper, dice, side) -> "Image.Image":
+    """Draw paper whose brightness falls off in a random direction."""
+    from PIL import Image
+
     y, x = np.mgrid[-0.5 : 0.5 : side * 1j, -0.5 : 0.5 : side * 1j]
     angle, fall = dice.uniform(0, 2 * np.pi), dice.uniform(0, 70)
     shade = fall * (np.cos(angle) * x + np.sin(angle) * y)
@@ -173,7 +183,9 @@ def _background(paper, dice, side) -> Image.Image:
 
 
 def _surroundings(picture, boxes, ink, face, dice) -> None:
-    """Draws what is beside the number: a plate's edge, lines, pieces of neighbouring characters."""
+    """Draw what is beside the number: a plate's edge, lines, pieces of neighbouring characters."""
+    from PIL import ImageDraw
+
     draw, side = ImageDraw.Draw(picture), picture.width
     left, top, right, bottom = *boxes[:, :2].min(0), *boxes[:, 2:].max(0)
     other = tuple(int(dice.uniform(0, 255)) for _ in range(3))
@@ -197,7 +209,9 @@ def _surroundings(picture, boxes, ink, face, dice) -> None:
 
 
 def _photograph(picture, dice, size) -> torch.Tensor:
-    """Blur, loss of resolution, noise and exposure; (3, size, size) uint8."""
+    """Blur the picture, reduce its resolution and add noise; (3, size, size) uint8."""
+    from PIL import Image, ImageFilter
+
     image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
     image = image.resize((size, size), Image.Resampling.BOX)
     if dice.happens(0.5):

@@ -18,12 +18,12 @@ WINDOW = 7  # steps that the window of a cell is wide: 14 pixels, of which the n
 
 
 def side(size: int, step: int = STEP) -> int:
-    """How many cells a row of a canvas of so many pixels has."""
+    """Return how many cells a row of a canvas of `size` pixels has."""
     return size // step - WINDOW + 1
 
 
 def scattered(n: int, cells: int, apart: int, number: Tensor, generator: torch.Generator) -> Tensor:
-    """Cells (n, K, 2), row and column, for K the greatest of `number` (n,); padding -1.
+    """Draw cells (n, K, 2), row and column, K the largest of `number` (n,); padding -1.
 
     Uniform over the choices of `number` cells of a square of `cells` by `cells` of which each two
     are at least `apart` rows or `apart` columns from each other: drawn anew until they are.
@@ -31,7 +31,9 @@ def scattered(n: int, cells: int, apart: int, number: Tensor, generator: torch.G
     """
     most, device = int(number.max()), generator.device
     present = torch.arange(most, device=device) < number[:, None]  # (n, K)
-    both = present[:, :, None] & present[:, None] & ~torch.eye(most, dtype=bool, device=device)
+    both = (
+        present[:, :, None] & present[:, None] & ~torch.eye(most, dtype=torch.bool, device=device)
+    )
     at = torch.full((n, most, 2), -1, device=device)
     left = torch.arange(n, device=device)
     for _ in range(10_000):
@@ -57,13 +59,13 @@ def canvases(
     clutter: int = 0,
     step: int = STEP,
 ) -> dict[str, Tensor]:
-    """`n` canvases of digits on cells, and all that there is to know of them.
+    """Draw `n` canvases of digits on cells, with cells and classes.
 
     images (N, 1, h, w) in [0, 1], h and w at most 7 steps; labels (N,) in 0..9, all of them;
-    size: the canvas' side in pixels; generator: on the device of `images`; k: least and greatest
+    size: the canvas' side in pixels; generator: on the device of `images`; k: smallest and largest
     number of digits, uniform between; apart: least distance in cells; clutter: how many pieces of
     digits, of half their side, are strewn on each canvas; step: pixels from cell to cell. Where ink
-    meets, the brighter counts.
+    overlaps, the brighter counts.
 
     Returns images (n, 1, size, size); cells (n, K, 2) int64: row and column; classes (n, K) int64;
     both padded with -1.
@@ -105,5 +107,5 @@ def canvases(
 
 
 def centres(cells: Tensor, step: int = STEP) -> Tensor:
-    """Centres x, y in pixels of the windows of cells (..., 2), row and column."""
+    """Return the centres x, y in pixels of the windows of cells (..., 2), row and column."""
     return step * cells.flip(-1) + (WINDOW * step - 1) / 2

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsl_tutorial import data
+from wsl_tutorial.data import files
 
 SEED = 0  # of all held-out parts, so that they are the same everywhere
 
 
 class Decoded(Sequence):
-    """Tensors made from files when asked for: item i is decode(paths[i])."""
+    """Hold tensors that are decoded when asked for: item i is decode(paths[i])."""
 
     def __init__(self, paths: Sequence[Path], decode: Callable[[Path], Tensor]):
         self.paths, self.decode = paths, decode
@@ -32,28 +32,28 @@ class Decoded(Sequence):
 
 
 def pixels(path: Path) -> Tensor:
-    """An image as (3, H, W) uint8. Raises `ValueError` where the file is no whole image."""
-    with data.image(path) as image:
+    """Read an image as (3, H, W) uint8. Raises `ValueError` where the file is no whole image."""
+    with files.image(path) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 def grey(path: Path) -> Tensor:
-    """An image of one channel as (H, W) uint8. Raises as `pixels`."""
-    with data.image(path) as image:
+    """Read an image of one channel as (H, W) uint8. Raises as `pixels`."""
+    with files.image(path) as image:
         return torch.from_numpy(np.array(image.convert("L")))
 
 
 def paired(
     found: dict[str, Path], images: Sequence[str], masks: Sequence[str]
 ) -> tuple[list[Path], list[Path]]:
-    """The places of images and of their masks, by file names, after a look at their sizes.
+    """Return the paths of images and of their masks, by file names, after comparing their sizes.
 
     Raises ValueError for a file that is no image, and where an image and its mask differ in size.
     """
     for pair in zip(images, masks, strict=True):
         sizes = []
         for name in pair:
-            with data.image(found[name]) as file:
+            with files.image(found[name]) as file:
                 sizes.append(file.size)
         if sizes[0] != sizes[1]:
             raise ValueError(
@@ -64,14 +64,14 @@ def paired(
 
 
 def held_out(labels: Sequence[int], number: int) -> set[int]:
-    """The indices of `number` images of every class, drawn with the seed that all sets share.
+    """Draw the indices of `number` images of every class, with the seed that all sets share.
 
     Raises ValueError for a class of fewer images.
     """
     generator, drawn = torch.Generator().manual_seed(SEED), set()
-    labels = torch.as_tensor(labels)
-    for label in labels.unique().tolist():
-        own = (labels == label).nonzero()[:, 0]
+    of_image = torch.as_tensor(labels)
+    for label in of_image.unique().tolist():
+        own = (of_image == label).nonzero()[:, 0]
         if len(own) < number:
             raise ValueError(f"labels: class {label} has {len(own)} images, expected {number}")
         drawn |= set(own[torch.randperm(len(own), generator=generator)[:number]].tolist())

@@ -7,7 +7,8 @@ import zlib
 import numpy as np
 import torch
 
-from wsl_tutorial import data
+from wsl_tutorial.data import files
+from wsl_tutorial.data.registry import SETS
 
 FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -18,14 +19,14 @@ FILES = {
 def load(
     split: str = "train", root: str | os.PathLike | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """MNIST: images (N, 28, 28) uint8 and labels (N,) int64; N is 60,000 (train) or 10,000 (test).
+    """Load MNIST: images (N, 28, 28) uint8, labels (N,) int64; N = 60,000 (train) or 10,000 (test).
 
-    Raises `ValueError` for another split or a damaged file, and what `data.fetch` raises.
+    Raises `ValueError` for another split or a damaged file, and what `files.fetch` raises.
     """
     if split not in tuple(FILES):
         raise ValueError(f"split: got {split!r}, expected 'train' or 'test'")
-    files = {f.path: f for f in data.SETS["mnist"].files}
-    images, labels = (idx(data.fetch(files[f"mnist/{name}"], root)) for name in FILES[split])
+    known = {f.path: f for f in SETS["mnist"].files}
+    images, labels = (idx(files.fetch(known[f"mnist/{name}"], root)) for name in FILES[split])
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         shapes = f"{tuple(images.shape)} images and {tuple(labels.shape)} labels"
         raise ValueError(f"{' and '.join(FILES[split])}: hold {shapes}: delete both and load again")
@@ -33,7 +34,7 @@ def load(
 
 
 def idx(path: str | os.PathLike) -> torch.Tensor:
-    """A gzipped idx file of unsigned bytes as a uint8 tensor of the shape that its header states.
+    """Read a gzipped idx file of unsigned bytes as a uint8 tensor of the shape in its header.
 
     Raises `ValueError` where the file is not gzipped or is cut off, and where the header is not of
     that kind or the length does not fit it.
@@ -43,15 +44,15 @@ def idx(path: str | os.PathLike) -> torch.Tensor:
             raw = f.read()
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ValueError(
-                f"path: {path} is no whole gzip file ({error}): {data.AGAIN}"
+                f"path: {path} is no whole gzip file ({error}): {files.AGAIN}"
             ) from error
     if raw[:3] != b"\0\0\x08" or len(raw) < 4 * (1 + raw[3]):
-        raise ValueError(f"path: {path} is no idx file of unsigned bytes: {data.AGAIN}")
+        raise ValueError(f"path: {path} is no idx file of unsigned bytes: {files.AGAIN}")
     shape = np.frombuffer(raw, ">u4", raw[3], 4).astype(int)
     values = np.frombuffer(raw, np.uint8, offset=4 * (1 + raw[3]))
     if values.size != shape.prod():
         raise ValueError(
-            f"path: {path} holds {values.size} values, its header states {shape}: {data.AGAIN}"
+            f"path: {path} holds {values.size} values, its header states {shape}: {files.AGAIN}"
         )
     return torch.from_numpy(values.reshape(shape).copy())
 
@@ -65,7 +66,7 @@ def nests(
     height: int | None = None,
     width: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Extended MNIST: a batch of canvases on which `per_nest` consecutive images are scattered.
+    """Draw extended MNIST: canvases on which `per_nest` consecutive images are scattered.
 
     images (n * per_nest, 28, 28) uint8 or float in [0, 1], labels (n * per_nest,) in 0..9.
     Canvas height and width are drawn once a batch, each uniformly from size[0]..size[1] inclusive,

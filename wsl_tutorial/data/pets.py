@@ -12,8 +12,7 @@ import os
 
 import torch
 
-from wsl_tutorial import data
-from wsl_tutorial.data import masked
+from wsl_tutorial.data import files, masked
 
 BREEDS = ("Abyssinian", "Bengal", "american_bulldog")
 # The official list is in the order of text, with the dot before ".jpg" behind all digits; its first
@@ -42,7 +41,7 @@ SIZES = {"train": 240, "valid": 60, "test": 298}
 
 
 def load(split: str = "train", root: str | os.PathLike | None = None) -> dict:
-    """One part of the three breeds, breed after breed, in the order of the images' numbers.
+    """Load one part of the three breeds, breed after breed, in the order of the images' numbers.
 
     split: "train" (240 images) and "valid" (60), which are the official training images, divided
     within each breed by our own seed; "test" (298, the official ones).
@@ -53,7 +52,7 @@ def load(split: str = "train", root: str | os.PathLike | None = None) -> dict:
     unclassified band, 3: to leave it out of a measure, compare `mask[~border][None]`; labels int64
     (N,): 0 Abyssinian, 1 Bengal, 2 american_bulldog.
     Raises ValueError for another split and where files are damaged or contradict each other,
-    FileNotFoundError where an image is missing, and what `data.fetch` raises.
+    FileNotFoundError where an image is missing, and what `files.fetch` raises.
     """
     if split not in tuple(SIZES):
         raise ValueError(f"split: got {split!r}, expected one of {', '.join(SIZES)}")
@@ -62,7 +61,7 @@ def load(split: str = "train", root: str | os.PathLike | None = None) -> dict:
     parts = {"valid": valid, "train": set(training) - valid, "test": set(NAMES) - set(training)}
     names = [name for name in NAMES if name in parts[split]]
     images, trimaps = [f"{name}.jpg" for name in names], [f"{name}.png" for name in names]
-    found = data.unpacked("pets", [*images, *trimaps], root)
+    found = files.unpacked("pets", [*images, *trimaps], root)
     images, trimaps = masked.paired(found, images, trimaps)
     return {
         "names": names,

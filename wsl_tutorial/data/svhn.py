@@ -15,19 +15,19 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from wsl_tutorial import data
+from wsl_tutorial.data import files
+from wsl_tutorial.data.registry import SETS
 
 SPLITS = {"official": ("train", "test", "extra"), "512": ("train", "test")}
 
 
 class Annotation(NamedTuple):
-    """What is known about one image: file name, boxes (n, 4) float and the n digits."""
+    """Hold the annotation of one image: file name, boxes (n, 4) float and the n digits."""
 
     name: str
     boxes: torch.Tensor
@@ -41,16 +41,18 @@ def load(
     zoom: str = "authors",
     size: int = 64,
 ) -> dict:
-    """Cropped house numbers in the order of annotation; later readings take the cache.
+    """Load cropped house numbers in the order of annotation; later readings take the cache.
 
     split: "train", "test" or "extra"; copy: "official", or "512" for the sample of 256 training
     and 256 test images; zoom and size as in `crop`. Returns images (N, 3, size, size) uint8,
     sequences (N lists of digits) and labels bool (N, 10). Raises as `scenes` and `crop`.
     """
     archive = _archive(split, root, copy)
-    digest = data.sha256(archive)[:16]
+    digest = files.sha256(archive)[:16]
 
     def build() -> dict[str, np.ndarray]:
+        from tqdm import tqdm
+
         known = annotations(split, root, copy)
         order = {a.name: i for i, a in enumerate(known)}
         images = np.empty((len(known), 3, size, size), np.uint8)
@@ -64,7 +66,7 @@ def load(
         }
 
     keys = ("images", "digits", "lengths")
-    arrays = data.cached(f"svhn-{copy}-{split}-{zoom}-{size}-{digest}", build, root, keys)
+    arrays = files.cached(f"svhn-{copy}-{split}-{zoom}-{size}-{digest}", build, root, keys)
     ends = arrays["lengths"].cumsum()[:-1]
     sequences = [part.tolist() for part in np.split(arrays["digits"], ends)]
     return {
@@ -77,49 +79,49 @@ def load(
 def scenes(
     split: str = "train", root: str | os.PathLike | None = None, copy: str = "official"
 ) -> Iterator[tuple[Annotation, torch.Tensor]]:
-    """The full images, one at a time in the archive's order: annotation and (3, H, W) uint8.
+    """Yield the full images in the archive's order: annotation and (3, H, W) uint8.
 
     Raises `ValueError` for an unknown split or copy and where images and annotations do not match,
-    `ImportError` without h5py (official archives), and what `data.fetch` raises.
+    `ImportError` without h5py (official archives), and what `files.fetch` raises.
     """
     known = {a.name: a for a in annotations(split, root, copy)}
     archive = _archive(split, root, copy)
-    for name, content in data.members(archive):
+    for name, content in files.members(archive):
         path = PurePosixPath(name)
         if path.suffix == ".png" and path.parent.name == split:
             if path.name not in known:
                 raise ValueError(
                     f"archive: {name} in {archive} is there or annotated twice, or not annotated: "
-                    + data.AGAIN
+                    + files.AGAIN
                 )
-            with data.image(content, f"{archive}, {name}") as image:
+            with files.image(content, f"{archive}, {name}") as image:
                 pixels = np.array(image.convert("RGB"))
             yield known.pop(path.name), torch.from_numpy(pixels).permute(2, 0, 1)
     if known:
         raise ValueError(
             f"archive: {len(known)} annotated {split} images are missing from {archive}: "
-            + data.AGAIN
+            + files.AGAIN
         )
 
 
 def annotations(
     split: str = "train", root: str | os.PathLike | None = None, copy: str = "official"
 ) -> list[Annotation]:
-    """All annotations of a split in the order of their file. Raises as `scenes`."""
+    """Read all annotations of a split in the order of their file. Raises as `scenes`."""
     archive = _archive(split, root, copy)
     wanted, parse = {
         "official": (f"{split}/digitStruct.mat", digit_struct),
         "512": (f"{split}.json", _json),
     }[copy]
-    for name, content in data.members(archive):
+    for name, content in files.members(archive):
         if name == wanted:
             try:
                 return parse(content)
-            except (OSError, AttributeError, RuntimeError, *data.UNREADABLE) as error:
+            except (OSError, AttributeError, RuntimeError, *files.UNREADABLE) as error:
                 raise ValueError(
-                    f"archive: {wanted} in {archive} is damaged ({error!r}): {data.AGAIN}"
+                    f"archive: {wanted} in {archive} is damaged ({error!r}): {files.AGAIN}"
                 ) from error
-    raise ValueError(f"archive: {archive} holds no {wanted}: {data.AGAIN}")
+    raise ValueError(f"archive: {archive} holds no {wanted}: {files.AGAIN}")
 
 
 def _archive(split, root, copy):
@@ -127,12 +129,12 @@ def _archive(split, root, copy):
         raise ValueError(f"copy: got {copy!r}, expected 'official' or '512'")
     if split not in SPLITS[copy]:
         raise ValueError(f"split: got {split!r}, expected one of {SPLITS[copy]}")
-    files = data.SETS["svhn-full" if copy == "official" else "svhn-full-512"].files
-    return data.fetch(files[SPLITS[copy].index(split) if copy == "official" else 0], root)
+    archives = SETS["svhn-full" if copy == "official" else "svhn-full-512"].files
+    return files.fetch(archives[SPLITS[copy].index(split) if copy == "official" else 0], root)
 
 
 def digit_struct(content: bytes) -> list[Annotation]:
-    """The annotations in a `digitStruct.mat` of MATLAB v7.3, which is an HDF5 file.
+    """Read the annotations in a `digitStruct.mat` of MATLAB v7.3, which is an HDF5 file.
 
     A field of an image with several digits is a column of references to 1 x 1 values; a field of an
     image with one digit is the value itself. Raises `ImportError` without h5py.
@@ -143,7 +145,8 @@ def digit_struct(content: bytes) -> list[Annotation]:
         raise ImportError(
             "digitStruct.mat is an HDF5 file: pip install wsl-tutorial[svhn] to read it"
         ) from error
-    with h5py.File(io.BytesIO(content), "r") as file:
+    file: Any = h5py.File(io.BytesIO(content), "r")
+    with file:
 
         def column(field) -> list[float]:
             values = field[()].ravel()
@@ -160,7 +163,7 @@ def digit_struct(content: bytes) -> list[Annotation]:
 
 
 def _json(content: bytes) -> list[Annotation]:
-    """The sample's annotation: rows are named c and columns r, and minima count from -1."""
+    """Parse the sample's annotation: rows are named c and columns r, and minima count from -1."""
     known = []
     for entry in json.loads(content):
         corners = [o["bounding_box"] for o in entry["objects"]]
@@ -173,7 +176,7 @@ def _json(content: bytes) -> list[Annotation]:
 
 
 def presence(sequences: list[list[int]]) -> torch.Tensor:
-    """Label sets bool (N, 10) of N digit sequences."""
+    """Return the label sets, bool (N, 10), of N digit sequences."""
     labels = torch.zeros(len(sequences), 10, dtype=torch.bool)
     for row, digits in zip(labels, sequences, strict=True):
         row[digits] = True
@@ -183,7 +186,7 @@ def presence(sequences: list[list[int]]) -> torch.Tensor:
 def crop(
     image: torch.Tensor, boxes: torch.Tensor, zoom: str = "authors", size: int = 64
 ) -> torch.Tensor:
-    """The square around a number, resized to (3, size, size) uint8 by antialiased bicubics.
+    """Crop the square around a number, resized to (3, size, size) uint8 by antialiased bicubics.
 
     image (3, H, W) uint8, boxes (n, 4). The square's side is the greater side of the union of the
     boxes times a factor: with zoom "authors" 1 + (6 - n)/7, so that **the true number of digits n
@@ -222,7 +225,7 @@ def two_digits(
     size: tuple[int, int] = (60, 240),
     least_height: float = 0.0,
 ) -> dict[str, torch.Tensor]:
-    """Whole images labelled with two digits, all squeezed into `size` (height, width).
+    """Load whole images labelled with two digits, all squeezed into `size` (height, width).
 
     split and copy as in `load`. Images with a box lower than `least_height` pixels, after resizing,
     are left out. (Angles, Jin et al. leave out test images below 30 and do not say before or after;
@@ -233,9 +236,11 @@ def two_digits(
     Source: Angles, Jin et al., arXiv 1811.10725v3, section 5.2.
     """
     archive = _archive(split, root, copy)
-    digest = data.sha256(archive)[:16]
+    digest = files.sha256(archive)[:16]
 
     def build() -> dict[str, np.ndarray]:
+        from tqdm import tqdm
+
         known = [a for a in annotations(split, root, copy) if len(a.digits) == 2]
         order = {a.name: i for i, a in enumerate(known)}
         images = np.empty((len(known), *size), np.uint8)
@@ -247,7 +252,7 @@ def two_digits(
         return {"images": images, "boxes": boxes, "classes": np.array([a.digits for a in known])}
 
     keys = ("images", "boxes", "classes")
-    arrays = data.cached(f"svhn2-{copy}-{split}-{size[0]}x{size[1]}-{digest}", build, root, keys)
+    arrays = files.cached(f"svhn2-{copy}-{split}-{size[0]}x{size[1]}-{digest}", build, root, keys)
     found = {name: torch.from_numpy(array) for name, array in arrays.items()}
     found["images"] = found["images"][:, None]
     high = (found["boxes"][..., 3] - found["boxes"][..., 1]).amin(1) >= least_height
@@ -257,7 +262,7 @@ def two_digits(
 def squeeze(
     image: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """An image (3, H, W) uint8 in grey at another size, (h, w) uint8, and its boxes as corners.
+    """Resize an image (3, H, W) uint8 to grey (h, w) uint8; return it and its boxes as corners.
 
     boxes (n, 4): left, top, width, height as annotated; returned as left, top, right, bottom.
     """
@@ -273,7 +278,7 @@ def squeeze(
 def augment(
     batch: torch.Tensor, generator: torch.Generator, sizes: tuple[int, int] = (50, 70)
 ) -> torch.Tensor:
-    """One random crop, channel order, height and width for a whole batch of SVHN crops.
+    """Augment a batch of SVHN crops: one random crop, channel order, height and width for all.
 
     batch (B, 3, 64, 64) uint8 -> (B, 3, h, w) float32 in [0, 1), on the device of `batch`. The crop
     leaves out 4 rows and 4 columns; h and w are uniform in sizes[0]..sizes[1] inclusive and reached

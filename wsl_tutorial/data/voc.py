@@ -19,10 +19,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from wsl_tutorial import data
+from wsl_tutorial.data import files
 
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -38,12 +37,11 @@ COCO = {  # where COCO has another name
     "tv": "tvmonitor",
 }
 MISSING = "get it from the official archive and put it there"
-BACKGROUND = 0  # class numbers of objects count from 1
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """One image: its name, height and width, boxes (n, 4) float, classes and difficult (n,)."""
+    """Hold one image's name, height and width, boxes (n, 4) float, classes and difficult (n,)."""
 
     name: str
     shape: tuple[int, int]
@@ -53,12 +51,12 @@ class Annotation:
 
 
 def annotations(folder: str | os.PathLike, split: str) -> list[Annotation]:
-    """The annotations of a split, in its order; objects of other classes are left out.
+    """Read the annotations of a split, in its order, without objects of other classes.
 
     Raises ValueError for names that leave the folder, FileNotFoundError for what is missing.
     """
     folder = Path(folder)
-    lines = data.text(_there(folder / "ImageSets" / "Main" / f"{split}.txt")).splitlines()
+    lines = files.text(_there(folder / "ImageSets" / "Main" / f"{split}.txt")).splitlines()
     names = [line.split()[0] for line in lines if line.strip()]
     if not names:
         raise ValueError(f"split: {split}.txt names no image: {MISSING}")
@@ -73,24 +71,31 @@ def annotations(folder: str | os.PathLike, split: str) -> list[Annotation]:
 
 
 def annotation(path: Path) -> Annotation:
-    """One annotation file, in the encoding that it declares.
+    """Read one annotation file, in the encoding that it declares.
 
     Raises ValueError where it lacks what an annotation has, or has a box whose left end is right of
     its right end, FileNotFoundError where it is missing.
     """
     try:
         tree = ElementTree.fromstring(_xml(_there(path).read_bytes()))
-        shape = tuple(int(tree.findtext(f"size/{side}")) for side in ("height", "width"))
+        shape = int(_text(tree, "size/height")), int(_text(tree, "size/width"))
         things = []
         for thing in tree.iter("object"):
-            ends = (thing.findtext(f"bndbox/{e}") for e in ("xmin", "ymin", "xmax", "ymax"))
+            ends = (_text(thing, f"bndbox/{e}") for e in ("xmin", "ymin", "xmax", "ymax"))
             hard = thing.findtext("difficult", "0").strip() == "1"
-            things.append((thing.findtext("name").strip(), [float(e) - 1 for e in ends], hard))
+            things.append((_text(thing, "name").strip(), [float(e) - 1 for e in ends], hard))
         return _annotation(path.stem, shape, things)
-    except (ElementTree.ParseError, AttributeError, LookupError, *data.UNREADABLE) as error:
+    except (ElementTree.ParseError, AttributeError, LookupError, *files.UNREADABLE) as error:
         raise ValueError(
             f"path: {path} is no annotation in the VOC format ({error}): {MISSING}"
         ) from error
+
+
+def _text(element: ElementTree.Element, path: str) -> str:
+    """Return the text of a part of an element. Raises LookupError where it has none."""
+    if (found := element.findtext(path)) is None:
+        raise LookupError(f"no {path}")
+    return found
 
 
 def _xml(content: bytes) -> str:
@@ -101,7 +106,7 @@ def _xml(content: bytes) -> str:
     encoding = declared[1].decode() if declared else "utf-8"
     # A declaration that can be read byte by byte is not in UTF-16, whatever it says.
     wide = encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "ucs", "iso-10646"))
-    return data.text(content, "utf-8" if wide else encoding).lstrip()
+    return files.text(content, "utf-8" if wide else encoding).lstrip()
 
 
 def _there(path: Path) -> Path:
@@ -111,17 +116,17 @@ def _there(path: Path) -> Path:
 
 
 def coco(path: str | os.PathLike) -> list[Annotation]:
-    """The annotations of an official instances_*.json, in the order of its images.
+    """Read the annotations of an official instances_*.json, in the order of its images.
 
     Objects of classes that VOC has not are left out; a crowd, one box for many, is difficult.
     Raises ValueError where the file lacks what COCO's have, FileNotFoundError where it is missing.
     """
     content = _there(Path(path)).read_bytes()
     try:
-        told = json.loads(content)
-        names = {c["id"]: COCO.get(c["name"], c["name"]) for c in told["categories"]}
-        things = {image["id"]: [] for image in told["images"]}
-        for thing in told["annotations"]:
+        given = json.loads(content)
+        names = {c["id"]: COCO.get(c["name"], c["name"]) for c in given["categories"]}
+        things = {image["id"]: [] for image in given["images"]}
+        for thing in given["annotations"]:
             left, top, width, height = thing["bbox"]
             box = [left, top, left + width - 1, top + height - 1]
             named = names[thing["category_id"]]
@@ -133,9 +138,9 @@ def coco(path: str | os.PathLike) -> list[Annotation]:
                 things[image["id"]],
                 least=0,  # the official files have a few boxes without a pixel
             )
-            for image in told["images"]
+            for image in given["images"]
         ]
-    except (AttributeError, *data.UNREADABLE) as error:
+    except (AttributeError, *files.UNREADABLE) as error:
         raise ValueError(
             f"path: {path} is no file of COCO's instances ({error!r}): {MISSING}"
         ) from error
@@ -144,7 +149,7 @@ def coco(path: str | os.PathLike) -> list[Annotation]:
 def _annotation(
     name: str, shape: tuple[int, int], things: list[tuple[str, list[float], bool]], least: int = 1
 ) -> Annotation:
-    """Of objects (name, box, difficult), those of other classes left out.
+    """Make an annotation of objects (name, box, difficult), without those of other classes.
 
     Raises ValueError for a size that is not positive and for a box with a side below `least`.
     """
@@ -166,11 +171,11 @@ def _annotation(
 
 
 def suitable(a: Annotation, largest: float = 0.3, stretch: float = 2.0, most: int = 2) -> bool:
-    """Whether an image is one of the paper's: it has objects, and none is too large or too long.
+    """Return whether the paper would take an image: it has objects, none too large or too long.
 
-    largest: the greatest share of the image that one object's box may cover; stretch: the greatest
+    largest: the largest share of the image that one object's box may cover; stretch: the largest
     ratio of its sides; most: images with more objects are left out. (The released loader keeps
-    them, with their first two objects as the whole truth.) Difficult objects are not looked at.
+    them, with their first two objects as the whole truth.) Difficult objects are ignored.
     Source: Angles, Jin et al. (2021), section 5.2.
     """
     size = (a.boxes[:, 2:] - a.boxes[:, :2] + 1)[~a.difficult]  # width, height
@@ -184,12 +189,12 @@ def suitable(a: Annotation, largest: float = 0.3, stretch: float = 2.0, most: in
 def crop_to_share(
     a: Annotation, generator: torch.Generator, share: float = 0.3
 ) -> tuple[int, int, int, int]:
-    """A random window (left, top, right, bottom), right and bottom excluded, around all objects.
+    """Draw a window (left, top, right, bottom) around all objects; right and bottom are excluded.
 
     Of the image's shape, and so large that the boxes together cover `share` of it; larger where it
     has to be to hold all of them, and never larger than the image. How the paper crops is not
     stated: "random cropped to ensure that all objects cover 30 % of the image in average".
-    Difficult objects are not looked at; raises ValueError where there are no others, and for a
+    Difficult objects are ignored; raises ValueError where there are no others, and for a
     share outside (0, 1].
     """
     if not 0 < share <= 1:
@@ -216,14 +221,16 @@ def load(
     images: str = "JPEGImages",
     window: tuple[int, int, int, int] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """An image (3, H, W) in [0, 1] whose shorter side is `side`, and its boxes in its pixels.
+    """Load an image (3, H, W) in [0, 1] whose shorter side is `side`, and its boxes in its pixels.
 
     images: where `folder` has them, "train2017" and the like for COCO; window: all that is kept of
     the image, as from `crop_to_share` (boxes are not cut: difficult ones may reach out of it).
     Raises ValueError where the image is damaged or has not the annotated shape, or the window is
     not inside, FileNotFoundError where it is missing.
     """
-    with data.image(path := _there(Path(folder) / images / f"{a.name}.jpg")) as file:
+    from PIL import Image
+
+    with files.image(path := _there(Path(folder) / images / f"{a.name}.jpg")) as file:
         image = file.convert("RGB")
     if image.size[::-1] != a.shape:
         raise ValueError(
@@ -245,14 +252,14 @@ def load(
 
 
 def flip(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Image (..., W) and boxes (n, 4), left and right exchanged."""
+    """Exchange left and right of an image (..., W) and its boxes (n, 4)."""
     left, top, right, bottom = boxes.unbind(1)
     edge = image.shape[-1] - 1
     return image.flip(-1), torch.stack([edge - right, top, edge - left, bottom], 1)
 
 
 def mask(image: Tensor, generator: torch.Generator, low: float = 0.15, high: float = 0.6) -> Tensor:
-    """The image (C, H, W) with one rectangle, at a uniform place, filled with its mean colour.
+    """Fill one rectangle of an image (C, H, W), at a uniform place, with its mean colour.
 
     Its sides are uniform between `low` and `high` of the image's shorter side, each by itself as in
     the released code; the text says a square. Source: Angles, Jin et al. (2021), section 5.2.

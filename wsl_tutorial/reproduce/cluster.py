@@ -1,4 +1,4 @@
-"""Runs past one machine: many on the nodes of a Ray cluster, or one on several devices."""
+"""Run beyond one machine: many runs on a Ray cluster, or one run on several devices."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from . import papers, records, runner
 from .records import say
 from .runner import FAILED, FINISHED, UNFINISHED, Job
 
-LEASE = 120  # seconds for which a file server may keep the lock of a node that has died
-Answer = tuple[int, dict[str, Any] | None, str]  # how a run ended, its record, what it said
+LEASE = 120  # seconds for which a file server may keep the lock of a dead node
+Answer = tuple[int, dict[str, Any] | None, str]  # how a run ended, its record, its messages
 
 
 # Many runs, on Ray --------------------------------------------------------------------------------
@@ -38,13 +38,13 @@ def on_ray(
     cpus: float = 1.0,
     retries: int = 3,
 ) -> list[int]:
-    """The engine of a Ray cluster that is up: how each run ended; each has `gpus` and `cpus`.
+    """Execute runs on a running Ray cluster, each with `gpus` and `cpus`; return how each ended.
 
     Ray places the runs, and starts one again, up to `retries` times, when its worker or node is
-    lost. Locks and checkpoints are files below `out`; where a node does not see that folder, a run
-    starts anew. Records come back to this process, which alone writes them: once each.
+    lost. Locks and checkpoints are files below `out`; if a node does not see that folder, a run
+    starts again. Records come back to this process, which writes each of them once.
 
-    Raises ValueError without Ray, without a cluster, and where the shares do not fit.
+    Raises ValueError without Ray or a cluster, and if the shares do not fit.
     """
     ray = _connected()
     gpus, device = _shares(ray, device, gpus, cpus)
@@ -72,9 +72,9 @@ def on_ray(
 
 
 def _connected() -> Any:
-    """Ray, connected to the cluster of $RAY_ADDRESS or of this machine."""
+    """Return Ray, connected to the cluster of $RAY_ADDRESS or of this machine."""
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ValueError(
             "--engine ray: Ray is not installed here; pip install 'wsl-tutorial[cluster]'."
@@ -90,7 +90,7 @@ def _connected() -> Any:
 
 
 def _shares(ray: Any, device: str | None, gpus: float | None, cpus: float) -> tuple[float, str]:
-    """GPUs a run and their device: where neither is given, one if the cluster has any."""
+    """Return GPUs a run and their device: if neither is given, one GPU if the cluster has any."""
     if gpus is None:
         has = device is None and ray.cluster_resources().get("GPU", 0) > 0
         gpus = float(device == "cuda" or has)
@@ -103,19 +103,19 @@ def _shares(ray: Any, device: str | None, gpus: float | None, cpus: float) -> tu
 
 
 def _done(ray: Any, waiting: list, stop: threading.Event, deadline: float) -> Iterator[Any]:
-    """The tasks as they end; at `stop` or the deadline, those that are left are told to."""
+    """Yield the tasks as they end; at `stop` or the deadline, cancel the remaining ones."""
     called = False
     while waiting:
         if not called and (stop.is_set() or time.time() >= deadline):
             called = True
             for ref in waiting:
-                ray.cancel(ref)  # as Ctrl-C to a run at work
+                ray.cancel(ref)  # like Ctrl-C in a run
         done, waiting = ray.wait(waiting, timeout=1)
         yield from done
 
 
 def _answer(ray: Any, ref: Any) -> Answer:
-    """What `on_node` returned, or why it did not."""
+    """Return the answer of `on_node`, or why there is none."""
     try:
         return ray.get(ref)
     except ray.exceptions.TaskCancelledError:
@@ -127,7 +127,7 @@ def _answer(ray: Any, ref: Any) -> Answer:
 def on_node(
     name: str, seed: int, protocol: str, identity: str, out: Path, device: str, interval: float
 ) -> Answer:
-    """One run, in a process on a node; it writes locks and checkpoints, but no record."""
+    """Execute one run in a process on a node; it writes locks and checkpoints, but no record."""
     experiment = {e.name: e for paper in papers() for e in paper.experiments}.get(name)
     if experiment is None or experiment.record_id(seed, protocol) != identity:
         other = f"reproduce: {platform.node()} has another version of {name} than the driver.\n"
@@ -147,7 +147,7 @@ def on_node(
 
 
 def _await(lock: Path, stop: threading.Event) -> None:
-    """Wait for a lock that the first try of this run, on a node that was lost, may still hold."""
+    """Wait for a lock that an earlier try of this run, on a lost node, may still hold."""
     for _ in range(LEASE if lock.exists() else 0):
         with records.hold(lock, wait=False) as mine:
             if mine or stop.wait(1):
@@ -158,10 +158,10 @@ def _await(lock: Path, stop: threading.Event) -> None:
 
 
 def together(jobs: Sequence[Job], *, device: str | None, **options: Any) -> list[int]:
-    """The engine under torchrun: its processes share every batch of one run after the other.
+    """Execute runs under torchrun, one after the other; its processes share every batch.
 
-    The first process writes records and checkpoints and says how the runs ended. A run that fails
-    ends all, since the others would wait for it.
+    The first process writes records and checkpoints and reports how the runs ended. A run that
+    fails ends all processes, since the others would wait for it.
 
     Raises ValueError for an experiment that cannot be shared, and for a process without a GPU.
     """

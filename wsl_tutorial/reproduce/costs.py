@@ -1,4 +1,4 @@
-"""What all runs cost: GPU hours, recorded or else estimated by the experiments; and peak memory."""
+"""Add up what all runs cost: GPU hours, recorded or estimated, and peak memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .experiment import Experiment, Why, settings_of
 
 
 class Basis(StrEnum):
-    """What a number of GPU hours rests on."""
+    """Name the basis of a number of GPU hours."""
 
     MEASURED = "measured"
     ESTIMATED = "estimated"
@@ -26,10 +26,10 @@ HEAD = ("paper", "data", "GPU hours are", "experiments", "runs", "GPU hours", "f
 
 
 def cost(experiment: Experiment, held: Sequence[dict[str, Any]]) -> tuple[float, Basis]:
-    """Return the GPU hours of all seeds under the paper's protocol, and what they rest on.
+    """Return the GPU hours of all seeds under the paper's protocol, and their basis.
 
     *Measured*: the mean of the records made on GPUs, for every seed. *Estimated*: stated by the
-    experiment. *Extrapolated*: stated for data that has never been here, from runs on other data.
+    experiment. *Extrapolated*: stated from runs on other data, where its own data are missing.
     """
     found = tables.current(experiment, "paper", held)
     seconds = [
@@ -47,7 +47,7 @@ def cost(experiment: Experiment, held: Sequence[dict[str, Any]]) -> tuple[float,
 
 
 def markdown(held: Sequence[dict[str, Any]]) -> str:
-    """Return a line for each paper, data and basis, the sums, and what of the ledger is left."""
+    """Return a line for each paper, data and basis, the sums, and how many numbers are open."""
     lines: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0, 0, 0.0, 0.0])
     sums: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0, 0, 0.0, 0.0])
     filled: set[str] = set()
@@ -70,7 +70,7 @@ def markdown(held: Sequence[dict[str, Any]]) -> str:
 
 
 def memory(held: Sequence[dict[str, Any]]) -> str:
-    """Return a line for each paper, protocol and device: the run that took most memory, in GB."""
+    """Return a line for each paper, protocol and device: the run with the largest peak, in GB."""
     most: dict[tuple[str, ...], tuple[float, str]] = {}
     runs: Counter[tuple[str, ...]] = Counter()
     for r in held:

@@ -8,9 +8,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .evidence import Ruling, ahead  # noqa: F401  (`ahead` is a public name of this module)
+
+if TYPE_CHECKING:
+    from .runner import Run
 
 PROTOCOLS = ("paper", "desk", "short", "smoke")  # from the strongest evidence to the weakest
 
@@ -104,6 +107,21 @@ def changed(config: Any, **values: Any) -> Any:
     return dataclasses.replace(config, **new)
 
 
+class Config(Protocol):
+    """The settings of an experiment: an instance of a frozen dataclass, see `setting`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class Method(Protocol):
+    """The function of an experiment: train with the settings, return the metrics of the record.
+
+    It saves, logs and stops through `run`; `config` is of the class of `Experiment.config`.
+    """
+
+    def __call__(self, config: Any, seed: int, run: Run, /) -> dict[str, float]: ...
+
+
 @dataclass(frozen=True)
 class Cell:
     """Connect one ledger row to the experiment that fills it.
@@ -157,8 +175,8 @@ class Experiment:
     name: str
     title: str
     method: str
-    config: Any
-    run: Callable[[Any, int, Any], dict[str, float]]
+    config: Config
+    run: Method
     cells: tuple[Cell, ...]
     seeds: int
     data: tuple[str, ...] = ()

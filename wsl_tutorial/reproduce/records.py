@@ -1,4 +1,4 @@
-"""Records: one JSON line a finished run, and the files that hold them."""
+"""Make, check, store and publish records: one JSON line for each finished run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TEXTS = ("commit", "device", "utc")  # of the provenance: strings or null
 
 
 def make(experiment: Experiment, metrics: dict[str, float], run: Any) -> dict[str, Any]:
-    """The record of a finished `runner.Run`."""
+    """Make the record of a finished `runner.Run`."""
     config = plain(experiment.settings(run.protocol))
     notes: list[str] = []
     step = max(1, math.ceil((len(run.curve) - 1) / (CURVE_POINTS - 1)))
@@ -70,7 +70,7 @@ def make(experiment: Experiment, metrics: dict[str, float], run: Any) -> dict[st
 
 
 def _finite(point: dict[str, Any], where: str, notes: list[str]) -> dict[str, float | None]:
-    """Plain numbers; what is not finite becomes None and a note (JSON knows no NaN)."""
+    """Return plain numbers; one that is not finite becomes None and a note (JSON has no NaN)."""
     numbers: dict[str, float | None] = {}
     for name, value in point.items():
         number = value if isinstance(value, int) else float(value)
@@ -81,7 +81,7 @@ def _finite(point: dict[str, Any], where: str, notes: list[str]) -> dict[str, fl
 
 
 def provenance(experiment: Experiment, run: Any) -> dict[str, Any]:
-    """Where a number comes from: code, libraries, device, data and date."""
+    """Return where a number comes from: code, libraries, device, data and date."""
     import torch
 
     from .. import data, train
@@ -106,7 +106,7 @@ def provenance(experiment: Experiment, run: Any) -> dict[str, Any]:
 
 
 def commit_and_dirty() -> tuple[str | None, bool | None]:
-    """Commit and dirty flag of the package's checkout; else ($WSL_COMMIT or pip's, None)."""
+    """Return commit and dirty flag of the package's checkout; else ($WSL_COMMIT or pip's, None)."""
 
     def git(*words: str) -> str | None:
         done = subprocess.run(["git", *words], cwd=PACKAGE, capture_output=True, text=True)
@@ -122,7 +122,7 @@ def commit_and_dirty() -> tuple[str | None, bool | None]:
 
 
 def cpu_name() -> str:
-    """The CPU's model name."""
+    """Return the CPU's model name."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
         for line in file:
             if line.startswith("model name"):
@@ -131,7 +131,7 @@ def cpu_name() -> str:
 
 
 def validate(record: Any) -> None:
-    """Raise ValueError where a record is not whole and consistent."""
+    """Raise ValueError if a record is incomplete or contradicts itself."""
     if not isinstance(record, dict) or set(record) != set(FIELDS):
         raise ValueError("record: its fields are not those of a record.")
     for name, kind in FIELDS.items():
@@ -156,13 +156,13 @@ def validate(record: Any) -> None:
     if not all(isinstance(text, str) for text in [*record["deviations"], *record["notes"]]):
         raise ValueError("record: deviations and notes hold texts.")
     if wrong := [name for name in TEXTS if not isinstance(origin[name], str | None)]:
-        raise ValueError(f"record: {', '.join(wrong)} of the provenance is no text.")
+        raise ValueError(f"record: {', '.join(wrong)} of the provenance is not text.")
     if not isinstance(origin.get("processes", 1), int):
-        raise ValueError("record: processes of the provenance is no number.")
+        raise ValueError("record: processes of the provenance is not a number.")
 
 
 def parse(path: Path) -> tuple[list[dict], list[tuple[int, bytes, str]]]:
-    """The records of a file, and its other lines as (line number, line, what is wrong)."""
+    """Read the records of a file, and its other lines as (line number, line, what is wrong)."""
     good, bad = [], []
     try:
         lines = path.read_bytes().split(b"\n")
@@ -174,7 +174,7 @@ def parse(path: Path) -> tuple[list[dict], list[tuple[int, bytes, str]]]:
         try:
             record = json.loads(line)
             validate(record)
-            encode(record)  # refuses NaN, infinity and what is no text
+            encode(record)  # refuses NaN, infinity and invalid text
             good.append(record)
         except (ValueError, RecursionError) as error:
             bad.append((number, line, str(error)))
@@ -182,7 +182,7 @@ def parse(path: Path) -> tuple[list[dict], list[tuple[int, bytes, str]]]:
 
 
 def load(path: Path, repair: bool = True) -> list[dict]:
-    """The records of a file; other lines are named on stderr and moved to *.corrupt."""
+    """Load the records of a file; name other lines on stderr and move them to *.corrupt."""
     good, bad = parse(path)
     if not bad:
         return good
@@ -202,33 +202,32 @@ def load(path: Path, repair: bool = True) -> list[dict]:
 
 
 def encode(record: dict) -> bytes:
-    """A record as its line."""
+    """Return a record as its line in a file."""
     return (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def append(path: Path, record: dict) -> None:
-    """Add a record under the file's lock, all of it or nothing, unless its id is there already."""
+    """Append a record under the file's lock, completely or not at all, unless its id is there."""
     with hold(path.with_suffix(".lock")):
         if record["id"] in {other["id"] for other in parse(path)[0]}:
             return
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        size, line = os.fstat(file).st_size, encode(record)
-        try:
-            if size and os.pread(file, 1, size - 1) != b"\n":
-                line = b"\n" + line
-            if os.write(file, line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(file)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(file, size)
-            raise
-        finally:
-            os.close(file)
+        with open(path, "a+b", buffering=0) as file:
+            size, line = file.seek(0, os.SEEK_END), encode(record)
+            try:
+                file.seek(max(0, size - 1))
+                if file.read(1) not in (b"", b"\n"):
+                    line = b"\n" + line
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    file.truncate(size)
+                raise
 
 
 def published(folder: Path = PUBLISHED) -> list[dict]:
-    """The records that travel with the package."""
+    """Load the records that come with the package."""
     paths = sorted(folder.glob("*.jsonl"))
     return [record for path in paths for record in load(path, repair=False)]
 
@@ -236,9 +235,9 @@ def published(folder: Path = PUBLISHED) -> list[dict]:
 def publish(source: Path, allow_dirty: bool = False, folder: Path = PUBLISHED) -> int:
     """Copy records of a run folder into another folder (default: the package's); count the new.
 
-    Each record that is not taken is named on stderr, with the reason: see `refusal`. Raises
-    ValueError where `source` has no records, `folder` cannot be written to, or, after the others
-    were taken, where the code of some is not known to a commit (`allow_dirty` takes these too).
+    Each refused record is named on stderr with the reason, see `refusal`. Raises ValueError if
+    `source` has no records or `folder` cannot be written to, and, after publishing the others, if
+    some records come from code outside any commit (`allow_dirty` takes these too).
     """
     if not (source / "records.jsonl").is_file():
         raise ValueError(f"folder: {source} holds no records.jsonl.")
@@ -257,7 +256,7 @@ def publish(source: Path, allow_dirty: bool = False, folder: Path = PUBLISHED) -
             elif record["id"] not in fresh:
                 refused[why][record["id"]] = None
         if fresh:
-            lines = [line + b"\n" for _, line, _ in other]  # no records, and not ours to remove
+            lines = [line + b"\n" for _, line, _ in other]  # not records, so not ours to remove
             _write(path, b"".join([*lines, *map(encode, there.values())]))
         count += len(fresh)
     for why, ids in refused.items():
@@ -282,7 +281,7 @@ UNKNOWN = "no commit holds their code"
 
 
 def refusal(record: dict, there: Mapping[str, dict], allow_dirty: bool = False) -> str | None:
-    """Return why a record is not published beside those that are there, or None where it is."""
+    """Return why a record must not join the published ones, or None if it may."""
     origin, protocol = record["provenance"], record["protocol"]
     if protocol == "smoke":
         return "the protocol smoke is no evidence"
@@ -306,20 +305,20 @@ def refusal(record: dict, there: Mapping[str, dict], allow_dirty: bool = False) 
 
 @contextlib.contextmanager
 def hold(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold a file lock, which dies with its process; yields whether it was got."""
-    import fcntl  # POSIX only
+    """Hold a file lock, which the system releases if the process dies; yield whether we got it."""
+    from filelock import FileLock, Timeout
 
-    with open(path, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    lock = FileLock(path, timeout=-1 if wait else 0)
+    with contextlib.suppress(Timeout):
+        lock.acquire()
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file so that a reader, or a kill, sees the old one or the new one, never a part."""
+    """Write a file so that a reader, even after a kill, finds all of the old or the new one."""
     part = path.with_name(path.name + ".part")
     try:
         with open(part, "wb") as file:
@@ -334,5 +333,5 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
 
 
 def say(sentence: str) -> None:
-    """One sentence on stderr."""
+    """Print one sentence on stderr."""
     print(f"reproduce: {sentence}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Runs experiments so that they can be stopped, killed and resumed."""
+"""Run experiments so that they can be stopped, killed and resumed."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from .experiment import Experiment
 from .records import say, write_whole
 
 Job = tuple[Experiment, int, str]  # experiment, seed, protocol
-FINISHED, FAILED, UNFINISHED = 0, 1, 3  # how a run ends; also the exit status of the command
-PARENT = "WSL_PARENT"  # names, to a child process, the one that started it
-FORMAT = 2  # of checkpoints; the first had no number, and of the random states only torch's
-SEAL = b"\nsha256:"  # after a checkpoint, followed by the digest of what stands before
+FINISHED, FAILED, UNFINISHED = 0, 1, 3  # how a run ends, and the exit status of the command
+PARENT = "WSL_PARENT"  # the variable with the id of the process that started a child
+FORMAT = 2  # of checkpoints; format 1 had no number, and only torch's random state
+SEAL = b"\nsha256:"  # ends a checkpoint, followed by the digest of the bytes before it
 TELL = 0.5  # seconds between two reports of a run
 
 
 class Interrupted(Exception):
-    """Raised by an experiment after its last checkpoint, when `Run.out_of_time()` is true."""
+    """Stop a run: an experiment raises it after its last checkpoint, if `Run.out_of_time()`."""
 
 
 class Unreadable(OSError):
-    """Raised for a checkpoint whose bytes are whole, but which this version cannot read."""
+    """Refuse a checkpoint whose bytes are whole, but which this version cannot read."""
 
 
 class Run:
-    """What an experiment is given: where it runs, and how it saves, logs and stops.
+    """Give an experiment its device and seed, and let it save, log and stop.
 
     Attributes: `device` ("cuda" or "cpu"), `seed`, `protocol`, `curve` (the points logged so far),
     `capture` (whether steps may be replayed as a CUDA graph, see `train.Captured`), `captured`
@@ -77,7 +77,7 @@ class Run:
         self.deadline, self.interval, self.report = deadline, interval, report
         self.parent = int(os.environ.get(PARENT, 0))  # the process that started this one
         self.curve: list[dict[str, float]] = []
-        self.seconds, self.peak = 0.0, 0.0  # of the sittings before this one
+        self.seconds, self.peak = 0.0, 0.0  # of earlier sittings
         self.stop = stop or threading.Event()
         self.started = self.saved = time.monotonic()
         self.expected = functools.cache(expected)  # seconds that other seeds took
@@ -86,16 +86,16 @@ class Run:
         self.began = self.started, 0.0  # the first one of a training
 
     def log(self, **point: float) -> None:
-        """Add one point to the curve. Points after the last checkpoint are lost in a kill.
+        """Add one point to the curve. Points after the last checkpoint are lost by a kill.
 
-        Raises ValueError for a value that is no number.
+        Raises ValueError for a value that is not a number.
         """
         self.curve.append({name: number(name, value) for name, value in point.items()})
         if self.report is not None:
             self.report(" ".join(f"{name}={x:.4g}" for name, x in self.curve[-1].items()))
 
     def tell(self, epoch: int, epochs: int, step: int, steps: int | None, loss: Any) -> None:
-        """Report where a training is, twice a second at most, with the time that is left.
+        """Report where a training is, twice a second at most, with the remaining time.
 
         `epoch` and `step` count from 1; `steps` is the number of an epoch, where it is known.
         """
@@ -112,7 +112,7 @@ class Run:
         self.report(text)
 
     def _left(self, now: float, share: float | None) -> float | None:
-        """Seconds that are left, by the steps of this sitting, else by what other seeds took."""
+        """Estimate the remaining seconds by the steps of this sitting, else by other seeds."""
         began, first = self.began
         if share is not None and share > first:
             return (now - began) * (1 - share) / (share - first)
@@ -120,19 +120,19 @@ class Run:
         return None if whole is None else max(whole - self.total_seconds(), 1.0)
 
     def due(self) -> bool:
-        """Whether it is time for a checkpoint (always, once out of time)."""
+        """Return whether it is time for a checkpoint (always, once out of time)."""
         return time.monotonic() - self.saved >= self.interval or self.out_of_time()
 
     def out_of_time(self) -> bool:
-        """Whether to checkpoint and raise Interrupted: budget spent, signal, or parent gone."""
+        """Return whether to save and raise Interrupted: budget spent, signal, or parent gone."""
         orphaned = self.parent and os.getppid() != self.parent
         return bool(self.stop.is_set() or orphaned or time.time() >= self.deadline)
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         """Save `state` (tensors, arrays, plain values), the curve and the random state, atomically.
 
-        Where the disk refuses, the old checkpoint stays, a sentence says so, and the run goes on.
-        Raises ValueError where `state` holds what could not be read back.
+        If the disk refuses, a message says so, the old checkpoint stays and the run goes on. Raises
+        ValueError if `state` could not be read back.
         """
         self.saved = time.monotonic()
         if self.folder is None:
@@ -168,12 +168,11 @@ class Run:
             say(f"checkpoint {target} not written ({error.strerror}); the one before it stays.")
 
     def resume(self) -> dict[str, Any] | None:
-        """The last checkpoint's state, its tensors on the CPU, or None.
+        """Return the state of the last checkpoint, its tensors on the CPU, or None.
 
-        Sets the random state as well: whatever draws after this call moves it. A checkpoint whose
-        bytes are damaged is named on stderr and moved to *.corrupt. Raises Unreadable for one that
-        is whole and of another kind or a newer version, and OSError or MemoryError where it cannot
-        be read now; it then stays where it is.
+        Sets the random state as well. A checkpoint whose bytes are damaged is named on stderr and
+        moved to *.corrupt. Raises Unreadable for one that is intact but of another kind or a newer
+        version, and OSError or MemoryError if it cannot be read now; it then stays where it is.
         """
         if self.folder is None:
             return None
@@ -206,7 +205,7 @@ class Run:
         return held["state"]
 
     def total_seconds(self) -> float:
-        """Seconds of this run, over all its sittings up to now."""
+        """Return the seconds of this run, over all its sittings up to now."""
         return self.seconds + time.monotonic() - self.started
 
     def reset_peak(self) -> None:
@@ -221,9 +220,10 @@ class Run:
             self.own_peak = _high_water() is not None
 
     def peak_memory(self) -> float:
-        """Peak memory in MB: allocated by torch on CUDA, else resident.
+        """Return the peak memory in MB: allocated by torch on CUDA, else resident.
 
-        Without `own_peak`, that is of the whole process, the runs before this one among it.
+        Without `own_peak` it is the peak of the whole process, earlier runs included; 0 where the
+        system does not report it (Windows).
         """
         import torch
 
@@ -231,14 +231,16 @@ class Run:
             return max(self.peak, torch.cuda.max_memory_allocated() / 2**20)
         if self.own_peak and (peak := _high_water()) is not None:
             return max(self.peak, peak)
-        import resource  # POSIX only
-
+        try:
+            import resource
+        except ImportError:  # Windows
+            return self.peak
         scale = 2**20 if sys.platform == "darwin" else 2**10
         return max(self.peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale)
 
 
 def _high_water() -> float | None:
-    """Linux's peak resident memory in MB, which can be reset; None elsewhere."""
+    """Return Linux's peak resident memory in MB, which can be reset; None elsewhere."""
     with contextlib.suppress(OSError), open("/proc/self/status") as file:
         for line in file:
             if line.startswith("VmHWM:"):
@@ -272,7 +274,7 @@ def duration(seconds: float) -> str:
 def intact(content: bytes) -> bool:
     """Return whether a checkpoint has its bytes: by the digest at its end, else as a zip file.
 
-    Torch looks at neither: it reads altered numbers as they are.
+    Torch checks neither: it reads altered numbers as they are.
     """
     from .. import data
 
@@ -283,7 +285,7 @@ def intact(content: bytes) -> bool:
 
 
 def _read(file: IO[bytes], device: str) -> Any:
-    """What a checkpoint holds; no code is run for it."""
+    """Read a checkpoint without running any code in it."""
     import torch
 
     allowed = getattr(torch.serialization, "safe_globals", None)  # since torch 2.5
@@ -293,17 +295,17 @@ def _read(file: IO[bytes], device: str) -> Any:
 
 
 def _numpy_kinds() -> list[Any]:
-    """What numpy's numbers and arrays are made of in a checkpoint."""
+    """List the classes that numpy's numbers and arrays consist of in a checkpoint."""
     import numpy as np
 
-    core = getattr(np, "_core", None) or np.core
+    core: Any = getattr(np, "_core", None) or np.core
     kinds = {type(np.dtype(code)) for code in np.typecodes["All"] if code not in "OMm"}
     made = (core.multiarray.scalar, core.multiarray._reconstruct)
     return [bytes, np.ndarray, np.dtype, *made, *kinds]
 
 
 def _reason(error: Exception) -> str:
-    """One line on why torch did not read a checkpoint; its messages are pages of advice."""
+    """Say in one line why torch did not read a checkpoint; its own messages fill pages."""
     if found := re.search(r"GLOBAL (\S+)", str(error)):
         return f"it holds a {found[1]}"
     text = str(error).rpartition("WeightsUnpickler error:")[2].strip() or type(error).__name__
@@ -331,11 +333,11 @@ def execute(
     keep: Callable[[Path, dict[str, Any]], None] | None = None,
     capture: bool = False,
 ) -> int:
-    """One run in this process, under its lock, up to its record: FINISHED or UNFINISHED.
+    """Execute one run in this process, under its lock; return FINISHED or UNFINISHED.
 
     `deadline` (of time.time()) and `stop` end it at a checkpoint; one is due every `interval` s.
     `keep(out, record)` is called with the record while the lock is held; without it, `settle`.
-    Processes that share every batch (`train.fit`) do as the first one does, which alone writes.
+    Of processes that share every batch (`train.fit`), only the first one writes.
 
     Raises what the experiment raises, and what `settle` raises.
     """
@@ -385,9 +387,9 @@ def _claim(out: Path, identity: str, over: bool) -> Iterator[int | None]:
 
 
 def settle(out: Path, record: dict[str, Any]) -> None:
-    """Write the record of a finished run; only then does its checkpoint go.
+    """Write the record of a finished run, then remove its checkpoint.
 
-    Raises SystemExit where it cannot be written; it then stands on stderr.
+    Raises SystemExit if it cannot be written, after printing it on stderr.
     """
     try:
         records.append(out / "records.jsonl", record)
@@ -402,21 +404,21 @@ def settle(out: Path, record: dict[str, Any]) -> None:
 
 
 def folder_of(out: Path, identity: str) -> Path:
-    """Where a run keeps its lock and its checkpoint."""
+    """Return the folder of a run's lock and checkpoint."""
     return out / "runs" / identity.replace("/", "_").replace(":", "_")
 
 
 def spent(out: Path, identity: str) -> float:
-    """Seconds that a stopped run has behind it, by its checkpoint; 0 where none can be read."""
+    """Return the seconds that a stopped run has used, by its checkpoint; 0 if it cannot be read."""
     try:
         with open(folder_of(out, identity) / "checkpoint.pt", "rb") as file:
             return float(_read(file, "meta")["seconds"])
-    except Exception:  # `Run.resume` says what is wrong, when the run is next
+    except Exception:  # `Run.resume` reports it when the run is resumed
         return 0.0
 
 
 def finished(out: Path) -> set[str]:
-    """The ids of the records in a run folder."""
+    """Return the ids of the records in a run folder."""
     return {record["id"] for record in records.load(out / "records.jsonl")}
 
 
@@ -429,12 +431,12 @@ def local(
     threads: int | None = None,
     **options: Any,
 ) -> list[int]:
-    """The engine of one machine: how each run ended, `workers` of them side by side.
+    """Execute runs on this machine, `workers` of them side by side; return how each ended.
 
     One worker runs them here, one after the other; several give each run a process of its own.
-    Without a `device` it is cuda where there is one. A run that `needs` more seconds than are left
-    when it is its turn is passed over. Each run has so many `threads` (default: its share of the
-    cores). `options` are those of `execute`: out, deadline, interval, capture.
+    Without a `device` it is cuda if there is a GPU. A run that `needs` more seconds than remain at
+    its turn is skipped. Each run has `threads` threads (default: its share of the cores). `options`
+    are those of `execute`: out, deadline, interval, capture.
     """
     stop, children = threading.Event(), set()
     options["device"] = device or auto_device()
@@ -462,8 +464,9 @@ def local(
 
     def halt() -> None:
         stop.set()
-        for child in list(children):
-            child.terminate()
+        if os.name != "nt":  # there, Ctrl-C reaches the children too, and terminate() kills
+            for child in list(children):
+                child.terminate()
 
     with Board(len(jobs), PARENT not in os.environ) as board, on_signals(halt):
         if alone:
@@ -473,30 +476,30 @@ def local(
 
 
 def auto_device() -> str:
-    """cuda where there is one."""
+    """Return "cuda" if there is a GPU, else "cpu"."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def here(job: Job, board: Board, stop: threading.Event, options: dict[str, Any]) -> int:
-    """One run in this process; a child prints its progress for the parent to show."""
+    """Execute one run in this process; a child prints its progress for the parent to show."""
 
     def tell(text: str) -> None:
         if PARENT not in os.environ:
             board.show(job, text)
             return
-        with contextlib.suppress(OSError):  # a parent that has gone is for Run.out_of_time to see
+        with contextlib.suppress(OSError):  # Run.out_of_time notices that the parent has gone
             print(text, flush=True)
 
     return attempt(job, stop=stop, report=tell, **options)
 
 
 def attempt(job: Job, **options: Any) -> int:
-    """`execute` with its options; a run that raises says so on stderr: FAILED."""
+    """Call `execute`; if it raises, report that on stderr and return FAILED."""
     try:
         return execute(*job, **options)
-    except OSError as error:  # no data, no network, a full disk: it says what and where
+    except OSError as error:  # no data, no network, a full disk: the message says it all
         say(f"{label(job)}: {error}")
         return FAILED
     except Exception:
@@ -512,13 +515,13 @@ def _child(
     stop: threading.Event,
     children: set[subprocess.Popen],
 ) -> int:
-    """One run in a process of its own."""
+    """Execute one run in a process of its own."""
     environment = {**environment, PARENT: str(os.getpid())}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
         children.add(child)
         if stop.is_set():
             child.terminate()
-        for line in child.stdout:
+        for line in child.stdout or ():
             board.show(job, line.strip())
     children.discard(child)
     if stop.is_set() and child.returncode == -signal.SIGTERM:  # before it could listen
@@ -527,7 +530,7 @@ def _child(
 
 
 def _command(job: Job, options: dict[str, Any]) -> list[str]:
-    """This program for one run alone, within the time that is left."""
+    """Return the command for one run alone, within the remaining time."""
     experiment, seed, protocol = job
     words = {
         "--seeds": seed,
@@ -543,12 +546,12 @@ def _command(job: Job, options: dict[str, Any]) -> list[str]:
 
 
 def label(job: Job) -> str:
-    """A run in words."""
+    """Return the name of a run for messages."""
     return f"{job[0].name} seed {job[1]}"
 
 
 class Board:
-    """Shows the runs under way: a line each below a bar; on no terminal, a sentence now and then.
+    """Show the current runs: a line each below a bar, or messages if stderr is not a terminal.
 
     A context manager; its methods may be called from several threads.
     """
@@ -571,7 +574,7 @@ class Board:
             line.close()
 
     def show(self, job: Job, text: str) -> None:
-        """Show what a run reports of itself."""
+        """Show the latest report of a run."""
         name, now = label(job), time.monotonic()
         with self.lock:
             if self.terminal:
@@ -586,12 +589,12 @@ class Board:
                 say(f"{name}: {text}")
 
     def _place(self) -> int:
-        """The first free line below the bar."""
+        """Return the first free line below the bar."""
         taken = {-line.pos for line in self.lines.values()}
         return next(place for place in range(1, len(taken) + 2) if place not in taken)
 
     def end(self, job: Job, end: int) -> None:
-        """A run has ended."""
+        """Report that a run has ended."""
         with self.lock:
             if (line := self.lines.pop(label(job), None)) is not None:
                 line.close()

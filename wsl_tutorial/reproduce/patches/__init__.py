@@ -1,5 +1,23 @@
 """Angles, Jin et al. (2021), arXiv 1811.10725: learning where things are from a bag of labels."""
 
-from .experiments import PAPER
+from ..experiment import NO_DATA, Paper, Reason, Why
+from .claims import CLAIMS
+from .experiments import EXPERIMENTS
 
 __all__ = ["PAPER"]
+
+NOT_REBUILT = Reason(Why.COST, "a network of 15 M parameters, 200,000 steps with seven losses")
+SELECTION = Reason(NO_DATA, "the authors' 9,780 images from PASCAL VOC 2007 and COCO")
+PAPER = Paper(
+    key="mist",
+    title="MIST: Multiple Instance Spatial Transformer",
+    authors="Baptiste Angles, Yuhe Jin, Simon Kornblith, Andrea Tagliasacchi and Kwang Moo Yi",
+    year=2021,
+    link="https://arxiv.org/abs/1811.10725",
+    experiments=EXPERIMENTS,
+    claims=CLAIMS,
+    quoted={
+        **{f"mist-{i:03d}": NOT_REBUILT for i in (22, 27)},
+        **{f"mist-{i:03d}": SELECTION for i in range(50, 56)},
+    },
+)

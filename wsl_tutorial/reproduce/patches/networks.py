@@ -11,17 +11,17 @@ from ... import patches
 
 
 def seeded(build: Callable[[], nn.Module], generator: torch.Generator) -> nn.Module:
-    """The module that `build` makes with PyTorch's own initialisation, drawn from `generator`."""
+    """Return the module that `build` makes, initialised by PyTorch with draws from `generator`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         return build()
 
 
 class Norm(nn.GroupNorm):
-    """Normalisation over all channels and positions of an image, then a weight and bias a channel.
+    """Normalise over all channels and positions of an image; a channel has a weight and a bias.
 
-    On a CPU group normalisation is slow where the channels do not fill a vector. There the same
-    numbers come from layer normalisation, over channels last and with repeated weights.
+    On a CPU group normalisation is slow if the channels do not fill a vector register. In this case
+    layer normalisation computes the same numbers, with channels last and with repeated weights.
     """
 
     def __init__(self, width: int) -> None:
@@ -37,8 +37,11 @@ class Norm(nn.GroupNorm):
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions around a shortcut; one normalisation over all channels and positions
-    serves both, as in the released code. Without `padding` the map shrinks by 2 on every side."""
+    """Apply two 3 x 3 convolutions with a shortcut around them.
+
+    Both share one normalisation over all channels and positions, as in the released code. Without
+    `padding` the map shrinks by 2 on every side.
+    """
 
     def __init__(self, width: int, padding: int = 1) -> None:
         super().__init__()
@@ -55,7 +58,7 @@ class Block(nn.Module):
 
 
 class Heatmap(nn.Module):
-    """The heat map network: images (B, C, H, W) to scores (B, outputs, H, W).
+    """Compute scores (B, outputs, H, W) from images (B, C, H, W): the heat map network.
 
     Padding by reflection, normalisation of the input, a 1 x 1 convolution, `blocks` residual blocks
     without padding, a 1 x 1 convolution: 74,339 parameters (74,407 for three channels), each score
@@ -79,11 +82,11 @@ class Heatmap(nn.Module):
 
 
 class Candidates(nn.Module):
-    """A heat map network for a grid of candidates: one score and one offset for each cell.
+    """Compute one score and one offset for each cell of a grid of candidates.
 
     Images (B, C, H, W) to scores (B, n) and offsets (B, n, 2) in (-stride/2, stride/2) pixels,
     n = (H // stride) (W // stride), cells row by row.
-    After "an architecture similar to the region proposal network"; details of it are not printed.
+    Source: "an architecture similar to the region proposal network"; its details are not printed.
     """
 
     def __init__(
@@ -96,15 +99,16 @@ class Candidates(nn.Module):
         self.head = nn.Conv2d(width, 3, 1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        answer = self.head(F.relu(self.down(self.trunk(images)))).flatten(2)  # (B, 3, n)
-        return answer[:, 0], self.stride / 2 * answer[:, 1:].tanh().mT
+        output = self.head(F.relu(self.down(self.trunk(images)))).flatten(2)  # (B, 3, n)
+        return output[:, 0], self.stride / 2 * output[:, 1:].tanh().mT
 
 
 def encoder(channels: int = 1, widths: tuple[int, ...] = (8, 16, 32, 64, 128), blocks: int = 3):
-    """Patches (B, C, p, p) to features (B, widths[-1]); p is 2 to the number of widths.
+    """Return the network from patches (B, C, p, p) to features (B, widths[-1]).
 
-    At every level a 1 x 1 convolution, `blocks` residual blocks, max-pooling by 2; then one more
-    level without pooling. Source: released code; appendix C of the earlier version.
+    p is 2 to the number of widths. Each level has a 1 x 1 convolution, `blocks` residual blocks and
+    max-pooling by 2; one more level without pooling follows.
+    Source: released code; appendix C of the earlier version.
     """
     layers: list[nn.Module] = []
     for before, after in pairwise((channels, *widths)):
@@ -116,7 +120,7 @@ def encoder(channels: int = 1, widths: tuple[int, ...] = (8, 16, 32, 64, 128), b
 
 
 class Classifier(nn.Module):
-    """The classifier: patches (B, C, p, p) to logits (B, classes).
+    """Compute logits (B, classes) from patches (B, C, p, p).
 
     2,096,698 parameters for three channels and ten classes (the released softmax is in the loss).
     """
@@ -132,12 +136,13 @@ class Classifier(nn.Module):
 
 
 class AutoEncoder(nn.Module):
-    """Patches (B, C, p, p) through a code (B, widths[-1]) and back.
+    """Encode patches (B, C, p, p) as (B, widths[-1]) and decode them.
 
-    The decoder mirrors the encoder: at every level a transposed 2 x 2 convolution of stride 2 and
-    `blocks` residual blocks; a 1 x 1 convolution and a sigmoid end it. Without `bounded` the end is
-    linear: sums of patches that may be negative. Source: appendix C of the earlier version; its
-    widths are not printed, these are the released classifier's.
+    The decoder mirrors the encoder: each level has a transposed 2 x 2 convolution of stride 2 and
+    `blocks` residual blocks; at the end come a 1 x 1 convolution and a sigmoid. Without `bounded`
+    the sigmoid is left out, for sums of patches that may be negative.
+    Source: appendix C of the earlier version; its widths are not printed, these are those of the
+    released classifier.
     """
 
     def __init__(
@@ -161,7 +166,7 @@ class AutoEncoder(nn.Module):
 
 
 class Pair(nn.Module):
-    """The two networks of a run, and a diary that travels with its checkpoints.
+    """Hold the two networks of a run, and a diary that is saved with its checkpoints.
 
     `heat` is None for methods without a heat map. `diary` (3,) holds running means over the steps:
     task loss, heat map loss, median distance in pixels that places moved.
@@ -170,7 +175,7 @@ class Pair(nn.Module):
     def __init__(self, heat: nn.Module | None, task: nn.Module) -> None:
         super().__init__()
         self.heat, self.task = heat, task
-        self.update: Callable[[Tensor], None] | None = None  # a step of the task network alone
+        self.update: Callable[[Tensor], None] | None = None  # steps the task network alone
         self.register_buffer("diary", torch.zeros(3))
 
     @torch.no_grad()
@@ -180,12 +185,12 @@ class Pair(nn.Module):
 
 
 class Air(nn.Module):
-    """Attend, infer, repeat (Eslami et al. 2016), with the release's sizes that MIST's authors ran.
+    """Attend, infer, repeat (Eslami et al. 2016), with the sizes that MIST's authors ran.
 
-    An LSTM looks at the image `steps` times; each time it says whether there is one more object,
-    where (side and centre of a box), and a code of what is there. Codes are Gaussian, presence is
-    the product of binary Concrete variables. `forward` gives the reconstruction (B, 1, H, W) and
-    the Kullback-Leibler divergence (B,) from the prior, in nats.
+    An LSTM reads the image `steps` times. Each time it predicts whether there is one more object,
+    its box (side and centre), and a code of its content. Codes are Gaussian, presence is the
+    product of binary Concrete variables. `forward` returns the reconstruction (B, 1, H, W) and the
+    Kullback-Leibler divergence (B,) from the prior, in nats.
     """
 
     def __init__(
@@ -237,7 +242,7 @@ class Air(nn.Module):
         return canvas, divergence
 
     def presence(self, logit: Tensor) -> tuple[Tensor, Tensor]:
-        """A relaxed binary variable and its divergence from the prior; hard outside training."""
+        """Return a relaxed binary variable, hard outside training, and its divergence."""
         q, p = logit.sigmoid(), torch.full_like(logit, self.prior_presence)
         on = q * (F.logsigmoid(logit) - p.log())
         kl = on + (1 - q) * (F.logsigmoid(-logit) - (-p).log1p())
@@ -247,14 +252,17 @@ class Air(nn.Module):
         return ((logit + noise) / self.temperature).sigmoid(), kl
 
     def places(self, where: Tensor) -> Tensor:
-        """Centre and side in pixels (B, 1, 3); centres stay on the canvas."""
+        """Return centre and side in pixels (B, 1, 3); centres stay on the canvas."""
         centre = (where[:, :2].tanh() + 1) * (self.size - 1) / 2
         side = self.size * (where[:, 2:] + self.prior_side).sigmoid()
         return torch.cat([centre, side], 1)[:, None]
 
 
 def gaussian(mean: Tensor, raw: Tensor, draw: bool) -> tuple[Tensor, Tensor]:
-    """A sample (the mean without `draw`) and the divergence (B,) from N(0, 1); log sd is `raw`."""
+    """Return a sample, or the mean without `draw`, and the divergence (B,) from N(0, 1).
+
+    `raw` is the logarithm of the standard deviation.
+    """
     sd = raw.exp()
     kl = 0.5 * (mean.square() + sd.square() - 1 - 2 * raw).sum(1)
     return (mean + sd * torch.randn_like(mean) if draw else mean), kl

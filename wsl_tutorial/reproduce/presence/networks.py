@@ -13,7 +13,7 @@ def all_convolutional(
     paddings: tuple[int, ...],
     generator: torch.Generator,
 ) -> nn.Sequential:
-    """Convolutions with leaky ReLU (slope 0.1) between them; the last layer gives the logits.
+    """Return convolutions with leaky ReLU (slope 0.1) between them; the last gives the logits.
 
     Weights and biases are drawn from N(0, 1/fan_in), fan_in = C_in k^2, by `generator` (CPU).
     Maps (B, channels[0], H, W) to logits (B, channels[-1], M, N).
@@ -36,13 +36,13 @@ def all_convolutional(
 
 
 def mnist(generator: torch.Generator, width: int = 64) -> nn.Sequential:
-    """429,131 parameters; a side H becomes ceil(H/2) - 10: 28 to 4, 56 to 18, 84 to 32."""
+    """Return a network of 429,131 parameters; H becomes ceil(H/2) - 10, so 28 to 4 and 84 to 32."""
     channels = (1, *[width] * 5, 11)
     return all_convolutional(channels, (5,) * 6, (1, 1, 2, 1, 1, 1), (2, 2, 2, 1, 0, 0), generator)
 
 
 def mnist_cross_entropy(generator: torch.Generator, width: int = 64) -> nn.Sequential:
-    """427,530 parameters; 28 x 28 to 10 logits: the last, full 5 x 5 layer is a linear one."""
+    """Return a network of 427,530 parameters, 28 x 28 to 10 logits: its last layer is linear."""
     channels = (1, *[width] * 5, 10)
     return all_convolutional(channels, (5,) * 6, (1, 1, 2, 1, 1, 1), (2, 2, 1, 0, 0, 0), generator)
 
@@ -50,7 +50,7 @@ def mnist_cross_entropy(generator: torch.Generator, width: int = 64) -> nn.Seque
 def cifar10(
     generator: torch.Generator, widths: tuple[int, int, int] = (128, 192, 256)
 ) -> nn.Sequential:
-    """2,832,203 parameters; 32 x 32 to 4 x 4."""
+    """Return a network of 2,832,203 parameters, 32 x 32 to 4 x 4."""
     a, b, c = widths
     channels = (3, a, a, a, b, b, b, c, c, c, 11)
     strides = (1, 1, 1, 2, 1, 1, 2, 1, 1, 1)
@@ -60,7 +60,7 @@ def cifar10(
 def cifar10_cross_entropy(
     generator: torch.Generator, widths: tuple[int, int, int] = (128, 192, 256)
 ) -> nn.Sequential:
-    """2,829,898 parameters; 32 x 32 to 10 logits by a full 3 x 3 layer."""
+    """Return a network of 2,829,898 parameters, 32 x 32 to 10 logits by a full 3 x 3 layer."""
     a, b, c = widths
     channels = (3, a, a, a, b, b, b, c, c, c, 10)
     strides = (1, 1, 1, 2, 1, 1, 2, 1, 1, 1)
@@ -70,7 +70,10 @@ def cifar10_cross_entropy(
 def svhn(
     generator: torch.Generator, widths: tuple[int, int, int] = (128, 192, 256)
 ) -> nn.Sequential:
-    """7,864,139 parameters (96, 128, 192: 4,106,059; 48, 64, 96: 1,041,835); 64 to 28, 50 to 21."""
+    """Return a network of 7,864,139 parameters; a side of 64 becomes 28, one of 50 becomes 21.
+
+    Widths of 96, 128, 192 make 4,106,059 parameters, widths of 48, 64, 96 make 1,041,835.
+    """
     a, b, c = widths
     channels = (3, a, a, a, b, b, b, c, c, c, 11)
     strides = (1, 1, 1, 2, 1, 1, 1, 1, 1, 1)

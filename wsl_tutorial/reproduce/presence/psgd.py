@@ -9,15 +9,14 @@ from ... import train
 
 
 def matrix(weight: Tensor, bias: Tensor) -> Tensor:
-    """One layer as a (fan_in + 1, C_out) matrix; the bias is its last row."""
+    """Return one layer as a (fan_in + 1, C_out) matrix; the bias is its last row."""
     return torch.cat([weight.flatten(1).T, bias[None]])
 
 
 def layer_parameters(model: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter]]:
-    """(weight, bias) of every convolution and linear layer, in the order of the model.
+    """Return (weight, bias) of every convolution and linear layer, in the order of the model.
 
-    Raises ValueError where the model has any other parameter: the preconditioner knows no place
-    for it.
+    Raises ValueError where the model has any other parameter, which the preconditioner cannot take.
     """
     layers = [
         (m.weight, m.bias)
@@ -33,7 +32,7 @@ def layer_parameters(model: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter]
 def hessian_vector_products(
     loss: Tensor, parameters: list[Tensor], vectors: list[Tensor]
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Gradients g of `loss` and exact products H v, both by back-propagation."""
+    """Return the gradients g of `loss` and the exact products H v, both by back-propagation."""
     gradients = torch.autograd.grad(loss, parameters, create_graph=True)
     products = torch.autograd.grad(gradients, parameters, vectors)
     return tuple(g.detach() for g in gradients), products
@@ -42,7 +41,7 @@ def hessian_vector_products(
 def fit_preconditioner(
     left: Tensor, right: Tensor, v: Tensor, hv: Tensor, lr: float
 ) -> tuple[Tensor, Tensor]:
-    """One relative-gradient step on E[(Hv)' P (Hv) + v' P^-1 v], whose minimum is P = |H|^-1.
+    """Take one relative-gradient step on E[(Hv)' P (Hv) + v' P^-1 v], minimised by P = |H|^-1.
 
     P = (R'R) kron (L'L) with upper triangular L `left` (m, m) and R `right` (n, n); `v`, `hv`
     (m, n). The affine group of such factors makes the step equivariant: L moves by G L, not by G.
@@ -64,7 +63,7 @@ def fit_preconditioner(
 
 
 class PSGDNewton(torch.optim.Optimizer):
-    """Newton's direction from a preconditioner that is fitted to Hessian-vector products.
+    """Step along Newton's direction, with a preconditioner fitted to Hessian-vector products.
 
     `step(closure)`: closure returns the loss with its graph and calls no `backward`; one exact
     Hessian-vector product, one step of `fit_preconditioner` a layer, then
@@ -82,7 +81,7 @@ class PSGDNewton(torch.optim.Optimizer):
     Source: Li (2018), section 5 (his "Newton type method"); arXiv 1512.04202, 1809.10232.
     """
 
-    second_order = True  # tells wsl_tutorial.train.fit to hand over the loss's graph
+    second_order = True  # wsl_tutorial.train.fit then keeps the graph of the loss
 
     def __init__(
         self,
@@ -108,7 +107,7 @@ class PSGDNewton(torch.optim.Optimizer):
             )
 
     def step(self, closure) -> Tensor:
-        """One step; returns the detached loss of before the step.
+        """Take one step; return the detached loss of before the step.
 
         Where several processes share the batch (`train.fit`), the loss is this one's share of it.
         """
@@ -151,12 +150,12 @@ class PSGDNewton(torch.optim.Optimizer):
             bias -= rate * x[-1]
 
     def state_dict(self) -> dict:
-        """Also holds the generator's state and the steps taken, for a run that resumes."""
+        """Return the state, the generator's and the number of steps included: a run may resume."""
         held = {"generator": self.generator.get_state(), "taken": self.taken}
         return {**super().state_dict(), **held}
 
     def load_state_dict(self, state: dict) -> None:
-        """Restores factors, rates, generator and the number of steps taken."""
+        """Restore factors, rates, generator and the number of steps taken."""
         self.generator.set_state(state["generator"].cpu())
         self.taken = state.get("taken", 0)
         own = ("generator", "taken")

@@ -1,9 +1,9 @@
-"""One recursion for all observers that a finite automaton can be: general, slower, the judge.
+"""One likelihood for every observation that a finite automaton can check: general, but slower.
 
 An automaton reads the hidden labels of a bag one by one. It is a table `transition` (S, k): in
 state s, label l leads to state transition[s, l], or nowhere (-1). It begins in state `start`, and
-`accept` says which last states agree with what the bag told. Presence is the automaton whose state
-is the set of classes seen so far; counts is the one whose state is the number of positives.
+`accept` marks the final states that agree with the observation. For presence the state is the set
+of classes seen so far; for counts it is the number of positives. Tests compare both with it.
 """
 
 import functools
@@ -11,13 +11,21 @@ import functools
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import SOFTMAX, check_floats, check_normalised, cut, logsumexp, per_bag
+from wsl_tutorial._shapes import (
+    SOFTMAX,
+    check_bool,
+    check_floats,
+    check_normalised,
+    cut,
+    logsumexp,
+    per_bag,
+)
 
 
 def log_marginal(
     log_p: Tensor, transition: Tensor, accept: Tensor, start: int = 0, mask: Tensor | None = None
 ) -> Tensor:
-    """Log-probability that the automaton, reading the labels of a bag, ends in an accepted state.
+    """Return the log-probability that the automaton ends in an accepted state.
 
     The forward recursion f_i(t) = sum of f_(i-1)(s) p_(i,l) over the edges (s, l) that lead to t,
     in log space; O(n) times the number of edges.
@@ -25,7 +33,7 @@ def log_marginal(
     Args:
         log_p: (B, n, k), log-probabilities of each instance's label, float32 or float64.
         transition: int64 (S, k), next states; -1 forbids the label.
-        accept: bool (B, S) or (S,), the last states that agree with the observation.
+        accept: bool (B, S) or (S,), the final states that agree with the observation.
         start: the first state.
         mask: bool (B, n), true for real instances; None where there is no padding.
     Returns:
@@ -41,9 +49,9 @@ def log_marginal(
 def posterior(
     log_p: Tensor, transition: Tensor, accept: Tensor, start: int = 0, mask: Tensor | None = None
 ) -> Tensor:
-    """Probability of each label given that the automaton accepts: the backward recursion.
+    """Return the probability of each label given that the automaton accepts.
 
-    It is the gradient of `log_marginal` with respect to `log_p`; autograd walks the edges back.
+    This is the gradient of `log_marginal` with respect to `log_p`: autograd runs backwards.
 
     Args and errors: as `log_marginal`.
     Returns: (B, n, k); 0 for padding and where impossible. Differentiable.
@@ -52,18 +60,18 @@ def posterior(
 
 
 def presence(classes: int) -> Tensor:
-    """(2**C, C+1): the state is the set of classes seen, class l its bit l; the last label is phi.
+    """Return (2**C, C+1): the state is the set of classes seen, class l its bit l; phi comes last.
 
-    It accepts the state sum(2**l for l in the label set).
+    The state to accept is sum(2**l for l in the label set).
     """
     seen = torch.arange(2**classes)[:, None]
     return torch.cat([seen | (1 << torch.arange(classes)), seen], 1)
 
 
 def counts(most: int) -> Tensor:
-    """(most+1, 2): the state is the number of positives, at most `most`; labels are 0 and 1.
+    """Return (most+1, 2): the state is the number of positives, at most `most`; labels are 0 and 1.
 
-    It accepts the state y. One positive too many is forbidden.
+    The state to accept is the number y of positives. One more than `most` is forbidden.
     """
     positives = torch.arange(most + 1)
     one_more = torch.where(positives < most, positives + 1, -1)
@@ -74,6 +82,7 @@ def counts(most: int) -> Tensor:
 def _log_marginal(
     log_p: Tensor, accept: Tensor, real: Tensor, transition: Tensor, start: int
 ) -> Tensor:
+    """Return `log_marginal` of checked arguments."""
     check_normalised(log_p, real)
     edge, entered = _incoming(transition)  # (S, E) edges s * k + l
     f = log_p.new_full((len(log_p), len(transition)), -torch.inf)
@@ -89,6 +98,7 @@ def _log_marginal(
 def _posterior(
     log_p: Tensor, accept: Tensor, real: Tensor, transition: Tensor, start: int
 ) -> Tensor:
+    """Return `posterior` of checked arguments."""
     graph = torch.is_grad_enabled() and log_p.requires_grad
     with torch.enable_grad():
         log_p = log_p if log_p.requires_grad else log_p.detach().requires_grad_()
@@ -97,7 +107,7 @@ def _posterior(
 
 
 def _incoming(transition: Tensor) -> tuple[Tensor, Tensor]:
-    """For each state the edges that enter it: numbers (S, E), and which are not padding."""
+    """Return the edges that enter each state: their numbers (S, E), and which are not padding."""
     target = transition.flatten()
     entering = [(target == t).nonzero()[:, 0] for t in range(len(transition))]
     edge = torch.nn.utils.rnn.pad_sequence(entering, batch_first=True, padding_value=-1)
@@ -108,7 +118,7 @@ def _incoming(transition: Tensor) -> tuple[Tensor, Tensor]:
 def _checked(
     log_p: Tensor, transition: Tensor, accept: Tensor, start: int, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
-    """log_p, accept (B, S), which instances are real (B, n), transition, start."""
+    """Return log_p, accept (B, S), which instances are real (B, n), transition, start."""
     check_floats("log_p", log_p, SOFTMAX.format(dim=2))
     if transition.dim() != 2 or log_p.dim() != 3 or log_p.shape[2] != transition.shape[1]:
         raise ValueError(
@@ -122,11 +132,8 @@ def _checked(
         raise ValueError(f"transition and start must name states 0 to {states - 1}")
     if accept.dtype != torch.bool or accept.shape not in ((states,), (len(log_p), states)):
         raise ValueError(f"accept must be bool (B, {states}), got {tuple(accept.shape)}")
-    shape, tensor = tuple(log_p.shape[:2]), isinstance(mask, Tensor)
     if mask is None:
-        mask = torch.ones(shape, dtype=torch.bool, device=log_p.device)
-    elif not tensor or mask.dtype != torch.bool or tuple(mask.shape) != shape:
-        got = f"{mask.dtype} {tuple(mask.shape)}" if tensor else type(mask).__name__
-        raise ValueError(f"mask must be bool of shape {shape}, got {got}")
+        mask = torch.ones(log_p.shape[:2], dtype=torch.bool, device=log_p.device)
+    check_bool("mask", mask, tuple(log_p.shape[:2]), log_p)
     accept = accept.expand(len(log_p), states)
     return log_p, accept, mask, transition.to(log_p.device).long(), start

@@ -1,0 +1,208 @@
+"""The tables and figures of chapter 10, on records made up here and on none."""
+
+import math
+
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from wsl_tutorial.reproduce.experiment import settings_of
+from wsl_tutorial.reproduce.patches import page
+
+HARD = page.EXPERIMENTS["mist/hard"]
+MEASURED = {key: 50.0 for key in page.MEASURES}
+CHANCE = {"MNIST-3": 7.0, "MNIST hard": 23.0}
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def records(name, *seeds, protocol="short", **more):
+    """Return records of an experiment as it is now, with two epochs; `more` goes into metrics."""
+    e = page.EXPERIMENTS[name]
+    losses = {"task_loss": 0.5, "heat_loss": 0.25}
+    curve = [{"epoch": i, "moved": i + 0.5, "iou50": 10.0 * i, **losses} for i in (1, 2)]
+    return [
+        {
+            "experiment": name,
+            "seed": seed,
+            "protocol": protocol,
+            "id": e.record_id(seed, protocol),
+            "metrics": {**MEASURED, **more},
+            "curve": curve,
+            "seconds": 60.0 + seed,
+            "notes": [],
+        }
+        for seed in seeds
+    ]
+
+
+def line_of(table, start):
+    """Return the cells of the only line of a Markdown table that begins with these words."""
+    (line,) = (line for line in table.splitlines() if line.startswith(f"| {start} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def points(fig):
+    """Return (x, y) of all lines with a point, by panel."""
+    lines = [[line.get_xydata().tolist() for line in axis.lines] for axis in fig.axes]
+    return [[line for line in axis if line] for axis in lines]
+
+
+def test_every_printed_number_is_in_the_first_table():
+    table = page.printed()
+    assert table.count("**") == 2 * len(page.ROWS)
+
+
+def test_table_2_has_the_product_of_its_measures():
+    _, iou, classified, product, both, ratio = line_of(page.products(), "channel-wise")
+    assert float(product) == pytest.approx(float(iou) * float(classified) / 100, abs=0.05)
+    assert float(ratio) == pytest.approx(100 * float(both) / float(iou), abs=0.05)
+
+
+def test_rates_by_chance_are_drawn_from_one_digit_on():
+    fig = page.label_rates({"luck": [10.0, 20.0, 30.0], "fixed": [5.0]}, dashed="fixed")
+    luck, fixed, *marks = fig.axes[0].lines
+    assert luck.get_xydata().tolist() == [[1, 10], [2, 20], [3, 30]]
+    assert (luck.get_linestyle(), fixed.get_linestyle()) == ("-", "--")
+    drawn = [tuple(line.get_xydata()[0]) for line in marks if len(line.get_xydata())]
+    rows = [r for r in page.ROWS.values() if r.measure == "classification"]
+    assert sorted(drawn) == sorted((3 if r.data == "MNIST-3" else 9, r.value) for r in rows)
+
+
+def test_a_region_is_drawn_around_each_cell_of_the_grid():
+    square = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    cells = torch.tensor([[10.0, 20.0], [30.0, 40.0]])
+    fig = page.centres(
+        {"a": (torch.ones(70, 3, 3), 12.3), "b": (torch.ones(5, 1, 3), 4)}, cells, square
+    )
+    assert [axis.get_title() for axis in fig.axes] == ["a: 12 %", "b: 4 %"]
+    assert [len(axis.lines[0].get_xydata()) for axis in fig.axes] == [180, 5]  # 60 canvases at most
+    corner = fig.axes[0].patches[1].get_xy()[0].tolist()
+    assert corner == [29, 39]
+
+
+def test_boxes_are_drawn_where_digits_are_and_crosses_in_noise():
+    image, place = (
+        torch.zeros(1, 1, 80, 80),
+        torch.tensor([[[40.0, 30.0, 20.0], [-1.0, -1.0, -1.0]]]),
+    )
+    fig = page.canvases({"MNIST-3": (image, place), "Gabor noise": (image, place[:, :1])})
+    (box,) = fig.axes[0].patches
+    assert (box.get_xy(), box.get_width()) == ((30, 20), 20)
+    assert not fig.axes[1].patches
+    assert fig.axes[1].lines[0].get_xydata().tolist() == [[40, 30]]
+
+
+def test_costs_are_those_of_all_steps():
+    table = page.costs({"mist": (27, 2_000_000_000, (11, 22))}, HARD.config)
+    assert "Heat map network 11 parameters, classifier 22." in table
+    steps = 32 * (50_000 // 32)
+    assert f"PFLOP, {steps} steps" in table
+    flops = steps * 32 * 2e9
+    line = line_of(table, "MIST")
+    assert line[1:] == ["27", "2.0", f"{flops / 1e15:.1f}", f"{flops / 5e12 / 60:.0f}"]
+
+
+def test_settings_that_differ_from_the_text_are_listed():
+    number, lines = page.settings(HARD.config)
+    assert number == len(settings_of(HARD.config))
+    names = [name for name, *_ in lines]
+    assert {"inner_lr", "epochs", "order"} <= set(names)
+    assert not {"lr", "k", "nms"} & set(names)
+    assert all(ours != paper for _, ours, paper, _ in lines)
+
+
+def test_a_loss_that_is_not_finite_is_a_gap_in_its_curve():
+    runs = [{"curve": [{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": None}]}]
+    epochs, values = page.by_epoch(runs, "loss")
+    assert epochs == [1, 2]
+    assert values[0, 0] == 3
+    assert math.isnan(values[0, 1])
+
+
+def test_curves_are_means_over_the_seeds():
+    fig, caption, text = page.curves(records("mist/hard", 0, 1))
+    assert caption.startswith("protocol short")
+    assert text == (
+        "MNIST hard, seeds 2: task loss 0.5 to 0.5, heat map loss 0.25 to 0.25, "
+        "digits found / % 10 to 20."
+    )
+    found, level = points(fig)[2]
+    assert found == [[1, 10], [2, 20]]
+    assert level[0][1] == pytest.approx(25.2, abs=0.1)  # (10.2), the same at half the lengths
+
+
+def test_a_measure_is_a_mean_with_its_spread():
+    runs = [r for k in (0, 1) for r in records("mist/hard", k, both=40.0 + 20 * k, ap50=38.0)]
+    cells = page.measured(runs)
+    assert dict(zip(page.MEASURES, cells, strict=False))["both"] == "50.0 ± 14.1"
+    assert cells[-1] == "inside"
+    assert page.measured(records("mist/hard", 0, both=90.0, ap50=50.0))[-1] == "outside"
+    line = line_of(page.measures(runs), "`mist/hard`")
+    assert line[1:] == ["2", *cells]
+
+
+def test_a_method_has_a_dot_for_each_measure_on_its_line():
+    held = records("mist/three", 0, matched50=80.0) + records("mist/three-frozen", 0)
+    fig, _, text = page.choices(held, CHANCE)
+    assert "MIST: matched 80.0, all classes 50.0, both 50.0" in text
+    assert "REINFORCE: not run" in text
+    left, right = points(fig)
+    labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
+    assert [80, labels.index("MIST") - 0.2] in [line[0] for line in left]
+    assert [7, 0] in [line[0] for line in left]  # dotted: chance
+    assert [23, 0] in [line[0] for line in right]
+
+
+def test_places_move_from_the_first_epoch_to_the_last():
+    line = line_of(page.moved(records("mist/three", 0, 1)), "`mist/three`")
+    assert line[1:] == ["2", "1.50 to 1.50", "2.50 to 2.50"]
+
+
+def test_a_start_is_what_the_untrained_network_finds():
+    held = records("mist/three", 0, 1) + records("mist/three-frozen", 0)
+    held[-1]["curve"][0]["iou50"] = 3.0
+    fig, _, text = page.starts(held, CHANCE)
+    assert text == "MNIST-3, seed 0: 3, 10, 20."  # seed 1 has no start
+    assert points(fig)[0] == [[[0, 3], [1, 10], [2, 20]], [[0, 7], [1, 7]]]
+
+
+def test_needs_hold_the_mean_time():
+    line = line_of(page.needs(records("mist/hard", 0, 1)), "`mist/hard`")
+    assert line[-1] == "60 s, short"
+    assert line[1] == "mnist"
+
+
+def test_fresh_records_stand_beside_the_stored_ones():
+    fresh = records("mist/three", 0, protocol="paper")
+    table = page.beside("mist/three", fresh, [])
+    assert line_of(table, "fresh, from here")[1:] == ["50.0"] * len(page.MEASURES)
+    assert set(line_of(table, "stored, in the package")[1:]) == {"not run"}
+
+
+def test_chance_has_no_grid_where_the_number_of_places_is_no_square():
+    held = records("mist/hard-chance", 0, protocol="paper", rmse_zeros=0.2, iou50_grid=28.0)
+    line = line_of(page.chance(held), "MNIST hard")
+    assert line[1] == "28.0"
+    assert line[2] == "none"  # not measured
+    assert line[-2] == "0.200"
+    assert "no record" in line_of(page.chance(held), "MNIST-3")
+
+
+def test_every_table_is_made_without_a_record():
+    for table in (page.states, page.chance, page.deviations, page.measures, page.moved, page.needs):
+        assert table([])
+    rows = page.section([], "Table 2", "Table 3").splitlines()
+    number = sum(r.table in ("Table 2", "Table 3") for r in page.ROWS.values())
+    assert sum(row.startswith("| ") for row in rows) == number + 2
+    assert page.curves([])[2] == page.starts([], CHANCE)[2] == "No record yet."
+    assert "not run" in page.choices([], CHANCE)[2]
+
+
+def test_states_count_every_row_once():
+    counts = [int(line.split("|")[-2]) for line in page.states([]).splitlines()[2:]]
+    assert sum(counts) == len(page.ROWS)

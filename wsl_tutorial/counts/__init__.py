@@ -1,0 +1,44 @@
+"""Counts: the bag shows *how many* of its instances are positive; each instance's label is hidden.
+
+Shapes used throughout: `logits` is (B, n), one number for each instance of a bag, so that
+rho = sigmoid(logits) is the probability of a positive; `counts` is an integer tensor (B,), the
+number of positives; `mask` is bool (B, n), true for the instances of a bag and false for padding
+(None: no padding), so bags of any sizes share a batch. With C classes, `log_p` is (B, n, C) and
+`counts` is (B, C). All functions compute in float64 whatever the dtype of the input, and return the
+dtype of their first argument. A logit may be infinite: that label is known.
+
+`binary` has the likelihood and the posterior for two classes, `multiclass` for more, `noisy` the
+likelihoods of counts that are noisy or known to a range, `losses` the baselines.
+
+Source of all of this: Baručić & Kybic (2022), "Fast learning from label proportions with small
+bags", arXiv 2110.03426; "paper (6)" below is its equation 6. The paper enumerates all choose(n, y)
+configurations; the recursion, the tilt and the multiclass form are derived in the chapters.
+"""
+
+from .binary import (
+    MAX_ENUMERATED,
+    enumeration,
+    log_distribution,
+    log_likelihood,
+    map_configuration,
+    posterior,
+)
+from .losses import normal_approximation, proportion_loss
+from .multiclass import MAX_STATES, log_likelihood_multiclass, posterior_multiclass
+from .noisy import log_likelihood_interval, log_likelihood_noisy
+
+__all__ = [
+    "MAX_ENUMERATED",
+    "MAX_STATES",
+    "enumeration",
+    "log_distribution",
+    "log_likelihood",
+    "log_likelihood_interval",
+    "log_likelihood_multiclass",
+    "log_likelihood_noisy",
+    "map_configuration",
+    "normal_approximation",
+    "posterior",
+    "posterior_multiclass",
+    "proportion_loss",
+]

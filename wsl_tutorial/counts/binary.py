@@ -1,0 +1,244 @@
+"""The count of positives: its likelihood, the posteriors of the labels, and all of their sums."""
+
+from itertools import combinations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wsl_tutorial._shapes import cut, log, logsumexp, per_bag
+
+from ._inputs import checked
+
+MAX_ENUMERATED = 20  # instances: choose(20, 10) is 184,756 configurations a bag
+_SCAN = 64  # instances that one chunk of the recursion visits one by one
+
+
+@per_bag
+def log_likelihood(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (5.2): log P(y | X), the Poisson-binomial distribution by a recursion over instances.
+
+    One instance after the other, f(j) <- f(j) (1 - rho) + f(j - 1) rho: O(n y) steps. The logits
+    of each bag are first shifted by a constant, so that no relevant term can underflow: with more
+    than 64 instances y is then the most probable count; with up to 64 the most probable
+    configuration with y positives has a probability of at least 2**-n. The shift is undone exactly.
+    Long bags are cut into chunks whose distributions are multiplied in a tree. The gradient is
+    posterior - rho (Fisher).
+
+    Args:
+        logits: (B, n), float32 or float64; infinite where a label is known.
+        counts: integer (B,), between 0 and the number of instances of the bag.
+        mask: bool (B, n), true for real instances; None where there is no padding.
+    Returns:
+        (B,) in nats; -inf, with gradient 0, where known labels contradict the count.
+    Raises:
+        ValueError: shapes, dtypes or devices disagree, a count is out of range, a logit is NaN.
+    Source: paper (2), (3) for what is computed; chapter 5 for how.
+    """
+    bag = _Bag(logits, counts, mask)
+    return bag.finish(_log_coefficient(bag.log_a, bag.log_b, bag.y) + bag.undo_shift())
+
+
+@per_bag
+def posterior(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (5.3): r, the probability that each instance is positive given the count: the E-step.
+
+    The paper calls it phi; in the rest of this package phi is the background.
+
+    Args and errors: as `log_likelihood`.
+    Returns:
+        (B, n) in the dtype of `logits`; sums to `counts`; 0 for padding, and throughout where the
+        count is impossible. Differentiable. Adding a constant to all logits of a bag does not
+        change it.
+    Source: paper (10) and the coefficients phi below paper (11).
+    """
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        bag = _Bag(logits, counts, mask)
+        log_b = bag.log_b if logits.requires_grad else bag.log_b.requires_grad_()
+        value = _log_coefficient(bag.log_a, log_b, bag.y)
+        graph = graph and logits.requires_grad
+        (phi,) = torch.autograd.grad(value.sum(), log_b, create_graph=graph)
+    return bag.unflip(phi.clamp(0, 1))
+
+
+@per_bag
+def enumeration(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (5.1): log P(y | X) as the sum over all configurations with y positives, as printed.
+
+    For teaching, and for testing the other forms; choose(n, y) terms, so at most 20 instances.
+
+    Args, returns and errors: as `log_likelihood`.
+    Source: paper (2), (3), (6).
+    """
+    z, real = checked(logits, counts, mask)
+    size = logits.shape[1]
+    if size > MAX_ENUMERATED:
+        raise ValueError(
+            f"logits holds bags of {size} instances, enumeration takes at most {MAX_ENUMERATED}; "
+            "use log_likelihood"
+        )
+    sides = F.logsigmoid(z).masked_fill(~real, -torch.inf), F.logsigmoid(-z).masked_fill(~real, 0)
+    never = [side == -torch.inf for side in sides]
+    log_rho, log_not = (x.masked_fill(no, 0) for x, no in zip(sides, never, strict=True))
+    value = log_rho.new_zeros(len(z))
+    for y in counts.unique().tolist():
+        rows = (counts == y).nonzero()[:, 0]
+        chosen = torch.tensor(list(combinations(range(size), y)), device=z.device)  # (H, y)
+        h = z.new_zeros(len(chosen), size)  # (H, n)
+        h = h.scatter(1, chosen.long(), 1.0) if y else h
+        log_h = log_rho[rows] @ h.T + log_not[rows] @ (1 - h).T  # (rows, H)
+        wrong = never[0][rows].to(h) @ h.T + never[1][rows].to(h) @ (1 - h).T
+        log_h = log_h.masked_fill(wrong > 0, -torch.inf)
+        value = value.index_copy(0, rows, logsumexp(log_h, 1))
+    return value.to(logits.dtype)
+
+
+@per_bag
+def map_configuration(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (5.6): the most probable configuration: the y instances with the largest logits.
+
+    Args and errors: as `log_likelihood`.
+    Returns: bool (B, n), `counts` of them true; of equal logits the first is chosen.
+    Source: chapter 5; as an E-step it is hard EM, the labelling step of Alter-SVM.
+    """
+    z, real = checked(logits, counts, mask)
+    order = z.detach().masked_fill(~real, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    padding_last = (~real.gather(1, order)).long().argsort(dim=1, stable=True)
+    rank = order.gather(1, padding_last).argsort(dim=1)  # the inverse permutation
+    return rank < counts[:, None]
+
+
+@per_bag
+def log_distribution(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (5.7): log P(j | X) for every count j = 0 .. n, by the recursion in log space, unshifted.
+
+    Accurate in relative terms even for very improbable counts, but slower than `log_likelihood`,
+    which computes one count only.
+
+    Args: logits (B, n) and mask as `log_likelihood`.
+    Returns: (B, n+1) in nats; -inf for counts beyond the size of the bag.
+    Raises: ValueError, as `log_likelihood`.
+    Source: chapter 5.
+    """
+    return log_distribution_of(*checked(logits, None, mask)).to(logits.dtype)
+
+
+# The recursion ---------------------------------------------------------------------------------
+
+
+class _Bag:
+    """Checked bags without known labels: the rarer label is counted, and the logits are shifted."""
+
+    def __init__(self, logits: Tensor, counts: Tensor, mask: Tensor | None):
+        z, real = checked(logits, counts, mask)
+        self.dtype, self.real, self.known = logits.dtype, real & z.isfinite(), z == torch.inf
+        y, size = counts.long() - self.known.sum(1), self.real.sum(1)
+        self.possible = (y >= 0) & (y <= size)
+        y = torch.where(self.possible, y, 0)
+        self.flip = 2 * y > size  # count negatives instead: fewer states, and y = n becomes y = 0
+        self.y = torch.where(self.flip, size - y, y)
+        z = z.masked_fill(~self.real, 0)
+        self.z = torch.where(self.flip[:, None], -z, z)
+        with torch.no_grad():
+            self.order, centre, tilt = _tilt(self.z, self.y, self.real)
+        # centre first: added to a large centre, a small tilt would be rounded away
+        shifted = (self.z - centre[:, None]) + tilt[:, None]
+        self.log_b = F.logsigmoid(shifted).masked_fill(~self.real, -torch.inf)
+        self.log_a = F.logsigmoid(-shifted).masked_fill(~self.real, 0)
+
+    def undo_shift(self) -> Tensor:
+        """Return the logarithm of P(y) before the shift over P(y) after it, (B,); exact.
+
+        The ratio is the same for all configurations with y positives. It is taken from the most
+        probable one: the shift makes none of its labels improbable, so no large terms cancel.
+        """
+        rank = torch.arange(self.z.shape[1], device=self.z.device).expand_as(self.order)
+        chosen = torch.zeros_like(self.real).scatter(1, self.order, rank < self.y[:, None])
+        before = F.logsigmoid(torch.where(chosen, self.z, -self.z))
+        after = torch.where(chosen, self.log_b, self.log_a)
+        return ((before - after) * self.real).sum(1)
+
+    def finish(self, value: Tensor) -> Tensor:
+        """Return log-likelihoods in the dtype of the input, -inf where the count is impossible."""
+        value = torch.where(self.possible, value, 0).clamp_max(0)
+        return value.masked_fill(~self.possible, -torch.inf).to(self.dtype)
+
+    def unflip(self, phi: Tensor) -> Tensor:
+        """Return the posteriors of positives, known labels too, from those of the counted label."""
+        phi = torch.where(self.flip[:, None], 1 - phi, phi) * self.real + self.known.to(phi)
+        return (phi * self.possible[:, None]).to(self.dtype)
+
+
+def _tilt(z: Tensor, y: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the shift that makes y a probable count: subtract a centre (B,), add a tilt (B,).
+
+    The first result is the order of the logits (B, n), descending, padding last.
+
+    The centre is half-way between the y-th and the next logit. There the most probable
+    configuration has a probability of at least 2**-n, which suffices for one chunk. For longer bags
+    bisection finds the tilt with expected count y; y is then the mode (Darroch, 1964), with a
+    probability of at least 1 / (n + 1). The tilt stays below log(n) + 1: beyond, one of these two
+    logits alone outweighs all instances on the other side.
+    """
+    size = real.sum(1).clamp_min(1)
+    ordered, order = z.masked_fill(~real, -torch.inf).sort(1, descending=True)
+    tilt = torch.where(y == 0, -size.to(z).log(), 0)
+    if z.shape[1] == 0:
+        return order, tilt, tilt
+    below = ordered.gather(1, y.clamp_max(z.shape[1] - 1)[:, None])[:, 0]
+    above = ordered.gather(1, (y - 1).clamp_min(0)[:, None])[:, 0]
+    centre = torch.where(real.any(1), above / 2 + below / 2, 0)
+    if z.shape[1] > _SCAN:
+        centred, high = z - centre[:, None], size.to(z).log() + 1
+        low = -high
+        for _ in range(20):
+            tilt = low / 2 + high / 2
+            few = ((centred + tilt[:, None]).sigmoid() * real).sum(1) < y.clamp_min(0.5)
+            low, high = torch.where(few, tilt, low), torch.where(few, high, tilt)
+    return order, centre, tilt
+
+
+def _log_coefficient(log_a: Tensor, log_b: Tensor, y: Tensor) -> Tensor:
+    """Return the log of the coefficient of x**y in the product over instances of a + b x, (B,).
+
+    Chunks of instances are scanned side by side, then multiplied pair by pair.
+    """
+    n = log_a.shape[1]
+    most = int(y.max()) if len(y) else 0
+    chunks = 1
+    while n > _SCAN * chunks:
+        chunks *= 2
+    pad = -n % chunks
+    a = F.pad(log_a.exp(), (0, pad), value=1.0).unflatten(1, (chunks, -1)).permute(2, 0, 1)
+    b = F.pad(log_b.exp(), (0, pad)).unflatten(1, (chunks, -1)).permute(2, 0, 1)
+    f = 1 + b[:0].sum(0, keepdim=True)  # (states, B, chunks): ones, in the graph even if n = 0
+    for one, zero in zip(b, a, strict=True):
+        grown = int(len(f) <= most)
+        stays = F.pad(f, (0, 0, 0, 0, 0, grown))
+        moves = F.pad(f[: len(f) - 1 + grown], (0, 0, 0, 0, 1, 0))
+        f = stays * zero + moves * one
+    f = f.movedim(0, 2)
+    while f.shape[1] > 1:
+        f = _product(f[:, ::2], f[:, 1::2])[..., : most + 1]
+    return log(f[:, 0].gather(1, y[:, None])[:, 0])
+
+
+def log_distribution_of(z: Tensor, real: Tensor) -> Tensor:
+    """Return the distribution of the count, (B, n+1), by the recursion in log space."""
+    log_rho = F.logsigmoid(z).masked_fill(~real, -torch.inf)
+    log_not = F.logsigmoid(-z).masked_fill(~real, 0)
+    f = z.new_zeros(len(z), 1)
+    for one, zero in zip(log_rho.split(1, 1), log_not.split(1, 1), strict=True):
+        stays = F.pad(f + zero, (0, 1), value=-torch.inf)
+        f = logsumexp(torch.stack([stays, F.pad(f + one, (1, 0), value=-torch.inf)]), 0)
+    return cut(f)
+
+
+def _product(f: Tensor, g: Tensor) -> Tensor:
+    """Return products of polynomials over the last axis, with absolute errors near 1e-16.
+
+    The errors are small relative to the coefficient at the mode.
+    """
+    size = f.shape[-1] + g.shape[-1] - 1
+    return torch.fft.irfft(torch.fft.rfft(f, size) * torch.fft.rfft(g, size), size)

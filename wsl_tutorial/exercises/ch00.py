@@ -1,0 +1,143 @@
+"""Chapter 0: one idea."""
+
+from math import comb, factorial, prod
+from random import Random
+
+import torch
+from torch import Tensor
+
+from .. import toy
+from .core import Question, asked, exercise, random_log_p, some
+
+
+@exercise(
+    praise="both grow by the factor 1 / P(o)",
+    cases=[(0.6, 0.5)],
+    by_hand=True,
+    mistakes={
+        "you took *exactly* one point of class 0; both may be of class 0": (
+            lambda p, q: (
+                (one := p * (1 - q) + q * (1 - p)),
+                p * (1 - q) / one,
+                q * (1 - p) / one,
+            )
+        ),
+        "you took *both* points of class 0; one is enough": lambda p, q: (p * q, 1, 1),
+        "two points of background do not show class 0: their product is missing from P(o)": (
+            lambda p, q: (1, p, q)
+        ),
+        "r is conditional on the observation: divide what is left by P(o)": (
+            lambda p, q: (p + q - p * q, p, q)
+        ),
+    },
+)
+def two_points(p: float, q: float) -> tuple:
+    """Return P(o), r_1 and r_2 of label 0 for two points, by hand, () -> three numbers."""
+    seen = p + q - p * q
+    return seen, p / seen, q / seen
+
+
+@asked
+def posterior_of_a_point(r: Random) -> Question:
+    p, q = some(r, 0.2, 0.8, 2)
+    return two_points.question(
+        f"Two points show class 0 with probabilities {p:g} and {q:g}, independently. You are told "
+        "that class 0 occurs. With which probability is the first point of class 0?",
+        *(p, q),
+        number=1,
+        without="background",
+        more={
+            "divide by the probability that class 0 occurs, not by the sum of both": p / (p + q),
+            "this is the probability that class 0 occurs": p + q - p * q,
+        },
+    )
+
+
+@exercise(
+    praise="one bit a bag, keepdim kept",
+    cases=[(toy.labellings(3),)],
+    mistakes={
+        "this is true when *every* point is foreground; one is enough: any, not all": (
+            lambda h: (h < 3).all(-1, keepdim=True)
+        ),
+        "this is true when there is *background*: it is label 3, the last, not label 0": (
+            lambda h: (h == 3).any(-1, keepdim=True)
+        ),
+        "label 0 is a foreground class too; the background is the last label, 3": (
+            lambda h: (h > 0).any(-1, keepdim=True)
+        ),
+        "you count the foreground points; the observer only says whether there is one": (
+            lambda h: (h < 3).sum(-1, keepdim=True)
+        ),
+    },
+)
+def any_foreground(h: Tensor) -> Tensor:
+    """Return the observer of binary multiple-instance learning, labels (..., n) -> (..., 1)."""
+    return (h < 3).any(-1, keepdim=True)
+
+
+@exercise(
+    praise="the multinomial coefficient",
+    cases=[([2, 1, 0, 1],), ([0, 0, 0, 3],), ([1, 1, 1, 3],)],
+    mistakes={
+        "you counted every labelling of the bag: only those with these counts are left": (
+            lambda counts: len(counts) ** sum(counts)
+        ),
+        "you told apart points of one class: divide by the orders within each class": (
+            lambda counts: factorial(sum(counts))
+        ),
+        "the order of the points matters: n! in the numerator, not the product of the counts": (
+            lambda counts: prod(map(factorial, counts))
+        ),
+        "you chose the places of one class only; the other classes must be placed too": (
+            lambda counts: comb(sum(counts), counts[0])
+        ),
+    },
+)
+def consistent_with_counts(counts: list[int]) -> int:
+    """Return how many labellings have given counts, list of int -> int."""
+    return factorial(sum(counts)) // prod(map(factorial, counts))
+
+
+@asked
+def labellings_that_fit(r: Random) -> Question:
+    a, b, c = r.randint(1, 3), r.randint(2, 4), r.randint(1, 3)
+    return consistent_with_counts.question(
+        f"A bag of {a + b + c} points has counts {a} of class A, {b} of class B and {c} of the "
+        "background. How many labellings of its points have these counts?",
+        [a, b, c],
+    )
+
+
+@exercise(
+    praise="one backward pass is an E-step",
+    cases=[
+        (
+            random_log_p(3, toy.CLASSES, seed=1) + torch.tensor([[0.5], [-1.0], [0.2]]),
+            toy.presence,
+            toy.presence(torch.tensor([0, 0, 3])),
+        )
+    ],
+    mistakes={
+        "this is the gradient, posterior minus prior: add the prior to it": (
+            lambda z, *seen: posterior_by_autograd.right(z, *seen) - z.softmax(-1)
+        ),
+        "the sign is turned: you differentiated -log P(o)": (
+            lambda z, *seen: 2 * z.softmax(-1) - posterior_by_autograd.right(z, *seen)
+        ),
+        "this is the prior: the observation has not been used": lambda z, *seen: z.softmax(-1),
+        "you differentiated P(o), not its logarithm": (
+            lambda z, *seen: torch.lerp(
+                z.softmax(-1),
+                posterior_by_autograd.right(z, *seen),
+                toy.log_marginal(z.log_softmax(-1), *seen).exp(),
+            )
+        ),
+        "you added the logits; they are no probabilities before the softmax": (
+            lambda z, *seen: posterior_by_autograd.right(z, *seen) - z.softmax(-1) + z
+        ),
+    },
+)
+def posterior_by_autograd(logits: Tensor, observe: toy.Observer, observed: Tensor) -> Tensor:
+    """Return the posterior from one backward pass, (logits, observe, observed) -> (n, k)."""
+    return toy.posterior(logits.log_softmax(-1), observe, observed)

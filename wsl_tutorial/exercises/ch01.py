@@ -1,0 +1,126 @@
+"""Chapter 1: presence, the likelihood."""
+
+from math import comb
+from random import Random
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import presence, toy
+from .core import Question, asked, exercise, random_log_p, three_positions
+
+
+def alpha(log_p: Tensor, label: int) -> Tensor:
+    """Return log Prb(every position emits the label or phi)."""
+    return log_p[:, [label, -1]].logsumexp(1).flatten(1).sum(-1)
+
+
+@exercise(
+    praise="alpha with phi, minus phi alone",
+    cases=[(random_log_p(2, 4, 2, 2), 1)],
+    mistakes={
+        "you forgot that phi may be emitted too: every position emits the label *or* phi": (
+            lambda log_p, label: log_p[:, label].flatten(1).sum(-1)
+        ),
+        "alpha counts the grid of phi alone too, without any instance of the label: take it off": (
+            alpha
+        ),
+        "this is the probability; the exercise asks for its logarithm": (
+            lambda log_p, label: one_label.right(log_p, label).exp()
+        ),
+        "a difference of probabilities is not a difference of logarithms": (
+            lambda log_p, label: alpha(log_p, label) - log_p[:, -1].flatten(1).sum(-1)
+        ),
+        "this is noisy-OR: it forgets that no *other* class may appear": (
+            lambda log_p, label: (1 - (1 - log_p[:, label].exp()).flatten(1).prod(-1)).log()
+        ),
+    },
+)
+def one_label(log_p: Tensor, label: int) -> Tensor:
+    """Return log Prb({l}), (log_p (B, C+1, M, N), label) -> (B,)."""
+    labels = F.one_hot(torch.tensor([label] * len(log_p)), log_p.shape[1] - 1)
+    return presence.log_likelihood(log_p, labels.bool())
+
+
+@asked
+def only_one_class(r: Random) -> Question:
+    text, log_p = three_positions(r)
+    return one_label.question(
+        f"{text} With which probability is the label set exactly {{A}}?",
+        *(log_p, 0),
+        number=torch.exp,
+        without="logarithm",
+    )
+
+
+def missing(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Return the probability that a label is emitted nowhere, for each label that is asked for."""
+    return (1 - log_p[:, :-1].exp()).flatten(2).prod(-1)[:, labels[0]]  # (B, L)
+
+
+@exercise(
+    praise="a label that may grow",
+    cases=[(random_log_p(1, 4, 2, 2, seed=2), torch.tensor([[True, False, True]]))],
+    mistakes={
+        "this is *exactly* these labels; other classes may appear too": presence.log_likelihood,
+        "the labels are not independent: a position that emits one cannot emit the other": (
+            lambda log_p, labels: (1 - missing(log_p, labels)).prod(-1).log()
+        ),
+        "grids that miss both labels were taken off twice: put them back once": (
+            lambda log_p, labels: (1 - missing(log_p, labels).sum(-1)).log()
+        ),
+        "this is the probability that a label is *missing*": (
+            lambda log_p, labels: (1 - at_least.right(log_p, labels).exp()).log()
+        ),
+        "the exercise asks for the logarithm": (
+            lambda log_p, labels: at_least.right(log_p, labels).exp()
+        ),
+    },
+)
+def at_least(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Return log Prb(at least L), (log_p (B, C+1, M, N), labels (B, C)) -> (B,)."""
+    on = labels[0]
+
+    def observe(h: Tensor) -> Tensor:
+        return toy.presence(h, log_p.shape[1])[..., on]
+
+    return toy.log_marginal(log_p.flatten(2).mT, observe, on[on].expand(len(log_p), -1))
+
+
+@asked
+def presence_of_two(r: Random) -> Question:
+    text, log_p = three_positions(r)
+    alone = sum(one_label.right(log_p, label).exp().item() for label in range(2))
+    return at_least.question(
+        f"{text} With which probability is the label set {{A, B}}?",
+        *(log_p, torch.tensor([[True, True]])),
+        number=torch.exp,
+        without="exactly|logarithm",
+        more={
+            "1 minus {A} alone minus {B} alone still holds the bags without any label": 1 - alone
+        },
+    )
+
+
+def words(L: int, n: int, extra: int = 1) -> int:
+    """Return how many words of length n over L + extra letters use each of the L letters."""
+    return sum((-1) ** (L - s) * comb(L, s) * (s + extra) ** n for s in range(L + 1))
+
+
+@exercise(
+    praise="Eq. (1.2) with every p set to 1",
+    cases=[(1, 4), (2, 3), (3, 3), (3, 2), (0, 5)],
+    mistakes={
+        "you forgot phi: each position has L + 1 choices, not L": lambda L, n: words(L, n, extra=0),
+        "these are all labellings with the L labels and phi: take off those that miss a label": (
+            lambda L, n: (L + 1) ** n
+        ),
+        "you took off each missing label once; grids that miss two labels went twice": (
+            lambda L, n: (L + 1) ** n - L * L**n
+        ),
+    },
+)
+def count_labellings(L: int, n: int) -> int:
+    """Return how many labellings show exactly L labels on n positions, (L, n) -> int."""
+    return words(L, n)

@@ -1,0 +1,144 @@
+"""Chapter 2: presence, computed safely."""
+
+from itertools import permutations
+from math import ceil, log10
+from random import Random
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import presence
+from .core import Question, asked, double, exercise, gradient, random_log_p
+
+
+@exercise(
+    praise="and phi drops out of the last",
+    mistakes={
+        "label 0 may come first or second: the last number is a sum of two products": (
+            lambda: (0.3, 0.6, 0.36)
+        ),
+        "a covered label needs no background: phi takes no part in f_2(L) here": (
+            lambda: (0.3, 0.6, 0.46)
+        ),
+        "before the first position f_0(empty) = 1; f_1(empty) has emitted phi once": (
+            lambda: (1.0, 0.6, 0.37)
+        ),
+        "f_1({0}) asks that position 1 emits label 0, not that it emits 0 or phi": (
+            lambda: (0.3, 0.9, 0.37)
+        ),
+    },
+)
+def two_steps() -> tuple:
+    """Return f_1(empty), f_1({0}) and f_2(L) of two positions and two labels."""
+    return 0.3, 0.6, 0.6 * 0.6 + 0.1 * 0.1
+
+
+def once(p: Tensor) -> Tensor:
+    """Return the sum over three labels at one position each, background elsewhere."""
+    return sum(
+        p[0, i] * p[1, j] * p[2, k] * p[3, [m for m in range(5) if m not in (i, j, k)]].prod()
+        for i, j, k in permutations(range(5), 3)
+    )
+
+
+def without_phi(p: Tensor) -> Tensor:
+    """Return the probability of all labels where no position emits the background."""
+    total = p[:-1].sum(0)  # (n,)
+    return total.prod() * covered.right(F.pad(p[:-1] / total, (0, 0, 0, 1)))
+
+
+@exercise(
+    praise="nothing is subtracted",
+    cases=[(random_log_p(1, 4, 5, seed=3)[0].exp(),)],
+    mistakes={
+        "a label that is covered already may be emitted again: the set then stays": once,
+        "the background may be emitted too: the set then stays": without_phi,
+        "this is everything that may be emitted: read off f(L), do not sum over the sets": (
+            lambda p: p.sum(0).prod()
+        ),
+        "the exercise asks for the probability, not its logarithm": (
+            lambda p: covered.right(p).log()
+        ),
+    },
+)
+def covered(p: Tensor) -> Tensor:
+    """Return the walk over covered sets, p (L+1, n), background last -> Prb(L | P)."""
+    labels = torch.ones(1, len(p) - 1, dtype=torch.bool)
+    return presence.log_likelihood(p.log()[None], labels)[0].exp()
+
+
+def restricted(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Return p over the labels of the set and the background alone, normalised."""
+    on = torch.cat([labels, labels.new_ones(len(labels), 1)], 1)[:, :, None, None]
+    return log_p.masked_fill(~on, -torch.inf).softmax(1)
+
+
+@exercise(
+    praise="the gradient in log p is the E-step",
+    cases=[
+        (
+            random_log_p(2, 4, 2, 3, seed=4),
+            torch.tensor([[True, True, False], [False, False, True]]),
+        )
+    ],
+    mistakes={
+        "this is the gradient in p; (2.3) takes it in log p, a factor p": (
+            lambda log_p, labels: posterior.right(log_p, labels) / log_p.exp()
+        ),
+        "the sign is turned: you differentiated the loss": (
+            lambda log_p, labels: -posterior.right(log_p, labels)
+        ),
+        "this is the gradient in the logits, r - p: stop at log_p": (
+            lambda log_p, labels: posterior.right(log_p, labels) - log_p.exp()
+        ),
+        "you differentiated Prb, not its logarithm": (
+            lambda log_p, labels: gradient(
+                lambda x: presence.log_likelihood(x, labels).exp(), log_p
+            )
+        ),
+        "this only removes the absent classes: the labels that must appear raise r further": (
+            restricted
+        ),
+    },
+)
+def posterior(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Return the posterior by one gradient, (log_p, labels) -> (B, C+1, *positions)."""
+    return presence.posterior(log_p, labels)
+
+
+@exercise(
+    praise="known before training",
+    cases=[(double([1.0, -0.9, -0.3, 0.2003]),)],
+    mistakes={
+        "the numerator sums the sizes of all terms, not the largest alone": (
+            lambda terms: (terms.abs().max() / terms.sum().abs()).log10()
+        ),
+        "the ratio is upside down: sizes over sum": lambda terms: -digits_lost.right(terms),
+        "natural logarithm: digits are counted by log10": (
+            lambda terms: (terms.abs().sum() / terms.sum().abs()).log()
+        ),
+        "this is kappa; its logarithm counts the digits": (
+            lambda terms: terms.abs().sum() / terms.sum().abs()
+        ),
+        "you added the terms with their signs in the numerator too": lambda terms: 0,
+    },
+)
+def digits_lost(terms: Tensor) -> Tensor:
+    """Return log10 of the condition number of a sum, terms (n,) with signs -> scalar."""
+    return (terms.abs().sum() / terms.sum().abs()).log10()
+
+
+@asked
+def digits_that_are_lost(r: Random) -> Question:
+    largest, value = r.randint(2, 9), r.randint(2, 9) * 10.0 ** -r.randint(3, 5)
+    lost = log10(largest / value)
+    return Question(
+        f"The greatest term of an alternating series is {largest}, its sum is {value:g}, and each "
+        "term is right to 7 digits. How many digits of the sum are right, rounded up?",
+        ceil(7 - lost),
+        {
+            "this is the number of digits that are lost": ceil(lost),
+            "subtraction of close numbers loses digits: all 7 do not survive": 7,
+        },
+    )

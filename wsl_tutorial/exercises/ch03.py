@@ -1,0 +1,183 @@
+"""Chapter 3: presence, learned."""
+
+from collections.abc import Callable
+from itertools import groupby
+from math import log
+from random import Random
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import presence
+from .core import (
+    CheckFailed,
+    Question,
+    asked,
+    close,
+    double,
+    exercise,
+    padded,
+    refuse,
+    three_positions,
+)
+
+
+@exercise(
+    praise="the maximum misses a quarter of it",
+    mistakes={
+        "probabilities of events that can both happen do not add: take 1 - prod(1 - p)": (
+            lambda: (1.1, 0.6, 0.6)
+        ),
+        "Prb is the chance of *at least one*; 0.6 x 0.5 is the chance of both": (
+            lambda: (0.3, 0.6, 1.0)
+        ),
+        "the posterior is not the prior: divide by Prb": lambda: (0.8, 0.6, 0.6),
+        "position 1 may emit the class while position 2 does too: 0.6 / Prb": (
+            lambda: (0.8, 0.6, 0.375)
+        ),
+    },
+)
+def one_class() -> tuple:
+    """Return Prb, largest p and posterior of position 1, for one class and p = (0.6, 0.5)."""
+    return 0.8, 0.6, 0.75
+
+
+@asked
+def loss_of_the_maxima(r: Random) -> Question:
+    text, log_p = three_positions(r)
+    both = torch.tensor([[True, True]])
+    right = presence.max_pooling_loss(log_p, both).item()
+    best = log_p[0, :2].amax(1).exp().mean().item()
+    return Question(
+        f"{text} The label set is {{A, B}}. What is the max-pooling loss of this bag, in nats, "
+        "with these probabilities as they stand?",
+        right,
+        {
+            "take the mean over the labels, not the sum": 2 * right,
+            "take the mean of the logarithms, not the logarithm of the mean": -log(best),
+            "a loss has the other sign": -right,
+            "this is minus the logarithm of the exact likelihood": (
+                -presence.log_likelihood(log_p, both).item()
+            ),
+        },
+    )
+
+
+def _sigmoid_case() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(4, 3, 2, 3, generator=generator, dtype=torch.float64) - 1
+    logits[3] = 40.0  # sure of every class everywhere
+    return logits, torch.tensor([[True, False, True], [False] * 3, [True] * 3, [True] * 3])
+
+
+def independent(logits: Tensor, labels: Tensor, present: Callable, absent: int = 1) -> Tensor:
+    """Return the sum over classes, with another rule for those present or without those absent."""
+    nowhere = F.logsigmoid(-logits).flatten(2).sum(-1)  # (B, C)
+    return torch.where(labels, present(logits.flatten(2)), absent * nowhere).sum(1)
+
+
+def somewhere(logits: Tensor) -> Tensor:
+    """Return log P(some position emits the class)."""
+    return torch.log(-torch.expm1(F.logsigmoid(-logits).sum(-1)))
+
+
+def _look_at_large_logits(ask: Callable) -> None:
+    if close(ask(*sigmoids.cases[0]), sigmoids.right(*sigmoids.cases[0])):
+        wild = ask(torch.full((1, 1, 1, 1), 40.0), torch.tensor([[False]]))
+        hint = "1 - sigmoid(40) is 0 in float32: use logsigmoid(-logits)"
+        refuse(not close(wild, torch.tensor([-40.0])), hint)
+
+
+@exercise(
+    praise="no 2**L, for the classes do not compete",
+    cases=[_sigmoid_case()],
+    look=_look_at_large_logits,
+    mistakes={
+        "absent classes count too: each position says no to them": (
+            lambda x, labels: independent(x, labels, somewhere, absent=0)
+        ),
+        "a class occurs if *some* position emits it, not if all do": (
+            lambda x, labels: independent(x, labels, lambda z: F.logsigmoid(z).sum(-1))
+        ),
+        "this takes the best position only; sum over all ways to occur": (
+            lambda x, labels: independent(x, labels, lambda z: F.logsigmoid(z.amax(-1)))
+        ),
+        "this is the probability; the exercise asks for its logarithm": (
+            lambda x, labels: sigmoids.right(x, labels).exp()
+        ),
+        "the sign is turned: this is the loss": lambda x, labels: -sigmoids.right(x, labels),
+    },
+)
+def sigmoids(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return independent sigmoids, (logits (B, C, M, N), labels (B, C)) -> (B,)."""
+    return independent(logits, labels, somewhere)
+
+
+def merged(row: list[int]) -> list[int]:
+    """Return a row with equal neighbours as one."""
+    return [c for c, _ in groupby(row)]
+
+
+def dropped(row: list[int], background: int) -> list[int]:
+    """Return a row without the background."""
+    return [c for c in row if c != background]
+
+
+@exercise(
+    praise="the reading rule of the paper's house numbers",
+    cases=[
+        ([10, 1, 1, 10, 1, 5, 5], 10),
+        ([7, 7, 10, 10, 7, 7, 10], 10),
+        ([10] * 7, 10),
+        ([3, 4, 4, 3, 10, 10, 3], 10),
+    ],
+    view=padded,
+    mistakes={
+        "merge first, then drop: background between two equal digits keeps them apart": (
+            lambda row, background: merged(dropped(row, background))
+        ),
+        "repeats are one digit: merge them": dropped,
+        "the background is no digit: drop it at the end": lambda row, background: merged(row),
+        "a digit may come back later: merge neighbours, not all equal digits": (
+            lambda row, background: list(dict.fromkeys(dropped(row, background)))
+        ),
+    },
+)
+def collapse(row: list[int], background: int) -> list[int]:
+    """Return a row of classes to its reading, (list of int, background) -> list of int."""
+    return dropped(merged(row), background)
+
+
+def _look_at_gradient(ask: Callable) -> None:
+    log_prb, eta = floored.cases[0]
+    leaf = log_prb.clone().requires_grad_()
+    answer = ask(leaf, eta)
+    if close(answer, floored.right(log_prb, eta)):
+        slope = None
+        if torch.is_tensor(answer) and answer.requires_grad:
+            (slope,) = torch.autograd.grad(answer.sum(), leaf, allow_unused=True)
+        if slope is None or not close(slope, torch.sigmoid(log_prb - log(eta))):
+            raise CheckFailed("the value is right, its gradient is not w: let autograd see log_prb")
+
+
+@exercise(
+    praise="its gradient is w, at no extra cost",
+    cases=[(double([-0.1, -3.0, -7.0, -1000.0]), 1e-3)],
+    look=_look_at_gradient,
+    mistakes={
+        "a clamp has no gradient below the floor: mix the two, do not choose": (
+            lambda log_prb, eta: log_prb.clamp_min(log(eta))
+        ),
+        "eta is added to Prb, not to its logarithm": lambda log_prb, eta: log_prb + eta,
+        "you added the logarithms: that is log(Prb * eta)": (
+            lambda log_prb, eta: log_prb + log(eta)
+        ),
+        "this is the probability; the exercise asks for its logarithm": (
+            lambda log_prb, eta: log_prb.exp() + eta
+        ),
+    },
+)
+def floored(log_prb: Tensor, eta: float) -> Tensor:
+    """Return log(Prb + eta) and its gradient, (log_prb (B,), eta) -> (B,)."""
+    return torch.logaddexp(log_prb, double(log(eta)))

@@ -1,0 +1,131 @@
+"""Chapter 4: presence, the reproduction."""
+
+from collections.abc import Callable
+from random import Random
+from statistics import StatisticsError, pstdev, stdev
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import metrics
+from .ch03 import merged
+from .core import CheckFailed, Question, asked, exercise, listed, padded, row, tensor
+
+
+def sd(values: list[float], of: Callable = stdev) -> float:
+    """Return the standard deviation, 0 of a single run."""
+    return of(values) if values[1:] else 0.0
+
+
+def _look_at_missing_deviations(ask: Callable) -> None:
+    for case in tolerance.cases:
+        try:
+            ask(*case)
+        except CheckFailed as failed:
+            if isinstance(failed.__cause__, StatisticsError):
+                hint = "one run alone has no standard deviation: count it as 0"
+                raise CheckFailed(hint) from None
+            if case[0] is None:
+                raise CheckFailed("the paper may print no ±: None counts as 0") from None
+            raise
+
+
+@exercise(
+    praise="two bars touch",
+    cases=[(0.04, 0.005, [0.38, 0.32, 0.39, 0.41]), (None, 0.05, [5.4]), (0.0, 0.05, [8.5, 8.52])],
+    look=_look_at_missing_deviations,
+    mistakes={
+        "our own standard deviation over the seeds is missing": lambda p, r, x: max(r, p or 0),
+        "the paper's ± is missing": lambda p, r, x: max(r, sd(x)),
+        "nothing below half a unit of the last printed decimal can be told: take the larger": (
+            lambda p, r, x: (p or 0) + sd(x)
+        ),
+        "the rounding is not added; it is the least that is allowed": (
+            lambda p, r, x: r + (p or 0) + sd(x)
+        ),
+        "this is the standard error; (4.1) takes the standard deviation over the seeds": (
+            lambda p, r, x: max(r, (p or 0) + sd(x) / len(x) ** 0.5)
+        ),
+        "the sample standard deviation divides by n - 1": (
+            lambda p, r, x: max(r, (p or 0) + sd(x, pstdev))
+        ),
+        "the rule adds the two deviations; it takes no root of squares": (
+            lambda p, r, x: max(r, ((p or 0) ** 2 + sd(x) ** 2) ** 0.5)
+        ),
+    },
+)
+def tolerance(paper_sd: float | None, rounding: float, ours: list[float]) -> float:
+    """Return the gap that (4.1) allows, (paper_sd or None, rounding, ours: list) -> float."""
+    return max(rounding, (paper_sd or 0) + sd(ours))
+
+
+@asked
+def allowed_gap(r: Random) -> Question:
+    printed, paper_sd = r.randint(30, 90) / 100, r.randint(2, 9) / 100
+    ours = [round(printed + r.randint(-9, 9) / 100, 2) for _ in range(5)]
+    return tolerance.question(
+        f"A paper prints {printed:g} ± {paper_sd:.2f} %. Five runs of ours have {listed(ours)} %. "
+        "By how many points may our mean differ from the printed one and still be called "
+        "reproduced?",
+        *(paper_sd, 0.005, ours),
+        without="half a unit",
+    )
+
+
+def _maps() -> Tensor:
+    """Return small label maps with ties, runs and blank columns, (30, 4, 9)."""
+    generator = torch.Generator().manual_seed(6)
+    return torch.tensor([1, 2, 10, 10])[torch.randint(4, (30, 4, 9), generator=generator)]
+
+
+def columns(h: Tensor, last: bool = False) -> list[int]:
+    """Return the winning digit of each column, the smallest or the largest of equals, or 10."""
+    votes = F.one_hot(h, 11).sum(0)[:, :10]  # (N, 10)
+    ties = votes == votes.amax(1, keepdim=True)
+    digit = 9 - ties.flip(1).int().argmax(1) if last else ties.int().argmax(1)
+    return digit.masked_fill(votes.amax(1) == 0, 10).tolist()
+
+
+def digits(columns: list[int]) -> list[int]:
+    """Return the digits of a row without its blanks."""
+    return [c for c in columns if c != 10]
+
+
+def _look_at_maps(ask: Callable) -> None:
+    """Raise with the first map that is read wrongly, unless a known mistake explains all maps."""
+    answers = [tensor(ask(*case)) for case in transcription.cases]
+    found = [a.tolist() for a in answers]
+    for solution in transcription.mistakes.values():
+        if found == [solution(*case) for case in transcription.cases]:
+            return
+    for (h,), answer in zip(transcription.cases, answers, strict=True):
+        right = transcription.right(h)
+        if answer.tolist() != right:
+            rows = " / ".join("".join("0123456789."[k] for k in line) for line in h.tolist())
+            raise CheckFailed(f"the map {rows} reads {right}, not [{row(answer)}]")
+
+
+@exercise(
+    praise="columns vote, and changes are written down",
+    cases=[(h,) for h in _maps()],
+    view=padded,
+    look=_look_at_maps,
+    mistakes={
+        "a digit that fills several columns in a row counts once": lambda h: digits(columns(h)),
+        "a blank column ends a run: the same digit after it counts again": (
+            lambda h: merged(digits(columns(h)))
+        ),
+        "the background does not vote: one digit in a column is enough": (
+            lambda h: digits(merged(F.one_hot(h, 11).sum(0).argmax(1).tolist()))
+        ),
+        "of equal votes the smallest digit wins": lambda h: digits(merged(columns(h, last=True))),
+        "every row of a column votes, not one row alone": lambda h: digits(h[len(h) // 2].tolist()),
+        "a sequence keeps order and repeats; this is the set of digits": (
+            lambda h: sorted(set(digits(h.flatten().tolist())))
+        ),
+    },
+)
+def transcription(h: Tensor) -> list[int]:
+    """Return the sequence of a label map by (4.2), h (M, N) with 10 for phi -> list of ints."""
+    return metrics.transcribe(F.one_hot(h, 11).permute(2, 0, 1)[None])[0]

@@ -1,0 +1,122 @@
+"""Chapter 7: counts, the reproduction."""
+
+from random import Random
+from statistics import fmean, pstdev, stdev
+
+import torch
+from torch import Tensor
+
+from .core import Question, asked, exercise
+
+
+def first(accuracy: list[float], level: float) -> int:
+    """Return the first epoch, counted from 1, that reaches a level."""
+    return next(t for t, a in enumerate(accuracy, 1) if a >= level)
+
+
+def final(accuracy: list[float]) -> float:
+    """Return the mean of the last tenth of the epochs, three at least."""
+    return fmean(accuracy[-max(3, len(accuracy) // 10) :])
+
+
+@exercise(
+    praise="a first passage",
+    cases=[
+        ([50, 70, 84.5, 86, 88, 89.5, 90.5, 95, *[89] * 14, 93, 92, 85],),
+        ([50, 60, 70, 80, 81.5, 82.5, 84, 85, 86, 87, *[83] * 26, 90, 84, 80, 82],),
+    ],
+    mistakes={
+        "the final accuracy is a mean of the last epochs, not the best epoch": (
+            lambda x: first(x, 0.99 * max(x))
+        ),
+        "the final accuracy is a mean of the last epochs, not the last one": (
+            lambda x: first(x, 0.99 * x[-1])
+        ),
+        "the last tenth has no fewer than three epochs": (
+            lambda x: first(x, 0.99 * fmean(x[-max(1, len(x) // 10) :]))
+        ),
+        "of a long curve the last tenth, not the last three": (
+            lambda x: first(x, 0.99 * fmean(x[-3:]))
+        ),
+        "99 % of the final accuracy is enough": lambda x: first(x, final(x)),
+        "epochs are counted from 1": lambda x: first(x, 0.99 * final(x)) - 1,
+    },
+)
+def arrival(accuracy: list[float]) -> int:
+    """Return the first epoch at 99 % of the final accuracy, list of accuracies -> int."""
+    return first(accuracy, 0.99 * final(accuracy))
+
+
+def t(gaps: list[float], variance: float, sd=stdev) -> float:
+    """Return the mean gap over its standard deviation, from the variance added to 1/K."""
+    return fmean(gaps) / (sd(gaps) * (1 / len(gaps) + variance) ** 0.5)
+
+
+@exercise(
+    praise="splits of one data set are relatives",
+    cases=[
+        ([0.4, -0.1, 0.6, 0.3], 0.2),
+        ([1.2, 0.4, -0.3, 0.8, 0.1], 0.0),
+        ([-0.2, -0.5, 0.1], 0.5),
+    ],
+    mistakes={
+        "this takes the splits for independent: share is missing": lambda d, q: t(d, 0),
+        "the bags that splits share add share / (1 - share), not share": lambda d, q: t(d, q),
+        "1/K and the share are variances: take the root of their sum": (
+            lambda d, q: fmean(d) / (stdev(d) * (1 / len(d) + q / (1 - q)))
+        ),
+        "the sample standard deviation divides by K - 1": lambda d, q: t(d, q / (1 - q), pstdev),
+        "the sign of the mean gap belongs to t": lambda d, q: abs(t(d, q / (1 - q))),
+    },
+)
+def resampled_t(gaps: list[float], share: float) -> float:
+    """Return the statistic of (7.2), (gaps: list, share) -> float."""
+    return t(gaps, share / (1 - share))
+
+
+@asked
+def corrected_t(r: Random) -> Question:
+    gap, sd, splits = r.randint(5, 30) / 10, r.randint(5, 20) / 10, r.choice([5, 10, 20])
+    off = sd * ((splits - 1) / 2) ** 0.5  # two gaps off the mean have the same deviation
+    return resampled_t.question(
+        f"Over {splits} random splits with 80 % for training, A beats B by {gap:g} points in the "
+        f"mean; the differences have a standard deviation of {sd:g}. What is t, corrected for "
+        "the overlap of the training sets?",
+        *([gap + off, gap - off, *[gap] * (splits - 2)], 0.2),
+        without="sign|sample",
+        more={"divide by the standard deviation of the *mean*": gap / sd},
+    )
+
+
+def _bags() -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits, counts and mask of five bags with padding."""
+    logits = torch.randn(5, 6, generator=torch.Generator().manual_seed(8))
+    mask = torch.arange(6) < torch.tensor([4, 3, 2, 4, 1])[:, None]
+    return logits.masked_fill(torch.arange(6) > 3, 0.0), torch.tensor([1, 3, 1, 4, 1]), mask
+
+
+def off(logits: Tensor, told: Tensor, mask: Tensor) -> Tensor:
+    """Return the error of the number of positive decisions in each bag."""
+    return (((logits >= 0) & mask).sum(1) - told).double()
+
+
+@exercise(
+    praise="no label was used",
+    cases=[_bags()],
+    mistakes={
+        "padding is no instance: use the mask": lambda z, y, m: off(z, y, m | True).abs().mean(),
+        "errors of different bags must not cancel: absolute value first, then the mean": (
+            lambda z, y, m: off(z, y, m).mean().abs()
+        ),
+        "take the absolute value": lambda z, y, m: off(z, y, m).mean(),
+        "count decisions, logits of 0 and more, not probabilities": (
+            lambda z, y, m: ((z.sigmoid() * m).sum(1) - y).abs().mean()
+        ),
+        "the absolute error, not its square": lambda z, y, m: off(z, y, m).square().mean(),
+        "the mean over the bags, not the sum": lambda z, y, m: off(z, y, m).abs().sum(),
+        "an error a bag, not an instance": lambda z, y, m: off(z, y, m).abs().sum() / m.sum(),
+    },
+)
+def error_of_counts(logits: Tensor, told: Tensor, mask: Tensor) -> Tensor:
+    """Return mean |predicted - told|, (logits (B, n), counts (B,), mask (B, n)) -> scalar."""
+    return off(logits, told, mask).abs().mean()

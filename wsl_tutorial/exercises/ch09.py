@@ -1,0 +1,143 @@
+"""Chapter 9: patches, the learning."""
+
+from collections.abc import Callable
+from random import Random
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from .. import metrics
+from .core import Question, asked, double, exercise
+
+
+@exercise(
+    praise="and 0.477 for nine labels of ten classes",
+    mistakes={
+        "for K = 2 the labels need not come in order: 01 contains the labels of 10": (
+            lambda: (0.5, 0.5)
+        ),
+        "this is the chance that *all* labels are right": lambda: (0.5, 0.375),
+        "one of two right counts a half: average over the 16 pairs of bags": lambda: (0.5, 0.875),
+        "with K = 1 one guess in two is right": lambda: (1.0, 0.625),
+    },
+)
+def lucky_labels() -> list[float]:
+    """Return the share of two-class labels told by luck, for K = 1 and 2, () -> two numbers."""
+    bags = [torch.cartesian_prod(*[torch.arange(2)] * k).view(-1, k) for k in (1, 2)]
+    return [
+        fmean(metrics.label_recall(guess[None], true[None], 2) / 100 for guess in b for true in b)
+        for b in bags
+    ]
+
+
+def member(scores: Tensor, k: float, cdf: Callable) -> Tensor:
+    """Return the degrees whose sum is k, by halving the range of the threshold."""
+    low, high = scores.min() - 50, scores.max() + 50
+    for _ in range(100):
+        t = (low + high) / 2
+        low, high = (t, high) if cdf(scores - t).sum() > k else (low, t)
+    return cdf(scores - t)
+
+
+def clipped(x: Tensor) -> Tensor:
+    """Return the distribution function of the uniform law around 0."""
+    return (x + 0.5).clamp(0, 1)
+
+
+@exercise(
+    praise="one threshold for every F",
+    cases=[(double([0.9, 0.7, 0.65, 0.2, -0.3]), 2, 0.2, cdf) for cdf in (torch.sigmoid, clipped)],
+    mistakes={
+        "a factor makes degrees above 1: move a threshold until the sum is K": (
+            lambda s, k, eps, cdf: k * cdf(s / eps) / cdf(s / eps).sum()
+        ),
+        "there is no threshold: the degrees do not sum to K": lambda s, k, eps, cdf: cdf(s / eps),
+        "divide by the temperature": lambda s, k, eps, cdf: member(s, k, cdf),
+        "*divide* by the temperature": lambda s, k, eps, cdf: member(s * eps, k, cdf),
+        "the degrees sum to K, not to 1": lambda s, k, eps, cdf: member(s / eps, 1, cdf),
+        "cdf is an argument; this is the logistic one": (
+            lambda s, k, eps, cdf: member(s / eps, k, torch.sigmoid)
+        ),
+        "a hard choice has no slope": (lambda s, k, eps, cdf: (s >= s.topk(k).values[-1]).double()),
+    },
+)
+def soft_member(scores: Tensor, k: int, temperature: float, cdf: Callable) -> Tensor:
+    """Return Eq. (9.1), (scores (n,), k, temperature, cdf) -> (n,)."""
+    return member(scores / temperature, k, cdf)
+
+
+def against_others(losses: Tensor, n: int) -> Tensor:
+    """Return losses minus the sum of the others over n."""
+    return losses - (losses.sum() - losses) / n
+
+
+@exercise(
+    praise="they sum to zero",
+    cases=[(double([0.7, 0.2, 0.4, 1.1]),)],
+    mistakes={
+        "the mean of all draws holds the draw itself: too small by (M - 1) / M": (
+            lambda losses: losses - losses.mean()
+        ),
+        "subtract the baseline": lambda losses: losses,
+        "the sum of the others is not their mean": lambda losses: against_others(losses, 1),
+        "this is for a reward; a loss keeps its sign": lambda losses: -leave_one_out.right(losses),
+        "the others are M - 1": lambda losses: against_others(losses, len(losses)),
+    },
+)
+def leave_one_out(losses: Tensor) -> Tensor:
+    """Return the factors of (9.5), losses (M,) -> (M,)."""
+    return against_others(losses, len(losses) - 1)
+
+
+def spare(counts: Tensor, k: int) -> Tensor:
+    """Return the number of places without an object, (B, 1)."""
+    return k - counts.sum(1, keepdim=True)
+
+
+def beside(first: Tensor, counts: Tensor) -> Tensor:
+    """Return counts behind a first column."""
+    return torch.cat([first, counts], 1)
+
+
+@exercise(
+    praise="every place has a label",
+    cases=[(torch.tensor([[1, 0, 1], [0, 0, 0], [2, 1, 1]]), 4)],
+    mistakes={
+        "places with an object are no background: K minus the objects": (
+            lambda counts, k: beside(torch.full_like(counts[:, :1], k), counts)
+        ),
+        "the background is class 0, the first column": (
+            lambda counts, k: beside(counts, spare(counts, k))
+        ),
+        "the number of places without an object, not whether there is one": (
+            lambda counts, k: beside((spare(counts, k) > 0).long(), counts)
+        ),
+        "K counts the places, not the classes": (
+            lambda counts, k: beside((counts == 0).sum(1, keepdim=True), counts)
+        ),
+        "take the objects from K, not K from the objects": (
+            lambda counts, k: beside(-spare(counts, k), counts)
+        ),
+    },
+)
+def with_background(counts: Tensor, k: int) -> Tensor:
+    """Return counts with the background as class 0, (counts (B, C), k) -> (B, C+1)."""
+    return beside(spare(counts, k), counts)
+
+
+@asked
+def overlap_of_boxes(r: Random) -> Question:
+    side, right, down = r.choice([10, 20, 30]), r.randint(1, 6), r.randint(1, 6)
+    places = torch.tensor([[0.0, 0.0, side], [right, down, side]])
+    a, b = metrics.boxes(places).double()
+    shared = (side - right) * (side - down)
+    return Question(
+        f"Two square boxes of {side} pixels are {right} pixels apart in x and {down} in y. What is "
+        "their intersection over union?",
+        metrics.box_iou(a[None, None], b[None, None]).item(),
+        {
+            "divide by the union, not by one box": shared / side**2,
+            "the shared part counts once in the union": shared / (2 * side**2),
+        },
+    )

@@ -1,0 +1,185 @@
+"""Chapter 11: regions, entropy."""
+
+from collections.abc import Callable
+from math import log, log2
+from random import Random
+
+import torch
+from torch import Tensor
+
+from .. import regions
+from .core import Question, asked, double, exercise, gradient, listed, refuse, some, tensor
+
+ENTROPY, CROSS, LOG3 = 1.5, 5 / 3, log2(3)  # of (1/2, 1/4, 1/4), in bits
+
+
+@exercise(
+    praise="H below log C, and (11.2) above",
+    mistakes={
+        "(11.2) is not log C: that is its least value, for p = u": lambda: (ENTROPY, LOG3, 0),
+        "(11.2) is the mean surprise under u, not under p": (
+            lambda: (ENTROPY, ENTROPY, LOG3 - ENTROPY)
+        ),
+        "this is KL(p || u) = log C - H(p); the exercise asks for the other one": (
+            lambda: (ENTROPY, CROSS, LOG3 - ENTROPY)
+        ),
+        "KL = cross-entropy minus entropy *of u*, which is log C": (
+            lambda: (ENTROPY, CROSS, CROSS - ENTROPY)
+        ),
+        "in units of log 2, please: these are nats": (
+            lambda: [log(2) * x for x in three_entropies.right()]
+        ),
+    },
+)
+def three_entropies() -> tuple:
+    """Return H, (11.2) and KL(u || p) of the answer (1/2, 1/4, 1/4), () -> bits."""
+    return ENTROPY, CROSS, CROSS - LOG3
+
+
+def slope(logits: Tensor, entropy: float = 1) -> Tensor:
+    """Return p (log p + H) of each class, with a factor before the entropy H."""
+    p = logits.softmax(1)
+    return torch.special.xlogy(p, p) + entropy * p * regions.conditional_entropy(logits)[:, None]
+
+
+def _look_at_nan(ask: Callable) -> None:
+    answer = tensor(ask(*entropy_gradient.cases[0]))
+    refuse(answer.isnan().any(), "0 times -inf is NaN: where p is 0, the entry is 0")
+
+
+@exercise(
+    praise="it dies where p is sure",
+    cases=[(double([[2.0, 0.0, -1.0], [0.3, -torch.inf, 0.1]]),)],
+    look=_look_at_nan,
+    mistakes={
+        "this is the gradient of H; the exercise asks for -H": lambda z: -slope(z),
+        "this is the gradient of (11.2), p - 1/C": lambda z: z.softmax(1) - 1 / z.shape[1],
+        "p depends on all logits: the normaliser brings the + H": lambda z: slope(z, 0),
+        "this is the derivative in p, not in the logits": (
+            lambda z: z.log_softmax(1).masked_fill(z == -torch.inf, 0) + 1
+        ),
+        "the sign of H: it is minus the mean of log p": lambda z: slope(z, -1),
+    },
+)
+def entropy_gradient(logits: Tensor) -> Tensor:
+    """Return gradient of -H in the logits (B, C), some of them -inf -> (B, C)."""
+    return gradient(lambda z: -regions.conditional_entropy(z), logits)
+
+
+@asked
+def two_gradients(r: Random) -> Question:
+    a, b = some(r, 0.05, 0.45, 2)
+    p = [a, b, round(1 - a - b, 2)]
+    return entropy_gradient.question(
+        f"A classifier answers {listed(p)}. What is the derivative of minus its entropy with "
+        "respect to the first logit, in nats?",
+        double([p]).log(),
+        number=(0, 0),
+    )
+
+
+@asked
+def entropy_that_is_left(r: Random) -> Question:
+    (p,) = some(r, 0.02, 0.4)
+    right = regions.conditional_entropy(double([[p, 1 - p]]).log()).item()
+    return Question(
+        f"On X+ a classifier of two classes answers {p:g} and {1 - p:g}. What is the entropy that "
+        "is left, in nats?",
+        right,
+        {
+            "these are bits": right / log(2),
+            "sum over both classes": -p * log(p),
+            "this is the cross-entropy to the uniform": -(log(p) + log(1 - p)) / 2,
+        },
+    )
+
+
+def _look_at_batch(ask: Callable) -> None:
+    answer = tensor(ask(*divergence_from_prior.cases[0]))
+    refuse(answer.shape == (), "one number an image: no mean over the batch")
+    hint = "a sure row underflows: stay with log_softmax, not the log of softmax"
+    refuse(not answer.isfinite().all(), hint)
+
+
+def negative_entropy(prior: Tensor) -> Tensor:
+    """Return the mean of log p."""
+    return torch.special.xlogy(prior, prior).sum()
+
+
+@exercise(
+    praise="zero for an honest answer",
+    cases=[(double([[1.0, -0.5, 0.2], [-2.0, 60.0, 0.0]]), double([0.5, 0.3, 0.2]))],
+    look=_look_at_batch,
+    mistakes={
+        "this is KL(p || prior): the prior weighs the logarithms, not p": (
+            lambda z, prior: (z.softmax(1) * (z.log_softmax(1) - prior.log())).sum(1)
+        ),
+        "this is (11.3); take off the entropy of the prior": regions.cross_entropy_to_prior,
+        "H(prior) has the sign of a surprise: it is taken off, not added": (
+            lambda z, prior: regions.cross_entropy_to_prior(z, prior) - negative_entropy(prior)
+        ),
+        "the target is the prior, not the uniform distribution": (
+            lambda z, prior: divergence_from_prior.right(z, torch.full_like(prior, 1 / 3))
+        ),
+        "the logits are not normalised: take log_softmax": (
+            lambda z, prior: (prior * (prior.log() - z)).sum(1)
+        ),
+    },
+)
+def divergence_from_prior(logits: Tensor, prior: Tensor) -> Tensor:
+    """Return KL(prior || p) of logits (B, C) and prior (C,) -> (B,)."""
+    return regions.cross_entropy_to_prior(logits, prior) + negative_entropy(prior)
+
+
+def _joint() -> Tensor:
+    """Return a law of Y, X+ and X- with a class that is impossible for one X+."""
+    joint = torch.rand(2, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    joint[0, 1] = 0
+    return joint / joint.sum()
+
+
+def left_open(joint: Tensor) -> Tensor:
+    """Return H(Y | X) of a joint law, Y the first axis."""
+    return negative_entropy(joint.sum(0)) - negative_entropy(joint)
+
+
+def told(joint: Tensor) -> dict[str, Tensor]:
+    """Return the information of X-, of X+ and of both on Y."""
+    h = -negative_entropy(joint.sum((1, 2)))
+    parts = {"-": joint.sum(1), "+": joint.sum(2), "both": joint}
+    return {name: h - left_open(part) for name, part in parts.items()}
+
+
+def _look_at_zeros(ask: Callable) -> None:
+    answer = tensor(ask(*mutual_information.cases[0]))
+    refuse(answer.isnan().any(), "0 log 0 is 0: use torch.special.xlogy")
+
+
+@exercise(
+    praise="complete and sufficient are two things",
+    cases=[(_joint(),)],
+    look=_look_at_zeros,
+    mistakes={
+        "conditional and marginal information differ: use X+ in the second": (
+            lambda joint: (told(joint)["-"], told(joint)["-"])
+        ),
+        "the second is I(Y; X) minus I(Y; X+), not I(Y; X) itself": (
+            lambda joint: (told(joint)["-"], told(joint)["both"])
+        ),
+        "you conditioned on X-: I(Y; X+ | X-)": (
+            lambda joint: (told(joint)["-"], told(joint)["both"] - told(joint)["-"])
+        ),
+        "the first is of X- alone, not of X+": (
+            lambda joint: (told(joint)["+"], told(joint)["both"] - told(joint)["+"])
+        ),
+        "these are bits; the exercise asks for nats": (
+            lambda joint: [x / log(2) for x in mutual_information.right(joint)]
+        ),
+        "these are entropies of Y, what is left open, not what is told": (
+            lambda joint: (left_open(joint.sum(1)), left_open(joint))
+        ),
+    },
+)
+def mutual_information(joint: Tensor) -> tuple[Tensor, Tensor]:
+    """Return I(Y; X-) and I(Y; X- | X+) of joint (2, a, b) -> two numbers, in nats."""
+    return told(joint)["-"], told(joint)["both"] - told(joint)["+"]

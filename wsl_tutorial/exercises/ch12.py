@@ -1,0 +1,172 @@
+"""Chapter 12: regions, erasing."""
+
+from collections.abc import Callable
+from math import exp
+from random import Random
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import metrics, regions
+from .core import Question, asked, double, exercise, some, tensor
+
+
+@exercise(
+    praise="the third is not trusted",
+    view=lambda answer: tensor(answer).mul(1000).round() / 1000,
+    mistakes={
+        "each look is weighed with its trust: 0.881 at t = 0": lambda: (1, 0, 1, 1),
+        "the mask is all that lies above the midrange 2, not the greatest alone": (
+            lambda: (0.797, 0, 0.881, 0.721)
+        ),
+        "pixel 1 lies above the midrange 2 as well": lambda: (0, 0, 0.881, 0.797),
+        "the second look is trusted: its score saturates too, so it is no less sure": (
+            lambda: (0.881, 0, 0.881, 0)
+        ),
+        "trust fades: the second look has the factor exp(-1/10)": lambda: (0.881, 0, 0.881, 0.881),
+        "at t = 0 the factor exp(-t/10) is 1": lambda: (0.797, 0, 0.797, 0.721),
+    },
+)
+def three_looks() -> tuple:
+    """Return R* of the evidence (2.5, 0, 4, 1) after three looks, () -> four numbers."""
+    return 0.881, 0, 0.881, 0.797
+
+
+def dice(f: float) -> float:
+    """Return the Dice index of a full mask and a region of share f."""
+    return 2 * f / (1 + f)
+
+
+@exercise(
+    praise="the least that a method has to beat",
+    cases=[(0.2,), (0.5,)],
+    mistakes={
+        "F1 is not the share of right pixels: |A| + |B| is below, twice the overlap above": (
+            lambda f: (f, 0, 0, 1 - f)
+        ),
+        "below stands |A| + |B|, here 1 + f, and above 2 |A and B|": (
+            lambda f: (dice(f) / 2, 0, 0, dice(1 - f) / 2)
+        ),
+        "All-zeros hits all of the complement, All-ones all of the region: exchange the pairs": (
+            lambda f: (0, dice(1 - f), dice(f), 0)
+        ),
+        "the complement covers 1 - f: put that in place of f": lambda f: (dice(f), 0, 0, dice(f)),
+        "All-ones predicts no pixel of the complement: its F1- is 0": (
+            lambda f: (dice(f), 1 - f, 1 - f, dice(1 - f))
+        ),
+    },
+)
+def blind_dice(f: float) -> tuple:
+    """Return F1+ and F1- of All-ones, then of All-zeros, share f -> four numbers."""
+    return dice(f), 0, 0, dice(1 - f)
+
+
+@asked
+def dice_of_all_ones(r: Random) -> Question:
+    (f,) = some(r, 0.1, 0.9)
+    return blind_dice.question(
+        f"Glands cover {100 * f:g} % of an image. A mask marks every pixel as gland. What is its "
+        "Dice score F1+, between 0 and 1?",
+        f,
+        number=0,
+        without="complement",
+        more={"this is the score of the background for an empty mask": dice(1 - f)},
+    )
+
+
+def answers(p: Tensor, named: Tensor) -> Tensor:
+    """Return logits of three classes: p for the first, the rest shared, or for a greater one."""
+    second = torch.where(named, (1 - p) / 2, 1 - p)
+    return torch.stack([p, second, 1 - p - second], 1).log()
+
+
+@exercise(
+    praise="three ways to lose it",
+    cases=[
+        (
+            *double([[0.9, 0.6, 0.8, 0.4], [0.8, 0.7, 0.8, 0.3]]),
+            torch.tensor([True, True, True, False]),
+            *(2, 10.0),
+        )
+    ],
+    mistakes={
+        "trust fades with t: the factor exp(-t / sigma) is missing": (
+            lambda p, first, named, t, sigma: p * named * (p >= first)
+        ),
+        "as sure as at first is enough: >=, not >": (
+            lambda p, first, named, t, sigma: exp(-t / sigma) * p * named * (p > first)
+        ),
+        "a look that is less sure than the first is not trusted": (
+            lambda p, first, named, t, sigma: exp(-t / sigma) * p * named
+        ),
+        "a look that names another class is not trusted": (
+            lambda p, first, named, t, sigma: exp(-t / sigma) * p * (p >= first)
+        ),
+        "the trust is this look's own p, not the first one's": (
+            lambda p, first, named, t, sigma: exp(-t / sigma) * first * named * (p >= first)
+        ),
+        "the trust holds p itself, not only the conditions": (
+            lambda p, first, named, t, sigma: exp(-t / sigma) * named * (p >= first)
+        ),
+    },
+)
+def trust_of_a_look(p: Tensor, first: Tensor, named: Tensor, t: int, sigma: float) -> Tensor:
+    """Return (12.1), (p (B,), p_first (B,), named bool (B,), t, sigma) -> (B,)."""
+    target = torch.zeros(len(p), dtype=torch.int64)
+    at_first = F.cross_entropy(answers(first, named), target, reduction="none")
+    return regions.trust(answers(p, named), target, at_first, t, sigma)
+
+
+@asked
+def trust_of_a_step(r: Random) -> Question:
+    t, p = r.randint(1, 4), some(r, 0.5, 0.95)
+    return trust_of_a_look.question(
+        f"In step t = {t} of the erasing with sigma = 10 the classifier is right and surer than at "
+        f"first: it answers {p[0]:g} for the true class. What is the trust?",
+        *(double(p), double(p) - 0.1, torch.tensor([True]), t, 10.0),
+        number=0,
+        without="look|>=",
+        more={"the decay is exp(-t / sigma), not exp(-t)": exp(-t) * p[0]},
+    )
+
+
+def _masks() -> list[tuple[Tensor, Tensor]]:
+    """Return three pairs of masks: alike, a blind one, and the opposite."""
+    generator = torch.Generator().manual_seed(0)
+    true = torch.rand(500, 500, generator=generator) < 0.4
+    predicted = true ^ (torch.rand(500, 500, generator=generator) < 0.2)
+    return [(predicted, true), (torch.ones_like(true), true), (~true, true)]
+
+
+def of_confusion(formula: Callable, dtype: torch.dtype = torch.float64) -> Callable:
+    """Return a function of two masks that applies a formula to TP, FP, FN and TN."""
+    return lambda p, t: formula(*metrics.confusion([p], [t])[0].to(dtype))
+
+
+def ratio(tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
+    """Return Matthews' correlation, 0/0 for a blind mask."""
+    product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    return (tp * tn - fp * fn) / product.sqrt()
+
+
+@exercise(
+    praise="0 for a blind mask, -1 for the opposite",
+    cases=_masks(),
+    mistakes={
+        "the product of four counts does not fit into 64 bits: count in floats": (
+            of_confusion(ratio, torch.int64)
+        ),
+        "a blind mask is 0/0: return 0 there": of_confusion(ratio),
+        "this is the share of right pixels": lambda p, t: (p == t).double().mean(),
+        "this is the Dice index; it does not see the complement": (
+            of_confusion(lambda tp, fp, fn, tn: 2 * tp / (2 * tp + fp + fn))
+        ),
+        "this is Jaccard's index, intersection over union": (
+            of_confusion(lambda tp, fp, fn, tn: tp / (tp + fp + fn))
+        ),
+    },
+)
+def matthews(predicted: Tensor, true: Tensor) -> float:
+    """Return Matthews' correlation of bool masks (H, W), 0 where it is 0/0 -> scalar."""
+    return metrics.mask_scores([predicted], [true])["mcc"] / 100

@@ -1,0 +1,120 @@
+"""Chapter 13: regions, the reproduction."""
+
+from collections.abc import Callable
+from math import sqrt
+from random import Random
+
+import torch
+from torch import Tensor
+
+from .. import metrics
+from .core import Question, asked, exercise, refuse
+
+
+@exercise(
+    praise="no pair of Table 1 on GlaS is so far apart",
+    mistakes={
+        "two tosses agree in one case of two: Table 1 shows no difference": lambda: (2, 2.5),
+        "two-sided: either method might be the better one, 2 / 2^m, and 2 / 2^5 is above 5 %": (
+            lambda: (5, 6.25)
+        ),
+        "m images of 80 are m / 80 of 100 %": lambda: (6, 6),
+    },
+)
+def images_apart() -> tuple[int, float]:
+    """Return images that differ until a sign test sees it, and points of error, () -> two."""
+    m = next(m for m in range(1, 80) if 2 * 0.5**m < 0.05)
+    return m, 100 * m / 80
+
+
+def marks(behind: list[int], rate: float, n: int) -> Tensor:
+    """Return 1 for every k that is in the list, 0 for the others."""
+    for k in behind:
+        refuse(k != int(k) or not 0 <= k <= n, f"k of {n} images is a whole number from 0 to {n}")
+    marked = torch.zeros(30_001)
+    marked[[int(k) for k in behind]] = 1
+    return marked
+
+
+def all_with(printed: Callable) -> Callable:
+    """Return the list of all k that a rule prints as a rate, for each rate and n."""
+    return lambda rate, n: [k for k in range(n + 1) if printed(k, n) == round(100 * rate)]
+
+
+@exercise(
+    praise="decimals tell the size of a test set",
+    cases=[(69.65, 145), (1.25, 80), (33.33, 12), (24.62, 5794), (19.98, 145), (0.0, 30_000)],
+    view=marks,
+    mistakes={
+        "the decimals are cut, not rounded": all_with(lambda k, n: round(10_000 * k / n)),
+        "the rate is in %: 100 k / n, and two decimals more": all_with(lambda k, n: 100 * k // n),
+        "all k, not the first alone: large n have several": (
+            lambda rate, n: metrics.counts_behind(rate, n)[:1]
+        ),
+        "some rates have no k: leave the list empty": (
+            lambda rate, n: metrics.counts_behind(rate, n) or [round(rate * n / 100)]
+        ),
+    },
+)
+def shares_behind(rate: float, n: int) -> list[int]:
+    """Return (13.1), (rate in % with two decimals, cut, n) -> the list of all k."""
+    return metrics.counts_behind(rate, n)
+
+
+@exercise(
+    praise="the row that was not printed",
+    cases=[(66.01,), (23.72,), (0.0,), (100.0,)],
+    mistakes={
+        "this is the chord, the least; the arc lies above": lambda d: 100 - d,
+        "this takes d for f; f = d / (2 - d) first, then 2 (1 - f) / (2 - f)": (
+            lambda d: 200 * (100 - d) / (200 - d)
+        ),
+        "in %, please": lambda d: metrics.all_zeros_bounds(d)[1] / 100,
+    },
+)
+def zeros_from_ones(d: float) -> float:
+    """Return the upper end of (13.3), mean F1+ of All-ones in % -> %."""
+    return metrics.all_zeros_bounds(d)[1]
+
+
+def steps(u: int, kappa: float, passes: int = 2) -> float:
+    """Return the steps of u looks over those of one, the classifier with passes a step."""
+    return (u + passes * kappa) / (1 + passes * kappa)
+
+
+@exercise(
+    praise="a fast loader makes erasing look dear",
+    cases=[(4, 0.25, 0.5), (2, 0.25, 0.0), (1, 0.3, 0.2), (8, 1.0, 0.9)],
+    mistakes={
+        "the share b of an epoch stays as it is: only 1 - b grows": lambda u, k, b: steps(u, k),
+        "b is a share of the epoch with one look, so that 1 - b of it are steps": (
+            lambda u, k, b: steps(u, k) + b
+        ),
+        "b and 1 - b are exchanged": lambda u, k, b: b * steps(u, k) + 1 - b,
+        "the classifier makes two passes, on X+ and on X-": (
+            lambda u, k, b: (1 - b) * steps(u, k, passes=1) + b
+        ),
+        "the classifier does not look again: its passes do not grow with u": (
+            lambda u, k, b: (1 - b) * u + b
+        ),
+    },
+)
+def slower_by(u: int, kappa: float, b: float) -> float:
+    """Return epochs of u looks over epochs of one, (u, kappa, b) -> ratio."""
+    return (1 - b) * steps(u, kappa) + b
+
+
+@asked
+def rates_not_refuted(r: Random) -> Question:
+    n, k = r.randint(50, 200), r.randint(0, 4)
+    share = k / n
+    return Question(
+        f"A network errs on {k} of {n} test images. What is the greatest error, in %, that this "
+        "does not refute, at 1.96 standard deviations?",
+        metrics.wilson_interval(k, n)[1],
+        {
+            "this is the error that was seen": 100 * share,
+            "put p under the root, not k / n": 100 * (share + 1.96 * sqrt(share * (1 - share) / n)),
+            "this is the least error that is not refuted": metrics.wilson_interval(k, n)[0],
+        },
+    )

@@ -1,0 +1,160 @@
+"""Chapter 14: what a weak label is worth."""
+
+from math import comb, log, log2
+from random import Random
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from .. import worth
+from .core import Question, asked, double, exercise, random_log_p
+
+
+def yes_or_no(p: float) -> float:
+    """Return the bits of an answer that is *yes* with probability p."""
+    return worth.entropy(double([p, 1 - p]))
+
+
+def numbers(k: tuple[int, int]) -> range:
+    """Return the numbers of digits from the least to the greatest."""
+    return range(k[0], k[1] + 1)
+
+
+def missing(k: tuple[int, int]) -> float:
+    """Return the probability that no digit is a 7."""
+    return fmean(0.9**n for n in numbers(k))
+
+
+@exercise(
+    praise="at most one bit, and only where both are likely",
+    cases=[((0, 3),), ((1, 3),), ((2, 2),), ((1, 1),)],
+    mistakes={
+        "a canvas holds K digits, and any of them may be the 7": lambda k: yes_or_no(0.9),
+        "average the probability over K, not the bits": (
+            lambda k: fmean(yes_or_no(0.9**n) for n in numbers(k))
+        ),
+        "the power of the mean number of digits is not the mean of the powers": (
+            lambda k: yes_or_no(0.9 ** fmean(numbers(k)))
+        ),
+        "the answer *no* is news as well: add its term": (
+            lambda k: -(1 - missing(k)) * log2(1 - missing(k))
+        ),
+        "these are nats; bits take the logarithm to base 2": (
+            lambda k: log(2) * yes_or_no(missing(k))
+        ),
+    },
+)
+def seven_bits(k: tuple[int, int]) -> float:
+    """Return bits of "is there a 7?", k = (least, greatest) number of digits, (k) -> bits."""
+    return yes_or_no(missing(k))
+
+
+def _improbable() -> tuple[Tensor, int, Tensor]:
+    """Return three bags twice, seen and not seen; in one the class is improbable everywhere."""
+    log_p = torch.cat([random_log_p(3, 4, 5, seed=14)] * 2)
+    log_p[[2, 5], 1] -= 40
+    return log_p.log_softmax(1), 1, torch.arange(6) < 3
+
+
+def nowhere(log_p: Tensor, label: int) -> Tensor:
+    """Return log P(no cell holds the class)."""
+    return torch.log1p(-log_p[:, label].exp()).sum(1)
+
+
+def occurs(log_p: Tensor, label: int) -> Tensor:
+    """Return log P(some cell holds the class)."""
+    return torch.log(-torch.expm1(nowhere(log_p, label)))
+
+
+def blunt(log_p: Tensor, label: int, seen: Tensor) -> Tensor:
+    """Return the right answer, computed where digits are lost."""
+    missing = (1 - log_p[:, label].exp()).log().sum(1)
+    return torch.where(seen, (1 - missing.exp()).log(), missing)
+
+
+@exercise(
+    praise="digits kept down to e-40",
+    cases=[_improbable()],
+    mistakes={
+        "the digits are gone: use log1p and expm1 where a probability is near 0": blunt,
+        "that is the best cell alone; any cell may hold it": (
+            lambda p, label, seen: torch.where(seen, p[:, label].amax(1), nowhere(p, label))
+        ),
+        "where seen is false the class occurs nowhere: the product of 1 - p": (
+            lambda p, label, seen: occurs(p, label)
+        ),
+        "seen and not seen are exchanged": lambda p, label, seen: any_of.right(p, label, ~seen),
+        "you asked whether *every* cell holds it": (
+            lambda p, label, seen: torch.where(seen, p[:, label].sum(1), nowhere(p, label))
+        ),
+    },
+)
+def any_of(log_p: Tensor, label: int, seen: Tensor) -> Tensor:
+    """Return log P(a class occurs, or not), (log_p (B, C+1, N), label, seen (B,)) -> (B,)."""
+    return torch.where(seen, occurs(log_p, label), nowhere(log_p, label))
+
+
+def near(n: int, d: int) -> int:
+    """Return the number of ordered pairs along one axis that are nearer than d."""
+    return n + 2 * sum(n - i for i in range(1, min(d, n)))
+
+
+@exercise(
+    praise="the near pairs factorise over the two axes",
+    cases=[(4, 2), (10, 4), (14, 5), (5, 1)],
+    mistakes={
+        "you counted all pairs: those that are too near are not allowed": (
+            lambda n, d: n**2 * (n**2 - 1) // 2
+        ),
+        "every pair is counted twice: a set has no order": lambda n, d: n**4 - near(n, d) ** 2,
+        "rows *or* columns: only pairs that are near in both are out": (
+            lambda n, d: (n**2 - near(n, d)) ** 2 // 2
+        ),
+        "a distance of exactly `apart` is allowed": lambda n, d: (n**4 - near(n, d + 1) ** 2) // 2,
+        "a cell is near itself: it is among the pairs that you take off": (
+            lambda n, d: (n**4 - n**2 - near(n, d) ** 2) // 2
+        ),
+    },
+)
+def pairs_apart(cells: int, apart: int) -> int:
+    """Return pairs of cells at least `apart` rows or columns apart, (cells, apart) -> int."""
+    return worth.choices(cells, apart, 2)
+
+
+@exercise(
+    praise="slower clicks make counts the quicker teller",
+    cases=[(6.0, 17.0, 2.5, 1.5), (4.0, 5.0, 1.0, 3.0), (2.0, 8.0, 3.0, 1.0)],
+    mistakes={
+        "a full label takes the seconds of a counts label too: take them off": (
+            lambda bits, full, s, clicks: full / bits * s / clicks
+        ),
+        "divide by the clicks of a label": lambda bits, full, s, clicks: (full / bits - 1) * s,
+        "that is the ratio the wrong way round": (
+            lambda bits, full, s, clicks: (bits / full - 1) * s / clicks
+        ),
+        "equal bits a second, not equal seconds": lambda bits, full, s, clicks: 0,
+    },
+)
+def break_even(bits: float, full: float, seconds: float, clicks: float) -> float:
+    """Return seconds a click for equal bits a second, from (bits, bits, seconds, clicks)."""
+    return (full / bits - 1) * seconds / clicks
+
+
+@asked
+def bits_of_a_count(r: Random) -> Question:
+    classes, a, b = r.randint(5, 10), r.randint(1, 2), r.randint(1, 2)
+    digits, most = a + b, r.randint(a + b, 6)
+    orders = comb(digits, a)
+    p = orders / classes**digits / most
+    return Question(
+        f"An image holds 1 to {most} digits, each number alike; each digit is of one of {classes} "
+        f"classes, alike and independently. How many bits does this count tell: {a} of the first "
+        f"class, {b} of the second, none of the others?",
+        -log2(p),
+        {
+            "these are nats": -log(p),
+            "a count does not tell the order: several orders have it": -log2(p / orders),
+            "how many digits there are is news, too": -log2(p * most),
+        },
+    )

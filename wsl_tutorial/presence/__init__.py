@@ -1,0 +1,36 @@
+"""Presence: the bag shows *which* classes occur; the class of each position is hidden.
+
+Shapes used throughout: `log_p` is (B, C+1, *positions), log-probabilities over the channel axis at
+each position, the last channel being the background phi; `labels` is bool (B, C). Positions may
+have any number of axes, none included (one position). The likelihoods compute in float64 for input
+of any dtype and return the dtype of `log_p`; bags of different label sets share a batch.
+
+`plain` holds the formulas as the chapters derive them, `fast` the same numbers quickly, `limits`
+bounds for many labels, `losses` the baseline and the decisions.
+
+Source of all of this: Li (2018), "A multiclass multiple instance learning method with exact
+likelihood", arXiv 1811.12346; "paper (6)" below is its equation 6. What the paper does not have
+(the forward recursion, the certificate, the posterior, the bounds) is derived in the chapters.
+"""
+
+from ._inputs import MAX_LABELS
+from .fast import log_likelihood, posterior
+from .limits import bounds, bracket
+from .losses import input_gradient, log_alpha_scores, max_pooling_loss, mean_scores
+from .plain import alternating_series, beta_recursion, log_alpha, recursion
+
+__all__ = [
+    "MAX_LABELS",
+    "alternating_series",
+    "beta_recursion",
+    "bounds",
+    "bracket",
+    "input_gradient",
+    "log_alpha",
+    "log_alpha_scores",
+    "log_likelihood",
+    "max_pooling_loss",
+    "mean_scores",
+    "posterior",
+    "recursion",
+]

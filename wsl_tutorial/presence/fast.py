@@ -1,0 +1,440 @@
+"""The exact likelihood, quickly: how `log_likelihood` and `posterior` work.
+
+Take a bag with L labels and n positions. Only its labels and the background phi may be emitted, so
+each position keeps these classes alone. Divide their probabilities by their sum at each position:
+these *shares* sum to 1. The product of the sums over the positions is the leading alpha, and
+
+    log Prb = log(leading alpha) + log T,
+
+where T is the probability that all L labels occur if each position draws a class by its shares.
+There are three ways to compute T, and each bag takes the first one that is safe.
+
+1. *The series* (`_series`). T is the sum over all 2**L subsets S of the labels, with the sign
+   (-1)**(number of labels missing from S), of the product over the positions of q(S), the share of
+   S and phi together. A matrix of zeros and ones times the shares gives q for all subsets and
+   positions at once. With many labels this table is large: `_grouped_products` splits each subset
+   into a low and a high half, so that one matrix product multiplies five positions.
+
+   The series subtracts and may cancel. Rounding moves it by at most about n eps times the sum of
+   the sizes of its terms. Hence the *certificate*: T is kept if it exceeds 1e-4 times this sum,
+   so its relative error is at most n eps / 1e-4. A label with weak evidence fails the test.
+
+2. *The scan* (`_scan`), for the remaining bags. Read the positions one by one and keep, for each of
+   the 2**L subsets S, the probability that exactly S has been covered so far. A position adds
+   nothing new or one label: positive numbers are multiplied and added, and nothing cancels. One
+   step for each position would be slow. But positions commute, so cut them into chunks, scan all
+   chunks side by side (`_forward`), and merge them in a binary tree (`_merge`). The merge of two
+   chunks is the *union product*: for each U the sum over S | T = U of a(S) b(T), 3**L products.
+
+   Products of many small probabilities may underflow. So the shares of a label, except for the
+   first four or five labels, are divided by their sum over all positions. A state with the label
+   *owes* this factor once; if both sides of a union have the label, one of the two is paid there.
+
+3. *The recursion in log space* (`plain.log_recursion`), where even the scan underflows: it has no
+   limit of range and is slow. Few bags need it.
+
+The gradient of log Prb with respect to `log_p` is the posterior, Eq. (2.3), so `_LogLikelihood`
+computes both in one pass, and its backward only multiplies. In the series the posterior is a second
+matrix product. In the scan it is the mass of all paths through a position: the state before it, by
+what completes the state after it (`_walk_back`). A second derivative repeats the computation with
+autograd's graph.
+
+Bags with few labels are computed apart where the table of subsets is large (`_evaluate`), since the
+cost doubles with each label. Blocks and chunks are sized for the cache of a CPU, and for the kernel
+launches and the memory of a GPU.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from wsl_tutorial._shapes import log, per_bag
+
+from ._inputs import bags_of, restrict
+from .plain import log_recursion
+
+_CERTIFICATE = 1e-4  # least ratio of the series to the sum of the sizes of its terms, Eq. (2.2)
+_SMALLEST = 1e-250  # a smaller result of the scan may lack paths that underflowed
+_SMALLEST_TWICE = 1e-100  # the same where a second derivative, 1 / value**2, must not overflow
+_SCANNED = 2**24  # most states times positions in one scan
+
+
+@per_bag
+def log_likelihood(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Eq. (2.2): log Prb(label set | P), exact up to rounding, however weak the evidence.
+
+    The alternating series, normalised so that its leading term is 1, where a certificate bounds its
+    rounding: with n positions and float64's eps the error in log Prb is at most about n eps / 1e-4,
+    2e-9 for 784. Elsewhere the forward recursion over covered label sets, which only adds. Twice
+    differentiable; the gradient with respect to `log_p` is `posterior`, so no entry exceeds 1.
+
+    Args:
+        log_p: (B, C+1, *positions), float32 or float64.
+        labels: bool (B, C), at most 16 true a row.
+    Returns:
+        (B,) log-likelihoods in nats; -inf, with gradient 0, where the label set is impossible.
+    Raises:
+        ValueError: shapes, dtypes or devices disagree, `log_p` does not normalise, too many labels.
+    Source: Li (2018), Proposition 1, for what is computed; chapter 2 for how.
+    """
+    flat, index, real = bags_of(log_p, labels)
+    return _LogLikelihood.apply(flat, index, real)
+
+
+@per_bag
+def posterior(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Eq. (2.3): Prb(position emits class | label set), the exact E-step.
+
+    Args and errors: as `log_likelihood`.
+    Returns:
+        (B, C+1, *positions) in the dtype of `log_p`; sums to 1 over the classes; all zero for an
+        impossible label set, whose posterior is undefined. Entries lie between 0 and 1. Where the
+        series is used, each has an absolute error of up to about n eps / 1e-4, so that 1e-20 may
+        come out as 0; the gradient of `recursion` has a small relative error. Differentiable.
+    Source: chapter 2; the same E-step in Pham, Raich & Fern (2017), arXiv 1411.4068.
+    """
+    flat, index, real = bags_of(log_p, labels)
+    _, responsibility = _evaluate(flat, index, real, with_posterior=True)
+    return responsibility.reshape(log_p.shape)
+
+
+class _LogLikelihood(torch.autograd.Function):
+    """Compute value and posterior in one pass: the gradient in log p is the posterior."""
+
+    @staticmethod
+    def forward(ctx, flat: Tensor, index: Tensor, real: Tensor) -> Tensor:
+        wanted = ctx.needs_input_grad[0]
+        value, responsibility = _evaluate(flat, index, real, with_posterior=wanted)
+        ctx.save_for_backward(flat, index, real, *([responsibility] if wanted else []))
+        return value
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        flat, index, real, responsibility = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative needs the graph of the posterior
+            _, responsibility = _evaluate(flat, index, real, with_posterior=True)
+        return grad[:, None, None] * responsibility, None, None
+
+
+def _evaluate(
+    flat: Tensor, index: Tensor, real: Tensor, with_posterior: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return log-likelihood (B,) and posterior (B, C+1, N); bags of few labels may go apart."""
+    (bags, most), few = real.shape, (real.shape[1] + 1) // 2
+    groups = [(torch.arange(bags, device=real.device), most)]
+    if most > 1 and bags * 2**most * flat.shape[2] > 2 * _block_size(flat):
+        short = real.sum(1) <= few
+        groups = [((~short).nonzero()[:, 0], most), (short.nonzero()[:, 0], few)]
+    value = flat.new_zeros(bags)
+    posterior = flat.new_zeros(flat.shape) if with_posterior else None
+    for rows, labels in groups:
+        if len(rows) == 0:
+            continue
+        own = index[rows]
+        own = torch.cat([own[:, :labels], own[:, -1:]], 1)
+        log_w = restrict(flat, own, real[rows, :labels]).double()
+        mine, resp = _solve(log_w, real[rows, :labels], with_posterior)
+        value.index_copy_(0, rows, mine.to(flat.dtype))
+        if with_posterior:
+            resp = resp.to(flat.dtype).masked_fill((mine == -torch.inf)[:, None, None], 0)
+            posterior.flatten(0, 1).index_copy_(0, own.flatten(), resp.flatten(0, 1))
+    if with_posterior:  # the series may be off by some 1e-12
+        posterior = posterior.clamp(0, 1) if posterior.requires_grad else posterior.clamp_(0, 1)
+    return value, posterior
+
+
+def _solve(log_w: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, Tensor | None]:
+    """Return log-likelihood (b,) and posterior (b, K+1, N), by series, scan or recursion."""
+    largest = log_w.amax(1)  # (b, N)
+    never = largest == -torch.inf  # a position that can emit nothing allowed
+    possible = ~never.any(-1)
+    if not bool(possible.all()):
+        log_w, largest = log_w.masked_fill(never[:, None], 0), largest.masked_fill(never, 0)
+    share = log_w.softmax(1)  # (b, K+1, N)
+    total = largest - share.amax(1).log()  # (b, N), logsumexp without exponentials of its own
+    leading = total.sum(-1)
+    relative, resp, kept = _series(share, real, with_posterior)
+    value = leading + relative.log()
+    for rows in _parts((~kept & possible).nonzero()[:, 0], share):
+        scaled, scan_resp, safe = _scan(share[rows], real[rows], with_posterior)
+        value = value.index_copy(0, rows, leading[rows] + scaled)
+        if with_posterior:
+            resp = resp.index_copy(0, rows, scan_resp)
+        if not bool(safe.all()):
+            rows = rows[~safe]
+            plain, plain_resp = _recursion_posterior(log_w[rows], real[rows], with_posterior)
+            value = value.index_copy(0, rows, plain)
+            if with_posterior:
+                resp = resp.index_copy(0, rows, plain_resp)
+    return value.masked_fill(~possible, -torch.inf), resp
+
+
+def _parts(rows: Tensor, share: Tensor) -> tuple[Tensor, ...]:
+    """Split row numbers into groups whose scan fits in memory."""
+    if len(rows) == 0:
+        return ()
+    _, columns, positions = share.shape
+    return rows.split(max(1, _SCANNED // (2 ** (columns - 1) * positions)))
+
+
+def _members(labels: int, like: Tensor) -> Tensor:
+    """Return (2**K, K+1): row S is 1 for each label in the subset S (bit l of S), and for phi."""
+    subsets = torch.arange(2**labels, device=like.device)[:, None]
+    bits = (subsets >> torch.arange(labels, device=like.device)) & 1
+    return torch.cat([bits, torch.ones_like(subsets)], 1).to(like)
+
+
+def _signs(real: Tensor, members: Tensor) -> Tensor:
+    """Return (B, 2**K): (-1)**(labels missing from S), 0 where S contains padding."""
+    odd = 1 - 2 * (members[:, :-1].sum(1) % 2)  # (-1)**|S|
+    labels = real.sum(1, keepdim=True)
+    inside = torch.arange(len(odd), device=real.device) < 2**labels  # real slots are the low bits
+    return odd * inside * (1 - 2 * (labels % 2))
+
+
+def _series(share: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return Eq. (2.2) over the leading alpha (B,), the posterior, and which bags are certified.
+
+    T = sum over subsets S of signs times products over positions of q(S), q the share of S and phi.
+    A product that underflows is negligible against the leading term, 1.
+    """
+    members = _members(share.shape[1] - 1, share)
+    signs = _signs(real, members)
+    parts = share.clamp_min(1e-300).split(max(1, _block_size(share) // max(1, signs.numel())), -1)
+    if len(members) <= 256:
+        products = torch.stack([(members @ part).prod(-1) for part in parts]).prod(0)  # (B, 2**K)
+    else:
+        products = _grouped_products(share)
+    terms = signs * products.masked_fill(products < 1e-280, 0)  # denormals are slow
+    value = terms.sum(1)
+    kept = value > _CERTIFICATE * terms.abs().sum(1)
+    value = torch.where(kept, value, torch.ones_like(value))
+    if not (with_posterior and bool(kept.any())):
+        return value, share, kept
+    # d T / d share = sum over S of +-product / q; where q is 0, so are product and share
+    scale = (terms / value[:, None])[:, :, None]  # (B, 2**K, 1)
+    weights = [members.T @ (scale / (members @ part)) for part in parts]
+    return value, share * torch.cat(weights, -1), kept
+
+
+def _block_size(like: Tensor) -> int:
+    """Return the elements of a block, for a CPU's cache or a GPU's memory."""
+    return 2**16 if like.device.type == "cpu" else 2**27
+
+
+def _unscaled(like: Tensor) -> int:
+    """Return how many labels the scan leaves unscaled; the table of `_pairs` has 3**this rows."""
+    return 4 if like.device.type == "cpu" else 5
+
+
+def _grouped_products(share: Tensor, group: int = 5) -> Tensor:
+    """Return the products over positions of all subset sums, (B, 2**K), in few passes.
+
+    A subset splits into a low and a high half; q = a(low) + b(high), and a product of `group` such
+    sums is one matrix product of inner size 2**group: sums of products, no logarithm, no sign.
+    """
+    batch, columns, positions = share.shape
+    half = (columns - 1) // 2
+    low = (
+        _members(half, share) @ share[:, [*range(half), columns - 1]]
+    )  # phi goes with the low half
+    high = _members(columns - 1 - half, share)[:, :-1] @ share[:, half:-1]
+    pad = -positions % group
+    low = torch.nn.functional.pad(low, (0, pad), value=1.0).unflatten(-1, (-1, group))
+    high = torch.nn.functional.pad(high, (0, pad)).unflatten(-1, (-1, group))
+    left, right = torch.ones_like(low[..., :1]), torch.ones_like(high[..., :1])
+    for i in range(group):  # (B, 2**half, N / group, 2**group)
+        left = torch.cat([left * low[..., i, None], left], -1)
+        right = torch.cat([right, right * high[..., i, None]], -1)
+    left, right = left.transpose(1, 2), right.permute(0, 2, 3, 1)
+    block = max(1, 16 * _block_size(share) // (batch * left.shape[2] * right.shape[3]))
+    pairs = zip(left.split(block, 1), right.split(block, 1), strict=True)
+    products = torch.stack([(a @ b).prod(1) for a, b in pairs]).prod(0)  # (B, 2**low, 2**high)
+    return products.transpose(1, 2).flatten(1)
+
+
+def _scan(
+    share: Tensor, real: Tensor, with_posterior: bool
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Return Eq. (2.1) in linear space: log T (B,), the posterior, and which bags stay in range.
+
+    Chunks of positions are scanned side by side, then merged by union products: positions commute.
+    After the first four or five labels, the shares of a label are divided by their sum, a factor
+    that every state with the label owes. So states stay below 1, and those of the scaled labels do
+    not underflow even where the evidence is very weak.
+    """
+    smallest = _SMALLEST
+    if torch.is_grad_enabled() and share.requires_grad:
+        smallest = max(smallest, _SMALLEST_TWICE)
+    bags, columns, positions = share.shape
+    labels = columns - 1
+    chunks = _chunks(bags, labels, positions, share)
+    padded = torch.nn.functional.pad(share, (0, -positions % chunks))
+    padded[:, -1, positions:] = 1  # padding emits phi
+    p = padded.unflatten(2, (-1, chunks)).permute(2, 1, 3, 0).flatten(2)  # (steps, K+1, chunks * b)
+    sums = share[:, :-1].sum(-1).T.clamp_min(_SMALLEST)  # (K, b)
+    plain = _unscaled(share)
+    sums = torch.cat([torch.ones_like(sums[:plain]), sums[plain:]])
+    owed = sums.repeat(1, chunks)  # (K, chunks * b)
+    first = p[:, :-1] / owed
+    members = _members(labels, share)
+    state = share.new_zeros([2] * labels + [chunks * bags])
+    state.view(len(members), -1)[0] = 1  # nothing is covered yet
+    states = [state]
+    for now, new in zip(p.unbind(), first.unbind(), strict=True):
+        states.append(_forward(states[-1], members @ now, new))
+    full, after = _merge(states.pop(), owed, real, smallest if with_posterior else None)
+    safe = (full > smallest) & ((sums > _SMALLEST) | ~real.T).all(0)
+    value = log(full) + sums.log().masked_fill(~real.T, 0).sum(0)
+    if not with_posterior:
+        return value, None, safe
+    weight = _walk_back(states, after, members, p, first)
+    weight = weight.unflatten(2, (chunks, bags)).permute(3, 1, 0, 2).flatten(2)
+    return value, weight[..., :positions], safe
+
+
+def _chunks(bags: int, labels: int, positions: int, like: Tensor) -> int:
+    """Return how many chunks of positions to scan side by side, the fastest power of two.
+
+    The scan costs in proportion to positions / chunks, the merge in proportion to chunks. A CPU
+    spends its time on products, as measured. A GPU spends it on kernel launches, some 3 K a
+    position at 5 microseconds, and on memory, some 50 bytes a product of a merge at 3 TB/s. It must
+    also hold all states.
+    """
+    if like.device.type == "cpu":
+        doublings = round(math.log2(positions * 4.0 ** (7 - labels) / bags) / 2)
+    else:
+        best = positions * max(labels, 1) * 9e5 / (3.0**labels * bags)  # its square root
+        held = (_SCANNED // (2**labels * bags)).bit_length() - 1
+        doublings = min(round(math.log2(best) / 2), held)
+    return 2 ** min(max(doublings, 0), positions.bit_length() - 1)
+
+
+def _walk_back(
+    states: list[Tensor], after: Tensor, members: Tensor, p: Tensor, first: Tensor
+) -> Tensor:
+    """Return (steps, K+1, M): the mass of the paths on which a position emits each label, or phi.
+
+    `states` are those before each position; `after` is what completes the states at the end.
+    """
+    again, enter = [], []  # the masses without the factor of the position itself
+    for before, now, new in zip(states[::-1], p.unbind()[::-1], first.unbind()[::-1], strict=True):
+        again.append(members.T @ (before * after).view(len(members), -1))
+        after, entering = _backward(before, after, members @ now, new)
+        enter += entering
+    weight = p * torch.stack(again[::-1])
+    weight[:, :-1].addcmul_(first, torch.stack(enter).view_as(first).flip(0))
+    return weight
+
+
+def _forward(state: Tensor, again: Tensor, first: Tensor) -> Tensor:
+    """Return states (2, .., 2, M) after one more position; bit `label` is axis -2 - label.
+
+    `again` (2**K, M) is the probability that the position adds nothing new, `first` (K, M) that it
+    adds a label.
+    """
+    new = state * again.view_as(state)
+    for label, p in enumerate(first.unbind()):
+        new.select(-2 - label, 1).addcmul_(state.select(-2 - label, 0), p)
+    return new
+
+
+def _backward(
+    before: Tensor, after: Tensor, again: Tensor, first: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """Return what completes each state before a position, from what completes it after.
+
+    Also return K masses (M,) of the paths that first meet a label there, without its probability.
+    """
+    new, entering = after * again.view_as(after), []
+    for label, p in enumerate(first.unbind()):
+        completed = after.select(-2 - label, 1)
+        new.select(-2 - label, 0).addcmul_(completed, p)
+        paths = before.select(-2 - label, 0) * completed
+        entering.append(paths.view(-1, len(p)).sum(0))
+    return new, entering
+
+
+def _merge(
+    ends: Tensor, owed: Tensor, real: Tensor, smallest: float | None
+) -> tuple[Tensor, Tensor | None]:
+    """Return the union product of chunks (2, .., 2, c * b) at the full label set (b,).
+
+    This walks up a binary tree and down again. The second result, (2, .., 2, c * b), is the
+    derivative of the logarithm with respect to `ends`; it is 0 for bags whose value is not above
+    `smallest`, and None without a `smallest`.
+    """
+    bags, labels = real.shape
+    plain = _unscaled(ends)
+    pairs, owed = _pairs(min(labels, plain), ends), owed[plain:]
+    levels = [ends.view(2**labels, -1)]
+    while levels[-1].shape[1] > bags:
+        levels.append(_union(*levels[-1].chunk(2, 1), owed, pairs))
+    everything = 2 ** real.sum(1)[None] - 1  # (1, b)
+    full = levels[-1].gather(0, everything)
+    if smallest is None:
+        return full[0], None
+    slope = torch.where(full > smallest, full, torch.ones_like(full)).reciprocal()
+    outside = torch.zeros_like(levels[-1]).scatter(0, everything, slope)
+    for level in levels[-2::-1]:
+        others = level.roll(outside.shape[1], 1)
+        outside = _union(outside.repeat(1, 2), others, owed, pairs[::-1], adjoint=True)
+    return full[0], outside.view_as(ends)
+
+
+def _union(
+    a: Tensor, b: Tensor, owed: Tensor, pairs: list[Tensor], adjoint: bool = False
+) -> Tensor:
+    """Return the sum over S | T = U of a(S) b(T), times `owed` for each label in both; (2**K, M).
+
+    The adjoint takes the derivative with respect to the product as `a`, and returns that with
+    respect to a factor.
+    """
+    columns = max(1, _block_size(a) // (2 * 3 ** (len(a).bit_length() - 1)))  # fit the cache
+    owed = owed[:, : a.shape[1]]
+    if a.shape[1] <= columns:
+        return _products(a, b, owed, pairs, adjoint)
+    blocks = zip(*(x.split(columns, 1) for x in (a, b, owed)), strict=True)
+    return torch.cat([_products(*block, pairs, adjoint) for block in blocks], 1)
+
+
+def _products(a: Tensor, b: Tensor, owed: Tensor, pairs: list[Tensor], adjoint: bool) -> Tensor:
+    """Return (a0, a1) (b0, b1) = (a0 b0, a0 b1 + a1 (b0 + owed b1)), by label down to `pairs`.
+
+    This takes 3**K products and no subtraction.
+    """
+    if len(owed) == 0:
+        left, right, union = pairs
+        return union.T @ ((left @ a) * (right @ b))
+    (a0, a1), (b0, b1) = a.chunk(2), b.chunk(2)
+    a = torch.cat([a0, a1 if adjoint else a0, a1], 1)
+    b = torch.cat([b0, b1, torch.addcmul(b0, owed[-1], b1)], 1)
+    x, y, z = _products(a, b, owed[:-1].repeat(1, 3), pairs, adjoint).chunk(3, 1)
+    return torch.cat([x + y, z] if adjoint else [x, y + z])
+
+
+def _pairs(labels: int, like: Tensor) -> list[Tensor]:
+    """Return the same for unscaled labels, as (3**K, 2**K) tables of 0 and 1 of S, T and S | T.
+
+    For each label there are three cases: neither set has it, T alone has it, or S has it and T may.
+    """
+    subsets = _members(labels, like)[:, :-1]
+    digits = torch.arange(3**labels, device=like.device)[:, None, None]
+    digits = digits // 3 ** torch.arange(labels, device=like.device) % 3  # (3**K, 1, K)
+    left, union = (digits == 2) == subsets, (digits > 0) == subsets
+    return [x.all(2).to(like) for x in (left, (digits == 2) | (digits == subsets), union)]
+
+
+def _recursion_posterior(
+    log_w: Tensor, real: Tensor, with_posterior: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the log-space recursion and its gradient, for bags beyond the range of the scan."""
+    if not with_posterior:
+        return log_recursion(log_w, real), None
+    second_order = torch.is_grad_enabled() and log_w.requires_grad
+    with torch.enable_grad():
+        log_w = log_w if log_w.requires_grad else log_w.detach().requires_grad_()
+        value = log_recursion(log_w, real)
+        (weight,) = torch.autograd.grad(value.sum(), log_w, create_graph=second_order)
+    return value.detach(), weight
