@@ -158,7 +158,7 @@ def test_it_fits_a_phone_in_the_dark(browser, home, name):
 
 
 def violations(page, **options) -> list[str]:
-    """What axe-core finds serious or critical: rule, element.
+    """Return the serious and critical findings of axe-core: rule, element.
 
     Left out are MathJax's own markup and rows from the fortieth on, made as those above them: axe
     takes a minute for the longest tables.

@@ -120,7 +120,7 @@ RAW = {
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda path: path.stem)
 def test_no_slide_shows_raw_markdown(file):
-    """What a reader sees of a slide outside code and mathematics has no mark of Markdown."""
+    """Outside code and mathematics, the visible text of a slide has no mark of Markdown."""
     _, columns = teaching.deck(nbformat.read(file, as_version=4))
     for slide in (s for column in columns for s in column):
         face = slide.html().replace('<aside class="notes">', "")

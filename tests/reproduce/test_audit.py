@@ -16,7 +16,7 @@ def test_the_constraint_of_a_penalty_holds_only_in_its_limit():
     rows = torch.arange(6.0, dtype=torch.float64)
 
     def task(h):
-        """How far the soft centre of a map is from (4, 1), squared."""
+        """Return the squared distance of the soft centre of a map from (4, 1)."""
         p = h.flatten().softmax(0).view_as(h)
         return (p.sum(1) @ rows - 4) ** 2 + (p.sum(0) @ rows - 1) ** 2
 

@@ -1,4 +1,4 @@
-"""What the ledger costs: from records where there are any, else as stated, and marked as such."""
+"""The cost of the ledger: from records if there are any, else as stated, and marked as such."""
 
 from dataclasses import replace
 from pathlib import Path

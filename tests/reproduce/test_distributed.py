@@ -52,7 +52,7 @@ def fit_line(config, seed, run):
 
 
 def fault():
-    """What befalls the second process in its fourth epoch."""
+    """Stop the second process in its fourth epoch in one of several ways."""
     if os.environ.get("LINE_FAULT") == "sigterm":
         os.kill(os.getpid(), signal.SIGTERM)
     if os.environ.get("LINE_FAULT") == "raise":

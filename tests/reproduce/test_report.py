@@ -39,11 +39,11 @@ def test_a_sentence_with_an_equation_names_the_test_of_this_equation():
     numbered = [s for s in SENTENCES if s.equation]
     assert all(s.test.startswith(f"{s.tests}_") for s in numbered)
     assert all(f"({s.equation})" in s.why for s in numbered)
-    assert [s.tests for s in SENTENCES if not s.equation] == [
+    assert {s.tests for s in SENTENCES if not s.equation} >= {
         "test_a_series_cut_inside_a_size_lies_on_either_side",
         "test_the_constraint_of_a_penalty_holds_only_in_its_limit",
         "test_detached_c_does_not_move_the_localiser",
-    ]
+    }
 
 
 def test_what_a_paper_does_not_say_is_a_remark_and_is_not_counted():

@@ -524,7 +524,7 @@ def test_a_claim_is_judged_by_the_strongest_protocol_that_all_have_run():
 
 @pytest.mark.usefixtures("fake_paper")
 def test_an_experiment_without_a_recipe_of_ours_counts_as_it_is():
-    """What trains nothing has no settings for protocol desk."""
+    """An experiment without training has no settings for protocol desk."""
     blind = dataclasses.replace(DIGITS, protocols={})
     paper = dataclasses.replace(PAPER, experiments=(NESTS, blind))
     held = [record(NESTS, 0, "desk", error=0.4), record(blind, 0, error=0.5)]

@@ -216,9 +216,9 @@ class Experiment(Generic[C]):
         if not self.gpu_minutes:
             return "minutes of a CPU"
         hours = self.gpu_minutes >= 60
-        number = f"{round(self.gpu_minutes / 60 if hours else self.gpu_minutes, 1):,g}"
-        unit = ("hour" if hours else "minute") + "s" * (number != "1")
-        return f"about {number} GPU {unit} a seed (estimate)"
+        number = round(self.gpu_minutes / 60 if hours else self.gpu_minutes, 1)
+        unit = ("hour" if hours else "minute") + "s" * (number != 1)
+        return f"about {number:,g} GPU {unit} a seed (estimate)"
 
     def departures(self, protocol: str) -> list[str]:
         """Return all deviations from the paper under a protocol, with the replaced settings."""

@@ -61,9 +61,11 @@ def fullest(
 
 def seeds_of(runs: Iterable[Records]) -> str:
     """Return the number of seeds of some experiments: `2 seeds`, or `1 to 3 seeds`."""
-    numbers = sorted({len(records) for records in runs})
-    seeds = " to ".join(map(str, dict.fromkeys((*numbers[:1], *numbers[-1:]))))
-    return seeds + (" seed" if seeds == "1" else " seeds")
+    numbers = {len(records) for records in runs}
+    low, high = min(numbers), max(numbers)
+    if low == high:
+        return f"{high} seed{'s' * (high != 1)}"
+    return f"{low} to {high} seeds"
 
 
 # Numbers ------------------------------------------------------------------------------------------
