@@ -7,9 +7,9 @@ likelihood and its gradient for 64 bags of 1,000 instances. Then three classes: 
 bags of 10 to 59 instances by frequencies and by the recursion, which was the only way once, and
 single bags of 1,000 and 3,000 instances, forward and backward. Last, epochs of EM, of EM that
 reuses the logits of its training steps, and of direct ascent, as ratios to DLLP's epochs with one
-and with four bags a step. All use one network; methods that learn from instances take as many of them a step
-as four bags have. Times are processor time of one thread; slow ways are measured on the first bags
-only and scaled.
+and with four bags a step. All use one network; methods that learn from instances take as many of
+them a step as four bags have. Times are processor time of one thread; slow ways are measured on the
+first bags only and scaled.
 """
 
 import statistics
