@@ -228,11 +228,14 @@ def all_at_once(u):
     loss.backward()
 
 
+def one_by_one(u):
+    """As released: each look is back-propagated before the next."""
+    for look in regions.looks(localise, X, labels, regions.as_released(u), 10.0):
+        look.losses.mean().backward()
+
+
 # %%
-for name, run in (
-    ("kept to the end", all_at_once),
-    ("released", lambda u: regions.recursive_erasing(localise, X, labels, u, 10.0)),
-):
+for name, run in (("kept to the end", all_at_once), ("released", one_by_one)):
     sizes = [most_kept(lambda u=u, run=run: run(u)) for u in (1, 2, 4)]
     print(f"{name:16} u = 1, 2, 4: {[round(size / sizes[0], 1) for size in sizes]} times one look")
 
@@ -334,8 +337,9 @@ class Pair(torch.nn.Module):
 # %% [markdown]
 # Four learners differ in their loss alone: the localiser's own $H_s$; the min-max loss (11.4); the
 # same with $u = 4$ looks; and (11.4) with the mask attached to the graph, which the paper does not do.
-# `recursive_erasing` has back-propagated the looks when it returns, and its `.loss` is a number
-# without a graph; attached, it keeps the graph. The line that adds it is the same for both.
+# `regions.looks` yields one look after the other, and a loss that yields its parts is back-propagated
+# part by part in `train.fit`: each look before the next. Attached, the parts share a graph, and
+# `recursive_erasing` returns the sum over looks.
 
 
 # %%
@@ -343,16 +347,25 @@ def alone(model, batch):
     return F.cross_entropy(model.localise(batch[0])[0], batch[1])
 
 
-def min_max(u=0, attached=False, log=None):
+def min_max(u=0, log=None):
     def loss(model, batch):
-        x, y = batch
-        erased = regions.recursive_erasing(model.localise, x, y, u, 10.0, attached=attached)
-        plus, minus = (model.classify(x * mask) for mask in (erased.mask, 1 - erased.mask))
+        (x, y), trusted = batch, []
+        for look in regions.looks(model.localise, x, y, regions.as_released(u), 10.0):
+            trusted.append((look.trust > 0).double().mean())
+            yield look.losses.mean()
         if log is not None:
-            log.append((erased.trust > 0).double().mean(1))  # (looks,)
-        return regions.min_max_loss(plus, minus, y) + erased.loss
+            log.append(torch.stack(trusted))  # (looks,)
+        plus, minus = (model.classify(x * mask) for mask in (look.total, 1 - look.total))
+        yield regions.min_max_loss(plus, minus, y)
 
     return loss
+
+
+def attached(model, batch):
+    x, y = batch
+    erased = regions.recursive_erasing(model.localise, x, y, 0, 10.0, attached=True)
+    plus, minus = (model.classify(x * mask) for mask in (erased.mask, 1 - erased.mask))
+    return regions.min_max_loss(plus, minus, y) + erased.loss
 
 
 # %% [markdown]
@@ -399,7 +412,7 @@ learners = {
     "localiser alone": branch(start, alone, known),
     "+ min-max": branch(start, min_max(), known),
     "+ min-max, erasing": branch(start, min_max(4, log=accepted), known),
-    "+ min-max, attached": branch(start, min_max(attached=True), known),
+    "+ min-max, attached": branch(start, attached, known),
 }
 
 # %% [markdown]

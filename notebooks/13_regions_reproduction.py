@@ -28,50 +28,29 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # error of the class, and the Dice indices (12.4) of region and complement.
 
 # %%
-import dataclasses
-import math
-import statistics
 import tempfile
-from collections import Counter
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 from scipy.optimize import brentq
 from torch.utils.flop_counter import FlopCounterMode
 
-from wsl_tutorial import check, data, metrics, show
-from wsl_tutorial.data import cub, glands, glas
-from wsl_tutorial.reproduce import ledger, records, tables
-from wsl_tutorial.reproduce.regions import PAPER, experiments, leaks, networks, training
+from wsl_tutorial import check, data, metrics, show, train
+from wsl_tutorial.data import cub, glas
+from wsl_tutorial.reproduce import records, tables
+from wsl_tutorial.reproduce.experiment import changed, settings_of
+from wsl_tutorial.reproduce.regions import PAPER, leaks, networks, page
+from wsl_tutorial.reproduce.regions.data import batches, parts_of
+from wsl_tutorial.reproduce.regions.methods import min_max, model_of, schedule_of
 
 show.style()
 
 
 # %%
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
-ROWS = {i: row for i, row in ledger.load().items() if row.paper == PAPER.key}
-SETS = list(experiments.SETS.values())  # GlaS, CUB5, CUB, OxF
-
-
-# %%
-def printed(table, method, metric):
-    """What a table prints of a method, by data set."""
-    found = (r for r in ROWS.values() if (r.table, r.method, r.measure) == (table, method, metric))
-    return {r.data: r for r in found}
-
-
-# %%
-lines = []
-for table, method, metric in (
-    *(("Table 1", m, "classification error") for m in ("CAM-Avg", "WILDCAT", "min-max u=4")),
-    *(("Table 2", m, k) for k in ("F1+", "F1-") for m in ("All-ones", "CAM-Avg", "min-max u=4")),
-    *(("Table 4", "min-max u=0", k) for k in ("F1+", "F1-")),
-):
-    found = printed(table, method, metric)
-    lines.append((table, metric, method, *(f"{found[s].value:.2f}" for s in SETS)))
+ROWS = page.ROWS  # of the ledger
 print(len(ROWS), "numbers in the ledger")
-show.Markdown(tables.grid(("where", "%", "method", *SETS), lines))
+show.Markdown(page.claimed())
 
 # %% [markdown]
 # Of all methods without masks this one has the greatest $F_1^-$ everywhere, and erasing nearly
@@ -125,7 +104,7 @@ ERRORS = {
     s: sorted(
         {r.value for r in ROWS.values() if r.data == s and r.measure == "classification error"}
     )
-    for s in SETS
+    for s in page.NAMES
 }
 
 
@@ -185,15 +164,7 @@ counts = {
 }
 
 # %%
-fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.8), sharey=True)
-for k, (axis, (s, n)) in enumerate(zip(axes, TESTED.items(), strict=True)):
-    for i, m in enumerate(methods):
-        low, high = metrics.wilson_interval(counts[m, s], n)
-        axis.plot([low, high], [i, i], color=show.COLOURS[k], marker="|", lw=1.5)
-        axis.plot(100 * counts[m, s] / n, i, show.MARKERS[k], color=show.COLOURS[k])
-    axis.axvline(CHANCE[s], color=show.GREY, ls=":", marker="")
-    axis.set(title=f"{s}, {n} images", xlabel="error / %", xlim=(-1, 52 if s == "GlaS" else 100))
-axes[0].set(yticks=range(len(methods)), yticklabels=methods, ylim=(len(methods) - 0.5, -0.5))
+fig = page.wilson_intervals(counts, TESTED, CHANCE)
 show.figure(
     fig,
     alt="Wilson intervals of seven methods. On GlaS all lie between 0 and 9 percent and overlap;"
@@ -208,7 +179,7 @@ for s, n in TESTED.items():
     print(f"{s}, images of {n}: {listed}")
     low, high = metrics.wilson_interval(ours, n)
     print(f"  min-max u=4: {100 * ours / n:.1f} % [{low:.1f}, {high:.1f}]; Grad-CAM has {best}")
-rate = printed("Table 3", "min-max u=0", "classification error")["CUB5"].value
+rate = page.printed("Table 3", "min-max u=0", "classification error")["CUB5"].value
 (zero,) = metrics.counts_behind(rate, n)
 low, high = metrics.wilson_interval(zero, n)
 print(f"  without erasing: {zero} images, {rate:.1f} % [{low:.1f}, {high:.1f}]")
@@ -246,18 +217,7 @@ print(f"  without erasing: {zero} images, {rate:.1f} % [{low:.1f}, {high:.1f}]")
 # printed All-ones.
 
 # %%
-d = torch.linspace(0, 100, 101)
-low, high = torch.tensor([metrics.all_zeros_bounds(x) for x in d.tolist()]).T
-fig, axis = plt.subplots(figsize=(6.0, 3.0))
-style = {"color": show.COLOURS[0], "alpha": 0.2, "lw": 0}
-axis.fill_between(d, low, high, label="All-zeros can be here", **style)
-axis.plot(d, high, color=show.COLOURS[0], marker="")
-ones, ours = (printed("Table 2", m, k) for m, k in (("All-ones", "F1+"), ("min-max u=4", "F1-")))
-for k, s in enumerate(SETS):
-    style = {"color": show.COLOURS[k], "marker": show.MARKERS[k], "ls": ""}
-    axis.plot(ones[s].value, ours[s].value, label=f"{s}, min-max u=4", **style)
-axis.set(xlabel="F1+ of All-ones / %", ylabel="F1- / %", xlim=(0, 100), ylim=(0, 102))
-axis.legend(fontsize=8, loc="lower left")
+fig = page.zeros_by_ones()
 show.figure(
     fig,
     alt="The range of F1- of All-zeros against F1+ of All-ones, between a chord from 100 to 0 and"
@@ -266,15 +226,7 @@ show.figure(
 )
 
 # %%
-lines = []
-for s in SETS:
-    low, high = metrics.all_zeros_bounds(ones[s].value)
-    zero, four = printed("Table 4", "min-max u=0", "F1-")[s], ours[s]
-    cam = printed("Table 2", "CAM-Avg", "F1-")[s]
-    rates = (f"{low:.1f} to {high:.1f}", cam.printed, zero.printed, four.printed)
-    lines.append((s, ones[s].printed, *rates))
-head = ("%", "All-ones, F1+", "All-zeros, F1-", "CAM-Avg", "min-max u=0", "min-max u=4")
-show.Markdown(tables.grid(head, lines))
+show.Markdown(page.zeros_beside_methods())
 
 # %% [markdown]
 # On all four sets the printed $F_1^-$ of the full method lies *below the upper bound*. On GlaS we
@@ -321,16 +273,7 @@ slope = (metrics.area_for_f1(at + 0.01) - metrics.area_for_f1(at - 0.01)) / 0.02
 assert all(94.2 + slope * (f1 - at) > metrics.area_for_f1(f1) - 1e-3 for f1 in cuts)
 
 # %%
-lines = []
-for r in (r for r in ROWS.values() if r.table == "Fig 6"):
-    f1 = best_cut(100 * r.value)
-    plus, minus = (printed("Table 4", r.method, k)[r.data].printed for k in ("F1+", "F1-"))
-    d = ones[r.data].value
-    share = d / (2 - d / 100), d  # of the bird, least and greatest mean
-    blind = " to ".join(f"{100 - f / 2:.0f}" for f in reversed(share))
-    lines.append((r.data, r.method, r.printed, f"{f1:.1f}", plus, minus, blind))
-head = ("data", "method", "area", "so a cut has F1 from, %", "printed F1+", "printed F1-")
-show.Markdown(tables.grid((*head, "area of a constant map, background, %"), lines))
+show.Markdown(page.areas_beside_cuts(best_cut))
 
 # %% [markdown]
 # If these areas belonged to the foreground, the same maps, each cut at its own best threshold,
@@ -361,20 +304,13 @@ COLUMNS = {
     "equal: CAMs (WILDCAT)": EXPERIMENTS["minmax/glas-equal-wildcat"].config,
     "equal: min-max u=4": EXPERIMENTS["minmax/glas-equal-min-max-u4"].config,
 }
-OWN = {"method", "terms", "u", "crf", "modes", "share", "alpha", "dropout"}  # what a method is
-lines = []
-for f in dataclasses.fields(training.Settings):
-    values = [getattr(config, f.name) for config in COLUMNS.values()]
-    if len(set(values)) > 1 and f.name not in OWN:
-        lines.append((f"`{f.name}`", *values))
-show.Markdown(tables.grid(("setting", *COLUMNS), lines))
+show.Markdown(page.settings_beside(COLUMNS))
 
 # %%
 for name, config in COLUMNS.items():
-    views = config.epochs * config.repeat * glas.SIZES["train"]
-    views -= config.epochs * (views // config.epochs % config.batch) * config.drop_last
-    rate = training.schedule_of(config, 1)
-    rates = [rate(epoch, 0) for epoch in range(config.epochs)]
+    c, images = config.optimiser, config.data.repeat * glas.SIZES["train"]
+    views = c.epochs * (images - images % c.batch * c.drop_last)
+    rates = [schedule_of(config, 1)(epoch, 0) for epoch in range(c.epochs)]
     spent = next(t for t in range(1, len(rates) + 1) if sum(rates[:t]) >= 0.99 * sum(rates))
     print(f"{name}: {views:,} views; 99 % of the learning rate is spent in {spent} epochs")
 
@@ -386,14 +322,7 @@ for name, config in COLUMNS.items():
 
 # %%
 FOUR = EXPERIMENTS["minmax/glas-min-max-u4-resnet101"].config
-settings = [
-    (f"`{f.name}`", getattr(FOUR, f.name), *f.metadata.values())
-    for f in dataclasses.fields(FOUR)
-    if getattr(FOUR, f.name) != f.metadata["paper"]
-]
-of_glands = {"`regime`", "`size`", "`train_images`", "`validation_images`", "`test_images`"}
-differ = [line for line in settings if line[0] not in of_glands]
-show.Markdown(tables.grid(("setting", "ours", "the paper", "source"), differ))
+show.Markdown(page.settings_beside_paper(FOUR))
 
 # %% [markdown]
 # ### What erasing costs
@@ -427,23 +356,23 @@ def forward(side, **kind):
 def step(u):
     """Operations of a real step, with as many looks, of a tiny pair of networks."""
     small = {"epochs": 1, "erase_from": 0, "believe": "always", "lazy": False, "width": 8}
-    config = dataclasses.replace(EXPERIMENTS["minmax/glas-min-max-u4"].settings("smoke"), **small)
-    config = dataclasses.replace(config, u=u, size=64, crop=64)
-    batch = next(iter(training.batches(config, training.parts_of(config, 0)["train"], 0, "cpu")(1)))
-    model = training.model_of(config, 0, "cpu").train()
-    kind = {k: getattr(config, k) for k in ("width", "stages", "blocks", "stride", "pool")}
+    config = EXPERIMENTS["minmax/glas-min-max-u4"].settings("smoke")
+    config = changed(config, **small, u=u, size=64, crop=64)
+    batch = next(iter(batches(config, parts_of(config, 0)["train"], 0, "cpu")(1)))
+    model = model_of(config, 0, "cpu").train()
+    kind = {k: settings_of(config)[k] for k in ("width", "stages", "blocks", "stride", "pool")}
     share = forward(32, **kind) / forward(64, **kind)
-    return operations(lambda: training.min_max(config, model, batch).backward()), share
+    return operations(lambda: train.backward(min_max(config, model, batch))), share
 
 
 # %%
 (zero, share), (four, _) = step(0), step(4)
 formula = (4 + 2 * share) / (1 + 2 * share)
 print(f"tiny step: counted {four / zero:.2f}, by the formula {formula:.2f}")
-side = FOUR.crop
-kappa = forward(side // 2, kind=FOUR.network) / forward(side, kind=FOUR.network)
+side, trunk = FOUR.data.crop, FOUR.network.network
+kappa = forward(side // 2, kind=trunk) / forward(side, kind=trunk)
 R = (4 + 2 * kappa) / (1 + 2 * kappa)
-print(f"{FOUR.network}: {forward(side, kind=FOUR.network) / 1e9:.0f} GFLOP a look, R = {R:.2f}")
+print(f"{trunk}: {forward(side, kind=trunk) / 1e9:.0f} GFLOP a look, R = {R:.2f}")
 for r in (r for r in ROWS.values() if r.table == "Table 5" and r.method.startswith("ratio")):
     print(f"{r.data}, printed {r.value}: {(R - r.value) / (R - 1):.0%} of an epoch is not steps")
 
@@ -470,16 +399,7 @@ for r in (r for r in ROWS.values() if r.table == "Table 5" and r.method.startswi
 # masks.
 
 # %%
-fig, axes = plt.subplots(1, 4, figsize=(6.4, 1.9))
-for k, regime in enumerate(("graded", "head")):
-    g = torch.Generator().manual_seed(3)
-    made = glands.glands(2, g, glands.REGIMES[regime], size=96)
-    for axis, image, mask in zip(axes[2 * k :], made["images"], made["masks"], strict=False):
-        grey = image.double().mean(0) // 32  # few levels
-        axis.imshow(grey, cmap="gray")
-        axis.contour(mask, [0.5], colors=show.COLOURS[6], linewidths=1.5)
-        axis.set(xticks=[], yticks=[], title=regime)
-        axis.grid(False)
+fig = page.two_regimes()
 show.figure(
     fig,
     alt="Four grey images of striped tissue with the glands outlined, two of the regime graded and two"
@@ -495,35 +415,7 @@ show.figure(
 
 # %%
 HELD = records.published()
-STATE = {s["id"]: s for s in tables.states(HELD) if s["id"] in ROWS}
-LOOKED = ("minmax/graded-u4", "minmax/head-u4", "minmax/glas-min-max-u4")
-protocol, named, found = tables.fullest(PAPER, LOOKED, HELD)
-
-
-# %%
-def mean_curve(runs, key):
-    """Epochs (T,), and the mean over the runs of a number in % (T,)."""
-    values = torch.tensor([[100 * (p[key] or 0.0) for p in r["curve"]] for r in runs])
-    return [p["epoch"] for p in runs[0]["curve"]], values.mean(0)
-
-
-# %%
-fig, axes = plt.subplots(1, 3, figsize=(7.4, 2.6), sharey=True)
-said = []
-for axis, name in zip(axes, LOOKED, strict=True):
-    runs, last = found[name], []
-    for t in range(4) if runs else ():
-        epochs, share = mean_curve(runs, f"accepted_{t}")
-        style = {"color": show.COLOURS[t], "marker": show.MARKERS[t], "label": f"look {t}"}
-        axis.plot(epochs, share, lw=1.2, markevery=max(1, len(epochs) // 6), **style)
-        last.append(f"{share[-1]:.1f}")
-    said.append(f"`{name}`: {', '.join(last)} ({len(runs)} seeds)." if runs else "")
-    axis.set(xlabel="epoch", title=name.partition("/")[2], ylim=(0, 102))
-    axis.xaxis.get_major_locator().set_params(integer=True)
-axes[0].set_ylabel("looks trusted / %")
-if found[LOOKED[0]]:
-    axes[0].legend(fontsize=8)
-text = " ".join(filter(None, said)) or "No record yet."
+fig, named, text = page.trusted_looks(HELD)
 show.figure(
     fig,
     alt=f"Share of looks that are trusted against the epoch, for the looks 0 to 3 ({named}). In the"
@@ -584,12 +476,7 @@ show.Markdown(tables.grid((f"GlaS, {glas.SIZES['test']} test images", "kept", "h
 # its strongest evidence. Runs at reduced size give no verdict.
 
 # %%
-tally = Counter(
-    (r.table, r.data, s := STATE[i]["state"], STATE[i]["reason"] * (s not in ledger.VERDICTS))
-    for i, r in ROWS.items()
-)
-lines = [(*place, n) for place, n in tally.items()]
-show.Markdown(tables.grid(("where", "data", "state", "reason", "rows"), lines))
+show.Markdown(page.row_states(HELD))
 
 # %% [markdown]
 # The tables that follow have two parts. The first holds the rows whose data we have, each by its
@@ -597,105 +484,26 @@ show.Markdown(tables.grid(("where", "data", "state", "reason", "rows"), lines))
 # knows nothing:
 # All-ones, All-zeros as far as (13.3) knows it, answers by chance.
 
-
-# %%
-def value(runs, key, decimals=1):
-    """A metric of some runs: mean ± sd over the seeds."""
-    found = {r["seed"]: r["metrics"][key] for r in runs if key in r["metrics"]}
-    return tables.number(*ledger.summary(found, "mean"), decimals) if found else ""
-
-
-# %%
-BLIND = {  # who, and the metric of the trivial experiment
-    "classification error": {"the more frequent class": "majority_error"},
-    "F1+": {"All-ones": "all_ones_f1_plus", "All-zeros": "all_zeros_f1_plus"},
-    "F1-": {"All-ones": "all_ones_f1_minus", "All-zeros": "all_zeros_f1_minus"},
-}
-
-
-# %%
-def blind_here(kinds):
-    """Lines of what knows nothing, on GlaS."""
-    runs, lines = tables.current(experiments.TRIVIAL["glas"], "paper", HELD), []
-    for metric in kinds:
-        for name, key in BLIND.get(metric, {}).items():
-            ours = value(runs, key, 2) if runs else "not run"
-            lines.append((f"*{name}*", "GlaS", metric, "", ours, "", len(runs), "knows nothing"))
-    if "classification error" in kinds:
-        patient = leaks.MEASURED["error, the more frequent class of the patient"]
-        line = ("*that of the patient*", "GlaS", "classification error", "")
-        lines.append((*line, f"{patient:.2f}", "", "", "sees no pixel; kept, and tested"))
-    return lines
-
-
-# %%
-def blind_elsewhere(metric):
-    """Lines of what knows nothing, on the other sets."""
-    if metric == "classification error":
-        classes = [training.CLASSES[k] for k in ("cub5", "cub", "flowers")]
-        return [("*any class*", metric, *(f"{100 - 100 / c:.1f}" for c in classes))]
-    if metric not in BLIND:
-        return []
-    known = [ones[s].value for s in SETS[1:]]
-    ranges = [" to ".join(f"{x:.1f}" for x in metrics.all_zeros_bounds(d)) for d in known]
-    rows = {"F1+": (known, [0] * 3), "F1-": ([0] * 3, ranges)}[metric]
-    return [(f"*{m}*", metric, *v) for m, v in zip(("All-ones", "All-zeros"), rows, strict=True)]
-
-
-# %%
-def elsewhere(rows):
-    """What the paper prints where we have no data."""
-    said = {(r.method, r.measure, r.data): r.printed for r in rows}
-    keys = dict.fromkeys((r.method, r.measure) for r in rows)
-    lines = [(*k, *(said.get((*k, s), "") for s in SETS[1:])) for k in keys]
-    for metric in dict.fromkeys(r.measure for r in rows):
-        lines += blind_elsewhere(metric)
-    table = tables.grid(("method", "measure", *SETS[1:]), lines)
-    return f"Not run: {experiments.NO_DATA}. The paper prints:\n\n{table}"
-
-
-# %%
-def section(*places):
-    """Tables of some places of the paper: what we could run, then the rest."""
-    rows = [r for r in ROWS.values() if r.table in places]
-    far = [r for r in rows if tables.is_closed(r, PAPER, HELD)]
-    near, parts = [r for r in rows if r not in far], []
-    if near:
-        lines = [tables.line(r, PAPER, HELD) for r in near]
-        lines += blind_here(dict.fromkeys(r.measure for r in near))
-        parts += [tables.grid(tables.HEAD, lines), tables.notes(near, PAPER, HELD)]
-    parts += [elsewhere(far)] if far else []
-    return show.Markdown("\n".join(parts))
-
-
 # %% [markdown]
 # ### Tables 1 and 3: the class
 
 # %%
-section("Table 1", "Table 3")
+show.Markdown(page.section(HELD, "Table 1", "Table 3"))
 
 # %% [markdown]
 # ### Tables 2 and 4: region and complement
 
 # %%
-section("Table 2", "Table 4")
+show.Markdown(page.section(HELD, "Table 2", "Table 4"))
 
 # %% [markdown]
 # ### Table 5: time
 
 # %%
-section("Table 5")
+show.Markdown(page.section(HELD, "Table 5"))
 
 # %%
-timed, text = EXPERIMENTS["minmax/glas-seconds"], []
-for p in ("paper", "short"):
-    for r in tables.current(timed, p, HELD):
-        m = r["metrics"]
-        said = f"{m['ratio']:.2f} by the clock (protocol {p}, {r['provenance']['device']})"
-        if "ratio_lazy" in m:
-            said += f", {m['ratio_lazy']:.2f} without looks that change nothing"
-        text.append(said)
-text = "; ".join(text) or "no measurement recorded yet"
+text = page.ratios(HELD)
 show.Markdown(f"u = 4 over u = 0: the steps, by operations, {R:.2f}; epochs, {text}.")
 
 # %% [markdown]
@@ -708,7 +516,7 @@ show.Markdown(f"u = 4 over u = 0: the steps, by operations, {R:.2f}; epochs, {te
 # ### Table 6: after a random field
 
 # %%
-section("Table 6")
+show.Markdown(page.section(HELD, "Table 6"))
 
 # %% [markdown]
 # The rows are of the weights 1 and 1 of the text. The runs of protocol `paper` also hold those of
@@ -717,33 +525,21 @@ section("Table 6")
 # ### Fig. 6: areas
 
 # %%
-section("Fig 6")
+show.Markdown(page.section(HELD, "Fig 6"))
 
 # %% [markdown]
 # In the text that we have, the figure shows no area for GlaS. These are our areas there, of the
 # region (*plus*) and of the background (*minus*), each pooled over all pixels of the test images:
 
 # %%
-AREAS = {"ap_plus": "area, region", "ap_minus": "area, background"}
-names = [f"minmax/glas-{m}" for m in (*experiments.METHODS, "min-max-u0", "min-max-u4")]
-protocol, named, found = tables.fullest(PAPER, names, HELD)
-lines = [
-    (EXPERIMENTS[n].method, len(runs), *(value(runs, key) for key in AREAS))
-    for n, runs in found.items()
-    if runs
-]
-table = tables.grid(("GlaS, %", "seeds", *AREAS.values()), lines)
-show.Markdown(f"{named}\n\n{table}" if lines else "No run recorded yet.")
+show.Markdown(page.areas(HELD))
 
 # %% [markdown]
 # What differs from the paper in the runs of these tables, the replaced settings of a smaller
 # protocol among it:
 
 # %%
-names = [e.name for e in PAPER.experiments if e.cells and e.not_run != experiments.NO_DATA]
-protocol, named, found = tables.fullest(PAPER, names, HELD)
-notes = tables.deviations(r for runs in found.values() for r in runs)
-show.Markdown(f"Deviations, {named}.\n\n{notes}")
+show.Markdown(page.deviations(HELD))
 
 # %% [markdown]
 # ### The rules of the ladder
@@ -756,22 +552,10 @@ show.Markdown(f"Deviations, {named}.\n\n{notes}")
 # one seed decides nothing.
 
 # %%
-LEVELS = {
-    "L0": ("cam-avg", "cam-max", "cam-lse", "wildcat", "deep-mil"),
-    "L1": ("alone",), "L2": ("plus",), "L3": ("u0",), "L4": ("u1", "u2", "u4"),
-    "L5": ("u4-first",), "L6": ("u4-always", "u4-unless-wrong"), "L7": ("u4-matched",),
-    "L8": ("attached", "attached-plus", "attached-area"), "L9": ("adversary",),
-    "L10": ("oracle",),
-}  # fmt: skip
-STEPS = [(level, s) for level, steps in LEVELS.items() for s in steps if s in experiments.STEPS]
-lines = [(level, f"`{s}`", experiments.STEPS[s][0]) for level, s in STEPS]
-show.Markdown(tables.grid(("step", "name", "what is trained"), lines))
+show.Markdown(page.steps())
 
 # %%
-of_ladder = {e.name for e in (*experiments.LADDER.values(), *experiments.BLIND)}
-RULES = [c for c in PAPER.claims if set(c.experiments) <= of_ladder]
-lines = [(c.text, ", ".join(f"`{n.partition('/')[2]}`" for n in c.experiments)) for c in RULES]
-show.Markdown(tables.grid(("the rule holds if", "read from"), lines))
+show.Markdown(page.rules())
 
 # %% [markdown]
 # ### What the ladder gave
@@ -784,59 +568,7 @@ show.Markdown(tables.grid(("the rule holds if", "read from"), lines))
 # trusted at the end of training.
 
 # %%
-SHOWN = {
-    "error": "error, %", "localiser_error": "error of M, %", "midrange_f1_plus": "F1+", "midrange_f1_minus": "F1-",
-    "midrange_mcc": "MCC", "midrange_area": "area, %", "f1_minus_matched": "matched",
-    "pxap": "PxAP", "h_plus_own": "H+", "h_minus_own": "H-", "accepted_1": "looks",
-}  # fmt: skip
-
-
-# %%
-def measured(runs):
-    """The line of an experiment: seeds and metrics."""
-    digits = {"h_plus_own": 2, "h_minus_own": 2, "accepted_1": 2}
-    return (len(runs), *(value(runs, key, digits.get(key, 1)) for key in SHOWN))
-
-
-def blind_lines(runs):
-    """All-ones and All-zeros, in the columns of an experiment without its name."""
-    if not runs:
-        return []
-    ones, zeros = value(runs, "all_ones_f1_plus"), value(runs, "all_zeros_f1_minus")
-    rest = [""] * (len(SHOWN) - 5)
-    return [
-        ("*All-ones*", 1, value(runs, "majority_error"), "", ones, "0.0", "0.0", *rest),
-        ("*All-zeros*", 1, "", "", "0.0", zeros, "0.0", *rest),
-    ]
-
-
-def missing(names, protocol):
-    """A sentence about what has not run, and why."""
-    why = {}
-    for name in names:
-        why.setdefault(EXPERIMENTS[name].reason(protocol), []).append(f"`{name}`")
-    return "\n".join(f"Not run, {reason}: {', '.join(group)}.\n" for reason, group in why.items())
-
-
-# %%
-def ladder(regime):
-    """The ladder in one regime, from the records of the protocol with most of them."""
-    steps = {
-        experiments.LADDER[k].name: n for n, s in STEPS if (k := (regime, s)) in experiments.LADDER
-    }
-    blind = [e.name for e in experiments.BLIND if e.config.regime == regime]
-    protocol, named, found = tables.fullest(PAPER, [*steps, *blind], HELD)
-    lines = [(n, EXPERIMENTS[e].method, *measured(found[e])) for e, n in steps.items() if found[e]]
-    for name in blind:
-        lines += [("", *line) for line in blind_lines(found[name])]
-    table = tables.grid(("", "step", "seeds", *SHOWN.values()), lines)
-    lost = missing((e for e in steps if not found[e]), protocol)
-    return found, f"**{regime}**, {named}\n\n{table}\n{lost}"
-
-
-# %%
-climbed = {regime: ladder(regime) for regime in ("graded", "head")}
-show.Markdown("\n".join(text for _, text in climbed.values()))
+show.Markdown(page.ladder(HELD))
 
 # %% [markdown]
 # The figure has the two numbers of this table that a blind mask cannot buy by its size, a dot for
@@ -844,24 +576,7 @@ show.Markdown("\n".join(text for _, text in climbed.values()))
 # correlation of 0.
 
 # %%
-fig, axes = plt.subplots(1, 2, figsize=(7.2, 4.6), sharey=True)
-said = []
-for k, (regime, (found, _)) in enumerate(climbed.items()):
-    style = {"color": show.COLOURS[k], "marker": show.MARKERS[k], "ls": "", "ms": 5}
-    for i, (_, s) in enumerate(STEPS):
-        runs = found.get(f"minmax/{regime}-{s}", [])
-        for axis, key in zip(axes, ("pxap", "midrange_mcc"), strict=True):
-            axis.plot([r["metrics"][key] for r in runs], [i + 0.3 * k - 0.15] * len(runs), **style)
-        said += [f"{regime} {s} {value(runs, 'pxap')}"] if runs else []
-    for r in found.get(f"minmax/{regime}-trivial", []):
-        axes[0].axvline(r["metrics"]["true_area"], color=show.COLOURS[k], ls=":", marker="")
-    axes[0].plot([], [], label=regime, **style)
-axes[1].axvline(0, color=show.GREY, ls=":", marker="")
-axes[0].set(yticks=range(len(STEPS)), yticklabels=[f"{n} {s}" for n, s in STEPS])
-axes[0].set(ylim=(len(STEPS) - 0.5, -0.5), xlabel="PxAP / %")
-axes[1].set(xlabel="Matthews' correlation, midrange / %")
-axes[0].legend(fontsize=8, loc="best")
-text = "; ".join(said) or "no record yet"
+fig, text = page.ladder_dots(HELD)
 show.figure(
     fig,
     alt="PxAP and Matthews' correlation of every step of the ladder in two regimes, a dot for each"
@@ -876,16 +591,7 @@ show.figure(
 # ones, and on All-ones, where $X^-$ is a constant image.
 
 # %%
-names = [f"minmax/{r}-{s}" for r in ("graded", "head") for s in ("u0", "u4", "attached", "oracle")]
-protocol, named, found = tables.fullest(PAPER, names, HELD)
-keys = [f"h_{side}_{mask}" for mask in ("own", "true", "all") for side in ("plus", "minus")]
-lines = []
-for name, runs in found.items():
-    cells = [value(runs, key, 2) for key in keys] if runs else ["not run"] * len(keys)
-    lines.append((f"`{name}`", *cells))
-head = ("nats", *(f"{h} {m}" for m in ("own", "true", "All-ones") for h in ("H+", "H-")))
-named += f"; an undecided answer has log 2 = {math.log(2):.2f}"
-show.Markdown(f"{named}\n\n{tables.grid(head, lines)}")
+show.Markdown(page.entropies(HELD))
 
 # %% [markdown]
 # ### Other regimes, equal terms, pets
@@ -896,29 +602,8 @@ show.Markdown(f"{named}\n\n{tables.grid(head, lines)}")
 # which stand in for CUB5: few photos of single animals whose breed shows in a part of the body. A
 # band along the outline is not labelled there, and is not measured.
 
-
 # %%
-def family(title, names, blind=()):
-    protocol, named, found = tables.fullest(PAPER, [*names, *blind], HELD)
-    trained = {name: found[name] for name in names}
-    lines = [(f"`{n.partition('/')[2]}`", *measured(runs)) for n, runs in trained.items() if runs]
-    lines += [line for name in blind for line in blind_lines(found[name])]
-    table = tables.grid(("experiment", "seeds", *SHOWN.values()), lines) if lines else ""
-    lost = missing((n for n in names if not found[n]), protocol)
-    return f"**{title}**, {named}\n\n{table}\n{lost}"
-
-
-# %%
-rest = [e.name for (r, _), e in experiments.LADDER.items() if r not in climbed]
-equal = {
-    s: [e.name for (k, *_), e in experiments.EQUAL.items() if k == s] for s in ("glas", "pets")
-}
-parts = [
-    family("Other regimes", rest),
-    family("GlaS, equal terms", equal["glas"], ["minmax/glas-trivial"]),
-    family("Pets", equal["pets"], ["minmax/pets-trivial"]),
-]
-show.Markdown("\n".join(parts))
+show.Markdown(page.families(HELD))
 
 # %% [markdown]
 # ### Four rules of cutting
@@ -931,73 +616,17 @@ show.Markdown("\n".join(parts))
 # masks; empty diamonds are what the paper prints for GlaS.
 
 # %%
-CUTS = {"own": "", "midrange": "midrange_", "chosen": "chosen_"}
-FAMILIES = {
-    "GlaS": [f"minmax/glas-{m}" for m in (*LEVELS["L0"], "min-max-u0", "min-max-u4")],
-    "GlaS, equal terms": equal["glas"],
-    "Pets": equal["pets"],
-    "graded": [f"minmax/graded-{s}" for s in (*LEVELS["L0"], "alone", "u0", "u4")],
-}
-cut = {title: tables.fullest(PAPER, names, HELD) for title, names in FAMILIES.items()}
-
-
-# %%
-def three_cuts(axis, runs, k, label):
-    """The three cuts of one method, joined."""
-    points = [
-        [statistics.fmean(r["metrics"][f"{rule}{side}"] for r in runs) for rule in CUTS.values()]
-        for side in ("f1_plus", "f1_minus")
-    ]
-    style = {"color": show.COLOURS[k], "lw": 0.8}
-    axis.plot(*points, marker="", label=f"{k + 1} {label}", **style)
-    for x, y, mark in zip(*points, ("o", "s", "^"), strict=True):
-        axis.plot(x, y, mark, ms=4, **style)
-    axis.annotate(k + 1, (points[0][0] + 1, points[1][0] + 1), fontsize=8)
-
-
-# %%
-f, r = ones["GlaS"].value / (200 - ones["GlaS"].value), torch.linspace(0, 1, 101)
-blind = 200 * r * f / (r + f), 200 * (1 - r) * (1 - f) / (2 - r - f)  # (101,), (101,)
-
-# %%
-fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.8), sharey=True)
-for axis, title in zip(axes, ("GlaS", "graded"), strict=True):
-    axis.plot(*blind, color=show.GREY, marker="")
-    for k, (name, runs) in enumerate(cut[title][2].items()):
-        if runs:
-            three_cuts(axis, runs, k, name.partition("-")[2])
-    axis.set(title=f"{title}; {cut[title][1]}", xlabel="F1+ / %", xlim=(0, 92), ylim=(0, 92))
-for m in methods:
-    plus, minus = (printed("Table 2", m, k)["GlaS"].value for k in ("F1+", "F1-"))
-    axes[0].plot(plus, minus, "D", mfc="none", mec=show.GREY, ms=6)
-axes[0].plot([], [], "D", mfc="none", mec=show.GREY, label="printed")
-axes[0].set_ylabel("F1- / %")
-for axis in (axes[0], *(axes[1:] if any(cut["graded"][2].values()) else ())):
-    axis.legend(fontsize=7, loc="lower left")
-said = "; ".join(f"{t}: {sum(map(bool, c[2].values()))} of {len(c[2])}" for t, c in cut.items())
+fig, counted = page.cuts_in_the_plane(HELD)
 show.figure(
     fig,
     alt="F1 of the region against F1 of the complement, with a grey curve of blind masks. Left GlaS:"
     " empty diamonds for the paper, five of them near the lower right end of the curve, Deep MIL a"
     " little higher, and the full method outside of it, near 72 and 66."
-    f" Methods with records, each as three joined cuts: {said}.",
+    f" Methods with records, each as three joined cuts: {counted}.",
 )
 
 # %%
-lines = []
-for title, (_, named, found) in cut.items():
-    for name, runs in ((n, r) for n, r in found.items() if r):
-        pairs = [
-            " / ".join(value(runs, f"{rule}{side}") for side in ("f1_plus", "f1_minus"))
-            for rule in CUTS.values()
-        ]
-        lines.append((f"{title}; {named}", f"`{name}`", *pairs, value(runs, "pxap")))
-table = tables.grid(("", "F1+ / F1-, %", *CUTS, "no cut: PxAP"), lines) if lines else ""
-lost = [
-    missing((n for n, runs in found.items() if not runs), protocol)
-    for protocol, _, found in cut.values()
-]
-show.Markdown(f"{table}\n{''.join(lost)}")
+show.Markdown(page.four_cuts(HELD))
 
 # %% [markdown]
 # (The blind curve is of equal shares, with the one that All-ones' printed index belongs to.) Read
@@ -1022,21 +651,7 @@ show.Markdown(tables.claims(PAPER, HELD))
 # machine that made it, which other runs may have shared.
 
 # %%
-groups = {}
-for e in PAPER.experiments:
-    key = e.name.partition("/")[2].partition("-")[0], ", ".join(e.data) or "none"
-    groups.setdefault(key, []).append(e)
-lines = []
-for (group, needs), es in groups.items():
-    took = []
-    for p in ("paper", "short"):
-        if s := [r["seconds"] for e in es for r in tables.current(e, p, HELD)]:
-            took.append(f"{min(s):.0f} to {max(s):.0f} s, {p}")
-    costs = "; ".join(dict.fromkeys(e.cost for e in es))
-    recorded = "; ".join(took) or "no record"
-    lines.append((f"`minmax/{group}-*`", len(es), needs, es[0].seeds, costs, recorded))
-head = ("experiments", "how many", "data", "seeds", "cost, protocol paper", "recorded, a run")
-show.Markdown(tables.grid(head, lines))
+show.Markdown(page.needs(HELD))
 
 # %% [markdown]
 # The commands, on a machine with a GPU. A run stops cleanly after its budget of seconds, and the
@@ -1081,9 +696,7 @@ if FULL:
 
 # %%
 fresh = records.load(OUT / "records.jsonl") if FULL else []
-cells = len(SHOWN)
-lines = tables.beside(EXPERIMENTS[NAME], fresh, HELD, lambda runs: measured(runs)[1:], cells)
-show.Markdown(tables.grid(("graded, u = 4, seed 0, protocol paper", *SHOWN.values()), lines))
+show.Markdown(page.fresh(NAME, fresh, HELD))
 
 # %% [markdown]
 # ## Exercises

@@ -45,7 +45,9 @@ from wsl_tutorial import check, counts, presence, show, train, worth
 from wsl_tutorial.data import digits, lattice
 from wsl_tutorial.reproduce import ledger, records, tables
 from wsl_tutorial.reproduce.evidence import ahead
-from wsl_tutorial.reproduce.worth import PAPER, experiments, training
+from wsl_tutorial.reproduce.experiment import changed
+from wsl_tutorial.reproduce.worth import PAPER, data, experiments, methods
+from wsl_tutorial.reproduce.worth.settings import SMOKE, Settings
 
 show.style()
 
@@ -269,7 +271,7 @@ for name, value in values.items():
 
 # %%
 SMALL = {
-    **experiments.SMOKE,
+    **SMOKE,
     "widths": (24, 32, 48),
     "images": 500,
     "most_images": 500,
@@ -282,22 +284,22 @@ SMALL = {
 
 
 # %%
-CONFIGS = {o: training.Settings(**SMALL, observer=o) for o in worth.OBSERVERS}
-WORLD = training.world(CONFIGS["full"], 0, "cpu")
+CONFIGS = {o: changed(Settings(), **SMALL, observer=o) for o in worth.OBSERVERS}
+WORLD = data.world(CONFIGS["full"], 0, "cpu")
 
 
 # %%
 def student(config):
     """A network trained with an observer's labels."""
-    model, g = training.network(config, 0), train.generator(1, 0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr)
+    model, g, c = methods.network(config, 0), train.generator(1, 0), config.optimiser
+    optimizer = torch.optim.AdamW(model.parameters(), lr=c.lr)
 
     def batches(epoch):
-        for rows in torch.randint(config.images, (config.steps, config.batch), generator=g):
+        for rows in torch.randint(config.data.images, (c.steps, c.batch), generator=g):
             yield {name: x[rows] for name, x in WORLD["train"].items()}
 
-    schedule = train.cosine(1, config.steps, warmup=0.05)
-    train.fit(model, training.objective(config), batches, optimizer, epochs=1, schedule=schedule)
+    schedule = train.cosine(1, c.steps, warmup=0.05)
+    train.fit(model, methods.objective(config), batches, optimizer, epochs=1, schedule=schedule)
     return model.eval()
 
 
@@ -332,7 +334,7 @@ show.figure(
 # %% tags=["nbval-ignore-output"]
 rows = []
 for observer, model in STUDENTS.items():
-    scores = training.measures(CONFIGS[observer], model, test)
+    scores = methods.measures(CONFIGS[observer], model, test)
     shares = [f"{scores[m]:.0f}" for m in ("reading", "found", "both")]
     left = scores.get("bits")
     paid = ("-", "-") if left is None else (f"{left:.2f}", f"{BITS[observer] - left:.2f}")
@@ -401,8 +403,8 @@ HELD = records.published()
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
 protocol, named, found = tables.fullest(PAPER, list(EXPERIMENTS), HELD)
 config = EXPERIMENTS["worth/full-100"].settings(protocol)
-SIDE = training.cells(config)
-PRICE = {o: worth.bits(o, config.instances, SIDE, config.apart) for o in worth.OBSERVERS}
+SIDE = data.cells(config)
+PRICE = {o: worth.bits(o, config.data.instances, SIDE, config.data.apart) for o in worth.OBSERVERS}
 seconds = [r["seconds"] for runs in found.values() for r in runs]
 took = f" of {min(seconds):.0f} to {max(seconds):.0f} seconds" if seconds else ""
 print(f"{named}: {len(seconds)} runs{took}")
@@ -451,7 +453,7 @@ show.Markdown(f"Mean ± sd over the seeds; {named}\n\n" + tables.grid(head, rows
 
 # %%
 SECONDS = {"look": 1.0, "name": 1.0, "click": 2.4}
-EFFORT = {o: worth.effort(o, config.instances, **SECONDS) for o in worth.OBSERVERS}
+EFFORT = {o: worth.effort(o, config.data.instances, **SECONDS) for o in worth.OBSERVERS}
 rows = [
     (o, f"{PRICE[o]:.2f}", f"{t:.1f}", f"{PRICE[o] / t:.2f}", f"{3600 / t:.0f}")
     for o, t in EFFORT.items()

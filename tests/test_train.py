@@ -92,6 +92,41 @@ def test_interrupted_and_resumed_equals_uninterrupted(optimizer, patience, tmp_p
         assert torch.equal(a, b)
 
 
+def test_a_loss_in_parts_trains_as_their_sum():
+    def in_parts(model, batch):
+        images, target = batch
+        score = model(images).mean((2, 3))
+        yield nn.functional.cross_entropy(score, target)
+        yield 0.1 * model(images).square().mean()
+
+    def whole(model, batch):
+        return sum(in_parts(model, batch))
+
+    found = []
+    for loss in (in_parts, whole):
+        model, optimizer = make("adamw")
+        curve = train.fit(model, loss, batches, optimizer, epochs=2)
+        found.append(([p["loss"] for p in curve], [*model.parameters()]))
+    assert found[0][0] == pytest.approx(found[1][0])
+    for a, b in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_each_part_is_propagated_before_the_next_is_computed():
+    x, seen = torch.ones(3, requires_grad=True), []
+
+    def parts():
+        for k in range(3):
+            seen.append(0.0 if x.grad is None else x.grad[0].item())
+            yield (x * (k + 1.0)).sum()
+
+    value = train.backward(parts(), weight=0.5)
+    assert value.item() == 0.5 * 3 * (1 + 2 + 3)
+    assert seen == [0.0, 0.5, 1.5]
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        train.backward(x.detach().sum())
+
+
 class Stretched(Dataset):
     """Hold ten numbers, each stretched at random whenever it is read."""
 

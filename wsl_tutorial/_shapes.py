@@ -6,6 +6,7 @@ A bag is a row of the first axis of every tensor, and no bag depends on another 
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -281,3 +282,35 @@ def check_integers(name: str, x: Tensor, shape: tuple[int, ...], like: Tensor) -
         raise ValueError(f"{name} must be an integer tensor of shape {shape}, got {seen}")
     if x.device != like.device:
         raise ValueError(f"{name} is on {x.device}, expected {like.device}")
+
+
+def check_layout(name: str, x: Tensor, shape: str, dims: tuple[int, ...]) -> None:
+    """Raise ValueError unless x is float32 or float64, of so many dims, and not empty."""
+    if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
+        half = isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16)
+        remedy = f"; take {name}.float()" if half else ""
+        raise ValueError(f"{name} must be a float32 or float64 tensor, got {described(x)}{remedy}")
+    if x.dim() not in dims or 0 in x.shape:
+        raise ValueError(f"{name} must be {shape}, got {described(x)}")
+
+
+def check_exact(
+    name: str, x: Tensor, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None
+) -> None:
+    """Raise ValueError unless x has this shape, the device of `like`, and its dtype or `dtype`."""
+    expected = tuple(shape), dtype or like.dtype, like.device
+    if not isinstance(x, Tensor) or (tuple(x.shape), x.dtype, x.device) != expected:
+        raise ValueError(f"{name} must be {', '.join(map(str, expected))}, got {described(x)}")
+
+
+def described(x: object) -> str:
+    """Return shape, dtype and device of a tensor, or the type of anything else."""
+    tensor = isinstance(x, Tensor)
+    return f"shape {tuple(x.shape)}, {x.dtype}, {x.device}" if tensor else type(x).__name__
+
+
+def full_precision(x: Tensor) -> AbstractContextManager:
+    """Return a context in which autocast does not multiply matrices in half precision."""
+    kind = x.device.type
+    here = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if here else nullcontext()

@@ -1,10 +1,10 @@
-"""A dense conditional random field on an image: what is often used to clean a mask up afterwards.
+"""A dense conditional random field on an image, often used to clean up a mask.
 
-Krähenbühl & Koltun (2011) let every two pixels prefer the same class, the more the closer they are
-in place and in colour, and find approximate marginals by mean field. Belharbi et al. (2020), Table
-6, apply it to their masks. Here all pairs of pixels within three widths of a kernel are summed, one
-offset after the other; 1.1 % of a Gaussian's weight lies further out. The program that the paper
-used approximates all pairs on a lattice instead: it is faster, and has to be compiled.
+In Krähenbühl & Koltun (2011) every two pixels prefer the same class, the more so the closer they
+are in place and in colour; mean field gives approximate marginals. Belharbi et al. (2020), Table 6,
+apply it to their masks. Here all pairs of pixels within three widths of a kernel are summed, one
+offset after the other; 1.1 % of a Gaussian's weight lies further out. The paper's program
+approximates all pairs on a lattice instead: it is faster, and has to be compiled.
 
 The time grows with the fourth power of the resolution when alpha and gamma are scaled with it.
 """
@@ -26,7 +26,7 @@ def mean_field(
     iterations: int,
     own: bool = True,
 ) -> Tensor:
-    """Approximate log-marginals of a dense CRF after some steps of mean field, all pixels at once.
+    """Return approximate log-marginals of a dense CRF after some parallel steps of mean field.
 
     A step is log q_i(l) = log p_i(l) + sum over pixels j of k_ij q_j(l) + constant; it starts from
     q = p. There k = w1 exp(-|x_i - x_j|^2 / 2 alpha^2 - |c_i - c_j|^2 / 2 beta^2)
@@ -41,8 +41,8 @@ def mean_field(
             program has (10, 3).
         thetas: alpha, beta, gamma. Belharbi et al.: (13, 3, 3) and 2 iterations on GlaS, (19, 11,
             5) and 5 on photos.
-        own: whether the sum holds j = i, as in the released program; the model itself has no such
-            term. It matters where beta is so small that a pixel has few others of its colour.
+        own: whether the sum includes j = i, as in the released program; the model itself has no
+            such term. It matters where beta is so small that few other pixels share a colour.
     Returns: (B, K, H, W), normalised, without graph; class 1 of a mask is `q[:, 1] > log(1/2)`.
     Raises: ValueError, shapes or dtypes disagree, numbers out of range.
     Source: Krähenbühl & Koltun (2011), (3) and Algorithm 1.
@@ -65,9 +65,10 @@ def mean_field(
 
 
 def _sums(values: Tensor, colours: Tensor | None, theta: float, own: bool) -> Tensor:
-    """Sum over j of exp(-|x_i - x_j|^2 / 2 theta^2 - |c_i - c_j|^2 / 2) values_j, (B, K, H, W).
+    """Return, (B, K, H, W), the kernel's sum over j at every pixel i.
 
-    Each pair of pixels is looked at once: offsets go down, or right on the same row.
+    It is the sum of exp(-|x_i - x_j|^2 / 2 theta^2 - |c_i - c_j|^2 / 2) values_j. Each pair of
+    pixels is visited once: offsets go down, or right on the same row.
     """
     height, width = values.shape[2:]
     total = values.clone() if own else torch.zeros_like(values)

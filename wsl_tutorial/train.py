@@ -29,7 +29,7 @@ class Optimizer(Protocol):
 
 def fit(
     model: M,
-    loss: Callable[[M, Any], Tensor],
+    loss: Callable[[M, Any], Tensor | Iterator[Tensor]],
     batches: Callable[[int], Iterable],
     optimizer: Optimizer,
     *,
@@ -58,7 +58,8 @@ def fit(
     of a batch (batch normalisation) nor draws noise (dropout). Every process gets the same curve.
 
     Args:
-        loss: (model, batch) -> scalar to minimise.
+        loss: (model, batch) -> scalar to minimise, or an iterator of scalars whose sum it is, each
+            back-propagated before the next is computed (not with `capture`, nor second_order).
         batches: epoch (from 0) -> its batches, at least one.
         optimizer: of torch, or one whose `second_order` is true: its `step(closure)` then gets the
             loss with its graph.
@@ -395,6 +396,20 @@ def _set_rates(optimizer, schedule, epoch, step):
                 group["lr"] = rate
 
 
+def backward(loss: Tensor | Iterator[Tensor], weight: float = 1.0) -> Tensor:
+    """Back-propagate a loss, or its parts one after the other, and return its detached value.
+
+    The graph of a part is freed before the next part is computed, so the memory is that of the
+    largest part. weight: a factor on the loss.
+    """
+    values = []
+    for part in (loss,) if isinstance(loss, Tensor) else loss:
+        value = weight * part
+        value.backward()
+        values.append(value.detach())
+    return sum(values[1:], values[0])
+
+
 class _Step:
     """Take one step of `fit`: from a batch to the detached value of its loss."""
 
@@ -407,8 +422,7 @@ class _Step:
             value = self.optimizer.step(lambda: weight * self.loss(self.model, part))
         else:
             self.optimizer.zero_grad(set_to_none=True)
-            value = weight * self.loss(self.model, part)
-            value.backward()
+            value = backward(self.loss(self.model, part), weight)
             add_up([p.grad for p in self.model.parameters() if p.grad is not None])
             self.optimizer.step()
         value = value.detach()
@@ -441,7 +455,7 @@ class Captured(_Step):
             group["capturable"] = True
             group["lr"] = torch.tensor(float(group["lr"]), device=device)
         self.warm, self.batch = 0, ()
-        self.graph: Any = None
+        self.graph: torch.cuda.CUDAGraph | None = None
         self.value: Any = None
 
     def __call__(self, batch: Any) -> Tensor:
@@ -449,7 +463,7 @@ class Captured(_Step):
             self.warm += 1
             return self._beside(batch)
         if self.graph is None:
-            self._record(batch)
+            self.graph = self._record(batch)
         if any(a.shape != b.shape for a, b in zip(self.batch, batch, strict=True)):
             return super().__call__(batch)
         for kept, new in zip(self.batch, batch, strict=True):
@@ -466,13 +480,14 @@ class Captured(_Step):
         own.wait_stream(stream)
         return value
 
-    def _record(self, batch: Any) -> None:
+    def _record(self, batch: Any) -> torch.cuda.CUDAGraph:
         if not isinstance(batch, tuple):
             raise ValueError(f"batches: a graph takes tuples, not a {type(batch).__name__}")
         self.batch = _like(batch, (x.clone() for x in batch))
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
             self.value = super().__call__(self.batch)
+        return graph
 
 
 def _check_capture(device: torch.device) -> None:

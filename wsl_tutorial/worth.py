@@ -1,14 +1,14 @@
 """What a weak label is worth: the observers of this book on one world, their likelihoods and bits.
 
-The world is that of `wsl_tutorial.data.lattice`: K digits, K uniform on `k` = (least, greatest), on
-K of N cells of which no two are too near, every choice alike, every digit of one of C classes,
-alike and independently. Hidden is the class of every cell, the last class being "nothing". Each
-observer tells a function of it:
+The world is that of `wsl_tutorial.data.lattice`: K digits, K uniform on `k` = (least, greatest),
+on K of N cells that keep their distance, every choice equally probable, and every digit uniform on
+C classes, independently. Hidden is the class of every cell, the last class being "nothing". Each
+observer gives a function of it:
 
-    class      the greatest digit, or that there is none: one name for the whole image
+    class      the largest digit, or that there is none: one name for the whole image
     presence   which digits occur
     counts     how many of each
-    patches    the same, to a learner that commits itself to K places
+    patches    the same, for a method that picks K places
     places     the cells that hold a digit, but not which
     full       the cells and the digits on them
 
@@ -29,11 +29,11 @@ from wsl_tutorial._shapes import SOFTMAX, check_floats, cut, log_any, logsumexp,
 
 OBSERVERS = ("class", "presence", "counts", "patches", "places", "full")
 
-# What is seen -------------------------------------------------------------------------------------
+# Observations -------------------------------------------------------------------------------------
 
 
 def observe(observer: str, classes: Sequence[int], cells: Sequence[int]) -> tuple:
-    """What an observer tells of digits on cells, as a value that can be compared and counted.
+    """Return the observation of digits on cells, as a value that can be compared and counted.
 
     Raises ValueError for an observer that is not in `OBSERVERS`.
     """
@@ -110,10 +110,10 @@ def counts_law(k: tuple[int, int], classes: int = 10) -> Tensor:
 
 
 def choices(cells: int, apart: int, number: int) -> int:
-    """How many sets of `number` cells of a square of `cells` x `cells` keep `apart`.
+    """Return how many sets of `number` cells of a square of `cells` x `cells` keep `apart`.
 
-    Any two of a set are at least `apart` rows or `apart` columns from each other. Counted over
-    ordered choices, each first cell leaving those that it allows; three by a product of matrices.
+    Any two of a set are at least `apart` rows or `apart` columns from each other. Ordered choices
+    are counted, one first cell after the other; those of three by a product of matrices.
     Raises ValueError for no cell, a distance below 1 and a negative number.
     """
     for name, value, least in (("cells", cells, 1), ("apart", apart, 1), ("number", number, 0)):
@@ -125,7 +125,7 @@ def choices(cells: int, apart: int, number: int) -> int:
 
 
 def _ordered(allowed: Tensor, number: int) -> float:
-    """Ordered choices of mutually allowed things."""
+    """Return the number of ordered choices of mutually allowed things."""
     if number <= 1:
         return float(len(allowed) ** number)
     if number == 2:
@@ -141,7 +141,8 @@ def places_bits(k: tuple[int, int], cells: int, apart: int, classes: int | None 
     digits on them.
 
     N_K is `choices`; all of them, and all digits, are equally probable given K.
-    Args: k, as `class_law`; cells, apart: as `choices`; classes: None where only places are told.
+    Args: k, as `class_law`; cells, apart: as `choices`; classes: None for places
+        alone.
     Raises: ValueError as `class_law` and `choices`, and where so many digits have no place.
     """
     classes = 1 if classes is None else classes
@@ -157,7 +158,7 @@ def places_bits(k: tuple[int, int], cells: int, apart: int, classes: int | None 
 
 
 def bits(observer: str, k: tuple[int, int], cells: int, apart: int, classes: int = 10) -> float:
-    """The entropy of what an observer tells of one image, in bits.
+    """Return the entropy of an observation of one image, in bits.
 
     Raises ValueError for an observer that is not in `OBSERVERS`, and as `class_law`; for *places*
     and *full* as `places_bits`.
@@ -189,9 +190,9 @@ def _check_observer(observer: str) -> None:
 
 
 def acts(observer: str, k: tuple[int, int], classes: int = 10) -> tuple[float, float]:
-    """Names given and places clicked for one image, in the mean: (names, clicks).
+    """Return the mean numbers of names given and places clicked for one image: (names, clicks).
 
-    `class` is one name, "none" too; `presence` names each class that occurs once.
+    `class` is one name, also for "none"; `presence` names each class that occurs once.
     Raises: ValueError as `bits`.
     """
     _check_observer(observer)
@@ -220,10 +221,10 @@ def effort(
 
 
 def images_needed(numbers: Sequence[int], values: Sequence[float], level: float) -> float:
-    """How many images a curve needs for a level, linear in log n between its points.
+    """Return how many images a curve needs for a level, linear in log n between its points.
 
-    Where the curve passes the level several times, the first. Infinite where it never does; and no
-    answer, NaN, where it begins above, or where a value that is not known (NaN) comes before.
+    The first crossing counts. Infinite where the curve stays below; NaN where it begins above the
+    level, or where an unknown value (NaN) comes before the crossing.
     Raises: ValueError where `numbers` do not increase from 1 or more, or are not as many as
     `values`.
     """
@@ -246,7 +247,7 @@ def worth(weak: float, full: float) -> float:
     """Eq. (14.9): what one weak label is worth, in full labels: n_full / n_weak at one level.
 
     Args: images needed for the level with the weak and with the full labels, as `images_needed`.
-    Returns: 0 where the weak labels never reach it; NaN where a number is not known.
+    Returns: 0 where the weak labels never reach the level; NaN where a number is unknown.
     """
     return full / weak if math.isfinite(full) else math.nan
 
@@ -283,9 +284,9 @@ def log_likelihood_counts(log_p: Tensor, classes: Tensor) -> Tensor:
     """Eq. (14.7): log P(so many cells of each class, nothing on all others | X), halves joined.
 
     The same as `counts.log_likelihood_multiclass` with the nothings counted too. A state is a
-    subset of the K observed digits: those that stand in one half of the cells. Halves are joined,
-    f(S) = sum of f(T) g(S - T), T in S, so that N cells take log2 N rounds instead of N. Equal
-    digits are told apart on the way and their orders divided out.
+    subset of the K observed digits: those in one half of the cells. Halves are joined, f(S) = sum
+    of f(T) g(S - T), T in S, so that N cells take log2 N rounds instead of N. Equal digits count as
+    different in the sum, and their orders are divided out at the end.
 
     Args: log_p (B, C+1, *positions); classes int64 (B, K), padded with -1.
     Returns: (B,) in nats; -inf, with gradient 0, where it is impossible.
@@ -317,7 +318,7 @@ def log_likelihood_counts(log_p: Tensor, classes: Tensor) -> Tensor:
 
 
 def _splits(k: int, device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
-    """All (T, S - T) of the subsets S of k things, S after S, and how many each S has."""
+    """Return all (T, S - T) of the subsets S of k things, S after S, and how many each S has."""
     pairs = [[(t, s ^ t) for t in range(s + 1) if t & s == t] for s in range(2**k)]
     first, second = torch.tensor([p for part in pairs for p in part], device=device).T
     return first, second, [len(part) for part in pairs]
@@ -325,7 +326,7 @@ def _splits(k: int, device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
 
 @per_bag
 def log_likelihood_places(log_p: Tensor, cells: Tensor) -> Tensor:
-    """log P(these cells hold something, all others nothing | X).
+    """Return log P(these cells hold something, all others nothing | X).
 
     Args: log_p (B, C+1, *positions); cells int64 (B, K), padded with -1.
     Returns: (B,) in nats.  Raises: ValueError as `log_likelihood_full`.
@@ -338,7 +339,7 @@ def log_likelihood_places(log_p: Tensor, cells: Tensor) -> Tensor:
 
 @per_bag
 def log_likelihood_full(log_p: Tensor, cells: Tensor, classes: Tensor) -> Tensor:
-    """log P(the class of every cell | X): cross-entropy, summed over the cells.
+    """Return log P(the class of every cell | X): minus the cross-entropy, summed over the cells.
 
     Args: log_p (B, C+1, *positions); cells and classes int64 (B, K), padded with -1.
     Returns: (B,) in nats.
@@ -358,7 +359,7 @@ def log_likelihood_full(log_p: Tensor, cells: Tensor, classes: Tensor) -> Tensor
 
 
 def _flat(log_p: Tensor) -> Tensor:
-    """(B, C+1, *positions) -> (B, C+1, N) in float64, checked."""
+    """Return (B, C+1, *positions) as (B, C+1, N) in float64, checked."""
     check_floats("log_p", log_p, SOFTMAX.format(dim=1))
     if log_p.dim() < 3 or log_p.shape[1] < 2 or math.prod(log_p.shape[2:]) == 0:
         raise ValueError(f"log_p: expected floats (B, C+1, *positions), got {tuple(log_p.shape)}")
@@ -372,7 +373,7 @@ def _flat(log_p: Tensor) -> Tensor:
 
 
 def _whole(name: str, x: Tensor) -> Tensor:
-    """The same as int64, refused unless a dtype of whole numbers."""
+    """Return x as int64; raise ValueError unless its dtype is of whole numbers."""
     kinds = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
     if not isinstance(x, Tensor) or x.dtype not in kinds:
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
@@ -391,7 +392,7 @@ def _check_classes(classes: Tensor, flat: Tensor) -> Tensor:
 
 
 def _taken(cells: Tensor, flat: Tensor) -> Tensor:
-    """Which positions hold a digit, bool (B, N)."""
+    """Return where a digit is, bool (B, N)."""
     cells, n = _whole("cells", cells), flat.shape[2]
     fits = cells.dim() == 2 and len(cells) == len(flat)
     if not fits or not bool(((cells >= -1) & (cells < n)).all()):
@@ -399,5 +400,5 @@ def _taken(cells: Tensor, flat: Tensor) -> Tensor:
     hits = flat.new_zeros(len(flat), n + 1)
     hits = hits.scatter_add(1, cells.where(cells >= 0, n), torch.ones_like(cells, dtype=hits.dtype))
     if bool((hits[:, :-1] > 1).any()):
-        raise ValueError("cells: a cell stands twice in a row")
+        raise ValueError("cells: a cell occurs twice in a row")
     return hits[:, :-1] > 0

@@ -69,7 +69,7 @@ def mnist(protocol, seed):
 
 
 def mist(protocol, seed):
-    """A step of MIST on MNIST hard, 32 canvases."""
+    """Return a step of MIST on MNIST hard, 32 canvases."""
     home = "wsl_tutorial.reproduce.patches"
     try:
         experiments, data, methods = (
@@ -96,21 +96,30 @@ def mist(protocol, seed):
 
 def glas(protocol, seed):
     """A step of CAM-Avg on GlaS, 32 crops of 416, with the making of its batch."""
-    experiments, training = modules_of("regions")
+    home = "wsl_tutorial.reproduce.regions"
+    try:
+        experiments, data, methods = (
+            importlib.import_module(f"{home}.{part}") for part in ("experiments", "data", "methods")
+        )
+        from wsl_tutorial.reproduce.experiment import changed
+    except ModuleNotFoundError:  # an earlier checkout, with flat settings
+        experiments, methods = modules_of("regions")
+        data, changed = methods, replace
 
     config = experiments.PRINTED["glas", "cam-avg", 0].settings(protocol)
-    config = replace(config, weights="none")
-    g, n, h, w = torch.Generator().manual_seed(seed), 32, 522 // config.shrink, 775 // config.shrink
+    config = changed(config, weights="none")
+    shrink = getattr(config, "data", config).shrink
+    g, n, h, w = torch.Generator().manual_seed(seed), 32, 522 // shrink, 775 // shrink
     labels = torch.arange(n) % 2
     images = [torch.randint(128 + 127 * int(k), (3, h, w), generator=g).byte() for k in labels]
-    part = training.Part(images, [x[0] > 64 for x in images], labels)
-    model = training.model_of(config, seed, "cpu").train()
-    optimizer = training.optimizer_of(config, model)
-    make = training.batches(config, part, seed, "cpu")
+    part = data.Part(images, [x[0] > 64 for x in images], labels)
+    model = methods.model_of(config, seed, "cpu").train()
+    optimizer = methods.optimizer_of(config, model)
+    make = data.batches(config, part, seed, "cpu")
     batches = (batch for epoch in range(10_000) for batch in make(epoch))
 
     def step(k):
-        return descend(optimizer, training.METHODS[config.method](config, model, next(batches)))
+        return descend(optimizer, methods.METHODS["cam-avg"](config, model, next(batches)))
 
     return step
 

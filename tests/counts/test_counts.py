@@ -25,7 +25,7 @@ BINARY = [
 
 
 def some_bags(seed, batch, n, scale=2.0, dtype=torch.float64, full=False):
-    """Logits, counts drawn uniformly, and a mask with holes anywhere in the bag."""
+    """Return logits, counts drawn uniformly, and a mask with padding anywhere in the bag."""
     generator = torch.Generator().manual_seed(seed)
     logits = scale * torch.randn(batch, n, generator=generator, dtype=dtype)
     mask = torch.rand(batch, n, generator=generator) < (2 if full else 0.7)
@@ -34,7 +34,7 @@ def some_bags(seed, batch, n, scale=2.0, dtype=torch.float64, full=False):
 
 
 def released(rho, y):
-    """log P(y) and phi of one bag as paper (6), (10), (11) print them: every configuration."""
+    """Return log P(y) and phi of one bag by enumeration: paper (6), (10) and (11)."""
     n = len(rho)
     h = torch.tensor([h for h in itertools.product((0, 1), repeat=n) if sum(h) == y])
     joint = torch.where(h == 1, rho, 1 - rho).prod(1)  # (H,), paper (3)
@@ -43,7 +43,7 @@ def released(rho, y):
 
 
 def exact(rho, y):
-    """P(y) in rational arithmetic, by the recursion that no floating point can hurt."""
+    """Return P(y) by the recursion in rational arithmetic, without rounding."""
     f = [Fraction(1)]
     for r in map(Fraction, rho):
         f = [a * (1 - r) + b * r for a, b in zip([*f, 0], [0, *f], strict=True)]
@@ -51,7 +51,7 @@ def exact(rho, y):
 
 
 def log_fraction(x):
-    """log of a Fraction beyond the range of a float."""
+    """Return the log of a Fraction that may be outside the range of a float."""
     shift = x.denominator.bit_length() - x.numerator.bit_length()
     return math.log(float(x * Fraction(2) ** shift)) - shift * math.log(2)
 
@@ -122,12 +122,12 @@ def test_any_size_against_rational_arithmetic(n, dtype):
     rho = [Fraction(2) ** p / (1 + Fraction(2) ** p) for p in power.tolist()]
     for y in {0, 1, n // 2, n - 1, n} if n < 200 else {n // 2}:
         truth = log_fraction(exact(rho, y)) if n <= 300 else None
-        told = torch.tensor([y])
-        value = counts.log_likelihood(logits, told).item()
+        observed = torch.tensor([y])
+        value = counts.log_likelihood(logits, observed).item()
         tolerance = 1e-11 if dtype == torch.float64 else 2e-6
         if truth is not None:
             assert value == pytest.approx(truth, rel=tolerance, abs=tolerance)
-        phi = counts.posterior(logits, told)
+        phi = counts.posterior(logits, observed)
         assert phi.double().sum().item() == pytest.approx(y, rel=1e-5)
         assert phi.isfinite().all()
 
@@ -189,14 +189,16 @@ def test_huge_logits_of_both_signs(n, size, dtype):
     logits[:, ::2] *= -1
     for y in (half - 1, half, half + 1, 3, n - 3):
         wrong = abs(y - half)  # so many of one half are on the other side
-        ways, told = math.log(math.comb(half, wrong)), torch.tensor([y])
+        ways, observed = math.log(math.comb(half, wrong)), torch.tensor([y])
         z = logits.clone().requires_grad_()
-        value = counts.log_likelihood(z, told)
+        value = counts.log_likelihood(z, observed)
         expected = ways - wrong * logits[0, 1].double()
         torch.testing.assert_close(value[0], expected.to(dtype), rtol=1e-6, atol=1e-9)
         share = torch.tensor([max(y - half, 0), min(y, half)]).double() / half
         phi = share.repeat(half)[None]
-        torch.testing.assert_close(counts.posterior(logits, told).double(), phi, rtol=1e-6, atol=0)
+        torch.testing.assert_close(
+            counts.posterior(logits, observed).double(), phi, rtol=1e-6, atol=0
+        )
         (gradient,) = torch.autograd.grad(value, z)
         torch.testing.assert_close(gradient, (phi - (logits > 0).double()).to(dtype))
 
@@ -209,23 +211,23 @@ def test_huge_logits_are_known_labels_to_the_others(n, size):
     known[:, : n // 2] *= -1
     logits = torch.cat([known, few], 1)
     for k in range(9):
-        told = torch.tensor([k])
-        value = counts.log_likelihood(logits, told + n // 2)
-        torch.testing.assert_close(value, counts.enumeration(few, told))
+        observed = torch.tensor([k])
+        value = counts.log_likelihood(logits, observed + n // 2)
+        torch.testing.assert_close(value, counts.enumeration(few, observed))
         _, phi = released(few[0].sigmoid(), k)
-        r = counts.posterior(logits, told + n // 2)
+        r = counts.posterior(logits, observed + n // 2)
         torch.testing.assert_close(r[0, n:], phi, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(r[:, :n], (known > 0).double(), rtol=1e-12, atol=1e-12)
 
 
 def test_known_labels_leave_a_smaller_bag():
     logits = torch.tensor([[0.3, math.inf, -1.2, -math.inf, 0.7]], dtype=torch.float64)
-    rest, told = logits[:, [0, 2, 4]], torch.tensor([3])
-    value = counts.log_likelihood(logits, told)
-    torch.testing.assert_close(value, counts.log_likelihood(rest, told - 1))
-    torch.testing.assert_close(value, counts.enumeration(logits, told))
-    phi = counts.posterior(logits, told)
-    torch.testing.assert_close(phi[:, [0, 2, 4]], counts.posterior(rest, told - 1))
+    rest, observed = logits[:, [0, 2, 4]], torch.tensor([3])
+    value = counts.log_likelihood(logits, observed)
+    torch.testing.assert_close(value, counts.log_likelihood(rest, observed - 1))
+    torch.testing.assert_close(value, counts.enumeration(logits, observed))
+    phi = counts.posterior(logits, observed)
+    torch.testing.assert_close(phi[:, [0, 2, 4]], counts.posterior(rest, observed - 1))
     assert phi[0, 1] == 1
     assert phi[0, 3] == 0
     assert counts.enumeration(logits, torch.tensor([5])) == -torch.inf
@@ -324,8 +326,8 @@ def some_classes(seed, batch, n, classes, scale=2.0):
     logits = scale * torch.randn(batch, n, classes, generator=generator, dtype=torch.float64)
     mask = torch.rand(batch, n, generator=generator) < 0.8
     h = torch.randint(classes, (batch, n), generator=generator)
-    told = (F.one_hot(h, classes) * mask[:, :, None]).sum(1)
-    return logits, told, mask
+    observed = (F.one_hot(h, classes) * mask[:, :, None]).sum(1)
+    return logits, observed, mask
 
 
 @settings(max_examples=50, deadline=None)
@@ -336,10 +338,10 @@ def some_classes(seed, batch, n, classes, scale=2.0):
     scale=st.sampled_from([0.2, 2.0, 15.0]),
 )
 def test_multiclass_equals_enumeration(seed, n, classes, scale):
-    logits, told, mask = some_classes(seed, 3, n, classes, scale)
+    logits, observed, mask = some_classes(seed, 3, n, classes, scale)
     log_p = logits.log_softmax(2)
-    value = counts.log_likelihood_multiclass(log_p, told, mask)
-    r = counts.posterior_multiclass(log_p, told, mask)
+    value = counts.log_likelihood_multiclass(log_p, observed, mask)
+    r = counts.posterior_multiclass(log_p, observed, mask)
     for b in range(3):
         if not mask[b].any():
             assert value[b] == 0
@@ -349,36 +351,36 @@ def test_multiclass_equals_enumeration(seed, n, classes, scale):
         def observe(h):
             return toy.counts(h, classes)
 
-        torch.testing.assert_close(value[b], toy.log_marginal(bag, observe, told[b]))
-        torch.testing.assert_close(r[b, mask[b]], toy.posterior(bag, observe, told[b]))
+        torch.testing.assert_close(value[b], toy.log_marginal(bag, observe, observed[b]))
+        torch.testing.assert_close(r[b, mask[b]], toy.posterior(bag, observe, observed[b]))
     assert (r[~mask] == 0).all()
 
 
 @pytest.mark.parametrize(("n", "classes"), [(12, 10), (12, 3), (40, 3), (25, 4)])
 def test_multiclass_fisher_sums_and_the_binary_case(n, classes):
-    logits, told, mask = some_classes(0, 3, n, classes)
+    logits, observed, mask = some_classes(0, 3, n, classes)
     logits.requires_grad_()
-    value = counts.log_likelihood_multiclass(logits.log_softmax(2), told, mask)
+    value = counts.log_likelihood_multiclass(logits.log_softmax(2), observed, mask)
     (gradient,) = torch.autograd.grad(value.sum(), logits)
     log_p = logits.detach().log_softmax(2)
-    r = counts.posterior_multiclass(log_p, told, mask)
+    r = counts.posterior_multiclass(log_p, observed, mask)
     torch.testing.assert_close(r, gradient + log_p.exp() * mask[:, :, None])
-    torch.testing.assert_close(r.sum(1), told.double())
+    torch.testing.assert_close(r.sum(1), observed.double())
     torch.testing.assert_close(r.sum(2), mask.double())
     z = log_p[..., 1] - log_p[..., 0]
     two = torch.stack([F.logsigmoid(-z), F.logsigmoid(z)], 2)
-    y = told[:, 1:].sum(1)
+    y = observed[:, 1:].sum(1)
     both = counts.log_likelihood_multiclass(two, torch.stack([mask.sum(1) - y, y], 1), mask)
     torch.testing.assert_close(both, counts.log_likelihood(z, y, mask))
-    assert counts.posterior_multiclass(logits.log_softmax(2), told, mask).requires_grad
+    assert counts.posterior_multiclass(logits.log_softmax(2), observed, mask).requires_grad
 
 
 def test_multiclass_derivatives_and_impossible_counts():
-    logits, told, mask = some_classes(4, 2, 4, 3, 1.0)
+    logits, observed, mask = some_classes(4, 2, 4, 3, 1.0)
     logits.requires_grad_()
 
     def likelihood(x):
-        return counts.log_likelihood_multiclass(x.log_softmax(2), told, mask)
+        return counts.log_likelihood_multiclass(x.log_softmax(2), observed, mask)
 
     assert torch.autograd.gradcheck(likelihood, logits)
     assert torch.autograd.gradgradcheck(likelihood, logits)
@@ -406,8 +408,8 @@ def test_intervals_and_noise_are_sums_over_counts(dtype):
     one = counts.log_likelihood_interval(logits, low, low, mask)
     torch.testing.assert_close(one, counts.log_likelihood(logits, low, mask))
     noise = torch.rand(4, 8, dtype=dtype)
-    told = counts.log_likelihood_noisy(logits, noise.log(), mask)
-    torch.testing.assert_close(told, (probability * noise).sum(1).log())
+    observed = counts.log_likelihood_noisy(logits, noise.log(), mask)
+    torch.testing.assert_close(observed, (probability * noise).sum(1).log())
     shared = counts.log_likelihood_noisy(logits, noise[0].log(), mask)
     torch.testing.assert_close(shared, (probability * noise[0]).sum(1).log())
     with pytest.raises(ValueError, match="low must not exceed high"):
@@ -438,8 +440,8 @@ def test_proportion_loss_is_the_log_of_the_mean():
     logits, y, mask = some_bags(7, 6, 5)
     mask[:, 0] = True
     by_hand = []
-    for z, told, real in zip(logits, y, mask, strict=True):
-        mean, share = z[real].sigmoid().mean(), told / real.sum()
+    for z, observed, real in zip(logits, y, mask, strict=True):
+        mean, share = z[real].sigmoid().mean(), observed / real.sum()
         by_hand.append(-(share * mean.log() + (1 - share) * (1 - mean).log()))
     torch.testing.assert_close(counts.proportion_loss(logits, y, mask), torch.stack(by_hand).mean())
     saturated = counts.proportion_loss(torch.full((1, 3), -200.0), torch.tensor([3]))
@@ -465,9 +467,9 @@ def test_normal_approximation_is_close_for_large_bags_and_not_for_small():
 def test_normal_approximation_of_sure_labels(size, dtype):
     """The variance is 3 exp(-size), which a float holds only as a logarithm."""
     logits = torch.tensor([[1.0], [-1.0], [1.0], [-1.0]]).expand(-1, 3).to(dtype) * size
-    told = torch.tensor([3, 0, 2, 3])  # the mean, the mean, beside it, far from it
+    observed = torch.tensor([3, 0, 2, 3])  # the mean, the mean, beside it, far from it
     z = logits.clone().requires_grad_()
-    value = counts.normal_approximation(z, told)
+    value = counts.normal_approximation(z, observed)
     (gradient,) = torch.autograd.grad(value.sum(), z)
     log_variance = math.log(3) - z[0, 0].item()
     at_mean = torch.tensor(-(log_variance + math.log(2 * math.pi)) / 2).to(dtype)
@@ -488,12 +490,12 @@ def test_normal_approximation_without_variance_is_a_point(dtype):
     logits = torch.tensor([[0.3, 0.1, 0.0], [inf, -inf, 2.0], [inf, inf, -inf], [inf, -inf, 2.0]])
     mask = torch.tensor([[False] * 3, [True, True, False], [True] * 3, [True] * 3])
     logits = logits.to(dtype).requires_grad_()
-    told = torch.tensor([0, 1, 1, 2])
-    value = counts.normal_approximation(logits, told, mask)
+    observed = torch.tensor([0, 1, 1, 2])
+    value = counts.normal_approximation(logits, observed, mask)
     (gradient,) = torch.autograd.grad(value.sum(), logits)
     assert value[:3].tolist() == [inf, inf, -inf]
     assert (gradient[:3] == 0).all()
-    alone = counts.normal_approximation(logits[3:, 2:].detach(), told[3:] - 1)
+    alone = counts.normal_approximation(logits[3:, 2:].detach(), observed[3:] - 1)
     torch.testing.assert_close(value[3:], alone)
     assert gradient[3].isfinite().all()
     empty = counts.normal_approximation(torch.zeros(2, 0, dtype=dtype), torch.tensor([0, 0]))
@@ -529,15 +531,15 @@ def test_bad_input_is_named(arguments, message):
 
 
 def test_bad_multiclass_input_is_named():
-    log_p, told = torch.zeros(1, 3, 2).log_softmax(2), torch.tensor([[1, 2]])
+    log_p, observed = torch.zeros(1, 3, 2).log_softmax(2), torch.tensor([[1, 2]])
     for function in (counts.log_likelihood_multiclass, counts.posterior_multiclass):
         for arguments, message in [
-            ((log_p[0], told), r"log_p must be \(B, n, C\)"),
-            ((log_p + 1, told), "sum to 1 over dim 2"),
-            ((log_p, told.float()), r"counts must be an integer tensor of shape \(1, 2\)"),
-            ((log_p, told + 1), "must sum to the size of each bag"),
+            ((log_p[0], observed), r"log_p must be \(B, n, C\)"),
+            ((log_p + 1, observed), "sum to 1 over dim 2"),
+            ((log_p, observed.float()), r"counts must be an integer tensor of shape \(1, 2\)"),
+            ((log_p, observed + 1), "must sum to the size of each bag"),
             ((log_p, torch.tensor([[-1, 4]])), "must not be negative"),
-            ((log_p, told, torch.tensor([[True, True, False]])), "must sum to the size"),
+            ((log_p, observed, torch.tensor([[True, True, False]])), "must sum to the size"),
         ]:
             with pytest.raises(ValueError, match=message):
                 function(*arguments)
@@ -571,15 +573,15 @@ def test_empty_batches_and_empty_bags():
 
 
 def test_a_posterior_in_inference_mode_and_under_transforms():
-    logits, told = torch.zeros(1, 3), torch.tensor([1])
+    logits, observed = torch.zeros(1, 3), torch.tensor([1])
     third = torch.full((1, 3), 1 / 3)
     with torch.inference_mode():
-        torch.testing.assert_close(counts.posterior(torch.zeros(1, 3), told), third)
+        torch.testing.assert_close(counts.posterior(torch.zeros(1, 3), observed), third)
         even = torch.zeros(1, 2, 2).log_softmax(2)
         r = counts.posterior_multiclass(even, torch.tensor([[1, 1]]))
         torch.testing.assert_close(r, torch.full((1, 2, 2), 0.5))
     torch.testing.assert_close(
-        torch.func.vmap(counts.posterior)(logits[None], told[None])[0], third
+        torch.func.vmap(counts.posterior)(logits[None], observed[None])[0], third
     )
     logits, y, mask = some_bags(8, 4, 6)
 
@@ -596,7 +598,7 @@ def test_a_posterior_in_inference_mode_and_under_transforms():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [1e4, 1e30, 1e35, math.inf])
 def test_the_proportion_loss_of_sure_and_wrong_labels(size, dtype):
-    """The cross-entropy of 1/2 against e**-size is size / 2; no stand-in for log 0 comes out."""
+    """The cross-entropy of 1/2 against e**-size is size / 2; no replacement of log 0 appears."""
     logits = torch.full((1, 2), -size, dtype=dtype, requires_grad=True)
     loss = counts.proportion_loss(logits, torch.tensor([1]))
     torch.testing.assert_close(loss, torch.tensor(size / 2, dtype=dtype))
@@ -605,8 +607,8 @@ def test_the_proportion_loss_of_sure_and_wrong_labels(size, dtype):
     torch.testing.assert_close(slope, right)
     for sign in (-1, 1):  # sure and right: 0 log 0 is 0
         known = torch.full((1, 2), sign * size, dtype=dtype)
-        told = torch.tensor([1 + sign])
-        assert counts.proportion_loss(known, told).item() == pytest.approx(0, abs=1e-12)
+        observed = torch.tensor([1 + sign])
+        assert counts.proportion_loss(known, observed).item() == pytest.approx(0, abs=1e-12)
     empty = counts.proportion_loss(logits, torch.tensor([0]), torch.zeros(1, 2).bool())
     assert empty.item() == 0
     with pytest.raises(ValueError, match="holds no bag"):
@@ -615,14 +617,16 @@ def test_the_proportion_loss_of_sure_and_wrong_labels(size, dtype):
 
 @pytest.mark.parametrize("size", [1e31, 1e35, 3e38])
 def test_no_form_takes_a_large_logit_for_certainty(size):
-    logits, told = torch.tensor([[-size, -size, 0.0]]), torch.tensor([2])
+    logits, observed = torch.tensor([[-size, -size, 0.0]]), torch.tensor([2])
     expected = torch.tensor([-size + math.log(2) - math.log(2)])
     for form in (counts.log_likelihood, counts.enumeration):
-        torch.testing.assert_close(form(logits, told), expected)
+        torch.testing.assert_close(form(logits, observed), expected)
     torch.testing.assert_close(counts.log_distribution(logits)[:, 2], expected)
     noise = torch.tensor([-math.inf, -math.inf, 0, -math.inf])
     torch.testing.assert_close(counts.log_likelihood_noisy(logits, noise), expected)
-    torch.testing.assert_close(counts.log_likelihood_interval(logits, told, told + 1), expected)
+    torch.testing.assert_close(
+        counts.log_likelihood_interval(logits, observed, observed + 1), expected
+    )
     log_p = torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], 2)
     both = counts.log_likelihood_multiclass(log_p, torch.tensor([[1, 2]]))
     torch.testing.assert_close(both, expected)
@@ -640,12 +644,12 @@ def test_counts_at_the_end_of_their_dtype(dtype):
     """127 and 255 instances: one more would not fit into the dtype."""
     n = min(torch.iinfo(dtype).max, 255)
     logits = torch.zeros(1, n, dtype=torch.float64)
-    told = torch.tensor([n]).to(dtype)
+    observed = torch.tensor([n]).to(dtype)
     right = -n * math.log(2)
-    assert counts.log_likelihood(logits, told).item() == pytest.approx(right)
-    assert counts.proportion_loss(logits, told).item() == pytest.approx(math.log(2))
+    assert counts.log_likelihood(logits, observed).item() == pytest.approx(right)
+    assert counts.proportion_loss(logits, observed).item() == pytest.approx(math.log(2))
     log_p = torch.zeros(1, n, 2, dtype=torch.float64).log_softmax(2)
-    both = counts.log_likelihood_multiclass(log_p, torch.stack([told, 0 * told], 1))
+    both = counts.log_likelihood_multiclass(log_p, torch.stack([observed, 0 * observed], 1))
     assert both.item() == pytest.approx(right)
 
 
@@ -687,11 +691,11 @@ def test_the_normal_form_pushes_on_contrasts_as_the_likelihood_does_only_near_on
         z = torch.full((1, n), math.log(q / (1 - q)), dtype=torch.float64)
         along = torch.zeros_like(z)
         along[0, :2] = torch.tensor([1.0, -1]) / math.sqrt(2)
-        told = torch.tensor([y])
+        observed = torch.tensor([y])
         bent = []
         for f in (counts.log_likelihood, counts.normal_approximation):
             leaf = z.clone().requires_grad_()
-            (slope,) = torch.autograd.grad(f(leaf, told).sum(), leaf, create_graph=True)
+            (slope,) = torch.autograd.grad(f(leaf, observed).sum(), leaf, create_graph=True)
             product = torch.autograd.grad((slope * along).sum(), leaf, retain_graph=True)[0]
             bent.append((product * along).sum().item())
         assert bent[0] == pytest.approx(x / (n - 1), rel=1e-6)
@@ -708,10 +712,10 @@ def test_a_large_bag_of_rare_positives_is_not_normal():
 
 
 def test_the_normal_density_grows_without_bound_only_where_the_sure_labels_meet_the_count():
-    told = torch.tensor([1])
-    sure = [counts.normal_approximation(torch.tensor([[s, -s]]).double(), told).item()
+    observed = torch.tensor([1])
+    sure = [counts.normal_approximation(torch.tensor([[s, -s]]).double(), observed).item()
             for s in (1.0, 10, 100)]  # fmt: skip
-    wrong = [counts.normal_approximation(torch.tensor([[s, s]]).double(), told).item()
+    wrong = [counts.normal_approximation(torch.tensor([[s, s]]).double(), observed).item()
              for s in (1.0, 10, 100)]  # fmt: skip
     assert sure[0] < sure[1] < sure[2]
     assert wrong == pytest.approx([-0.72, -5502, -6.7e42], rel=0.01)

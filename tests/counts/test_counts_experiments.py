@@ -1,4 +1,4 @@
-"""The experiments of Baručić & Kybic (2022): settings, bags, losses, runs and claims."""
+"""Test the experiments of Baručić & Kybic (2022): settings, bags, losses, runs and claims."""
 
 import dataclasses
 import math
@@ -170,7 +170,7 @@ def test_an_epoch_of_bags_shows_each_once_and_whole(name, k):
         ("supervised", []),
     ],
 )
-def test_e_steps_come_when_the_method_says(name, at):
+def test_e_steps_come_at_the_period_of_the_method(name, at):
     config = smoke()
     task = data.splits(config.data, 0, "cpu")
     config = changed(config, batch=math.ceil(task.train.mask.sum().item() / 8))
@@ -216,7 +216,7 @@ def test_blur_is_gaussian_and_sigma_0_is_none():
 
 
 class Mean(torch.nn.Module):
-    """Logits that are seen to come from the image: its mean, scaled."""
+    """A network whose logit is easy to check: the mean of the image, scaled."""
 
     def __init__(self):
         super().__init__()
@@ -605,7 +605,7 @@ NOISE = (0.3, -0.4, 0.2, -0.1)  # of the splits
 
 
 def records(accuracy=GOOD, speed=SPEED, wobble=None, gap=(0.1, -0.1, 0.05, -0.05)):
-    """Four splits; DLLP is `gap` points behind its mean, curves wobble by method."""
+    """Return records of four splits; DLLP is `gap` below its mean, curves vary by method."""
     wobble = wobble or {"supervised": 1, "dllp": 3, "llp_gan": 4, "mle_llp": 2}
     found = []
     for seed, (noise, behind) in enumerate(zip(NOISE, gap, strict=True)):
@@ -647,7 +647,7 @@ def test_claims_hold_for_what_the_paper_says_and_can_fail(key):
     stem = "gap-photos" if key == "llp-gap-photos" else stem
 
     def as_said(name):
-        """The gap to supervised shrinks with the bags, and is wider on photos."""
+        """Return records: the gap to supervised shrinks with the bags and is wider on photos."""
         bags = name.rpartition("-")[2]
         gap = 2000 / int(bags) - 2 if bags.isdigit() else 0
         return records(accuracy_with(supervised=91.5 + gap + ("photos" in name)))
@@ -669,7 +669,7 @@ def test_comparisons_are_paired_over_the_splits(key):
     claim = CLAIMS[key]
 
     def found(first, second):
-        """`first` and `second`: accuracies of the methods in the order of the claim's words."""
+        """Return records; `first` and `second` are the accuracies of the two compared methods."""
         methods = {
             "llp-soft-beats-hard": ("mle_llp", "mle_llp_hard"),
             "llp-direct-beats-delayed": ("direct", "mle_llp"),

@@ -20,14 +20,14 @@ def closed():
 
 
 def accuracy(name, method, seed):
-    """Splits move all methods alike, and MLE-LLP a little further; more bags help."""
+    """Return an accuracy: a split shifts all methods alike, MLE-LLP slightly more; bags help."""
     bags = name.rpartition("-")[2]
     bonus = int(bags) / 200 if bags.isdigit() and method != "supervised" else 0
     return ACCURACY.get(method, 84.0) + seed + 0.1 * seed * (method == "mle_llp") + bonus
 
 
 def records(name, seeds=3, protocol="short"):
-    """Records of an experiment with five epochs that go up and down by `seed` + 1 points."""
+    """Return records of an experiment whose five epochs alternate by +-(seed + 1) points."""
     experiment = page.EXPERIMENTS[name]
     config = experiment.settings(protocol)
     found = []
@@ -54,7 +54,7 @@ def records(name, seeds=3, protocol="short"):
 
 
 def searched(seeds=2):
-    """Records of the grid search: the larger the rate, the larger the error of counts."""
+    """Return records of the grid search: the larger the rate, the larger the error of counts."""
     experiment = page.EXPERIMENTS["llp/choice"]
     points = methods.grid(experiment.settings("short"))
     return [
@@ -74,7 +74,7 @@ def searched(seeds=2):
 
 
 def lines(table):
-    """The cells of a Markdown table, without its head."""
+    """Return the cells of a Markdown table, without its head."""
     rows = [line for line in table.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
 

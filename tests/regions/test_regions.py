@@ -39,11 +39,11 @@ def test_entropies_are_their_definitions(seed, classes, scale, shift):
     h = regions.conditional_entropy(logits + shift)
     torch.testing.assert_close(h, -(log_p.exp() * log_p).sum(1), rtol=1e-9, atol=1e-10)
     assert ((h >= 0) & (h <= math.log(classes) + 1e-12)).all()
-    told = regions.cross_entropy_to_uniform(logits + shift)
-    torch.testing.assert_close(told, -log_p.mean(1), rtol=1e-9, atol=1e-10)
+    value = regions.cross_entropy_to_uniform(logits + shift)
+    torch.testing.assert_close(value, -log_p.mean(1), rtol=1e-9, atol=1e-10)
     q = some(5, classes, seed=seed + 1).softmax(1)
-    told = regions.cross_entropy_to_prior(logits, q)
-    torch.testing.assert_close(told, -(q * log_p).sum(1), rtol=1e-9, atol=1e-10)
+    value = regions.cross_entropy_to_prior(logits, q)
+    torch.testing.assert_close(value, -(q * log_p).sum(1), rtol=1e-9, atol=1e-10)
 
 
 def test_cross_entropy_is_kl_and_a_constant():
@@ -127,11 +127,11 @@ def test_classes_that_are_ruled_out(dtype):
     (gradient,) = torch.autograd.grad(never.sum(), logits)
     assert (gradient == 0).all()
     q = torch.tensor([0.25, 0.75, 0], dtype=dtype)
-    told = regions.cross_entropy_to_prior(logits, q)
+    value = regions.cross_entropy_to_prior(logits, q)
     torch.testing.assert_close(
-        told[:1], regions.cross_entropy_to_prior(logits[:1, :2], q[:2]), rtol=1e-6, atol=0
+        value[:1], regions.cross_entropy_to_prior(logits[:1, :2], q[:2]), rtol=1e-6, atol=0
     )
-    assert told[1] == torch.inf
+    assert value[1] == torch.inf
 
 
 def test_min_max_loss_is_the_sum_of_its_terms():
@@ -142,8 +142,8 @@ def test_min_max_loss_is_the_sum_of_its_terms():
     eight = six + F.cross_entropy(own, target)
     torch.testing.assert_close(regions.min_max_loss(plus, minus, target, own), eight)
     q = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
-    told = regions.min_max_loss(plus, minus, target, own, q)
-    torch.testing.assert_close(told - eight, ((1 / 3 - q) * minus.log_softmax(1)).sum(1).mean())
+    other = regions.min_max_loss(plus, minus, target, own, q)
+    torch.testing.assert_close(other - eight, ((1 / 3 - q) * minus.log_softmax(1)).sum(1).mean())
 
 
 # Masks -----------------------------------------------------------------------------------------
@@ -322,6 +322,19 @@ def problem(seed=0):
     return model, images, target
 
 
+def descended(localise, images, target, rule, sigma=10, lazy=False, retain=False):
+    """What a training step makes of the looks: each is back-propagated before the next."""
+    made, loss = [], 0.0
+    kind = regions.lazy_looks if lazy else regions.looks
+    for look in kind(localise, images, target, rule, sigma):
+        mean = look.losses.mean()
+        if mean.requires_grad:
+            mean.backward(retain_graph=retain)
+        loss = loss + mean.detach()
+        made.append(look._replace(losses=look.losses.detach()))
+    return regions.Erased(made[-1].total, torch.stack([look.trust for look in made]), loss)
+
+
 def loss_of(model, images, target, erased):
     plus, minus = images * erased.mask, images * (1 - erased.mask)
     return regions.min_max_loss(model.classify(plus), model.classify(minus), target)
@@ -372,12 +385,12 @@ def test_detached_c_does_not_move_the_localiser():
     for u in (0, 2):
         model, images, target = problem()
         erased = regions.recursive_erasing(model.localise, images, target, u, 10)
+        erased.loss.backward()
         assert model.head_m.weight.grad.abs().sum() > 0  # of its own loss
         model.zero_grad(set_to_none=True)
         loss_of(model, images, target, erased).backward()
         assert model.head_m.weight.grad is None
         assert model.backbone.weight.grad.abs().sum() > 0
-        assert not erased.loss.requires_grad
         assert not erased.mask.requires_grad
 
 
@@ -392,7 +405,7 @@ def test_attached_c_does():
 
 def test_accumulated_gradients_are_those_of_one_big_batch():
     model, images, target = problem()
-    erased = regions.recursive_erasing(model.localise, images, target, 4, 10)
+    erased = descended(model.localise, images, target, regions.as_released(4))
     loss_of(model, images, target, erased).backward()
     gradients = [p.grad.clone() for p in model.parameters()]
     steps = torch.cat(model.seen)
@@ -400,6 +413,13 @@ def test_accumulated_gradients_are_those_of_one_big_batch():
     model.zero_grad()
     own = F.cross_entropy(model.localise(steps)[0], target.repeat(4), reduction="sum") / len(images)
     (own + loss_of(model, images, target, erased)).backward()
+    for p, expected in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(p.grad, expected)
+    model.zero_grad()
+    together = regions.recursive_erasing(model.localise, images, target, 4, 10)
+    assert torch.equal(together.mask, erased.mask)
+    assert together.loss.item() == erased.loss.item()
+    (together.loss + loss_of(model, images, target, together)).backward()
     for p, expected in zip(model.parameters(), gradients, strict=True):
         torch.testing.assert_close(p.grad, expected)
 
@@ -448,7 +468,7 @@ class _Kept:
 
 
 def bytes_kept(model, images, target, u, attached=False):
-    """The most that graphs hold at a time in the forward passes, without the parameters."""
+    """The most that graphs hold at a time, of detached looks in a training step, no parameters."""
     live, peak, own = 0, 0, {p.data_ptr() for p in model.parameters()}
 
     def keep(tensor):
@@ -465,7 +485,10 @@ def bytes_kept(model, images, target, u, attached=False):
         live -= size
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept.tensor):
-        erased = regions.recursive_erasing(model.localise, images, target, u, 10, attached)
+        if attached:
+            erased = regions.recursive_erasing(model.localise, images, target, u, 10, attached)
+        else:
+            erased = descended(model.localise, images, target, regions.as_released(u))
     return peak, erased
 
 
@@ -507,13 +530,19 @@ def test_the_loop_of_training_takes_it_as_a_loss():
     model, images, target = problem()
     twin, *_ = problem()
 
+    def in_parts(model, batch):
+        for look in regions.looks(model.localise, *batch, regions.as_released(2), 10):
+            yield look.losses.mean()
+        yield loss_of(model, *batch, regions.Erased(look.total, look.trust, None))
+
     def loss(model, batch):
         erased = regions.recursive_erasing(model.localise, *batch, 2, 10)
         return loss_of(model, *batch, erased) + erased.loss
 
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    train.fit(model, loss, lambda epoch: [(images, target)], optimizer, epochs=1)
+    (point,) = train.fit(model, in_parts, lambda epoch: [(images, target)], optimizer, epochs=1)
     value = loss(twin, (images, target))
+    assert point["loss"] == pytest.approx(value.item())
     value.backward()
     for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(p, q - 0.1 * q.grad)
@@ -595,10 +624,9 @@ Y, MASK, PSI = torch.tensor([0, 2]), torch.zeros(2, 1, 4, 5), torch.zeros(2)
 
 def erasing(logits=LOGITS, mask=MASK, psi=PSI, images=MAPS, target=Y):
     """Recursive erasing with a localiser, and a trust, that always give the same."""
-    believe = None if psi is PSI else lambda *_: psi
-    return regions.recursive_erasing(
-        lambda _: (logits, mask), images, target, 1, 10, believe=believe
-    )
+    rule = regions.as_released(1) if psi is PSI else regions.Rule(1, "never", lambda *_: psi)
+    (look,) = regions.looks(lambda _: (logits, mask), images, target, rule, 10)
+    return regions.Erased(look.total, look.trust[None], look.losses.mean())
 
 
 @pytest.mark.parametrize(
@@ -815,7 +843,7 @@ def test_looks_after_the_last_trusted_one_count_in_the_loss():
     losses, slopes, masks = [], [], []
     for u in (2, 3, 6):
         weight.grad = None
-        erased = regions.recursive_erasing(localise, image, torch.tensor([1]), u, sigma=10.0)
+        erased = descended(localise, image, torch.tensor([1]), regions.as_released(u))
         losses.append(erased.loss.item())
         slopes.append(weight.grad.item())
         masks.append(erased.mask)
@@ -824,8 +852,8 @@ def test_looks_after_the_last_trusted_one_count_in_the_loss():
     assert losses[2] - losses[1] == pytest.approx(3 * (losses[1] - losses[0]))
     assert slopes[2] < slopes[1] < slopes[0] < 0
     weight.grad = None  # lazy counts the looks left, and has the same slope
-    lazy = regions.recursive_erasing(
-        lambda x, changed: localise(x), image, torch.tensor([1]), 6, 10.0, lazy=True
+    lazy = descended(
+        lambda x, changed: localise(x), image, torch.tensor([1]), regions.as_released(6), lazy=True
     )
     assert lazy.loss.item() == pytest.approx(losses[2])
     assert weight.grad.item() == pytest.approx(slopes[2])
@@ -841,7 +869,8 @@ def test_trust_is_nan_where_the_first_loss_is():
 def test_images_that_are_learnt_get_the_gradient_of_all_looks(u):
     model, images, target = problem()
     raw = images.clone().requires_grad_()
-    erased = regions.recursive_erasing(model.localise, 2 * raw.tanh(), target, u, sigma=10)
+    rule = regions.as_released(u)
+    erased = descended(model.localise, 2 * raw.tanh(), target, rule, retain=True)
     left, loss = 2 * raw.tanh(), 0.0
     collected = torch.zeros_like(erased.mask)
     for t in range(len(erased.trust)):
@@ -870,9 +899,8 @@ def test_lazy_looks_differ_where_trust_comes_back():
             logits = torch.stack([torch.zeros_like(most), most], 1)
             return logits, (regions.normalise(images[:, 0]) >= 0.5)[:, None].double()
 
-        erased = regions.recursive_erasing(
-            localise, image, torch.tensor([1]), 4, 10.0, believe=believe, lazy=lazy
-        )
+        rule = regions.Rule(4, "never", believe)
+        erased = descended(localise, image, torch.tensor([1]), rule, lazy=lazy)
         return erased.loss.item(), weight.grad.item()
 
     (plain, slope), (lazy, lazy_slope) = loss_and_slope(False), loss_and_slope(True)

@@ -1,6 +1,5 @@
 """The experiments of min-max entropy: settings, images, losses, measures, runs and claims."""
 
-import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -10,10 +9,20 @@ from interrupted_runs import resumed
 from real_data import REAL, needs
 from torch.nn import functional as F
 
-from wsl_tutorial import metrics, regions
+from wsl_tutorial import metrics, regions, train
 from wsl_tutorial.reproduce import ledger, papers
 from wsl_tutorial.reproduce.evidence import decided
-from wsl_tutorial.reproduce.regions import PAPER, experiments, networks, training
+from wsl_tutorial.reproduce.experiment import changed, leaves, settings_of
+from wsl_tutorial.reproduce.regions import (
+    PAPER,
+    claims,
+    data,
+    experiments,
+    measures,
+    methods,
+    networks,
+)
+from wsl_tutorial.reproduce.regions.settings import Settings
 from wsl_tutorial.reproduce.runner import Run
 
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
@@ -28,12 +37,12 @@ def _no_data(monkeypatch, tmp_path):
 
 
 def smoke(name="minmax/glas-min-max-u4", **change):
-    return dataclasses.replace(EXPERIMENTS[name].settings("smoke"), **change)
+    return changed(EXPERIMENTS[name].settings("smoke"), **change)
 
 
 def first_batch(config, device="cpu"):
-    part = training.parts_of(config, 0)["train"]
-    return next(iter(training.batches(config, part, 0, device)(1)))
+    part = data.parts_of(config, 0)["train"]
+    return next(iter(data.batches(config, part, 0, device)(1)))
 
 
 # Settings and ledger ------------------------------------------------------------------------------
@@ -59,7 +68,7 @@ def test_cells_stand_for_their_rows(identity):
     """Method, data and metric of a cell are those of its ledger row."""
     row, (experiment, cell) = ROWS[identity], CELLS[identity]
     config, expected = experiment.config, METRICS.get(row.measure, "")
-    assert experiments.SETS[config.source] == row.data
+    assert experiments.SETS[config.data.source] == row.data
     method, _, field = row.method.partition(" + ")
     if row.table == "Table 5":
         assert experiment.name.endswith("-seconds")
@@ -67,61 +76,66 @@ def test_cells_stand_for_their_rows(identity):
     elif method == "All-ones":
         expected = f"all_ones_{expected}"
     elif method == "Grad-CAM":
-        assert config.method == "cam-avg"
+        assert config.method.method == "cam-avg"
         expected = "crf1_" * bool(field) + expected
         expected = expected if expected == "error" else f"grad_cam_{expected}"
     else:
         expected = "crf1_" * bool(field) + expected
-        assert config.crf or not field
-        name = experiments.NAMES[config.method]
-        own = f"{name} u={config.u}" if config.method == "min-max" else name.split(", Grad")[0]
+        assert config.field.crf or not field
+        name = experiments.NAMES[config.method.method]
+        looks = f"{name} u={config.method.u}"
+        own = looks if config.method.method == "min-max" else name.split(", Grad")[0]
         assert method == own
     assert cell.metric == expected
 
 
 @pytest.mark.parametrize("experiment", PAPER.experiments, ids=lambda e: e.name)
 def test_every_setting_has_the_papers_value_and_its_source(experiment):
-    for f in dataclasses.fields(experiment.config):
+    for f, _ in leaves(experiment.config):
         assert "paper" in f.metadata, f.name
         assert f.metadata["source"], f.name
     for protocol in ("paper", *experiment.protocols):
         config = experiment.settings(protocol)
-        assert not (config.lazy and (config.attached or config.norm != "frozen"))
-        assert config.network in networks.KINDS
-        assert set(config.turns) <= set("hvr")
-    if experiment.config.regime == "spurious":
-        assert "r" not in experiment.config.turns
+        attached, norm = config.method.attached, config.network.norm
+        assert not (config.method.lazy and (attached or norm != "frozen"))
+        assert config.network.network in networks.KINDS
+        assert set(config.data.turns) <= set("hvr")
+    if experiment.config.data.regime == "spurious":
+        assert "r" not in experiment.config.data.turns
 
 
 def test_printed_settings_are_those_of_the_paper():
     """Section B.2, and the survey's for a baseline."""
     c = EXPERIMENTS["minmax/glas-min-max-u4"].config
-    assert (c.network, c.crop, c.epochs, c.batch, c.lr, c.u) == ("resnet18", 480, 400, 8, 1e-3, 4)
-    assert (c.dropout, c.share, c.modes, c.sigma, c.omega) == (0.75, 0.09, 5, 10.0, 8.0)
-    assert EXPERIMENTS["minmax/cub5-min-max-u4"].config.dropout == 0.85
+    got = settings_of(c)
+    wanted = {"network": "resnet18", "crop": 480, "epochs": 400, "batch": 8, "lr": 1e-3, "u": 4}
+    wanted |= {"dropout": 0.75, "share": 0.09, "modes": 5, "sigma": 10.0, "omega": 8.0}
+    assert {name: got[name] for name in wanted} == wanted
+    assert EXPERIMENTS["minmax/cub5-min-max-u4"].config.method.dropout == 0.85
     deep = EXPERIMENTS["minmax/glas-min-max-u4-resnet101"]
-    assert deep.config == dataclasses.replace(c, network="resnet101")
+    assert deep.config == changed(c, network="resnet101")
     assert experiments.TRUNK not in deep.deviations
     assert experiments.TRUNK in EXPERIMENTS["minmax/glas-min-max-u4"].deviations
-    c = EXPERIMENTS["minmax/glas-wildcat"].config
-    assert (c.network, c.crop, c.epochs, c.batch, c.repeat) == ("resnet18", 416, 160, 32, 8)
-    assert (c.modes, c.share, c.alpha) == (4, 0.1, 0.6)
+    got = settings_of(EXPERIMENTS["minmax/glas-wildcat"].config)
+    wanted = {"network": "resnet18", "crop": 416, "epochs": 160, "batch": 32, "repeat": 8}
+    wanted |= {"modes": 4, "share": 0.1, "alpha": 0.6}
+    assert {name: got[name] for name in wanted} == wanted
 
 
 def test_the_rate_falls_to_its_floor():
     config = EXPERIMENTS["minmax/glas-min-max-u0"].config
-    rate = training.schedule_of(config, 9)
-    rates = [config.lr * rate(epoch, 0) for epoch in (0, 40, 41, 81, 121, 161, 399)]
+    rate, lr = methods.schedule_of(config, 9), config.optimiser.lr
+    rates = [lr * rate(epoch, 0) for epoch in (0, 40, 41, 81, 121, 161, 399)]
     assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-7])
-    total = sum(config.lr * rate(epoch, 0) for epoch in range(80))
-    assert total / sum(config.lr * rate(e, 0) for e in range(400)) > 0.98
+    total = sum(lr * rate(epoch, 0) for epoch in range(80))
+    assert total / sum(lr * rate(e, 0) for e in range(400)) > 0.98
 
 
 # Images -------------------------------------------------------------------------------------------
 
 
 def test_views_are_crops_of_the_reflected_image():
-    config = dataclasses.replace(training.Settings(), crop=8, turns="")
+    config = changed(Settings(), crop=8, turns="")
     image = torch.arange(3 * 10 * 12).view(3, 10, 12)
     wide = F.pad(image.float(), (6, 6, 5, 5), mode="reflect").long()  # half of the size each side
     crops = {
@@ -130,7 +144,7 @@ def test_views_are_crops_of_the_reflected_image():
     starts = set()
     for seed in range(40):
         g = torch.Generator().manual_seed(seed)
-        view, mask = training.view(config, image, image[0] % 2 == 0, g)
+        view, mask = data.view(config, image, image[0] % 2 == 0, g)
         assert tuple(view[0].flatten().tolist()) in crops
         assert torch.equal(mask, view[0] % 2 == 0)
         starts.add(int(view[0, 0, 0]))
@@ -139,21 +153,19 @@ def test_views_are_crops_of_the_reflected_image():
 
 @pytest.mark.parametrize("turns", ["h", "v", "hv", "hr", "hvr"])
 def test_views_turn_image_and_mask_alike(turns):
-    config = dataclasses.replace(training.Settings(), crop=6, turns=turns, reflect=0.0)
+    config = changed(Settings(), crop=6, turns=turns, reflect=0.0)
     image = torch.arange(36).view(1, 6, 6)
     seen = set()
     for seed in range(60):
-        view, mask = training.view(
-            config, image, image[0] > 20, torch.Generator().manual_seed(seed)
-        )
+        view, mask = data.view(config, image, image[0] > 20, torch.Generator().manual_seed(seed))
         assert torch.equal(mask, view[0] > 20)
         seen.add(tuple(view.flatten().tolist()))
     assert len(seen) == {"h": 2, "v": 2, "hv": 4, "hr": 8, "hvr": 8}[turns]
 
 
 def test_an_image_smaller_than_the_crop_is_reflected():
-    config = dataclasses.replace(training.Settings(), crop=16, turns="", reflect=0.0)
-    view, mask = training.view(
+    config = changed(Settings(), crop=16, turns="", reflect=0.0)
+    view, mask = data.view(
         config, torch.ones(3, 10, 12), torch.ones(10, 12), torch.Generator().manual_seed(0)
     )
     assert view.shape == (3, 16, 16)
@@ -165,8 +177,8 @@ def test_jitter():
     gen = torch.Generator
 
     def jittered(*amounts):
-        config = dataclasses.replace(training.Settings(), jitter=amounts)
-        return training.jittered(config, images, gen().manual_seed(1))
+        config = changed(Settings(), jitter=amounts)
+        return data.jittered(config, images, gen().manual_seed(1))
 
     torch.testing.assert_close(jittered(0, 0, 0, 1e-9), images, atol=2e-6, rtol=0)
     light = jittered(0.2, 0, 0, 0) / images
@@ -184,8 +196,8 @@ def test_jitter():
 def test_jitter_is_light_then_contrast_then_colour_and_hue():
     images = torch.rand(5, 3, 7, 6, generator=torch.Generator().manual_seed(0)).double()
     amounts = torch.tensor([0.5, 0.4, 0.3, 0.2])
-    config = dataclasses.replace(training.Settings(), jitter=tuple(amounts.tolist()))
-    made = training.jittered(config, images, torch.Generator().manual_seed(1))
+    config = changed(Settings(), jitter=tuple(amounts.tolist()))
+    made = data.jittered(config, images, torch.Generator().manual_seed(1))
     drawn = 2 * torch.rand(4, 5, generator=torch.Generator().manual_seed(1)) - 1
     light, contrast, colour, hue = (drawn * amounts[:, None]).double()
     for k, x in enumerate(images):
@@ -204,23 +216,23 @@ def test_jitter_is_light_then_contrast_then_colour_and_hue():
 
 def test_batches_are_the_same_for_the_same_epoch_and_follow_the_seed():
     config = smoke(jitter=(0.5, 0.5, 0.5, 0.05))
-    part = training.parts_of(config, 0)["train"]
+    part = data.parts_of(config, 0)["train"]
 
     def epoch(seed, number):
-        return list(training.batches(config, part, seed, "cpu")(number))
+        return list(data.batches(config, part, seed, "cpu")(number))
 
     one, again, other = epoch(0, 1), epoch(0, 1), epoch(0, 2)
     assert [len(b.labels) for b in one] == [4, 4]
     assert all(torch.equal(a.images, b.images) for a, b in zip(one, again, strict=True))
     assert not torch.equal(one[0].images, other[0].images)
     assert one[0].salt != one[1].salt != other[0].salt
-    twice = dataclasses.replace(config, repeat=3, batch=5, drop_last=True)
-    sizes = [len(b.labels) for b in training.batches(twice, part, 0, "cpu")(0)]
-    assert sizes == [5] * 4 == [5] * training.steps_of(twice, part)
+    twice = changed(config, repeat=3, batch=5, drop_last=True)
+    sizes = [len(b.labels) for b in data.batches(twice, part, 0, "cpu")(0)]
+    assert sizes == [5] * 4 == [5] * data.steps_of(twice, part)
 
 
 def test_glands_follow_the_seed_and_test_glands_do_not():
-    one, other = (training.parts_of(smoke(), seed) for seed in (0, 1))
+    one, other = (data.parts_of(smoke(), seed) for seed in (0, 1))
     for split in ("train", "valid", "test"):
         same = torch.equal(one[split].images, other[split].images)
         assert same == (split == "test")
@@ -228,10 +240,10 @@ def test_glands_follow_the_seed_and_test_glands_do_not():
 
 def test_a_stroma_that_tells_the_class_in_training_is_free_in_the_test():
     made = []
-    real = training.glands.glands
+    real = data.glands.glands
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.glands, "glands", lambda *a: made.append(a[2]) or real(*a))
-        training.parts_of(smoke("minmax/spurious-u0", regime="spurious"), 0)
+        patch.setattr(data.glands, "glands", lambda *a: made.append(a[2]) or real(*a))
+        data.parts_of(smoke("minmax/spurious-u0", regime="spurious"), 0)
     assert [regime.rho for regime in made] == [0.6, 0.6, 0.0]
 
 
@@ -239,7 +251,7 @@ def test_a_stroma_that_tells_the_class_in_training_is_free_in_the_test():
 def test_glas_at_a_third_of_its_size(monkeypatch):
     monkeypatch.setenv("WSL_DATA", str(REAL))
     config = EXPERIMENTS["minmax/glas-min-max-u0"].settings("short")
-    part = training.photos(config, "valid")
+    part = data.photos(config, "valid")
     assert len(part.labels) == 18
     assert part.images[0].shape == (3, 174, 258)
     assert part.masks[0].shape == (174, 258)
@@ -250,9 +262,9 @@ def test_glas_at_a_third_of_its_size(monkeypatch):
 def test_pets_leave_out_the_band_along_the_outline(monkeypatch):
     monkeypatch.setenv("WSL_DATA", str(REAL))
     config = EXPERIMENTS["minmax/pets-cam-avg"].settings("short")
-    part = training.photos(config, "valid")
+    part = data.photos(config, "valid")
     assert min(part.images[0].shape[1:]) == 128
-    kept = training.pairs(part, part.masks)
+    kept = measures.measured_pixels(part, part.masks)
     assert kept[0].shape == (1, int(part.measured[0].sum()))
     assert 0.5 < kept[0].numel() / part.masks[0].numel() < 1
 
@@ -274,8 +286,8 @@ def test_all_ones_is_the_printed_number(monkeypatch):
 
 
 def gradients(config, batch, seed=0):
-    model = training.model_of(config, seed, "cpu").train()
-    training.METHODS[config.method](config, model, batch).backward()
+    model = methods.model_of(config, seed, "cpu").train()
+    train.backward(methods.METHODS[config.method.method](config, model, batch))
     return model, {n: p.grad for n, p in model.named_parameters()}
 
 
@@ -312,10 +324,10 @@ def test_looks_that_are_left_out_change_no_gradient():
 
 def test_unchanged_images_are_not_looked_at_again():
     config = without_chance(u=4, lazy=True)
-    model, batch = training.model_of(config, 0, "cpu"), first_batch(smoke(batch=8))
+    model, batch = methods.model_of(config, 0, "cpu"), first_batch(smoke(batch=8))
     sizes = []
     model.trunk.register_forward_pre_hook(lambda m, x: sizes.append(len(x[0])))
-    training.min_max(config, model, batch)
+    train.backward(methods.min_max(config, model, batch))
     looks = sizes[:-2]  # the last two are C's
     assert looks[0] == 8
     assert sum(looks) < 4 * 8
@@ -347,13 +359,13 @@ def test_the_first_mask_is_what_u_0_shows_to_the_classifier():
 def test_the_adversary_learns_the_class_of_x_minus_and_m_hides_it():
     config = without_chance(u=0, terms="a", attached=True)
     batch = first_batch(smoke(batch=8))
-    model = training.model_of(config, 0, "cpu").train()
-    localise = training.localiser(config, model, batch)
+    model = methods.model_of(config, 0, "cpu").train()
+    localise = methods.localiser(config, model, batch)
     _, mask = localise(batch.images)
-    told = regions.average_pooling(model.adversary(batch.images * (1 - mask)))
-    plain = F.cross_entropy(told, batch.labels)
+    logits = regions.average_pooling(model.adversary(batch.images * (1 - mask)))
+    plain = F.cross_entropy(logits, batch.labels)
     own = F.cross_entropy(localise(batch.images)[0], batch.labels)
-    ours = training.min_max(config, model, batch)
+    ours = sum(methods.min_max(config, model, batch))
     assert ours.item() == pytest.approx((own + plain).item(), rel=1e-4)
     head, last = model.head.conv.weight, model.adversary[1].conv.weight
     a, b = torch.autograd.grad(plain, (head, last), retain_graph=True)
@@ -373,14 +385,14 @@ def test_terms_and_area_add_up():
         "oracle": {"terms": "+", "oracle": True},
     }.items():
         config = without_chance(u=0, **change)
-        model = training.model_of(config, 0, "cpu")
-        found[key] = training.min_max(config, model, batch).item()
-    _, mask = training.localiser(config, model, batch)(batch.images)
-    minus = training.classified(config, model, batch.images * (1 - mask), batch.salt)
+        model = methods.model_of(config, 0, "cpu")
+        found[key] = sum(methods.min_max(config, model, batch)).item()
+    _, mask = methods.localiser(config, model, batch)(batch.images)
+    minus = networks.classified(config, model, batch.images * (1 - mask), batch.salt)
     expected = regions.cross_entropy_to_uniform(minus).mean().item()
     assert found["both"] - found["plus"] == pytest.approx(expected, rel=1e-4)
     assert found["area"] - found["both"] == pytest.approx(2 * mask.mean().item(), rel=1e-4)
-    seen = training.classified(config, model, batch.images * batch.masks, batch.salt)
+    seen = networks.classified(config, model, batch.images * batch.masks, batch.salt)
     expected = F.cross_entropy(seen, batch.labels).item()
     assert found["oracle"] - found["own"] == pytest.approx(expected, rel=1e-4)
 
@@ -389,18 +401,18 @@ def test_epochs_alone_and_the_first_of_erasing():
     batch = first_batch(smoke(batch=8))
     for epoch, change, looks in ((0, {"alone": 1}, 0), (0, {"erase_from": 1}, 1), (1, {}, 4)):
         config = smoke(norm="frozen", u=4, believe="always", **change)
-        model = training.model_of(config, 0, "cpu")
-        training.min_max(config, model, batch._replace(epoch=epoch))
+        model = methods.model_of(config, 0, "cpu")
+        train.backward(methods.min_max(config, model, batch._replace(epoch=epoch)))
         assert int((model.accepted > 0).sum()) == looks
 
 
 def test_the_classifier_sees_half_of_the_size():
     config = smoke()
-    model, x = training.model_of(config, 0, "cpu"), torch.randn(2, 3, 32, 32)
+    model, x = methods.model_of(config, 0, "cpu"), torch.randn(2, 3, 32, 32)
     sizes = []
     model.trunk.register_forward_pre_hook(lambda m, x: sizes.append(x[0].shape[2:]))
-    training.classified(config, model, x)
-    training.classified(dataclasses.replace(config, c_scale=1.0), model, x)
+    networks.classified(config, model, x)
+    networks.classified(changed(config, c_scale=1.0), model, x)
     assert [tuple(s) for s in sizes] == [(16, 16), (32, 32)]
 
 
@@ -417,14 +429,14 @@ def test_lazy_looks_in_the_room_of_regions(believe):
         logits = (x.mean((1, 2, 3)) - 0.45)[:, None] * w * 3
         return logits, x.square()
 
-    rule = training.BELIEVE[believe]
+    rule = methods.rule_of(changed(Settings(), believe=believe), 3)
     found = []
-    for lazy in (False, True):
+    for looks in (regions.looks, regions.lazy_looks):
         counted.clear()
-        erased = regions.recursive_erasing(
-            localise, images, target, 3, 10.0, believe=rule, lazy=lazy
-        )
-        found.append((erased.mask, erased.loss, w.grad.clone(), sum(counted)))
+        loss = 0.0
+        for look in looks(localise, images, target, rule, 10.0):
+            loss = loss + train.backward(look.losses.mean())
+        found.append((look.total, loss, w.grad.clone(), sum(counted)))
         w.grad = None
     for a, b in zip(found[0][:3], found[1][:3], strict=True):
         torch.testing.assert_close(a, b)
@@ -432,12 +444,12 @@ def test_lazy_looks_in_the_room_of_regions(believe):
     assert (found[1][3] == 18) == (believe == "always")
 
 
-@pytest.mark.parametrize("change", [{"attached": True}, {"printed": True}])
-def test_lazy_is_for_the_released_procedure(change):
+def test_lazy_is_for_the_released_procedure():
+    images, target = torch.zeros(1, 1, 2, 2), torch.tensor([0])
     with pytest.raises(ValueError, match="lazy"):
-        regions.recursive_erasing(
-            None, torch.zeros(1, 1, 2, 2), torch.tensor([0]), 2, 10.0, lazy=True, **change
-        )
+        next(regions.lazy_looks(None, images, target, regions.as_printed(2), 10.0))
+    with pytest.raises(ValueError, match="lazy"):
+        next(methods.min_max(smoke(lazy=True, attached=True, alone=0), None, first_batch(smoke())))
 
 
 # Measures -----------------------------------------------------------------------------------------
@@ -451,7 +463,7 @@ def maps_and_masks(n=5, seed=0):
 
 def test_dice_by_threshold_is_that_of_cut_masks():
     scores, true = maps_and_masks()
-    found = training.dice_by_threshold(list(scores), list(true))
+    found = measures.dice_by_threshold(list(scores), list(true))
     for k in (0, 17, 50, 99):
         cut = metrics.mask_scores([s * 100 >= k for s in scores], list(true))
         assert found[:, k].tolist() == pytest.approx([cut["f1_plus"], cut["f1_minus"]])
@@ -460,13 +472,13 @@ def test_dice_by_threshold_is_that_of_cut_masks():
 def test_a_perfect_map_has_all_and_a_flat_one_what_all_ones_has():
     _, true = maps_and_masks()
     perfect = [t.float() for t in true]
-    known = training.dice_by_threshold(perfect, true)
-    found = training.localisation(perfect, true, known)
+    known = measures.dice_by_threshold(perfect, true)
+    found = measures.localisation(perfect, true, known)
     area = 100 * true.float().mean((1, 2)).mean().item()
     assert found.pop("midrange_area") == pytest.approx(area)
     assert found == pytest.approx(dict.fromkeys(found, 100.0), abs=1e-3)
     flat = [torch.full_like(t, 0.5, dtype=torch.float) for t in true]
-    found = training.localisation(flat, true, training.dice_by_threshold(flat, true))
+    found = measures.localisation(flat, true, measures.dice_by_threshold(flat, true))
     assert found["midrange_mcc"] == found["f1_minus_matched"] == 0
     ones = metrics.mask_scores(metrics.trivial_masks(list(true))["All-ones"], list(true))
     assert found["midrange_f1_plus"] == pytest.approx(ones["f1_plus"])
@@ -477,12 +489,12 @@ def test_grad_cam_is_the_gradients_map():
     """By automatic differentiation: the mean gradient of a class score weighs the features."""
     torch.manual_seed(0)
     config = smoke("minmax/glas-cam-avg", crf=False)
-    model = training.model_of(config, 0, "cpu").eval()
+    model = methods.model_of(config, 0, "cpu").eval()
     x = torch.randn(2, 3, 32, 32)
     labels, masks = torch.tensor([0, 1]), torch.zeros(2, 32, 32, dtype=torch.bool)
-    found, logits = training.look(config, model, x, labels, masks)
+    found, logits = measures.readings(config, model, x, labels, masks)
     f = model.trunk(x).detach().requires_grad_()
-    score = training.pooled(config, model.head(f))
+    score = networks.pooled(config, model.head(f))
     guess = logits[""].argmax(1)
     (gradient,) = torch.autograd.grad(score[torch.arange(2), guess].sum(), f)
     graded = (gradient.mean((2, 3), keepdim=True) * f).sum(1).relu()
@@ -495,12 +507,12 @@ def test_grad_cam_is_the_gradients_map():
 def test_cuts_of_baselines():
     """The greatest of all maps at the true class; attention above 1 / (C h w)."""
     maps = torch.tensor([[[[3.0, 0.0]], [[1.0, 2.0]]]])  # (1, 2, 1, 2)
-    one = training.by_rules(maps, torch.tensor([0]), torch.tensor([1]))
+    one = measures.by_rules(maps, torch.tensor([0]), torch.tensor([1]))
     assert one.masks.tolist() == [[[False, True]]]
     assert one.scores.tolist() == [[[1.0, 0.0]]]
     assert one.keep.tolist() == [1]
     attention = 2 * torch.tensor([[[[0.8, 0.2]], [[0.6, 0.4]]]])  # times h w
-    read = training.by_rules(attention, torch.tensor([0]), torch.tensor([0]), uniform=True)
+    read = measures.by_rules(attention, torch.tensor([0]), torch.tensor([0]), uniform=True)
     assert read.masks.tolist() == [[[True, False]]]  # 1 / (C h w) is 0.25
     assert read.log_p is None
 
@@ -509,9 +521,9 @@ def test_cuts_of_baselines():
 def test_the_min_max_mask_is_cut_half_way(size):
     torch.manual_seed(0)
     config = smoke(u=0)
-    model = training.model_of(config, 0, "cpu").eval()
+    model = methods.model_of(config, 0, "cpu").eval()
     x, masks = torch.randn(2, 3, *size), torch.rand(2, *size) > 0.5
-    found, said = training.look(config, model, x, torch.tensor([0, 1]), masks)
+    found, logits = measures.readings(config, model, x, torch.tensor([0, 1]), masks)
     scores, cut, log_p, _ = found[""]
     assert scores.shape == cut.shape == (2, *size)
     assert scores.amin((1, 2)).tolist() == pytest.approx([0, 0], abs=1e-5)
@@ -520,10 +532,10 @@ def test_the_min_max_mask_is_cut_half_way(size):
         assert torch.equal(cut, scores >= 0.5)
     torch.testing.assert_close(log_p.logsumexp(1), torch.zeros(2, *size), atol=1e-5, rtol=0)
     assert torch.equal(cut, log_p[:, 1] >= math.log(0.5))
-    plain = training.classified(config, model, F.pad(x, (6, 6, 12, 12), mode="reflect"))
+    plain = networks.classified(config, model, F.pad(x, (6, 6, 12, 12), mode="reflect"))
     if size == (40, 52):  # reflected to multiples of 32
-        torch.testing.assert_close(said["plus_all"], plain)
-        assert said["minus_all"].std(0).max() < 1e-5  # nothing is left
+        torch.testing.assert_close(logits["plus_all"], plain)
+        assert logits["minus_all"].std(0).max() < 1e-5  # nothing is left
 
 
 def test_entropies_of_masks():
@@ -531,7 +543,7 @@ def test_entropies_of_masks():
     sure = torch.tensor([[9.0, -9.0], [-9.0, 9.0]])
     unsure = torch.zeros(2, 2)
     logits = {"localiser": unsure, "plus_own": sure, "minus_own": unsure, "plus_all": unsure}
-    point = training.said(labels, logits)
+    point = measures.errors_and_entropies(labels, logits)
     assert point["h_plus_own"] == pytest.approx(0, abs=1e-6)
     assert point["h_minus_own"] == pytest.approx(math.log(2))
     assert point["h_plus_all"] == pytest.approx(math.log(2))
@@ -540,36 +552,34 @@ def test_entropies_of_masks():
 
 def test_images_of_a_size_go_together_in_their_order():
     sizes = [(4, 5), (4, 5), (6, 5), (4, 5), (4, 5), (4, 5)]
-    part = training.Part(
+    part = data.Part(
         [torch.zeros(3, *s) for s in sizes], [torch.zeros(s) for s in sizes], torch.zeros(6)
     )
-    assert training.alike(part, 2) == [[0, 1], [2], [3, 4], [5]]
+    assert measures.groups_of_one_size(part, 2) == [[0, 1], [2], [3, 4], [5]]
 
 
 def test_the_field_fills_a_hole_of_the_same_colour():
-    config = dataclasses.replace(
-        training.Settings(), crf_thetas=(4, 10, 2), crf_steps=3, crf_shrink=1
-    )
+    config = changed(Settings(), crf_thetas=(4, 10, 2), crf_steps=3, crf_shrink=1)
     images = torch.full((1, 3, 16, 16), 200.0)
     images[..., 4:12, 4:12] = 50
     p = torch.full((1, 16, 16), 0.1)
     p[:, 4:12, 4:12] = 0.9
     p[:, 7, 7] = 0.45
     log_p = torch.stack([1 - p, p], 1).log()
-    reading = training.Reading(p, p > 0.5, log_p, torch.tensor([1]))
-    made = training.smoothed(config, images, reading, (10, 3))
+    reading = measures.Reading(p, p > 0.5, log_p, torch.tensor([1]))
+    made = measures.smoothed(config, images, reading, (10, 3))
     assert torch.equal(made, images[:, 0] < 100)
 
 
 def test_widths_of_the_field_shrink_with_the_images():
     asked = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.crf, "mean_field", lambda p, x, w, t, n: asked.append(t) or p)
+        patch.setattr(measures.crf, "mean_field", lambda p, x, w, t, n: asked.append(t) or p)
         for shrink, k in ((1, 1), (3, 2)):
-            config = dataclasses.replace(training.Settings(), shrink=shrink, crf_shrink=k)
+            config = changed(Settings(), shrink=shrink, crf_shrink=k)
             log_p = torch.rand(1, 2, 12, 12)
-            reading = training.Reading(log_p[:, 0], log_p[:, 0] > 0.5, log_p, torch.tensor([1]))
-            training.smoothed(config, torch.rand(1, 3, 12, 12), reading, (1, 1))
+            reading = measures.Reading(log_p[:, 0], log_p[:, 0] > 0.5, log_p, torch.tensor([1]))
+            measures.smoothed(config, torch.rand(1, 3, 12, 12), reading, (1, 1))
     assert asked[0] == (13, 3, 3)
     assert asked[1] == pytest.approx((13 / 6, 3, 0.5))
 
@@ -583,15 +593,16 @@ DIFFERENT = [e for e in PAPER.experiments if "cub" not in e.name and "flowers" n
 def test_smoke_protocol_runs_on_generated_data(experiment, monkeypatch):
     monkeypatch.setattr("wsl_tutorial.data.files.fetch", None)  # nothing is looked for outside
     config, run = experiment.settings("smoke"), Run()
+    c = config.method
     result = experiment.run(config, 0, run)
     assert all(math.isfinite(v) for v in result.values())
     assert {cell.metric for cell in experiment.cells} <= set(result)
     assert run.curve
-    if experiment.run is training.run_method:
+    if experiment.run is methods.run_method:
         assert [point["epoch"] for point in run.curve] == [1, 2]
         assert {"midrange_f1_plus", "f1_minus", "mcc", "ap_plus", "pxap"} <= set(result)
-        assert ("h_minus_true" in result) == (config.method == "min-max" and config.terms != "")
-        assert ("accepted_3" in result) == (config.u == 4)
+        assert ("h_minus_true" in result) == (c.method == "min-max" and c.terms != "")
+        assert ("accepted_3" in result) == (c.u == 4)
 
 
 @pytest.mark.parametrize("name", ["minmax/glas-min-max-u4", "minmax/head-cam-avg"])
@@ -604,19 +615,19 @@ def test_interrupted_runs_resume_bit_for_bit(name, tmp_path):
 
 def test_the_start_is_learnt_once_and_kept(monkeypatch):
     config = smoke("minmax/head-u0")
-    one = training.model_of(config, 0, "cpu").trunk.state_dict()
-    monkeypatch.setattr(training.train, "fit", None)
-    again = training.model_of(config, 0, "cpu").trunk.state_dict()
+    one = methods.model_of(config, 0, "cpu").trunk.state_dict()
+    monkeypatch.setattr(methods.train, "fit", None)
+    again = methods.model_of(config, 0, "cpu").trunk.state_dict()
     assert all(torch.equal(v, again[n]) for n, v in one.items())
-    other = dataclasses.replace(config, method="cam-max", lr=1.0, regime="graded")
-    same = training.model_of(other, 0, "cpu").trunk.state_dict()
+    other = changed(config, method="cam-max", lr=1.0, regime="graded")
+    same = methods.model_of(other, 0, "cpu").trunk.state_dict()
     assert all(torch.equal(v, same[n]) for n, v in one.items())
     with pytest.raises(TypeError):  # another seed has to learn its own
-        training.model_of(config, 1, "cpu")
+        methods.model_of(config, 1, "cpu")
 
 
 def test_batch_statistics_have_no_running_averages():
-    model = training.model_of(smoke(norm="batch"), 0, "cpu").eval()
+    model = methods.model_of(smoke(norm="batch"), 0, "cpu").eval()
     assert not any("running" in name for name, _ in model.named_buffers())
     assert model.trunk(torch.randn(2, 3, 32, 32)).isfinite().all()
 
@@ -625,26 +636,31 @@ def test_batch_statistics_have_no_running_averages():
 def test_what_is_timed_is_erasing_from_the_first_batch(protocol, monkeypatch):
     """With epochs of H_s alone before it, u = 4 would take no longer than u = 0."""
     experiment, asked = EXPERIMENTS["minmax/glas-seconds"], []
-    wanted = experiment.settings(protocol)
-    change = {"alone": wanted.alone, "erase_from": wanted.erase_from, "norm": wanted.norm}
+    wanted = settings_of(experiment.settings(protocol))
+    change = {name: wanted[name] for name in ("alone", "erase_from", "norm")}
     config = smoke("minmax/glas-seconds", **change)
-    erasing = regions.recursive_erasing
+    frozen = change["norm"] == "frozen"
 
-    def watched(localise, images, target, u, *args, **options):
-        asked.append((u, options["lazy"]))
-        return erasing(localise, images, target, u, *args, **options)
+    def watched(looks, lazy):
+        def made(localise, images, target, rule, *args):
+            asked.append((rule.looks if rule.trust else 0, lazy))
+            return looks(localise, images, target, rule, *args)
 
-    monkeypatch.setattr(training.regions, "recursive_erasing", watched)
+        return made
+
+    parts = SimpleNamespace(**vars(regions))
+    parts.looks, parts.lazy_looks = watched(regions.looks, False), watched(regions.lazy_looks, True)
+    monkeypatch.setattr(methods, "regions", parts)
     result = experiment.run(config, 0, Run())
-    turn = [(0, False), (4, False)] + [(4, True)] * (config.norm == "frozen")
+    turn = [(0, False), (4, False)] + [(4, True)] * frozen
     assert asked == turn * (len(asked) // len(turn))
     assert asked
-    assert ("ratio_lazy" in result) == (config.norm == "frozen")
+    assert ("ratio_lazy" in result) == frozen
 
 
 def test_an_epoch_that_is_timed_has_its_batches_made(monkeypatch):
     """On a clock that only the making of a batch moves, looks cost nothing."""
-    made, now, number = training.batches, [0.0], []
+    made, now, number = methods.batches, [0.0], []
 
     def slow(*args):
         def epoch(index):
@@ -655,8 +671,8 @@ def test_an_epoch_that_is_timed_has_its_batches_made(monkeypatch):
 
         return epoch
 
-    monkeypatch.setattr(training, "batches", slow)
-    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(methods, "batches", slow)
+    monkeypatch.setattr(methods, "time", SimpleNamespace(monotonic=lambda: now[0]))
     config = smoke("minmax/glas-seconds", epochs=1)
     result = EXPERIMENTS["minmax/glas-seconds"].run(config, 0, Run())
     assert number
@@ -687,13 +703,13 @@ def seeds(*spread, **metrics_):
 
 def test_not_below_is_read_as_within_a_point():
     a, b = held(*seeds(x=10.0)), held(*seeds(x=10.5))
-    gap, error = experiments.not_below(a, b, "x")
+    gap, error = claims.not_below(a, b, "x")
     assert gap == pytest.approx(0.5)
     assert error == pytest.approx(2.776 * math.sqrt(2 * 0.01 / 3), rel=1e-3)  # t of 4 degrees
     assert decided((gap, error)) is True
-    assert decided(experiments.not_below(a, held(*seeds(x=12.0)), "x")) is False
-    assert decided(experiments.not_below(a, held(*seeds(-3, 0, 3, x=9.0)), "x")) is None
-    assert decided(experiments.not_below(a[:1], b[:1], "x")) is None
+    assert decided(claims.not_below(a, held(*seeds(x=12.0)), "x")) is False
+    assert decided(claims.not_below(a, held(*seeds(-3, 0, 3, x=9.0)), "x")) is None
+    assert decided(claims.not_below(a[:1], b[:1], "x")) is None
 
 
 CUT = {"midrange_f1_plus": 50.0, "midrange_f1_minus": 50.0, "pxap": 60.0}

@@ -13,7 +13,7 @@ from wsl_tutorial.reproduce import evidence, ledger, papers, tables
 from wsl_tutorial.reproduce.counts import claims as counts
 from wsl_tutorial.reproduce.counts.experiments import NAMES, in_place
 from wsl_tutorial.reproduce.evidence import contrast, decided
-from wsl_tutorial.reproduce.worth import experiments as worth
+from wsl_tutorial.reproduce.worth import claims as worth
 
 CLAIMS = {c.id: c for paper in papers() for c in paper.claims}
 CELLS = {c.id: c for paper in papers() for e in paper.experiments for c in e.cells if c.claim}

@@ -68,18 +68,27 @@ def believe(logits, *_):
 
 
 def erased(images, weights):
-    looks = {"attached": True, "believe": believe}
-    out = regions.recursive_erasing(
-        partial(localise, weights), images, TARGET % 2, 2, 10.0, **looks
-    )
-    return out.mask, out.loss
+    rule = regions.Rule(2, "never", believe)
+    found = regions.looks(partial(localise, weights), images, TARGET % 2, rule, 10.0, attached=True)
+    totals, losses = zip(*((look.total, look.losses.mean()) for look in found), strict=True)
+    return totals[-1], sum(losses)
 
 
 def erased_mask(images):
-    """As released: the looks are back-propagated inside, so there must be no graph outside."""
-    return regions.recursive_erasing(
-        partial(localise, torch.tensor([1.0, -1.0, 0.5]).to(images)), images, TARGET % 2, 2, 10.0
-    ).mask
+    """As released: the mask is cut from the graph."""
+    weights = torch.tensor([1.0, -1.0, 0.5]).to(images)
+    return regions.recursive_erasing(partial(localise, weights), images, TARGET % 2, 2, 10.0).mask
+
+
+def lazily_erased(images):
+    weights = torch.tensor([1.0, -1.0, 0.5]).to(images)
+
+    def again(x, changed):
+        return localise(weights, x)
+
+    rule = regions.as_released(2)
+    *_, last = regions.lazy_looks(again, images, TARGET % 2, rule, 10.0)
+    return last.total
 
 
 H, W = 6, 7
@@ -134,10 +143,9 @@ REGIONS = {
     "trust": Case(lambda z: regions.trust(z, TARGET, None, 1, 10.0), (LOGITS,), False),
     "accumulate": Case(regions.accumulate, (MASK, rand(2, 1, 4, 5), rand(2))),
     "erase": Case(lambda x, r: regions.erase(x, r, torch.tensor([0.5, 0.0]).to(x)), (IMAGES, MASK)),
+    "looks, attached": Case(erased, (IMAGES[..., :2, :3], torch.tensor([1.0, -1.0, 0.5]).double())),
+    "lazy_looks": Case(lazily_erased, (IMAGES,), False),
     "recursive_erasing": Case(erased_mask, (IMAGES,), False),
-    "recursive_erasing, attached": Case(
-        erased, (IMAGES[..., :2, :3], torch.tensor([1.0, -1.0, 0.5]).double())
-    ),
     "average_pooling": Case(regions.average_pooling, (CLASS_MAPS,)),
     "max_pooling": Case(regions.max_pooling, (CLASS_MAPS,)),
     "log_sum_exp_pooling": Case(lambda m: regions.log_sum_exp_pooling(m, 3.0), (CLASS_MAPS,)),

@@ -1,6 +1,5 @@
 """What a weak label is worth, as experiments: one world, one network; only the labels differ."""
 
-import dataclasses
 import math
 
 import pytest
@@ -10,24 +9,26 @@ from real_data import REAL, needs
 
 from wsl_tutorial import patches, train, worth
 from wsl_tutorial.reproduce import costs, evidence, papers, tables
+from wsl_tutorial.reproduce.experiment import changed, leaves
 from wsl_tutorial.reproduce.runner import Run
-from wsl_tutorial.reproduce.worth import PAPER, experiments, training
+from wsl_tutorial.reproduce.worth import PAPER, claims, data, experiments, methods
+from wsl_tutorial.reproduce.worth.settings import Settings
 
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
 CLAIMS = {c.id.removeprefix("worth-"): c for c in PAPER.claims}
 
 
 def smoke(observer, **change):
-    return dataclasses.replace(EXPERIMENTS[f"worth/{observer}-100"].settings("smoke"), **change)
+    return changed(EXPERIMENTS[f"worth/{observer}-100"].settings("smoke"), **change)
 
 
 def truth(config, split):
     """A map that is sure of the truth, as logits (B, 11, M, N)."""
-    n, side = len(split["images"]), training.cells(config)
+    n, side = len(split["images"]), data.cells(config)
     logits = torch.full((n, 11, side * side), -20.0)
     logits[:, -1] = 0
     for i, (cells, classes) in enumerate(
-        zip(training.flat(config, split).tolist(), split["classes"].tolist(), strict=True)
+        zip(data.flat(config, split).tolist(), split["classes"].tolist(), strict=True)
     ):
         for cell, c in zip(cells, classes, strict=True):
             if c >= 0:
@@ -50,32 +51,32 @@ def test_it_is_known_and_fills_no_row_of_the_ledger():
 def test_experiments_differ_in_observer_and_number_alone(observer):
     for n in experiments.NUMBERS:
         e = EXPERIMENTS[f"worth/{observer}-{n}"]
-        assert e.config == dataclasses.replace(training.Settings(), observer=observer, images=n)
+        assert e.config == changed(Settings(), observer=observer, images=n)
         assert ("short" in e.protocols) == (n <= 3_000)
-    for f in dataclasses.fields(e.config):
+    for f, _ in leaves(e.config):
         assert f.metadata["source"], f.name
 
 
 def test_both_protocols_have_the_same_cells():
     e = EXPERIMENTS["worth/full-100"]
-    assert {training.cells(e.settings(p)) for p in ("paper", "short")} == {14}
+    assert {data.cells(e.settings(p)) for p in ("paper", "short")} == {14}
     for protocol in ("paper", "short", "smoke"):
         config = e.settings(protocol)
-        answer = training.network(config, 0)(torch.zeros(1, 1, config.size, config.size))
-        assert answer.shape[2:] == (training.cells(config),) * 2
+        answer = methods.network(config, 0)(torch.zeros(1, 1, config.data.size, config.data.size))
+        assert answer.shape[2:] == (data.cells(config),) * 2
 
 
 def test_the_network_expects_the_mean_number_of_digits():
     config = EXPERIMENTS["worth/full-100"].settings("short")
-    p = training.network(config, 0)(torch.zeros(1, 1, 40, 40)).softmax(1)
+    p = methods.network(config, 0)(torch.zeros(1, 1, 40, 40)).softmax(1)
     assert p[:, :-1].sum().item() == pytest.approx(1.5, rel=1e-4)
 
 
 def test_sets_are_nested_and_test_canvases_are_everyones():
-    small, large = (training.world(smoke("full", images=n), 3, "cpu") for n in (5, 9))
+    small, large = (data.world(smoke("full", images=n), 3, "cpu") for n in (5, 9))
     for name in small["train"]:
         assert torch.equal(small["train"][name], large["train"][name][:5])
-    other = training.world(smoke("full"), 4, "cpu")
+    other = data.world(smoke("full"), 4, "cpu")
     assert torch.equal(other["test"]["images"], small["test"]["images"])
     assert not torch.equal(other["train"]["images"][:5], small["train"]["images"])
 
@@ -86,42 +87,42 @@ def test_sets_are_nested_and_test_canvases_are_everyones():
 @pytest.mark.parametrize("observer", worth.OBSERVERS)
 def test_a_sure_and_right_answer_costs_no_bits_and_gets_all_points(observer):
     config = smoke(observer)
-    split = training.world(config, 0, "cpu")["test"]
-    held = training.measured(config, truth(config, split), split)
+    split = data.world(config, 0, "cpu")["test"]
+    point = methods.measured(config, truth(config, split), split)
     for name in ("reading", "found", "both"):
-        assert torch.equal(held[name], held["present"]), name
+        assert torch.equal(point[name], point["present"]), name
     if observer != "patches":
-        assert held["bits"].max() < 1e-3
+        assert point["bits"].max() < 1e-3
 
 
 def test_a_digit_that_is_seen_elsewhere_is_not_found():
     config = smoke("full")
-    split = training.world(config, 0, "cpu")["test"]
+    split = data.world(config, 0, "cpu")["test"]
     far = {**split, "cells": torch.where(split["cells"] < 0, -1, 9 - split["cells"])}
-    held = training.measured(config, truth(config, far), split)
+    point = methods.measured(config, truth(config, far), split)
     gap = (2 * split["cells"] - 9).abs().amax(-1)  # from a digit to its own mirror image
-    alone = held["present"].sum(1) == 1
-    assert torch.equal(held["found"][alone, 0], gap[alone, 0] < config.apart / 2)
+    alone = point["present"].sum(1) == 1
+    assert torch.equal(point["found"][alone, 0], gap[alone, 0] < config.data.apart / 2)
 
 
-def test_the_observers_see_what_they_are_told():
-    """Moving the digits changes nothing for those who are not told where they are."""
-    split = training.world(smoke("full"), 0, "cpu")["test"]
-    side = training.cells(smoke("full"))
+def test_the_loss_depends_on_the_observation_alone():
+    """Moving the digits changes nothing where no places are observed."""
+    split = data.world(smoke("full"), 0, "cpu")["test"]
+    side = data.cells(smoke("full"))
     moved = {**split, "cells": torch.where(split["cells"] < 0, -1, (split["cells"] + 1) % side)}
     log_p = torch.randn(16, 11, 10, 10, generator=torch.Generator().manual_seed(1)).log_softmax(1)
     for observer in worth.OBSERVERS:
         config = smoke(observer)
-        a, b = (training.log_likelihood(config, log_p, x) for x in (split, moved))
+        a, b = (methods.log_likelihood(config, log_p, x) for x in (split, moved))
         assert torch.equal(a, b) == (observer not in ("places", "full")), observer
 
 
 @pytest.mark.parametrize("observer", worth.OBSERVERS)
 def test_a_few_steps_on_few_canvases_lower_the_loss(observer):
     config = smoke(observer, images=8, clutter=0, lr=1e-2)
-    split = training.world(config, 0, "cpu")["train"]
-    model, loss = training.network(config, 0), training.objective(config)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
+    split = data.world(config, 0, "cpu")["train"]
+    model, loss = methods.network(config, 0), methods.objective(config)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.optimiser.lr)
     values = []
     for _ in range(25):
         value = loss(model, split)
@@ -135,8 +136,8 @@ def test_a_few_steps_on_few_canvases_lower_the_loss(observer):
 def test_lifting_looks_with_the_eyes_of_the_network():
     """The patch of a place holds what the network sees from that cell."""
     config = smoke("patches")
-    images = training.world(config, 0, "cpu")["test"]["images"][:4]
-    model = training.network(config, 0)
+    images = data.world(config, 0, "cpu")["test"]["images"][:4]
+    model = methods.network(config, 0)
     row, column = 3, 7
     place = torch.tensor([[[2.0 * column + 6, 2.0 * row + 6, 12.0]]]).expand(4, -1, -1)
     seen = patches.sample(images, place, 13)[:, 0]
@@ -147,7 +148,7 @@ def test_lifting_looks_with_the_eyes_of_the_network():
 @pytest.mark.parametrize("observer", ["counts", "patches"])
 def test_a_run_is_repeatable_and_resumes(observer, tmp_path):
     config = smoke(observer, steps=6, points=3)
-    whole = training.run_observer(config, 1, Run())
+    whole = methods.run_observer(config, 1, Run())
     assert set(whole) == {"reading", "found", "both"} | (
         {"bits"} if observer == "counts" else set()
     )
@@ -159,8 +160,8 @@ def test_a_run_is_repeatable_and_resumes(observer, tmp_path):
 def test_the_short_world_is_mnist_of_half_the_size(monkeypatch):
     monkeypatch.setenv("WSL_DATA", str(REAL))
     config = EXPERIMENTS["worth/full-100"].settings("short")
-    config = dataclasses.replace(config, most_images=20, images=20, test_images=20)
-    split = training.world(config, 0, "cpu")["train"]
+    config = changed(config, most_images=20, images=20, test_images=20)
+    split = data.world(config, 0, "cpu")["train"]
     assert split["images"].shape == (20, 1, 40, 40)
     assert split["images"].amax((1, 2, 3)).min() > 0.5  # clutter, if nothing else
 
@@ -226,7 +227,7 @@ def test_equal_observers_are_seldom_ordered():
     answers = []
     for a, b in draws.tolist():
         runs = [[{"metrics": {"both": x}} for x in side] for side in (a, b)]
-        answers.append(experiments.marginal_leads(*runs)[0] is True)
+        answers.append(claims.marginal_leads(*runs)[0] is True)
     assert sum(answers) / 2000 == pytest.approx(evidence.LEVEL / 2, abs=0.01)
 
 

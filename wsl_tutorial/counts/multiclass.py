@@ -6,16 +6,21 @@ from torch.nn import functional as F
 
 from wsl_tutorial._shapes import SOFTMAX, check_integers, check_normalised, cut, logsumexp, per_bag
 
+from . import window
 from ._inputs import check_layout, checked_mask
 
 MAX_STATES = 2**20  # of one bag in the recursion: the product of (count + 1)
+FEW_STATES = 64  # up to here the recursion is quicker in any case
+STEEPEST = 1e4  # -log p up to which sums of differences keep the digits that the window needs
 
 
 @per_bag
 def log_likelihood_multiclass(log_p: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (5.4): log P(counts | X) with C classes, by a recursion over vectors of counts.
 
-    A bag has product of (count + 1) states, each visited once, in log space.
+    A bag has product of (count + 1) states, each visited once, in log space. Where fewer
+    frequencies than states are needed, `window` computes the same numbers from these: 3,000
+    instances in three classes are no problem.
 
     Args:
         log_p: (B, n, C), log-probabilities of each instance's class; -inf is allowed.
@@ -25,8 +30,9 @@ def log_likelihood_multiclass(log_p: Tensor, counts: Tensor, mask: Tensor | None
         (B,) in nats; -inf, with gradient 0, where the counts are impossible.
     Raises:
         ValueError: shapes, dtypes or devices disagree, `log_p` does not normalise, counts do not
-            sum to the bag, or a bag has more than 2**20 states.
-    Source: chapter 5; Sun, Sheldon & O'Connor (2017) for the messages.
+            sum to the bag, or a bag has more than 2**20 states and needs more than 2**22
+            frequencies.
+    Source: chapter 5; Sun, Sheldon & O'Connor (2017) for the messages; `window` for large bags.
     """
     flat, counts, real = _checked(log_p, counts, mask)
     return _multiclass(flat, counts, real).to(log_p.dtype)
@@ -62,16 +68,31 @@ def _checked(log_p: Tensor, counts: Tensor, mask: Tensor | None) -> tuple[Tensor
     with torch.no_grad():
         if not bool(((counts >= 0).all(1) & (counts.sum(1) == real.sum(1))).all()):
             raise ValueError("counts must not be negative and must sum to the size of each bag")
-        states = (counts + 1).double().prod(1)
-        if len(counts) and states.max() > MAX_STATES:
-            raise ValueError(
-                f"counts gives a bag {states.max().item():.3g} states, the product of (count + 1), "
-                f"more than {MAX_STATES}"
-            )
     return log_p.double().masked_fill(~real[:, :, None], 0), counts, real
 
 
 def _multiclass(log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
+    """Return Eq. (5.4) on checked input, (B,), each bag in the way that visits fewer numbers."""
+    states = (counts + 1).double().prod(1)
+    points = window.most_points(counts)
+    if not bool(((states <= MAX_STATES) | (points <= window.MAX_GRID)).all()):
+        bag = torch.minimum(states / MAX_STATES, points / window.MAX_GRID).argmax()
+        raise ValueError(
+            f"counts gives a bag {states[bag].item():.3g} states, the product of (count + 1), more "
+            f"than {MAX_STATES}, and up to {points[bag].item():.3g} frequencies, more than "
+            f"{window.MAX_GRID}; merge classes or divide the bag"
+        )
+    steep = (-log_p.masked_fill(log_p == -torch.inf, 0)).amax((1, 2)) > STEEPEST
+    large = (states > FEW_STATES) & (points < states) & (points <= window.MAX_GRID) & ~steep
+    large |= states > MAX_STATES
+    value = log_p.new_zeros(len(log_p))
+    for rows, way in ((~large, _recursion), (large, window.log_likelihood)):
+        if bool(rows.any()):
+            value = value.index_put((rows,), way(log_p[rows], counts[rows], real[rows]))
+    return value
+
+
+def _recursion(log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
     """Return Eq. (5.4) on checked input, (B,), level by level.
 
     Level i has the states that i instances can reach: the vectors of counts with sum i.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import regions
-from .core import Question, asked, double, exercise, gradient, listed, refuse, some, tensor
+from .core import Question, asked, double, exercise, gradient, listed, some
 
 ENTROPY, CROSS, LOG3 = 1.5, 5 / 3, log2(3)  # of (1/2, 1/4, 1/4), in bits
 
@@ -42,15 +42,10 @@ def slope(logits: Tensor, entropy: float = 1) -> Tensor:
     return torch.special.xlogy(p, p) + entropy * p * regions.conditional_entropy(logits)[:, None]
 
 
-def _look_at_nan(ask: Callable) -> None:
-    answer = tensor(ask(*entropy_gradient.cases[0]))
-    refuse(answer.isnan().any(), "0 times -inf is NaN: where p is 0, the entry is 0")
-
-
 @exercise(
     praise="it dies where p is sure",
     cases=[(double([[2.0, 0.0, -1.0], [0.3, -torch.inf, 0.1]]),)],
-    look=_look_at_nan,
+    signs={"0 times -inf is NaN: where p is 0, the entry is 0": lambda a: a.isnan().any()},
     mistakes={
         "this is the gradient of H; the exercise asks for -H": lambda z: -slope(z),
         "this is the gradient of (11.2), p - 1/C": lambda z: z.softmax(1) - 1 / z.shape[1],
@@ -94,22 +89,20 @@ def entropy_that_is_left(r: Random) -> Question:
     )
 
 
-def _look_at_batch(ask: Callable) -> None:
-    answer = tensor(ask(*divergence_from_prior.cases[0]))
-    refuse(answer.shape == (), "one number an image: no mean over the batch")
-    hint = "a sure row underflows: stay with log_softmax, not the log of softmax"
-    refuse(not answer.isfinite().all(), hint)
-
-
-def negative_entropy(prior: Tensor) -> Tensor:
-    """Return the mean of log p."""
-    return torch.special.xlogy(prior, prior).sum()
+def negative_entropy(p: Tensor) -> Tensor:
+    """Return the sum of p log p."""
+    return torch.special.xlogy(p, p).sum()
 
 
 @exercise(
     praise="zero for an honest answer",
     cases=[(double([[1.0, -0.5, 0.2], [-2.0, 60.0, 0.0]]), double([0.5, 0.3, 0.2]))],
-    look=_look_at_batch,
+    signs={
+        "one number an image: no mean over the batch": lambda a: a.shape == (),
+        "a sure row underflows: stay with log_softmax, not the log of softmax": (
+            lambda a: not a.isfinite().all()
+        ),
+    },
     mistakes={
         "this is KL(p || prior): the prior weighs the logarithms, not p": (
             lambda z, prior: (z.softmax(1) * (z.log_softmax(1) - prior.log())).sum(1)
@@ -143,34 +136,32 @@ def left_open(joint: Tensor) -> Tensor:
     return negative_entropy(joint.sum(0)) - negative_entropy(joint)
 
 
-def told(joint: Tensor) -> dict[str, Tensor]:
-    """Return the information of X-, of X+ and of both on Y."""
-    h = -negative_entropy(joint.sum((1, 2)))
-    parts = {"-": joint.sum(1), "+": joint.sum(2), "both": joint}
-    return {name: h - left_open(part) for name, part in parts.items()}
+def from_information(rule: Callable) -> Callable:
+    """Return a function of a joint law that applies a rule to I(Y; X-), I(Y; X+) and I(Y; X)."""
 
+    def answer(joint: Tensor):
+        h = -negative_entropy(joint.sum((1, 2)))
+        return rule(*(h - left_open(part) for part in (joint.sum(1), joint.sum(2), joint)))
 
-def _look_at_zeros(ask: Callable) -> None:
-    answer = tensor(ask(*mutual_information.cases[0]))
-    refuse(answer.isnan().any(), "0 log 0 is 0: use torch.special.xlogy")
+    return answer
 
 
 @exercise(
     praise="complete and sufficient are two things",
     cases=[(_joint(),)],
-    look=_look_at_zeros,
+    signs={"0 log 0 is 0: use torch.special.xlogy": lambda a: a.isnan().any()},
     mistakes={
         "conditional and marginal information differ: use X+ in the second": (
-            lambda joint: (told(joint)["-"], told(joint)["-"])
+            from_information(lambda minus, plus, both: (minus, minus))
         ),
         "the second is I(Y; X) minus I(Y; X+), not I(Y; X) itself": (
-            lambda joint: (told(joint)["-"], told(joint)["both"])
+            from_information(lambda minus, plus, both: (minus, both))
         ),
         "you conditioned on X-: I(Y; X+ | X-)": (
-            lambda joint: (told(joint)["-"], told(joint)["both"] - told(joint)["-"])
+            from_information(lambda minus, plus, both: (minus, both - minus))
         ),
         "the first is of X- alone, not of X+": (
-            lambda joint: (told(joint)["+"], told(joint)["both"] - told(joint)["+"])
+            from_information(lambda minus, plus, both: (plus, both - plus))
         ),
         "these are bits; the exercise asks for nats": (
             lambda joint: [x / log(2) for x in mutual_information.right(joint)]
@@ -182,4 +173,4 @@ def _look_at_zeros(ask: Callable) -> None:
 )
 def mutual_information(joint: Tensor) -> tuple[Tensor, Tensor]:
     """Return I(Y; X-) and I(Y; X- | X+) of joint (2, a, b) -> two numbers, in nats."""
-    return told(joint)["-"], told(joint)["both"] - told(joint)["+"]
+    return from_information(lambda minus, plus, both: (minus, both - plus))(joint)

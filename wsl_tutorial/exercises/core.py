@@ -9,8 +9,9 @@ import re
 import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import update_wrapper
 from itertools import islice
 from numbers import Real
 
@@ -34,7 +35,7 @@ class Question:
     mistakes: dict[str, float]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class Exercise:
     """An exercise; call it with a reader's function to check that function.
 
@@ -45,9 +46,10 @@ class Exercise:
         praise: what is printed when the function is right.
         cases: the arguments that the functions are compared on.
         by_hand: the reader's function takes no arguments; it returns numbers.
-        view: (answer, *case), what of an answer is compared, if not all of it.
-        look: (ask), raises `CheckFailed` for mistakes that a comparison does not see; `ask` is the
-            reader's function.
+        view: (answer, *case), returns what is compared, if that is not the answer itself.
+        signs: by its hint, a function of the answer (a tensor) that is true for a mistake, NaN say.
+        look: (ask), raises `CheckFailed` for mistakes that a comparison does not see; `ask` calls
+            the reader's function.
     """
 
     right: Callable
@@ -56,6 +58,7 @@ class Exercise:
     cases: Sequence[tuple] = ((),)
     by_hand: bool = False
     view: Callable | None = None
+    signs: dict[str, Callable[[Tensor], bool]] = field(default_factory=dict)
     look: Callable[[Callable], None] | None = None
 
     @property
@@ -100,6 +103,8 @@ class Exercise:
 
     def _compare(self, answer: Tensor) -> None:
         """Compare with the right answer, then with those of the known mistakes."""
+        for hint, shown in self.signs.items():
+            refuse(shown(answer), hint)
         right = self.answers(self.right)
         if answer.shape != right.shape:
             expected, got = tuple(right.shape), tuple(answer.shape)
@@ -113,7 +118,7 @@ class Exercise:
         self,
         text: str,
         *arguments,
-        number: Callable | int = (),
+        number: Callable | int | tuple = (),
         without: str = "$^",
         more: dict[str, float] | None = None,
     ) -> Question:
@@ -135,8 +140,8 @@ class Exercise:
 
 
 def exercise(**parts) -> Callable[[Callable], Exercise]:
-    """Make an exercise of the solution that stands below, from the parts of an `Exercise`."""
-    return lambda right: Exercise(right, **parts)
+    """Make an exercise of the function below, its solution, and of the parts of an `Exercise`."""
+    return lambda right: update_wrapper(Exercise(right, **parts), right)
 
 
 def attempt(check: Exercise, function: Callable) -> None:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from .evidence import Ruling, ahead  # noqa: F401  (`ahead` is a public name of this module)
 
@@ -108,18 +108,22 @@ def changed(config: Any, **values: Any) -> Any:
 
 
 class Config(Protocol):
-    """The settings of an experiment: an instance of a frozen dataclass, see `setting`."""
+    """Hold the settings of an experiment: an instance of a frozen dataclass, see `setting`."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
-class Method(Protocol):
-    """The function of an experiment: train with the settings, return the metrics of the record.
+C = TypeVar("C", bound=Config)
+Given = TypeVar("Given", bound=Config, contravariant=True)
 
-    It saves, logs and stops through `run`; `config` is of the class of `Experiment.config`.
+
+class Method(Protocol[Given]):
+    """Train an experiment with its settings; return the metrics of its record.
+
+    It saves, logs and stops through `run`.
     """
 
-    def __call__(self, config: Any, seed: int, run: Run, /) -> dict[str, float]: ...
+    def __call__(self, config: Given, seed: int, run: Run, /) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Experiment(Generic[C]):
     """Hold the settings of one group of cells, and the function that runs them for one seed.
 
     `config` is an instance of a frozen dataclass whose fields carry metadata "paper" and "source",
@@ -175,8 +179,8 @@ class Experiment:
     name: str
     title: str
     method: str
-    config: Config
-    run: Method
+    config: C
+    run: Method[C]
     cells: tuple[Cell, ...]
     seeds: int
     data: tuple[str, ...] = ()

@@ -165,7 +165,10 @@ PHOTOS_SECONDS = on_photos(CIFAR_SECONDS)
 
 
 def sized(m: int) -> Experiment:
-    """Figure 3 on CIFAR: m training bags, the smaller sets inside the larger, 250 test bags."""
+    """Return figure 3 on CIFAR with m training bags and 250 test bags.
+
+    With the same seed, a larger training set contains every smaller one.
+    """
     return replace(
         CIFAR_CURVES,
         name=f"llp/cifar-{m}",

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Dropout):
-    """Dropout whose mask, on a CPU, comes from uniform numbers: PyTorch's takes four times as long.
+    """Dropout that draws its mask, on a CPU, from uniform numbers, which is four times as fast.
 
-    The uniform numbers are float32 in every precision: bfloat16 has too few to compare with p.
+    The uniform numbers are float32 in every precision: bfloat16 has too few values.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ class Classifier(nn.Module):
 
 
 def _glorot(layer: nn.Module, generator: torch.Generator) -> nn.Module:
-    """Weights as TensorFlow draws them by default; biases zero."""
+    """Return a layer with TensorFlow's default initialisation: Glorot weights, biases zero."""
     nn.init.xavier_uniform_(layer.weight, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer
@@ -43,9 +43,10 @@ def discriminator(
     dropout: tuple[float, float, float] = (0.2, 0.5, 0.5),
     channels: int = 3,
 ) -> Classifier:
-    """LLP-GAN's discriminator for CIFAR-10, the paper's backbone: 781,057 parameters for one logit.
+    """Return LLP-GAN's discriminator for CIFAR-10, the paper's network: 781,057 parameters.
 
-    Nine convolutions with leaky ReLU (slope 0.2), no normalisation, mean over all positions.
+    Nine convolutions with leaky ReLU (slope 0.2), no normalisation, mean over all positions. The
+    number of parameters is that for one logit.
     Source: Liu et al. (2019), table 3 and program.
     """
     a, b, c = widths
@@ -71,13 +72,13 @@ def images_from_noise(
     channels: int = 3,
     noise: int = 100,
 ) -> nn.Sequential:
-    """LLP-GAN's generator: noise (B, 100) to images (B, C, H, W) in (-1, 1).
+    """Return LLP-GAN's generator: noise (B, 100) to images (B, C, H, W) in (-1, 1).
 
-    4,935,171 parameters for 32 x 32. A linear layer, then three transposed convolutions that each
-    double the side (H and W are multiples of 8; 120 x 96 starts from 15 x 12); batch normalisation
-    a channel; tanh at the end. Source: Liu et al. (2019), table 2.
+    4,935,171 parameters for 32 x 32. A linear layer, then three transposed convolutions, each of
+    which doubles height and width (120 x 96 starts from 15 x 12); batch normalisation by channel;
+    tanh at the end. Source: Liu et al. (2019), table 2.
 
-    Raises ValueError for another size.
+    Raises ValueError if height or width is not a multiple of 8.
     """
     if size[0] % 8 or size[1] % 8:
         raise ValueError(f"size: got {size}, expected multiples of 8")
@@ -92,7 +93,7 @@ def images_from_noise(
 
 
 def resnet18(generator: torch.Generator, outputs: int = 1) -> Classifier:
-    """ResNet-18 without batch normalisation: 11,167,425 parameters for one logit.
+    """Return ResNet-18 without batch normalisation: 11,167,425 parameters for one logit.
 
     Source: the example of the authors' program; the paper says ResNet-18.
     """

@@ -40,7 +40,7 @@ MISSING = "no record yet"
 
 
 def rows_by_place() -> str:
-    """Return what the paper gives, by place and data, and how many rows of the ledger that is."""
+    """Return the number of rows of the ledger by place, data, and whether a number is printed."""
     kinds = ((r.table, r.data, "a number" if r.printed else "a curve") for r in ROWS.values())
     lines = [(*place, n) for place, n in sorted(Counter(kinds).items())]
     return tables.grid(("where", "data", "the paper gives", "rows of the ledger"), lines)
@@ -71,7 +71,7 @@ def methods_table() -> str:
 
 
 def settings_rows(config: Settings) -> tuple[list[tuple], list[tuple]]:
-    """Return all settings, and those for which the paper's value is not literally ours.
+    """Return all settings, and the settings whose value differs from the paper's or is not printed.
 
     A setting is its name, our value, the paper's, and the source.
     """
@@ -205,7 +205,7 @@ def searched(held: Records) -> tuple[str, Choice, list[dict]]:
 
 
 def grid_search(held: Records) -> tuple[str, str]:
-    """Return the error of counts at every point of the grid, and who chose an end of the grid."""
+    """Return the error of counts at every point of the grid, and the methods at an end of it."""
     named, config, runs = searched(held)
     chosen = choose(config, runs) if runs else {}
     opt = config.optimiser

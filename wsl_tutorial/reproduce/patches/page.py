@@ -124,12 +124,12 @@ def canvases(shown: dict[str, tuple[Tensor, Tensor]]) -> Figure:
     """Return the figure of one canvas of each kind: images (1, 1, H, W) and places (1, K, 3)."""
     fig, axes = plt.subplots(1, len(shown), figsize=(7.4, 2.2))
     for axis, (name, (image, true)) in zip(axes, shown.items(), strict=True):
-        axis.imshow(image[0, 0], cmap="gray", vmin=0, vmax=1)
+        axis.imshow(show.array(image[0, 0]), cmap="gray", vmin=0, vmax=1)
         for x, y, side in true[0][true[0, :, 2] > 0].tolist() if name != "Gabor noise" else ():
             at = (x - side / 2, y - side / 2)
             axis.add_patch(Rectangle(at, side, side, fill=False, ec=show.COLOURS[6], lw=1))
         if name == "Gabor noise":
-            axis.plot(*true[0, :, :2].T, "+", color=show.COLOURS[6], ms=5)
+            axis.plot(*show.array(true[0, :, :2].T), "+", color=show.COLOURS[6], ms=5)
         axis.set(title=name, xticks=[], yticks=[], xlim=(-0.5, 79.5), ylim=(79.5, -0.5))
         axis.grid(False)
     return fig

@@ -1,5 +1,27 @@
 """Belharbi et al. (2020), arXiv 1907.12934: min-max entropy, masks from the class of an image."""
 
-from .experiments import PAPER
+from ..experiment import Paper
+from .claims import CLAIMS
+from .experiments import BLIND, DEEP, EQUAL, LADDER, PETS_TRIVIAL, PRINTED, SECONDS, TRIVIAL
+
+PAPER = Paper(
+    key="minmax",
+    title="Min-max Entropy for Weakly Supervised Pointwise Localization",
+    authors="Soufiane Belharbi, Jérôme Rony, Jose Dolz, Ismail Ben Ayed, Luke McCaffrey and "
+    "Eric Granger",
+    year=2020,
+    link="https://arxiv.org/abs/1907.12934",
+    experiments=(
+        *PRINTED.values(),
+        *DEEP,
+        *TRIVIAL.values(),
+        *SECONDS,
+        *EQUAL.values(),
+        PETS_TRIVIAL,
+        *LADDER.values(),
+        *BLIND,
+    ),
+    claims=CLAIMS,
+)
 
 __all__ = ["PAPER"]

@@ -1,4 +1,4 @@
-"""What GlaS tells of the class without a network: its patients, and the colours of its pixels."""
+"""The class of a GlaS image without a network: from its patient, and from its colours."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ...data import glas
 
-# What `measure` gives; a test with the data compares. Rates in %.
+# The results of `measure`, which a test compares where the data are. Rates in %.
 MEASURED = {
     "test images of patients with training images": 79.0,
     "error, the more frequent class": 46.25,
@@ -24,9 +24,9 @@ MEASURED = {
 
 
 def measure(root: str | os.PathLike | None = None) -> dict[str, float]:
-    """The numbers of `MEASURED`, anew. Raises what `glas.load` raises.
+    """Return the numbers of `MEASURED`, computed from the data. Raises what `glas.load` raises.
 
-    All 85 training images teach, the validation images among them.
+    All 85 training images are used, the validation images among them.
     """
     train, valid, test = (glas.load(split, root) for split in ("train", "valid", "test"))
     labels = torch.cat([train["labels"], valid["labels"]])
@@ -44,23 +44,23 @@ def measure(root: str | os.PathLike | None = None) -> dict[str, float]:
 
 
 def by_patient(patients: Tensor, labels: Tensor, asked: Tensor) -> Tensor:
-    """Labels (M,) for patients `asked` (M,): the more frequent one of the patient's images.
+    """Return labels (M,) for patients `asked` (M,): the more frequent one of the patient's images.
 
-    patients, labels (N,): what is known. Of equals, and for a patient without images, the more
-    frequent label of all.
+    patients, labels (N,): of the training images. In a tie, and for a patient without images, the
+    more frequent label of all.
     """
-    common, answers = labels.mode().values.item(), []
+    common, found = labels.mode().values.item(), []
     for patient in asked.tolist():
         counts = labels[patients == patient].bincount(minlength=2)
         tie = counts[0] == counts[1]
-        answers.append(common if tie else counts.argmax().item())
-    return torch.tensor(answers)
+        found.append(common if tie else counts.argmax().item())
+    return torch.tensor(found)
 
 
 def colours(images: Sequence[Tensor], masks: Sequence[Tensor], inside: bool) -> Tensor:
-    """Mean and deviation of red, green, blue and of two grey gradients: (N, 10).
+    """Return mean and deviation of red, green, blue and of two grey gradients: (N, 10).
 
-    At a quarter of the size, over the squares that lie wholly in the glands, or outside of them.
+    At a quarter of the size, over the squares that lie wholly inside the glands, or outside.
     """
     rows = []
     for image, mask in zip(images, masks, strict=True):
@@ -73,7 +73,10 @@ def colours(images: Sequence[Tensor], masks: Sequence[Tensor], inside: bool) -> 
 
 
 def separated(x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor) -> tuple[float, float]:
-    """Test error and area under the ROC curve, in %, of a logistic regression: x (N, k), y (N,)."""
+    """Return test error and area under the ROC curve, in %, of a logistic regression.
+
+    x, x_test (N, k), y, y_test (N,).
+    """
     mean, sd = x.mean(0), x.std(0)
     model = LogisticRegression(max_iter=2000).fit((x - mean) / sd, y)
     scores = model.decision_function((x_test - mean) / sd)

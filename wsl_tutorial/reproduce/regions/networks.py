@@ -1,4 +1,4 @@
-"""The networks of Belharbi et al. (2020): residual trunks, heads of class maps, U-Net."""
+"""The networks of Belharbi et al. (2020), residual trunks, heads, U-Net, and their forward pass."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from ... import data, regions
+from ... import data, regions, train
+from .settings import Settings
 
 KINDS = {"resnet18": (BasicBlock, (2, 2, 2, 2)), "resnet101": (Bottleneck, (3, 4, 23, 3))}
 OFFICIAL = {
@@ -66,7 +67,7 @@ class Trunk(nn.Module):
 
 
 def imagenet(kind: str) -> tuple[dict[str, Tensor], bool]:
-    """ImageNet weights, and whether they are a quantised copy.
+    """Return ImageNet weights, and whether they are a quantised copy.
 
     A file resnet18-imagenet-pqf.pt in the data folder is such a copy (66.74 % top-1, licence
     non-commercial); without it torchvision fetches its own (69.76 %).
@@ -74,12 +75,12 @@ def imagenet(kind: str) -> tuple[dict[str, Tensor], bool]:
     path = data.root() / QUANTISED
     if kind == "resnet18" and Path(path).is_file():
         try:
-            held = torch.load(path, map_location="cpu", weights_only=True)
+            weights = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             if isinstance(error, MemoryError) or not data.damaged(path.read_bytes()):
                 raise
             raise ValueError(f"{path} is damaged; put a whole copy there, or remove it") from error
-        return {name: value.float() for name, value in held.items()}, True
+        return {name: value.float() for name, value in weights.items()}, True
     return OFFICIAL[kind].get_state_dict(progress=False, check_hash=True), False
 
 
@@ -105,7 +106,7 @@ class Attention(nn.Module):
         self.unit = nn.Linear(features, classes)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention (B, C, h, w) and logits (B, C)."""
+        """Return attention (B, C, h, w) and logits (B, C)."""
         v, w = self.v.weight[..., 0, 0], self.w.weight[..., 0, 0]
         gate = None if self.gate is None else self.gate.weight[..., 0, 0]
         scores = regions.gated_scores(features, v, w, gate)
@@ -114,7 +115,7 @@ class Attention(nn.Module):
 
 
 def double(before: int, after: int, stride: int = 1) -> nn.Sequential:
-    """Two 3 x 3 convolutions with batch normalisation, the first with a stride."""
+    """Return two 3 x 3 convolutions with batch normalisation, the first with a stride."""
     layers: list[nn.Module] = []
     for c_in, step in ((before, stride), (after, 1)):
         conv = nn.Conv2d(c_in, after, 3, step, 1, bias=False)
@@ -139,22 +140,22 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(width, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        held = [self.first(x)]
+        levels = [self.first(x)]
         for step in self.down:
-            held.append(step(held[-1]))
-        x = held.pop()
+            levels.append(step(levels[-1]))
+        x = levels.pop()
         for step in self.up:
-            beside = held.pop()
-            x = step(torch.cat([F.interpolate(x, beside.shape[2:]), beside], 1))
+            skip = levels.pop()
+            x = step(torch.cat([F.interpolate(x, skip.shape[2:]), skip], 1))
         return self.head(x)
 
 
 class Pair(nn.Module):
-    """What a run trains: a trunk, the heads that its method needs, and a diary.
+    """The networks of a run: a trunk and the heads of its method, with a record of the trust.
 
     head: of the localiser, or of the only network; head_c: of the classifier, on the same trunk;
-    adversary: a network of its own that names the class of an image. `accepted` (looks,) is the
-    running share of images whose look was trusted, and travels with the checkpoints.
+    adversary: a separate network that classifies images. `accepted` (looks,) is the running share
+    of images whose look was trusted; it is a buffer, so checkpoints save it.
     """
 
     def __init__(
@@ -166,7 +167,7 @@ class Pair(nn.Module):
     ) -> None:
         super().__init__()
         self.trunk, self.head, self.head_c, self.adversary = trunk, head, head_c, adversary
-        self.frozen = False  # whether batch normalisation keeps the statistics that it has
+        self.frozen = False  # whether batch normalisation keeps its present statistics
         self.register_buffer("accepted", torch.zeros(5))
 
     def train(self, mode: bool = True):
@@ -179,9 +180,38 @@ class Pair(nn.Module):
 
     @torch.no_grad()
     def note(self, trust: Tensor) -> None:
-        """Add one step's trust (passes, B) to the diary; a look that was not made is not trusted.
+        """Add one step's trust (passes, B) to `accepted`; a look that was not made counts as 0.
 
-        Recursive erasing stops where no image is left.
+        Recursive erasing stops early when no image is left.
         """
         share = (trust > 0).to(self.accepted).mean(1)
         self.accepted.lerp_(F.pad(share, (0, len(self.accepted) - len(share))), 0.05)
+
+
+def features(config: Settings, model: Pair, images: Tensor) -> Tensor:
+    """Return the trunk's output for images, in the precision of the config."""
+    return train.logits(model.trunk, images, config.optimiser.bf16)
+
+
+def pooled(config: Settings, maps: Tensor, salt: int | None = None) -> Tensor:
+    """Return class scores (B, C) of class maps (B, C, h, w); `salt` seeds the training dropout."""
+    c = config.method
+    if c.method in ("cam-avg", "grad-cam"):
+        return regions.average_pooling(maps)
+    if c.method == "cam-max":
+        return regions.max_pooling(maps)
+    if c.method == "cam-lse":
+        return regions.log_sum_exp_pooling(maps, c.r)
+    k = max(1, round(c.share * maps[0, 0].numel()))
+    if salt is None or not c.dropout:
+        return regions.wildcat_pooling(maps, k, k if c.alpha else 0, c.alpha)
+    g = torch.Generator(maps.device).manual_seed(salt)
+    return regions.wildcat_pooling(maps, k, 0, 0.0, c.dropout, g)
+
+
+def classified(config: Settings, model: Pair, images: Tensor, salt: int | None = None) -> Tensor:
+    """Return the classifier's logits (B, C) for images, masked or not."""
+    scale = config.method.c_scale
+    if scale != 1:
+        images = F.interpolate(images, scale_factor=scale, mode="bilinear")
+    return pooled(config, model.head_c(features(config, model, images)), salt)

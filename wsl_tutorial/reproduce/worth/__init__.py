@@ -1,5 +1,17 @@
 """What a weak label is worth: every observer of the book on one world; beyond the papers."""
 
-from .experiments import PAPER
+from ..experiment import Paper
+from .claims import CLAIMS
+from .experiments import EXPERIMENTS
+
+PAPER = Paper(
+    key="worth",
+    title="What is a weak label worth?",
+    authors="this book",
+    year=2026,
+    link="https://github.com/weak-supervision/wsl-tutorial",
+    experiments=tuple(EXPERIMENTS.values()),
+    claims=CLAIMS,
+)
 
 __all__ = ["PAPER"]

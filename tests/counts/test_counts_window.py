@@ -1,0 +1,184 @@
+"""Counts of large bags by the tilted characteristic function, against all other ways to them."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from wsl_tutorial import counts
+from wsl_tutorial.counts import multiclass, window
+
+
+def bags(sizes, classes, spread, seed=0):
+    """log_p (B, n, C), counts (B, C) drawn from it, and the mask (B, n)."""
+    g = torch.Generator().manual_seed(seed)
+    b, n = len(sizes), max(sizes)
+    log_p = spread * torch.randn(b, n, classes, generator=g, dtype=torch.float64)
+    log_p = log_p.log_softmax(2)
+    real = torch.arange(n) < torch.tensor(sizes)[:, None]
+    drawn = torch.multinomial(log_p.exp().flatten(0, 1), 1, generator=g).view(b, n)
+    y = F.one_hot(drawn, classes).masked_fill(~real[:, :, None], 0).sum(1)
+    return log_p.masked_fill(~real[:, :, None], 0), y, real
+
+
+def one_by_one(log_p, y):
+    """log P(y) of one bag in extended precision: instances join one after the other."""
+    p, top = np.exp(log_p.numpy().astype(np.longdouble)), y.tolist()[:-1]
+    f = np.zeros([v + 1 for v in top], dtype=np.longdouble)
+    f[(0,) * f.ndim] = 1
+    for row in p:
+        new = f * row[-1]
+        for c in range(f.ndim):
+            up = tuple(slice(1, None) if a == c else slice(None) for a in range(f.ndim))
+            down = tuple(slice(None, -1) if a == c else slice(None) for a in range(f.ndim))
+            new[up] += f[down] * row[c]
+        f = new
+    return float(np.log(f[tuple(top)]))
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("spread", [0.3, 2.0, 8.0])
+def test_small_bags_equal_the_recursion(classes, spread):
+    log_p, y, real = bags([1, 2, 3, 5, 7, 8, 8, 6], classes, spread)
+    slopes = []
+    for way in (window.log_likelihood, multiclass._recursion):
+        z = log_p.clone().requires_grad_()
+        value = way(z, y, real)
+        value.sum().backward()
+        slopes.append((value.detach(), z.grad))
+    torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("n", "classes", "spread"), [(310, 3, 1.5), (310, 3, 6.0), (100, 4, 1.0), (60, 5, 1.0)]
+)
+def test_large_bags_equal_extended_precision(n, classes, spread):
+    log_p, y, real = bags([n], classes, spread)
+    assert window.log_likelihood(log_p, y, real).item() == pytest.approx(
+        one_by_one(log_p[0], y[0]), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("y", [[400, 60, 40], [0, 250, 250], [1, 2, 497], [500, 0, 0]])
+def test_unlikely_counts_keep_their_digits(y):
+    log_p, _, real = bags([500], 3, 2.0)
+    y = torch.tensor([y])
+    assert window.log_likelihood(log_p, y, real).item() == pytest.approx(
+        one_by_one(log_p[0], y[0]), rel=1e-12
+    )
+
+
+def test_the_posterior_sums_to_one_and_to_the_counts():
+    log_p, y, real = bags([40, 130, 7], 3, 2.0)
+    z = log_p.clone().requires_grad_()
+    (r,) = torch.autograd.grad(window.log_likelihood(z, y, real).sum(), z)
+    assert (r >= 0).all()
+    torch.testing.assert_close(r.sum(2), real.double())
+    torch.testing.assert_close(r.sum(1), y.double())
+
+
+def test_a_certain_instance_and_impossible_classes():
+    """With zeros among the probabilities: by enumeration of all labels."""
+    g = torch.Generator().manual_seed(1)
+    p = torch.rand(6, 3, generator=g, dtype=torch.float64) * torch.tensor(
+        [[1, 0, 0], [1, 1, 0], [0, 1, 1], [1, 1, 1], [1, 0, 1], [1, 1, 1]]
+    )
+    p = p / p.sum(1, keepdim=True)
+    found = {}
+    for labels in itertools.product(range(3), repeat=6):
+        y = tuple(labels.count(c) for c in range(3))
+        found[y] = found.get(y, 0) + float(np.prod([p[i, c].item() for i, c in enumerate(labels)]))
+    every = [y for y in itertools.product(range(7), repeat=3) if sum(y) == 6]
+    y = torch.tensor(every)
+    z = p.log().expand(len(y), -1, -1).clone().requires_grad_()
+    value = window.log_likelihood(z, y, torch.ones(len(y), 6, dtype=torch.bool))
+    value[value > -torch.inf].sum().backward()
+    wanted = torch.tensor([found[tuple(row)] for row in every], dtype=torch.float64)
+    torch.testing.assert_close(value.detach().exp(), wanted, rtol=1e-12, atol=0)
+    assert (value == -torch.inf).any()
+    assert z.grad.isfinite().all()
+    assert not z.grad[value == -torch.inf].any()
+
+
+def test_extreme_logits():
+    log_p = torch.tensor([[[0.0, -900.0, -1000.0]] * 4], dtype=torch.float64)
+    y, real = torch.tensor([[2, 1, 1]]), torch.ones(1, 4, dtype=torch.bool)
+    assert window.log_likelihood(log_p, y, real).item() == pytest.approx(np.log(12) - 1900)
+
+
+def test_derivatives_of_first_and_second_order():
+    log_p, y, real = bags([4, 6], 3, 1.0)
+    z = log_p.clone().requires_grad_()
+
+    def of_logits(z):
+        return window.log_likelihood(z.log_softmax(2).masked_fill(~real[..., None], 0), y, real)
+
+    assert torch.autograd.gradcheck(of_logits, z)
+    assert torch.autograd.gradgradcheck(of_logits, z)
+
+
+def test_no_bags_and_padding():
+    log_p, y, real = bags([5, 9], 3, 1.0)
+    assert window.log_likelihood(log_p[:0], y[:0], real[:0]).shape == (0,)
+    alone = [
+        window.log_likelihood(log_p[i : i + 1, :n], y[i : i + 1], real[i : i + 1, :n])
+        for i, n in enumerate((5, 9))
+    ]
+    torch.testing.assert_close(window.log_likelihood(log_p, y, real), torch.cat(alone))
+
+
+def test_the_bounds_are_bounds():
+    """On a grid far too coarse: what it adds is no more than was promised."""
+    log_p, y, _ = bags([120], 3, 1.0)
+    q = log_p.exp()
+    exact = window._sums(q, y, *full(q, y, 121))[0]
+    for points in (10, 15, 20, 30):
+        n, k, weight, _ = full(q, y, points, error=True)
+        off = (window._sums(q, y, n, k, weight)[0] - exact).abs()
+        assert off <= window._alias(q, y, F.pad(n, (0, 1), value=999)).sum() + 1e-15
+    n = torch.tensor([121, 121])
+    for tolerance in (1e-2, 1e-4, 1e-8):
+        k, weight, error = window._frequencies(q, n, tolerance)
+        off = (window._sums(q, y, n, k, weight)[0] - exact).abs()
+        assert len(k) < 121 * 61
+        assert off <= error
+
+
+def full(q, y, points, error=False):
+    n = torch.tensor([points] * (q.shape[2] - 1))
+    k, weight, rest = window._frequencies(q, n, 0.0)
+    return (n, k, weight, rest) if error else (n, k, weight)
+
+
+def test_the_cheaper_way_is_taken_and_both_serve_one_batch(monkeypatch):
+    log_p, y, real = bags([3, 60, 5], 3, 1.0)
+    alone = [
+        multiclass._recursion(log_p[i : i + 1], y[i : i + 1], real[i : i + 1]) for i in range(3)
+    ]
+    seen = []
+    plain = window.log_likelihood
+    monkeypatch.setattr(
+        window, "log_likelihood", lambda z, *more: seen.append(len(z)) or plain(z, *more)
+    )
+    z = log_p.clone().requires_grad_()
+    value = counts.log_likelihood_multiclass(z, y, real)
+    assert seen == [1]
+    torch.testing.assert_close(value, torch.cat(alone), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        counts.posterior_multiclass(log_p, y, real), torch.autograd.grad(value.sum(), z)[0]
+    )
+
+
+def test_a_bag_that_neither_way_can_serve_is_refused():
+    log_p, y, real = bags([120], 10, 0.1)
+    with pytest.raises(ValueError, match=r"counts .* states, .* frequencies"):
+        counts.log_likelihood_multiclass(log_p, y, real)
+
+
+def test_many_classes_in_small_bags_are_served():
+    log_p, y, real = bags([12], 10, 1.0)
+    assert counts.log_likelihood_multiclass(log_p, y, real).item() == pytest.approx(
+        one_by_one(log_p[0], y[0]), rel=1e-12
+    )

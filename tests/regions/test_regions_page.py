@@ -1,0 +1,152 @@
+"""The tables and figures of chapter 13, on the ledger, on settings and on made-up records."""
+
+import re
+
+import matplotlib.pyplot as plt
+import pytest
+
+from wsl_tutorial import metrics
+from wsl_tutorial.reproduce import records
+from wsl_tutorial.reproduce.experiment import changed, plain
+from wsl_tutorial.reproduce.regions import PAPER, page
+from wsl_tutorial.reproduce.regions.settings import Settings
+
+EXPERIMENTS = {e.name: e for e in PAPER.experiments}
+TABLES = (page.row_states, page.ratios, page.areas, page.deviations, page.ladder, page.entropies)
+TABLES += (page.families, page.four_cuts, page.needs)
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
+def record(name, seed=0, protocol="short", curve=(), **metrics_):
+    e = EXPERIMENTS[name]
+    return {
+        "id": e.record_id(seed, protocol),
+        "experiment": name,
+        "method": e.method,
+        "seed": seed,
+        "protocol": protocol,
+        "config": plain(e.settings(protocol)),
+        "deviations": e.departures(protocol),
+        "metrics": metrics_,
+        "curve": list(curve),
+        "notes": [],
+        "seconds": 60.0 + seed,
+        "peak_memory_mb": 1.0,
+        "provenance": {**dict.fromkeys(records.PROVENANCE), "device": "a device"},
+    }
+
+
+def rungs(step, seeds=(0, 1), **metrics_):
+    full = dict.fromkeys((*page.SHOWN, "true_area"), 10.0) | metrics_
+    return [record(f"minmax/graded-{step}", seed, **full) for seed in seeds]
+
+
+def lines(table):
+    return [re.split(r" *\| *", line.strip("| ")) for line in table.splitlines() if "|" in line]
+
+
+def test_numbers_of_the_ledger():
+    assert page.printed("Table 2", "min-max u=4", "F1-")["GlaS"].printed == "66.51"
+    assert len(lines(page.claimed())) == 2 + 11
+    glas = next(line for line in lines(page.zeros_beside_methods()) if line[0] == "GlaS")
+    assert glas[1] == page.printed("Table 2", "All-ones", "F1+")["GlaS"].printed
+    low, high = (float(x) for x in glas[2].split(" to "))
+    assert low < 64.04 < high  # All-zeros of the masks that we have
+    shown = lines(page.areas_beside_cuts(lambda area: area - 10))[2:]
+    assert [line[3] for line in shown] == [f"{100 * float(line[2]) - 10:.1f}" for line in shown]
+
+
+def test_settings_are_shown_where_they_differ():
+    other = changed(Settings(), lr=0.5, dropout=0.1, u=4, train_images=7)
+    shown = lines(page.settings_beside({"a": Settings(), "b": other}))[2:]
+    assert shown == [["`train_images`", "2000", "7"], ["`lr`", "0.001", "0.5"]]
+    beside = lines(page.settings_beside_paper(changed(other, train_images=9)))[2:]
+    assert ["`lr`", "0.5", "0.001", "section B.2"] in beside
+    assert not {"`train_images`", "`crop`"} & {line[0] for line in beside}
+
+
+def test_values_are_means_over_seeds():
+    assert (
+        page.value(rungs("u0", pxap=50.0) + rungs("u0", (2, 3), pxap=52.0), "pxap") == "51.0 ± 1.2"
+    )
+    assert page.value([], "pxap") == page.value(rungs("u0"), "no such metric") == ""
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_tables_stand_without_records(table):
+    assert "%" not in table([]) or "Not run" in table([]) or "no record" in table([]).lower()
+
+
+def test_sections_show_what_is_known_without_a_run():
+    text = page.section([], "Table 1", "Table 3")
+    assert "*the more frequent class*" in text
+    assert "13.75" in text  # that of the patient
+    assert "*any class*" in text
+    assert "80.0" in text  # five classes
+    text = page.section([], "Table 2")
+    low, high = metrics.all_zeros_bounds(page.printed("Table 2", "All-ones", "F1+")["OxF"].value)
+    assert f"{low:.1f} to {high:.1f}" in text
+    assert page.ROWS["minmax-099"].printed in text
+
+
+def test_the_ladder_holds_the_steps_that_have_run():
+    held = [
+        *rungs("u0", pxap=55.0),
+        *rungs("cam-avg"),
+        *rungs("trivial", (0,), majority_error=45.0),
+    ]
+    text = page.ladder(held)
+    first = text.split("**head**")[0]
+    assert "protocol short" in first
+    assert "55.0 ± 0.0" in first
+    assert "*All-ones*" in first
+    assert "`minmax/graded-u4`" in first  # has not run
+    assert [level for level, _ in page.STEPS] == sorted(
+        (level for level, _ in page.STEPS), key=lambda level: int(level[1:])
+    )
+    assert len(lines(page.steps())) == 2 + len(page.STEPS)
+    fig, named = page.ladder_dots(held)
+    assert named == "graded cam-avg 10.0 ± 0.0; graded u0 55.0 ± 0.0"
+    assert len(fig.axes) == 2
+
+
+def test_rules_are_the_claims_of_the_ladder():
+    shown = {line[0] for line in lines(page.rules())[2:]}
+    assert {c.text for c in PAPER.claims if c.id == "minmax-drift"} < shown
+    assert not {c.text for c in PAPER.claims if c.id == "minmax-a-printed"} & shown
+
+
+def test_shares_of_trusted_looks_are_those_of_the_curve():
+    curve = [{"epoch": e, **{f"accepted_{t}": e / 10 for t in range(4)}} for e in (1, 2)]
+    held = [record("minmax/graded-u4", seed, curve=curve) for seed in (0, 1)]
+    fig, named, text = page.trusted_looks(held)
+    assert named == "protocol short, 2 seeds"
+    assert text == "`minmax/graded-u4`: 20.0, 20.0, 20.0, 20.0 (2 seeds)."
+    assert [len(axis.lines) for axis in fig.axes] == [4, 0, 0]
+    assert page.trusted_looks([])[2] == "No record yet."
+
+
+def test_cuts_are_drawn_for_methods_with_records():
+    cut = {f"{rule}{side}": 50.0 for rule in page.CUTS.values() for side in ("f1_plus", "f1_minus")}
+    fig, counted = page.cuts_in_the_plane(rungs("u0", **cut))
+    assert counted == "GlaS: 0 of 7; GlaS, equal terms: 0 of 7; Pets: 0 of 5; graded: 1 of 8"
+    assert len(fig.axes) == 2
+    assert "50.0 ± 0.0 / 50.0 ± 0.0" in page.four_cuts(rungs("u0", **cut))
+
+
+def test_figures_of_the_paper_and_of_glands():
+    counts = {("a", "GlaS"): 0, ("b", "GlaS"): 3, ("a", "CUB5"): 15, ("b", "CUB5"): 16}
+    fig = page.wilson_intervals(counts, {"GlaS": 80, "CUB5": 145}, {"GlaS": 46.25, "CUB5": 80.0})
+    assert [text.get_text() for text in fig.axes[0].get_yticklabels()] == ["a", "b"]
+    assert len(page.zeros_by_ones().axes[0].lines) == 5
+    assert [axis.get_title() for axis in page.two_regimes().axes] == ["graded"] * 2 + ["head"] * 2
+
+
+def test_ones_own_run_stands_beside_the_published():
+    text = page.fresh("minmax/graded-u4", [], records.published())
+    assert len(lines(text)[0]) == 1 + len(page.SHOWN)

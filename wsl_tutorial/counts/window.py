@@ -1,0 +1,312 @@
+"""Counts of large bags in several classes: a tilted characteristic function on a window.
+
+The recursion over vectors of counts visits all of them. This module finds the same probability from
+far fewer numbers, in three steps.
+
+1. *Tilt.* Multiply the weight of class c by exp(t_c) in all instances and normalise each of them.
+   Then P(y) = exp(sum_i log Z_i - t . y) Q(y), with Q the distribution of the counts of the tilted
+   instances. This holds for every t. Choose the t for which the expected counts are y: now y lies
+   in the middle of Q, and Q(y) is not the small difference of large numbers.
+2. *Window.* Q(y) is the mean of F(w) exp(-i w . y) over the frequencies w_c = 2 pi k_c / N_c, with
+   F(w) = prod_i sum_c q_ic exp(i w_c), if N_c exceeds the range of the counts. A smaller N_c adds
+   the probability of counts that differ from y by N_c or more. The bounds of Bennett and Hoeffding
+   say that about nine standard deviations are enough.
+3. *Decay.* With D_ab = 1 - cos(w_a - w_b), |sum_c q_ic exp(i w_c)|^2 = 1 - x_i, where
+   x_i = 2 sum_{a<b} q_ia q_ib D_ab, and -log(1 - x) >= x + x^2 / 2. So the size of F is bounded by
+   two sums over the instances that hold for all frequencies. Frequencies for which the bound is
+   beyond rounding are left out: of a large grid some hundred remain.
+
+One class has frequency 0, since the counts sum to n. Both errors are bounded beforehand, and the
+bounds are compared with the result. The posterior needs the products over all instances but one;
+a tree of products gives them without a division.
+
+Source: Daniels (1954) for the tilt, Fernandez and Williams (2010) for the characteristic function
+of sums of unequal trials, Bennett (1962) and Hoeffding (1963) for the tails; the rest is derived.
+"""
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+MAX_GRID = 2**22  # frequencies of one bag before those that decay are left out
+TOLERANCE = 1e-13  # of each error, as a share of a lower estimate of Q(y)
+ACCEPTED = 1e-11  # bound of the errors as a share of Q(y); above it the tolerance is lowered
+ROWS = 64  # bags that share a grid
+CHUNK = 2**17  # complex numbers at a time
+STEPS = 80  # of Newton's method at most
+
+
+def log_likelihood(log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
+    """Return log P(counts) of checked bags, (B,), -inf where the counts are impossible.
+
+    Differentiable any number of times with respect to log_p.
+
+    Args:
+        log_p: float64 (B, n, C), finite or -inf, 0 where padded.
+        counts: int64 (B, C), summing to the number of real instances.
+        real: bool (B, n).
+    Raises:
+        ValueError: a bag needs more than MAX_GRID frequencies.
+    """
+    return _Counts.apply(log_p, counts, real)
+
+
+def most_points(counts: Tensor) -> Tensor:
+    """Return an upper estimate of the frequencies that counts (B, C) ask for, float64 (B,).
+
+    The variance of a count with mean y among n instances is at most y (1 - y / n).
+    """
+    y, n = counts.double(), counts.sum(1, keepdim=True).double()
+    spread = (y * (1 - y / n.clamp_min(1))).sqrt()
+    points = torch.minimum(10 * spread + 12, torch.maximum(y, n - y) + 1)
+    points = points.masked_fill(counts == 0, 1).sort(1).values[:, :-1]  # the last class needs none
+    return points.prod(1) / 2
+
+
+class _Counts(torch.autograd.Function):
+    """Compute the value; its gradient is the posterior, which comes from the same products."""
+
+    @staticmethod
+    def forward(ctx, log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
+        value, posterior = _both(log_p, counts, real)
+        ctx.save_for_backward(log_p, counts, real, posterior)
+        return value
+
+    @staticmethod
+    def backward(ctx, slope: Tensor):
+        log_p, counts, real, posterior = ctx.saved_tensors
+        if torch.is_grad_enabled() and log_p.requires_grad:  # for derivatives of higher order
+            posterior = _both(log_p, counts, real)[1]
+        return slope[:, None, None] * posterior, None, None
+
+
+def _both(log_p: Tensor, counts: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Value (B,) and posterior (B, n, C)."""
+    wanted = real[:, :, None] & (counts > 0)[:, None]
+    z = log_p.masked_fill(~wanted, -torch.inf)
+    with torch.no_grad():
+        possible = _possible(z, counts, real)
+        safe = torch.where(possible[:, None], counts, 0)
+        z_safe = z.masked_fill(~possible[:, None, None], -torch.inf)
+        tilt = _tilt(z_safe, safe, real)
+    tilted = z + tilt[:, None]
+    used = real & possible[:, None]
+    total = tilted.masked_fill(~used[:, :, None], 0).logsumexp(2)  # 0s: no NaN in a gradient
+    q = (tilted - total[:, :, None]).exp().masked_fill(~used[:, :, None], 0)
+    middle, share = _middle(q, safe, used)
+    value = total.masked_fill(~used, 0).sum(1) - (tilt * counts).sum(1) + middle
+    return value.masked_fill(~possible, -torch.inf).clamp_max(0), share
+
+
+# Step 1 -----------------------------------------------------------------------------------------
+
+
+def _possible(z: Tensor, counts: Tensor, real: Tensor) -> Tensor:
+    """Whether each instance can get a class such that the counts come out: Hall's condition.
+
+    z (B, n, C) is -inf where an instance cannot be of a class. Every set of classes needs at least
+    as many instances that can be in it as its counts ask for.
+    """
+    can = z > -torch.inf
+    if bool((can | ~real[:, :, None] | (counts == 0)[:, None]).all()):
+        return torch.ones_like(counts[:, 0], dtype=torch.bool)
+    held, fine = torch.arange(z.shape[2], device=z.device), torch.ones_like(counts[:, 0]).bool()
+    for size in range(1, z.shape[2] + 1):
+        for chosen in itertools.combinations(held.tolist(), size):
+            able = can[:, :, chosen].any(2).sum(1)
+            fine &= able >= counts[:, chosen].sum(1)
+    return fine
+
+
+def _tilt(z: Tensor, counts: Tensor, real: Tensor) -> Tensor:
+    """The tilt (B, C) for which the expected counts are `counts`; 0 for classes with count 0.
+
+    Newton's method on sum_i log Z_i - t . y; where a step does not lower it, a step of generalised
+    iterative scaling, t_c += log(y_c / E_c), which always does (Darroch and Ratcliff, 1972).
+    """
+    has = counts > 0
+    y = counts.double()
+    t = torch.zeros_like(y)
+    eye = torch.eye(z.shape[2], dtype=z.dtype, device=z.device)
+    empty = ~real | ~(z > -torch.inf).any(2)
+
+    def at(t: Tensor) -> tuple[Tensor, Tensor]:
+        shifted = (z + t[:, None]).masked_fill(empty[:, :, None], 0)
+        total = shifted.logsumexp(2, keepdim=True)
+        q = (shifted - total).exp().masked_fill(empty[:, :, None], 0)
+        level = total[:, :, 0].masked_fill(empty, 0).sum(1) - (t * y).sum(1)
+        return level + 5e-9 * (t * t).sum(1), q
+
+    level, q = at(t)
+    for _ in range(STEPS):
+        expected = q.sum(1)
+        slope = expected - y + 1e-8 * t
+        spread = torch.diag_embed(expected) - q.mT @ q
+        spread = spread + 1e-8 * eye + torch.diag_embed((~has).double())
+        step = torch.linalg.solve(spread, -slope * has)
+        if bool((-(step * slope * has).sum(1) < 1e-4).all()):
+            break
+        further, its_q = at(t + step)
+        scaled = t + torch.where(has, (y / expected.clamp_min(1e-300)).log(), 0)
+        worse = ~(further < level)
+        t = torch.where(worse[:, None], scaled, t + step)
+        level, q = further, its_q
+        if bool(worse.any()):
+            level, q = at(t)
+    return t
+
+
+# Steps 2 and 3 ------------------------------------------------------------------------------------
+
+
+def _middle(q: Tensor, counts: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+    """log Q(y), (B,), and the posterior (B, n, C), of tilted instances q (B, n, C)."""
+    with torch.no_grad():
+        order = (q * (1 - q)).sum(1).argsort(1)  # the class that varies most gets frequency 0
+        y = counts.gather(1, order)
+        size = (used * torch.arange(1, used.shape[1] + 1, device=q.device)).amax(1)
+        last_first = _window(q.gather(2, order[:, None].expand_as(q)), y, TOLERANCE)
+        by_cost = (size * last_first[:, :-1].double().prod(1)).argsort()
+    place = order[:, None].expand_as(q)
+    q = q.gather(2, place)
+    if not len(q):
+        return q.sum((1, 2)), q
+    value, share = [], []
+    for rows in by_cost.split(ROWS):
+        n = int(size[rows].max())
+        log_q, r = _group(q[rows, :n], y[rows])
+        value.append(log_q)
+        share.append(F.pad(r, (0, 0, 0, q.shape[1] - n)))
+    rows = by_cost.argsort()
+    return torch.cat(value)[rows], torch.cat(share)[rows].gather(2, place.argsort(2))
+
+
+def _group(q: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """`_middle` for bags of similar size, on one grid; the tolerance falls until the errors do."""
+    for tolerance in (TOLERANCE, TOLERANCE**2, TOLERANCE**4, 0.0):
+        with torch.no_grad():
+            window = _window(q, y, tolerance).amax(0)[:-1]
+            k, weight, error = _frequencies(q, window, tolerance)
+            error = error + _alias(q, y, F.pad(window, (0, 1), value=q.shape[1] + 1)).sum(1)
+        total, others, rounding = _sums(q, y, window, k, weight)
+        error = error + 1e-16 * q.shape[1] * rounding * (tolerance > 0)
+        if bool((error <= ACCEPTED * total).all()):
+            break
+    total = total.clamp_min(torch.finfo(q.dtype).tiny)
+    return total.log(), (q * others / total[:, None, None]).clamp_min(0)
+
+
+def _lower_estimate(q: Tensor) -> Tensor:
+    """An estimate of Q(y), (B,), rather too low: that of independent normal counts."""
+    variance = (q * (1 - q)).sum(1)[:, :-1]
+    return (1 + 2 * math.pi * variance).rsqrt().prod(1)
+
+
+def _alias(q: Tensor, y: Tensor, window: Tensor) -> Tensor:
+    """Bound of P(a count differs from y by the window or more), (B, C); window (B, C) or (C,).
+
+    The smaller of Bennett's bound and Hoeffding's first one; 0 where no count is so far from y.
+    """
+    size, mean = (q > 0).sum(1).double(), q.sum(1)
+    variance = (q * (1 - q)).sum(1).clamp_min(torch.finfo(q.dtype).tiny)
+    total = torch.zeros_like(mean)
+    for m, n in ((mean, y), (size - mean, size - y)):  # counts above, and below as rests above
+        end = n + window
+        a = (end - m).clamp_min(0)
+        bennett = a - (variance + a) * torch.log1p(a / variance)
+        rest = (size - end).clamp_min(0)
+        hoeffding = torch.special.xlogy(end, m / end) + torch.special.xlogy(rest, (size - m) / rest)
+        hoeffding = torch.where(a > 0, hoeffding.nan_to_num(0), 0)
+        total += torch.minimum(bennett, hoeffding).exp().masked_fill(end > size, 0)
+    return total
+
+
+def _window(q: Tensor, y: Tensor, tolerance: float) -> Tensor:
+    """Points N (B, C) of the grid: the fewest for which `_alias` is within the tolerance."""
+    high = torch.maximum((q > 0).sum(1) - y, y) + 1  # no count is further from y
+    low = torch.zeros_like(high)
+    wanted = (tolerance * _lower_estimate(q))[:, None]
+    while tolerance and bool((high - low > 1).any()):
+        middle = (low + high) // 2
+        enough = _alias(q, y, middle) <= wanted
+        low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+    return high
+
+
+def _frequencies(q: Tensor, window: Tensor, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The frequencies k (K, C - 1) of a grid that matter, their weights (K,), and an error (B,).
+
+    k and -k give conjugate numbers, so half of the last axis is enough.
+    """
+    n = window.tolist()
+    half = n[-1] // 2 + 1 if n else 1
+    points = math.prod(n[:-1]) * half
+    if points > MAX_GRID:
+        raise ValueError(
+            f"counts of a bag need {points:.3g} frequencies, more than {MAX_GRID}; "
+            "merge classes or divide the bag"
+        )
+    axes = [torch.arange(m, device=q.device) for m in (*n[:-1], *([half] if n else []))]
+    k = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2) if n else window[None]
+    weight = torch.full((points,), 1 / math.prod(n), dtype=q.dtype, device=q.device)
+    if n:
+        weight = weight * (1 + ((k[:, -1] > 0) & (2 * k[:, -1] < n[-1])).double())
+    omega = F.pad(2 * math.pi * k.double() / window, (0, 1))  # (K, C)
+    pairs = list(itertools.combinations(range(q.shape[2]), 2))
+    together = q[..., [a for a, _ in pairs]] * q[..., [b for _, b in pairs]]  # (B, n, P)
+    first, second = together.sum(1), together.mT @ together
+    least = (tolerance * _lower_estimate(q))[:, None]
+    kept, error = [], q.new_zeros(len(q))
+    step = max(1, CHUNK // max(1, len(q)))
+    for part, w in zip(omega.split(step), weight.split(step), strict=True):
+        fall = 1 - (part[:, [a for a, _ in pairs]] - part[:, [b for _, b in pairs]]).cos()  # (K, P)
+        bound = (-first @ fall.mT - ((fall @ second) * fall).sum(2)).exp()
+        keep = (bound >= least).any(0)
+        error += bound @ (w * ~keep)
+        kept.append(keep)
+    kept = torch.cat(kept)
+    return k[kept], weight[kept], error
+
+
+def _sums(q, y, window, k, weight) -> tuple[Tensor, Tensor, Tensor]:
+    """Q(y), (B,); for each instance and class that of the others without the class, (B, n, C).
+
+    And the sum of absolute values, (B,), to which rounding is relative.
+    """
+    b, n = q.shape[:2]
+    q = F.pad(q, (0, 0, 0, -n % 8))  # even numbers of factors on the three largest levels
+    last = 1 - q[..., :-1].sum(2, keepdim=True)  # 1 where padded: a factor of 1
+    q = torch.cat([q[..., :-1], last], 2)
+    total, others, size = 0.0, 0.0, 0.0
+    step = max(1, CHUNK // max(1, b * n))
+    for part, w in zip(k.split(step), weight.split(step), strict=True):
+        omega = F.pad(2 * math.pi * part.double() / window, (0, 1)).mT  # (C, K)
+        wave = torch.polar(torch.ones_like(omega), omega)
+        phi = torch.view_as_complex((q @ torch.view_as_real(wave).flatten(1)).unflatten(2, (-1, 2)))
+        turns = (part * y[:, None, :-1]) % window / window.double()  # exact in integers
+        lead = torch.polar(w.expand(b, -1), -2 * math.pi * turns.sum(2))
+        levels = _product_tree(phi)
+        product = levels.pop()[:, 0]
+        total = total + (lead * product).real.sum(1)
+        size = size + (w * product.detach().abs()).sum(1)
+        out = lead[:, None]
+        for level in reversed(levels):
+            rest, out = out[:, : level.shape[1] // 2], torch.empty_like(level)
+            out[:, 0::2] = rest * level[:, 1::2]
+            out[:, 1::2] = rest * level[:, 0::2]
+        wave = torch.view_as_real(wave.conj().resolve_conj()).flatten(1)
+        others = others + torch.view_as_real(out).flatten(2) @ wave.mT
+    return total, others[:, :n], size
+
+
+def _product_tree(x: Tensor) -> list[Tensor]:
+    """x (B, n, K), then the products of pairs, of four, ..., of all of axis 1; odd ends get a 1."""
+    levels = [x]
+    while (x := levels[-1]).shape[1] > 1:
+        if x.shape[1] % 2:
+            x = levels[-1] = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+        levels.append(x[:, 0::2] * x[:, 1::2])
+    return levels

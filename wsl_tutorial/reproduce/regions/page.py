@@ -1,0 +1,554 @@
+"""The tables and figures of chapter 13, made from the ledger, from settings and from records.
+
+Tables are Markdown. A figure comes with a sentence on what it shows where records decide that.
+"""
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ... import metrics, show
+from ...data import glands
+from .. import ledger, tables
+from ..experiment import NO_DATA, leaves, settings_of
+from . import PAPER, leaks
+from .data import CLASSES
+from .experiments import BLIND, EQUAL, LADDER, METHODS, SETS, STEP_NAMES, TRIVIAL
+
+Records = Sequence[dict[str, Any]]
+
+EXPERIMENTS = {e.name: e for e in PAPER.experiments}
+ROWS = {i: row for i, row in ledger.load().items() if row.paper == PAPER.key}
+NAMES = list(SETS.values())  # GlaS, CUB5, CUB, OxF
+
+# From the ledger ----------------------------------------------------------------------------------
+
+
+def printed(table: str, method: str, measure: str) -> dict[str, ledger.Row]:
+    """Return what a table prints of a method, by data set."""
+    found = (r for r in ROWS.values() if (r.table, r.method, r.measure) == (table, method, measure))
+    return {r.data: r for r in found}
+
+
+def claimed() -> str:
+    """Return the table of the numbers that the paper's claims rest on."""
+    lines = []
+    for table, method, measure in (
+        *(("Table 1", m, "classification error") for m in ("CAM-Avg", "WILDCAT", "min-max u=4")),
+        *(
+            ("Table 2", m, k)
+            for k in ("F1+", "F1-")
+            for m in ("All-ones", "CAM-Avg", "min-max u=4")
+        ),
+        *(("Table 4", "min-max u=0", k) for k in ("F1+", "F1-")),
+    ):
+        found = printed(table, method, measure)
+        lines.append((table, measure, method, *(f"{found[s].value:.2f}" for s in NAMES)))
+    return tables.grid(("where", "%", "method", *NAMES), lines)
+
+
+def wilson_intervals(
+    counts: Mapping[tuple[str, str], int], tested: Mapping[str, int], chance: Mapping[str, float]
+) -> Figure:
+    """Return the figure of Wilson intervals: wrong images by (method, data), images by data."""
+    methods = list(dict.fromkeys(m for m, _ in counts))
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.8), sharey=True)
+    for k, (axis, (s, n)) in enumerate(zip(axes, tested.items(), strict=True)):
+        for i, m in enumerate(methods):
+            low, high = metrics.wilson_interval(counts[m, s], n)
+            axis.plot([low, high], [i, i], color=show.COLOURS[k], marker="|", lw=1.5)
+            axis.plot(100 * counts[m, s] / n, i, show.MARKERS[k], color=show.COLOURS[k])
+        axis.axvline(chance[s], color=show.GREY, ls=":", marker="")
+        axis.set(
+            title=f"{s}, {n} images", xlabel="error / %", xlim=(-1, 52 if s == "GlaS" else 100)
+        )
+    axes[0].set(yticks=range(len(methods)), yticklabels=methods, ylim=(len(methods) - 0.5, -0.5))
+    return fig
+
+
+def zeros_by_ones() -> Figure:
+    """Return the figure of the range of All-zeros, with F1- of the full method, over All-ones."""
+    d = torch.linspace(0, 100, 101)
+    low, high = torch.tensor([metrics.all_zeros_bounds(x) for x in d.tolist()]).T
+    fig, axis = plt.subplots(figsize=(6.0, 3.0))
+    style = {"color": show.COLOURS[0], "alpha": 0.2, "lw": 0}
+    axis.fill_between(d, low, high, label="All-zeros can be here", **style)
+    axis.plot(d, high, color=show.COLOURS[0], marker="")
+    ones, ours = printed("Table 2", "All-ones", "F1+"), printed("Table 2", "min-max u=4", "F1-")
+    for k, s in enumerate(NAMES):
+        style = {"color": show.COLOURS[k], "marker": show.MARKERS[k], "ls": ""}
+        axis.plot(ones[s].value, ours[s].value, label=f"{s}, min-max u=4", **style)
+    axis.set(xlabel="F1+ of All-ones / %", ylabel="F1- / %", xlim=(0, 100), ylim=(0, 102))
+    axis.legend(fontsize=8, loc="lower left")
+    return fig
+
+
+def zeros_beside_methods() -> str:
+    """Return the table of All-ones, the bounds of All-zeros, and printed F1- of three methods."""
+    lines = []
+    for s in NAMES:
+        ones = printed("Table 2", "All-ones", "F1+")[s]
+        low, high = metrics.all_zeros_bounds(ones.value)
+        zero = printed("Table 4", "min-max u=0", "F1-")[s]
+        cam, four = (printed("Table 2", m, "F1-")[s] for m in ("CAM-Avg", "min-max u=4"))
+        rates = (f"{low:.1f} to {high:.1f}", cam.printed, zero.printed, four.printed)
+        lines.append((s, ones.printed, *rates))
+    head = ("%", "All-ones, F1+", "All-zeros, F1-", "CAM-Avg", "min-max u=0", "min-max u=4")
+    return tables.grid(head, lines)
+
+
+def areas_beside_cuts(best_cut: Callable[[float], float]) -> str:
+    """Return the table of Fig. 6: areas, what they ask of the best cut, and the printed cuts."""
+    ones = printed("Table 2", "All-ones", "F1+")
+    lines = []
+    for r in (r for r in ROWS.values() if r.table == "Fig 6"):
+        f1 = best_cut(100 * r.value)
+        plus, minus = (printed("Table 4", r.method, k)[r.data].printed for k in ("F1+", "F1-"))
+        d = ones[r.data].value
+        share = d / (2 - d / 100), d  # of the bird, least and greatest mean
+        blind = " to ".join(f"{100 - f / 2:.0f}" for f in reversed(share))
+        lines.append((r.data, r.method, r.printed, f"{f1:.1f}", plus, minus, blind))
+    head = ("data", "method", "area", "so a cut has F1 from, %", "printed F1+", "printed F1-")
+    return tables.grid((*head, "area of a constant map, background, %"), lines)
+
+
+# From settings ------------------------------------------------------------------------------------
+
+OWN = {"method", "terms", "u", "crf", "modes", "share", "alpha", "dropout"}  # what a method is
+GLANDS = {"regime", "size", "train_images", "validation_images", "test_images"}
+
+
+def settings_beside(columns: Mapping[str, Any]) -> str:
+    """Return the table of the settings in which some configs differ, but for a method's own."""
+    values = {title: settings_of(config) for title, config in columns.items()}
+    lines = []
+    for name in next(iter(values.values())):
+        line = [settings[name] for settings in values.values()]
+        if len(set(line)) > 1 and name not in OWN:
+            lines.append((f"`{name}`", *line))
+    return tables.grid(("setting", *columns), lines)
+
+
+def settings_beside_paper(config: Any) -> str:
+    """Return the table of the settings that are not the paper's, or that it says in words."""
+    lines = [
+        (f"`{f.name}`", value, *f.metadata.values())
+        for f, value in leaves(config)
+        if value != f.metadata["paper"] and f.name not in GLANDS
+    ]
+    return tables.grid(("setting", "ours", "the paper", "source"), lines)
+
+
+# From records -------------------------------------------------------------------------------------
+
+LOOKED = ("minmax/graded-u4", "minmax/head-u4", "minmax/glas-min-max-u4")
+
+
+def two_regimes() -> Figure:
+    """Return the figure of synthetic glands, two of each of two regimes, with their true masks."""
+    fig, axes = plt.subplots(1, 4, figsize=(6.4, 1.9))
+    for k, regime in enumerate(("graded", "head")):
+        g = torch.Generator().manual_seed(3)
+        made = glands.glands(2, g, glands.REGIMES[regime], size=96)
+        for axis, image, mask in zip(axes[2 * k :], made["images"], made["masks"], strict=False):
+            grey = image.double().mean(0) // 32  # few levels
+            axis.imshow(grey, cmap="gray")
+            axis.contour(mask, [0.5], colors=show.COLOURS[6], linewidths=1.5)
+            axis.set(xticks=[], yticks=[], title=regime)
+            axis.grid(False)
+    return fig
+
+
+def trusted_looks(held: Records) -> tuple[Figure, str, str]:
+    """Return the figure of trusted looks by epoch, its caption, and the shares at the end."""
+    _, named, found = tables.fullest(PAPER, LOOKED, held)
+    fig, axes = plt.subplots(1, 3, figsize=(7.4, 2.6), sharey=True)
+    texts = []
+    for axis, name in zip(axes, LOOKED, strict=True):
+        runs, last = found[name], []
+        for t in range(4) if runs else ():
+            epochs, share = mean_curve(runs, f"accepted_{t}")
+            style = {"color": show.COLOURS[t], "marker": show.MARKERS[t], "label": f"look {t}"}
+            axis.plot(epochs, share, lw=1.2, markevery=max(1, len(epochs) // 6), **style)
+            last.append(f"{share[-1]:.1f}")
+        texts.append(f"`{name}`: {', '.join(last)} ({len(runs)} seeds)." if runs else "")
+        axis.set(xlabel="epoch", title=name.partition("/")[2], ylim=(0, 102))
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set_ylabel("looks trusted / %")
+    if found[LOOKED[0]]:
+        axes[0].legend(fontsize=8)
+    return fig, named, " ".join(filter(None, texts)) or "No record yet."
+
+
+def mean_curve(runs: Records, key: str) -> tuple[list[int], Tensor]:
+    """Return the epochs (T,), and the mean over the runs of a share, in % (T,)."""
+    values = torch.tensor([[100 * (p[key] or 0.0) for p in r["curve"]] for r in runs])
+    return [p["epoch"] for p in runs[0]["curve"]], values.mean(0)
+
+
+def value(runs: Records, key: str, decimals: int = 1) -> str:
+    """Return a metric of some runs, mean ± sd over the seeds; "" where no run has it."""
+    found = {r["seed"]: r["metrics"][key] for r in runs if key in r["metrics"]}
+    return tables.number(*ledger.summary(found, "mean"), decimals) if found else ""
+
+
+# The tables of the paper --------------------------------------------------------------------------
+
+BLIND_KEYS = {  # who, and the metric of the trivial experiment
+    "classification error": {"the more frequent class": "majority_error"},
+    "F1+": {"All-ones": "all_ones_f1_plus", "All-zeros": "all_zeros_f1_plus"},
+    "F1-": {"All-ones": "all_ones_f1_minus", "All-zeros": "all_zeros_f1_minus"},
+}
+
+
+def row_states(held: Records) -> str:
+    """Return the table of how many ledger rows of each place are in which state."""
+    state = {s["id"]: s for s in tables.states(held) if s["id"] in ROWS}
+    tally = Counter(
+        (r.table, r.data, s := state[i]["state"], state[i]["reason"] * (s not in ledger.VERDICTS))
+        for i, r in ROWS.items()
+    )
+    lines = [(*place, n) for place, n in tally.items()]
+    return tables.grid(("where", "data", "state", "reason", "rows"), lines)
+
+
+def section(held: Records, *places: str) -> str:
+    """Return the tables of some places of the paper: rows whose data we have, then the rest."""
+    rows = [r for r in ROWS.values() if r.table in places]
+    far = [r for r in rows if tables.is_closed(r, PAPER, held)]
+    near, parts = [r for r in rows if r not in far], []
+    if near:
+        lines = [tables.line(r, PAPER, held) for r in near]
+        lines += _blind_here(dict.fromkeys(r.measure for r in near), held)
+        parts += [tables.grid(tables.HEAD, lines), tables.notes(near, PAPER, held)]
+    parts += [_elsewhere(far)] if far else []
+    return "\n".join(parts)
+
+
+def _blind_here(kinds: Iterable[str], held: Records) -> list[tuple]:
+    """Return the lines of blind masks and answers on GlaS."""
+    runs, lines = tables.current(TRIVIAL["glas"], "paper", held), []
+    for measure in kinds:
+        for name, key in BLIND_KEYS.get(measure, {}).items():
+            ours = value(runs, key, 2) if runs else "not run"
+            lines.append((f"*{name}*", "GlaS", measure, "", ours, "", len(runs), "knows nothing"))
+    if "classification error" in kinds:
+        patient = leaks.MEASURED["error, the more frequent class of the patient"]
+        line = ("*that of the patient*", "GlaS", "classification error", "")
+        lines.append((*line, f"{patient:.2f}", "", "", "sees no pixel; kept, and tested"))
+    return lines
+
+
+def _elsewhere(rows: Sequence[ledger.Row]) -> str:
+    """Return what the paper prints where we have no data."""
+    prints = {(r.method, r.measure, r.data): r.printed for r in rows}
+    keys = dict.fromkeys((r.method, r.measure) for r in rows)
+    lines = [(*k, *(prints.get((*k, s), "") for s in NAMES[1:])) for k in keys]
+    for measure in dict.fromkeys(r.measure for r in rows):
+        lines += _blind_elsewhere(measure)
+    table = tables.grid(("method", "measure", *NAMES[1:]), lines)
+    return f"Not run: {NO_DATA}. The paper prints:\n\n{table}"
+
+
+def _blind_elsewhere(measure: str) -> list[tuple]:
+    """Return the lines of blind masks and answers on the other sets."""
+    if measure == "classification error":
+        classes = [CLASSES[k] for k in ("cub5", "cub", "flowers")]
+        return [("*any class*", measure, *(f"{100 - 100 / c:.1f}" for c in classes))]
+    if measure not in BLIND_KEYS:
+        return []
+    ones = printed("Table 2", "All-ones", "F1+")
+    known = [ones[s].value for s in NAMES[1:]]
+    ranges = [" to ".join(f"{x:.1f}" for x in metrics.all_zeros_bounds(d)) for d in known]
+    rows = {"F1+": (known, [0] * 3), "F1-": ([0] * 3, ranges)}[measure]
+    return [(f"*{m}*", measure, *v) for m, v in zip(("All-ones", "All-zeros"), rows, strict=True)]
+
+
+def ratios(held: Records) -> str:
+    """Return the measured ratios of epochs of u = 4 and u = 0, in words."""
+    texts = []
+    for p in ("paper", "short"):
+        for r in tables.current(EXPERIMENTS["minmax/glas-seconds"], p, held):
+            m = r["metrics"]
+            text = f"{m['ratio']:.2f} by the clock (protocol {p}, {r['provenance']['device']})"
+            if "ratio_lazy" in m:
+                text += f", {m['ratio_lazy']:.2f} without looks that change nothing"
+            texts.append(text)
+    return "; ".join(texts) or "no measurement recorded yet"
+
+
+def areas(held: Records) -> str:
+    """Return the table of our areas under precision-recall curves on GlaS."""
+    shown = {"ap_plus": "area, region", "ap_minus": "area, background"}
+    names = [f"minmax/glas-{m}" for m in (*METHODS, "min-max-u0", "min-max-u4")]
+    _, named, found = tables.fullest(PAPER, names, held)
+    lines = [
+        (EXPERIMENTS[n].method, len(runs), *(value(runs, key) for key in shown))
+        for n, runs in found.items()
+        if runs
+    ]
+    table = tables.grid(("GlaS, %", "seeds", *shown.values()), lines)
+    return f"{named}\n\n{table}" if lines else "No run recorded yet."
+
+
+def deviations(held: Records) -> str:
+    """Return what differs from the paper in the runs of its tables."""
+    names = [e.name for e in PAPER.experiments if e.cells and e.not_run != NO_DATA]
+    _, named, found = tables.fullest(PAPER, names, held)
+    notes = tables.deviations(r for runs in found.values() for r in runs)
+    return f"Deviations, {named}.\n\n{notes}"
+
+
+# The ladder ---------------------------------------------------------------------------------------
+
+LEVELS = {
+    "L0": ("cam-avg", "cam-max", "cam-lse", "wildcat", "deep-mil"),
+    "L1": ("alone",),
+    "L2": ("plus",),
+    "L3": ("u0",),
+    "L4": ("u1", "u2", "u4"),
+    "L5": ("u4-first",),
+    "L6": ("u4-always", "u4-unless-wrong"),
+    "L7": ("u4-matched",),
+    "L8": ("attached", "attached-plus", "attached-area"),
+    "L9": ("adversary",),
+    "L10": ("oracle",),
+}
+STEPS = [(level, s) for level, steps in LEVELS.items() for s in steps]
+CLIMBED = ("graded", "head")
+SHOWN = {
+    "error": "error, %",
+    "localiser_error": "error of M, %",
+    "midrange_f1_plus": "F1+",
+    "midrange_f1_minus": "F1-",
+    "midrange_mcc": "MCC",
+    "midrange_area": "area, %",
+    "f1_minus_matched": "matched",
+    "pxap": "PxAP",
+    "h_plus_own": "H+",
+    "h_minus_own": "H-",
+    "accepted_1": "looks",
+}
+DIGITS = {"h_plus_own": 2, "h_minus_own": 2, "accepted_1": 2}
+
+
+def steps() -> str:
+    """Return the table of the steps of the ladder."""
+    lines = [(level, f"`{s}`", STEP_NAMES[s]) for level, s in STEPS]
+    return tables.grid(("step", "name", "what is trained"), lines)
+
+
+def rules() -> str:
+    """Return the table of the claims that the ladder alone decides."""
+    of_ladder = {e.name for e in (*LADDER.values(), *BLIND)}
+    found = [c for c in PAPER.claims if set(c.experiments) <= of_ladder]
+    lines = [(c.text, ", ".join(f"`{n.partition('/')[2]}`" for n in c.experiments)) for c in found]
+    return tables.grid(("the rule holds if", "read from"), lines)
+
+
+def measured(runs: Records) -> tuple:
+    """Return the line of an experiment: seeds and metrics."""
+    return (len(runs), *(value(runs, key, DIGITS.get(key, 1)) for key in SHOWN))
+
+
+def ladder(held: Records) -> str:
+    """Return the tables of the ladder, one for each regime."""
+    return "\n".join(_ladder(regime, held) for regime in CLIMBED)
+
+
+def _rungs(regime: str, held: Records) -> tuple[str, str, dict[str, Any], dict[str, str]]:
+    """Return a protocol, a caption, the records by name, and the level of each name."""
+    levels = {LADDER[regime, s].name: n for n, s in STEPS if (regime, s) in LADDER}
+    blind = [e.name for e in BLIND if e.config.data.regime == regime]
+    return *tables.fullest(PAPER, [*levels, *blind], held), levels
+
+
+def _ladder(regime: str, held: Records) -> str:
+    protocol, named, found, levels = _rungs(regime, held)
+    runs = {e: found[e] for e in levels}
+    lines = [(n, EXPERIMENTS[e].method, *measured(runs[e])) for e, n in levels.items() if runs[e]]
+    for name in (n for n in found if n not in levels):
+        lines += [("", *line) for line in _blind_lines(found[name])]
+    table = tables.grid(("", "step", "seeds", *SHOWN.values()), lines)
+    lost = _missing((e for e in levels if not found[e]), protocol)
+    return f"**{regime}**, {named}\n\n{table}\n{lost}"
+
+
+def _blind_lines(runs: Records) -> list[tuple]:
+    """Return All-ones and All-zeros, in the columns of an experiment without its name."""
+    if not runs:
+        return []
+    ones, zeros = value(runs, "all_ones_f1_plus"), value(runs, "all_zeros_f1_minus")
+    rest = [""] * (len(SHOWN) - 5)
+    return [
+        ("*All-ones*", 1, value(runs, "majority_error"), "", ones, "0.0", "0.0", *rest),
+        ("*All-zeros*", 1, "", "", "0.0", zeros, "0.0", *rest),
+    ]
+
+
+def _missing(names: Iterable[str], protocol: str) -> str:
+    """Return a sentence about the experiments that have not run, and why."""
+    why: dict[Any, list[str]] = {}
+    for name in names:
+        why.setdefault(EXPERIMENTS[name].reason(protocol), []).append(f"`{name}`")
+    return "\n".join(f"Not run, {reason}: {', '.join(group)}.\n" for reason, group in why.items())
+
+
+def ladder_dots(held: Records) -> tuple[Figure, str]:
+    """Return the figure of PxAP and correlation of every step and seed, and the mean PxAP."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 4.6), sharey=True)
+    texts = []
+    for k, regime in enumerate(CLIMBED):
+        found = _rungs(regime, held)[2]
+        style = {"color": show.COLOURS[k], "marker": show.MARKERS[k], "ls": "", "ms": 5}
+        for i, (_, s) in enumerate(STEPS):
+            runs = found.get(f"minmax/{regime}-{s}", [])
+            at = [i + 0.3 * k - 0.15] * len(runs)
+            for axis, key in zip(axes, ("pxap", "midrange_mcc"), strict=True):
+                axis.plot([r["metrics"][key] for r in runs], at, **style)
+            texts += [f"{regime} {s} {value(runs, 'pxap')}"] if runs else []
+        for r in found.get(f"minmax/{regime}-trivial", []):
+            area = r["metrics"]["true_area"]
+            axes[0].axvline(area, color=show.COLOURS[k], ls=":", marker="")
+        axes[0].plot([], [], label=regime, **style)
+    axes[1].axvline(0, color=show.GREY, ls=":", marker="")
+    axes[0].set(yticks=range(len(STEPS)), yticklabels=[f"{n} {s}" for n, s in STEPS])
+    axes[0].set(ylim=(len(STEPS) - 0.5, -0.5), xlabel="PxAP / %")
+    axes[1].set(xlabel="Matthews' correlation, midrange / %")
+    axes[0].legend(fontsize=8, loc="best")
+    return fig, "; ".join(texts) or "no record yet"
+
+
+def entropies(held: Records) -> str:
+    """Return the table of both entropies on the method's masks, the true ones and All-ones."""
+    names = [f"minmax/{r}-{s}" for r in CLIMBED for s in ("u0", "u4", "attached", "oracle")]
+    _, named, found = tables.fullest(PAPER, names, held)
+    keys = [f"h_{side}_{mask}" for mask in ("own", "true", "all") for side in ("plus", "minus")]
+    lines = []
+    for name, runs in found.items():
+        cells = [value(runs, key, 2) for key in keys] if runs else ["not run"] * len(keys)
+        lines.append((f"`{name}`", *cells))
+    head = ("nats", *(f"{h} {m}" for m in ("own", "true", "All-ones") for h in ("H+", "H-")))
+    named += f"; an undecided answer has log 2 = {math.log(2):.2f}"
+    return f"{named}\n\n{tables.grid(head, lines)}"
+
+
+# Other families -----------------------------------------------------------------------------------
+
+TERMS = {s: [e.name for (k, *_), e in EQUAL.items() if k == s] for s in ("glas", "pets")}
+CUTS = {"own": "", "midrange": "midrange_", "chosen": "chosen_"}
+FAMILIES = {
+    "GlaS": [f"minmax/glas-{m}" for m in (*LEVELS["L0"], "min-max-u0", "min-max-u4")],
+    "GlaS, equal terms": TERMS["glas"],
+    "Pets": TERMS["pets"],
+    "graded": [f"minmax/graded-{s}" for s in (*LEVELS["L0"], "alone", "u0", "u4")],
+}
+
+
+def families(held: Records) -> str:
+    """Return the tables of the other regimes, of equal terms, and of pets."""
+    rest = [e.name for (r, _), e in LADDER.items() if r not in CLIMBED]
+    parts = [
+        _family("Other regimes", rest, (), held),
+        _family("GlaS, equal terms", TERMS["glas"], ["minmax/glas-trivial"], held),
+        _family("Pets", TERMS["pets"], ["minmax/pets-trivial"], held),
+    ]
+    return "\n".join(parts)
+
+
+def _family(title: str, names: Sequence[str], blind: Sequence[str], held: Records) -> str:
+    protocol, named, found = tables.fullest(PAPER, [*names, *blind], held)
+    trained = {name: found[name] for name in names}
+    lines = [(f"`{n.partition('/')[2]}`", *measured(runs)) for n, runs in trained.items() if runs]
+    lines += [line for name in blind for line in _blind_lines(found[name])]
+    table = tables.grid(("experiment", "seeds", *SHOWN.values()), lines) if lines else ""
+    lost = _missing((n for n in names if not found[n]), protocol)
+    return f"**{title}**, {named}\n\n{table}\n{lost}"
+
+
+def four_cuts(held: Records) -> str:
+    """Return the table of both Dice indices by three rules of cutting, and of PxAP."""
+    lines, lost = [], []
+    for title, names in FAMILIES.items():
+        protocol, named, found = tables.fullest(PAPER, names, held)
+        for name, runs in ((n, r) for n, r in found.items() if r):
+            pairs = [
+                " / ".join(value(runs, f"{rule}{side}") for side in ("f1_plus", "f1_minus"))
+                for rule in CUTS.values()
+            ]
+            lines.append((f"{title}; {named}", f"`{name}`", *pairs, value(runs, "pxap")))
+        lost.append(_missing((n for n, runs in found.items() if not runs), protocol))
+    table = tables.grid(("", "F1+ / F1-, %", *CUTS, "no cut: PxAP"), lines) if lines else ""
+    return f"{table}\n{''.join(lost)}"
+
+
+def cuts_in_the_plane(held: Records) -> tuple[Figure, str]:
+    """Return the figure of the three cuts of every method, and how many methods have records."""
+    cut = {title: tables.fullest(PAPER, names, held) for title, names in FAMILIES.items()}
+    ones = printed("Table 2", "All-ones", "F1+")["GlaS"].value
+    f, r = ones / (200 - ones), torch.linspace(0, 1, 101)
+    blind = 200 * r * f / (r + f), 200 * (1 - r) * (1 - f) / (2 - r - f)  # (101,), (101,)
+    fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.8), sharey=True)
+    for axis, title in zip(axes, ("GlaS", "graded"), strict=True):
+        axis.plot(*blind, color=show.GREY, marker="")
+        for k, (name, runs) in enumerate(cut[title][2].items()):
+            if runs:
+                _three_cuts(axis, runs, k, name.partition("-")[2])
+        axis.set(title=f"{title}; {cut[title][1]}", xlabel="F1+ / %", xlim=(0, 92), ylim=(0, 92))
+    for m in dict.fromkeys(r.method for r in ROWS.values() if r.table == "Table 1"):
+        plus, minus = (printed("Table 2", m, k)["GlaS"].value for k in ("F1+", "F1-"))
+        axes[0].plot(plus, minus, "D", mfc="none", mec=show.GREY, ms=6)
+    axes[0].plot([], [], "D", mfc="none", mec=show.GREY, label="printed")
+    axes[0].set_ylabel("F1- / %")
+    for axis in (axes[0], *(axes[1:] if any(cut["graded"][2].values()) else ())):
+        axis.legend(fontsize=7, loc="lower left")
+    counted = (f"{t}: {sum(map(bool, c[2].values()))} of {len(c[2])}" for t, c in cut.items())
+    return fig, "; ".join(counted)
+
+
+def _three_cuts(axis: Axes, runs: Records, k: int, label: str) -> None:
+    """Draw the three cuts of one method, joined."""
+    points = [
+        [statistics.fmean(r["metrics"][f"{rule}{side}"] for r in runs) for rule in CUTS.values()]
+        for side in ("f1_plus", "f1_minus")
+    ]
+    style = {"color": show.COLOURS[k], "lw": 0.8}
+    axis.plot(*points, marker="", label=f"{k + 1} {label}", **style)
+    for x, y, mark in zip(*points, ("o", "s", "^"), strict=True):
+        axis.plot(x, y, mark, ms=4, **style)
+    axis.annotate(k + 1, (points[0][0] + 1, points[1][0] + 1), fontsize=8)
+
+
+def needs(held: Records) -> str:
+    """Return the table of what each group of experiments needs, and of its recorded times."""
+    groups: dict[tuple[str, str], list] = {}
+    for e in PAPER.experiments:
+        key = e.name.partition("/")[2].partition("-")[0], ", ".join(e.data) or "none"
+        groups.setdefault(key, []).append(e)
+    lines = []
+    for (group, data), es in groups.items():
+        took = []
+        for p in ("paper", "short"):
+            if s := [r["seconds"] for e in es for r in tables.current(e, p, held)]:
+                took.append(f"{min(s):.0f} to {max(s):.0f} s, {p}")
+        costs = "; ".join(dict.fromkeys(e.cost for e in es))
+        recorded = "; ".join(took) or "no record"
+        lines.append((f"`minmax/{group}-*`", len(es), data, es[0].seeds, costs, recorded))
+    head = ("experiments", "how many", "data", "seeds", "cost, protocol paper", "recorded, a run")
+    return tables.grid(head, lines)
+
+
+def fresh(name: str, runs: Records, held: Records) -> str:
+    """Return the table of one's own runs of an experiment beside the published ones."""
+    lines = tables.beside(
+        EXPERIMENTS[name], runs, held, lambda runs: measured(runs)[1:], len(SHOWN)
+    )
+    return tables.grid(("graded, u = 4, seed 0, protocol paper", *SHOWN.values()), lines)
