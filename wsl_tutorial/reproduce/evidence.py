@@ -212,12 +212,9 @@ def exactly(gap: float) -> Fact:
     return Fact(gap, 0.0)
 
 
-def gaps(a: Records, b: Records, *metrics: str) -> str:
+def gaps_text(a: Records, b: Records, *metrics: str) -> str:
     """Return the gaps with their half-widths, as text."""
     return ", ".join(f"{m} {plus_minus(ahead(a, b, m))}" for m in metrics)
-
-
-told = gaps  # the name that the claims of patches and regions use
 
 
 def plus_minus(fact: tuple[float, float], decimals: int = 1, sign: str = "+") -> str:

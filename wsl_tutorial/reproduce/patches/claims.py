@@ -13,10 +13,10 @@ from ..evidence import (
     at_least,
     behind,
     contrast,
+    gaps_text,
     mean,
     plus_minus,
     ruling,
-    told,
     values,
 )
 from ..experiment import Claim, Whose, claim
@@ -47,7 +47,7 @@ def clearer(metric: str) -> Callable[..., Ruling]:
     """Return a test of whether the second experiment is above the first."""
 
     def test(first: list[dict], second: list[dict]) -> Ruling:
-        return ruling(told(second, first, metric), ahead(second, first, metric))
+        return ruling(gaps_text(second, first, metric), ahead(second, first, metric))
 
     return test
 
