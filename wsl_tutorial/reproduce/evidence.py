@@ -217,9 +217,6 @@ def gaps(a: Records, b: Records, *metrics: str) -> str:
     return ", ".join(f"{m} {plus_minus(ahead(a, b, m))}" for m in metrics)
 
 
-told = gaps  # the name that the claims of patches and regions use
-
-
 def plus_minus(fact: tuple[float, float], decimals: int = 1, sign: str = "+") -> str:
     """Return `+1.0 ± 0.3`; without the ± if one seed gives none."""
     gap, error = fact
