@@ -3,11 +3,13 @@
 Three ways are compared over 1,430 bags of 2 to 12 instances, and over 1,430 bags of 16: the
 released code (a matrix of all configurations of a bag, made beforehand; a Python call for each
 row), the same enumeration without a Python call for a row, and `counts.posterior`. Then the
-likelihood and its gradient for 64 bags of 1,000 instances. Last, epochs of EM, of EM that reuses
-the logits of its training steps, and of direct ascent, as ratios to DLLP's epochs with one and with
-four bags a step. All use one network; methods that learn from instances take as many of them a step
-as four bags have. Times are processor time of one thread; slow ways are measured on the first bags
-only and scaled.
+likelihood and its gradient for 64 bags of 1,000 instances. Then three classes: the E-step of 1,600
+bags of 10 to 59 instances by frequencies and by the recursion, which was the only way once, and
+single bags of 1,000 and 3,000 instances, forward and backward. Last, epochs of EM, of EM that
+reuses the logits of its training steps, and of direct ascent, as ratios to DLLP's epochs with one
+and with four bags a step. All use one network; methods that learn from instances take as many of
+them a step as four bags have. Times are processor time of one thread; slow ways are measured on the
+first bags only and scaled.
 """
 
 import statistics
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 
 from wsl_tutorial import counts
+from wsl_tutorial.counts import multiclass, window
 from wsl_tutorial.data import bags
 from wsl_tutorial.reproduce.counts import data, methods, settings
 from wsl_tutorial.reproduce.experiment import changed
@@ -140,6 +143,37 @@ def epochs(generator, number=60, repeats=5):
         assert ratio <= MOST, f"{name}: {ratio:.2f} of the epoch of {other}, expected {MOST}"
 
 
+def three_classes(generator, number=1600):
+    """Print the speed of the E-step of counts in three classes."""
+    sizes = torch.randint(10, 60, (number,), generator=generator)
+    for n, most in ((1000, 300), (3000, 2000)):
+        log_p, y, real = in_classes(torch.tensor([n]), generator)
+        ms = milliseconds(lambda bag=(log_p, y, real): counts.posterior_multiclass(*bag), 3)
+        print(f"a bag of {n:,} in three classes, forward and backward: {ms:.0f} ms")
+        assert ms < most
+    log_p, y, real = in_classes(sizes, generator)
+    log_p.requires_grad_()
+
+    def by(way):
+        torch.autograd.grad(way(log_p, y, real).sum(), log_p)
+
+    fast = milliseconds(lambda: by(window.log_likelihood), 3)
+    slow = milliseconds(lambda: by(multiclass._recursion), 3)
+    print(f"E-step, {number:,} bags of 10 to 59 in three classes: {fast:.0f} ms, by the recursion")
+    print(f"  {slow:.0f} ms, ratio {slow / fast:.1f}")
+    assert slow > 5 * fast
+
+
+def in_classes(sizes, generator, classes=3):
+    """Return log_p (B, n, C), counts (B, C) drawn from it, and the mask (B, n), of bags."""
+    real = torch.arange(int(sizes.max())) < sizes[:, None]
+    log_p = torch.randn(*real.shape, classes, generator=generator, dtype=torch.float64)
+    log_p = log_p.log_softmax(2)
+    drawn = torch.multinomial(log_p.exp().flatten(0, 1), 1, generator=generator).view(real.shape)
+    y = torch.nn.functional.one_hot(drawn, classes).masked_fill(~real[..., None], 0).sum(1)
+    return log_p.masked_fill(~real[..., None], 0), y, real
+
+
 def main():
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
@@ -158,6 +192,7 @@ def main():
     ms = milliseconds(both_ways, 5)
     print(f"64 bags of 1,000, likelihood and gradient: {ms:.0f} ms")
     assert ms < 1000
+    three_classes(generator)
     epochs(generator)
 
 

@@ -703,6 +703,8 @@ def erasing(logits=LOGITS, mask=MASK, psi=PSI, images=MAPS, target=Y):
             lambda: regions.recursive_erasing(lambda x: (LOGITS, x[0]), MAPS, Y, 1, 10),
             r"mask must be [^,]+ \(2, 1, 4, 5\)",
         ),
+        (lambda: regions.Rule(0, "never"), "looks must be at least 1"),
+        (lambda: regions.Rule(2, "always"), "ends error, doubt or never, got 2 and 'always'"),
         (lambda: regions.average_pooling(LOGITS), r"maps must be [^,]+ \(B, C, \*positions\)"),
         (lambda: regions.log_sum_exp_pooling(MAPS, 0.0), "r must be positive"),
         (lambda: regions.wildcat_pooling(MAPS, 21), r"k_max, k_min must be 1\.\.20"),

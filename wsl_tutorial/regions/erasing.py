@@ -95,6 +95,11 @@ class Rule:
     ends: str
     trust: Callable[..., Tensor] | None = trust
 
+    def __post_init__(self) -> None:
+        if self.looks < 1 or self.ends not in ("error", "doubt", "never"):
+            got = f"{self.looks} and {self.ends!r}"
+            raise ValueError(f"looks must be at least 1, ends error, doubt or never, got {got}")
+
 
 def as_released(u: int) -> Rule:
     """Return the rule of the released program: u looks; u = 0 is one look, its mask taken as it is.

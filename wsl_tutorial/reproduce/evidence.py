@@ -212,7 +212,7 @@ def exactly(gap: float) -> Fact:
     return Fact(gap, 0.0)
 
 
-def gaps(a: Records, b: Records, *metrics: str) -> str:
+def gaps_text(a: Records, b: Records, *metrics: str) -> str:
     """Return the gaps with their half-widths, as text."""
     return ", ".join(f"{m} {plus_minus(ahead(a, b, m))}" for m in metrics)
 

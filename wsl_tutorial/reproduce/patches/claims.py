@@ -13,7 +13,7 @@ from ..evidence import (
     at_least,
     behind,
     contrast,
-    gaps,
+    gaps_text,
     mean,
     plus_minus,
     ruling,
@@ -39,15 +39,15 @@ from .experiments import (
 def ordered(*parts: list[dict]) -> Ruling:
     """Decide whether the mean error of reconstruction rises from each experiment to the next."""
     errors = ", ".join(f"{mean(records, 'rmse', inf):.4g}" for records in parts)
-    rises = (behind(a, b, "rmse") for a, b in pairwise(parts))
-    return ruling(f"{errors}; claimed to rise", *rises)
+    gaps = (behind(a, b, "rmse") for a, b in pairwise(parts))
+    return ruling(f"{errors}; claimed to rise", *gaps)
 
 
 def clearer(metric: str) -> Callable[..., Ruling]:
     """Return a test of whether the second experiment is above the first."""
 
     def test(first: list[dict], second: list[dict]) -> Ruling:
-        return ruling(gaps(second, first, metric), ahead(second, first, metric))
+        return ruling(gaps_text(second, first, metric), ahead(second, first, metric))
 
     return test
 
@@ -133,9 +133,9 @@ def impulses_found(gabor: list[dict], chance: list[dict]) -> Ruling:
 def crosses(mist: list[dict], supervised: list[dict]) -> Ruling:
     """Decide whether MIST leads up to an IoU of .60, and supervised from .70."""
     low, high = ("00", "50", "60"), ("70", "80", "90")
-    leads = {at: ahead(mist, supervised, f"ap{at}") for at in (*low, *high)}
-    text = ", ".join(f".{at}: {plus_minus(gap)}" for at, gap in leads.items())
-    facts = (leads[at] if at in low else ahead(supervised, mist, f"ap{at}") for at in leads)
+    gaps = {at: ahead(mist, supervised, f"ap{at}") for at in (*low, *high)}
+    text = ", ".join(f".{at}: {plus_minus(gap)}" for at, gap in gaps.items())
+    facts = (gaps[at] if at in low else ahead(supervised, mist, f"ap{at}") for at in gaps)
     return ruling(f"MIST - supervised: {text}", *facts)
 
 

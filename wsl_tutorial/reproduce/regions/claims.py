@@ -9,7 +9,7 @@ from ..evidence import (
     behind,
     contrast,
     exactly,
-    gaps,
+    gaps_text,
     mean,
     plus_minus,
     ruling,
@@ -32,21 +32,21 @@ def fewer_false_positives(ours, *others):
     plus, minus, free = EQUAL_CUT
     facts = [ahead(ours, o, metric) for o in others for metric in (minus, free)]
     facts += [not_below(ours, o, plus) for o in others]
-    return ruling("; ".join(gaps(ours, o, *EQUAL_CUT) for o in others), *facts)
+    return ruling("; ".join(gaps_text(ours, o, *EQUAL_CUT) for o in others), *facts)
 
 
 def fewer_as_printed(ours, *others):
     """Test F1- above with F1+ not below, every method by its own cut, as in Table 2."""
     facts = [ahead(ours, o, "f1_minus") for o in others]
     facts += [not_below(ours, o, "f1_plus") for o in others]
-    return ruling("; ".join(gaps(ours, o, "f1_plus", "f1_minus") for o in others), *facts)
+    return ruling("; ".join(gaps_text(ours, o, "f1_plus", "f1_minus") for o in others), *facts)
 
 
 def erasing_helps(four, *others):
     """Test F1+ above, F1- not below; by the midrange cut, which is the paper's for its method."""
     plus, minus = "midrange_f1_plus", "midrange_f1_minus"
     facts = [ahead(four, o, plus) for o in others] + [not_below(four, o, minus) for o in others]
-    return ruling("; ".join(gaps(four, o, plus, minus) for o in others), *facts)
+    return ruling("; ".join(gaps_text(four, o, plus, minus) for o in others), *facts)
 
 
 def competitive(ours, *others):
@@ -104,7 +104,7 @@ def cut_explains(ours, cam):
 def same_map(a, b):
     """Test PxAP within 1 point on either side."""
     facts = (ahead(a, b, "pxap", plus=NEAR), ahead(b, a, "pxap", plus=NEAR))
-    return ruling(gaps(a, b, "pxap"), *facts)
+    return ruling(gaps_text(a, b, "pxap"), *facts)
 
 
 def gains_ordered(*parts):
@@ -122,7 +122,7 @@ def gains_ordered(*parts):
 
 def not_removed(alone, zero, four):
     """Test that neither is above H_s alone by more than 1 point."""
-    text = f"u = 0: {gaps(zero, alone, 'pxap')}; u = 4: {gaps(four, alone, 'pxap')}"
+    text = f"u = 0: {gaps_text(zero, alone, 'pxap')}; u = 4: {gaps_text(four, alone, 'pxap')}"
     return ruling(text, *(not_below(alone, other, "pxap") for other in (zero, four)))
 
 
