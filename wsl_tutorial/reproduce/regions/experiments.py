@@ -96,9 +96,14 @@ def printed(source: str, method: str, u: int = 0) -> Experiment:
         gpu_minutes=MINUTES[source][ours],
         selects=SELECTS,
         not_run=NO_DATA if photos else NO_GPU,
+        tried=TRIED if ours and not photos else "",
     )
 
 
+TRIED = (
+    "before the recipe was set, 13 epochs with a rate of 1e-4 on seed 11 ended with a validation "
+    "error of 17 %"
+)
 MINUTES = {"glas": (3, 15), "cub5": (1, 20), "cub": (30, 600), "flowers": (10, 180)}
 SELECTS = ("validation_error", "lower")
 
