@@ -219,12 +219,12 @@ class _PerBag(torch.autograd.Function):
         if not ctx.smooth:
             return None
         inputs = ctx.saved_tensors
-        tangents = [
+        filled = [
             torch.zeros_like(x) if t is None else t
             for x, t in zip(inputs, tangents, strict=True)
             if x.is_floating_point()
         ]
-        pushed = _PerBag.apply(_push(ctx.body, len(inputs)), *inputs, *tangents)
+        pushed = _PerBag.apply(_push(ctx.body, len(inputs)), *inputs, *filled)
         return pushed if ctx.several else pushed[0]
 
     @staticmethod

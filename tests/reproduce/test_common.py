@@ -161,3 +161,9 @@ def test_an_interrupted_fit_raises_and_resumes(tmp_path):
     again, second = both()
     assert learn(again, second, Run(folder=tmp_path / "stopped")) == whole
     assert all(map(torch.equal, model.parameters(), again.parameters()))
+
+
+def test_a_part_that_a_method_lacks_is_refused():
+    assert common.needed(0) == 0
+    with pytest.raises(ValueError, match="no such part"):
+        common.needed(None)

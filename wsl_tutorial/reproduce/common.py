@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from enum import IntEnum
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,17 @@ from torch.nn import functional as F
 from .. import patches, train
 from ..data import digits, mnist
 from .runner import Interrupted
+
+T = TypeVar("T")
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def needed(part: T | None) -> T:
+    """Return a part of a model or of a batch. Raises ValueError if the method has none."""
+    if part is None:
+        raise ValueError("this method has no such part")
+    return part
+
 
 # Seeds --------------------------------------------------------------------------------------------
 
@@ -52,11 +64,17 @@ class Salt(IntEnum):
     WORTH_ORDER = 65
 
 
-def seeded(build: Callable[[], nn.Module], generator: torch.Generator) -> nn.Module:
+def seeded(build: Callable[[], Network], generator: torch.Generator) -> Network:
     """Return the module that `build` makes, initialised by PyTorch with draws from `generator`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         return build()
+
+
+def placed(model: Network, device: str | torch.device) -> Network:
+    """Return the model on a device, with channels last."""
+    to: Callable[..., Network] = model.to  # torch's annotations of it lack `memory_format`
+    return to(device, memory_format=torch.channels_last)
 
 
 # Digits and heat maps -----------------------------------------------------------------------------

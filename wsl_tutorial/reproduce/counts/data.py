@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ... import train
 from ...data import bags, cifar, digits, groups
-from ..common import FIXED, Salt
+from ..common import FIXED, Salt, needed
 from .settings import Data, Method, Settings
 
 
@@ -63,10 +63,11 @@ def splits(config: Data, seed: int, device: str, validate: bool = False) -> Task
     if validate:
         kept, held_out = bags.split(len(rows), g)
         rows, test = rows[kept], rows[held_out]
-    parts = [all_bags[r].to(device) for r in (rows, test)]
+    train_bags, test_bags = (all_bags[r].to(device) for r in (rows, test))
     images, classes = images.to(device), classes.to(device)
     kinds = config.classes if config.classes > 2 else None
-    return Task(images, classes, *parts, *(bags.counts(part, classes, kinds) for part in parts))
+    counts = (bags.counts(part, classes, kinds) for part in (train_bags, test_bags))
+    return Task(images, classes, train_bags, test_bags, *counts)
 
 
 # Augmentation -------------------------------------------------------------------------------------
@@ -102,7 +103,8 @@ def blurred(images: Tensor, sigma: Tensor, radius: int = 1) -> Tensor:
     taps = taps.T[..., None, None, None]
     for axis, pad in ((2, [0, 0, radius, radius]), (3, [radius, radius, 0, 0])):
         wide, n = F.pad(images, pad, mode="replicate"), images.shape[axis]
-        images = sum(w * wide.narrow(axis, k, n) for k, w in enumerate(taps))
+        parts = (w * wide.narrow(axis, k, n) for k, w in enumerate(taps))
+        images = sum(parts, images.new_zeros(()))
     return images
 
 
@@ -132,7 +134,7 @@ class Batch:
 
     def table(self, z: Tensor) -> Tensor:
         """Return values of instances, (b,) or (b, classes), as a table (k, n[, classes])."""
-        empty = z.new_zeros(*self.mask.shape, *z.shape[1:])
+        empty = z.new_zeros(*needed(self.mask).shape, *z.shape[1:])
         return empty.index_put((self.row, self.column), z)
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ... import counts, train
 from ...data.bags import Bags
-from ..common import Optimisers, Salt, fit
+from ..common import Optimisers, Salt, fit, needed, placed
 from ..experiment import changed
 from . import networks
 from .data import Batch, Task, bag_batches, instance_batches, padded, pixels, splits
@@ -29,6 +29,9 @@ class Em(nn.Module):
     Both are buffers, so checkpoints have them.
     """
 
+    targets: Tensor
+    logits: Tensor
+
     def __init__(self, net: nn.Module, mask: Tensor) -> None:
         super().__init__()
         self.net = net
@@ -42,7 +45,7 @@ class Em(nn.Module):
 class Adversaries(nn.Module):
     """LLP-GAN's two networks; `turn` names the network whose loss is computed."""
 
-    def __init__(self, discriminator: nn.Module, generator: nn.Module) -> None:
+    def __init__(self, discriminator: networks.Classifier, generator: nn.Module) -> None:
         super().__init__()
         self.discriminator, self.generator = discriminator, generator
         self.turn = "discriminator"
@@ -53,7 +56,7 @@ class Adversaries(nn.Module):
 
 def model_of(config: Settings, method: Method, task: Task, seed: int) -> nn.Module:
     """Return the network or networks of a method, initialised by the seed."""
-    g, (channels, *size) = train.generator(seed, Salt.COUNTS_WEIGHTS), task.images.shape[1:]
+    g, (channels, h, w) = train.generator(seed, Salt.COUNTS_WEIGHTS), task.images.shape[1:]
     classes = config.data.classes
     outputs = classes if classes > 2 else 1 + (method.loss == "adversarial")
     if config.network.network == "resnet18":
@@ -63,8 +66,8 @@ def model_of(config: Settings, method: Method, task: Task, seed: int) -> nn.Modu
         net = networks.discriminator(g, outputs, widths, dropout, channels)
     if method.loss == "adversarial":
         widths = config.network.generator_widths
-        net = Adversaries(net, networks.images_from_noise(g, tuple(size), widths, channels))
-    net = net.to(task.images.device, memory_format=torch.channels_last)
+        net = Adversaries(net, networks.images_from_noise(g, (h, w), widths, channels))
+    net = placed(net, task.images.device)
     return Em(net, task.train.mask) if method.loss == "targets" else net
 
 
@@ -145,7 +148,7 @@ def targets(config, method, task, model: Em, batch: Batch) -> Tensor:
 def proportion(config, method, task, model, batch: Batch) -> Tensor:
     """Return the loss of DLLP: cross-entropy of the proportion with the mean probability."""
     z = batch.table(logits_of(config, model, batch.images))
-    return counts.proportion_loss(z, batch.counts, batch.mask)
+    return counts.proportion_loss(z, needed(batch.counts), batch.mask)
 
 
 def likelihood(config, method, task, model, batch: Batch) -> Tensor:
@@ -180,7 +183,8 @@ def adversarial(config, method, task, model: Adversaries, batch: Batch) -> Tenso
     both = train.logits(net, torch.cat([real, fake]), bf16)
     z, of_fake = both.split([len(real), number])  # (b, 2)
     real_or_fake = F.softplus(-z.logsumexp(1)).mean() + F.softplus(of_fake.logsumexp(1)).mean()
-    share = counts.proportion_loss(batch.table(z[:, 1] - z[:, 0]), batch.counts, batch.mask)
+    table = batch.table(z[:, 1] - z[:, 0])
+    share = counts.proportion_loss(table, needed(batch.counts), batch.mask)
     return real_or_fake + share
 
 
@@ -223,7 +227,7 @@ def arrival(curve: list[dict[str, float]], final: float) -> int:
 
     Source: "reaching the final accuracy" in section 3.2; the paper does not define it.
     """
-    return next(point["epoch"] for point in curve if point["accuracy"] >= 0.99 * final)
+    return next(int(p["epoch"]) for p in curve if p["accuracy"] >= 0.99 * final)
 
 
 def summary(curve: list[dict[str, float]]) -> dict[str, float]:
@@ -303,7 +307,7 @@ def learn(config: Settings, name: str, task: Task, part: Training) -> list[dict[
     if part.state is None:
         torch.manual_seed(train.generator(seed, Salt.COUNTS_DROPOUT).initial_seed())
     model = model_of(config, method, task, seed)
-    if method.loss == "adversarial":
+    if isinstance(model, Adversaries):
         optimizer = Turns(model, lr, (0.5, 0.999))
     else:
         optimizer = adam(model.parameters(), lr)

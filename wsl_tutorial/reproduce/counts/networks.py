@@ -1,7 +1,11 @@
 """The networks of Baručić & Kybic (2022): LLP-GAN's pair, and ResNet-18 without normalisation."""
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class Dropout(nn.Dropout):
@@ -20,7 +24,7 @@ class Dropout(nn.Dropout):
 class Classifier(nn.Module):
     """Features, then one linear layer: images (B, C, H, W) to logits (B,), or (B, K) for K > 1."""
 
-    def __init__(self, features: nn.Module, head: nn.Linear) -> None:
+    def __init__(self, features: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.features, self.head = features, head
 
@@ -29,10 +33,11 @@ class Classifier(nn.Module):
         return z[:, 0] if z.shape[1] == 1 else z
 
 
-def _glorot(layer: nn.Module, generator: torch.Generator) -> nn.Module:
+def _glorot(layer: Layer, generator: torch.Generator) -> Layer:
     """Return a layer with TensorFlow's default initialisation: Glorot weights, biases zero."""
-    nn.init.xavier_uniform_(layer.weight, generator=generator)
-    nn.init.zeros_(layer.bias)
+    weight, bias = layer.parameters()
+    nn.init.xavier_uniform_(weight, generator=generator)
+    nn.init.zeros_(bias)
     return layer
 
 
@@ -102,5 +107,6 @@ def resnet18(generator: torch.Generator, outputs: int = 1) -> Classifier:
     with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         net = models.resnet18(norm_layer=lambda width: nn.Identity(), num_classes=outputs)
-    head, net.fc = net.fc, nn.Identity()
+    head = net.fc
+    net.add_module("fc", nn.Identity())
     return Classifier(net, head)

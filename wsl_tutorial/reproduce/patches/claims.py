@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import pairwise
 from math import inf
+from typing import cast
 
 from scipy import stats
 
@@ -104,7 +105,8 @@ def fall(record: dict, key: str) -> float:
     numbers = numbers[numbers.index(max(numbers)) :]
     if len(numbers) < max(3, len(record["curve"]) / 2) or len(set(numbers)) == 1:
         return inf
-    return float(stats.spearmanr(range(len(numbers)), numbers).statistic)
+    correlation, _ = stats.spearmanr(range(len(numbers)), numbers)
+    return float(cast(float, correlation))  # scipy's annotations call it an object
 
 
 def falls(records, key: str) -> tuple[Fact, str]:

@@ -1,5 +1,6 @@
 """The canvases of the experiments: digits, Gabor noise and house numbers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -51,7 +52,8 @@ class Rendered:
 
     def __getitem__(self, rows: Tensor | slice) -> Batch:
         scenes = self.scenes[rows]
-        places = scenes.places(self.tiles.shape[-2:], self.box)
+        h, w = self.tiles.shape[-2:]
+        places = scenes.places((h, w), self.box)
         true = metrics.boxes(places).masked_fill(~scenes.present[..., None], -1)
         return Batch(scenes.render(self.tiles, self.size), true, scenes.classes(self.labels))
 
@@ -92,7 +94,7 @@ def tiles(config: Settings, seed: int, device: str) -> dict[str, tuple[Tensor, T
     return parts
 
 
-def worlds(config: Settings, seed: int, device: str) -> dict[str, Rendered | Stored]:
+def worlds(config: Settings, seed: int, device: str) -> Mapping[str, Rendered | Stored]:
     """Return the canvases of "train" and "validation" (by the seed) and "test" (one for all seeds).
 
     Each kind of device draws different canvases.
@@ -107,7 +109,8 @@ def worlds(config: Settings, seed: int, device: str) -> dict[str, Rendered | Sto
     parts, common = tiles(config, seed, device), {"size": data.size, "box": data.box}
     made = {}
     for s, (images, labels) in parts.items():
-        arguments = (number[s], labels, images.shape[1:], g[s])
+        h, w = images.shape[1:]
+        arguments = (number[s], labels, (h, w), g[s])
         if data.scene == "easy":
             scenes = canvases.easy(*arguments, **common)
         else:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import metrics, patches, train
-from ..common import Optimisers, Salt, fit, padded_softmax, seeded
+from ..common import Optimisers, Salt, fit, needed, padded_softmax, placed, seeded
 from . import networks
 from .data import Batch, Rendered, Stored, worlds
 from .settings import Settings
@@ -18,7 +18,8 @@ from .settings import Settings
 
 def heatmap(config: Settings, model: networks.Pair, images: Tensor) -> Tensor:
     """Return the heat map (B, H, W) after the local softmax."""
-    c, score = config.extraction, train.logits(model.heat, images, config.optimiser.bf16)[:, 0]
+    c = config.extraction
+    score = train.logits(needed(model.heat), images, config.optimiser.bf16)[:, 0]
     return padded_softmax(score, c.window, c.strength, c.floor)
 
 
@@ -56,7 +57,7 @@ def true_places(config: Settings, batch: Batch) -> Tensor:
 
 def channel_places(config: Settings, model: networks.Pair, images: Tensor) -> Tensor:
     """Return one place for each of K heat maps, (B, K, 3)."""
-    score = train.logits(model.heat, images, config.optimiser.bf16)
+    score = train.logits(needed(model.heat), images, config.optimiser.bf16)
     return patches.soft_argmax(score, config.extraction.strength, config.data.box)
 
 
@@ -74,7 +75,7 @@ def grid_places(config: Settings, images: Tensor) -> Tensor:
 def candidates(config: Settings, model: networks.Pair, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return the scores (B, n) and places (B, n, 3) of a grid of candidates."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=config.optimiser.bf16):
-        scores, offsets = model.heat(images.contiguous(memory_format=torch.channels_last))
+        scores, offsets = needed(model.heat)(images.contiguous(memory_format=torch.channels_last))
     stride, n = config.special.stride, scores.shape[1]
     columns, rank = images.shape[3] // stride, torch.arange(n, device=images.device)
     cell = torch.stack([rank % columns, rank // columns], -1)
@@ -162,7 +163,7 @@ def straight_through(config: Settings, model: networks.Pair, batch: Batch) -> Te
 def reinforce(config: Settings, model: networks.Pair, batch: Batch) -> Tensor:
     """Return the loss of REINFORCE, with places drawn without replacement and with suppression."""
     extraction, box = config.extraction, config.data.box
-    score = train.logits(model.heat, batch.images, config.optimiser.bf16)[:, 0]
+    score = train.logits(needed(model.heat), batch.images, config.optimiser.bf16)[:, 0]
     g, draws = generator(score.device), []
     for _ in range(config.special.draws):
         draws.append(patches.draw_places(score, extraction.k, extraction.nms, box, g))
@@ -242,7 +243,7 @@ def model_of(config: Settings, seed: int, device: str) -> networks.Pair:
         return networks.Pair(heat, task)
 
     model = seeded(build, train.generator(seed, Salt.PATCHES_WEIGHTS))
-    return model.to(device, memory_format=torch.channels_last)
+    return placed(model, device)
 
 
 # Measures -----------------------------------------------------------------------------------------
@@ -263,7 +264,7 @@ def detections(
         scores, index = scores.topk(k, 1)
         return places.gather(1, index[..., None].expand(-1, -1, 3)), scores.sigmoid()
     if config.method == "reinforce":
-        score = train.logits(model.heat, images, config.optimiser.bf16)[:, 0]
+        score = train.logits(needed(model.heat), images, config.optimiser.bf16)[:, 0]
         return extracted(config, score.flatten(1).softmax(1).view_as(score), k)
     return extracted(config, heatmap(config, model, images), k)
 
@@ -316,7 +317,8 @@ def measured_batch(config: Settings, model: networks.Pair, batch: Batch) -> dict
     if config.task == "classification":
         best, guess = made.softmax(2).max(2)
         return held | {"guess": guess, "scores": best * scores}
-    together = patches.place(made * kept[..., None, None, None], places, batch.images.shape[2:])
+    h, w = batch.images.shape[2:]
+    together = patches.place(made * kept[..., None, None, None], places, (h, w))
     squared = (together.sum(1) - batch.images).square().flatten(1).mean(1)
     return held | {"squared": squared}
 

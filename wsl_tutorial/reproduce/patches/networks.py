@@ -24,8 +24,8 @@ class Norm(nn.GroupNorm):
         if self.num_channels >= 16 or x.is_cuda:
             return super().forward(x)
         flat = x.permute(0, 2, 3, 1).flatten(1)  # (B, H W C)
-        repeated = (p.repeat(flat.shape[1] // len(p)) for p in (self.weight, self.bias))
-        y = F.layer_norm(flat, flat.shape[1:], *repeated, self.eps)
+        weight, bias = (p.repeat(flat.shape[1] // len(p)) for p in (self.weight, self.bias))
+        y = F.layer_norm(flat, flat.shape[1:], weight, bias, self.eps)
         return y.unflatten(1, (*x.shape[2:], -1)).permute(0, 3, 1, 2)
 
 
@@ -165,6 +165,8 @@ class Pair(nn.Module):
     task loss, heat map loss, median distance in pixels that places moved.
     """
 
+    diary: Tensor
+
     def __init__(self, heat: nn.Module | None, task: nn.Module) -> None:
         super().__init__()
         self.heat, self.task = heat, task
@@ -212,7 +214,7 @@ class Air(nn.Module):
         self.prior_side = torch.logit(torch.tensor(side)).item()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        b, flat = len(images), images.flatten(1)
+        b, flat, (h, w) = len(images), images.flatten(1), images.shape[2:]
         state = (flat.new_zeros(b, self.hidden), flat.new_zeros(b, self.hidden))
         where, what = flat.new_zeros(b, 3), flat.new_zeros(b, self.code)
         here, canvas, divergence = flat.new_ones(b), torch.zeros_like(images), flat.new_zeros(b)
@@ -230,8 +232,8 @@ class Air(nn.Module):
             what, kl = gaussian(mean, raw, self.training)
             divergence = divergence + here * kl
             drawn = self.decoder(what).view(b, 1, 1, self.patch, self.patch)
-            shape = images.shape[2:]
-            canvas = canvas + here[:, None, None, None] * patches.place(drawn, places, shape)[:, 0]
+            placed = patches.place(drawn, places, (h, w))[:, 0]
+            canvas = canvas + here[:, None, None, None] * placed
         return canvas, divergence
 
     def presence(self, logit: Tensor) -> tuple[Tensor, Tensor]:

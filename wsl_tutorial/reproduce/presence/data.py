@@ -48,10 +48,11 @@ def splits(config, seed: int, device: str) -> dict[str, tuple[Tensor, Tensor]]:
         "validation": ("train", held_out),
         "test": ("test", test[: split.test_images].sort().values),
     }
-    return {
-        name: tuple(x[index].to(device) for x in pools[pool])
-        for name, (pool, index) in chosen.items()
-    }
+    parts = {}
+    for name, (pool, index) in chosen.items():
+        images, classes = pools[pool]
+        parts[name] = (images[index].to(device), classes[index].to(device))
+    return parts
 
 
 def pixels(images: Tensor) -> Tensor:

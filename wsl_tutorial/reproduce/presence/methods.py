@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ... import metrics, presence, train
 from ...data import svhn
-from ..common import Salt, fit
+from ..common import Salt, fit, placed
 from . import networks
 from .data import (
     divide,
@@ -131,7 +131,7 @@ def learn(
 
     Raises Interrupted if the run is stopped before its last epoch.
     """
-    model = network(config, seed).to(run.device, memory_format=torch.channels_last)
+    model = placed(network(config, seed), run.device)
     optimizer, schedule = optimiser(config, model, steps, seed, run.device)
     curve = fit(
         model,

@@ -29,7 +29,7 @@ def all_convolutional(
     layers = []
     for (c_in, c_out), k, s, p in zip(pairwise(channels), kernels, strides, paddings, strict=True):
         conv = nn.utils.skip_init(nn.Conv2d, c_in, c_out, k, stride=s, padding=p)
-        for parameter in (conv.weight, conv.bias):
+        for parameter in conv.parameters():  # weight, then bias
             nn.init.normal_(parameter, std=(c_in * k * k) ** -0.5, generator=generator)
         layers += [conv, nn.LeakyReLU(0.1)]
     return nn.Sequential(*layers[:-1])

@@ -18,8 +18,8 @@ from .settings import Settings
 class Part(NamedTuple):
     """Images (3, H, W) uint8, true masks (H', W') bool, labels (N,), and the pixels to measure."""
 
-    images: Sequence[Tensor]
-    masks: Sequence[Tensor]
+    images: Sequence[Tensor] | Tensor
+    masks: Sequence[Tensor] | Tensor
     labels: Tensor
     measured: Sequence[Tensor] | None = None  # bool, as masks; None: all pixels
 

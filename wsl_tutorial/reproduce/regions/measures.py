@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import crf, metrics, regions
+from ..common import needed
 from . import networks
 from .data import Part, resized, scaled
 from .networks import classified, features, pooled
@@ -68,20 +69,22 @@ def readings(config: Settings, model: networks.Pair, images: Tensor, labels: Ten
         log_p = cut(f).log_softmax(1)
         return {"": Reading(log_p[:, 1].exp(), log_p.argmax(1) == 1, None, None)}, {}
     if method == "deep-mil":
-        attention, logits = model.head(f)
+        attention, logits = needed(model.head)(f)
         maps = cut(enlarged(attention)) * attention[0, 0].numel()
         return {"": by_rules(maps, logits.argmax(1), labels, uniform=True)}, {"": logits}
-    maps = model.head(f)
+    head = needed(model.head)
+    maps = head(f)
     logits = pooled(config, maps)
     if method != "min-max":
         found = {"": by_rules(cut(enlarged(maps)), logits.argmax(1), labels)}
         if method == "cam-avg":  # the gradient of a mean is the weight of its map
-            bias = model.head.conv.bias.unflatten(0, (-1, config.network.modes)).mean(1)
+            *_, bias = head.parameters()  # of the only convolution
+            bias = bias.unflatten(0, (-1, config.network.modes)).mean(1)
             graded = (maps - bias[:, None, None]).relu()
             found["grad_cam_"] = by_rules(cut(enlarged(graded)), logits.argmax(1), labels)
         return found, {"": logits}
     omega, threshold = config.method.omega, config.method.threshold
-    mask = regions.region(maps, logits, x.shape[2:], omega, threshold)
+    mask = regions.region(maps, logits, (x.shape[2], x.shape[3]), omega, threshold)
     m = cut(mask)[:, 0]
     undone = (threshold + m.logit() / omega).clamp(0, 1)  # T of (9)
     scores = regions.normalise(undone)  # of the part that was cut out, as the baselines' maps
@@ -158,13 +161,13 @@ def smoothed(config: Settings, images: Tensor, reading: Reading, weights) -> Ten
     """Return the masks (B, H, W) after the conditional random field."""
     c = config.field
     size = [max(1, n // c.crf_shrink) for n in images.shape[2:]]
-    small, log_p = (F.interpolate(v, size, mode="area") for v in (images, reading.log_p))
+    small, log_p = (F.interpolate(v, size, mode="area") for v in (images, needed(reading.log_p)))
     alpha, beta, gamma = c.crf_thetas
     shrink = c.crf_shrink * config.data.shrink  # the widths are meant for images of full size
     thetas = (alpha / shrink, beta, gamma / shrink)
     log_q = crf.mean_field(log_p, small, weights, thetas, c.crf_steps)
     q = F.interpolate(log_q.exp(), images.shape[2:], mode="bilinear")
-    return q.argmax(1) == reading.keep[:, None, None]
+    return q.argmax(1) == needed(reading.keep)[:, None, None]
 
 
 # Rates --------------------------------------------------------------------------------------------
@@ -210,7 +213,7 @@ def localisation(scores, true, validation: Tensor) -> dict[str, float]:
     }
 
 
-def measured_pixels(part: Part, values: Sequence[Tensor]) -> list[Tensor]:
+def measured_pixels(part: Part, values: Sequence[Tensor] | Tensor) -> list[Tensor]:
     """Return masks or scores at the pixels that count: (1, pixels) where some do not."""
     if part.measured is None:
         return list(values)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ... import metrics, regions, train
 from ...data import cached
-from ..common import Salt, fit, seeded
+from ..common import Salt, fit, needed, placed, seeded
 from ..experiment import changed, plain, settings_of
 from ..runner import Interrupted
 from . import networks
@@ -58,7 +58,7 @@ def model_of(config: Settings, seed: int, device: str) -> networks.Pair:
         model.trunk.load_state_dict({n: v for n, v in weights.items() if n in names})
     if c.weights == "glands" and method.method != "u-net":
         model.trunk.load_state_dict(glands_weights(config, seed, device))
-    return model.to(device, memory_format=torch.channels_last)
+    return placed(model, device)
 
 
 SHARED = (  # by the run and by the training of its start
@@ -99,13 +99,13 @@ def glands_weights(config: Settings, seed: int, device: str) -> dict[str, Tensor
 
 def from_maps(config: Settings, model: networks.Pair, batch: Batch) -> Tensor:
     """Return the cross-entropy of pooled class maps: CAM, WILDCAT, and the localiser alone."""
-    maps = model.head(features(config, model, batch.images))
+    maps = needed(model.head)(features(config, model, batch.images))
     return F.cross_entropy(pooled(config, maps, batch.salt), batch.labels)
 
 
 def from_attention(config: Settings, model: networks.Pair, batch: Batch) -> Tensor:
     """Return the cross-entropy of attended features: Deep MIL."""
-    _, logits = model.head(features(config, model, batch.images))
+    _, logits = needed(model.head)(features(config, model, batch.images))
     return F.cross_entropy(logits, batch.labels)
 
 
@@ -143,19 +143,20 @@ def localiser(config: Settings, model: networks.Pair, batch: Batch) -> Callable:
 
     def localise(images: Tensor, moved: Tensor | None = None) -> tuple[Tensor, Tensor]:
         nonlocal last
+        head = needed(model.head)
         if moved is None or bool(moved.all()):
-            maps = model.head(features(config, model, images))
+            maps = head(features(config, model, images))
         else:
             rows = moved.nonzero()[:, 0]
-            maps = last.detach()
+            maps = needed(last).detach()
             if len(rows):
-                maps = maps.index_copy(0, rows, model.head(features(config, model, images[rows])))
+                maps = maps.index_copy(0, rows, head(features(config, model, images[rows])))
         last = maps
         logits = pooled(config, maps, batch.salt)
         if looks > 1 and logits.requires_grad:
             logits.register_hook(lambda gradient: gradient / looks)
-        shape = (images.shape[2:], c.omega, c.threshold, c.whole_batch)
-        return logits, regions.region(maps, logits, *shape)
+        h, w = images.shape[2:]
+        return logits, regions.region(maps, logits, (h, w), c.omega, c.threshold, c.whole_batch)
 
     return localise
 
@@ -191,7 +192,7 @@ def min_max(config: Settings, model: networks.Pair, batch: Batch) -> Iterator[Te
         elif mask is None:
             mask = look.region.detach()
     model.note(torch.stack(trust))
-    mask = batch.masks if c.oracle else mask
+    mask = batch.masks if c.oracle else needed(mask)
     loss = loss + c.area * mask.mean()
     if "+" in c.terms:
         loss = loss + F.cross_entropy(classified(config, model, x * mask, salt), y)
@@ -201,7 +202,7 @@ def min_max(config: Settings, model: networks.Pair, batch: Batch) -> Iterator[Te
         loss = loss + regions.cross_entropy_to_uniform(logits).mean()
     if "a" in c.terms:  # M and the adversary pull at one loss in opposite directions
         rest = 2 * rest.detach() - rest
-        logits = train.logits(model.adversary, rest, config.optimiser.bf16)
+        logits = train.logits(needed(model.adversary), rest, config.optimiser.bf16)
         loss = loss + F.cross_entropy(regions.average_pooling(logits), y)
     yield loss
 
@@ -224,10 +225,11 @@ METHODS: dict[str, Loss] = {
 def optimizer_of(config: Settings, model: networks.Pair) -> torch.optim.Optimizer:
     """Return AdamW, or SGD with Nesterov's momentum."""
     c = config.optimiser
-    decay = {"lr": c.lr, "weight_decay": c.weight_decay}
     if c.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), **decay)
-    return torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, **decay)
+        return torch.optim.AdamW(model.parameters(), c.lr, weight_decay=c.weight_decay)
+    return torch.optim.SGD(
+        model.parameters(), c.lr, momentum=0.9, weight_decay=c.weight_decay, nesterov=True
+    )
 
 
 def schedule_of(config: Settings, steps: int) -> Callable[[int, int], float]:

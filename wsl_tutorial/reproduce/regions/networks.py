@@ -9,6 +9,7 @@ from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ... import data, regions, train
+from ..common import needed
 from .settings import Settings
 
 KINDS = {"resnet18": (BasicBlock, (2, 2, 2, 2)), "resnet101": (Bottleneck, (3, 4, 23, 3))}
@@ -158,6 +159,9 @@ class Pair(nn.Module):
     of images whose look was trusted; it is a buffer, so checkpoints save it.
     """
 
+    accepted: Tensor
+    quantised = False  # whether the trunk has a quantised copy of ImageNet's weights
+
     def __init__(
         self,
         trunk: nn.Module,
@@ -214,4 +218,4 @@ def classified(config: Settings, model: Pair, images: Tensor, salt: int | None =
     scale = config.method.c_scale
     if scale != 1:
         images = F.interpolate(images, scale_factor=scale, mode="bilinear")
-    return pooled(config, model.head_c(features(config, model, images)), salt)
+    return pooled(config, needed(model.head_c)(features(config, model, images)), salt)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import models, patches, presence, train, worth
-from ..common import Salt, fit, padded_softmax
+from ..common import Salt, fit, padded_softmax, placed
 from .data import cells, flat, step, world
 from .settings import Settings
 
@@ -18,16 +18,19 @@ def network(config: Settings, seed: int) -> nn.Sequential:
     The bias of "nothing" starts where the network expects the mean number of digits.
     """
     g, entry = train.generator(seed, Salt.WORTH_WEIGHTS), config.network.entry
-    model = models.reader(g, widths=(entry or 1, *config.network.widths))
+    a, b, c = config.network.widths
+    model = models.reader(g, widths=(entry or 1, a, b, c))
     if entry:
         first = nn.utils.skip_init(nn.Conv2d, 1, entry, 2, stride=2)
-        nn.init.kaiming_normal_(first.weight, 0.1, generator=g)
-        nn.init.zeros_(first.bias)
+        weight, bias = first.parameters()
+        nn.init.kaiming_normal_(weight, 0.1, generator=g)
+        nn.init.zeros_(bias)
         model = nn.Sequential(first, nn.LeakyReLU(0.1), *model)
     share = sum(config.data.instances) / 2 / cells(config) ** 2
+    weight, bias = model[-1].parameters()
     with torch.no_grad():
-        model[-1].bias[-1] = torch.tensor(10 * (1 - share) / share).log()
-        model[-1].weight *= 0.1  # so that this holds for every image
+        bias[-1] = torch.tensor(10 * (1 - share) / share).log()
+        weight *= 0.1  # so that this holds for every image
     return model
 
 
@@ -170,7 +173,7 @@ def measures(config: Settings, model: nn.Module, split: dict[str, Tensor]) -> di
 def run_observer(config: Settings, seed: int, run) -> dict[str, float]:
     """Train with one observer's labels, and return the measures on the test canvases at the end."""
     c, parts = config.optimiser, world(config, seed, run.device)
-    model = network(config, seed).to(run.device, memory_format=torch.channels_last)
+    model = placed(network(config, seed), run.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=c.lr, weight_decay=c.weight_decay)
     stretch, n = c.steps // c.points, config.data.images
 
