@@ -1,4 +1,4 @@
-"""What the functions of bags share: sums of logarithms, and one way through all of torch's modes.
+"""Check inputs, sum logarithms, and let functions of bags work in all of torch's modes.
 
 A bag is a row of the first axis of every tensor, and no bag depends on another one.
 """
@@ -17,6 +17,59 @@ _compiling = getattr(torch.compiler, "is_compiling", lambda: False)  # torch 2.1
 SOFTMAX = "apply log_softmax({dim}) to float32 logits, under autocast logits.float()"
 
 
+# The message of every check: NAME must be WHAT of shape SHAPE, got WHAT of shape SHAPE; REMEDY.
+FLOATS = (torch.float32, torch.float64)  # half precision would lose digits of a logarithm
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+BOOL = (torch.bool,)
+NAMES = {FLOATS: "float32 or float64", WHOLE: "integer"}
+
+
+def check_tensor(
+    name: str,
+    x: Tensor,
+    shape: tuple[int | str, ...],
+    like: Tensor | None = None,
+    dtypes: tuple[torch.dtype, ...] | None = None,
+) -> None:
+    """Raise ValueError unless x is a tensor of a shape and of one of these dtypes.
+
+    `shape` holds sizes, and letters for sizes above 0; the size B may be 0, a batch without images.
+    With `like`, x must be on its device. The dtype is by default that of `like`, else a float.
+    """
+    dtypes = dtypes or (FLOATS if like is None else (like.dtype,))
+    fits = isinstance(x, Tensor) and x.dtype in dtypes and x.dim() == len(shape)
+    fits = fits and (like is None or x.device == like.device)
+    pairs = zip(shape, x.shape, strict=True) if fits else ()
+    if not fits or not all((m > 0 or n == "B") if isinstance(n, str) else n == m for n, m in pairs):
+        sizes = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+        empty = isinstance(x, Tensor) and 0 in x.shape and any(isinstance(n, str) for n in shape)
+        wanted = f"{NAMES.get(dtypes, dtypes[0])} of shape {sizes}"
+        wanted += ", none but B 0" if empty else ""
+        wanted += "" if like is None else f" on {like.device}"
+        remedy = _wider(name, x) if dtypes[0].is_floating_point else ""
+        raise ValueError(_refusal(name, wanted, x, remedy))
+
+
+def check_layout(
+    name: str, x: Tensor, shape: str, dims: Sequence[int], remedy: str = "", empty: bool = False
+) -> None:
+    """Raise ValueError unless x is float32 or float64, with so many dims, and holds an element.
+
+    With `empty` it may hold none.
+    """
+    check_floats(name, x, remedy, f" of shape {shape}")
+    if x.dim() not in dims or (0 in x.shape and not empty):
+        wanted = f"float32 or float64 of shape {shape}" + (", none 0" if 0 in x.shape else "")
+        raise ValueError(_refusal(name, wanted, x))
+
+
+def check_floats(name: str, x: Tensor, remedy: str = "", shape: str = "") -> None:
+    """Raise ValueError unless x is a float32 or float64 tensor; `shape` is for the message only."""
+    if not isinstance(x, Tensor) or x.dtype not in FLOATS:
+        wanted = f"float32 or float64{shape}"
+        raise ValueError(_refusal(name, wanted, x, remedy or _wider(name, x)))
+
+
 def check_normalised(log_p: Tensor, real: Tensor) -> None:
     """Raise ValueError where the classes (dim 2) of a real instance do not sum to 1.
 
@@ -31,23 +84,33 @@ def check_normalised(log_p: Tensor, real: Tensor) -> None:
             )
 
 
-def check_floats(name: str, x: Tensor, remedy: str) -> None:
-    """Raise ValueError unless x is a tensor of a dtype that keeps the digits of a logarithm."""
-    if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
-        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"{name} must be a float32 or float64 tensor, got {got}; {remedy}")
+def described(x: object) -> str:
+    """Return dtype, shape and device of a tensor, or the type of anything else, for an error."""
+    tensor = isinstance(x, Tensor)
+    return f"{x.dtype} of shape {tuple(x.shape)} on {x.device}" if tensor else type(x).__name__
+
+
+def _refusal(name: str, wanted: str, x: object, remedy: str = "") -> str:
+    """Return the message of an error."""
+    return f"{name} must be {wanted}, got {described(x)}" + (f"; {remedy}" if remedy else "")
+
+
+def _wider(name: str, x: object) -> str:
+    """Return the remedy for half precision, else none."""
+    half = isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16)
+    return f"take {name}.float()" if half else ""
 
 
 def log(x: Tensor) -> Tensor:
-    """log x; at 0 it is -inf with gradient 0, and no derivative of it is NaN."""
+    """Return log x; at 0 it is -inf with gradient 0, and no derivative of it is NaN."""
     zero = x == 0
     return x.masked_fill(zero, 1).log().masked_fill(zero, -torch.inf)
 
 
 def logsumexp(x: Tensor, dim: int) -> Tensor:
-    """log sum exp; where all are -inf it is -inf with gradient 0; no derivative of it is NaN.
+    """Return log sum exp; where all are -inf it is -inf with gradient 0, and no derivative is NaN.
 
-    Of torch's own, the gradient there is NaN, and so is the second derivative of its `logaddexp`
+    The gradient of torch's own is NaN there, and so is the second derivative of its `logaddexp`
     for terms far apart.
     """
     highest = x.detach().amax(dim, keepdim=True)
@@ -56,15 +119,15 @@ def logsumexp(x: Tensor, dim: int) -> Tensor:
 
 
 def cut(log_p: Tensor) -> Tensor:
-    """The same, with gradient 0 where it is -inf: what is impossible pulls at nothing."""
+    """Return log_p, with gradient 0 where it is -inf: impossible events change no parameter."""
     return log_p.masked_fill(log_p == -torch.inf, -torch.inf)
 
 
 def log_any(log_p: Tensor) -> Tensor:
-    """log(1 - product of (1 - p)) over the last axis: that at least one of independent events is.
+    """Return log(1 - product of (1 - p)) over the last axis: at least one of the events happens.
 
-    Where the p are so small that their sum is this probability but for rounding, their logarithms
-    are summed: nothing underflows.
+    The events are independent. If the p are so small that their sum is this probability but for
+    rounding, `logsumexp` of their logarithms is returned: nothing underflows.
     """
     p = log_p.exp()
     rare = p.sum(-1) < torch.finfo(p.dtype).eps / 4
@@ -122,7 +185,7 @@ def _normal(x):
 
 
 def _transformed(tensors: Sequence[Tensor]) -> bool:
-    """Whether `torch.func` transforms what is computed now, or one of these has a tangent."""
+    """Return whether `torch.func` transforms this computation, or a tensor has a tangent."""
     if torch._C._are_functorch_transforms_active():
         return True
     return any(forward_ad.unpack_dual(x).tangent is not None for x in tensors)
@@ -183,7 +246,7 @@ class _PerBag(torch.autograd.Function):
 
 
 def _pull(body: Callable, n: int) -> Callable:
-    """From n inputs and the cotangents of the body's outputs: those of its float inputs."""
+    """Return the function from n inputs and cotangents of the outputs to those of float inputs."""
 
     def pulled(*given: Tensor) -> tuple[Tensor, ...]:
         graph = _graph_wanted(given)
@@ -195,7 +258,7 @@ def _pull(body: Callable, n: int) -> Callable:
 
 
 def _push(body: Callable, n: int) -> Callable:
-    """From n inputs and the tangents of the float ones: those of the body's outputs.
+    """Return the function from n inputs and tangents of the float ones to those of the outputs.
 
     A gradient is linear in the cotangents, so its gradient with respect to them pushes tangents.
     """
@@ -216,7 +279,7 @@ def _graph_wanted(given: tuple[Tensor, ...]) -> bool:
 
 
 def _trace(body: Callable, given: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], list[Tensor]]:
-    """Outputs of a body, in a graph that begins at its float inputs, and these."""
+    """Return the outputs of a body, in a graph from its float inputs, and these inputs."""
     inputs = [
         x.detach().requires_grad_() if x.is_floating_point() and not x.requires_grad else x
         for x in given
@@ -227,7 +290,7 @@ def _trace(body: Callable, given: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...
 
 
 def _gradients(outputs, inputs, weights, graph: bool) -> tuple[Tensor, ...]:
-    """torch.autograd.grad that is 0 where an output does not depend on an input."""
+    """Return the gradients of `torch.autograd.grad`, 0 if no output depends on an input."""
     pairs = [(y, w) for y, w in zip(outputs, weights, strict=True) if y.requires_grad]
     found = (None,) * len(inputs)
     if pairs:
@@ -236,77 +299,6 @@ def _gradients(outputs, inputs, weights, graph: bool) -> tuple[Tensor, ...]:
     return tuple(
         torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)
     )
-
-
-def check_bool(name: str, x: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
-    """Raise ValueError unless x is a bool tensor of a shape, on the device of `like`."""
-    if not isinstance(x, Tensor) or x.dtype != torch.bool or tuple(x.shape) != shape:
-        seen = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"{name} must be a bool tensor of shape {shape}, got {seen}")
-    if x.device != like.device:
-        raise ValueError(f"{name} is on {x.device}, expected {like.device}")
-
-
-def check_tensor(name: str, x: Tensor, shape: tuple[int | str, ...], like: Tensor | None = None):
-    """Raise ValueError unless x is a float32 or float64 tensor of a shape.
-
-    `shape` holds sizes, and letters for sizes above 0; the size B may be 0, a batch without images.
-    With `like`, x must have its dtype and be on its device.
-    """
-    fits = isinstance(x, Tensor) and x.dim() == len(shape)
-    pairs = tuple(zip(shape, x.shape, strict=True)) if fits else ()
-    fits = fits and all((m > 0 or n == "B") if isinstance(n, str) else n == m for n, m in pairs)
-    kind = "float32 or float64" if like is None else f"{like.dtype} on {like.device}"
-    if like is None:
-        fits = fits and x.dtype in (torch.float32, torch.float64)
-    else:
-        fits = fits and (x.dtype, x.device) == (like.dtype, like.device)
-    if not fits:
-        expected = "(" + ", ".join(map(str, shape)) + ")"
-        expected += ", none but B 0" if isinstance(x, Tensor) and 0 in x.shape else ""
-        half = isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16)
-        remedy = f"; take {name}.float()" if half else ""
-        raise ValueError(f"{name} must be {kind} of shape {expected}, got {got(x)}{remedy}")
-
-
-def got(x: object) -> str:
-    """Return dtype, shape and device of a tensor, or the type of anything else, for an error."""
-    return f"{x.dtype} {tuple(x.shape)} on {x.device}" if isinstance(x, Tensor) else str(type(x))
-
-
-def check_integers(name: str, x: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
-    """Raise ValueError unless x is an integer tensor of a shape, on the device of `like`."""
-    whole = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-    if not isinstance(x, Tensor) or x.dtype not in whole or tuple(x.shape) != shape:
-        seen = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"{name} must be an integer tensor of shape {shape}, got {seen}")
-    if x.device != like.device:
-        raise ValueError(f"{name} is on {x.device}, expected {like.device}")
-
-
-def check_layout(name: str, x: Tensor, shape: str, dims: tuple[int, ...]) -> None:
-    """Raise ValueError unless x is float32 or float64, of so many dims, and not empty."""
-    if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
-        half = isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16)
-        remedy = f"; take {name}.float()" if half else ""
-        raise ValueError(f"{name} must be a float32 or float64 tensor, got {described(x)}{remedy}")
-    if x.dim() not in dims or 0 in x.shape:
-        raise ValueError(f"{name} must be {shape}, got {described(x)}")
-
-
-def check_exact(
-    name: str, x: Tensor, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None
-) -> None:
-    """Raise ValueError unless x has this shape, the device of `like`, and its dtype or `dtype`."""
-    expected = tuple(shape), dtype or like.dtype, like.device
-    if not isinstance(x, Tensor) or (tuple(x.shape), x.dtype, x.device) != expected:
-        raise ValueError(f"{name} must be {', '.join(map(str, expected))}, got {described(x)}")
-
-
-def described(x: object) -> str:
-    """Return shape, dtype and device of a tensor, or the type of anything else."""
-    tensor = isinstance(x, Tensor)
-    return f"shape {tuple(x.shape)}, {x.dtype}, {x.device}" if tensor else type(x).__name__
 
 
 def full_precision(x: Tensor) -> AbstractContextManager:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from wsl_tutorial._shapes import (
+    BOOL,
     SOFTMAX,
-    check_bool,
     check_floats,
     check_normalised,
+    check_tensor,
     cut,
     logsumexp,
     per_bag,
@@ -134,6 +135,6 @@ def _checked(
         raise ValueError(f"accept must be bool (B, {states}), got {tuple(accept.shape)}")
     if mask is None:
         mask = torch.ones(log_p.shape[:2], dtype=torch.bool, device=log_p.device)
-    check_bool("mask", mask, tuple(log_p.shape[:2]), log_p)
+    check_tensor("mask", mask, tuple(log_p.shape[:2]), log_p, BOOL)
     accept = accept.expand(len(log_p), states)
     return log_p, accept, mask, transition.to(log_p.device).long(), start

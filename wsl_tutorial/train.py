@@ -559,6 +559,7 @@ def _check_whole(**numbers: int) -> None:
 # Numpy's seed sequences pad a tuple with zeros, so (7,) and (7, 0) give one stream. Of such tuples
 # the one that records were made with keeps numpy's stream: (seed, purpose) for seeds below SEEDS,
 # (number,) for larger ones; for the purposes below, an epoch, a point or (53) a step follows.
+# The purposes have names in `reproduce.common.Salt`.
 LENGTHS = {3: 3, 24: 3, 25: 3, 46: 3, 51: 3, 52: 3, 53: 4, 65: 3}
 SEEDS = 100
 

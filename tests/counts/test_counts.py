@@ -312,9 +312,7 @@ def test_an_automaton_says_what_does_not_fit():
     wide = torch.ones(2, 4, dtype=torch.bool)
     for mask in (real[:1], real[:, :2], wide, wide[:1], real.float(), real.long(), real.tolist()):
         for function in (finite_automaton.log_marginal, finite_automaton.posterior):
-            with pytest.raises(
-                ValueError, match=r"mask must be a bool tensor of shape \(2, 3\), got"
-            ):
+            with pytest.raises(ValueError, match=r"mask must be torch.bool of shape \(2, 3\), got"):
                 function(log_p, machine, every, mask=mask)
 
 
@@ -508,19 +506,19 @@ def test_normal_approximation_without_variance_is_a_point(dtype):
 def bad_inputs():
     logits, y = torch.zeros(2, 3), torch.tensor([1, 2])
     mask = torch.tensor([[True, True, False], [True, False, False]])
-    yield (logits.half(), y, None), "logits must be a float32 or float64 tensor, got torch.float16"
-    yield (logits.tolist(), y, None), "logits must be a float32 or float64 tensor, got list"
-    yield (logits[0], y, None), r"logits must be \(B, n\), got shape \(3,\)"
+    yield (logits.half(), y, None), "logits must be float32 or float64 .*, got torch.float16"
+    yield (logits.tolist(), y, None), "logits must be float32 or float64 .*, got list"
+    yield (logits[0], y, None), r"logits must be [^,]+ \(B, n\), got .* of shape \(3,\)"
     yield (logits + torch.nan, y, None), "logits of shape .* must not hold NaN"
-    yield (logits, y.float(), None), r"counts must be an integer tensor of shape \(2,\)"
-    yield (logits, y > 1, None), "counts must be an integer tensor"
-    yield (logits, y[:1], None), r"counts must be an integer tensor .* got torch.int64 \(1,\)"
-    yield (logits, [1, 2], None), "counts must be an integer tensor .* got list"
+    yield (logits, y.float(), None), r"counts must be integer of shape \(2,\)"
+    yield (logits, y > 1, None), "counts must be integer of shape"
+    yield (logits, y[:1], None), r"counts must be integer of .* got torch.int64 of shape \(1,\)"
+    yield (logits, [1, 2], None), "counts must be integer of shape .* got list"
     yield (logits, y - 2, None), "counts must lie between 0 and the size of each bag, got -1"
     yield (logits, y + 2, None), "got 4 for a bag of 3"
     yield (logits, y, mask), "got 2 for a bag of 1"
-    yield (logits, y, mask.int()), r"mask must be a bool tensor of shape \(2, 3\)"
-    yield (logits, y, mask[:, :2]), r"mask must be a bool tensor of shape \(2, 3\)"
+    yield (logits, y, mask.int()), r"mask must be torch.bool of shape \(2, 3\)"
+    yield (logits, y, mask[:, :2]), r"mask must be torch.bool of shape \(2, 3\)"
 
 
 @pytest.mark.parametrize(("arguments", "message"), list(bad_inputs()))
@@ -534,9 +532,9 @@ def test_bad_multiclass_input_is_named():
     log_p, observed = torch.zeros(1, 3, 2).log_softmax(2), torch.tensor([[1, 2]])
     for function in (counts.log_likelihood_multiclass, counts.posterior_multiclass):
         for arguments, message in [
-            ((log_p[0], observed), r"log_p must be \(B, n, C\)"),
+            ((log_p[0], observed), r"log_p must be [^,]+ \(B, n, C\)"),
             ((log_p + 1, observed), "sum to 1 over dim 2"),
-            ((log_p, observed.float()), r"counts must be an integer tensor of shape \(1, 2\)"),
+            ((log_p, observed.float()), r"counts must be integer of shape \(1, 2\)"),
             ((log_p, observed + 1), "must sum to the size of each bag"),
             ((log_p, torch.tensor([[-1, 4]])), "must not be negative"),
             ((log_p, observed, torch.tensor([[True, True, False]])), "must sum to the size"),

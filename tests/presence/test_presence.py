@@ -515,16 +515,16 @@ def test_input_gradient_is_the_finite_difference():
 def bad_inputs():
     log_p = torch.zeros(2, 3, 4).log_softmax(1)
     labels = torch.zeros(2, 2, dtype=torch.bool)
-    yield log_p.half(), labels, "log_p must be a float32 or float64 tensor, got torch.float16"
+    yield log_p.half(), labels, "log_p must be float32 or float64, got torch.float16"
     yield log_p[0, 0], labels, r"log_p must be \(B, C\+1, \*positions\).*\(4,\)"
     yield log_p[:, :, :0], labels, "log_p must be"
     yield log_p + 1, labels, "sum to 1 over dim 1"
     yield log_p.exp(), labels, "sum to 1 over dim 1"
     yield torch.full_like(log_p, torch.nan), labels, "sum to 1 over dim 1"
-    yield log_p, labels.int(), r"labels must be a bool tensor of shape \(2, 2\)"
-    yield log_p, labels[:1], r"labels must be a bool tensor of shape \(2, 2\), got .*\(1, 2\)"
-    yield log_p, torch.zeros(2, 3, dtype=torch.bool), "labels must be a bool tensor"
-    yield log_p, [[True, False]], "labels must be a bool tensor"
+    yield log_p, labels.int(), r"labels must be torch.bool of shape \(2, 2\)"
+    yield log_p, labels[:1], r"labels must be torch.bool of shape \(2, 2\) .*got .* \(1, 2\)"
+    yield log_p, torch.zeros(2, 3, dtype=torch.bool), "labels must be torch.bool of shape"
+    yield log_p, [[True, False]], "labels must be torch.bool of shape"
 
 
 @pytest.mark.parametrize(("log_p", "labels", "message"), list(bad_inputs()))
@@ -539,7 +539,7 @@ def test_negative_order_and_wrong_members_are_named():
     log_p, labels = torch.zeros(2, 3, 4).log_softmax(1), torch.zeros(2, 2, dtype=torch.bool)
     with pytest.raises(ValueError, match="order must be at least 0, got -1"):
         presence.bounds(log_p, labels, -1)
-    with pytest.raises(ValueError, match=r"members must be a bool tensor of shape \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"members must be torch.bool of shape \(2, 3\)"):
         presence.log_alpha(log_p, labels)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import check_bool, check_floats, check_integers
+from wsl_tutorial._shapes import BOOL, WHOLE, check_layout, check_tensor
 
 LOGITS = "convert it with .float()"
 
@@ -15,10 +15,10 @@ def checked(
 
     `name` is that of the counts in errors; None instead of counts checks none.
     """
-    check_layout("logits", logits, 2, "(B, n)", LOGITS)
+    check_layout("logits", logits, "(B, n)", (2,), LOGITS, empty=True)
     real = checked_mask(mask, logits)
     if counts is not None:
-        check_integers(name, counts, (len(logits),), logits)
+        check_tensor(name, counts, (len(logits),), logits, WHOLE)
         size = real.sum(1)
         wrong = (counts < 0) | (counts > size)
         if bool(wrong.any()):
@@ -32,17 +32,10 @@ def checked(
     return z, real
 
 
-def check_layout(name: str, x: Tensor, dims: int, shape: str, remedy: str) -> None:
-    """Raise ValueError unless x is a float32 or float64 tensor with this number of dimensions."""
-    check_floats(name, x, remedy)
-    if x.dim() != dims:
-        raise ValueError(f"{name} must be {shape}, got shape {tuple(x.shape)}")
-
-
 def checked_mask(mask: Tensor | None, like: Tensor) -> Tensor:
     """Return the mask, checked, (B, n) of `like`; all true for None."""
     shape = tuple(like.shape[:2])
     if mask is None:
         return torch.ones(shape, dtype=torch.bool, device=like.device)
-    check_bool("mask", mask, shape, like)
+    check_tensor("mask", mask, shape, like, BOOL)
     return mask

@@ -4,10 +4,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsl_tutorial._shapes import SOFTMAX, check_integers, check_normalised, cut, logsumexp, per_bag
+from wsl_tutorial._shapes import (
+    SOFTMAX,
+    WHOLE,
+    check_layout,
+    check_normalised,
+    check_tensor,
+    cut,
+    logsumexp,
+    per_bag,
+)
 
 from . import window
-from ._inputs import check_layout, checked_mask
+from ._inputs import checked_mask
 
 MAX_STATES = 2**20  # of one bag in the recursion: the product of (count + 1)
 FEW_STATES = 64  # up to here the recursion is quicker in any case
@@ -60,9 +69,9 @@ def posterior_multiclass(log_p: Tensor, counts: Tensor, mask: Tensor | None = No
 
 def _checked(log_p: Tensor, counts: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Return checked input: log_p in float64, 0 where padded; counts, int64; the bool mask."""
-    check_layout("log_p", log_p, 3, "(B, n, C)", SOFTMAX.format(dim=2))
+    check_layout("log_p", log_p, "(B, n, C)", (3,), SOFTMAX.format(dim=2), empty=True)
     real = checked_mask(mask, log_p)
-    check_integers("counts", counts, (log_p.shape[0], log_p.shape[2]), log_p)
+    check_tensor("counts", counts, (log_p.shape[0], log_p.shape[2]), log_p, WHOLE)
     counts = counts.long()
     check_normalised(log_p, real)
     with torch.no_grad():
@@ -85,7 +94,7 @@ def _multiclass(log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
     steep = (-log_p.masked_fill(log_p == -torch.inf, 0)).amax((1, 2)) > STEEPEST
     large = (states > FEW_STATES) & (points < states) & (points <= window.MAX_GRID) & ~steep
     large |= states > MAX_STATES
-    value = log_p.new_zeros(len(log_p))
+    value = log_p[:, :0].sum((1, 2))  # zeros, and part of the graph even without bags
     for rows, way in ((~large, _recursion), (large, window.log_likelihood)):
         if bool(rows.any()):
             value = value.index_put((rows,), way(log_p[rows], counts[rows], real[rows]))

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import check_floats, logsumexp, per_bag
+from wsl_tutorial._shapes import check_floats, check_layout, logsumexp, per_bag
 
-from ._inputs import LOGITS, check_layout, checked
+from ._inputs import LOGITS, checked
 from .binary import log_distribution_of
 
 
@@ -20,7 +20,7 @@ def log_likelihood_noisy(logits: Tensor, log_noise: Tensor, mask: Tensor | None 
     Raises: ValueError, as `log_likelihood`, or for another shape of log_noise.
     Source: chapter 6.
     """
-    check_layout("logits", logits, 2, "(B, n)", LOGITS)
+    check_layout("logits", logits, "(B, n)", (2,), LOGITS, empty=True)
     check_floats("log_noise", log_noise, LOGITS)
     shape = (logits.shape[0], logits.shape[1] + 1)
     if tuple(log_noise.shape) not in (shape, shape[1:]):

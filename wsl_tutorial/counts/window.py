@@ -105,7 +105,7 @@ def _both(log_p: Tensor, counts: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _possible(z: Tensor, counts: Tensor, real: Tensor) -> Tensor:
-    """Whether each instance can get a class such that the counts come out: Hall's condition.
+    """Return whether each instance can get a class such that the counts come out: Hall's condition.
 
     z (B, n, C) is -inf where an instance cannot be of a class. Every set of classes needs at least
     as many instances that can be in it as its counts ask for.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._shapes import check_tensor, got
+from .._shapes import check_tensor, described
 from ._inputs import check_heatmap, check_number, check_odd, check_positive, places_at
 
 _FAR = 1e300  # beyond every score: inf - inf would be NaN
@@ -141,11 +141,11 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     Source: Bengio, Léonard & Courville (2013), arXiv 1308.3432.
     """
     if not isinstance(hard, Tensor) or hard.is_complex() or not hard.numel():
-        raise ValueError(f"hard must be a real tensor with an element, got {got(hard)}")
+        raise ValueError(f"hard must be a real tensor with an element, got {described(hard)}")
     if not isinstance(soft, Tensor) or hard.shape != soft.shape or soft.dtype not in _FLOATS:
         raise ValueError(
             f"soft must have the shape of hard, {tuple(hard.shape)}, in float32 or float64, "
-            f"got {got(soft)}"
+            f"got {described(soft)}"
         )
     gradient = torch.where(soft == -torch.inf, 0, soft - soft.detach())  # of value 0
     return hard.detach().to(soft.dtype) + gradient

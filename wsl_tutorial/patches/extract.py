@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._shapes import check_tensor, got
+from .._shapes import check_tensor, described
 from ._inputs import (
     check_heatmap,
     check_not_negative,
@@ -175,7 +175,7 @@ def extract(heatmap: Tensor, k: int, size: int, scales: float | Tensor) -> tuple
     check_heatmap(heatmap)
     if heatmap.dim() == 3:
         if isinstance(scales, Tensor):
-            raise ValueError(f"scales must be a number for one map, got {got(scales)}")
+            raise ValueError(f"scales must be a number for one map, got {described(scales)}")
         return top_k(suppress(heatmap, size), k, scales)
     return top_k(suppress(pool_scales(heatmap), size), k, first_moment(heatmap, scales))
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._shapes import check_tensor, got
+from .._shapes import check_tensor, described
 from ._inputs import check_heatmap, check_not_negative, check_places, check_scales
 from .extract import ideal_heatmap
 from .sample import place
@@ -37,7 +37,7 @@ def proportion_distance(p: Tensor, counts: Tensor) -> Tensor:
     fits = isinstance(counts, Tensor) and counts.shape == p.shape and not counts.is_complex()
     if not fits or counts.device != p.device:
         where = f"{tuple(p.shape)} on {p.device}"
-        raise ValueError(f"counts must be real, of shape {where}, got {got(counts)}")
+        raise ValueError(f"counts must be real, of shape {where}, got {described(counts)}")
     counts = counts.to(p.dtype)  # so the sum cannot overflow, and rounds no more than p
     total = counts.sum(1, keepdim=True)
     share = counts / total.masked_fill(total == 0, 1)
@@ -153,7 +153,7 @@ def _losses(task_loss: Callable[[Tensor], Tensor], places: Tensor) -> Tensor:
     """Return the task losses. Raises ValueError unless they are (B,)."""
     loss = task_loss(places)
     if not isinstance(loss, Tensor) or loss.shape != places.shape[:1]:
-        raise ValueError(f"task_loss must return shape ({len(places)},), got {got(loss)}")
+        raise ValueError(f"task_loss must return shape ({len(places)},), got {described(loss)}")
     return loss
 
 

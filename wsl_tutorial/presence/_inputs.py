@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import SOFTMAX, check_bool, check_floats, logsumexp
+from wsl_tutorial._shapes import BOOL, SOFTMAX, check_floats, check_tensor, logsumexp
 
 MAX_LABELS = 16  # per bag: time and memory grow as 2**labels; `bracket` has no such limit
 
@@ -39,7 +39,7 @@ def bags_of(
     and false for padding.
     """
     flat = flatten(log_p)
-    check_bool("labels", labels, (flat.shape[0], flat.shape[1] - 1), flat)
+    check_tensor("labels", labels, (flat.shape[0], flat.shape[1] - 1), flat, BOOL)
     most = int(labels.sum(1).max()) if len(labels) else 0
     if limit is not None and most > limit:
         raise ValueError(

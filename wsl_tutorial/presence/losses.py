@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import check_bool, cut, per_bag, refuse_transforms
+from wsl_tutorial._shapes import BOOL, check_tensor, cut, per_bag, refuse_transforms
 
 from ._inputs import flatten
 from .plain import logaddexp
@@ -32,7 +32,7 @@ def max_pooling_loss(log_p: Tensor, labels: Tensor) -> Tensor:
 def _mean_of_maxima(log_p: Tensor, labels: Tensor) -> Tensor:
     """Return the mean over a bag's labels of their largest log-probability: (B,)."""
     flat = flatten(log_p, normalised=False)
-    check_bool("labels", labels, (flat.shape[0], flat.shape[1] - 1), flat)
+    check_tensor("labels", labels, (flat.shape[0], flat.shape[1] - 1), flat, BOOL)
     best = flat[:, :-1].amax(-1).masked_fill(~labels, 0)  # (B, C)
     return best.sum(1) / labels.sum(1).clamp_min(1)
 

@@ -9,7 +9,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import check_bool, cut, log, logsumexp, per_bag
+from wsl_tutorial._shapes import BOOL, check_tensor, cut, log, logsumexp, per_bag
 
 from ._inputs import bags_of, flatten, log_shares, restrict
 
@@ -28,7 +28,7 @@ def log_alpha(log_p: Tensor, members: Tensor) -> Tensor:
     Source: Li (2018), paper (4).
     """
     flat = flatten(log_p)
-    check_bool("members", members, (flat.shape[0], flat.shape[1]), flat)
+    check_tensor("members", members, (flat.shape[0], flat.shape[1]), flat, BOOL)
     return cut(logsumexp(flat.masked_fill(~members[:, :, None], -torch.inf), 1).sum(-1))
 
 

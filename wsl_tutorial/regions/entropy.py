@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._shapes import check_exact, check_layout, described
+from .._shapes import check_layout, check_tensor, described
 
 _LOWEST = -1e30  # stands for log 0 where it is multiplied by a probability 0: 0 * -inf is NaN
 
@@ -44,10 +44,10 @@ def cross_entropy_to_prior(logits: Tensor, prior: Tensor) -> Tensor:
     Source: paper (5), there with the uniform q only.
     """
     log_z, below = _split(logits)
-    if not isinstance(prior, Tensor) or prior.shape not in (logits.shape, logits.shape[1:]):
-        raise ValueError(f"prior must be {tuple(logits.shape)} or its last, got {described(prior)}")
-    if prior.is_complex():
-        raise ValueError(f"prior must be real, got {described(prior)}")
+    shapes = (tuple(logits.shape), tuple(logits.shape[1:]))
+    if not isinstance(prior, Tensor) or prior.shape not in shapes or prior.is_complex():
+        wanted = f"real of shape {shapes[0]} or {shapes[1]}"
+        raise ValueError(f"prior must be {wanted}, got {described(prior)}")
     if not bool((prior >= 0).all() and ((prior.double().sum(-1) - 1).abs() < 1e-4).all()):
         raise ValueError(f"prior must be probabilities that sum to 1, got {prior.tolist()}")
     q = prior.to(logits)
@@ -77,7 +77,7 @@ def min_max_loss(
     for name, x in all_logits.items():
         if x is not None:
             check_logits(name, x)
-            check_exact(name, x, positive.shape, positive)
+            check_tensor(name, x, positive.shape, positive)
     check_target(target, positive)
     loss = F.cross_entropy(positive, target)
     if prior is None:
@@ -110,6 +110,6 @@ def check_logits(name: str, logits: Tensor) -> None:
 def check_target(target: Tensor, logits: Tensor) -> None:
     """Raise ValueError unless target is int64 (B,) of the classes of logits (B, C)."""
     batch, classes = logits.shape
-    check_exact("target", target, (batch,), logits, torch.int64)
+    check_tensor("target", target, (batch,), logits, (torch.int64,))
     if not bool(((target >= 0) & (target < classes)).all()):
         raise ValueError(f"target must hold classes 0..{classes - 1}, got {target.tolist()}")

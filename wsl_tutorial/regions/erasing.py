@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from .._shapes import check_exact, check_layout
+from .._shapes import check_layout, check_tensor
 from .entropy import check_logits, check_target
 
 # The three steps ----------------------------------------------------------------------------------
@@ -32,7 +32,7 @@ def trust(logits: Tensor, target: Tensor, first: Tensor | None, t: int, sigma: f
     check_logits("logits", logits)
     check_target(target, logits)
     if first is not None:
-        check_exact("first", first, target.shape, logits)
+        check_tensor("first", first, target.shape, logits)
     if t < 0 or not sigma > 0:
         raise ValueError(f"t must be at least 0 and sigma positive, got {t} and {sigma}")
     logits = logits.detach()
@@ -52,8 +52,8 @@ def accumulate(total: Tensor, mask: Tensor, psi: Tensor) -> Tensor:
     """
     check_layout("total", total, "(B, 1, H, W)", (4,))
     for name, x in (("total", total), ("mask", mask)):
-        check_exact(name, x, (len(total), 1, *total.shape[2:]), total)
-    check_exact("psi", psi, total.shape[:1], total)
+        check_tensor(name, x, (len(total), 1, *total.shape[2:]), total)
+    check_tensor("psi", psi, total.shape[:1], total)
     return torch.maximum(total, psi[:, None, None, None] * mask)
 
 
@@ -69,9 +69,9 @@ def erase(images: Tensor, total: Tensor, psi: Tensor) -> Tensor:
     Source: paper, Algorithm 1.
     """
     check_layout("images", images, "(B, channels, H, W)", (4,))
-    check_exact("total", total, (len(images), 1, *images.shape[2:]), images)
+    check_tensor("total", total, (len(images), 1, *images.shape[2:]), images)
     check_layout("psi", psi, "(B,)", (1,))
-    check_exact("psi", psi, images.shape[:1], images, psi.dtype)
+    check_tensor("psi", psi, images.shape[:1], images, (psi.dtype,))
     trusted = (psi > 0).to(total.dtype).masked_fill(psi.isnan(), torch.nan)
     return images * (1 - total * trusted[:, None, None, None])
 
@@ -159,7 +159,7 @@ def looks(
     Source: paper (10)-(12), Algorithm 1, section A.2.
     """
     check_layout("images", images, "(B, channels, H, W)", (4,))
-    check_exact("target", target, images.shape[:1], images, torch.int64)
+    check_tensor("target", target, images.shape[:1], images, (torch.int64,))
     if attached and rule.looks > 1:
         localise = partial(checkpoint, localise, use_reentrant=False)
     return _looks(localise, images, target, rule, sigma, attached)
@@ -171,8 +171,8 @@ def _looks(localise, images, target, rule, sigma, attached) -> Iterator[Look]:
     for t in range(rule.looks):
         logits, mask = localise(images)
         check_layout("logits", logits, "(B, C)", (2,))
-        check_exact("logits", logits, (len(images), logits.shape[1]), images)
-        check_exact("mask", mask, total.shape, total)
+        check_tensor("logits", logits, (len(images), logits.shape[1]), images)
+        check_tensor("mask", mask, total.shape, total)
         mask = mask if attached else mask.detach()
         losses = F.cross_entropy(logits, target, reduction="none")
         if rule.trust is None:

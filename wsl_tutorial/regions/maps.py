@@ -3,7 +3,7 @@
 from torch import Tensor, einsum
 from torch.nn import functional as F
 
-from .._shapes import check_exact, check_layout, full_precision
+from .._shapes import check_layout, check_tensor, full_precision
 from .entropy import check_logits
 
 
@@ -17,7 +17,7 @@ def class_map(maps: Tensor, logits: Tensor) -> Tensor:
     """
     check_layout("maps", maps, "(B, C, h, w)", (4,))
     check_logits("logits", logits)
-    check_exact("logits", logits, maps.shape[:2], maps)
+    check_tensor("logits", logits, maps.shape[:2], maps)
     with full_precision(maps):
         return einsum("bkxy,bk->bxy", maps, logits.softmax(1))
 

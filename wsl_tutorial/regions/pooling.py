@@ -5,7 +5,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from .._shapes import check_exact, check_layout, full_precision
+from .._shapes import check_layout, check_tensor, full_precision
 
 
 def average_pooling(maps: Tensor) -> Tensor:
@@ -93,9 +93,9 @@ def gated_scores(features: Tensor, v: Tensor, w: Tensor, gate: Tensor | None = N
     """
     f = _flat(features, "features", "(B, D, *positions)")
     check_layout("w", w, "(C, L)", (2,))
-    check_exact("w", w, w.shape, f)
+    check_tensor("w", w, w.shape, f)
     for name, x in (("v", v), ("gate", v if gate is None else gate)):
-        check_exact(name, x, (w.shape[1], f.shape[1]), f)
+        check_tensor(name, x, (w.shape[1], f.shape[1]), f)
     with full_precision(f):
         hidden = (v @ f).tanh()  # (B, L, positions)
         hidden = hidden if gate is None else hidden * (gate @ f).sigmoid()
@@ -112,7 +112,7 @@ def attention_pooling(features: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]
     """
     f = _flat(features, "features", "(B, D, *positions)")
     s = _flat(scores, "scores", "(B, C, *positions)")
-    check_exact("scores", scores, (len(f), scores.shape[1], *features.shape[2:]), features)
+    check_tensor("scores", scores, (len(f), scores.shape[1], *features.shape[2:]), features)
     weights = s.softmax(2)
     with full_precision(f):
         return weights @ f.transpose(1, 2), weights.view_as(scores)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ... import train
 from ...data import bags, cifar, digits, groups
+from ..common import FIXED, Salt
 from .settings import Data, Method, Settings
 
 
@@ -45,7 +46,7 @@ def load(config: Data) -> tuple[Tensor, Tensor, bags.Bags]:
         shares = bags.geometric(faces / groups.PAPER["bags"], groups.LARGEST)
     else:
         shares = bags.uniform(config.smallest, config.largest)
-    return images, classes, bags.draw(len(images), shares, train.generator(0, 21))
+    return images, classes, bags.draw(len(images), shares, train.generator(FIXED, Salt.COUNTS_BAGS))
 
 
 def splits(config: Data, seed: int, device: str, validate: bool = False) -> Task:
@@ -54,7 +55,7 @@ def splits(config: Data, seed: int, device: str, validate: bool = False) -> Task
     With `validate` the test bags are a fifth of the training bags.
     """
     images, classes, all_bags = load(config)
-    g = train.generator(seed, 22)
+    g = train.generator(seed, Salt.COUNTS_SPLIT)
     if config.train_bags:
         rows, test = bags.nested(len(all_bags), g, config.train_bags, config.test_bags)
     else:
@@ -148,8 +149,9 @@ def instance_batches(
     """Yield the batches of one epoch over the instances of the training bags, in random order."""
     device = task.images.device
     row, column = task.train.mask.nonzero(as_tuple=True)
-    order = torch.randperm(len(row), generator=train.generator(seed, 24, epoch)).to(device)
-    g = train.generator(seed, 25, epoch, device=device)
+    g = train.generator(seed, Salt.COUNTS_ORDER, epoch)
+    order = torch.randperm(len(row), generator=g).to(device)
+    g = train.generator(seed, Salt.COUNTS_AUGMENTATION, epoch, device=device)
     chunks = order.split(config.optimiser.batch)
     every = max(1, round(method.period * len(chunks)))  # steps from one E-step to the next
     for step, chosen in enumerate(chunks):
@@ -165,8 +167,9 @@ def bag_batches(
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch over the training bags, in random order; bags stay whole."""
     device, k = task.images.device, config.method.bags_per_step if method.several else 1
-    order = torch.randperm(len(task.train), generator=train.generator(seed, 24, epoch))
-    g = train.generator(seed, 25, epoch, device=device)
+    g = train.generator(seed, Salt.COUNTS_ORDER, epoch)
+    order = torch.randperm(len(task.train), generator=g)
+    g = train.generator(seed, Salt.COUNTS_AUGMENTATION, epoch, device=device)
     lengths = [int(s.sum()) for s in task.train.sizes.cpu()[order].split(k)]
     order = order.to(device)
     part, observed = task.train[order], task.train_counts[order]

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from ... import counts, train
 from ...data.bags import Bags
+from ..common import Optimisers, Salt, fit
 from ..experiment import changed
-from ..runner import Interrupted
 from . import networks
 from .data import Batch, Task, bag_batches, instance_batches, padded, pixels, splits
 from .settings import METHODS, Choice, Method, Settings
@@ -53,7 +53,7 @@ class Adversaries(nn.Module):
 
 def model_of(config: Settings, method: Method, task: Task, seed: int) -> nn.Module:
     """Return the network or networks of a method, initialised by the seed."""
-    g, (channels, *size) = train.generator(seed, 23), task.images.shape[1:]
+    g, (channels, *size) = train.generator(seed, Salt.COUNTS_WEIGHTS), task.images.shape[1:]
     classes = config.data.classes
     outputs = classes if classes > 2 else 1 + (method.loss == "adversarial")
     if config.network.network == "resnet18":
@@ -78,28 +78,13 @@ def adam(parameters, lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> to
         return torch.optim.Adam(parameters, lr, betas)
 
 
-class Turns:
-    """At each step of `train.fit` an Adam step of the discriminator, then one of the generator."""
-
-    second_order = True  # `step` calls the closure itself, once for each network
+class Turns(Optimisers):
+    """Update the discriminator, then the generator, at each step of `train.fit`, both by Adam."""
 
     def __init__(self, model: Adversaries, lr: float, betas: tuple[float, float]) -> None:
+        names = ("discriminator", "generator")
+        super().__init__(**{n: adam(getattr(model, n).parameters(), lr, betas) for n in names})
         self.model = model
-        self.parts = {
-            name: adam(getattr(model, name).parameters(), lr, betas)
-            for name in ("discriminator", "generator")
-        }
-
-    @property
-    def param_groups(self) -> list[dict]:
-        return [group for part in self.parts.values() for group in part.param_groups]
-
-    def state_dict(self) -> dict:
-        return {name: part.state_dict() for name, part in self.parts.items()}
-
-    def load_state_dict(self, state: dict) -> None:
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
 
     def step(self, closure: Callable[[], Tensor]) -> Tensor:
         losses = []
@@ -316,7 +301,7 @@ def learn(config: Settings, name: str, task: Task, part: Training) -> list[dict[
     config, method = tuned(config, name), METHODS[name]
     seed, device, lr = part.run.seed, task.images.device, config.optimiser.lr
     if part.state is None:
-        torch.manual_seed(train.generator(seed, 26).initial_seed())  # dropout and noise
+        torch.manual_seed(train.generator(seed, Salt.COUNTS_DROPOUT).initial_seed())
     model = model_of(config, method, task, seed)
     if method.loss == "adversarial":
         optimizer = Turns(model, lr, (0.5, 0.999))
@@ -339,7 +324,7 @@ def learn(config: Settings, name: str, task: Task, part: Training) -> list[dict[
         seconds = now() - start
         return {**measures(config, model, task), "seconds": seconds}
 
-    curve = train.fit(
+    return fit(
         model,
         lambda model, batch: LOSSES[method.loss](config, method, task, model, batch),
         batches,
@@ -348,9 +333,6 @@ def learn(config: Settings, name: str, task: Task, part: Training) -> list[dict[
         evaluate=evaluate,
         run=part,
     )
-    if len(curve) < config.optimiser.epochs:
-        raise Interrupted
-    return curve
 
 
 def run_methods(config: Settings, seed: int, run) -> dict[str, float]:

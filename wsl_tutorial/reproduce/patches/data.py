@@ -5,13 +5,17 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ... import metrics, train
-from ...data import canvases, digits, mnist, svhn
+from ...data import canvases, svhn
+from ..common import DIGITS, FIXED, Salt, shrunk
 from .settings import Data, Settings
 
-SALT = {"train": 42, "validation": 43, "test": 44}
+SALTS = {
+    "train": Salt.PATCHES_TRAIN,
+    "validation": Salt.PATCHES_VALIDATION,
+    "test": Salt.PATCHES_TEST,
+}
 
 
 class Batch(NamedTuple):
@@ -72,9 +76,9 @@ def tiles(config: Settings, seed: int, device: str) -> dict[str, tuple[Tensor, T
 
     The seed decides which training digits are kept for validation.
     """
-    loader = mnist if config.data.tiles == "mnist" else digits
-    pools = {split: loader.load(split) for split in ("train", "test")}
-    order = torch.randperm(len(pools["train"][1]), generator=train.generator(seed, 41))
+    pools = {split: DIGITS[config.data.tiles].load(split) for split in ("train", "test")}
+    g = train.generator(seed, Salt.PATCHES_SPLIT)
+    order = torch.randperm(len(pools["train"][1]), generator=g)
     held_out = len(order) // 12  # 5,000 of MNIST's 60,000
     chosen = {
         "train": ("train", order[held_out:]),
@@ -84,9 +88,7 @@ def tiles(config: Settings, seed: int, device: str) -> dict[str, tuple[Tensor, T
     parts = {}
     for name, (pool, index) in chosen.items():
         images, labels = (x[index].to(device) for x in pools[pool])
-        images = images.reshape(len(labels), 1, *images.shape[-2:]).float()
-        images = images / (255 if loader is mnist else 1)
-        parts[name] = (F.avg_pool2d(images, config.data.shrink)[:, 0], labels)
+        parts[name] = (shrunk(images, config.data.shrink)[:, 0], labels)
     return parts
 
 
@@ -98,10 +100,10 @@ def worlds(config: Settings, seed: int, device: str) -> dict[str, Rendered | Sto
     data = config.data
     if data.scene in ("svhn", "houses"):
         return house_numbers(data, seed, device)
-    number = {s: getattr(data, f"{s}_canvases") for s in SALT}
-    g = {s: train.generator(0 if s == "test" else seed, SALT[s], device=device) for s in SALT}
+    number = {s: getattr(data, f"{s}_canvases") for s in SALTS}
+    g = {s: train.generator(FIXED if s == "test" else seed, SALTS[s], device=device) for s in SALTS}
     if data.scene == "gabor":
-        return {s: gabor_noise(config, number[s], g[s]) for s in SALT}
+        return {s: gabor_noise(config, number[s], g[s]) for s in SALTS}
     parts, common = tiles(config, seed, device), {"size": data.size, "box": data.box}
     made = {}
     for s, (images, labels) in parts.items():
@@ -144,12 +146,13 @@ def house_numbers(data: Data, seed: int, device: str) -> dict[str, Stored]:
     held_out, shape = data.validation_canvases, (data.size, 4 * data.size)
     if data.scene == "houses":
         n = data.train_canvases + held_out
-        pool = canvases.streets(n, train.generator(seed, SALT["train"]), shape)
-        test = canvases.streets(data.test_canvases, train.generator(0, SALT["test"]), shape)
+        seen, unseen = (seed, Salt.PATCHES_TRAIN), (FIXED, Salt.PATCHES_TEST)
+        pool = canvases.streets(n, train.generator(*seen), shape)
+        test = canvases.streets(data.test_canvases, train.generator(*unseen), shape)
     else:
         pool = svhn.two_digits("train", size=shape)
         test = svhn.two_digits("test", size=shape, least_height=data.size / 2)
-    order = torch.randperm(len(pool["images"]), generator=train.generator(seed, 41))
+    order = torch.randperm(len(pool["images"]), generator=train.generator(seed, Salt.PATCHES_SPLIT))
     train_rows = order[held_out:][: data.train_canvases]
     chosen = {
         "train": (pool, train_rows),

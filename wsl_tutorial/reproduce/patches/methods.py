@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import metrics, patches, train
-from ..runner import Interrupted
+from ..common import Optimisers, Salt, fit, padded_softmax, seeded
 from . import networks
 from .data import Batch, Rendered, Stored, worlds
 from .settings import Settings
@@ -17,17 +17,9 @@ from .settings import Settings
 
 
 def heatmap(config: Settings, model: networks.Pair, images: Tensor) -> Tensor:
-    """Return the heat map (B, H, W) after the local softmax.
-
-    The scores are repeated beyond the border, so that every window is full. If windows ended at the
-    border, a pixel in an empty corner would have few rivals and become the first place.
-    """
-    extraction = config.extraction
-    score = train.logits(model.heat, images, config.optimiser.bf16)[:, 0]
-    (h, w), r = score.shape[1:], extraction.window // 2
-    wide = F.pad(score[:, None], [r] * 4, mode="replicate")[:, 0]
-    p = patches.local_softmax(wide, extraction.window, extraction.strength, extraction.floor)
-    return p[:, r : r + h, r : r + w]
+    """Return the heat map (B, H, W) after the local softmax."""
+    c, score = config.extraction, train.logits(model.heat, images, config.optimiser.bf16)[:, 0]
+    return padded_softmax(score, c.window, c.strength, c.floor)
 
 
 def extracted(config: Settings, heat: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -249,7 +241,7 @@ def model_of(config: Settings, seed: int, device: str) -> networks.Pair:
             heat = networks.Heatmap(*common, maps)
         return networks.Pair(heat, task)
 
-    model = networks.seeded(build, train.generator(seed, 45))
+    model = seeded(build, train.generator(seed, Salt.PATCHES_WEIGHTS))
     return model.to(device, memory_format=torch.channels_last)
 
 
@@ -338,33 +330,17 @@ def parts_of(config: Settings, model: networks.Pair) -> list[dict]:
     return [{"params": net.parameters(), "lr": lr} for net, lr in pairs if net is not None]
 
 
-class TaskFirst:
+class TaskFirst(Optimisers):
     """Train in the order that Algorithm 1 prints.
 
     While the loss is computed, an Adam step updates the task network. Then the places move under
     the new network, and another Adam step updates the heat map network.
     """
 
-    second_order = True  # `train.fit` then passes the loss as a function
-
     def __init__(self, config: Settings, model: networks.Pair) -> None:
         task, heat = parts_of(config, model)
-        self.parts = {"task": torch.optim.Adam([task]), "heat": torch.optim.Adam([heat])}
+        super().__init__(task=torch.optim.Adam([task]), heat=torch.optim.Adam([heat]))
         model.update = self.update
-
-    @property
-    def param_groups(self) -> list[dict]:
-        """Return the parameter groups of both optimisers."""
-        return [group for adam in self.parts.values() for group in adam.param_groups]
-
-    def state_dict(self) -> dict:
-        """Return the state of both optimisers."""
-        return {name: adam.state_dict() for name, adam in self.parts.items()}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Restore the state of both optimisers."""
-        for name, adam in self.parts.items():
-            adam.load_state_dict(state[name])
 
     def update(self, losses: Tensor) -> None:
         """Update the task network; `losses` (B,) are those at the extracted places."""
@@ -399,7 +375,8 @@ def run_method(config: Settings, seed: int, run) -> dict[str, float]:
     aim = "both" if config.task == "classification" else "rmse"
 
     def batches(epoch: int):
-        order = torch.randperm(n, generator=train.generator(seed, 46, epoch)).to(run.device)
+        g = train.generator(seed, Salt.PATCHES_ORDER, epoch)
+        order = torch.randperm(n, generator=g).to(run.device)
         for rows in order[: steps * optimiser.batch].split(optimiser.batch):
             yield world["train"][rows]
 
@@ -409,8 +386,8 @@ def run_method(config: Settings, seed: int, run) -> dict[str, float]:
         held_out = sign * measures(config, model, world["validation"])[aim]
         return {**diary, "validation": held_out, **measures(config, model, world["test"])}
 
-    torch.manual_seed(train.generator(seed, 47).initial_seed())  # noise of the baselines
-    curve = train.fit(
+    torch.manual_seed(train.generator(seed, Salt.PATCHES_NOISE).initial_seed())
+    curve = fit(
         model,
         lambda model, batch: METHODS[config.method](config, model, batch),
         batches,
@@ -421,8 +398,6 @@ def run_method(config: Settings, seed: int, run) -> dict[str, float]:
         run=run,
         capture=run.capture,
     )
-    if len(curve) < optimiser.epochs:
-        raise Interrupted
     chosen = train.best(curve, "validation", largest=True)
     left_out = ("epoch", "loss", "validation")
     last = {f"last_{k}": v for k, v in curve[-1].items() if k not in left_out}

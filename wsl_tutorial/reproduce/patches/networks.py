@@ -10,13 +10,6 @@ from torch.nn import functional as F
 from ... import patches
 
 
-def seeded(build: Callable[[], nn.Module], generator: torch.Generator) -> nn.Module:
-    """Return the module that `build` makes, initialised by PyTorch with draws from `generator`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-        return build()
-
-
 class Norm(nn.GroupNorm):
     """Normalise over all channels and positions of an image; a channel has a weight and a bias.
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ... import train
 from ...data import cifar, digits, houses, mnist, svhn
+from ..common import FIXED, Salt
 
 SHAPES = {"mnist": (1, 28), "cifar10": (3, 32), "svhn": (3, 64)}  # channels and side by network
 
@@ -38,9 +39,10 @@ def splits(config, seed: int, device: str) -> dict[str, tuple[Tensor, Tensor]]:
     """
     split = config.split
     pools = {s: load(config.data.dataset, s, config.network.network) for s in ("train", "test")}
-    order = torch.randperm(len(pools["train"][1]), generator=train.generator(seed, 2))
+    g, fixed = (train.generator(s, Salt.PRESENCE_SPLIT) for s in (seed, FIXED))
+    order = torch.randperm(len(pools["train"][1]), generator=g)
     held_out, rest = order[: split.validation_images], order[split.validation_images :]
-    test = torch.randperm(len(pools["test"][1]), generator=train.generator(0, 2))
+    test = torch.randperm(len(pools["test"][1]), generator=fixed)
     chosen = {
         "train": ("train", rest[: split.train_images]),
         "validation": ("train", held_out),
@@ -110,8 +112,9 @@ def load_numbers(config, seed: int) -> tuple[list[dict], dict]:
     dataset, zoom, split = config.data.dataset, config.data.zoom, config.split
     if dataset == "houses":
         n = split.train_images + split.validation_images
-        pool = houses.house_numbers(n, train.generator(seed, 2))
-        return [pool], houses.house_numbers(split.test_images, train.generator(0, 5))
+        pool = houses.house_numbers(n, train.generator(seed, Salt.PRESENCE_SPLIT))
+        g = train.generator(FIXED, Salt.PRESENCE_TEST_HOUSES)
+        return [pool], houses.house_numbers(split.test_images, g)
     copy = "512" if dataset == "svhn-full-512" else "official"
     sets = {s: svhn.load(s, copy=copy, zoom=zoom) for s in ("train", "test")}
     sources = [sets["train"]]
@@ -132,7 +135,7 @@ def divide(config, sources: list[dict], seed: int, device: str):
     total = sum(len(s["labels"]) for s in sources)
     if total < train_images + validation_images:
         raise ValueError(f"train_images and validation_images ask for more than {total} crops")
-    g = train.generator(seed, 6)
+    g = train.generator(seed, Salt.PRESENCE_HOUSE_SPLIT)
     kept, held_out = [], []
     for s in sources:
         order = torch.randperm(len(s["labels"]), generator=g)

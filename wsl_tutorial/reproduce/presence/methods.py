@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ... import metrics, presence, train
 from ...data import svhn
-from ..runner import Interrupted
+from ..common import Salt, fit
 from . import networks
 from .data import (
     divide,
@@ -98,7 +98,7 @@ def network(config, seed: int) -> nn.Sequential:
     name, widths = config.network.network, config.network.widths
     name += "_cross_entropy" if config.method.loss == "cross-entropy" else ""
     widths = widths if len(widths) > 1 else widths[0]
-    return getattr(networks, name)(train.generator(seed, 0), widths)
+    return getattr(networks, name)(train.generator(seed, Salt.PRESENCE_WEIGHTS), widths)
 
 
 def optimiser(config, model: nn.Module, steps: int, seed: int, device: str):
@@ -109,7 +109,7 @@ def optimiser(config, model: nn.Module, steps: int, seed: int, device: str):
         psgd = PSGDNewton(
             model,
             chosen.lr,
-            train.generator(seed, 1, device=device),
+            train.generator(seed, Salt.PRESENCE_PRECONDITIONER, device=device),
             max_norm=chosen.clip * math.sqrt(count),
             preconditioner_lr=chosen.preconditioner_lr,
             every=chosen.preconditioner_every,
@@ -129,11 +129,11 @@ def learn(
 ) -> dict[str, float]:
     """Train the network of a config; return its errors under the three rules of choosing an epoch.
 
-    Raises Interrupted where the run is stopped before its last epoch.
+    Raises Interrupted if the run is stopped before its last epoch.
     """
     model = network(config, seed).to(run.device, memory_format=torch.channels_last)
     optimizer, schedule = optimiser(config, model, steps, seed, run.device)
-    curve = train.fit(
+    curve = fit(
         model,
         lambda model, batch: LOSSES[config.method.loss](config, model, batch),
         batches,
@@ -143,8 +143,6 @@ def learn(
         evaluate=evaluate,
         run=run,
     )
-    if len(curve) < config.optimiser.epochs:
-        raise Interrupted
     more = {k: v for k, v in curve[-1].items() if k not in ("epoch", "test_error", "validation")}
     return train.select(curve) | more
 
@@ -160,7 +158,7 @@ def run_classification(config, seed: int, run) -> dict[str, float]:
     shift, flip = getattr(config.data, "shift", 0), getattr(config.data, "flip", False)
 
     def batches(epoch):
-        g = train.generator(seed, 3, epoch)
+        g = train.generator(seed, Salt.PRESENCE_EPOCH, epoch)
         order = torch.randperm(n, generator=g).to(run.device)
         corners = torch.randint(2 * shift + 1, (n, 2), generator=g).to(run.device)
         flips = (torch.rand(n, generator=g) < 0.5 * flip).to(run.device)
@@ -183,12 +181,12 @@ def run_nests(config, seed: int, run) -> dict[str, float]:
     parts = splits(config, seed, run.device)
     images, classes = parts["train"]
     steps = math.ceil(len(classes) / config.optimiser.batch)
-    held_out = list(
-        nest_batches(config, *parts["validation"], train.generator(seed, 4), run.device)
-    )
+    g = train.generator(seed, Salt.PRESENCE_VALIDATION_NESTS)
+    held_out = list(nest_batches(config, *parts["validation"], g, run.device))
 
     def batches(epoch):
-        return nest_batches(config, images, classes, train.generator(seed, 3, epoch), run.device)
+        g = train.generator(seed, Salt.PRESENCE_EPOCH, epoch)
+        return nest_batches(config, images, classes, g, run.device)
 
     def evaluate(model):
         losses = [LOSSES[config.method.loss](config, model, batch) for batch in held_out]
@@ -210,7 +208,7 @@ def run_numbers(config, seed: int, run) -> dict[str, float]:
     sequences = test["sequences"][: config.split.test_images]
 
     def batches(epoch):
-        g = train.generator(seed, 3, epoch)
+        g = train.generator(seed, Salt.PRESENCE_EPOCH, epoch)
         for _ in range(config.optimiser.steps):
             images, labels = sources[int(torch.randint(len(sources), (), generator=g))]
             start = int(torch.randint(len(labels) - size + 1, (), generator=g))
@@ -238,7 +236,7 @@ def run_numbers(config, seed: int, run) -> dict[str, float]:
 
 def run_evaluation_time(config, seed: int, run) -> dict[str, float]:
     """Time one bag in float64: the series as printed, and the package's likelihood (footnote 1)."""
-    g = train.generator(seed, 0)
+    g = train.generator(seed, Salt.PRESENCE_WEIGHTS)
     z = torch.randn(1, config.classes + 1, config.side, config.side, generator=g).double()
     log_p = z.log_softmax(1).to(run.device)
     labels = (torch.arange(config.classes, device=run.device) < config.labels)[None]

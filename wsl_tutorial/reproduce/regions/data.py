@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ... import train
 from ...data import cub, flowers, glands, glas, pets
+from ..common import FIXED, Salt
 from .settings import Settings
 
 
@@ -54,7 +55,7 @@ def parts_of(config: Settings, seed: int) -> dict[str, Part]:
         regime = glands.REGIMES[c.regime]
         if split == "test" and regime.rho is not None:
             regime = replace(regime, rho=0.0)  # in the test the stroma is independent of the class
-        generator = train.generator(0 if split == "test" else seed, 51, k)
+        generator = train.generator(FIXED if split == "test" else seed, Salt.REGIONS_GLANDS, k)
         found = glands.glands(number, generator, regime, c.size)
         made[split] = Part(found["images"], found["masks"], found["labels"])
     return made
@@ -90,7 +91,7 @@ def batches(config: Settings, part: Part, seed: int, device: str) -> Callable:
     size, drop_last = config.optimiser.batch, config.optimiser.drop_last
 
     def epoch_batches(epoch: int) -> Iterable[Batch]:
-        g = train.generator(seed, 52, epoch)
+        g = train.generator(seed, Salt.REGIONS_VIEWS, epoch)
         number = len(part.labels)
         order = torch.randperm(number * config.data.repeat, generator=g) % number
         for step, rows in enumerate(order.split(size)):
@@ -98,7 +99,7 @@ def batches(config: Settings, part: Part, seed: int, device: str) -> Callable:
                 return
             seen = [view(config, part.images[i], part.masks[i], g) for i in rows.tolist()]
             images, masks = (torch.stack(x).to(device) for x in zip(*seen, strict=True))
-            salt = train.generator(seed, 53, epoch, step).initial_seed()
+            salt = train.generator(seed, Salt.REGIONS_DROPOUT, epoch, step).initial_seed()
             images = scaled(config, jittered(config, images.float() / 255, g))
             yield Batch(images, part.labels[rows].to(device), masks[:, None].float(), salt, epoch)
 

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from ... import metrics, regions, train
 from ...data import cached
+from ..common import Salt, fit, seeded
 from ..experiment import changed, plain, settings_of
-from ..patches.networks import seeded
 from ..runner import Interrupted
 from . import networks
 from .data import CLASSES, Batch, Part, batches, parts_of, steps_of
@@ -46,7 +46,7 @@ def model_of(config: Settings, seed: int, device: str) -> networks.Pair:
         adversary = nn.Sequential(trunk(), other) if "a" in method.terms else None
         return networks.Pair(body, head, head_c if has_c else None, adversary)
 
-    model = seeded(build, train.generator(seed, 54))
+    model = seeded(build, train.generator(seed, Salt.REGIONS_WEIGHTS))
     model.frozen = c.norm == "frozen"
     for m in model.modules():
         if c.norm == "batch" and isinstance(m, nn.BatchNorm2d):
@@ -255,7 +255,7 @@ def run_method(config: Settings, seed: int, run) -> dict[str, float]:
         looks = {f"accepted_{t}": share for t, share in enumerate(shares)}
         return {"epoch_seconds": clock[0], **looks, **validation(config, model, parts["valid"])}
 
-    curve = train.fit(
+    curve = fit(
         model,
         lambda model, batch: METHODS[config.method.method](config, model, batch),
         timed,
@@ -265,8 +265,6 @@ def run_method(config: Settings, seed: int, run) -> dict[str, float]:
         evaluate=evaluate,
         run=run,
     )
-    if len(curve) < epochs:
-        raise Interrupted
     model.eval()
     point = {"epoch_seconds": median(p["epoch_seconds"] for p in curve)}
     point |= {k: v for k, v in curve[-1].items() if k.startswith(("loss", "valid", "accepted"))}

@@ -2,13 +2,13 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ... import train
-from ...data import digits, lattice, mnist
+from ...data import lattice
+from ..common import DIGITS, FIXED, Salt, shrunk
 from .settings import Settings
 
-SALT = {"train": 62, "test": 63}
+SALTS = {"train": Salt.WORTH_TRAIN, "test": Salt.WORTH_TEST}
 
 
 def step(config: Settings) -> int:
@@ -24,18 +24,15 @@ def cells(config: Settings) -> int:
 def world(config: Settings, seed: int, device: str) -> dict[str, dict[str, Tensor]]:
     """Return the canvases of "train" (by the seed, the first `images` of them) and "test"."""
     c = config.data
-    loader = mnist if c.tiles == "mnist" else digits
     made = {}
     for split in ("train", "test"):
-        tiles, labels = (x.to(device) for x in loader.load(split))
-        tiles = tiles.reshape(len(labels), 1, *tiles.shape[-2:]).float()
-        tiles = F.avg_pool2d(tiles / (255 if loader is mnist else 1), c.shrink)
+        tiles, labels = (x.to(device) for x in DIGITS[c.tiles].load(split))
         made[split] = lattice.canvases(
-            tiles,
+            shrunk(tiles, c.shrink),
             labels,
             c.most_images if split == "train" else c.test_images,
             c.size,
-            train.generator(seed if split == "train" else 0, SALT[split], device=device),
+            train.generator(seed if split == "train" else FIXED, SALTS[split], device=device),
             k=c.instances,
             apart=c.apart,
             clutter=c.clutter,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import models, patches, presence, train, worth
-from ..runner import Interrupted
+from ..common import Salt, fit, padded_softmax
 from .data import cells, flat, step, world
 from .settings import Settings
 
@@ -17,7 +17,7 @@ def network(config: Settings, seed: int) -> nn.Sequential:
 
     The bias of "nothing" starts where the network expects the mean number of digits.
     """
-    g, entry = train.generator(seed, 64), config.network.entry
+    g, entry = train.generator(seed, Salt.WORTH_WEIGHTS), config.network.entry
     model = models.reader(g, widths=(entry or 1, *config.network.widths))
     if entry:
         first = nn.utils.skip_init(nn.Conv2d, 1, entry, 2, stride=2)
@@ -52,9 +52,7 @@ def log_likelihood(config: Settings, log_p: Tensor, batch: dict[str, Tensor]) ->
 def heat(config: Settings, logits: Tensor) -> Tensor:
     """Return a heat map (B, M, N): the log-odds of a digit after the local softmax."""
     score = logits[:, :-1].logsumexp(1) - logits[:, -1]
-    r = config.data.apart - 1
-    wide = F.pad(score[:, None], [r] * 4, mode="replicate")[:, 0]
-    return patches.local_softmax(wide, 2 * r + 1, config.method.strength)[:, r:-r, r:-r]
+    return padded_softmax(score, 2 * config.data.apart - 1, config.method.strength)
 
 
 def detections(config: Settings, score: Tensor, number: Tensor) -> Tensor:
@@ -177,13 +175,13 @@ def run_observer(config: Settings, seed: int, run) -> dict[str, float]:
     stretch, n = c.steps // c.points, config.data.images
 
     def batches(point: int):
-        g = train.generator(seed, 65, point)
+        g = train.generator(seed, Salt.WORTH_ORDER, point)
         rounds = -(-stretch * c.batch // n)
         order = torch.cat([torch.randperm(n, generator=g) for _ in range(rounds)]).to(run.device)
         for rows in order[: stretch * c.batch].split(c.batch):
             yield {name: x[rows] for name, x in parts["train"].items()}
 
-    curve = train.fit(
+    curve = fit(
         model,
         objective(config),
         batches,
@@ -193,6 +191,4 @@ def run_observer(config: Settings, seed: int, run) -> dict[str, float]:
         evaluate=lambda model: measures(config, model, parts["test"]),
         run=run,
     )
-    if len(curve) < c.points:
-        raise Interrupted
     return {name: value for name, value in curve[-1].items() if name not in ("epoch", "loss")}
