@@ -6,5 +6,5 @@ solution sheet.
 
 from .exercises import EXERCISES, CheckFailed, attempt
 
-__all__ = ["CheckFailed", "attempt", *EXERCISES]
-globals().update(EXERCISES)
+__all__ = ["CheckFailed", "attempt"]
+globals().update(EXERCISES, __all__=[*__all__, *EXERCISES])

@@ -38,11 +38,14 @@ def make(name: str, seed: str) -> Question:
         alike = get_close_matches(name, BANK, 1)
         meant = f"; did you mean {alike[0]!r}?" if alike else f", only {', '.join(BANK)}"
         raise ValueError(f"name {name!r} is not in the bank{meant}")
-    for attempt in count():
-        question = BANK[name][1](random.Random(f"{name} {seed} {attempt}"))
-        wrong = question.mistakes.values()
-        if not any(isnan(w) or near(w, question.answer) for w in wrong):
-            return question
+    drawn = (BANK[name][1](random.Random(f"{name} {seed} {attempt}")) for attempt in count())
+    return next(question for question in drawn if distinct(question))
+
+
+def distinct(question: Question) -> bool:
+    """Return whether every known mistake gives an answer, and a wrong one."""
+    wrong = question.mistakes.values()
+    return not any(isnan(w) or near(w, question.answer) for w in wrong)
 
 
 def near(value: float, answer: float) -> bool:
@@ -101,7 +104,7 @@ def sheet(seed: str, chapters: list[int] | None = None, key: bool = False) -> st
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("seed", help="the name of the class: another name, other numbers")
     chapters = sorted({chapter for chapter, _ in BANK.values()})
     parser.add_argument("--chapters", type=int, nargs="+", choices=chapters, help="only these")

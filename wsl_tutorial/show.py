@@ -3,13 +3,16 @@
 from html import escape
 from io import BytesIO, StringIO
 from pathlib import Path
+from typing import TypedDict, cast
 
 import matplotlib as mpl
 import numpy as np
 from cycler import cycler
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 # The colours of Okabe and Ito (2008), readable with any common colour blindness, ordered so that
@@ -45,6 +48,24 @@ def style() -> None:
             "axes.prop_cycle": cycler(color=COLOURS) + cycler(marker=MARKERS),
         }
     )
+
+
+class Line(TypedDict):
+    """Hold colour and marker of a line, arguments of `Axes.plot`."""
+
+    color: str
+    marker: str
+
+
+def line(k: int) -> Line:
+    """Return colour and marker of the k-th line of a figure."""
+    return {"color": COLOURS[k], "marker": MARKERS[k]}
+
+
+def whole_ticks(axis: Axes) -> None:
+    """Put the ticks of the x axis, a linear one, at whole numbers."""
+    locator = cast(MaxNLocator, axis.xaxis.get_major_locator())  # a linear axis has an AutoLocator
+    locator.set_params(integer=True)
 
 
 class Markdown(str):

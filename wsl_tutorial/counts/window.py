@@ -280,7 +280,7 @@ def _sums(q, y, window, k, weight) -> tuple[Tensor, Tensor, Tensor]:
     q = F.pad(q, (0, 0, 0, -n % 8))  # even numbers of factors on the three largest levels
     last = 1 - q[..., :-1].sum(2, keepdim=True)  # 1 where padded: a factor of 1
     q = torch.cat([q[..., :-1], last], 2)
-    total, others, size = 0.0, 0.0, 0.0
+    total = others = size = q.new_zeros(())
     step = max(1, CHUNK // max(1, b * n))
     for part, w in zip(k.split(step), weight.split(step), strict=True):
         omega = F.pad(2 * math.pi * part.double() / window, (0, 1)).mT  # (C, K)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import toy
-from .core import Question, asked, exercise, random_log_p, some
+from .core import Question, asked, exercise, random_log_p, solution, some
 
 
 @exercise(
@@ -120,21 +120,21 @@ def labellings_that_fit(r: Random) -> Question:
     ],
     mistakes={
         "this is the gradient, posterior minus prior: add the prior to it": (
-            lambda z, *seen: posterior_by_autograd.right(z, *seen) - z.softmax(-1)
+            lambda z, *seen: solution.posterior_by_autograd(z, *seen) - z.softmax(-1)
         ),
         "the sign is turned: you differentiated -log P(o)": (
-            lambda z, *seen: 2 * z.softmax(-1) - posterior_by_autograd.right(z, *seen)
+            lambda z, *seen: 2 * z.softmax(-1) - solution.posterior_by_autograd(z, *seen)
         ),
         "this is the prior: the observation has not been used": lambda z, *seen: z.softmax(-1),
         "you differentiated P(o), not its logarithm": (
             lambda z, *seen: torch.lerp(
                 z.softmax(-1),
-                posterior_by_autograd.right(z, *seen),
+                solution.posterior_by_autograd(z, *seen),
                 toy.log_marginal(z.log_softmax(-1), *seen).exp(),
             )
         ),
         "you added the logits; they are no probabilities before the softmax": (
-            lambda z, *seen: posterior_by_autograd.right(z, *seen) - z.softmax(-1) + z
+            lambda z, *seen: solution.posterior_by_autograd(z, *seen) - z.softmax(-1) + z
         ),
     },
 )

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import presence, toy
-from .core import Question, asked, exercise, random_log_p, three_positions
+from .core import Question, asked, exercise, random_log_p, solution, three_positions
 
 
 def alpha(log_p: Tensor, label: int) -> Tensor:
@@ -27,7 +27,7 @@ def alpha(log_p: Tensor, label: int) -> Tensor:
             alpha
         ),
         "this is the probability; the exercise asks for its logarithm": (
-            lambda log_p, label: one_label.right(log_p, label).exp()
+            lambda log_p, label: solution.one_label(log_p, label).exp()
         ),
         "a difference of probabilities is not a difference of logarithms": (
             lambda log_p, label: alpha(log_p, label) - log_p[:, -1].flatten(1).sum(-1)
@@ -71,10 +71,10 @@ def missing(log_p: Tensor, labels: Tensor) -> Tensor:
             lambda log_p, labels: (1 - missing(log_p, labels).sum(-1)).log()
         ),
         "this is the probability that a label is *missing*": (
-            lambda log_p, labels: (1 - at_least.right(log_p, labels).exp()).log()
+            lambda log_p, labels: (1 - solution.at_least(log_p, labels).exp()).log()
         ),
         "the exercise asks for the logarithm": (
-            lambda log_p, labels: at_least.right(log_p, labels).exp()
+            lambda log_p, labels: solution.at_least(log_p, labels).exp()
         ),
     },
 )
@@ -91,7 +91,7 @@ def at_least(log_p: Tensor, labels: Tensor) -> Tensor:
 @asked
 def presence_of_two(r: Random) -> Question:
     text, log_p = three_positions(r)
-    alone = sum(one_label.right(log_p, label).exp().item() for label in range(2))
+    alone = sum(solution.one_label(log_p, label).exp().item() for label in range(2))
     return at_least.question(
         f"{text} With which probability is the label set {{A, B}}?",
         *(log_p, torch.tensor([[True, True]])),

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import presence
-from .core import Question, asked, double, exercise, gradient, random_log_p
+from .core import Question, asked, double, exercise, gradient, random_log_p, solution
 
 
 @exercise(
@@ -36,16 +36,17 @@ def two_steps() -> tuple:
 
 def once(p: Tensor) -> Tensor:
     """Return the sum over three labels at one position each, background elsewhere."""
-    return sum(
+    terms = (
         p[0, i] * p[1, j] * p[2, k] * p[3, [m for m in range(5) if m not in (i, j, k)]].prod()
         for i, j, k in permutations(range(5), 3)
     )
+    return sum(terms, p.new_zeros(()))
 
 
 def without_phi(p: Tensor) -> Tensor:
     """Return the probability of all labels where no position emits the background."""
     total = p[:-1].sum(0)  # (n,)
-    return total.prod() * covered.right(F.pad(p[:-1] / total, (0, 0, 0, 1)))
+    return total.prod() * solution.covered(F.pad(p[:-1] / total, (0, 0, 0, 1)))
 
 
 @exercise(
@@ -58,7 +59,7 @@ def without_phi(p: Tensor) -> Tensor:
             lambda p: p.sum(0).prod()
         ),
         "the exercise asks for the probability, not its logarithm": (
-            lambda p: covered.right(p).log()
+            lambda p: solution.covered(p).log()
         ),
     },
 )
@@ -84,13 +85,13 @@ def restricted(log_p: Tensor, labels: Tensor) -> Tensor:
     ],
     mistakes={
         "this is the gradient in p; (2.3) takes it in log p, a factor p": (
-            lambda log_p, labels: posterior.right(log_p, labels) / log_p.exp()
+            lambda log_p, labels: solution.posterior(log_p, labels) / log_p.exp()
         ),
         "the sign is turned: you differentiated the loss": (
-            lambda log_p, labels: -posterior.right(log_p, labels)
+            lambda log_p, labels: -solution.posterior(log_p, labels)
         ),
         "this is the gradient in the logits, r - p: stop at log_p": (
-            lambda log_p, labels: posterior.right(log_p, labels) - log_p.exp()
+            lambda log_p, labels: solution.posterior(log_p, labels) - log_p.exp()
         ),
         "you differentiated Prb, not its logarithm": (
             lambda log_p, labels: gradient(
@@ -114,7 +115,7 @@ def posterior(log_p: Tensor, labels: Tensor) -> Tensor:
         "the numerator sums the sizes of all terms, not the largest alone": (
             lambda terms: (terms.abs().max() / terms.sum().abs()).log10()
         ),
-        "the ratio is upside down: sizes over sum": lambda terms: -digits_lost.right(terms),
+        "the ratio is upside down: sizes over sum": lambda terms: -solution.digits_lost(terms),
         "natural logarithm: digits are counted by log10": (
             lambda terms: (terms.abs().sum() / terms.sum().abs()).log()
         ),

@@ -19,6 +19,7 @@ from .core import (
     exercise,
     padded,
     refuse,
+    solution,
     three_positions,
 )
 
@@ -83,7 +84,7 @@ def somewhere(logits: Tensor) -> Tensor:
 
 
 def _look_at_large_logits(ask: Callable) -> None:
-    if close(ask(*sigmoids.cases[0]), sigmoids.right(*sigmoids.cases[0])):
+    if close(ask(*sigmoids.cases[0]), solution.sigmoids(*sigmoids.cases[0])):
         wild = ask(torch.full((1, 1, 1, 1), 40.0), torch.tensor([[False]]))
         hint = "1 - sigmoid(40) is 0 in float32: use logsigmoid(-logits)"
         refuse(not close(wild, torch.tensor([-40.0])), hint)
@@ -104,9 +105,9 @@ def _look_at_large_logits(ask: Callable) -> None:
             lambda x, labels: independent(x, labels, lambda z: F.logsigmoid(z.amax(-1)))
         ),
         "this is the probability; the exercise asks for its logarithm": (
-            lambda x, labels: sigmoids.right(x, labels).exp()
+            lambda x, labels: solution.sigmoids(x, labels).exp()
         ),
-        "the sign is turned: this is the loss": lambda x, labels: -sigmoids.right(x, labels),
+        "the sign is turned: this is the loss": lambda x, labels: -solution.sigmoids(x, labels),
     },
 )
 def sigmoids(logits: Tensor, labels: Tensor) -> Tensor:
@@ -153,7 +154,7 @@ def _look_at_gradient(ask: Callable) -> None:
     log_prb, eta = floored.cases[0]
     leaf = log_prb.clone().requires_grad_()
     answer = ask(leaf, eta)
-    if close(answer, floored.right(log_prb, eta)):
+    if close(answer, solution.floored(log_prb, eta)):
         slope = None
         if torch.is_tensor(answer) and answer.requires_grad:
             (slope,) = torch.autograd.grad(answer.sum(), leaf, allow_unused=True)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from .. import counts, finite_automaton
-from .core import Question, asked, double, exercise, listed, some
+from .core import Question, asked, double, exercise, listed, solution, some
 
 
 def joint(*rho: float) -> list[Tensor]:
     """Return P(1), and for each instance the probability that it alone is positive."""
-    total, *each = three_instances.right(*rho)
+    total, *each = solution.three_instances(*rho)
     return [total, *(total * p for p in each)]
 
 
@@ -25,7 +25,7 @@ def joint(*rho: float) -> list[Tensor]:
             lambda *rho: [sum(rho), *(p / sum(rho) for p in rho)]
         ),
         "these are the priors: divide the probability of each configuration by P(1)": (
-            lambda *rho: [three_instances.right(*rho)[0], *rho]
+            lambda *rho: [solution.three_instances(*rho)[0], *rho]
         ),
         "the posteriors sum to the count, 1: divide by P(1)": joint,
         "this is 'at least one'; the count is exactly one": (
@@ -65,16 +65,16 @@ def overwritten(rho: Tensor, y: int) -> float:
     mistakes={
         "f(j - 1) must be the old one: go from y down to 0, or write into a new list": overwritten,
         "this is the probability of at most y: return f(y) alone": (
-            lambda rho, y: sum(count_probability.right(rho, k) for k in range(y + 1))
+            lambda rho, y: sum(solution.count_probability(rho, k) for k in range(y + 1))
         ),
         "the exercise asks for the probability, not its logarithm": (
-            lambda rho, y: count_probability.right(rho, y).log()
+            lambda rho, y: solution.count_probability(rho, y).log()
         ),
         "this takes the mean of rho for every instance: the binomial distribution": (
-            lambda rho, y: count_probability.right(rho.mean().expand_as(rho), y)
+            lambda rho, y: solution.count_probability(rho.mean().expand_as(rho), y)
         ),
         "positives and negatives are swapped": (
-            lambda rho, y: count_probability.right(rho, len(rho) - y)
+            lambda rho, y: solution.count_probability(rho, len(rho) - y)
         ),
     },
 )
@@ -128,7 +128,7 @@ def e_step(logits: Tensor, told: Tensor) -> Tensor:
 
 def stuck(y: int) -> Tensor:
     """Return the right table, but for the state y, which nothing may follow."""
-    table = at_least_table.right(y)
+    table = solution.at_least_table(y)
     table[y] = -1
     return table
 
@@ -142,7 +142,7 @@ def stuck(y: int) -> Tensor:
         ),
         "once y is reached, everything that follows is allowed": stuck,
         "label 0 is the negative one and keeps the state; label 1 raises it": (
-            lambda y: at_least_table.right(y).flip(1)
+            lambda y: solution.at_least_table(y).flip(1)
         ),
         "a positive must raise the state by one until it is y": (
             lambda y: torch.arange(y + 1)[:, None].expand(-1, 2)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import counts
-from .core import Question, asked, double, exercise, listed, some
+from .core import Question, asked, double, exercise, listed, solution, some
 
 
 def towards(logits: Tensor, told: Tensor, n: int) -> Tensor:
@@ -96,10 +96,10 @@ def constant_curvature(n: int, y: int) -> tuple[float, float]:
             lambda logits, told: counts.log_likelihood_interval(logits, 0 * told, told)
         ),
         "this is more than y: y itself is allowed": (
-            lambda logits, told: at_least_count.right(logits, told + 1)
+            lambda logits, told: solution.at_least_count(logits, told + 1)
         ),
         "the exercise asks for the logarithm": (
-            lambda logits, told: at_least_count.right(logits, told).exp()
+            lambda logits, told: solution.at_least_count(logits, told).exp()
         ),
         "add the probabilities of the counts, not their logarithms": (
             lambda logits, told: [

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import metrics
-from .core import Question, asked, double, exercise
+from .core import Question, asked, double, exercise, solution
 
 
 @exercise(
@@ -81,7 +81,9 @@ def against_others(losses: Tensor, n: int) -> Tensor:
         ),
         "subtract the baseline": lambda losses: losses,
         "the sum of the others is not their mean": lambda losses: against_others(losses, 1),
-        "this is for a reward; a loss keeps its sign": lambda losses: -leave_one_out.right(losses),
+        "this is for a reward; a loss keeps its sign": lambda losses: (
+            -solution.leave_one_out(losses)
+        ),
         "the others are M - 1": lambda losses: against_others(losses, len(losses)),
     },
 )

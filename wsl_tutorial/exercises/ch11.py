@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import regions
-from .core import Question, asked, double, exercise, gradient, listed, some
+from .core import Question, asked, double, exercise, gradient, listed, solution, some
 
 ENTROPY, CROSS, LOG3 = 1.5, 5 / 3, log2(3)  # of (1/2, 1/4, 1/4), in bits
 
@@ -27,7 +27,7 @@ ENTROPY, CROSS, LOG3 = 1.5, 5 / 3, log2(3)  # of (1/2, 1/4, 1/4), in bits
             lambda: (ENTROPY, CROSS, CROSS - ENTROPY)
         ),
         "in units of log 2, please: these are nats": (
-            lambda: [log(2) * x for x in three_entropies.right()]
+            lambda: [log(2) * x for x in solution.three_entropies()]
         ),
     },
 )
@@ -112,7 +112,7 @@ def negative_entropy(p: Tensor) -> Tensor:
             lambda z, prior: regions.cross_entropy_to_prior(z, prior) - negative_entropy(prior)
         ),
         "the target is the prior, not the uniform distribution": (
-            lambda z, prior: divergence_from_prior.right(z, torch.full_like(prior, 1 / 3))
+            lambda z, prior: solution.divergence_from_prior(z, torch.full_like(prior, 1 / 3))
         ),
         "the logits are not normalised: take log_softmax": (
             lambda z, prior: (prior * (prior.log() - z)).sum(1)
@@ -164,7 +164,7 @@ def from_information(rule: Callable) -> Callable:
             from_information(lambda minus, plus, both: (plus, both - plus))
         ),
         "these are bits; the exercise asks for nats": (
-            lambda joint: [x / log(2) for x in mutual_information.right(joint)]
+            lambda joint: [x / log(2) for x in solution.mutual_information(joint)]
         ),
         "these are entropies of Y, what is left open, not what is told": (
             lambda joint: (left_open(joint.sum(1)), left_open(joint))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import worth
-from .core import Question, asked, double, exercise, random_log_p
+from .core import Question, asked, double, exercise, random_log_p, solution
 
 
 def yes_or_no(p: float) -> float:
@@ -84,7 +84,7 @@ def blunt(log_p: Tensor, label: int, seen: Tensor) -> Tensor:
         "where seen is false the class occurs nowhere: the product of 1 - p": (
             lambda p, label, seen: occurs(p, label)
         ),
-        "seen and not seen are exchanged": lambda p, label, seen: any_of.right(p, label, ~seen),
+        "seen and not seen are exchanged": lambda p, label, seen: solution.any_of(p, label, ~seen),
         "you asked whether *every* cell holds it": (
             lambda p, label, seen: torch.where(seen, p[:, label].sum(1), nowhere(p, label))
         ),

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import counts
-from .core import Question, asked, double, exercise
+from .core import Question, asked, double, exercise, solution
 
 NONE, ONE = 0.95**20, 0.95**19  # of twenty tests none fails, or one does: 20 * 0.05 is 1
 
@@ -68,11 +68,11 @@ def _at_most() -> list[tuple[Tensor]]:
     mistakes={
         "subtract probabilities, not their logarithms": lambda x: x.diff(prepend=x[:1]),
         "exactly 0 is at most 0: the first number stays": (
-            lambda x: F.pad(exactly.right(x)[1:], (1, 0))
+            lambda x: F.pad(solution.exactly(x)[1:], (1, 0))
         ),
-        "log P(0) belongs at the front: it is at_most[0]": lambda x: exactly.right(x).roll(-1),
+        "log P(0) belongs at the front: it is at_most[0]": lambda x: solution.exactly(x).roll(-1),
         "these are probabilities; the exercise asks for logarithms": (
-            lambda x: exactly.right(x).exp()
+            lambda x: solution.exactly(x).exp()
         ),
         "this is the logarithm of a difference of logarithms": (
             lambda x: torch.cat([x[:1], x.diff().log()])
@@ -97,7 +97,7 @@ def _attention() -> Tensor:
         "attention adds up to 1 for each class: the uniform share is 1 / (h w)": (
             lambda a, label, times: a[label] > times / a.numel()
         ),
-        "multiply the uniform share by `times`": lambda a, label, times: attended.right(
+        "multiply the uniform share by `times`": lambda a, label, times: solution.attended(
             a, label, 1
         ),
         "divide by the number of positions, not by one side": (
@@ -106,7 +106,7 @@ def _attention() -> Tensor:
         "no arg-max: a position may be above the share for several classes": (
             lambda a, label, times: a.argmax(0) == label
         ),
-        "more than, not less than": lambda a, label, times: ~attended.right(a, label, times),
+        "more than, not less than": lambda a, label, times: ~solution.attended(a, label, times),
     },
 )
 def attended(attention: Tensor, label: int, times: float) -> Tensor:

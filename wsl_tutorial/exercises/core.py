@@ -14,6 +14,8 @@ from decimal import Decimal
 from functools import update_wrapper
 from itertools import islice
 from numbers import Real
+from types import SimpleNamespace
+from typing import SupportsInt, cast
 
 import numpy as np
 import torch
@@ -89,7 +91,7 @@ class Exercise:
         except CheckFailed:
             raise
         except Exception as error:  # the comparison cannot take the answer
-            form = self.right.__doc__.removeprefix("Return ")
+            form = (self.right.__doc__ or "").removeprefix("Return ")
             raise CheckFailed(f"the answer has another form than this: {form}") from error
         print(f"✓ {self.name}: {self.praise}")
 
@@ -139,9 +141,20 @@ class Exercise:
         return Question(text, value(self.right), mistakes | (more or {}))
 
 
+# Solutions by name, for mistakes: a decorator cannot refer to the function that it decorates.
+solution = SimpleNamespace()
+
+
 def exercise(**parts) -> Callable[[Callable], Exercise]:
     """Make an exercise of the function below, its solution, and of the parts of an `Exercise`."""
-    return lambda right: update_wrapper(Exercise(right, **parts), right)
+
+    def made(right: Callable) -> Exercise:
+        setattr(solution, right.__name__, right)
+        found = Exercise(right, **parts)
+        update_wrapper(found, right)
+        return found
+
+    return made
 
 
 def attempt(check: Exercise, function: Callable) -> None:
@@ -270,7 +283,10 @@ def _is_list(value) -> bool:
 
 
 def _whole(value: Real | Decimal) -> int | float:
-    return int(value) if value == int(value) and abs(value) < 2**53 else float(value)
+    whole = int(
+        cast(SupportsInt, value)
+    )  # every number of the two has it; typeshed's Real does not
+    return whole if value == whole and abs(whole) < 2**53 else float(value)
 
 
 def _dense(name: str, value: Tensor) -> Tensor:

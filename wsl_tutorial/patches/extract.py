@@ -1,6 +1,7 @@
 """From heat maps to places, E_K, and back: the ideal heat map."""
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -177,7 +178,9 @@ def extract(heatmap: Tensor, k: int, size: int, scales: float | Tensor) -> tuple
         if isinstance(scales, Tensor):
             raise ValueError(f"scales must be a number for one map, got {described(scales)}")
         return top_k(suppress(heatmap, size), k, scales)
-    return top_k(suppress(pool_scales(heatmap), size), k, first_moment(heatmap, scales))
+    largest = suppress(pool_scales(heatmap), size)
+    side = first_moment(heatmap, cast(Tensor, scales))  # raises ValueError for a number
+    return top_k(largest, k, side)
 
 
 def ideal_heatmap(places: Tensor, shape: tuple[int, int], scales: Tensor | None = None) -> Tensor:

@@ -53,7 +53,8 @@ def reconstruction_loss(images: Tensor, patches: Tensor, places: Tensor) -> Tens
     """
     check_tensor("images", images, ("B", "C", "H", "W"))
     check_tensor("patches", patches, (len(images), "K", images.shape[1], "size", "size"), images)
-    together = place(patches, places, images.shape[2:]).sum(1)
+    h, w = images.shape[2:]
+    together = place(patches, places, (h, w)).sum(1)
     return (images - together).square().flatten(1).mean(1)
 
 
@@ -74,7 +75,8 @@ def heatmap_loss(
     check_places(places, heatmap)
     if scales is not None:
         check_scales(scales, heatmap)
-    target = ideal_heatmap(places, heatmap.shape[-2:], scales)
+    h, w = heatmap.shape[-2:]
+    target = ideal_heatmap(places, (h, w), scales)
     loss = (heatmap - target).square().flatten(1).mean(1)
     if weights is None:
         return loss
@@ -144,7 +146,7 @@ def move(
         for i, (g, rate) in enumerate(zip(slopes, rates, strict=True)):
             step = now[i] - rate * (_direction(g) if normalise else g)
             now[i] = torch.lerp(start[i], step, 1 / (1 + 2 * rate * penalty))
-        if side_lr > 0:
+        if scales is not None and side_lr > 0:
             now[1] = now[1].clamp(scales[0], scales[-1])
     return torch.cat(now, -1).detach()
 

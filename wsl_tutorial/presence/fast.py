@@ -119,15 +119,18 @@ class _LogLikelihood(torch.autograd.Function):
 
 def _evaluate(
     flat: Tensor, index: Tensor, real: Tensor, with_posterior: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Return log-likelihood (B,) and posterior (B, C+1, N); bags of few labels may go apart."""
+) -> tuple[Tensor, Tensor]:
+    """Return log-likelihood (B,) and posterior (B, C+1, N); bags of few labels may go apart.
+
+    The posterior is empty without `with_posterior`.
+    """
     (bags, most), few = real.shape, (real.shape[1] + 1) // 2
     groups = [(torch.arange(bags, device=real.device), most)]
     if most > 1 and bags * 2**most * flat.shape[2] > 2 * _block_size(flat):
         short = real.sum(1) <= few
         groups = [((~short).nonzero()[:, 0], most), (short.nonzero()[:, 0], few)]
     value = flat.new_zeros(bags)
-    posterior = flat.new_zeros(flat.shape) if with_posterior else None
+    posterior = flat.new_zeros(flat.shape if with_posterior else 0)
     for rows, labels in groups:
         if len(rows) == 0:
             continue
@@ -144,8 +147,11 @@ def _evaluate(
     return value, posterior
 
 
-def _solve(log_w: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, Tensor | None]:
-    """Return log-likelihood (b,) and posterior (b, K+1, N), by series, scan or recursion."""
+def _solve(log_w: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, Tensor]:
+    """Return log-likelihood (b,) and posterior (b, K+1, N), by series, scan or recursion.
+
+    The posterior has no meaning without `with_posterior`.
+    """
     largest = log_w.amax(1)  # (b, N)
     never = largest == -torch.inf  # a position that can emit nothing allowed
     possible = ~never.any(-1)
@@ -159,13 +165,13 @@ def _solve(log_w: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, T
     for rows in _parts((~kept & possible).nonzero()[:, 0], share):
         scaled, scan_resp, safe = _scan(share[rows], real[rows], with_posterior)
         value = value.index_copy(0, rows, leading[rows] + scaled)
-        if with_posterior:
+        if scan_resp is not None:
             resp = resp.index_copy(0, rows, scan_resp)
         if not bool(safe.all()):
             rows = rows[~safe]
             plain, plain_resp = _recursion_posterior(log_w[rows], real[rows], with_posterior)
             value = value.index_copy(0, rows, plain)
-            if with_posterior:
+            if plain_resp is not None:
                 resp = resp.index_copy(0, rows, plain_resp)
     return value.masked_fill(~possible, -torch.inf), resp
 
@@ -287,7 +293,7 @@ def _scan(
     full, after = _merge(states.pop(), owed, real, smallest if with_posterior else None)
     safe = (full > smallest) & ((sums > _SMALLEST) | ~real.T).all(0)
     value = log(full) + sums.log().masked_fill(~real.T, 0).sum(0)
-    if not with_posterior:
+    if after is None:
         return value, None, safe
     weight = _walk_back(states, after, members, p, first)
     weight = weight.unflatten(2, (chunks, bags)).permute(3, 1, 0, 2).flatten(2)
@@ -370,7 +376,8 @@ def _merge(
     pairs, owed = _pairs(min(labels, plain), ends), owed[plain:]
     levels = [ends.view(2**labels, -1)]
     while levels[-1].shape[1] > bags:
-        levels.append(_union(*levels[-1].chunk(2, 1), owed, pairs))
+        a, b = levels[-1].chunk(2, 1)
+        levels.append(_union(a, b, owed, pairs))
     everything = 2 ** real.sum(1)[None] - 1  # (1, b)
     full = levels[-1].gather(0, everything)
     if smallest is None:
@@ -396,7 +403,7 @@ def _union(
     if a.shape[1] <= columns:
         return _products(a, b, owed, pairs, adjoint)
     blocks = zip(*(x.split(columns, 1) for x in (a, b, owed)), strict=True)
-    return torch.cat([_products(*block, pairs, adjoint) for block in blocks], 1)
+    return torch.cat([_products(x, y, z, pairs, adjoint) for x, y, z in blocks], 1)
 
 
 def _products(a: Tensor, b: Tensor, owed: Tensor, pairs: list[Tensor], adjoint: bool) -> Tensor:

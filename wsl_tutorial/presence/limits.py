@@ -52,7 +52,8 @@ def bounds(log_p: Tensor, labels: Tensor, order: int) -> tuple[Tensor, Tensor]:
     sides = _outward(leading + log(lower), leading + log(upper), flat)
     complete = (real.sum(1) <= order).nonzero()[:, 0]
     exact = log_likelihood(log_p[complete], labels[complete])
-    return tuple(side.index_copy(0, complete, exact) for side in sides)
+    lower, upper = (side.index_copy(0, complete, exact) for side in sides)
+    return lower, upper
 
 
 @per_bag

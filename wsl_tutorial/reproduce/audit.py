@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import ledger, papers, records, tables
-from .experiment import Paper
+from .experiment import Audit, Paper
 
 Held = Sequence[dict[str, Any]]
 STANDS = {True: "stands", False: "does not stand", None: "remark"}
@@ -22,6 +22,11 @@ def audited(key: str | None = None) -> list[Paper]:
     """Return the papers with numbers in the ledger, or the one of a key, in the book's order."""
     keys = ledger.paper_keys() if key is None else [key]
     return [paper for paper in papers() if paper.key in keys and paper.audit]
+
+
+def _audits(key: str | None = None) -> list[tuple[Paper, Audit]]:
+    """Return the papers of `audited`, each with its audit."""
+    return [(paper, paper.audit) for paper in audited(key) if paper.audit]
 
 
 def numbers_table(key: str, held: Held) -> str:
@@ -44,8 +49,8 @@ def sentences_table(key: str | None = None) -> str:
             s.why,
             f"`{s.tests}`",
         )
-        for paper in audited(key)
-        for s in paper.audit.sentences
+        for paper, audit in _audits(key)
+        for s in audit.sentences
     ]
     return tables.grid(("where", "sentence", "verdict", "because", "test"), lines)
 
@@ -54,8 +59,8 @@ def findings_table(key: str | None = None) -> str:
     """Return a table of the findings in public programs, for one paper or for all."""
     lines = [
         (f.title, f.program, f"`{f.file}`", f.commit, f.matters)
-        for paper in audited(key)
-        for f in paper.audit.findings
+        for _, audit in _audits(key)
+        for f in audit.findings
     ]
     return tables.grid(
         ("cells of chapter 15", "program", "file", "commit", "where it matters"), lines
@@ -65,9 +70,9 @@ def findings_table(key: str | None = None) -> str:
 def summary(held: Held) -> str:
     """Return one line a paper: its claims by state, its sentences, its numbers with a verdict."""
     lines, numbers = [], tables.states(held)
-    for paper in audited():
+    for paper, audit in _audits():
         states = Counter(v.state for v in tables.verdicts(paper, held) if not v.claim.own)
-        decided = [s.stands for s in paper.audit.sentences if s.stands is not None]
+        decided = [s.stands for s in audit.sentences if s.stands is not None]
         rows = [s for s in numbers if ledger.load()[s["id"]].paper == paper.key]
         judged = sum(s["state"] in ledger.VERDICTS for s in rows)
         proved = f"{sum(decided)} of {len(decided)}"

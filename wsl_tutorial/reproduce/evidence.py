@@ -248,10 +248,11 @@ def trend(curve: Sequence[Mapping[str, float | None]], key: str, lower: bool) ->
     numbers = [point.get(key) for point in curve]
     last = ceil(len(numbers) / 4)
     before = [n for n in numbers[:-last] if n is not None]
-    if len(numbers) < 4 or not before or None in numbers[-last:]:
+    final = [n for n in numbers[-last:] if n is not None]
+    if len(numbers) < 4 or not before or len(final) < last:
         return None
     best = min(before) if lower else max(before)
-    end = statistics.median(numbers[-last:])
+    end = statistics.median(final)
     return Trend(end < best if lower else end > best, best, end)
 
 

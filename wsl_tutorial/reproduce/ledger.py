@@ -56,6 +56,13 @@ class Row:
         return self.better == "lower"
 
     @property
+    def number(self) -> float:
+        """Return the printed number. Raises ValueError if the paper prints none."""
+        if self.value is None:
+            raise ValueError(f"{self.id}: the paper prints no number")
+        return self.value
+
+    @property
     def decimals(self) -> int:
         """Return the number of decimals that the paper prints."""
         return len(self.printed.partition(".")[2])

@@ -106,7 +106,7 @@ def remains(steps: Sequence[Step], seconds: Sequence[float | None], workers: int
         groups.setdefault(step.experiment.name, []).append(i)
     rows: list[tuple[object, ...]] = [("remaining", "seeds", "new cells", "time", "which is")]
     for name, of in groups.items():
-        known = [seconds[i] for i in of if seconds[i] is not None]
+        known = [s for i in of if (s := seconds[i]) is not None]
         numbers = ", ".join(str(steps[i].seed) for i in of)
         cells = sum(steps[i].cells for i in of)
         rows.append(

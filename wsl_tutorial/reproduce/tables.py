@@ -109,7 +109,7 @@ def judge(row: Row, experiment: Experiment, cell: Cell, found: Records) -> dict[
         answer = cell.claim(list(found))
         state, reason = answer.state, answer.text
     else:
-        v = evidence.verdict(row.value, row.sd, row.rounding, of_cell, row.lower, cell.rule)
+        v = evidence.verdict(row.number, row.sd, row.rounding, of_cell, row.lower, cell.rule)
         lost = sum(value is None for value in of_cell.values())
         state = v.state
         reason = f"no finite value from {lost} of {len(of_cell)} seeds; " if lost else ""
@@ -199,7 +199,8 @@ def claims(paper: Paper, held: Records) -> str:
 def claims_grid(found: Iterable[Verdict]) -> str:
     """Return a table of claims."""
     lines = [
-        (v.claim.text, v.claim.source, v.state, MARKS.get(v.evidence, "none"), v.why) for v in found
+        (v.claim.text, v.claim.source, v.state, MARKS.get(v.evidence or "", "none"), v.why)
+        for v in found
     ]
     return grid(("claim", "where", "verdict", "evidence", "measured"), lines)
 
@@ -433,8 +434,8 @@ def select(what: str) -> tuple[str, list[Row], list[Experiment]]:
         of_paper = [n for n in names if n.startswith(f"{key}/")]
         near = difflib.get_close_matches(what, of_paper or names, n=1, cutoff=0.0)[0]
         raise ValueError(f"no paper, place or experiment {what!r}; did you mean {near!r}?")
-    rows, experiments = ([x for m in matches for x in m[k]] for k in (0, 1))
-    return what, rows, experiments
+    rows = [row for found, _ in matches for row in found]
+    return what, rows, [e for _, found in matches for e in found]
 
 
 def table(what: str, held: Records) -> str:

@@ -90,12 +90,12 @@ def seconds_in_place(row: Row) -> Callable[[list[dict]], Ruling]:
     They do not depend on the seed, so the gaps have no error.
     """
     same = (r for r in load().values() if (r.table, r.data) == (row.table, row.data))
-    printed = {r.metric: r.value for r in same}
+    printed = {r.metric: r.number for r in same}
 
     def test(records):
         ours = {m: mean(records, m, math.inf) for m in printed}
         facts = [
-            exactly((ours[row.metric] - ours[m]) * math.copysign(1, row.value - printed[m]))
+            exactly((ours[row.metric] - ours[m]) * math.copysign(1, row.number - printed[m]))
             for m in printed
             if m != row.metric
         ]

@@ -48,7 +48,7 @@ def rows_by_place() -> str:
 
 def printed() -> dict[tuple[str, str], float]:
     """Return the seconds of Table 1 by data and method."""
-    return {(r.data, r.method): r.value for r in ROWS.values() if r.table == "Table 1"}
+    return {(r.data, r.method): r.number for r in ROWS.values() if r.table == "Table 1"}
 
 
 def table_1() -> str:
@@ -135,19 +135,14 @@ def curves(runs: Records, method: str, key: str = "accuracy") -> tuple[list[int]
     return [p["epoch"] for p in runs[0]["curve"]], torch.tensor(values)
 
 
-def style(k: int) -> dict[str, str]:
-    """Return colour and marker of the k-th line of a figure."""
-    return {"color": show.COLOURS[k], "marker": show.MARKERS[k]}
-
-
 def band(axis: Axes, runs: Records, method: str, k: int) -> None:
     """Draw the mean accuracy over the seeds by epoch, with a band of one standard deviation."""
     steps, a = curves(runs, method)
     mean, sd = a.mean(0), a.std(0) if len(a) > 1 else torch.zeros(a.shape[1])
     every = max(1, len(steps) // 8)
-    axis.plot(steps, mean, lw=1.5, label=NAMES.get(method, method), markevery=every, **style(k))
+    axis.plot(steps, mean, lw=1.5, label=NAMES.get(method, method), markevery=every, **show.line(k))
     axis.fill_between(steps, mean - sd, mean + sd, color=show.COLOURS[k], alpha=0.15, lw=0)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    show.whole_ticks(axis)
 
 
 def learning_curves(held: Records) -> tuple[Figure, str, str]:
@@ -234,7 +229,7 @@ def plateau(held: Records) -> tuple[Figure, str]:
         for k, lr in enumerate(opt.grid_lr if runs else ()):
             steps, off = curves(runs, f"{method}_{lr:g}_{opt.batch}", "count_error")
             axis.plot(steps, off.T, lw=0.6, alpha=0.5, color=show.COLOURS[k], marker="")
-            axis.plot(steps, off.mean(0), label=f"rate {lr:g}", **style(k))
+            axis.plot(steps, off.mean(0), label=f"rate {lr:g}", **show.line(k))
         axis.axhline(CONSTANT, color=show.GREY, ls="--", marker="", lw=1)
         axis.set(xlabel="epoch", title=NAMES[method], ylim=(0, 6))
     axes[0].set(ylabel="error of counts, held-out bags")
@@ -341,7 +336,7 @@ def behind_supervised(held: Records) -> tuple[Figure, str, str]:
         behind = [gaps(runs, "supervised", m) for runs in sized.values()]
         mean = [statistics.fmean(d) for d in behind]
         sd = [statistics.stdev(d) if len(d) > 1 else 0.0 for d in behind]
-        axis.errorbar(list(sized), mean, sd, capsize=3, lw=1.2, label=NAMES[m], **style(k))
+        axis.errorbar(list(sized), mean, sd, capsize=3, lw=1.2, label=NAMES[m], **show.line(k))
         texts.append(f"{NAMES[m]} " + ", ".join(f"{x:.1f}" for x in mean))
     axis.axhline(0, color=show.GREY, lw=0.8, marker="")
     axis.set(xlabel="training bags", ylabel="points behind supervised", title=named)

@@ -6,7 +6,7 @@ Tables are Markdown. A figure comes with a sentence on what it shows where recor
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -66,7 +66,7 @@ def products() -> str:
     table: dict[str, dict[str, float]] = defaultdict(dict)
     for r in ROWS.values():
         if r.table == "Table 2":
-            table[r.method][r.measure] = r.value
+            table[r.method][r.measure] = r.number
     lines = []
     for method, v in table.items():
         iou, classified, both = v["IoU 50%"], v["classification"], v["both"]
@@ -84,13 +84,13 @@ def label_rates(curves: dict[str, Sequence[float]], dashed: str) -> Figure:
     """
     fig, axis = plt.subplots(figsize=(6.4, 3.1))
     for i, (name, rates) in enumerate(curves.items()):
-        style = {"ls": "--"} if name == dashed else {}
+        style = "--" if name == dashed else "-"
         ks = range(1, len(rates) + 1)
-        axis.plot(ks, rates, marker="", color=show.COLOURS[i], label=name, **style)
+        axis.plot(ks, rates, marker="", color=show.COLOURS[i], label=name, ls=style)
     marks = {"MIST": "o", "channel-wise": "s", "Xie 2020 (SOFT top-k)": "^", "supervised": "D"}
     for r in (r for r in ROWS.values() if r.measure == "classification"):
         k = 3 if r.data == "MNIST-3" else 9
-        axis.plot(k, r.value, marks[r.method], color=show.GREY, ms=6)
+        axis.plot(k, r.number, marks[r.method], color=show.GREY, ms=6)
     for name, mark in marks.items():
         axis.plot([], [], mark, color=show.GREY, label=f"{name.partition(' (')[0]}, printed")
     axis.set(xlabel="digits on the canvas, and answers", ylabel='"Classif." / %', ylim=(0, 102))
@@ -173,10 +173,10 @@ def band(axis: Axes, runs: Records, key: str, k: int) -> str:
     """Draw the mean and standard deviation over the seeds by epoch; return first and last mean."""
     epochs, a = by_epoch(runs, key)
     mean, sd = a.mean(0), a.std(0) if len(a) > 1 else torch.zeros(a.shape[1])
-    style = {"color": show.COLOURS[k], "marker": show.MARKERS[k]}
+    style = show.line(k)
     axis.plot(epochs, mean, lw=1.5, markevery=max(1, len(epochs) // 8), **style)
     axis.fill_between(epochs, mean - sd, mean + sd, color=style["color"], alpha=0.15, lw=0)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    show.whole_ticks(axis)
     return f"{mean[0]:.3g} to {mean[-1]:.3g}"
 
 
@@ -279,7 +279,7 @@ def measures(held: Records) -> str:
     return f"Rates in %, mean ± sd; {caption}\n\n{tables.grid(head, lines)}"
 
 
-def dots(axis: Axes, experiments: Sequence, found: dict[str, Records], protocol: str) -> str:
+def dots(axis: Axes, experiments: Sequence, found: Mapping[str, Records], protocol: str) -> str:
     """Draw a line for each method and a dot for each seed; return the means in words."""
     words = []
     for i, e in enumerate(experiments):
@@ -360,7 +360,7 @@ def starts(held: Records, found_by_chance: dict[str, float]) -> tuple[Figure, st
             words.append(f"{title}, seed {r['seed']}: {shown}.")
         axis.axhline(found_by_chance[title], color=show.GREY, ls=":", lw=1, marker="")
         axis.set(title=title, xlabel="epoch", ylim=(0, 101))
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        show.whole_ticks(axis)
     axes[0].set_ylabel("digits found / %")
     axes[1].legend(*axes[0].get_legend_handles_labels(), fontsize=8)
     fig.suptitle(caption, size=10)

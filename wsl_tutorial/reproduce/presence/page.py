@@ -2,10 +2,11 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from ... import show
@@ -133,7 +134,7 @@ def curves(held: Records) -> show.Markdown:
     """Draw the test error by epoch of three losses and two optimisers; return the last values."""
     names = [name + suffix for name in LOSSES.values() for suffix in OPTIMISERS.values()]
     _, named, found = tables.fullest(PAPER, names, held)
-    pooling = statistics.fmean(ROWS[f"mcmil-{k:03d}"].value for k in range(7, 13))
+    pooling = statistics.fmean(ROWS[f"mcmil-{k:03d}"].number for k in range(7, 13))
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.3), sharey=True)
     sentences = []
     for axis, (title, suffix) in zip(axes, OPTIMISERS.items(), strict=True):
@@ -146,7 +147,7 @@ def curves(held: Records) -> show.Markdown:
         ]
         axis.set(yscale="log", xlabel="epoch", title=f"{title}; {named}")
         axis.legend(fontsize=8)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        show.whole_ticks(axis)
         sentences.append(f"With {title}: {', '.join(ends) or 'no record yet'}.")
     ticks = [0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]
     limits = {"ylim": (0.2, 100), "yticks": ticks, "yticklabels": ticks}
@@ -161,12 +162,12 @@ def curves(held: Records) -> show.Markdown:
     return show.Markdown(f"Read out ({named}; means over the seeds). {text}")
 
 
-def _curve(axis: plt.Axes, label: str, runs: Records, k: int) -> str:
+def _curve(axis: Axes, label: str, runs: Records, k: int) -> str:
     """Draw each seed thin and the mean of the seeds thick; return where the mean ends."""
     errors = [[p["test_error"] for p in r["curve"]] for r in runs]
     errors = torch.tensor([[math.nan if e is None else e for e in row] for row in errors])
     epochs = [p["epoch"] for p in runs[0]["curve"]]
-    style = {"color": show.COLOURS[k], "marker": show.MARKERS[k]}
+    style = show.line(k)
     axis.plot(epochs, errors.T, lw=0.6, alpha=0.5, color=style["color"], marker="")
     axis.plot(epochs, errors.nanmean(0), lw=1.8, label=f"{label}, {len(runs)} seeds", **style)
     return f"{label} ends at {errors[:, -1].nanmean():.2f} %"
@@ -190,7 +191,7 @@ def deviations(held: Records) -> show.Markdown:
     return show.Markdown(f"Deviations, {named}.\n\n{notes}")
 
 
-def _trained(held: Records) -> tuple[str, dict[str, Records]]:
+def _trained(held: Records) -> tuple[str, Mapping[str, Records]]:
     """Return a caption, and the records of all experiments that train, by name."""
     return tables.fullest(PAPER, [n for n, e in EXPERIMENTS.items() if e.data], held)[1:]
 

@@ -13,7 +13,7 @@ def matrix(weight: Tensor, bias: Tensor) -> Tensor:
     return torch.cat([weight.flatten(1).T, bias[None]])
 
 
-def layer_parameters(model: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter]]:
+def layer_parameters(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
     """Return (weight, bias) of every convolution and linear layer, in the order of the model.
 
     Raises ValueError where the model has any other parameter, which the preconditioner cannot take.

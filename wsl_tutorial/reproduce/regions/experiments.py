@@ -114,8 +114,8 @@ def truncated(row: Row) -> Callable[[list[dict]], Ruling]:
     def test(records: list[dict]) -> Ruling:
         ours = mean(records, row.metric)
         cut = floor(100 * ours + 1e-6) / 100
-        same = exactly(0.005 - abs(cut - row.value))
-        return ruling(f"{ours:.4f}, printed {row.value:.2f}", same)
+        same = exactly(0.005 - abs(cut - row.number))
+        return ruling(f"{ours:.4f}, printed {row.number:.2f}", same)
 
     return test
 

@@ -84,8 +84,8 @@ def zeros_by_ones() -> Figure:
     axis.plot(d, high, color=show.COLOURS[0], marker="")
     ones, ours = printed("Table 2", "All-ones", "F1+"), printed("Table 2", "min-max u=4", "F1-")
     for k, s in enumerate(NAMES):
-        style = {"color": show.COLOURS[k], "marker": show.MARKERS[k], "ls": ""}
-        axis.plot(ones[s].value, ours[s].value, label=f"{s}, min-max u=4", **style)
+        label = f"{s}, min-max u=4"
+        axis.plot(ones[s].number, ours[s].number, ls="", label=label, **show.line(k))
     axis.set(xlabel="F1+ of All-ones / %", ylabel="F1- / %", xlim=(0, 100), ylim=(0, 102))
     axis.legend(fontsize=8, loc="lower left")
     return fig
@@ -96,7 +96,7 @@ def zeros_beside_methods() -> str:
     lines = []
     for s in NAMES:
         ones = printed("Table 2", "All-ones", "F1+")[s]
-        low, high = metrics.all_zeros_bounds(ones.value)
+        low, high = metrics.all_zeros_bounds(ones.number)
         zero = printed("Table 4", "min-max u=0", "F1-")[s]
         cam, four = (printed("Table 2", m, "F1-")[s] for m in ("CAM-Avg", "min-max u=4"))
         rates = (f"{low:.1f} to {high:.1f}", cam.printed, zero.printed, four.printed)
@@ -110,9 +110,9 @@ def areas_beside_cuts(best_cut: Callable[[float], float]) -> str:
     ones = printed("Table 2", "All-ones", "F1+")
     lines = []
     for r in (r for r in ROWS.values() if r.table == "Fig 6"):
-        f1 = best_cut(100 * r.value)
+        f1 = best_cut(100 * r.number)
         plus, minus = (printed("Table 4", r.method, k)[r.data].printed for k in ("F1+", "F1-"))
-        d = ones[r.data].value
+        d = ones[r.data].number
         share = d / (2 - d / 100), d  # of the bird, least and greatest mean
         blind = " to ".join(f"{100 - f / 2:.0f}" for f in reversed(share))
         lines.append((r.data, r.method, r.printed, f"{f1:.1f}", plus, minus, blind))
@@ -266,7 +266,7 @@ def _blind_elsewhere(measure: str) -> list[tuple]:
     if measure not in BLIND_KEYS:
         return []
     ones = printed("Table 2", "All-ones", "F1+")
-    known = [ones[s].value for s in NAMES[1:]]
+    known = [ones[s].number for s in NAMES[1:]]
     ranges = [" to ".join(f"{x:.1f}" for x in metrics.all_zeros_bounds(d)) for d in known]
     rows = {"F1+": (known, [0] * 3), "F1-": ([0] * 3, ranges)}[measure]
     return [(f"*{m}*", measure, *v) for m, v in zip(("All-ones", "All-zeros"), rows, strict=True)]
@@ -493,7 +493,7 @@ def four_cuts(held: Records) -> str:
 def cuts_in_the_plane(held: Records) -> tuple[Figure, str]:
     """Return the figure of the three cuts of every method, and how many methods have records."""
     cut = {title: tables.fullest(PAPER, names, held) for title, names in FAMILIES.items()}
-    ones = printed("Table 2", "All-ones", "F1+")["GlaS"].value
+    ones = printed("Table 2", "All-ones", "F1+")["GlaS"].number
     f, r = ones / (200 - ones), torch.linspace(0, 1, 101)
     blind = 200 * r * f / (r + f), 200 * (1 - r) * (1 - f) / (2 - r - f)  # (101,), (101,)
     fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.8), sharey=True)
@@ -504,7 +504,7 @@ def cuts_in_the_plane(held: Records) -> tuple[Figure, str]:
                 _three_cuts(axis, runs, k, name.partition("-")[2])
         axis.set(title=f"{title}; {cut[title][1]}", xlabel="F1+ / %", xlim=(0, 92), ylim=(0, 92))
     for m in dict.fromkeys(r.method for r in ROWS.values() if r.table == "Table 1"):
-        plus, minus = (printed("Table 2", m, k)["GlaS"].value for k in ("F1+", "F1-"))
+        plus, minus = (printed("Table 2", m, k)["GlaS"].number for k in ("F1+", "F1-"))
         axes[0].plot(plus, minus, "D", mfc="none", mec=show.GREY, ms=6)
     axes[0].plot([], [], "D", mfc="none", mec=show.GREY, label="printed")
     axes[0].set_ylabel("F1- / %")
@@ -524,7 +524,7 @@ def _three_cuts(axis: Axes, runs: Records, k: int, label: str) -> None:
     axis.plot(*points, marker="", label=f"{k + 1} {label}", **style)
     for x, y, mark in zip(*points, ("o", "s", "^"), strict=True):
         axis.plot(x, y, mark, ms=4, **style)
-    axis.annotate(k + 1, (points[0][0] + 1, points[1][0] + 1), fontsize=8)
+    axis.annotate(str(k + 1), (points[0][0] + 1, points[1][0] + 1), fontsize=8)
 
 
 def needs(held: Records) -> str:
