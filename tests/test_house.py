@@ -133,15 +133,6 @@ def test_no_file_of_the_engine_imports_a_paper():
 
 # Docstrings ---------------------------------------------------------------------------------------
 
-UNFINISHED = {  # files whose docstrings are not all reworded yet; the list only gets shorter
-    "data/masked.py",
-    "reproduce/presence/experiments.py",
-    "reproduce/regions/methods.py",
-    "reproduce/worth/__init__.py",
-    "reproduce/worth/claims.py",
-    "worth.py",
-}
-
 
 def docstrings(path: Path) -> list[str]:
     kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -152,8 +143,6 @@ def docstrings(path: Path) -> list[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_docstring_begins_with_a_question_word(path):
     texts = [text for text in docstrings(path) if re.match("(What|How|Whether|Where) ", text)]
-    if texts and path.relative_to(PACKAGE).as_posix() in UNFINISHED:
-        pytest.skip(f"not reworded yet: {len(texts)}")
     assert texts == []
 
 

@@ -1,4 +1,4 @@
-"""What a weak label is worth: the observers of this book on one world, their likelihoods and bits.
+"""Compare the observers of this book on one world: their likelihoods, and bits of a label.
 
 The world is that of `wsl_tutorial.data.lattice`: K digits, K uniform on `k` = (least, greatest),
 on K of N cells that keep their distance, every choice equally probable, and every digit uniform on

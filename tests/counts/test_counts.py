@@ -312,7 +312,9 @@ def test_an_automaton_says_what_does_not_fit():
     wide = torch.ones(2, 4, dtype=torch.bool)
     for mask in (real[:1], real[:, :2], wide, wide[:1], real.float(), real.long(), real.tolist()):
         for function in (finite_automaton.log_marginal, finite_automaton.posterior):
-            with pytest.raises(ValueError, match=r"mask must be torch.bool of shape \(2, 3\), got"):
+            with pytest.raises(
+                ValueError, match=r"mask must be torch.bool of shape \(2, 3\) on cpu, got"
+            ):
                 function(log_p, machine, every, mask=mask)
 
 

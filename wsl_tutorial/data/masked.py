@@ -1,4 +1,4 @@
-"""What data sets of photos with masks share: tensors made when asked for, checks, held-out parts.
+"""Load photos with masks: tensors made when asked for, checks, held-out parts.
 
 The sets are too large to be decoded at once, so `images` and `masks` are sequences that read their
 files anew at every index: keep what you use more than once, `images = list(found["images"])`.

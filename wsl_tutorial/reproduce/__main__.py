@@ -230,7 +230,9 @@ def arguments() -> argparse.ArgumentParser:
     sub = commands.add_parser("run", help="run experiments; stop and resume at will")
     sub.add_argument("names", nargs="*", metavar="NAME", help="a name, or a pattern: 'mcmil/*'")
     sub.add_argument("--seeds", type=seeds, default=None, help="0-9 or 0,3,5 (default: all)")
-    sub.add_argument("--protocol", choices=PROTOCOLS, default="short", help="default: %(default)s")
+    sub.add_argument(
+        "--protocol", choices=PROTOCOLS, default="short", help="(default: %(default)s)"
+    )
     sub.add_argument(
         "--plan",
         action="store_true",

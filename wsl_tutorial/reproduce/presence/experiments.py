@@ -1,4 +1,4 @@
-"""What is reproduced of Li (2018): every experiment, and the numbers of the paper it answers."""
+"""The experiments on Li (2018), and the printed numbers that each of them answers."""
 
 from dataclasses import replace
 from math import inf

@@ -1,4 +1,4 @@
-"""How the methods of Belharbi et al. (2020) are trained: networks, losses and runs."""
+"""Train the methods of Belharbi et al. (2020): networks, losses and runs."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What a weak label is worth: every observer of the book on one world; beyond the papers."""
+"""Compare what weak labels are worth: all observers of the book on one world."""
 
 from ..experiment import Paper
 from .claims import CLAIMS

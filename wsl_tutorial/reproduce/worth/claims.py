@@ -1,4 +1,4 @@
-"""What we claim of the observers, tested on records."""
+"""State the claims about the observers, tested on records."""
 
 from itertools import pairwise
 from math import nan
