@@ -177,6 +177,21 @@ def test_a_bag_that_neither_way_can_serve_is_refused():
         counts.log_likelihood_multiclass(log_p, y, real)
 
 
+def test_classes_that_no_bag_has_cost_nothing():
+    """Thirty classes have 2**30 sets; the three that the bag has, eight."""
+    log_p, y, real = bags([70], 3, 1.0)
+    wide = torch.full((1, 70, 30), -torch.inf, dtype=torch.float64)
+    wide[..., [4, 17, 29]] = log_p
+    few = torch.zeros(1, 30, dtype=torch.long)
+    few[0, [4, 17, 29]] = y[0]
+    wide[0, 0] = -torch.inf
+    wide[0, 0, 4] = 0
+    log_p[0, 0] = wide[0, 0, [4, 17, 29]]
+    assert counts.log_likelihood_multiclass(wide, few, real).item() == pytest.approx(
+        one_by_one(log_p[0], y[0]), rel=1e-12
+    )
+
+
 def test_many_classes_in_small_bags_are_served():
     log_p, y, real = bags([12], 10, 1.0)
     assert counts.log_likelihood_multiclass(log_p, y, real).item() == pytest.approx(

@@ -82,6 +82,8 @@ def _checked(log_p: Tensor, counts: Tensor, mask: Tensor | None) -> tuple[Tensor
 
 def _multiclass(log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
     """Return Eq. (5.4) on checked input, (B,), each bag in the way that visits fewer numbers."""
+    log_p, counts = _own_classes(log_p, counts, real)
+    real = torch.arange(real.shape[1], device=real.device) < real.sum(1, keepdim=True)
     states = (counts + 1).double().prod(1)
     points = window.most_points(counts)
     if not bool(((states <= MAX_STATES) | (points <= window.MAX_GRID)).all()):
@@ -91,7 +93,7 @@ def _multiclass(log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
             f"than {MAX_STATES}, and up to {points[bag].item():.3g} frequencies, more than "
             f"{window.MAX_GRID}; merge classes or divide the bag"
         )
-    steep = (-log_p.masked_fill(log_p == -torch.inf, 0)).amax((1, 2)) > STEEPEST
+    steep = ((log_p < -STEEPEST) & (log_p > -torch.inf)).flatten(1).any(1)
     large = (states > FEW_STATES) & (points < states) & (points <= window.MAX_GRID) & ~steep
     large |= states > MAX_STATES
     value = log_p[:, :0].sum((1, 2))  # zeros, and part of the graph even without bags
@@ -101,12 +103,12 @@ def _multiclass(log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
     return value
 
 
-def _recursion(log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
-    """Return Eq. (5.4) on checked input, (B,), level by level.
+def _recursion(log_p: Tensor, needed: Tensor, real: Tensor) -> Tensor:
+    """Return Eq. (5.4) of bags (B, n, K) with real instances first, (B,), level by level.
 
-    Level i has the states that i instances can reach: the vectors of counts with sum i.
+    Level i has the states that i instances can reach: the vectors of counts with sum i. `needed`
+    are the counts (B, K).
     """
-    log_p, needed = _own_classes(log_p, counts, real)  # (B, n, K), (B, K)
     stride = F.pad((needed + 1).cumprod(1), (1, 0), value=1)  # mixed radix: state = counts . stride
     full, stride = stride[:, -1], stride[:, :-1]
     n, most = log_p.shape[1], int(full.max()) if len(full) else 1

@@ -45,8 +45,9 @@ def log_likelihood(log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
     Differentiable any number of times with respect to log_p.
 
     Args:
-        log_p: float64 (B, n, C), finite or -inf, 0 where padded.
-        counts: int64 (B, C), summing to the number of real instances.
+        log_p: float64 (B, n, C), finite or -inf, 0 where padded; real instances come first.
+        counts: int64 (B, C), summing to the number of real instances; at best without classes
+            that no bag has: `_possible` may look at every set of classes.
         real: bool (B, n).
     Raises:
         ValueError: a bag needs more than MAX_GRID frequencies.
@@ -84,7 +85,7 @@ class _Counts(torch.autograd.Function):
 
 
 def _both(log_p: Tensor, counts: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """Value (B,) and posterior (B, n, C)."""
+    """Return the value (B,) and the posterior (B, n, C)."""
     wanted = real[:, :, None] & (counts > 0)[:, None]
     z = log_p.masked_fill(~wanted, -torch.inf)
     with torch.no_grad():
@@ -122,7 +123,7 @@ def _possible(z: Tensor, counts: Tensor, real: Tensor) -> Tensor:
 
 
 def _tilt(z: Tensor, counts: Tensor, real: Tensor) -> Tensor:
-    """The tilt (B, C) for which the expected counts are `counts`; 0 for classes with count 0.
+    """Return the tilt (B, C) for which the expected counts are `counts`; 0 where a count is 0.
 
     Newton's method on sum_i log Z_i - t . y; where a step does not lower it, a step of generalised
     iterative scaling, t_c += log(y_c / E_c), which always does (Darroch and Ratcliff, 1972).
@@ -163,34 +164,38 @@ def _tilt(z: Tensor, counts: Tensor, real: Tensor) -> Tensor:
 
 
 def _middle(q: Tensor, counts: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
-    """log Q(y), (B,), and the posterior (B, n, C), of tilted instances q (B, n, C)."""
+    """Return log Q(y), (B,), and the posterior (B, n, C), of tilted instances q (B, n, C)."""
     with torch.no_grad():
         order = (q * (1 - q)).sum(1).argsort(1)  # the class that varies most gets frequency 0
-        y = counts.gather(1, order)
-        size = (used * torch.arange(1, used.shape[1] + 1, device=q.device)).amax(1)
-        last_first = _window(q.gather(2, order[:, None].expand_as(q)), y, TOLERANCE)
-        by_cost = (size * last_first[:, :-1].double().prod(1)).argsort()
+        y, size = counts.gather(1, order), used.sum(1)
     place = order[:, None].expand_as(q)
     q = q.gather(2, place)
     if not len(q):
         return q.sum((1, 2)), q
+    with torch.no_grad():
+        window = _window(q, y, TOLERANCE)[:, :-1]
+        by_cost = (size * window.double().prod(1)).argsort()
     value, share = [], []
     for rows in by_cost.split(ROWS):
         n = int(size[rows].max())
-        log_q, r = _group(q[rows, :n], y[rows])
+        log_q, r = _group(q[rows, :n], y[rows], window[rows].amax(0))
         value.append(log_q)
         share.append(F.pad(r, (0, 0, 0, q.shape[1] - n)))
     rows = by_cost.argsort()
     return torch.cat(value)[rows], torch.cat(share)[rows].gather(2, place.argsort(2))
 
 
-def _group(q: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """`_middle` for bags of similar size, on one grid; the tolerance falls until the errors do."""
+def _group(q: Tensor, y: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `_middle` for bags of similar size, on one grid.
+
+    window (C - 1,): the points for TOLERANCE, which falls until the errors are accepted.
+    """
     for tolerance in (TOLERANCE, TOLERANCE**2, TOLERANCE**4, 0.0):
         with torch.no_grad():
-            window = _window(q, y, tolerance).amax(0)[:-1]
+            if tolerance < TOLERANCE:
+                window = _window(q, y, tolerance).amax(0)[:-1]
             k, weight, error = _frequencies(q, window, tolerance)
-            error = error + _alias(q, y, F.pad(window, (0, 1), value=q.shape[1] + 1)).sum(1)
+            error = error + _alias(q, y, F.pad(window, (0, 1)))[:, :-1].sum(1)
         total, others, rounding = _sums(q, y, window, k, weight)
         error = error + 1e-16 * q.shape[1] * rounding * (tolerance > 0)
         if bool((error <= ACCEPTED * total).all()):
@@ -200,15 +205,16 @@ def _group(q: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _lower_estimate(q: Tensor) -> Tensor:
-    """An estimate of Q(y), (B,), rather too low: that of independent normal counts."""
+    """Return an estimate of Q(y), (B,), rather too low: that of independent normal counts."""
     variance = (q * (1 - q)).sum(1)[:, :-1]
     return (1 + 2 * math.pi * variance).rsqrt().prod(1)
 
 
 def _alias(q: Tensor, y: Tensor, window: Tensor) -> Tensor:
-    """Bound of P(a count differs from y by the window or more), (B, C); window (B, C) or (C,).
+    """Return a bound of P(a count differs from y by the window or more), (B, C).
 
-    The smaller of Bennett's bound and Hoeffding's first one; 0 where no count is so far from y.
+    It is the smaller of Bennett's bound and Hoeffding's first one; 0 where no count is so far from
+    y. window: (B, C) or (C,).
     """
     size, mean = (q > 0).sum(1).double(), q.sum(1)
     variance = (q * (1 - q)).sum(1).clamp_min(torch.finfo(q.dtype).tiny)
@@ -225,7 +231,7 @@ def _alias(q: Tensor, y: Tensor, window: Tensor) -> Tensor:
 
 
 def _window(q: Tensor, y: Tensor, tolerance: float) -> Tensor:
-    """Points N (B, C) of the grid: the fewest for which `_alias` is within the tolerance."""
+    """Return the fewest points N (B, C) of a grid for which `_alias` is within the tolerance."""
     high = torch.maximum((q > 0).sum(1) - y, y) + 1  # no count is further from y
     low = torch.zeros_like(high)
     wanted = (tolerance * _lower_estimate(q))[:, None]
@@ -237,7 +243,7 @@ def _window(q: Tensor, y: Tensor, tolerance: float) -> Tensor:
 
 
 def _frequencies(q: Tensor, window: Tensor, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The frequencies k (K, C - 1) of a grid that matter, their weights (K,), and an error (B,).
+    """Return the frequencies k (K, C - 1) that matter, their weights (K,), and an error (B,).
 
     k and -k give conjugate numbers, so half of the last axis is enough.
     """
@@ -255,14 +261,14 @@ def _frequencies(q: Tensor, window: Tensor, tolerance: float) -> tuple[Tensor, T
     if n:
         weight = weight * (1 + ((k[:, -1] > 0) & (2 * k[:, -1] < n[-1])).double())
     omega = F.pad(2 * math.pi * k.double() / window, (0, 1))  # (K, C)
-    pairs = list(itertools.combinations(range(q.shape[2]), 2))
-    together = q[..., [a for a, _ in pairs]] * q[..., [b for _, b in pairs]]  # (B, n, P)
+    a, b = torch.triu_indices(q.shape[2], q.shape[2], 1, device=q.device)  # P pairs of classes
+    together = q[..., a] * q[..., b]  # (B, n, P)
     first, second = together.sum(1), together.mT @ together
     least = (tolerance * _lower_estimate(q))[:, None]
     kept, error = [], q.new_zeros(len(q))
     step = max(1, CHUNK // max(1, len(q)))
     for part, w in zip(omega.split(step), weight.split(step), strict=True):
-        fall = 1 - (part[:, [a for a, _ in pairs]] - part[:, [b for _, b in pairs]]).cos()  # (K, P)
+        fall = 1 - (part[:, a] - part[:, b]).cos()  # (K, P)
         bound = (-first @ fall.mT - ((fall @ second) * fall).sum(2)).exp()
         keep = (bound >= least).any(0)
         error += bound @ (w * ~keep)
@@ -272,9 +278,9 @@ def _frequencies(q: Tensor, window: Tensor, tolerance: float) -> tuple[Tensor, T
 
 
 def _sums(q, y, window, k, weight) -> tuple[Tensor, Tensor, Tensor]:
-    """Q(y), (B,); for each instance and class that of the others without the class, (B, n, C).
+    """Return Q(y), (B,), and for each instance and class that of the others without it, (B, n, C).
 
-    And the sum of absolute values, (B,), to which rounding is relative.
+    The third result is the sum of absolute values, (B,), to which rounding is relative.
     """
     b, n = q.shape[:2]
     q = F.pad(q, (0, 0, 0, -n % 8))  # even numbers of factors on the three largest levels
@@ -303,7 +309,7 @@ def _sums(q, y, window, k, weight) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _product_tree(x: Tensor) -> list[Tensor]:
-    """x (B, n, K), then the products of pairs, of four, ..., of all of axis 1; odd ends get a 1."""
+    """Return x (B, n, K) and the products of 2, 4, ... and all of axis 1; odd ends get a 1."""
     levels = [x]
     while (x := levels[-1]).shape[1] > 1:
         if x.shape[1] % 2:
