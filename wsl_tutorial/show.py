@@ -1,5 +1,6 @@
 """Show figures, each with a description, and tables; everything that a notebook shows goes here."""
 
+from collections.abc import Sequence
 from html import escape
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 from PIL import Image
 
 # The colours of Okabe and Ito (2008), readable with any common colour blindness, ordered so that
@@ -66,6 +68,22 @@ def whole_ticks(axis: Axes) -> None:
     """Put the ticks of the x axis, a linear one, at whole numbers."""
     locator = cast(MaxNLocator, axis.xaxis.get_major_locator())  # a linear axis has an AutoLocator
     locator.set_params(integer=True)
+
+
+def band(
+    axis: Axes, x: Sequence[float], values: ArrayLike, k: int, label: str | None = None
+) -> np.ndarray:
+    """Draw the mean of values (N, T) as the k-th line, in a band of one standard deviation.
+
+    Returns the mean (T,).
+    """
+    a = np.asarray(values)
+    mean = a.mean(0)
+    sd = a.std(0, ddof=1) if len(a) > 1 else np.zeros_like(mean)
+    axis.plot(x, mean, lw=1.5, label=label, markevery=max(1, len(x) // 8), **line(k))
+    axis.fill_between(x, mean - sd, mean + sd, color=COLOURS[k], alpha=0.15, lw=0)
+    whole_ticks(axis)
+    return mean
 
 
 class Markdown(str):

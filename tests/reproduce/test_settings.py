@@ -6,7 +6,14 @@ from dataclasses import dataclass
 import pytest
 
 from wsl_tutorial.reproduce import papers
-from wsl_tutorial.reproduce.experiment import changed, plain, record_id, setting, settings_of
+from wsl_tutorial.reproduce.experiment import (
+    changed,
+    plain,
+    record_id,
+    setting,
+    settings_of,
+    sourced,
+)
 
 
 @dataclass(frozen=True)
@@ -58,3 +65,12 @@ def test_every_setting_of_a_paper_has_a_name_of_its_own(paper):
     for experiment in paper.experiments:
         assert settings_of(experiment.config)
         assert dataclasses.is_dataclass(experiment.config)
+
+
+def test_a_setting_comes_with_its_source_and_nothing_else():
+    lines = sourced(Grouped())
+    assert lines == [
+        ("width", 8, 8, "table 1"),
+        ("lr", 0.1, 0.1, "section 4"),
+        ("every", 1, 1, "code"),  # without the value that stands for older records
+    ]

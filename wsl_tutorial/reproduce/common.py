@@ -1,6 +1,7 @@
 """Hold what the methods of several papers share: seeds, digits, heat maps and training."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import TypeVar
 
@@ -98,6 +99,15 @@ def padded_softmax(score: Tensor, window: int, strength: float, floor: float = 0
     (h, w), r = score.shape[1:], window // 2
     wide = F.pad(score[:, None], [r] * 4, mode="replicate")[:, 0]
     return patches.local_softmax(wide, window, strength, floor)[:, r : r + h, r : r + w]
+
+
+# Curves -------------------------------------------------------------------------------------------
+
+
+def by_epoch(runs: Sequence[dict], key: str) -> tuple[list[int], Tensor]:
+    """Return the epochs (T,) and a measure of all runs (seeds, T); NaN where it was not finite."""
+    values = [[math.nan if p[key] is None else p[key] for p in r["curve"]] for r in runs]
+    return [p["epoch"] for p in runs[0]["curve"]], torch.tensor(values)
 
 
 # Training -----------------------------------------------------------------------------------------

@@ -75,6 +75,11 @@ def leaves(config: Any) -> Iterator[tuple[dataclasses.Field, Any]]:
             yield f, value
 
 
+def sourced(config: Any) -> list[tuple[str, Any, Any, str]]:
+    """Return each setting of a config: its name, our value, the paper's, and the source."""
+    return [(f.name, x, f.metadata["paper"], f.metadata["source"]) for f, x in leaves(config)]
+
+
 def settings_of(config: Any) -> dict[str, Any]:
     """Return the value of each setting of a config by its name, without the group it is in.
 

@@ -310,6 +310,12 @@ def deviations(found: Iterable[dict[str, Any]]) -> str:
     return "".join(f"- {text} ({', '.join(of)})\n" for text, of in names.items())
 
 
+def departures(paper: Paper, names: Iterable[str], held: Records) -> str:
+    """Return what differs from the paper in the best records of experiments, with a caption."""
+    _, caption, found = fullest(paper, names, held)
+    return f"Deviations, {caption}.\n\n{deviations(r for runs in found.values() for r in runs)}"
+
+
 # Places of a paper --------------------------------------------------------------------------------
 
 

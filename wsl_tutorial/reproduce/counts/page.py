@@ -19,7 +19,8 @@ from torch import Tensor
 from ... import show
 from ...data import groups
 from .. import ledger, tables
-from ..experiment import leaves
+from ..common import by_epoch
+from ..experiment import sourced
 from . import PAPER
 from .claims import p_value
 from .experiments import CIFAR, NAMES, PHOTOS, SIZES, accuracies, gaps, listed
@@ -75,7 +76,7 @@ def settings_rows(config: Settings) -> tuple[list[tuple], list[tuple]]:
 
     A setting is its name, our value, the paper's, and the source.
     """
-    lines = [(f.name, value, *f.metadata.values()) for f, value in leaves(config)]
+    lines = sourced(config)
     return lines, [line for line in lines if line[1] != line[2]]
 
 
@@ -130,19 +131,12 @@ def bag_sizes(laws: dict[str, Tensor]) -> Figure:
 
 def curves(runs: Records, method: str, key: str = "accuracy") -> tuple[list[int], Tensor]:
     """Return the epochs (T,) and a metric of all runs (seeds, T); NaN where it was not finite."""
-    values = [[p[f"{method}_{key}"] for p in r["curve"]] for r in runs]
-    values = [[math.nan if v is None else v for v in curve] for curve in values]
-    return [p["epoch"] for p in runs[0]["curve"]], torch.tensor(values)
+    return by_epoch(runs, f"{method}_{key}")
 
 
 def band(axis: Axes, runs: Records, method: str, k: int) -> None:
     """Draw the mean accuracy over the seeds by epoch, with a band of one standard deviation."""
-    steps, a = curves(runs, method)
-    mean, sd = a.mean(0), a.std(0) if len(a) > 1 else torch.zeros(a.shape[1])
-    every = max(1, len(steps) // 8)
-    axis.plot(steps, mean, lw=1.5, label=NAMES.get(method, method), markevery=every, **show.line(k))
-    axis.fill_between(steps, mean - sd, mean + sd, color=show.COLOURS[k], alpha=0.15, lw=0)
-    show.whole_ticks(axis)
+    show.band(axis, *curves(runs, method), k, NAMES.get(method, method))
 
 
 def learning_curves(held: Records) -> tuple[Figure, str, str]:

@@ -3,13 +3,11 @@
 Tables are Markdown. A figure comes with a sentence on what it shows where records decide that.
 """
 
-import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,7 +16,8 @@ from torch import Tensor
 
 from ... import metrics, show
 from .. import ledger, tables
-from ..experiment import leaves
+from ..common import by_epoch
+from ..experiment import sourced
 from . import PAPER
 from .experiments import CHANCE, NAMES
 from .settings import Settings
@@ -156,27 +155,16 @@ def costs(counted: dict[str, tuple[int, int, Sequence[int]]], config: Settings) 
 
 def settings(config: Settings) -> tuple[int, list[tuple]]:
     """Return the number of settings, and a line for each that differs from the paper's text."""
-    lines = [(f.name, x, f.metadata["paper"], f.metadata["source"]) for f, x in leaves(config)]
+    lines = sourced(config)
     return len(lines), [line for line in lines if line[1] != line[2]]
 
 
 # From records -------------------------------------------------------------------------------------
 
 
-def by_epoch(runs: Records, key: str) -> tuple[list[int], Tensor]:
-    """Return the epochs (T,) and a measure of all runs (seeds, T); NaN where it was not finite."""
-    values = [[math.nan if p[key] is None else p[key] for p in r["curve"]] for r in runs]
-    return [p["epoch"] for p in runs[0]["curve"]], torch.tensor(values)
-
-
 def band(axis: Axes, runs: Records, key: str, k: int) -> str:
     """Draw the mean and standard deviation over the seeds by epoch; return first and last mean."""
-    epochs, a = by_epoch(runs, key)
-    mean, sd = a.mean(0), a.std(0) if len(a) > 1 else torch.zeros(a.shape[1])
-    style = show.line(k)
-    axis.plot(epochs, mean, lw=1.5, markevery=max(1, len(epochs) // 8), **style)
-    axis.fill_between(epochs, mean - sd, mean + sd, color=style["color"], alpha=0.15, lw=0)
-    show.whole_ticks(axis)
+    mean = show.band(axis, *by_epoch(runs, key), k)
     return f"{mean[0]:.3g} to {mean[-1]:.3g}"
 
 
@@ -242,10 +230,7 @@ def chance(held: Records) -> str:
 
 def deviations(held: Records) -> str:
     """Return how the runs that fill rows of the ledger differ from the paper."""
-    names = [name for name, e in EXPERIMENTS.items() if e.cells]
-    _, caption, found = tables.fullest(PAPER, names, held)
-    notes = tables.deviations(r for runs in found.values() for r in runs)
-    return f"Deviations, {caption}.\n\n{notes}"
+    return tables.departures(PAPER, [n for n, e in EXPERIMENTS.items() if e.cells], held)
 
 
 def measured(runs: Records) -> tuple[str, ...]:

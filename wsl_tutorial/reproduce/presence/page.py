@@ -1,6 +1,5 @@
 """The tables and figures of chapter 4, made from the ledger, the experiments and their records."""
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 from ... import show
 from ...data import svhn
 from .. import ledger, tables
-from ..experiment import leaves
+from ..common import by_epoch
+from ..experiment import sourced
 from ..ledger import Row
 from ..tables import Records
 from . import PAPER
@@ -49,7 +49,7 @@ def numbers() -> show.Markdown:
 
 def settings(config) -> tuple[str, show.Markdown]:
     """Return how many settings a config has, and a table of those that are not the paper's."""
-    lines = [(f.name, ours, *f.metadata.values()) for f, ours in leaves(config)]
+    lines = sourced(config)
     differ = [line for line in lines if line[1] != line[2]]
     table = tables.grid(("setting", "ours", "the paper", "source"), differ)
     return f"{len(lines)} settings, {len(differ)} listed", show.Markdown(table)
@@ -164,9 +164,7 @@ def curves(held: Records) -> show.Markdown:
 
 def _curve(axis: Axes, label: str, runs: Records, k: int) -> str:
     """Draw each seed thin and the mean of the seeds thick; return where the mean ends."""
-    errors = [[p["test_error"] for p in r["curve"]] for r in runs]
-    errors = torch.tensor([[math.nan if e is None else e for e in row] for row in errors])
-    epochs = [p["epoch"] for p in runs[0]["curve"]]
+    epochs, errors = by_epoch(runs, "test_error")
     style = show.line(k)
     axis.plot(epochs, errors.T, lw=0.6, alpha=0.5, color=style["color"], marker="")
     axis.plot(epochs, errors.nanmean(0), lw=1.8, label=f"{label}, {len(runs)} seeds", **style)
@@ -186,9 +184,8 @@ def section(held: Records, *places: str) -> show.Markdown:
 
 def deviations(held: Records) -> show.Markdown:
     """Return what differs from the paper in the runs that answer its numbers."""
-    _, named, found = tables.fullest(PAPER, [n for n, e in EXPERIMENTS.items() if e.cells], held)
-    notes = tables.deviations(r for runs in found.values() for r in runs)
-    return show.Markdown(f"Deviations, {named}.\n\n{notes}")
+    names = [n for n, e in EXPERIMENTS.items() if e.cells]
+    return show.Markdown(tables.departures(PAPER, names, held))
 
 
 def _trained(held: Records) -> tuple[str, Mapping[str, Records]]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ... import metrics, show
 from ...data import glands
 from .. import ledger, tables
-from ..experiment import NO_DATA, leaves, settings_of
+from ..experiment import NO_DATA, settings_of, sourced
 from . import PAPER, leaks
 from .data import CLASSES
 from .experiments import BLIND, EQUAL, LADDER, METHODS, SETS, STEP_NAMES, TRIVIAL
@@ -140,9 +140,9 @@ def settings_beside(columns: Mapping[str, Any]) -> str:
 def settings_beside_paper(config: Any) -> str:
     """Return the table of the settings that are not the paper's, or that it says in words."""
     lines = [
-        (f"`{f.name}`", value, *f.metadata.values())
-        for f, value in leaves(config)
-        if value != f.metadata["paper"] and f.name not in GLANDS
+        (f"`{name}`", ours, paper, source)
+        for name, ours, paper, source in sourced(config)
+        if ours != paper and name not in GLANDS
     ]
     return tables.grid(("setting", "ours", "the paper", "source"), lines)
 
@@ -181,7 +181,7 @@ def trusted_looks(held: Records) -> tuple[Figure, str, str]:
             last.append(f"{share[-1]:.1f}")
         texts.append(f"`{name}`: {', '.join(last)} ({len(runs)} seeds)." if runs else "")
         axis.set(xlabel="epoch", title=name.partition("/")[2], ylim=(0, 102))
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        show.whole_ticks(axis)
     axes[0].set_ylabel("looks trusted / %")
     if found[LOOKED[0]]:
         axes[0].legend(fontsize=8)
@@ -302,9 +302,7 @@ def areas(held: Records) -> str:
 def deviations(held: Records) -> str:
     """Return what differs from the paper in the runs of its tables."""
     names = [e.name for e in PAPER.experiments if e.cells and e.not_run != NO_DATA]
-    _, named, found = tables.fullest(PAPER, names, held)
-    notes = tables.deviations(r for runs in found.values() for r in runs)
-    return f"Deviations, {named}.\n\n{notes}"
+    return tables.departures(PAPER, names, held)
 
 
 # The ladder ---------------------------------------------------------------------------------------
