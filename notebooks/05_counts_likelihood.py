@@ -374,15 +374,21 @@ assert torch.allclose(
 
 # %% [markdown]
 # **Large bags.** With 500, 300 and 200 instances of three classes there are $3 \cdot 10^7$ vectors.
-# There is a shorter way. $P(c \mid X)$ is the coefficient of $z_1^{c_1} \cdots z_C^{c_C}$ in the polynomial
-# $\prod_i \sum_k p_{i,k} z_k$, and a coefficient is a mean of the polynomial's values on the unit
-# circle, $z_k = e^{i \omega_k}$, each turned back by $e^{-i \omega \cdot c}$. Two steps keep this
-# sum exact and short. First multiply the weight of every class in all instances by a factor of its
-# own, such that the expected counts are $c$: this changes the coefficient by a known factor, and $c$
-# now is near the most probable vector. Then the values fall off fast away from $\omega = 0$, and
-# vectors further from $c$ than some nine standard deviations do not matter: a few hundred
-# frequencies remain, whatever $n$ is. `wsl_tutorial/counts/window.py` derives bounds for both
-# errors, and the function takes this way where it visits fewer numbers.
+# There is a shorter way. $P(c \mid X)$ is the coefficient of $s_1^{c_1} \cdots s_C^{c_C}$ in the
+# polynomial $\prod_i \sum_k p_{i,k} s_k$. A coefficient is a mean of the polynomial's values on the
+# unit circle, $s_k = e^{i \omega_k}$, each multiplied by $e^{-i \omega \cdot c}$. Three steps make
+# this mean short:
+#
+# 1. Multiply the weight of every class by a factor, the same in all instances, such that the
+#    expected counts are $c$. This changes the coefficient by a known factor.
+# 2. Take a grid of frequencies for counts within nine standard deviations of $c$ instead of $n$.
+#    The error is the probability of counts farther away.
+# 3. Leave out the frequencies at which the product is negligible.
+#
+# The peak of the product at $\omega = 0$ gets narrower as $n$ grows, and the grid gets finer alike,
+# so the number of frequencies hardly depends on $n$: a few hundred for three classes.
+# `wsl_tutorial/counts/window.py` has the bounds of both errors. The function takes this way where it
+# visits fewer numbers.
 
 # %%
 g = torch.Generator().manual_seed(1)

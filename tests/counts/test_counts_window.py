@@ -197,3 +197,10 @@ def test_many_classes_in_small_bags_are_served():
     assert counts.log_likelihood_multiclass(log_p, y, real).item() == pytest.approx(
         one_by_one(log_p[0], y[0]), rel=1e-12
     )
+
+
+def test_counts_that_do_not_fit_are_refused_with_their_bag():
+    log_p, y, real = bags([5, 9], 3, 1.0)
+    y[1] += 1
+    with pytest.raises(ValueError, match=r"got \[.*\] for bag 1 of 9 instances; pass mask"):
+        counts.log_likelihood_multiclass(log_p, y, real)

@@ -703,6 +703,12 @@ def erasing(logits=LOGITS, mask=MASK, psi=PSI, images=MAPS, target=Y):
             lambda: regions.recursive_erasing(lambda x: (LOGITS, x[0]), MAPS, Y, 1, 10),
             r"mask must be [^,]+ \(2, 1, 4, 5\)",
         ),
+        (lambda: regions.as_released(1.5), "u must be .* integer, got 1.5"),
+        (lambda: regions.as_printed("4"), "u must be .* integer, got '4'"),
+        (
+            lambda: regions.looks(reader, IMAGES, TARGET, regions.as_released, 10),
+            "rule must be a Rule, such as .* got function",
+        ),
         (lambda: regions.Rule(0, "never"), "looks must be at least 1"),
         (lambda: regions.Rule(2, "always"), "ends error, doubt or never, got 2 and 'always'"),
         (lambda: regions.average_pooling(LOGITS), r"maps must be [^,]+ \(B, C, \*positions\)"),

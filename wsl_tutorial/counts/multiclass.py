@@ -75,8 +75,14 @@ def _checked(log_p: Tensor, counts: Tensor, mask: Tensor | None) -> tuple[Tensor
     counts = counts.long()
     check_normalised(log_p, real)
     with torch.no_grad():
-        if not bool(((counts >= 0).all(1) & (counts.sum(1) == real.sum(1))).all()):
-            raise ValueError("counts must not be negative and must sum to the size of each bag")
+        wrong = (counts < 0).any(1) | (counts.sum(1) != real.sum(1))
+        if bool(wrong.any()):
+            bag = int(wrong.nonzero()[0])
+            raise ValueError(
+                "counts must not be negative and must sum to the size of each bag, got "
+                f"{counts[bag].tolist()} for bag {bag} of {int(real[bag].sum())} instances; "
+                "pass mask if bags are padded"
+            )
     return log_p.double().masked_fill(~real[:, :, None], 0), counts, real
 
 
@@ -89,9 +95,10 @@ def _multiclass(log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
     if not bool(((states <= MAX_STATES) | (points <= window.MAX_GRID)).all()):
         bag = torch.minimum(states / MAX_STATES, points / window.MAX_GRID).argmax()
         raise ValueError(
-            f"counts gives a bag {states[bag].item():.3g} states, the product of (count + 1), more "
-            f"than {MAX_STATES}, and up to {points[bag].item():.3g} frequencies, more than "
-            f"{window.MAX_GRID}; merge classes or divide the bag"
+            f"counts gives a bag {states[bag].item():.3g} states, the product of (count + 1), and "
+            f"{points[bag].item():.3g} frequencies; {MAX_STATES} or {window.MAX_GRID} are allowed: "
+            "use fewer classes (add their probabilities and their counts), or smaller bags with "
+            "counts of their own"
         )
     steep = ((log_p < -STEEPEST) & (log_p > -torch.inf)).flatten(1).any(1)
     large = (states > FEW_STATES) & (points < states) & (points <= window.MAX_GRID) & ~steep

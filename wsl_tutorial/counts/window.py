@@ -8,17 +8,19 @@ far fewer numbers, in three steps.
    instances. This holds for every t. Choose the t for which the expected counts are y: now y lies
    in the middle of Q, and Q(y) is not the small difference of large numbers.
 2. *Window.* Q(y) is the mean of F(w) exp(-i w . y) over the frequencies w_c = 2 pi k_c / N_c, with
-   F(w) = prod_i sum_c q_ic exp(i w_c), if N_c exceeds the range of the counts. A smaller N_c adds
-   the probability of counts that differ from y by N_c or more. The bounds of Bennett and Hoeffding
-   say that about nine standard deviations are enough.
+   F(w) = prod_i sum_c q_ic exp(i w_c), if N_c exceeds the range of the counts. One class has the
+   frequency 0, since the counts sum to n. With a smaller N_c the counts y_c + N_c, y_c - N_c,
+   y_c + 2 N_c, ... look like y_c, and their probability is added to Q(y): the first error. By the
+   bounds of Bennett and Hoeffding it is beyond rounding from about nine standard deviations on.
 3. *Decay.* With D_ab = 1 - cos(w_a - w_b), |sum_c q_ic exp(i w_c)|^2 = 1 - x_i, where
-   x_i = 2 sum_{a<b} q_ia q_ib D_ab, and -log(1 - x) >= x + x^2 / 2. So the size of F is bounded by
-   two sums over the instances that hold for all frequencies. Frequencies for which the bound is
-   beyond rounding are left out: of a large grid some hundred remain.
+   x_i = 2 sum_{a<b} q_ia q_ib D_ab, and -log(1 - x) >= x + x^2 / 2. The sums over i of q_ia q_ib
+   and of the products of two of these are computed once; they bound F at every frequency.
+   Frequencies for which the bound is beyond rounding are left out: the second error. F has a peak
+   at 0 whose width falls with n as the distance of the grid's points does, so their number hardly
+   depends on n: a few hundred for three classes, some ten thousand for four.
 
-One class has frequency 0, since the counts sum to n. Both errors are bounded beforehand, and the
-bounds are compared with the result. The posterior needs the products over all instances but one;
-a tree of products gives them without a division.
+Both errors are bounded beforehand, and the bounds are compared with the result. The posterior needs
+the products over all instances but one; a tree of products gives them without a division.
 
 Source: Daniels (1954) for the tilt, Fernandez and Williams (2010) for the characteristic function
 of sums of unequal trials, Bennett (1962) and Hoeffding (1963) for the tails; the rest is derived.
@@ -42,7 +44,8 @@ STEPS = 80  # of Newton's method at most
 def log_likelihood(log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
     """Return log P(counts) of checked bags, (B,), -inf where the counts are impossible.
 
-    Differentiable any number of times with respect to log_p.
+    This is Eq. (5.4) by another way than the recursion. It is differentiable any number of times in
+    log_p.
 
     Args:
         log_p: float64 (B, n, C), finite or -inf, 0 where padded; real instances come first.
@@ -252,8 +255,8 @@ def _frequencies(q: Tensor, window: Tensor, tolerance: float) -> tuple[Tensor, T
     points = math.prod(n[:-1]) * half
     if points > MAX_GRID:
         raise ValueError(
-            f"counts of a bag need {points:.3g} frequencies, more than {MAX_GRID}; "
-            "merge classes or divide the bag"
+            f"counts give a bag {points:.3g} frequencies, at most {MAX_GRID} are allowed; use "
+            "fewer classes (add their probabilities and their counts)"
         )
     axes = [torch.arange(m, device=q.device) for m in (*n[:-1], *([half] if n else []))]
     k = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2) if n else window[None]

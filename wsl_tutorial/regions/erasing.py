@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import exp
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -160,6 +161,8 @@ def looks(
     """
     check_layout("images", images, "(B, channels, H, W)", (4,))
     check_tensor("target", target, images.shape[:1], images, (torch.int64,))
+    if not isinstance(rule, Rule):
+        raise ValueError(f"rule must be a Rule, such as as_released(4), got {type(rule).__name__}")
     if attached and rule.looks > 1:
         localise = partial(checkpoint, localise, use_reentrant=False)
     return _looks(localise, images, target, rule, sigma, attached)
@@ -254,5 +257,5 @@ def recursive_erasing(
 
 
 def _check_u(u: int) -> None:
-    if u < 0:
-        raise ValueError(f"u must be at least 0, got {u}")
+    if not isinstance(u, Integral) or u < 0:
+        raise ValueError(f"u must be at least 0 and an integer, got {u!r}")

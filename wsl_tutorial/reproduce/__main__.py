@@ -36,7 +36,7 @@ def seeds(text: str) -> list[int]:
 def positive(text: str) -> float:
     """Return a number that is 0 or more. Raises ArgumentTypeError for a negative one."""
     if not float(text) >= 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative.")
+        raise argparse.ArgumentTypeError(f"{text} is negative: give 0 or more.")
     return float(text)
 
 
