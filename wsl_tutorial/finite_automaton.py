@@ -6,8 +6,6 @@ state s, label l leads to state transition[s, l], or nowhere (-1). It begins in 
 of classes seen so far; for counts it is the number of positives. Tests compare both with it.
 """
 
-import functools
-
 import torch
 from torch import Tensor
 
@@ -79,7 +77,7 @@ def counts(most: int) -> Tensor:
     return torch.stack([positives, one_more], 1)
 
 
-@functools.partial(per_bag, shared=("transition",))
+@per_bag(shared=("transition",), classes=2)
 def _log_marginal(
     log_p: Tensor, accept: Tensor, real: Tensor, transition: Tensor, start: int
 ) -> Tensor:
@@ -95,7 +93,7 @@ def _log_marginal(
     return cut(logsumexp(f.masked_fill(~accept, -torch.inf), 1))
 
 
-@functools.partial(per_bag, shared=("transition",))
+@per_bag(shared=("transition",), answer=torch.empty_like, classes=2)
 def _posterior(
     log_p: Tensor, accept: Tensor, real: Tensor, transition: Tensor, start: int
 ) -> Tensor:

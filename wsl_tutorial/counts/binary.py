@@ -39,7 +39,7 @@ def log_likelihood(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -
     return bag.finish(_log_coefficient(bag.log_a, bag.log_b, bag.y) + bag.undo_shift())
 
 
-@per_bag
+@per_bag(answer=torch.empty_like)
 def posterior(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (5.3): r, the probability that each instance is positive given the count: the E-step.
 
@@ -94,7 +94,7 @@ def enumeration(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> T
     return value.to(logits.dtype)
 
 
-@per_bag
+@per_bag(answer=lambda logits: torch.empty_like(logits, dtype=torch.bool))
 def map_configuration(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (5.6): the most probable configuration: the y instances with the largest logits.
 
@@ -109,7 +109,7 @@ def map_configuration(logits: Tensor, counts: Tensor, mask: Tensor | None = None
     return rank < counts[:, None]
 
 
-@per_bag
+@per_bag(answer=lambda logits: logits.new_empty(len(logits), logits.shape[1] + 1))
 def log_distribution(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (5.7): log P(j | X) for every count j = 0 .. n, by the recursion in log space, unshifted.
 

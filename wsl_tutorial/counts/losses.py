@@ -25,10 +25,10 @@ def proportion_loss(logits: Tensor, counts: Tensor, mask: Tensor | None = None) 
         raise ValueError(
             f"logits of shape {tuple(logits.shape)} holds no bag to take the mean over"
         )
-    return loss.mean().to(logits.dtype)
+    return loss.mean().to(torch.promote_types(logits.dtype, torch.float32))
 
 
-@per_bag
+@per_bag(answer=lambda logits: logits.new_empty(len(logits), dtype=torch.float64))
 def _proportion_losses(logits: Tensor, counts: Tensor, mask: Tensor | None) -> Tensor:
     """Return the loss of each bag (B,), float64."""
     z, real = checked(logits, counts, mask)

@@ -23,7 +23,7 @@ FEW_STATES = 64  # up to here the recursion is quicker in any case
 STEEPEST = 1e4  # -log p up to which sums of differences keep the digits that the window needs
 
 
-@per_bag
+@per_bag(classes=2)
 def log_likelihood_multiclass(log_p: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (5.4): log P(counts | X) with C classes, by a recursion over vectors of counts.
 
@@ -47,7 +47,7 @@ def log_likelihood_multiclass(log_p: Tensor, counts: Tensor, mask: Tensor | None
     return _multiclass(flat, counts, real).to(log_p.dtype)
 
 
-@per_bag
+@per_bag(answer=torch.empty_like, classes=2)
 def posterior_multiclass(log_p: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (5.5): P(instance i has class c | counts), the multiclass E-step.
 

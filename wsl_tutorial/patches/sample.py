@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._shapes import check_tensor
+from .._shapes import check_tensor, widened
 from ._inputs import check_places, check_shape
 
 
+@widened
 def sample(images: Tensor, places: Tensor, size: int) -> Tensor:
     """Eq. (8.3): S, the patch under each box, `size` x `size` bilinear samples edge to edge.
 
@@ -37,6 +38,7 @@ def sample(images: Tensor, places: Tensor, size: int) -> Tensor:
     return _nan_where_not_finite(flat.view(b, c, *shape[1:]).transpose(1, 2), places)
 
 
+@widened
 def place(patches: Tensor, places: Tensor, shape: tuple[int, int]) -> Tensor:
     """Eq. (8.4): the generalised inverse of S, each patch warped into its box among zeros.
 

@@ -10,6 +10,16 @@ from wsl_tutorial._shapes import BOOL, SOFTMAX, check_floats, check_tensor, logs
 MAX_LABELS = 16  # per bag: time and memory grow as 2**labels; `bracket` has no such limit
 
 
+def scores_like(log_p: Tensor) -> Tensor:
+    """Return an empty (B, C)."""
+    return log_p.new_empty(len(log_p), log_p.shape[1] - 1)
+
+
+def two_like(log_p: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two empty (B,)."""
+    return log_p.new_empty(len(log_p)), log_p.new_empty(len(log_p))
+
+
 def flatten(log_p: Tensor, normalised: bool = True) -> Tensor:
     """Return log_p as (B, C+1, N), checked."""
     check_floats("log_p", log_p, SOFTMAX.format(dim=1))

@@ -82,7 +82,7 @@ def log_likelihood(log_p: Tensor, labels: Tensor) -> Tensor:
     return _LogLikelihood.apply(flat, index, real)
 
 
-@per_bag
+@per_bag(answer=torch.empty_like)
 def posterior(log_p: Tensor, labels: Tensor) -> Tensor:
     """Eq. (2.3): Prb(position emits class | label set), the exact E-step.
 

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from wsl_tutorial._shapes import log, log_any, per_bag
 
-from ._inputs import MAX_LABELS, bags_of, log_shares, restrict
+from ._inputs import MAX_LABELS, bags_of, log_shares, restrict, two_like
 from .fast import log_likelihood
 from .plain import partial_sums
 
 
-@per_bag
+@per_bag(answer=two_like)
 def bounds(log_p: Tensor, labels: Tensor, order: int) -> tuple[Tensor, Tensor]:
     """Eq. (2.4): bounds on log Prb from the series truncated at `order` missing labels.
 
@@ -56,7 +56,7 @@ def bounds(log_p: Tensor, labels: Tensor, order: int) -> tuple[Tensor, Tensor]:
     return lower, upper
 
 
-@per_bag
+@per_bag(answer=two_like)
 def bracket(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Eq. (2.5): the cheap bracket of log Prb, O(labels x positions), for any number of labels.
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from wsl_tutorial._shapes import BOOL, check_tensor, cut, per_bag, refuse_transforms
 
-from ._inputs import flatten
+from ._inputs import flatten, scores_like
 from .plain import logaddexp
 
 
@@ -28,7 +28,7 @@ def max_pooling_loss(log_p: Tensor, labels: Tensor) -> Tensor:
     return -best.mean()
 
 
-@per_bag
+@per_bag(classes=None)
 def _mean_of_maxima(log_p: Tensor, labels: Tensor) -> Tensor:
     """Return the mean over a bag's labels of their largest log-probability: (B,)."""
     flat = flatten(log_p, normalised=False)
@@ -37,7 +37,7 @@ def _mean_of_maxima(log_p: Tensor, labels: Tensor) -> Tensor:
     return best.sum(1) / labels.sum(1).clamp_min(1)
 
 
-@per_bag
+@per_bag(answer=scores_like)
 def log_alpha_scores(log_p: Tensor) -> Tensor:
     """Eq. (3.2): log alpha of {label, phi} for every label; its arg max is the exact decision.
 
@@ -48,7 +48,7 @@ def log_alpha_scores(log_p: Tensor) -> Tensor:
     return cut(logaddexp(flat[:, :-1], flat[:, -1:]).sum(-1))
 
 
-@per_bag
+@per_bag(answer=scores_like)
 def mean_scores(log_p: Tensor) -> Tensor:
     """Eq. (3.3): each label's probability averaged over the positions, the approximate decision.
 
