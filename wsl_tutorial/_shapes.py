@@ -24,7 +24,8 @@ FLOATS = (torch.float32, torch.float64)  # bags in half precision come here wide
 HALVES = (torch.float16, torch.bfloat16)
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 BOOL = (torch.bool,)
-NAMES = {FLOATS: "float32 or float64", WHOLE: "integer"}
+FLAGS = (*BOOL, *WHOLE)
+NAMES = {FLOATS: "float32 or float64", WHOLE: "integer", FLAGS: "bool or integer"}
 
 
 def check_tensor(
@@ -33,6 +34,7 @@ def check_tensor(
     shape: tuple[int | str, ...],
     like: Tensor | None = None,
     dtypes: tuple[torch.dtype, ...] | None = None,
+    remedy: str = "",
 ) -> None:
     """Raise ValueError unless x is a tensor of a shape and of one of these dtypes.
 
@@ -49,7 +51,7 @@ def check_tensor(
         wanted = f"{NAMES.get(dtypes, dtypes[0])} of shape {sizes}"
         wanted += ", none but B 0" if empty else ""
         wanted += "" if like is None else f" on {like.device}"
-        remedy = _wider(name, x) if dtypes[0].is_floating_point else ""
+        remedy = remedy or (_wider(name, x) if dtypes[0].is_floating_point else "")
         raise ValueError(_refusal(name, wanted, x, remedy))
 
 
@@ -180,7 +182,8 @@ def per_bag(
 
     Args:
         shared: names of arguments that are the same for all bags.
-        answer: from the first argument to empty tensors of the answer's shapes and dtypes.
+        answer: from the first argument, and arguments of its own names that are no tensors, to
+            empty tensors of the answer's shapes and dtypes.
         classes: the axis of log_p over which the probabilities sum to 1; None: over no axis.
     """
     if function is None:
@@ -294,7 +297,9 @@ def _autograd_on() -> AbstractContextManager:
 
 def _fake_operator(key: str, tensors: list[Tensor], given: str) -> list[Tensor]:
     first = tensors[0].float() if tensors[0].dtype in HALVES else tensors[0]
-    outputs = _OPERATORS[key][1](first)
+    answer, plain = _OPERATORS[key][1], ast.literal_eval(given)[1]
+    wanted = getattr(getattr(answer, "__code__", None), "co_varnames", ())  # none of torch's own
+    outputs = answer(first, **{name: x for name, x in plain.items() if name in wanted})
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     return [x.new_empty(x.shape) for x in outputs]
 

@@ -3,13 +3,15 @@
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import BOOL, check_tensor, cut, per_bag, refuse_transforms
+from wsl_tutorial._shapes import cut, per_bag, refuse_transforms
 
-from ._inputs import flatten, scores_like
+from ._inputs import flat_mask, flatten, scores_like, split_labels
 from .plain import logaddexp
 
 
-def max_pooling_loss(log_p: Tensor, labels: Tensor) -> Tensor:
+def max_pooling_loss(
+    log_p: Tensor, labels: Tensor, mask: Tensor | None = None, *, background: bool = True
+) -> Tensor:
     """Eq. (3.1): the traditional multiclass MIL loss, minus the mean log of each label's maximum.
 
     The paper first normalises over classes *and* positions of one image:
@@ -17,45 +19,54 @@ def max_pooling_loss(log_p: Tensor, labels: Tensor) -> Tensor:
     which is right for the likelihood, a constant output can bring this loss to zero.
 
     Args:
-        log_p: (B, C+1, *positions), no entry above 0; labels: bool (B, C).
-    Returns: scalar, the mean over bags in nats; a bag without labels counts as 0.
+        log_p: (B, C+1, *positions), no entry above 0; without a background (B, C, *positions).
+        labels: bool or integer (B, C), as `log_likelihood`; unknown ones count as absent.
+        mask, background: as `log_likelihood`.
+    Returns: scalar, the mean over bags in nats; a bag without labels counts as 0, a bag with labels
+        and no position as inf.
     Raises: ValueError when shapes or dtypes disagree, a probability exceeds 1, or there is no bag.
     Source: Li (2018), paper (16), supplementary A.
     """
-    best = _mean_of_maxima(log_p, labels)
+    best = _mean_of_maxima(log_p, labels, mask, background)
     if len(best) == 0:
         raise ValueError(f"log_p of shape {tuple(log_p.shape)} holds no bag to take the mean over")
     return -best.mean()
 
 
 @per_bag(classes=None)
-def _mean_of_maxima(log_p: Tensor, labels: Tensor) -> Tensor:
+def _mean_of_maxima(log_p: Tensor, labels: Tensor, mask: Tensor | None, background: bool) -> Tensor:
     """Return the mean over a bag's labels of their largest log-probability: (B,)."""
-    flat = flatten(log_p, normalised=False)
-    check_tensor("labels", labels, (flat.shape[0], flat.shape[1] - 1), flat, BOOL)
-    best = flat[:, :-1].amax(-1).masked_fill(~labels, 0)  # (B, C)
-    return best.sum(1) / labels.sum(1).clamp_min(1)
+    flat = flatten(log_p, mask, background, normalised=False)
+    present, _ = split_labels(labels, flat, background)
+    best = cut(flat[:, :-1].amax(-1).masked_fill(~present, 0))  # (B, C)
+    return best.sum(1) / present.sum(1).clamp_min(1)
 
 
 @per_bag(answer=scores_like)
-def log_alpha_scores(log_p: Tensor) -> Tensor:
+def log_alpha_scores(
+    log_p: Tensor, mask: Tensor | None = None, *, background: bool = True
+) -> Tensor:
     """Eq. (3.2): log alpha of {label, phi} for every label; its arg max is the exact decision.
 
-    Args: log_p (B, C+1, *positions).  Returns: (B, C) in nats.  Raises: as `log_likelihood`.
+    Args: log_p (B, C+1, *positions); mask, background: as `log_likelihood`.
+    Returns: (B, C) in nats; 0 for a bag without positions.  Raises: as `log_likelihood`.
     Source: Li (2018), paper (13), for samples that hold instances of one class.
     """
-    flat = flatten(log_p)
+    flat = flatten(log_p, mask, background)
     return cut(logaddexp(flat[:, :-1], flat[:, -1:]).sum(-1))
 
 
 @per_bag(answer=scores_like)
-def mean_scores(log_p: Tensor) -> Tensor:
+def mean_scores(log_p: Tensor, mask: Tensor | None = None, *, background: bool = True) -> Tensor:
     """Eq. (3.3): each label's probability averaged over the positions, the approximate decision.
 
-    Args: log_p (B, C+1, *positions).  Returns: (B, C).  Raises: as `log_likelihood`.
+    Args: log_p (B, C+1, *positions); mask, background: as `log_likelihood`.
+    Returns: (B, C); 0 for a bag without positions.  Raises: as `log_likelihood`.
     Source: Li (2018), paper (14).
     """
-    return flatten(log_p)[:, :-1].exp().mean(-1)
+    p = flatten(log_p, mask, background)[:, :-1].exp()  # 0 at padding
+    real = flat_mask(log_p, mask)
+    return p.mean(-1) if real is None else p.sum(-1) / real.sum(1, keepdim=True).clamp_min(1)
 
 
 def input_gradient(
