@@ -182,8 +182,8 @@ def per_bag(
 
     Args:
         shared: names of arguments that are the same for all bags.
-        answer: from the first argument, and arguments of its own names that are no tensors, to
-            empty tensors of the answer's shapes and dtypes.
+        answer: from the first argument, and others by their names, to empty tensors of the
+            answer's shapes and dtypes.
         classes: the axis of log_p over which the probabilities sum to 1; None: over no axis.
     """
     if function is None:
@@ -297,9 +297,10 @@ def _autograd_on() -> AbstractContextManager:
 
 def _fake_operator(key: str, tensors: list[Tensor], given: str) -> list[Tensor]:
     first = tensors[0].float() if tensors[0].dtype in HALVES else tensors[0]
-    answer, plain = _OPERATORS[key][1], ast.literal_eval(given)[1]
-    wanted = getattr(getattr(answer, "__code__", None), "co_varnames", ())  # none of torch's own
-    outputs = answer(first, **{name: x for name, x in plain.items() if name in wanted})
+    answer, (names, plain) = _OPERATORS[key][1], ast.literal_eval(given)
+    wanted = getattr(getattr(answer, "__code__", None), "co_varnames", ())[1:]  # not of torch's own
+    every = {**dict(zip(names, tensors, strict=True)), **plain}
+    outputs = answer(first, **{name: x for name, x in every.items() if name in wanted})
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     return [x.new_empty(x.shape) for x in outputs]
 
