@@ -19,6 +19,7 @@ def normal(*shape):
 LOG_P = normal(2, 4, 5).log_softmax(1)
 LABELS = torch.tensor([[True, True, False], [False, True, False]])
 MASK = torch.tensor([[True, True, True, True, False], [True] * 5])
+NOISE = {"labels": LABELS, "false_positive": 0.1, "false_negative": 0.2}
 ONE = torch.tensor([1, 1])
 BINARY = {"counts": ONE, "mask": MASK}
 BY_CLASS = {"log_p": normal(2, 4, 3).log_softmax(2)}
@@ -60,6 +61,13 @@ CASES = {
     ),
     "presence.log_alpha_scores": presence_case(presence.log_alpha_scores),
     "presence.mean_scores": presence_case(presence.mean_scores),
+    "presence.marginals": presence_case(presence.marginals),
+    "presence.log_marginals": presence_case(presence.log_marginals),
+    "presence.most_probable_set": Case(
+        presence.most_probable_set, {"log_p": LOG_P}, {"mask": MASK}, {"log_p": 1}, derivative=False
+    ),
+    "presence.log_likelihood_noisy": presence_case(presence.log_likelihood_noisy, **NOISE),
+    "presence.posterior_noisy": presence_case(presence.posterior_noisy, **NOISE),
     "presence.input_gradient": Case(
         presence.input_gradient,
         {"images": normal(2, 1, 3, 3)},

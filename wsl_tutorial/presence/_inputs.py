@@ -140,7 +140,7 @@ def bags_of(
     flat = flatten(log_p, mask, background)
     present, unknown = split_labels(labels, flat, background)
     if unknown is not None:
-        flat = _merge_unknown(flat, unknown)
+        flat = merge_unknown(flat, unknown)
     most = int(present.sum(1).max()) if len(present) else 0
     if limit is not None and most > limit:
         raise ValueError(
@@ -158,7 +158,7 @@ def slots_of(present: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return (present.shape[1] + 1) * bag + index, real[:, :most]
 
 
-def _merge_unknown(flat: Tensor, unknown: Tensor) -> Tensor:
+def merge_unknown(flat: Tensor, unknown: Tensor) -> Tensor:
     """Return log_p with the unknown classes added to phi: a position may emit them or not."""
     free = pad(unknown, (0, 1), value=True)[:, :, None]
     phi = logsumexp(flat.double().masked_fill(~free, -torch.inf), 1).to(flat.dtype)
