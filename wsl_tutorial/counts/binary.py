@@ -53,6 +53,13 @@ def log_likelihood(
     Raises:
         ValueError: shapes, dtypes or devices disagree, a count is out of range, a logit is NaN.
     Source: paper (2), (3) for what is computed; chapter 5 for how.
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import counts
+        >>> logits = torch.zeros(1, 3)  # three instances, each positive with probability 1/2
+        >>> counts.log_likelihood(logits, torch.tensor([1])).exp()  # 3/8
+        tensor([0.3750])
     """
     bag = _Bag(logits, counts, mask, multiplicity)
     return bag.finish(bag.log_coefficient(bag.log_b) + bag.undo_shift())
@@ -73,6 +80,13 @@ def posterior(
         change it. With `multiplicity`, the expected number of positives among the instances of a
         row.
     Source: paper (10) and the coefficients phi below paper (11).
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import counts
+        >>> logits = torch.tensor([[0.9, 0.5]]).logit()
+        >>> counts.posterior(logits, torch.tensor([1]))  # 0.9 * 0.5 against 0.1 * 0.5
+        tensor([[0.9000, 0.1000]])
     """
     graph = torch.is_grad_enabled()
     with torch.enable_grad():

@@ -45,6 +45,13 @@ def log_likelihood_multiclass(
             sum to the bag, or a bag has more than 2**20 states and needs more than 2**22
             frequencies.
     Source: chapter 5; Sun, Sheldon & O'Connor (2017) for the messages; `window` for large bags.
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import counts
+        >>> log_p = torch.full((1, 3, 3), 1 / 3).log()  # three instances, three classes
+        >>> counts.log_likelihood_multiclass(log_p, torch.tensor([[1, 1, 1]])).exp()  # 6/27
+        tensor([0.2222])
     """
     flat, counts, m = _checked(log_p, counts, mask, multiplicity)
     return _multiclass(flat, counts, m).to(log_p.dtype)
@@ -63,6 +70,14 @@ def posterior_multiclass(
         With `multiplicity`, the expected number of each class among the instances of a row, which
         sums to the multiplicity over the classes.
     Source: chapter 5.
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import counts
+        >>> log_p = torch.tensor([[[0.9, 0.1], [0.5, 0.5]]]).log()  # two instances, two classes
+        >>> counts.posterior_multiclass(log_p, torch.tensor([[1, 1]]))
+        tensor([[[0.9000, 0.1000],
+                 [0.1000, 0.9000]]])
     """
     graph = torch.is_grad_enabled()
     with torch.enable_grad():

@@ -153,6 +153,15 @@ def top_k(heatmap: Tensor, k: int, side: float | Tensor) -> tuple[Tensor, Tensor
         places (B, K, 3) and values (B, K), differentiable in heatmap and side but not in x and y.
     Raises: ValueError for k out of range.
     Source: paper, section 4.1.
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import patches
+        >>> heatmap = torch.zeros(1, 4, 4)
+        >>> heatmap[0, 1, 2] = 5.0  # row 1, column 2: y = 1, x = 2
+        >>> places, values = patches.top_k(heatmap, k=1, side=3)
+        >>> places, values
+        (tensor([[[2., 1., 3.]]]), tensor([[5.]]))
     """
     check_heatmap(heatmap, (3,))
     flat = heatmap.flatten(1)

@@ -22,6 +22,16 @@ def sample(images: Tensor, places: Tensor, size: int) -> Tensor:
     Returns: (B, K, C, size, size); NaN for a place that is not finite.
     Raises: ValueError for a size below 2.
     Source: paper, section 4.1; Jaderberg et al. (2015). 32 x 32 samples in the paper.
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import patches
+        >>> image = torch.arange(9.0).reshape(1, 1, 3, 3)
+        >>> place = torch.tensor([[[1.0, 1.0, 2.0]]])  # centre (1, 1), side 2
+        >>> patches.sample(image, place, size=3)[0, 0].round(decimals=4)  # the whole image
+        tensor([[[0., 1., 2.],
+                 [3., 4., 5.],
+                 [6., 7., 8.]]])
     """
     check_tensor("images", images, ("B", "C", "H", "W"))
     check_places(places, images)

@@ -20,6 +20,12 @@ def conditional_entropy(logits: Tensor) -> Tensor:
     Returns: (B,) in nats, from 0 to log C.
     Raises: ValueError, another shape or dtype, a NaN, or a row without a finite maximum.
     Source: paper (2), (4).
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import regions
+        >>> regions.conditional_entropy(torch.zeros(1, 4))  # log 4: all classes are equal
+        tensor([1.3863])
     """
     log_z, below = _split(logits)
     p = (-below - log_z[:, None]).exp()
@@ -78,6 +84,13 @@ def min_max_loss(
     Returns: scalar, the mean over images in nats.
     Raises: ValueError, shapes or dtypes disagree, a class out of range.
     Source: paper (3), (5), (7), (8).
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import regions
+        >>> sure, undecided = torch.tensor([[30.0, 0.0]]), torch.zeros(1, 2)
+        >>> regions.min_max_loss(sure, undecided, torch.tensor([0]))  # 0 + log 2
+        tensor(0.6931)
     """
     all_logits = {"positive": positive, "negative": negative, "localiser": localiser}
     for name, x in all_logits.items():
