@@ -12,6 +12,7 @@ from torch import Tensor
 from wsl_tutorial._shapes import (
     BOOL,
     SOFTMAX,
+    WHOLE,
     check_floats,
     check_normalised,
     check_tensor,
@@ -125,10 +126,12 @@ def _checked(
             f"and {tuple(transition.shape)}"
         )
     states = len(transition)
-    if transition.is_floating_point() or transition.is_complex() or transition.dtype == torch.bool:
-        raise ValueError(f"transition must hold integers, got {transition.dtype}")
+    check_tensor("transition", transition, tuple(transition.shape), None, WHOLE)
     if not 0 <= start < states or not bool(((transition >= -1) & (transition < states)).all()):
-        raise ValueError(f"transition and start must name states 0 to {states - 1}")
+        raise ValueError(
+            f"transition and start must be states 0 .. {states - 1}, in transition -1 for none, "
+            f"got start {start} and transition {transition.tolist()}"
+        )
     if accept.dtype != torch.bool or accept.shape not in ((states,), (len(log_p), states)):
         raise ValueError(f"accept must be bool (B, {states}), got {tuple(accept.shape)}")
     if mask is None:

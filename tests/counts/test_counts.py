@@ -508,7 +508,7 @@ def test_normal_approximation_without_variance_is_a_point(dtype):
 def bad_inputs():
     logits, y = torch.zeros(2, 3), torch.tensor([1, 2])
     mask = torch.tensor([[True, True, False], [True, False, False]])
-    yield (logits.half(), y, None), "logits must be float32 or float64 .*, got torch.float16"
+    yield (logits.long(), y, None), "logits must be float32 or float64 .*, got torch.int64"
     yield (logits.tolist(), y, None), "logits must be float32 or float64 .*, got list"
     yield (logits[0], y, None), r"logits must be [^,]+ \(B, n\), got .* of shape \(3,\)"
     yield (logits + torch.nan, y, None), "logits of shape .* must not hold NaN"
