@@ -375,7 +375,9 @@ def label_sets(share: Tensor) -> Tensor:
     state.view(len(members), -1)[0] = 1
     for now in p.unbind():
         state = _forward(state, members @ now, now[:-1])
-    return _levels(state, torch.ones_like(p[0, :-1]), bags)[-1]
+    plain = _unscaled(share)
+    owed = torch.ones_like(p[0, plain:-1])
+    return _levels(state, owed, _pairs(min(columns - 1, plain), share), bags)[-1]
 
 
 def _chunked(share: Tensor) -> Tensor:
@@ -459,7 +461,10 @@ def _merge(
     with respect to `ends`; it is 0 for bags whose value is not above `smallest`, and None without a
     `smallest`.
     """
-    levels = _levels(ends, owed, len(real))
+    bags, labels = real.shape
+    plain = _unscaled(ends)
+    pairs, owed = _pairs(min(labels, plain), ends), owed[plain:]
+    levels = _levels(ends, owed, pairs, bags)
     everything = 2 ** real.sum(1)[None] - 1  # (1, b)
     if final is None:
         full = levels[-1].gather(0, everything)
@@ -472,17 +477,14 @@ def _merge(
         outside = torch.zeros_like(levels[-1]).scatter(0, everything, slope)
     else:
         outside = final * slope
-    pairs, owed = _pairs(min(len(owed), _unscaled(ends)), ends), owed[_unscaled(ends) :]
     for level in levels[-2::-1]:
         others = level.roll(outside.shape[1], 1)
         outside = _union(outside.repeat(1, 2), others, owed, pairs[::-1], adjoint=True)
     return full[0], outside.view_as(ends)
 
 
-def _levels(ends: Tensor, owed: Tensor, bags: int) -> list[Tensor]:
+def _levels(ends: Tensor, owed: Tensor, pairs: list[Tensor], bags: int) -> list[Tensor]:
     """Return the union products of neighbours, (2**K, c * b) and half as many at each level."""
-    plain = _unscaled(ends)
-    pairs, owed = _pairs(min(len(owed), plain), ends), owed[plain:]
     levels = [ends.view(2 ** (ends.dim() - 1), -1)]
     while levels[-1].shape[1] > bags:
         a, b = levels[-1].chunk(2, 1)
