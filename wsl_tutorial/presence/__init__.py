@@ -16,7 +16,15 @@ likelihood", arXiv 1811.12346; "paper (6)" below is its equation 6. What the pap
 from ._inputs import MAX_LABELS
 from .fast import log_likelihood, posterior
 from .limits import bounds, bracket
-from .losses import input_gradient, log_alpha_scores, max_pooling_loss, mean_scores
+from .losses import (
+    input_gradient,
+    log_alpha_scores,
+    max_pooling,
+    max_pooling_loss,
+    mean_pooling,
+    mean_scores,
+    noisy_or,
+)
 from .plain import alternating_series, beta_recursion, log_alpha, recursion
 
 __all__ = [
@@ -29,8 +37,11 @@ __all__ = [
     "log_alpha",
     "log_alpha_scores",
     "log_likelihood",
+    "max_pooling",
     "max_pooling_loss",
+    "mean_pooling",
     "mean_scores",
+    "noisy_or",
     "posterior",
     "recursion",
 ]

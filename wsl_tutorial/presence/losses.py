@@ -1,9 +1,17 @@
-"""The max-pooling baseline, the two decision rules, and the gradient of a decision."""
+"""The baselines, the two decision rules, and the gradient of a decision."""
 
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import BOOL, check_tensor, cut, per_bag, refuse_transforms
+from wsl_tutorial._shapes import (
+    BOOL,
+    check_tensor,
+    cut,
+    log_any,
+    logsumexp,
+    per_bag,
+    refuse_transforms,
+)
 
 from ._inputs import flatten
 from .plain import logaddexp
@@ -92,3 +100,70 @@ def input_gradient(
         chosen = log_p[(slice(None), label, *position)].sum()
         (gradient,) = torch.autograd.grad(chosen, images)
     return gradient.abs().sum(1)
+
+
+# Poolings: each label by itself -----------------------------------------------------------------
+
+
+def noisy_or(log_p: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Compute for each label the log-probability that some position emits it, and that none does.
+
+    The label is absent with probability prod (1 - p). With one class these are `log_likelihood` of
+    a bag with and without the label; the labels of several classes depend on one another, since a
+    position emits one class only, and the sum of their logarithms is then not the likelihood.
+
+    Args:
+        log_p: (B, C+1, *positions), float32 or float64, normalised over dim 1.
+        mask: bool (B, *positions), true for real positions, at least one a bag; None: all.
+    Returns: (log P(present), log P(absent)), each (B, C), in nats.
+    Raises: ValueError, shapes or dtypes disagree, `log_p` does not normalise, an empty bag.
+    Source: Maron & Lozano-Pérez (1998), section 3.
+    """
+    return _pool(log_p, mask, "noisy-or")
+
+
+def max_pooling(log_p: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Compute for each label the log of its largest probability, and of one minus that.
+
+    Args, returns and errors: as `noisy_or`.
+    Source: Ramon & De Raedt (2000); `max_pooling_loss` is its form for several classes.
+    """
+    return _pool(log_p, mask, "max")
+
+
+def mean_pooling(log_p: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Compute for each label the log of its mean probability, and of one minus that.
+
+    Args, returns and errors: as `noisy_or`.
+    Source: Wang, Yan, Tang, Bai & Liu (2018), mi-Net with the mean.
+    """
+    return _pool(log_p, mask, "mean")
+
+
+@per_bag
+def _pool(log_p: Tensor, mask: Tensor | None, way: str) -> tuple[Tensor, Tensor]:
+    """Return log P(present) and log P(absent), each (B, C), by one of the three ways."""
+    real = torch.ones_like(log_p[:, 0], dtype=torch.bool) if mask is None else mask
+    check_tensor("mask", real, (len(log_p), *log_p.shape[2:]), log_p, BOOL)
+    if not bool(real.flatten(1).any(1).all()):
+        raise ValueError("mask must be true for a position of each bag; leave out empty bags")
+    pad = torch.full_like(log_p[:1], -torch.inf)
+    pad[:, -1] = 0  # certain background
+    flat = flatten(torch.where(real[:, None], log_p, pad)).double()
+    yes, no = flat[:, :-1], _log_not(flat)  # (B, C, N); 0 and 1 where padded
+    if way == "noisy-or":
+        pair = log_any(yes), no.sum(2)
+    elif way == "max":
+        pair = yes.amax(2), no.amin(2)
+    else:
+        size = real.flatten(1).sum(1, keepdim=True).to(yes).log()
+        no = no.masked_fill(~real.flatten(1)[:, None], -torch.inf)
+        pair = logsumexp(yes, 2) - size, logsumexp(no, 2) - size
+    return cut(pair[0]).to(log_p.dtype), cut(pair[1]).to(log_p.dtype)
+
+
+def _log_not(flat: Tensor) -> Tensor:
+    """Return log(1 - p) of each class (B, C, N): the sum of all others, without a subtraction."""
+    rest = range(flat.shape[1] - 1)
+    others = [torch.cat([flat[:, :c], flat[:, c + 1 :]], 1) for c in rest]
+    return torch.stack([logsumexp(x, 1) for x in others], 1)
