@@ -33,9 +33,7 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor, nn
 
-from . import counts as count_room
-from . import presence as presence_room
-from . import train
+from . import counts, presence, train
 from .data.bags import collate
 from .models import GatedAttention
 
@@ -230,7 +228,7 @@ class _Standardise(nn.Module):
 
 def _linear(x: Tensor, outputs: int, standardize: bool) -> nn.Sequential:
     """Return the default model: a linear layer that starts at 0, on standardised features."""
-    layer = nn.utils.skip_init(nn.Linear, x.shape[1], outputs, dtype=x.dtype)
+    layer = nn.Linear(x.shape[1], outputs, dtype=x.dtype)
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return nn.Sequential(_Standardise(x) if standardize else nn.Identity(), layer)
@@ -1012,11 +1010,10 @@ class PresenceClassifier(_BagClassifier):
         return torch.where(number > 0, present @ weight / number.clamp_min(1), 1.0)
 
     def _public(self, values: Tensor) -> np.ndarray:
-        values = values if self.background else values[:, :-1]
         return (values.flip(1) if self._one else values).cpu().numpy()
 
     def _log_p(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """Return log p (n, C+1, P) with the background last."""
+        """Return log p (n, C+1, P) with the background last, if there is one."""
         if self.method == "attention":
             if not self._one:
                 raise ValueError("method='attention' of several classes classifies bags only")
@@ -1026,10 +1023,7 @@ class PresenceClassifier(_BagClassifier):
         out, shape = self._channels(x, wanted)
         if self._one and out.shape[1] == 1:
             out = torch.cat([out, torch.zeros_like(out)], 1)
-        log_p = out.log_softmax(1)
-        if not self.background:
-            log_p = nn.functional.pad(log_p, (0, 0, 0, 1), value=-torch.inf)
-        return log_p, shape
+        return out.log_softmax(1), shape
 
     def _present(self, x: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Return log P(present), log P(absent) of each class in each bag, (B, C)."""
@@ -1038,9 +1032,11 @@ class PresenceClassifier(_BagClassifier):
             mask = torch.arange(int(sizes.max()), device=sizes.device) < sizes[:, None]
             logits, _ = self.module_.pool(self.module_.features(x), mask)
             return nn.functional.logsigmoid(logits), nn.functional.logsigmoid(-logits)
-        pool = {"max": presence_room.max_pooling, "mean": presence_room.mean_pooling}
-        pool = pool.get(self.method, presence_room.noisy_or)
-        yes, no = _over_bags(self._log_p(x)[0], sizes, lambda p, mask, _: pool(p, mask))
+        pool = {"max": presence.max_pooling, "mean": presence.mean_pooling}
+        pool = pool.get(self.method, presence.noisy_or)
+        yes, no = _over_bags(
+            self._log_p(x)[0], sizes, lambda p, m, _: pool(p, m, background=self.background)
+        )
         return yes, no
 
     def _log_likelihood(self, x: Tensor, sizes: Tensor, target: Tensor) -> Tensor:
@@ -1050,7 +1046,7 @@ class PresenceClassifier(_BagClassifier):
                 log_p,
                 sizes,
                 lambda p, mask, bags: (
-                    presence_room.log_likelihood(*_summed_out(p, mask, target[bags])),
+                    presence.log_likelihood(p, target[bags], mask, background=self.background),
                 ),
             )
             return value
@@ -1063,28 +1059,9 @@ class PresenceClassifier(_BagClassifier):
             raise ValueError("method='attention' has no posterior; its instances have no labels")
 
         def function(p, mask, bags):
-            given = _summed_out(p, mask, target[bags])
-            return presence_room.posterior(*given)
+            return presence.posterior(p, target[bags], mask, background=self.background)
 
-        if bool((target == -1).any()):
-            raise ValueError("labels of a posterior must be known, got -1")
         return _over_rows(log_p, sizes, function)
-
-
-def _summed_out(log_p: Tensor, mask: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log_p (b, C+1, n) and bool labels (b, C) of the known labels.
-
-    Where a label is unknown, its class counts as background. Padding is background for certain.
-    """
-    unknown = nn.functional.pad(target == -1, (0, 1))[:, :, None]  # (b, C+1, 1)
-    if bool(unknown.any()):
-        none = log_p.masked_fill(~unknown, -torch.inf)
-        none[:, -1] = log_p[:, -1]
-        merged = torch.logsumexp(none, 1, keepdim=True)
-        log_p = torch.cat([log_p[:, :-1].masked_fill(unknown[:, :-1], -torch.inf), merged], 1)
-    certain = torch.full_like(log_p[:1, :, :1], -torch.inf)
-    certain[:, -1] = 0
-    return torch.where(mask[:, None], log_p, certain), target == 1
 
 
 class CountClassifier(_BagClassifier):
@@ -1291,11 +1268,11 @@ class CountClassifier(_BagClassifier):
             if self.method == "proportions":
                 if p.shape[1] > 2:
                     raise ValueError("method='proportions' takes two classes")
-                loss = count_room.proportion_loss(p[:, 1] - p[:, 0], own[:, 1], mask)
+                loss = counts.proportion_loss(p[:, 1] - p[:, 0], own[:, 1], mask)
                 return (-loss.expand(len(own)),)
             if p.shape[1] == 2:
-                return (count_room.log_likelihood(p[:, 1] - p[:, 0], own[:, 1], mask),)
-            return (count_room.log_likelihood_multiclass(p.movedim(1, 2), own, mask),)
+                return (counts.log_likelihood(p[:, 1] - p[:, 0], own[:, 1], mask),)
+            return (counts.log_likelihood_multiclass(p.movedim(1, 2), own, mask),)
 
         (value,) = _over_bags(log_p, sizes, function)
         return value
@@ -1304,9 +1281,9 @@ class CountClassifier(_BagClassifier):
         def function(p, mask, bags):
             own = target[bags]
             if p.shape[1] == 2:
-                r = count_room.posterior(p[:, 1] - p[:, 0], own[:, 1], mask)
+                r = counts.posterior(p[:, 1] - p[:, 0], own[:, 1], mask)
                 return torch.stack([1 - r, r], 1)
-            return count_room.posterior_multiclass(p.movedim(1, 2), own, mask).movedim(2, 1)
+            return counts.posterior_multiclass(p.movedim(1, 2), own, mask).movedim(2, 1)
 
         return _over_rows(log_p, sizes, function)
 
