@@ -56,7 +56,9 @@ CASES = {
     "presence.beta_recursion": presence_case(presence.beta_recursion, labels=LABELS),
     "presence.bounds": presence_case(presence.bounds, labels=LABELS, order=1),
     "presence.bracket": presence_case(presence.bracket, labels=LABELS),
-    "presence.max_pooling_loss": presence_case(presence.max_pooling_loss, labels=LABELS),
+    "presence.max_pooling_loss": Case(
+        presence.max_pooling_loss, {"log_p": LOG_P}, {"labels": LABELS}
+    ),
     "presence.log_alpha_scores": presence_case(presence.log_alpha_scores),
     "presence.mean_scores": presence_case(presence.mean_scores),
     "presence.marginals": presence_case(presence.marginals),
@@ -83,6 +85,7 @@ CASES = {
         counts.log_likelihood_noisy,
         {"logits": normal(2, 5), "log_noise": normal(2, 6).log_softmax(1)},
         {"mask": MASK},
+        half=False,  # of one dtype both
     ),
     "counts.log_likelihood_interval": counts_case(
         counts.log_likelihood_interval, low=torch.tensor([0, 1]), high=ONE, mask=MASK
@@ -105,17 +108,22 @@ CASES = {
     "worth.log_likelihood_full": Case(
         worth.log_likelihood_full, CELLS, {"cells": PLACES, "classes": PAIR}, {"log_p": 1}
     ),
-    "toy.log_marginal": Case(toy.log_marginal, POINTS, SEEN, {"log_p": 2}),
-    "toy.posterior": Case(toy.posterior, POINTS, SEEN, {"log_p": 2}),
-    "toy.fisher_gradient": Case(toy.fisher_gradient, POINTS, SEEN, {"log_p": 2}),
+    "toy.log_marginal": Case(toy.log_marginal, POINTS, SEEN, {"log_p": 2}, half=False),
+    "toy.posterior": Case(toy.posterior, POINTS, SEEN, {"log_p": 2}, half=False),
+    "toy.fisher_gradient": Case(toy.fisher_gradient, POINTS, SEEN, {"log_p": 2}, half=False),
     "finite_automaton.log_marginal": Case(
         finite_automaton.log_marginal,
         {"log_p": normal(2, 5, 2).log_softmax(2)},
         MACHINE,
         {"log_p": 2},
+        half=False,
     ),
     "finite_automaton.posterior": Case(
-        finite_automaton.posterior, {"log_p": normal(2, 5, 2).log_softmax(2)}, MACHINE, {"log_p": 2}
+        finite_automaton.posterior,
+        {"log_p": normal(2, 5, 2).log_softmax(2)},
+        MACHINE,
+        {"log_p": 2},
+        half=False,
     ),
 }
 OWN = [name for name in CASES if name != "presence.input_gradient"]  # there the model decides

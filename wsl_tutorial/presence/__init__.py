@@ -20,7 +20,15 @@ likelihood", arXiv 1811.12346; "paper (6)" below is its equation 6. What the pap
 from ._inputs import MAX_LABELS, at_least
 from .fast import log_likelihood, posterior
 from .limits import bounds, bracket
-from .losses import input_gradient, log_alpha_scores, max_pooling_loss, mean_scores
+from .losses import (
+    input_gradient,
+    log_alpha_scores,
+    max_pooling,
+    max_pooling_loss,
+    mean_pooling,
+    mean_scores,
+    noisy_or,
+)
 from .noisy import log_likelihood_noisy, posterior_noisy
 from .plain import alternating_series, beta_recursion, log_alpha, recursion
 from .prediction import log_marginals, marginals, most_probable_set
@@ -39,9 +47,12 @@ __all__ = [
     "log_likelihood_noisy",
     "log_marginals",
     "marginals",
+    "max_pooling",
     "max_pooling_loss",
+    "mean_pooling",
     "mean_scores",
     "most_probable_set",
+    "noisy_or",
     "posterior",
     "posterior_noisy",
     "recursion",

@@ -11,6 +11,16 @@ from wsl_tutorial._shapes import BOOL, FLAGS, SOFTMAX, check_floats, check_tenso
 MAX_LABELS = 16  # per bag: time and memory grow as 2**labels; `bracket` has no such limit
 
 
+def scores_like(log_p: Tensor, background: bool = True) -> Tensor:
+    """Return an empty (B, C)."""
+    return log_p.new_empty(len(log_p), log_p.shape[1] - background)
+
+
+def two_like(log_p: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two empty (B,)."""
+    return log_p.new_empty(len(log_p)), log_p.new_empty(len(log_p))
+
+
 def flatten(
     log_p: Tensor, mask: Tensor | None = None, background: bool = True, normalised: bool = True
 ) -> Tensor:

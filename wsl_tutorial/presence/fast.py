@@ -88,12 +88,19 @@ def log_likelihood(
     Raises:
         ValueError: shapes, dtypes or devices disagree, `log_p` does not normalise, too many labels.
     Source: Li (2018), Proposition 1, for what is computed; chapter 2 for how.
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import presence
+        >>> log_p = torch.full((1, 2, 2), 0.5).log()  # one class and the background, two positions
+        >>> presence.log_likelihood(log_p, torch.tensor([[True]])).exp()  # 1 - 1/2 * 1/2
+        tensor([0.7500])
     """
     flat, index, real = bags_of(log_p, labels, mask, background)
     return LogLikelihood.apply(flat, index, real, None)
 
 
-@per_bag
+@per_bag(answer=torch.empty_like)
 def posterior(
     log_p: Tensor, labels: Tensor, mask: Tensor | None = None, *, background: bool = True
 ) -> Tensor:
@@ -106,6 +113,14 @@ def posterior(
         series is used, each has an absolute error of up to about n eps / 1e-4, so that 1e-20 may
         come out as 0; the gradient of `recursion` has a small relative error. Differentiable.
     Source: chapter 2; the same E-step in Pham, Raich & Fern (2017), arXiv 1411.4068.
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import presence
+        >>> log_p = torch.full((1, 2, 2), 0.5).log()  # one class and the background, two positions
+        >>> presence.posterior(log_p, torch.tensor([[True]]))  # 1/2 over 3/4 for the class
+        tensor([[[0.6667, 0.6667],
+                 [0.3333, 0.3333]]])
     """
     flat, index, real = bags_of(log_p, labels, mask, background)
     _, responsibility = evaluate(flat, index, real, with_posterior=True)

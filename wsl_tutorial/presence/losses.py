@@ -1,11 +1,11 @@
-"""The max-pooling baseline, the two decision rules, and the gradient of a decision."""
+"""The baselines, the two decision rules, and the gradient of a decision."""
 
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import cut, per_bag, refuse_transforms
+from wsl_tutorial._shapes import cut, log_any, logsumexp, per_bag, refuse_transforms
 
-from ._inputs import flat_mask, flatten, split_labels
+from ._inputs import flat_mask, flatten, scores_like, split_labels
 from .plain import logaddexp
 
 
@@ -33,7 +33,7 @@ def max_pooling_loss(
     return -best.mean()
 
 
-@per_bag
+@per_bag(classes=None)
 def _mean_of_maxima(log_p: Tensor, labels: Tensor, mask: Tensor | None, background: bool) -> Tensor:
     """Return the mean over a bag's labels of their largest log-probability: (B,)."""
     flat = flatten(log_p, mask, background, normalised=False)
@@ -42,7 +42,7 @@ def _mean_of_maxima(log_p: Tensor, labels: Tensor, mask: Tensor | None, backgrou
     return best.sum(1) / present.sum(1).clamp_min(1)
 
 
-@per_bag
+@per_bag(answer=scores_like)
 def log_alpha_scores(
     log_p: Tensor, mask: Tensor | None = None, *, background: bool = True
 ) -> Tensor:
@@ -56,7 +56,7 @@ def log_alpha_scores(
     return cut(logaddexp(flat[:, :-1], flat[:, -1:]).sum(-1))
 
 
-@per_bag
+@per_bag(answer=scores_like)
 def mean_scores(log_p: Tensor, mask: Tensor | None = None, *, background: bool = True) -> Tensor:
     """Eq. (3.3): each label's probability averaged over the positions, the approximate decision.
 
@@ -103,3 +103,79 @@ def input_gradient(
         chosen = log_p[(slice(None), label, *position)].sum()
         (gradient,) = torch.autograd.grad(chosen, images)
     return gradient.abs().sum(1)
+
+
+# Poolings: each label by itself -----------------------------------------------------------------
+
+
+def noisy_or(
+    log_p: Tensor, mask: Tensor | None = None, *, background: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Compute for each label the log-probability that some position emits it, and that none does.
+
+    The label is absent with probability prod (1 - p). With one class these are `log_likelihood` of
+    a bag with and without the label; the labels of several classes depend on one another, since a
+    position emits one class only, and the sum of their logarithms is then not the likelihood.
+
+    Args: log_p (B, C+1, *positions); mask, background: as `log_likelihood`.
+    Returns: (log P(present), log P(absent)), each (B, C), in nats; -inf and 0 for a bag without
+        positions.
+    Raises: as `log_likelihood`.
+    Source: Maron & Lozano-Pérez (1998), section 3.
+    """
+    return _pool(log_p, mask, background, "noisy-or")
+
+
+def max_pooling(
+    log_p: Tensor, mask: Tensor | None = None, *, background: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Compute for each label the log of its largest probability, and of one minus that.
+
+    Args, returns and errors: as `noisy_or`.
+    Source: Ramon & De Raedt (2000); `max_pooling_loss` is a form for several classes.
+    """
+    return _pool(log_p, mask, background, "max")
+
+
+def mean_pooling(
+    log_p: Tensor, mask: Tensor | None = None, *, background: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Compute for each label the log of its mean probability, and of one minus that.
+
+    Args, returns and errors: as `noisy_or`.
+    Source: Wang, Yan, Tang, Bai & Liu (2018), mi-Net with the mean.
+    """
+    return _pool(log_p, mask, background, "mean")
+
+
+def _pair_like(log_p: Tensor, background: bool = True) -> tuple[Tensor, Tensor]:
+    """Return two empty (B, C)."""
+    return scores_like(log_p, background), scores_like(log_p, background)
+
+
+@per_bag(answer=_pair_like)
+def _pool(log_p: Tensor, mask: Tensor | None, background: bool, way: str) -> tuple[Tensor, Tensor]:
+    """Return log P(present) and log P(absent), each (B, C), by one of the three ways."""
+    flat = flatten(log_p, mask, background).double()
+    yes, no = flat[:, :-1], _log_not(flat)  # (B, C, N); -inf and 0 where padded
+    if way == "noisy-or":
+        pair = log_any(yes), no.sum(2)
+    elif way == "max":
+        pair = yes.amax(2), no.amin(2)
+    else:
+        real = flat_mask(log_p, mask)
+        real = torch.ones_like(flat[:, 0], dtype=torch.bool) if real is None else real
+        size = real.sum(1, keepdim=True).clamp_min(1)
+        pads = (~real & real.any(1, keepdim=True))[:, None]  # an empty bag keeps its log 1
+        absent = logsumexp(no.masked_fill(pads, -torch.inf), 2)
+        shift = torch.where(real.any(1, keepdim=True), size, real.shape[1]).to(yes).log()
+        pair = logsumexp(yes, 2) - size.to(yes).log(), absent - shift
+    present, absent = (cut(x).to(log_p.dtype) for x in pair)
+    return present, absent
+
+
+def _log_not(flat: Tensor) -> Tensor:
+    """Return log(1 - p) of each class, (B, C, N): the sum of all others, without a subtraction."""
+    rest = range(flat.shape[1] - 1)
+    others = [torch.cat([flat[:, :c], flat[:, c + 1 :]], 1) for c in rest]
+    return torch.stack([logsumexp(x, 1) for x in others], 1)

@@ -74,7 +74,7 @@ def _log_likelihood_noisy(
     return cut(LogLikelihood.apply(*bags) + constant.to(log_p.dtype))
 
 
-@per_bag
+@per_bag(answer=torch.empty_like)
 def _posterior_noisy(
     log_p: Tensor, labels: Tensor, fp: Tensor, fn: Tensor, mask: Tensor | None, background: bool
 ) -> Tensor:

@@ -7,14 +7,19 @@ from torch import Tensor
 
 from wsl_tutorial._shapes import log_any, per_bag
 
-from ._inputs import MAX_LABELS, flatten, restrict, slots_of
+from ._inputs import MAX_LABELS, flatten, restrict, scores_like, slots_of
 from .fast import best_sets, log_likelihood
 from .limits import bracket
 
 _MARGIN = 1e-3  # nats, far above the rounding of both sides
 
 
-@per_bag
+def _set_like(log_p: Tensor, background: bool = True) -> Tensor:
+    """Return an empty bool (B, C)."""
+    return scores_like(log_p, background).bool()
+
+
+@per_bag(answer=scores_like)
 def marginals(log_p: Tensor, mask: Tensor | None = None, *, background: bool = True) -> Tensor:
     """Eq. (3.5): Prb(label occurs), one minus the product over the positions of 1 - p.
 
@@ -30,7 +35,7 @@ def marginals(log_p: Tensor, mask: Tensor | None = None, *, background: bool = T
     return log_any(flat[:, :-1].double()).exp().to(log_p.dtype)
 
 
-@per_bag
+@per_bag(answer=scores_like)
 def log_marginals(log_p: Tensor, mask: Tensor | None = None, *, background: bool = True) -> Tensor:
     """Return the logarithms of `marginals`, which do not underflow.
 
@@ -41,7 +46,7 @@ def log_marginals(log_p: Tensor, mask: Tensor | None = None, *, background: bool
     return log_any(flat[:, :-1].double()).to(log_p.dtype)
 
 
-@per_bag
+@per_bag(answer=_set_like)
 def most_probable_set(
     log_p: Tensor, mask: Tensor | None = None, *, background: bool = True
 ) -> Tensor:
