@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsl_tutorial import presence
-from wsl_tutorial.presence import prediction
+from wsl_tutorial.presence import fast, prediction
 
 
 def some_bags(seed, batch, channels, positions, scale=2.0):
@@ -145,6 +145,33 @@ def test_classes_left_out_change_nothing(monkeypatch):
     assert (prediction._candidates(log_p)[1].sum(1) == 8).all()
     assert torch.equal(presence.most_probable_set(log_p), best)
     assert sum(left) > 0
+
+
+@pytest.mark.parametrize("classes", [3, 9])  # small tables of subsets, and grouped products
+def test_the_series_and_the_recursion_have_the_same_sets(classes):
+    share = some_bags(4, 5, classes + 1, 7).exp()
+    series, size = fast._all_sets(share)
+    recursion = fast.label_sets(share)
+    torch.testing.assert_close(series.T, recursion, rtol=0, atol=1e-12)
+    torch.testing.assert_close(recursion.sum(0), torch.ones(5).double())
+    assert (size >= series.abs().sum(1) * (1 - 1e-12)).all()
+    assert torch.equal(fast.best_sets(share), recursion.argmax(0))
+
+
+def test_ties_are_decided_by_the_recursion(monkeypatch):
+    log_p = torch.zeros(3, 5, 2).double().log_softmax(1)  # each single label by 3 of 25 grids
+    log_p[1] = some_bags(5, 1, 5, 2)[0]
+    _, value = every_set(log_p)
+    decided = []
+
+    def label_sets(share, compute=fast.label_sets):
+        decided.append(len(share))
+        return compute(share)
+
+    monkeypatch.setattr(fast, "label_sets", label_sets)
+    best = presence.most_probable_set(log_p)
+    assert decided == [2]  # two bags of equal classes
+    torch.testing.assert_close(presence.log_likelihood(log_p, best), value.amax(0))
 
 
 def test_sixteen_classes_of_middling_evidence():

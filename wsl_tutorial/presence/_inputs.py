@@ -29,14 +29,7 @@ def flatten(
     Without a background, a channel of -inf is appended. Padding emits the background for sure, so
     that it has no say.
     """
-    check_floats("log_p", log_p, SOFTMAX.format(dim=1))
-    fewest, channels = (2, "C+1") if background else (1, "C")
-    if log_p.dim() < 2 or log_p.shape[1] < fewest or math.prod(log_p.shape[2:]) == 0:
-        parts = "a class, a background and a position" if background else "a class and a position"
-        raise ValueError(
-            f"log_p must be (B, {channels}, *positions) with {parts}, "
-            f"got shape {tuple(log_p.shape)}"
-        )
+    _check_layout(log_p, background)
     real = flat_mask(log_p, mask)  # (B, N)
     flat = log_p.flatten(2) if log_p.dim() > 2 else log_p[:, :, None]
     flat = flat if background else pad(flat, (0, 0, 0, 1), value=-torch.inf)
@@ -53,6 +46,18 @@ def flatten(
                 + (f" that sum to 1 over dim 1; {SOFTMAX.format(dim=1)}" if normalised else "")
             )
     return flat
+
+
+def _check_layout(log_p: Tensor, background: bool) -> None:
+    """Raise ValueError unless log_p is a float tensor with a class and a position."""
+    check_floats("log_p", log_p, SOFTMAX.format(dim=1))
+    fewest, channels = (2, "C+1") if background else (1, "C")
+    if log_p.dim() < 2 or log_p.shape[1] < fewest or math.prod(log_p.shape[2:]) == 0:
+        parts = "a class, a background and a position" if background else "a class and a position"
+        raise ValueError(
+            f"log_p must be (B, {channels}, *positions) with {parts}, "
+            f"got shape {tuple(log_p.shape)}"
+        )
 
 
 def flat_mask(log_p: Tensor, mask: Tensor | None) -> Tensor | None:

@@ -163,6 +163,9 @@ def evaluate(
     if most > 1 and bags * 2**most * flat.shape[2] > 2 * _block_size(flat):
         short = real.sum(1) <= few
         groups = [((~short).nonzero()[:, 0], most), (short.nonzero()[:, 0], few)]
+    if weights is not None:  # often for all classes: a few bags at a time are quicker
+        rows = torch.arange(bags, device=real.device)
+        groups = [(few_rows, most) for few_rows in rows.split(_few(most, flat))]
     value = flat.new_zeros(bags)
     posterior = flat.new_zeros(flat.shape if with_posterior else 0)
     for rows, labels in groups:
@@ -262,11 +265,8 @@ def _series(
     """
     members = _members(share.shape[1] - 1, share)
     signs = _signs(real, members) if weights is None else _coefficients(weights)
-    parts = share.clamp_min(1e-300).split(max(1, _block_size(share) // max(1, signs.numel())), -1)
-    if len(members) <= 256:
-        products = torch.stack([(members @ part).prod(-1) for part in parts]).prod(0)  # (B, 2**K)
-    else:
-        products = _grouped_products(share)
+    parts = _blocks(share)
+    products = _products_over_positions(share, members, parts)
     terms = signs * products.masked_fill(products < 1e-280, 0)  # denormals are slow
     value = terms.sum(1)
     kept = value > (_CERTIFICATE * terms.abs().sum(1)).clamp_min(_SMALLEST)
@@ -277,6 +277,19 @@ def _series(
     scale = (terms / value[:, None])[:, :, None]  # (B, 2**K, 1)
     slopes = [members.T @ (scale / (members @ part)) for part in parts]
     return value, share * torch.cat(slopes, -1), kept
+
+
+def _blocks(share: Tensor) -> tuple[Tensor, ...]:
+    """Return the shares cut into blocks of positions whose tables of subsets fit a cache."""
+    table = len(share) * 2 ** (share.shape[1] - 1)
+    return share.clamp_min(1e-300).split(max(1, _block_size(share) // max(1, table)), -1)
+
+
+def _products_over_positions(share: Tensor, members: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
+    """Return the product over the positions of q(S) for every subset, (B, 2**K)."""
+    if len(members) <= 256:
+        return torch.stack([(members @ part).prod(-1) for part in parts]).prod(0)
+    return _grouped_products(share)
 
 
 def _block_size(like: Tensor) -> int:
@@ -361,6 +374,41 @@ def _final_weights(weights: Tensor, sums: Tensor) -> Tensor:
     """Return the weight of every label set with what its scaled labels owe: (2**K, b)."""
     factors = torch.stack([torch.ones_like(sums.T), sums.T], 2)  # (b, K, 2)
     return log_weights(weights * factors).exp().T
+
+
+def best_sets(share: Tensor) -> Tensor:
+    """Return the most probable label set (B,) for shares (B, K+1, N); bit l of it is label l.
+
+    The best set has at least the mean probability, 2**-K, so that rounding is small against it.
+    Where the second best comes closer than rounding may have moved both, the recursion decides.
+    """
+    rounding = 4 * share[:1].numel() * torch.finfo(share.dtype).eps
+    best, sure = [], []
+    for rows in share.split(_few(share.shape[1] - 1, share)):
+        chance, size = _all_sets(rows)
+        top, sets = chance.topk(min(2, chance.shape[1]))  # (b, 2) each
+        best.append(sets[:, 0])
+        sure.append(top[:, 0] - top[:, 1:].sum(1) > rounding * size)
+    found = torch.cat(best)
+    for rows in memory_parts((~torch.cat(sure)).nonzero()[:, 0], share):
+        found = found.index_copy(0, rows, label_sets(share[rows]).argmax(0))
+    return found
+
+
+def _few(labels: int, like: Tensor) -> int:
+    """Return for how many bags the table of subsets at 32 positions fits a block."""
+    return max(1, _block_size(like) // (32 * 2**labels))
+
+
+def _all_sets(share: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the series (1.2) for all label sets (b, 2**K), and the sum of its terms (b,)."""
+    members = _members(share.shape[1] - 1, share)
+    chance = _products_over_positions(share, members, _blocks(share))
+    size = chance.sum(1)
+    for label in range(share.shape[1] - 1):
+        without, with_label = chance.unflatten(1, (-1, 2, 2**label)).unbind(2)
+        chance = torch.stack([without, with_label - without], 2).flatten(1)
+    return chance, size
 
 
 def label_sets(share: Tensor) -> Tensor:

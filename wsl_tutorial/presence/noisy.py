@@ -101,6 +101,14 @@ def _rates(labels: Tensor, *rates: Rate) -> list[Tensor]:
     return found
 
 
+def _probability(name: str, rate: Tensor) -> Tensor:
+    """Return the rate without a graph; raise ValueError unless it lies between 0 and 1."""
+    fits = (rate >= 0) & (rate <= 1)
+    if not bool(fits.all()):
+        raise ValueError(f"{name} must lie between 0 and 1, got {rate[~fits][0].item()}")
+    return rate.detach()
+
+
 def _noisy_bags(
     log_p: Tensor, labels: Tensor, fp: Tensor, fn: Tensor, mask: Tensor | None, background: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -108,13 +116,9 @@ def _noisy_bags(
 
     The slots of a bag are the classes that may occur. Those that may not have the factor.
     """
-    for name, rate in (("false_positive", fp), ("false_negative", fn)):
-        if not bool(((rate >= 0) & (rate <= 1)).all()):
-            wrong = rate[~((rate >= 0) & (rate <= 1))][0].item()
-            raise ValueError(f"{name} must lie between 0 and 1, got {wrong}")
+    fp, fn = _probability("false_positive", fp), _probability("false_negative", fn)
     flat = flatten(log_p, mask, background)
     present, unknown = split_labels(labels, flat, background)
-    fp, fn = fp.detach(), fn.detach()
     absent = torch.where(present, fp, 1 - fp)  # (B, C): Prb(observation | class does not occur)
     occurs = torch.where(present, 1 - fn, fn)  # (B, C): Prb(observation | class occurs)
     active = occurs > 0

@@ -8,7 +8,8 @@ from torch import Tensor
 from wsl_tutorial._shapes import log_any, per_bag
 
 from ._inputs import MAX_LABELS, flatten, restrict, scores_like, slots_of
-from .fast import label_sets, log_likelihood, memory_parts
+from .fast import best_sets, log_likelihood
+from .limits import bracket
 
 _MARGIN = 1e-3  # nats, far above the rounding of both sides
 
@@ -52,10 +53,10 @@ def most_probable_set(
     """Return the label set of largest probability, exactly; ties are broken by rounding.
 
     A set is at most as probable as each of its labels. So a class whose marginal is below the
-    probability of some set is in no better one, and is left out. The probabilities of all sets
-    of the remaining classes, at most 16 a bag, come from one pass of Eq. (2.1), with time and
-    memory in proportion to 2**classes. Up to 16 classes this always works, and with more if the
-    network is sure enough.
+    probability of some set is in no better one, and is left out. The probabilities of all sets of
+    the remaining classes, at most 16 a bag, come from Eq. (1.2), or from Eq. (2.1) where rounding
+    could matter, with time and memory in proportion to 2**classes. Up to 16 classes this always
+    works, and with more if the network is sure enough.
 
     Args: log_p (B, C+1, *positions); mask, background: as `log_likelihood`.
     Returns: bool (B, C). Its probability is that of `log_likelihood`.
@@ -68,10 +69,8 @@ def most_probable_set(
         share = restrict(flat, index, real).softmax(1)  # (B, K+1, N)
         chosen = torch.zeros(flat.shape[:2], dtype=torch.bool, device=flat.device)
         bits = torch.arange(real.shape[1], device=flat.device)
-        for rows in memory_parts(torch.arange(len(flat), device=flat.device), share):
-            best = label_sets(share[rows]).argmax(0)  # (b,)
-            inside = (best[:, None] >> bits & 1).bool()  # (b, K)
-            chosen.view(-1)[index[rows, :-1][inside]] = True
+        inside = (best_sets(share)[:, None] >> bits & 1).bool()  # (B, K)
+        chosen.view(-1)[index[:, :-1][inside]] = True
         return chosen[:, :-1]
 
 
@@ -80,12 +79,12 @@ def _candidates(flat: Tensor) -> tuple[Tensor, Tensor]:
     log_pi = log_any(flat[:, :-1])  # (B, C)
     likely = log_pi > math.log(0.5)
     first = likely.scatter(1, log_pi.argmax(1, keepdim=True), True)
-    few = (first.sum(1) <= MAX_LABELS).nonzero()[:, 0]
-    bound = flat.new_full((len(flat),), -torch.inf)
-    for guess in (likely, first):  # the second has a label, as all do without a background
-        value = log_likelihood(flat[few], guess[few])
-        bound = bound.index_copy(0, few, torch.maximum(bound[few], value))
-    within = (log_pi >= bound[:, None] - _MARGIN) & (log_pi > -torch.inf)
+    lower = torch.maximum(*(bracket(flat, guess)[0] for guess in (likely, first)))
+    within = _within_reach(log_pi, lower)
+    hard = ((within.sum(1) > MAX_LABELS) & (first.sum(1) <= MAX_LABELS)).nonzero()[:, 0]
+    if len(hard):
+        exact = (log_likelihood(flat[hard], guess[hard]) for guess in (likely, first))
+        within[hard] = _within_reach(log_pi[hard], torch.maximum(*exact))
     most = int(within.sum(1).max()) if len(within) else 0
     if most > MAX_LABELS:
         raise ValueError(
@@ -93,3 +92,8 @@ def _candidates(flat: Tensor) -> tuple[Tensor, Tensor]:
             f"{MAX_LABELS} can be compared; take marginals(log_p) > 0.5"
         )
     return slots_of(within, most)
+
+
+def _within_reach(log_pi: Tensor, bound: Tensor) -> Tensor:
+    """Return the classes (B, C) whose marginal is not below the log-probability (B,) of a set."""
+    return (log_pi >= bound[:, None] - _MARGIN) & (log_pi > -torch.inf)
