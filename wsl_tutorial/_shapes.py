@@ -96,10 +96,12 @@ def check_values(fits: Tensor, message: Callable[[], str]) -> None:
     `torch.func` it is one of the plain tensor, of all samples.
     """
     if _compiling():
-        torch._assert_async(fits.all(), "a value is out of range; call it uncompiled to see which")
+        remedy = "a value is out of range; call the function uncompiled to see which"
+        torch.ops.aten._assert_async.msg(fits.all(), remedy)
         return
-    while torch._C._functorch.is_functorch_wrapped_tensor(fits):
-        fits = torch._C._functorch.get_unwrapped(fits)
+    functorch = getattr(torch._C, "_functorch")  # noqa: B009, for its types are not published
+    while functorch.is_functorch_wrapped_tensor(fits):
+        fits = functorch.get_unwrapped(fits)
     if not bool(fits.all()):
         raise ValueError(message())
 

@@ -351,7 +351,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 "module must be a torch module, None, or for X (n_rows, n_features) a function "
                 f"(n_features, n_outputs) that returns one, got {type(self.module).__name__}"
             )
-        made: nn.Module = self.module(x.shape[1], self._outputs())
+        made: Any = self.module(x.shape[1], self._outputs())
         return made.to(x.dtype)
 
     def _batch(self, table: Table, bags: Tensor) -> tuple[Tensor, Tensor, Tensor]:
