@@ -44,8 +44,8 @@ def log_likelihood_noisy(
             gradient; more than 16 classes that may occur.
     Source: chapter 3.
     """
-    rates = _rates(labels, false_positive, false_negative)
-    return _log_likelihood_noisy(log_p, labels, *rates, mask, background)
+    fp, fn = _rates(labels, false_positive, false_negative)
+    return _log_likelihood_noisy(log_p, labels, fp, fn, mask, background)
 
 
 def posterior_noisy(
@@ -62,8 +62,8 @@ def posterior_noisy(
     Args and errors: as `log_likelihood_noisy`.  Returns: as `posterior`.
     Source: chapter 3.
     """
-    rates = _rates(labels, false_positive, false_negative)
-    return _posterior_noisy(log_p, labels, *rates, mask, background)
+    fp, fn = _rates(labels, false_positive, false_negative)
+    return _posterior_noisy(log_p, labels, fp, fn, mask, background)
 
 
 @per_bag
