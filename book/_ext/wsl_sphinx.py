@@ -54,9 +54,13 @@ def page(paper, folder):
 def make_pages(app, config):
     """Write the page of every paper; a page that is up to date keeps its time."""
     for paper in with_page():
-        file, text = Path(app.srcdir) / f"{name(paper)}.md", page(paper, app.srcdir)
-        if not file.exists() or file.read_text("utf-8") != text:
-            file.write_text(text, "utf-8")
+        write(Path(app.srcdir) / f"{name(paper)}.md", page(paper, app.srcdir))
+
+
+def write(file: Path, text: str):
+    """Write a page, unless it is up to date."""
+    if not file.exists() or file.read_text("utf-8") != text:
+        file.write_text(text, "utf-8")
 
 
 def name(paper):
@@ -66,10 +70,14 @@ def name(paper):
 
 def order_pages(app, config):
     """Put the pages of the papers, in their order, where _toc.yml has their pattern."""
-    names = [name(paper) for paper in with_page()]
+    list_pages(config, PAGES, [name(paper) for paper in with_page()])
+
+
+def list_pages(config, pattern: str, names: list[str]):
+    """Put pages, in this order, where _toc.yml has their pattern."""
     for tree in config.external_site_map.root.subtrees:
-        if PAGES in tree.items:
-            at = tree.items.index(PAGES)
+        if pattern in tree.items:
+            at = tree.items.index(pattern)
             tree.items[at : at + 1] = map(FileItem, names)
             for page_name in names:
                 config.external_site_map[page_name] = Document(page_name)

@@ -391,6 +391,36 @@ def test_eq_3_4_is_the_slope_of_one_detection():
     assert (value[0, :, 4:] == 0).all(), "outside the receptive field"
 
 
+def test_eq_3_5_is_the_share_of_grids_that_show_the_label():
+    from itertools import product
+    from math import prod
+
+    import torch
+
+    from wsl_tutorial import presence
+
+    p = _logits(1, 3, 2, 2, seed=9).softmax(1)
+    grids = list(product(range(3), repeat=4))
+    chance = [prod(p[0].flatten(1)[c, j].item() for j, c in enumerate(h)) for h in grids]
+    shown = [sum(q for h, q in zip(grids, chance, strict=True) if l in h) for l in (0, 1)]
+    torch.testing.assert_close(presence.marginals(p.log()), torch.tensor([shown]).double())
+
+
+def test_eq_3_6_is_the_sum_over_true_sets():
+    import torch
+
+    from wsl_tutorial import presence
+
+    log_p, sets = _label_sets()  # eight bags with one P, and all label sets
+    truth = presence.recursion(log_p, sets).exp()  # (8,)
+    fp, fn = torch.tensor([0.05, 0.3, 0.0]).double(), torch.tensor([0.2, 0.0, 0.4]).double()
+    # rows: what is observed; columns: the true set
+    seen, true = sets[:, None], sets[None]
+    chance = torch.where(seen, torch.where(true, 1 - fn, fp), torch.where(true, fn, 1 - fp))
+    value = presence.log_likelihood_noisy(log_p, sets, fp, fn)
+    torch.testing.assert_close(value.exp(), chance.prod(2) @ truth)
+
+
 # Chapter 4: presence, the reproduction
 
 
