@@ -61,6 +61,9 @@ CASES = {
     ),
     "presence.log_alpha_scores": presence_case(presence.log_alpha_scores),
     "presence.mean_scores": presence_case(presence.mean_scores),
+    "presence.noisy_or": presence_case(presence.noisy_or),
+    "presence.max_pooling": presence_case(presence.max_pooling),
+    "presence.mean_pooling": presence_case(presence.mean_pooling),
     "presence.marginals": presence_case(presence.marginals),
     "presence.log_marginals": presence_case(presence.log_marginals),
     "presence.most_probable_set": Case(

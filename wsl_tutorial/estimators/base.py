@@ -1,4 +1,4 @@
-"""What the estimators share: tables in, the training, tables out."""
+"""Share what both estimators do: tables in, the training, tables out."""
 
 import copy
 import math
@@ -24,6 +24,7 @@ from .batches import linear, seeded
 from .tables import Table
 
 _BATCH = 32  # bags in a step of Adam
+_DIVERGED = "the module returned NaN: the training diverged; lower learning_rate or scale X"
 
 
 class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
@@ -370,7 +371,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         bad = ~value.detach().isfinite().cpu()
         if bool(bad.any()):
             if bool(value.isnan().any()):
-                raise ValueError("the training diverged to NaN; lower learning_rate or scale X")
+                raise ValueError(_DIVERGED)
             bag = int(bags[bad][0])
             raise ValueError(
                 f"the observation of bag {table.ids[bag]!r} is impossible for its "
@@ -496,5 +497,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 "for these labels the channels are the classes and, unless background=False, the "
                 "background"
             )
+        if bool(out.isnan().any()):
+            raise ValueError(_DIVERGED)
         out = out if out.dtype in (torch.float32, torch.float64) else out.float()
         return (out.flatten(2) if out.dim() > 2 else out[:, :, None]), tuple(out.shape[2:])

@@ -253,14 +253,15 @@ class CountClassifier(BagClassifier):
         """
         if self.method != "em":
             return super()._lbfgs(table)
-        done, curve, before = self.n_iter_, self.loss_curve_, math.inf
+        done, curve, before = self.n_iter_, list(self.loss_curve_), math.inf
         for _ in range(self.max_iter):
             self._expect(table)
             super()._lbfgs(table)
             table.soft = None
             with torch.no_grad():
                 now = self._mean_loss(table, torch.arange(len(table))) + float(self._penalty())
-            done, curve = done + 1, [*curve, now]
+            done += 1
+            curve.append(now)
             if before - now < self.tol:
                 break
             before = now
