@@ -24,6 +24,7 @@ ONE = torch.tensor([1, 1])
 BINARY = {"counts": ONE, "mask": MASK}
 BY_CLASS = {"log_p": normal(2, 4, 3).log_softmax(2)}
 THREE = {"counts": torch.ones(2, 3, dtype=torch.int64), "mask": ~torch.eye(2, 4).bool()}
+MASKED = {"mask": THREE["mask"]}
 CELLS = {"log_p": normal(2, 4, 2, 2).log_softmax(1)}
 PAIR, PLACES = torch.tensor([[1, 0], [1, 1]]), torch.tensor([[0, 1], [1, 0]])
 POINTS = {"log_p": normal(2, 3, 4).log_softmax(2)}
@@ -99,6 +100,35 @@ CASES = {
         counts.log_likelihood_multiclass, BY_CLASS, THREE, {"log_p": 2}
     ),
     "counts.posterior_multiclass": Case(counts.posterior_multiclass, BY_CLASS, THREE, {"log_p": 2}),
+    "counts.map_configuration_multiclass": Case(
+        counts.map_configuration_multiclass, BY_CLASS, THREE, {"log_p": 2}, derivative=False
+    ),
+    "counts.log_likelihood_noisy_multiclass": Case(
+        counts.log_likelihood_noisy_multiclass,
+        {**BY_CLASS, "log_confusion": normal(2, 3, 3).log_softmax(2)},
+        THREE,
+        {"log_p": 2, "log_confusion": 2},
+        half=False,  # of a confusion
+    ),
+    "counts.log_likelihood_interval_multiclass": Case(
+        counts.log_likelihood_interval_multiclass,
+        BY_CLASS,
+        {"low": torch.tensor([[0, 1, 0], [1, 0, 0]]), "high": THREE["counts"], **MASKED},
+        {"log_p": 2},
+    ),
+    "counts.proportion_loss_multiclass": Case(
+        counts.proportion_loss_multiclass, BY_CLASS, THREE, {"log_p": 2}
+    ),
+    "counts.normal_approximation_multiclass": Case(
+        counts.normal_approximation_multiclass, BY_CLASS, THREE, {"log_p": 2}
+    ),
+    "counts.counts_from_proportions": Case(
+        counts.counts_from_proportions,
+        {"p": torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)},
+        {"n": ONE},
+        derivative=False,
+        half=False,
+    ),
     "worth.log_likelihood_class": Case(
         worth.log_likelihood_class, CELLS, {"greatest": torch.tensor([1, 0])}, {"log_p": 1}
     ),

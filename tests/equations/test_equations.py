@@ -625,6 +625,24 @@ def test_eq_6_4_adds_the_counts_of_the_range():
     torch.testing.assert_close(value, total)
 
 
+def test_eq_6_5_adds_all_true_labels_and_all_reports():
+    from itertools import product
+
+    import torch
+
+    from wsl_tutorial import counts
+
+    p, noise = _logits(1, 4, 3, seed=18).softmax(2), _logits(3, 2, seed=19).softmax(1)
+    value = counts.log_likelihood_noisy_multiclass(p.log(), torch.tensor([[1, 3]]), noise.log())
+    total = sum(
+        torch.stack([p[0, i, h[i]] * noise[h[i], d[i]] for i in range(4)]).prod()
+        for h in product(range(3), repeat=4)
+        for d in product(range(2), repeat=4)
+        if sum(d) == 3
+    )
+    torch.testing.assert_close(value.exp()[0], total)
+
+
 def test_eq_7_1_is_the_passage_of_a_smooth_course():
     import math
 

@@ -3,7 +3,15 @@
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import BOOL, WHOLE, check_layout, check_tensor
+from wsl_tutorial._shapes import (
+    BOOL,
+    SOFTMAX,
+    WHOLE,
+    check_layout,
+    check_normalised,
+    check_tensor,
+    described,
+)
 
 LOGITS = "convert it with .float()"
 REMEDY = "make integer counts of proportions with counts_from_proportions(p, n)"
@@ -35,6 +43,54 @@ def checked(
     if bool(z.isnan().any()):
         raise ValueError(f"logits of shape {tuple(logits.shape)} must not hold NaN")
     return z, m
+
+
+def checked_classes(
+    log_p: Tensor, counts: Tensor | None, mask: Tensor | None, multiplicity: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return checked input: log_p in float64, 0 where padded; and the multiplicity, (B, n).
+
+    Counts (B, C) are checked to sum to the size of each bag, unless they are None.
+    """
+    check_layout("log_p", log_p, "(B, n, C)", (3,), SOFTMAX.format(dim=2), empty=True)
+    _check_order(log_p, mask)
+    m = checked_multiplicity(multiplicity, mask, log_p)
+    if bool(log_p.isnan().any(2).logical_and(m > 0).any()):
+        raise ValueError(
+            f"log_p of shape {tuple(log_p.shape)} must hold log-probabilities (B, n, C), got NaN "
+            "in a real instance; pass mask if it is padding, else see why the model gives NaN"
+        )
+    check_normalised(log_p, m > 0)
+    if counts is not None:
+        check_counts("counts", counts, (log_p.shape[0], log_p.shape[2]), log_p)
+        check_sums(counts.long(), m)
+    return log_p.double().masked_fill((m == 0)[:, :, None], 0), m
+
+
+def check_sums(counts: Tensor, m: Tensor) -> None:
+    """Raise ValueError unless counts (B, C) sum to the sizes of the bags."""
+    wrong = (counts < 0).any(1) | (counts.sum(1) != m.sum(1))
+    if bool(wrong.any()):
+        bag = int(wrong.nonzero()[0])
+        raise ValueError(
+            "counts must not be negative and must sum to the size of each bag, got "
+            f"{counts[bag].tolist()} for bag {bag} of {int(m[bag].sum())} instances; "
+            "pass mask if bags are padded"
+        )
+
+
+def _check_order(log_p: Tensor, mask: Tensor | None) -> None:
+    """Raise ValueError where classes come before instances, as dim 1 of another layout."""
+    with torch.no_grad():
+        p = log_p.exp()
+        off = (p.sum(2) - 1).abs() > 1e-3
+        if isinstance(mask, Tensor) and mask.shape == off.shape and mask.dtype == torch.bool:
+            off = off & mask
+        if bool(off.any()) and bool(((p.sum(1) - 1).abs() <= 1e-3).all()):
+            raise ValueError(
+                f"log_p must be (B, n, C), instances before classes, got {described(log_p)}, which "
+                "sums to 1 over dim 1; pass log_p.transpose(1, 2)"
+            )
 
 
 def checked_mask(mask: Tensor | None, like: Tensor) -> Tensor:

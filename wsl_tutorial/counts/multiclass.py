@@ -4,17 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsl_tutorial._shapes import (
-    SOFTMAX,
-    check_layout,
-    check_normalised,
-    cut,
-    logsumexp,
-    per_bag,
-)
+from wsl_tutorial._shapes import cut, logsumexp, per_bag
 
-from . import window
-from ._inputs import check_counts, checked_multiplicity, repeated
+from . import saddlepoint, window
+from ._inputs import checked_classes, repeated
 
 MAX_STATES = 2**20  # of one bag in the recursion: the product of (count + 1)
 HOPELESS = 2.0**42  # estimated frequencies from which `window` is not tried
@@ -24,7 +17,11 @@ STEEPEST = 1e4  # -log p up to which sums of differences keep the digits that th
 
 @per_bag(classes=2)
 def log_likelihood_multiclass(
-    log_p: Tensor, counts: Tensor, mask: Tensor | None = None, multiplicity: Tensor | None = None
+    log_p: Tensor,
+    counts: Tensor,
+    mask: Tensor | None = None,
+    multiplicity: Tensor | None = None,
+    approximate: bool = False,
 ) -> Tensor:
     """Eq. (5.4): log P(counts | X) with C classes, by a recursion over vectors of counts.
 
@@ -38,6 +35,10 @@ def log_likelihood_multiclass(
         mask: bool (B, n), true for real instances; None where there is no padding.
         multiplicity: integer (B, n), the number of identical instances that a row stands for; None:
             one each. Thousands cost no more than one.
+        approximate: what to do with bags of more than 2**20 states for which more than 2**22
+            frequencies are expected, such as bags of 100 in ten classes: False refuses those that
+            are indeed beyond memory; True takes `saddlepoint`, whose errors chapter 5 states.
+            Other bags are exact in both cases.
     Returns:
         (B,) in nats; -inf, with gradient 0, where the counts are impossible.
     Raises:
@@ -53,13 +54,17 @@ def log_likelihood_multiclass(
         >>> counts.log_likelihood_multiclass(log_p, torch.tensor([[1, 1, 1]])).exp()  # 6/27
         tensor([0.2222])
     """
-    flat, counts, m = _checked(log_p, counts, mask, multiplicity)
-    return _multiclass(flat, counts, m).to(log_p.dtype)
+    flat, m = checked_classes(log_p, counts, mask, multiplicity)
+    return likelihood_of(flat, counts.long(), m, approximate).to(log_p.dtype)
 
 
 @per_bag(answer=torch.empty_like, classes=2)
 def posterior_multiclass(
-    log_p: Tensor, counts: Tensor, mask: Tensor | None = None, multiplicity: Tensor | None = None
+    log_p: Tensor,
+    counts: Tensor,
+    mask: Tensor | None = None,
+    multiplicity: Tensor | None = None,
+    approximate: bool = False,
 ) -> Tensor:
     """Eq. (5.5): P(instance i has class c | counts), the multiclass E-step.
 
@@ -68,7 +73,8 @@ def posterior_multiclass(
         (B, n, C) in the dtype of `log_p`; sums to 1 over the classes and to `counts` over the
         instances; 0 for padding, and throughout where the counts are impossible. Differentiable.
         With `multiplicity`, the expected number of each class among the instances of a row, which
-        sums to the multiplicity over the classes.
+        sums to the multiplicity over the classes. Of an approximation, its gradient: the sums are
+        kept, and entries may leave [0, 1] by its error.
     Source: chapter 5.
 
     Example:
@@ -81,36 +87,15 @@ def posterior_multiclass(
     """
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        flat, counts, m = _checked(log_p, counts, mask, multiplicity)
+        flat, m = checked_classes(log_p, counts, mask, multiplicity)
         flat = flat if log_p.requires_grad else flat.requires_grad_()
-        value = _multiclass(flat, counts, m)
+        value = likelihood_of(flat, counts.long(), m, approximate)
         graph = graph and log_p.requires_grad
         (r,) = torch.autograd.grad(value.sum(), flat, create_graph=graph)
     return r.to(log_p.dtype)
 
 
-def _checked(
-    log_p: Tensor, counts: Tensor, mask: Tensor | None, multiplicity: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return checked input: log_p in float64, 0 where padded; counts and multiplicity, int64."""
-    check_layout("log_p", log_p, "(B, n, C)", (3,), SOFTMAX.format(dim=2), empty=True)
-    m = checked_multiplicity(multiplicity, mask, log_p)
-    check_counts("counts", counts, (log_p.shape[0], log_p.shape[2]), log_p)
-    counts = counts.long()
-    check_normalised(log_p, m > 0)
-    with torch.no_grad():
-        wrong = (counts < 0).any(1) | (counts.sum(1) != m.sum(1))
-        if bool(wrong.any()):
-            bag = int(wrong.nonzero()[0])
-            raise ValueError(
-                "counts must not be negative and must sum to the size of each bag, got "
-                f"{counts[bag].tolist()} for bag {bag} of {int(m[bag].sum())} instances; "
-                "pass mask if bags are padded"
-            )
-    return log_p.double().masked_fill((m == 0)[:, :, None], 0), counts, m
-
-
-def _multiclass(log_p: Tensor, counts: Tensor, m: Tensor) -> Tensor:
+def likelihood_of(log_p: Tensor, counts: Tensor, m: Tensor, approximate: bool = False) -> Tensor:
     """Return Eq. (5.4) on checked input, (B,), each bag in the way that visits fewer numbers."""
     log_p, counts, m = _own_classes(log_p, counts, m)
     states = (counts + 1).double().prod(1)
@@ -118,8 +103,11 @@ def _multiclass(log_p: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     steep = ((log_p < -STEEPEST) & (log_p > -torch.inf)).flatten(1).any(1)
     large = (states > FEW_STATES) & (points < states) & (points <= window.MAX_GRID) & ~steep
     large |= states > MAX_STATES
-    if bool((large & (points > HOPELESS)).any()):
+    beyond = (states > MAX_STATES) & (points > (window.MAX_GRID if approximate else HOPELESS))
+    if bool(beyond.any()) and not approximate:
         raise _too_many(states, points)
+    large = large & ~beyond
+    few = ~large & ~beyond
     value = log_p[:, :0].sum((1, 2))  # zeros, and part of the graph even without bags
     if bool(large.any()):
         try:
@@ -127,9 +115,12 @@ def _multiclass(log_p: Tensor, counts: Tensor, m: Tensor) -> Tensor:
         except window.TooMany:
             raise _too_many(states, points) from None
         value = value.index_put((large,), far)
-    if bool((~large).any()):
-        alone, real = repeated(log_p[~large], m[~large])
-        value = value.index_put((~large,), _recursion(alone, counts[~large], real))
+    if bool(few.any()):
+        alone, real = repeated(log_p[few], m[few])
+        value = value.index_put((few,), _recursion(alone, counts[few], real))
+    if bool(beyond.any()):
+        nearly = saddlepoint.log_likelihood(log_p[beyond], counts[beyond], m[beyond])
+        value = value.index_put((beyond,), nearly)
     return value
 
 
@@ -138,8 +129,8 @@ def _too_many(states: Tensor, points: Tensor) -> ValueError:
     many, most = states[bag].item(), points[bag].item()
     return ValueError(
         f"counts gives a bag {many:.3g} states, the product of (count + 1), and up to {most:.3g} "
-        f"frequencies; {MAX_STATES} or {window.MAX_GRID} are allowed: use fewer classes (add their "
-        "probabilities and their counts), or smaller bags with counts of their own"
+        f"frequencies; {MAX_STATES} or {window.MAX_GRID} are allowed: pass approximate=True, use "
+        "fewer classes (add their probabilities and their counts), or smaller bags"
     )
 
 

@@ -51,7 +51,7 @@ def log_likelihood(log_p: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     Args:
         log_p: float64 (B, n, C), finite or -inf, 0 where padded; real rows come first.
         counts: int64 (B, C), summing to the number of instances; at best without classes that no
-            bag has: `_possible` may look at every set of classes.
+            bag has: `is_possible` may look at every set of classes.
         m: int64 or bool (B, n), the number of identical instances that a row stands for.
     Raises:
         TooMany: a bag needs more than MAX_GRID frequencies.
@@ -98,10 +98,10 @@ def _both(log_p: Tensor, counts: Tensor, m: Tensor, slope: bool) -> tuple[Tensor
     wanted = (m > 0)[:, :, None] & (counts > 0)[:, None]
     z = log_p.masked_fill(~wanted, -torch.inf)
     with torch.no_grad():
-        possible = _possible(z, counts, m)
+        possible = is_possible(z, counts, m)
         safe = torch.where(possible[:, None], counts, 0)
         z_safe = z.masked_fill(~possible[:, None, None], -torch.inf)
-        tilt = _tilt(z_safe, safe, m)
+        tilt = tilt_to(z_safe, safe, m)
     tilted = z + tilt[:, None]
     m = m * possible[:, None]
     used = m > 0
@@ -115,7 +115,7 @@ def _both(log_p: Tensor, counts: Tensor, m: Tensor, slope: bool) -> tuple[Tensor
 # Step 1 -----------------------------------------------------------------------------------------
 
 
-def _possible(z: Tensor, counts: Tensor, m: Tensor) -> Tensor:
+def is_possible(z: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     """Return whether each instance can get a class such that the counts come out: Hall's condition.
 
     z (B, n, C) is -inf where an instance cannot be of a class. Every set of classes needs at least
@@ -132,7 +132,7 @@ def _possible(z: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     return fine
 
 
-def _tilt(z: Tensor, counts: Tensor, m: Tensor) -> Tensor:
+def tilt_to(z: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     """Return the tilt (B, C) for which the expected counts are `counts`; 0 where a count is 0.
 
     Newton's method on sum_i log Z_i - t . y; where a step does not lower it, a step of generalised
