@@ -35,7 +35,7 @@ def log_likelihood_multiclass(
         mask: bool (B, n), true for real instances; None where there is no padding.
         multiplicity: integer (B, n), the number of identical instances that a row stands for; None:
             one each. Thousands cost no more than one.
-        approximate: what to do with bags of more than 2**20 states for which more than 2**22
+        approximate: bool, what to do with bags of more than 2**20 states for which more than 2**22
             frequencies are expected, such as bags of 100 in ten classes: False refuses those that
             are indeed beyond memory; True takes `saddlepoint`, whose errors chapter 5 states.
             Other bags are exact in both cases.

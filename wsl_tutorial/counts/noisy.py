@@ -228,13 +228,13 @@ def _bounded_classes(
     kinds = int((~free).sum(1).max()) if len(z) else 0
     bounded = ~free.gather(1, order)[:, :kinds]
     others = logsumexp(z.masked_fill(~free[:, None], -torch.inf), 2)
-    ends = [
+    low, high = (
         torch.cat([x.gather(1, order)[:, :kinds] * bounded, (x * free).amax(1, keepdim=True)], 1)
         for x in (low, high)
-    ]
+    )
     z = z.gather(2, order[:, None].expand_as(z))[:, :, :kinds]
     z = torch.cat([z.masked_fill(~bounded[:, None], -torch.inf), others[:, :, None]], 2)
-    return z, *ends
+    return z, low, high
 
 
 def _box(z: Tensor, low: Tensor, high: Tensor, real: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ def counts_from_proportions(p: Tensor, n: Tensor | int, digits: int | None = Non
     Args:
         p: (B, C), the share of each class, or (B,), the share of positives; between 0 and 1.
         n: integer (B,), sizes of the bags, an int for all of them, or a bool mask (B, N).
-        digits: the number of decimal digits to which the shares are rounded; None: they are
-            quotients in the dtype of p, off by at most 8 units of its rounding.
+        digits: int or None, the number of decimal digits to which the shares are rounded; None:
+            they are quotients in the dtype of p, off by at most 8 units of its rounding.
     Returns: int64 (B, C), or (B,) for p (B,). Shares of an empty bag are not looked at.
     Raises: ValueError, where shapes or dtypes disagree, or a bag has no counts or several.
     Source: derived.
