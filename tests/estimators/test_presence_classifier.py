@@ -127,6 +127,22 @@ def test_names_of_classes_come_from_columns_and_sets():
         by_column.score(x, bags, frame[["dog", "cat", "owl"]])
 
 
+def test_classes_of_any_kind_keep_their_names():
+    x, bags, _, sets = several()
+    kinds = ([1.5, 2.5, 3.5], [("a", 1), ("a", 2), ("b", 1)], ["a", 1, 2.5])
+    expected = PresenceClassifier().fit(x, bags, sets).predict_proba(x)
+    for names in kinds:
+        named = [{names[c] for c in own} for own in sets]
+        model = PresenceClassifier().fit(x, bags, named)
+        assert set(model.classes_.tolist()) == set(names)
+        order = [*(model.classes_.tolist().index(n) for n in names), 3]
+        assert np.allclose(model.predict_proba(x)[:, order], expected, atol=1e-3)
+        assert set(model.predict(x)) <= {*names, model.columns_[-1]}
+    for name in ("background", -1):
+        with pytest.raises(ValueError, match="name each class once and none"):
+            PresenceClassifier().fit(x, bags, [{name}, *[set()] * 39])
+
+
 def test_an_unknown_label_is_summed_out():
     x, bags, _, sets = several()
     matrix = np.array([[c in own for c in range(3)] for own in sets]).astype(int)
@@ -328,6 +344,8 @@ def test_weights_of_classes_count_bags_more_often():
     table = balanced._read(x[few], bags[few], y[few], False, reset=False)
     one = table.target[:, 0] == 1
     assert np.isclose(table.weight[one].sum(), table.weight[~one].sum())
+    with pytest.raises(ValueError, match="class_weight must not be negative"):
+        PresenceClassifier(class_weight={1: -1}).fit(x, bags, y)
     with pytest.raises(ValueError, match="class_weight must be"):
         PresenceClassifier(class_weight="heavy").fit(x, bags, y)
 
@@ -359,9 +377,11 @@ def test_the_dtype_of_x_is_that_of_the_model(given, inside):
 
 def test_a_constant_or_huge_feature_does_no_harm():
     x, bags, y, hidden = bags_of_one_class(40)
-    wide = np.column_stack([x, np.full(len(x), 1e9), 1e6 * x[:, 1]])
+    wide = np.column_stack([x, np.full(len(x), 1e9), 1e300 * x[:, 1], 1e-300 * x[:, 2]])
     model = PresenceClassifier().fit(wide, bags, y)
     assert (model.predict(wide) == hidden).mean() > 0.95
+    assert np.isclose(*model.module_[1].weight.detach()[0, [2, 5]])  # two copies of one feature
+    assert model.module_[1].weight[0, 3] == 0
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,9 @@ def test_bags_are_a_column_of_a_frame_its_index_or_a_number():
         (X, [*BAGS[:5], None], Y, "bags contains NaN in row 5"),
         (X, [1, 1, 2, 2, np.nan, 3], Y, "bags contains NaN in row 4"),
         (X, BAGS, [0, 1], "a value for each of 3 bags or 6 rows, got 2 values"),
+        (X, pd.Series([pd.NA, 1, 2, 2, 2, 3], dtype="Int64"), Y, "bags contains NaN in row 0"),
+        (X, [[1]] * 6, Y, r"bags must be one id a row, such as a number or a name, got \[1\]"),
+        (X, BAGS, [[0], [1, 2], []], "lists of different lengths; pass sets of labels"),
         (X, BAGS, {"a": 0, "b": 1}, "y must have a value for every bag, got none for bag 'c'"),
         (X, BAGS, dict(zip("abcd", [0, 1, 1, 0], strict=True)), "got none for bag 'd'"),
         (X, BAGS, pd.Series(Y, index=["a", "b", "b"]), "got several for bag 'b'"),
@@ -112,6 +115,15 @@ def test_bags_twice_or_missing_labels_are_errors():
     assert np.array_equal(
         by_name.predict_proba(X), PresenceClassifier().fit(X, BAGS, Y).predict_proba(X)
     )
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [pd.to_datetime([0, 0, 1, 1, 1, 2]), pd.Categorical(BAGS), [("a", k // 2) for k in range(6)]],
+)
+def test_ids_are_anything_that_can_be_told_apart(ids):
+    model = PresenceClassifier(max_iter=1, tol=9).fit(X, ids, Y)
+    assert len(model.predict_bags(X, ids)) == 3
 
 
 def test_sparse_rows_are_refused_with_a_remedy():

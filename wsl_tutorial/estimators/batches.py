@@ -63,10 +63,12 @@ class Standardise(nn.Module):
 
     def __init__(self, x: Tensor):
         super().__init__()
-        scale = x.std(0, correction=0)
-        rounding = 10 * torch.finfo(x.dtype).eps * x.abs().amax(0)
-        self.register_buffer("mean", x.mean(0))
-        self.register_buffer("scale", torch.where(scale <= rounding, 1.0, scale))
+        size = x.abs().amax(0)
+        size = torch.where(size > 0, size, 1)  # no square of x / size overflows
+        mean, scale = (x / size).mean(0), (x / size).std(0, correction=0)
+        varies = scale > 10 * torch.finfo(x.dtype).eps
+        self.register_buffer("mean", size * mean)
+        self.register_buffer("scale", torch.where(varies, size * scale, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.scale

@@ -171,7 +171,7 @@ class CountClassifier(BagClassifier):
             self.classes_ = np.unique(y if classes is None else classes)
             self._form = "classes"
             if len(self.classes_) < 2:
-                raise ValueError(f"y must hold two classes, got one class only: {y[0]!r}")
+                raise ValueError(f"y must hold two classes, got one class only: {y[0]}")
         match = y[:, None] == self.classes_
         if not match.any(1).all():
             raise ValueError(f"y holds {y[~match.any(1)][0]!r}, which is none of {self.classes_}")

@@ -1,7 +1,7 @@
 """Learn from which classes occur in each bag."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -117,7 +117,7 @@ class PresenceClassifier(BagClassifier):
         """Return the names of the columns of `predict_proba`: the classes, then the background."""
         if self._one or not self.background:
             return self.classes_
-        numbers = self.classes_.dtype.kind in "iu"
+        numbers = self.classes_.dtype.kind in "iuf"
         return np.append(self.classes_, -1 if numbers else "background")
 
     def predict_bags_proba(self, X, bags=None):
@@ -205,12 +205,19 @@ class PresenceClassifier(BagClassifier):
     def _encode(self, value, columns, table: Table, reset: bool, classes: Any) -> Tensor:
         """Return labels (B, C) int8: 1 present, 0 absent, -1 unknown."""
         if isinstance(value, list):
-            return self._encode_sets(value, table, reset, classes)
-        if value.ndim > 2:
+            target = self._encode_sets(value, table, reset, classes)
+        elif value.ndim > 2:
             raise ValueError(f"labels must be (n_bags,) or (n_bags, C), got shape {value.shape}")
-        if value.ndim == 2 and value.shape[1] > 1:
-            return self._encode_matrix(value, columns, reset)
-        return self._encode_binary(column_or_1d(value, warn=True), reset, classes)
+        elif value.ndim == 2 and value.shape[1] > 1:
+            target = self._encode_matrix(value, columns, reset)
+        else:
+            return self._encode_binary(column_or_1d(value, warn=True), reset, classes)
+        if len(set(self.columns_.tolist())) < len(self.columns_):
+            raise ValueError(
+                f"labels must name each class once and none {self.columns_[-1]!r}, the background "
+                f"unless background=False, got the classes {self.classes_.tolist()}"
+            )
+        return target
 
     def _encode_binary(self, y: np.ndarray, reset: bool, classes: Any) -> Tensor:
         check_classification_targets(y)
@@ -220,7 +227,7 @@ class PresenceClassifier(BagClassifier):
             found = known[known != -1] if unknown else known
             found = found if classes is None else np.unique(classes)
             if len(found) != 2:
-                few = f"labels must hold two classes, got one class only: {found[0]!r}"
+                few = f"labels must hold two classes, got one class only: {found[0]}"
                 many = (
                     "Only binary classification is supported for labels of shape (n_bags,). The "
                     f"type of the target is {type_of_target(y)}. Pass sets of classes, or a matrix "
@@ -265,10 +272,7 @@ class PresenceClassifier(BagClassifier):
             every = frozenset().union(*sets) if classes is None else classes
             if not every:
                 raise ValueError("labels must hold a class, got empty sets only")
-            self.classes_, self._form = (
-                np.array(sorted(every, key=lambda c: (str(type(c)), c))),
-                "sets",
-            )
+            self.classes_, self._form = _names(every), "sets"
         self._check_form("sets", "matrix")
         place = {c: k for k, c in enumerate(self.classes_.tolist())}
         target = torch.zeros(len(sets), len(place), dtype=torch.int8)
@@ -301,6 +305,8 @@ class PresenceClassifier(BagClassifier):
             raise ValueError(
                 f"class_weight must be a dict, 'balanced' or None, got {self.class_weight!r}"
             )
+        if not bool((weight >= 0).all()):
+            raise ValueError(f"class_weight must not be negative, got {self.class_weight!r}")
         number = present.sum(1)
         return torch.where(number > 0, present @ weight / number.clamp_min(1), 1.0)
 
@@ -353,3 +359,13 @@ class PresenceClassifier(BagClassifier):
             return presence.posterior(p, target[bags], mask, background=self.background)
 
         return over_rows(log_p, sizes, function)
+
+
+def _names(classes: Iterable) -> np.ndarray:
+    """Return the classes as an array, sorted; of objects where numpy would change them."""
+    ordered = sorted(classes, key=lambda c: (str(type(c)), c))
+    names = np.array(ordered)
+    if names.ndim > 1 or names.tolist() != ordered:
+        names = np.empty(len(ordered), object)
+        names[:] = ordered
+    return names

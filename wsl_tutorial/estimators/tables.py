@@ -1,6 +1,6 @@
 """Read tables of bags: the bag of each row, and what is observed of each bag."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,12 +114,23 @@ def _take_out(X: Any, name: str | int) -> tuple[Any, list, Any]:
 
 def numbered(ids: Sequence) -> tuple[list, np.ndarray]:
     """Return the different ids in the order of their first rows, and the number of each row's."""
-    missing = next((k for k, i in enumerate(ids) if i is None or i != i), None)  # NaN
+    missing = next((k for k, i in enumerate(ids) if _missing(i)), None)
     if missing is not None:
         raise ValueError(f"bags contains NaN in row {missing}; every row belongs to a bag")
+    strange = next((i for i in ids if not isinstance(i, Hashable)), None)
+    if strange is not None:
+        raise ValueError(f"bags must be one id a row, such as a number or a name, got {strange!r}")
     seen: dict = {}
     code = np.fromiter((seen.setdefault(i, len(seen)) for i in ids), np.int64, len(ids))
     return list(seen), code
+
+
+def _missing(name: Any) -> bool:
+    """Return whether the id of a bag is None, NaN, NaT or NA: of NA not even that is known."""
+    try:
+        return name is None or bool(name != name)
+    except (TypeError, ValueError):
+        return not isinstance(name, tuple | list | np.ndarray)
 
 
 def observed(
@@ -147,7 +158,13 @@ def _values(y: Any) -> list | np.ndarray:
     listed = isinstance(y, list | tuple) or getattr(getattr(y, "dtype", None), "kind", "") == "O"
     if listed and len(y) and all(isinstance(v, set | frozenset) for v in y):
         return [frozenset(v) for v in y]
-    values = np.asarray(y)
+    try:
+        values = np.asarray(y)
+    except ValueError:  # lists of different lengths
+        raise ValueError(
+            "y must be one value, one row of a matrix or one set for each bag, got lists of "
+            "different lengths; pass sets of labels, such as {1, 2}"
+        ) from None
     if values.ndim == 0:
         raise ValueError(f"y should be a 1d array, got an array of shape {values.shape}")
     if values.dtype.kind == "f":
