@@ -370,6 +370,12 @@ def source_of(repository: str, domain: str, info: dict) -> str | None:
     return f"{where}#L{first}-L{first + len(lines) - 1}"
 
 
+def skip_foreign(app, what, name, thing, skip, options) -> bool | None:
+    """Leave out methods that another package adds to our classes, such as `set_fit_request`."""
+    module = getattr(thing, "__module__", None) or wsl_tutorial.__name__
+    return True if callable(thing) and not module.startswith(wsl_tutorial.__name__) else None
+
+
 def link_sources(app, config) -> None:
     config.linkcode_resolve = partial(source_of, config.html_theme_options["repository_url"])
 
@@ -383,6 +389,7 @@ def setup(app):
     app.connect("config-inited", order_pages, priority=950)
     app.connect("config-inited", link_sources)
     app.connect("autodoc-process-docstring", convert)
+    app.connect("autodoc-skip-member", skip_foreign)
     app.connect("doctree-read", mark_equations)
     app.connect("doctree-read", link_code)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
