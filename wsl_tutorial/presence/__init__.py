@@ -14,6 +14,7 @@ likelihood", arXiv 1811.12346; "paper (6)" below is its equation 6. What the pap
 """
 
 from ._inputs import MAX_LABELS
+from .copies import copy_weights, log_likelihood_concepts, log_occurrence
 from .fast import log_likelihood, posterior
 from .limits import bounds, bracket
 from .losses import input_gradient, log_alpha_scores, max_pooling_loss, mean_scores
@@ -25,10 +26,13 @@ __all__ = [
     "beta_recursion",
     "bounds",
     "bracket",
+    "copy_weights",
     "input_gradient",
     "log_alpha",
     "log_alpha_scores",
     "log_likelihood",
+    "log_likelihood_concepts",
+    "log_occurrence",
     "max_pooling_loss",
     "mean_scores",
     "posterior",

@@ -1,0 +1,101 @@
+"""Presence of hidden concepts in bags whose instances are near copies of one another.
+
+Shapes: `logits` is (B, K, n), the log odds that an instance shows each of K concepts; `weights` is
+(B, n), 0 where a bag is padded; `labels` is bool (B,), true for a positive bag. A bag is positive
+if every concept occurs in it. With K = 1 and all weights 1 this is the likelihood of chapter 1 for
+one class, 1 - prod(1 - p).
+
+Source: chapter 16; effective numbers of similar things are those of Leinster and Cobbold (2012).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wsl_tutorial._shapes import BOOL, check_layout, check_tensor, log, per_bag
+
+
+@per_bag
+def copy_weights(x: Tensor, width: float, mask: Tensor | None = None) -> Tensor:
+    """Return the weight of each instance, one over its number of near copies in the bag.
+
+    The similarity of two instances is exp(-d^2 / (2 width^2)), d their Euclidean distance. Exact
+    copies share the weight of one instance; instances that are far from all others weigh 1. The
+    sum of the weights is the effective size of the bag, between 1 and n; the limits are width 0
+    (no copies) and infinity (all are copies: 1 / n each).
+
+    Args:
+        x: (B, n, D) features; width: at least 0, in units of x, infinity allowed.
+        mask: bool (B, n), true for real instances; the others get the weight 0.
+    Returns: (B, n).
+    Raises: ValueError when shapes or dtypes disagree, a real feature is not finite, or the width is
+        negative or NaN.
+    """
+    check_layout("x", x, "(B, n, D)", (3,), empty=True)
+    if not width >= 0:
+        raise ValueError(f"width must be at least 0, got {width}; infinity makes all instances one")
+    if mask is None:
+        mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+    check_tensor("mask", mask, tuple(x.shape[:2]), x, BOOL)
+    x = x.masked_fill(~mask[..., None], 0)
+    if not bool(x.isfinite().all()):
+        raise ValueError("x must be finite where mask is true; remove or replace NaN and infinity")
+    apart = (x[:, :, None] - x[:, None]).square().sum(-1) if x.shape[2] < 3 else _apart(x)
+    same = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+    exponent = apart / (2 * width**2) if width else torch.where(apart > 0, torch.inf, 0.0)
+    similar = (-exponent).exp().masked_fill(same, 1) * mask[:, None]
+    return mask / similar.sum(2).clamp_min(1)
+
+
+def _apart(x: Tensor) -> Tensor:
+    """Return squared distances (B, n, n) without a tensor of n^2 D elements, exact for copies."""
+    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square()
+
+
+@per_bag
+def log_occurrence(logits: Tensor, weights: Tensor) -> Tensor:
+    """Return the log-probability that each concept occurs, log(1 - prod_j (1 - p_j)^w_j).
+
+    With weights 1 the instances are independent; with weights 1 / n they are n copies of one
+    instance. Adding an instance of weight above 0 to a bag never lowers it as long as the other
+    weights stay.
+
+    Args: logits (B, K, n); weights (B, n), none below 0.  Returns: (B, K) in nats.
+    Raises: ValueError when shapes or dtypes disagree or a weight is negative or not finite.
+    """
+    check_layout("logits", logits, "(B, K, n)", (3,), empty=True)
+    check_tensor("weights", weights, (logits.shape[0], logits.shape[2]), logits)
+    if not bool(((weights >= 0) & weights.isfinite()).all()):
+        raise ValueError("weights must be at least 0 and finite; take those of copy_weights")
+    z = logits.masked_fill((weights == 0)[:, None], 0)
+    evidence = (F.softplus(z) * weights[:, None]).sum(-1)  # -log P(missing), (B, K)
+    return log(-torch.expm1(-evidence))
+
+
+@per_bag
+def log_likelihood_concepts(
+    logits: Tensor, labels: Tensor, weights: Tensor, noise: float = 0.0
+) -> Tensor:
+    """Return log P(bag label), positive if all concepts occur, flipped with a rate `noise`.
+
+    The concepts occur independently given the bag, each with `log_occurrence`.
+
+    Args: logits (B, K, n), K at least 1; labels bool (B,); weights (B, n); noise in [0, 1/2).
+    Returns: (B,) in nats; with noise 0 an impossible label gives -inf with gradient 0.
+    Raises: ValueError as `log_occurrence`, for labels that do not fit, and for another noise.
+    """
+    if not 0 <= noise < 0.5:
+        raise ValueError(f"noise must be at least 0 and below 1/2, got {noise}")
+    occurs = log_occurrence(logits, weights).sum(1)  # (B,)
+    if logits.shape[1] == 0:
+        raise ValueError(f"logits of shape {tuple(logits.shape)} hold no concept, expected K > 0")
+    check_tensor("labels", labels, (len(logits),), logits, BOOL)
+    if logits.shape[1] == 1:  # log P(missing) is a sum, without a difference
+        z = logits[:, 0].masked_fill(weights == 0, 0)
+        misses = -(F.softplus(z) * weights).sum(-1)
+    else:
+        misses = log(-torch.expm1(occurs))
+    if noise:
+        keep, flip = torch.tensor([1 - 2 * noise, noise], dtype=occurs.dtype).log()
+        occurs, misses = (torch.logaddexp(keep + side, flip) for side in (occurs, misses))
+    return torch.where(labels, occurs, misses)
