@@ -37,7 +37,7 @@ MODEL = torch.nn.Conv2d(1, 3, 2).double().requires_grad_(False)
 
 
 def presence_case(function, **rest):
-    return Case(function, {"log_p": LOG_P}, rest, {"log_p": 1})
+    return Case(function, {"log_p": LOG_P}, {**rest, "mask": MASK}, {"log_p": 1})
 
 
 def counts_case(function, **rest):
@@ -112,6 +112,7 @@ CASES = {
 }
 OWN = [name for name in CASES if name != "presence.input_gradient"]  # there the model decides
 NO_FLOATS = {
+    "presence.at_least",
     *("toy.world", "toy.presence", "toy.counts", "toy.patches", "toy.regions", "toy.labellings"),
     *("finite_automaton.presence", "finite_automaton.counts"),
     *(f"worth.{name}" for name in ("observe", "entropy", "class_law", "presence_law")),

@@ -21,7 +21,8 @@ SOFTMAX = "apply log_softmax({dim}) to float32 logits, under autocast logits.flo
 FLOATS = (torch.float32, torch.float64)  # half precision would lose digits of a logarithm
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 BOOL = (torch.bool,)
-NAMES = {FLOATS: "float32 or float64", WHOLE: "integer"}
+FLAGS = (*BOOL, *WHOLE)
+NAMES = {FLOATS: "float32 or float64", WHOLE: "integer", FLAGS: "bool or integer"}
 
 
 def check_tensor(
@@ -30,6 +31,7 @@ def check_tensor(
     shape: tuple[int | str, ...],
     like: Tensor | None = None,
     dtypes: tuple[torch.dtype, ...] | None = None,
+    remedy: str = "",
 ) -> None:
     """Raise ValueError unless x is a tensor of a shape and of one of these dtypes.
 
@@ -46,7 +48,7 @@ def check_tensor(
         wanted = f"{NAMES.get(dtypes, dtypes[0])} of shape {sizes}"
         wanted += ", none but B 0" if empty else ""
         wanted += "" if like is None else f" on {like.device}"
-        remedy = _wider(name, x) if dtypes[0].is_floating_point else ""
+        remedy = remedy or (_wider(name, x) if dtypes[0].is_floating_point else "")
         raise ValueError(_refusal(name, wanted, x, remedy))
 
 

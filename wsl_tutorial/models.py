@@ -1,4 +1,4 @@
-"""Build the small network that chapters share."""
+"""Build the small networks that chapters and estimators share."""
 
 from itertools import pairwise
 from typing import cast
@@ -34,3 +34,49 @@ def reader(
         nn.init.zeros_(cast(torch.Tensor, conv.bias))
         layers += [conv, nn.LeakyReLU(0.1)]
     return nn.Sequential(*layers[:-1])
+
+
+class GatedAttention(nn.Module):
+    """Pool the instances of a bag by gated attention, and classify the pooled features.
+
+    Every instance has features h and the score w (tanh(V h) * sigmoid(U h)); the softmax of the
+    scores over a bag gives the weights a, and z = sum a h is classified by a linear layer.
+
+    Args:
+        features: network from (n, ...) instances to (n, width) features.
+        width: the size of the features.
+        classes: C, the number of logits of a bag.
+        hidden: L, the rows of V and U.
+    Source: Ilse, Tomczak & Welling (2018), "Attention-based deep multiple instance learning",
+        (7), (9).
+    """
+
+    def __init__(self, features: nn.Module, width: int, classes: int = 1, hidden: int = 64):
+        super().__init__()
+        self.features = features
+        self.v, self.u = nn.Linear(width, hidden), nn.Linear(width, hidden)
+        self.w = nn.Linear(hidden, 1)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, instances: torch.Tensor, mask: torch.Tensor | None = None):
+        """Return the logits of bags (B, C) and the weights of their instances (B, n).
+
+        instances (B, n, ...); mask bool (B, n), true for real instances: the features of padding
+        are not computed, and its weights are 0. A bag has at least one instance.
+        """
+        if mask is None:
+            mask = instances.new_ones(instances.shape[:2], dtype=torch.bool)
+        return self.pool(self.features(instances[mask]), mask)
+
+    def pool(self, features: torch.Tensor, mask: torch.Tensor):
+        """Return logits (B, C) and weights (B, n) from the features of real instances (N, width).
+
+        The features come bag after bag, as the true entries of the mask (B, n).
+        """
+        scores = self.w(self.v(features).tanh() * self.u(features).sigmoid())[:, 0]  # (N,)
+        padded = scores.new_full(mask.shape, -torch.inf).masked_scatter(mask, scores)
+        weights = padded.softmax(1)  # (B, n)
+        bag = mask.nonzero()[:, 0]
+        pooled = features.new_zeros(len(mask), features.shape[1])
+        pooled = pooled.index_add(0, bag, weights[mask][:, None] * features)  # (B, width)
+        return self.head(pooled), weights

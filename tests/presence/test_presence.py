@@ -521,10 +521,10 @@ def bad_inputs():
     yield log_p + 1, labels, "sum to 1 over dim 1"
     yield log_p.exp(), labels, "sum to 1 over dim 1"
     yield torch.full_like(log_p, torch.nan), labels, "sum to 1 over dim 1"
-    yield log_p, labels.int(), r"labels must be torch.bool of shape \(2, 2\)"
-    yield log_p, labels[:1], r"labels must be torch.bool of shape \(2, 2\) .*got .* \(1, 2\)"
-    yield log_p, torch.zeros(2, 3, dtype=torch.bool), "labels must be torch.bool of shape"
-    yield log_p, [[True, False]], "labels must be torch.bool of shape"
+    yield log_p, labels.float(), r"labels must be bool or integer of shape \(2, 2\)"
+    yield log_p, labels[:1], r"labels must be bool or integer of shape \(2, 2\) .*got .* \(1, 2\)"
+    yield log_p, torch.zeros(2, 3, dtype=torch.bool), "labels must be bool or integer of shape"
+    yield log_p, [[True, False]], "labels must be bool or integer of shape"
 
 
 @pytest.mark.parametrize(("log_p", "labels", "message"), list(bad_inputs()))

@@ -93,12 +93,19 @@ def walk_nan(case: Case) -> None:
             got = asked(case, name, **{name: spoilt.view(x.shape)})
             if got is None:
                 continue
-            mask = case.rest.get("mask")
-            masked = mask is not None and mask.shape == x.shape[:2]
-            if masked and not mask.flatten()[place * mask.numel() // x.numel()]:
+            if _is_padding(case.rest.get("mask"), x, place):
                 equal(got, case())  # what is padding has no say
                 continue
             assert any(y.isnan().any() for y in parts(got)), f"NaN in {name} at {place}: {got}"
+
+
+def _is_padding(mask: Tensor | None, x: Tensor, place: int) -> bool:
+    """Return whether an element of x (B, n, ...), or (B, classes, n) of presence, is padding."""
+    if mask is None or mask.shape not in (x.shape[:2], (x.shape[0], *x.shape[2:])):
+        return False
+    wide = mask[:, None] if mask.shape != x.shape[:2] else mask
+    wide = wide.reshape(*wide.shape, *[1] * (x.dim() - wide.dim()))
+    return not wide.expand(x.shape).flatten()[place]
 
 
 def walk_infinity(case: Case) -> None:

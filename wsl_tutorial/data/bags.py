@@ -1,9 +1,11 @@
-"""Bags of instances from labelled images: drawn without replacement, counted, split and nested."""
+"""Bags of instances: drawn without replacement, counted, split, nested, and padded to a batch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 
 @dataclass(frozen=True)
@@ -120,3 +122,30 @@ def nested(
         raise ValueError(f"train, test: {train} + {test} bags from {m}")
     order = torch.randperm(m, generator=generator)
     return order[test : test + train], order[:test]
+
+
+def collate(bags: Sequence) -> tuple:
+    """Pad bags of any sizes to one batch: the `collate_fn` of a DataLoader.
+
+    Args:
+        bags: tensors (n, ...) of instances, or tuples (instances, ...) whose further entries come
+            once a bag (labels, counts) and are stacked as by the DataLoader itself.
+    Returns:
+        (instances (B, most, ...), mask (B, most), ...): 0 and false in the padding.
+    Raises: ValueError, no bag, or instances of different shapes or dtypes.
+    """
+    rows = [bag if isinstance(bag, tuple | list) else (bag,) for bag in bags]
+    parts = [torch.as_tensor(row[0]) for row in rows]
+    kinds = {(tuple(x.shape[1:]), x.dtype) for x in parts if x.ndim}
+    if len(kinds) != 1 or not all(x.ndim for x in parts):
+        shapes = ", ".join(sorted({f"{x.dtype} {tuple(x.shape)}" for x in parts}))
+        raise ValueError(
+            f"bags must be tensors (n, ...) of one dtype and shape of instance, got {shapes or 0}"
+        )
+    sizes = torch.tensor([len(x) for x in parts])
+    mask = torch.arange(int(sizes.max())) < sizes[:, None]  # (B, most)
+    padded = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
+    rest = [
+        default_collate(list(column)) for column in zip(*(row[1:] for row in rows), strict=True)
+    ]
+    return padded, mask, *rest

@@ -1,9 +1,12 @@
 """Presence: the bag shows *which* classes occur; the class of each position is hidden.
 
 Shapes used throughout: `log_p` is (B, C+1, *positions), log-probabilities over the channel axis at
-each position, the last channel being the background phi; `labels` is bool (B, C). Positions may
-have any number of axes, none included (one position). The likelihoods compute in float64 for input
-of any dtype and return the dtype of `log_p`; bags of different label sets share a batch.
+each position, the last channel being the background phi; `labels` is bool (B, C), or integer with
+1 for present, 0 for absent and -1 for unknown. Positions may have any number of axes, none included
+(one position); `mask`, bool (B, *positions), is true where a position is real and false where it is
+padding. With `background=False` there is no phi: `log_p` is (B, C, *positions). The likelihoods
+compute in float64 for input of any dtype and return the dtype of `log_p`; bags of different label
+sets share a batch.
 
 `plain` holds the formulas as the chapters derive them, `fast` the same numbers quickly, `limits`
 bounds for many labels, `losses` the baseline and the decisions.
@@ -13,16 +16,25 @@ likelihood", arXiv 1811.12346; "paper (6)" below is its equation 6. What the pap
 (the forward recursion, the certificate, the posterior, the bounds) is derived in the chapters.
 """
 
-from ._inputs import MAX_LABELS
+from ._inputs import MAX_LABELS, at_least
 from .copies import copy_weights, log_likelihood_concepts, log_occurrence
 from .fast import log_likelihood, posterior
 from .limits import bounds, bracket
-from .losses import input_gradient, log_alpha_scores, max_pooling_loss, mean_scores
+from .losses import (
+    input_gradient,
+    log_alpha_scores,
+    max_pooling,
+    max_pooling_loss,
+    mean_pooling,
+    mean_scores,
+    noisy_or,
+)
 from .plain import alternating_series, beta_recursion, log_alpha, recursion
 
 __all__ = [
     "MAX_LABELS",
     "alternating_series",
+    "at_least",
     "beta_recursion",
     "bounds",
     "bracket",
@@ -33,8 +45,11 @@ __all__ = [
     "log_likelihood",
     "log_likelihood_concepts",
     "log_occurrence",
+    "max_pooling",
     "max_pooling_loss",
+    "mean_pooling",
     "mean_scores",
+    "noisy_or",
     "posterior",
     "recursion",
 ]

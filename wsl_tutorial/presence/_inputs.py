@@ -4,24 +4,40 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from wsl_tutorial._shapes import BOOL, SOFTMAX, check_floats, check_tensor, logsumexp
+from wsl_tutorial._shapes import BOOL, FLAGS, SOFTMAX, check_floats, check_tensor, logsumexp
 
 MAX_LABELS = 16  # per bag: time and memory grow as 2**labels; `bracket` has no such limit
 
 
-def flatten(log_p: Tensor, normalised: bool = True) -> Tensor:
-    """Return log_p as (B, C+1, N), checked."""
+def flatten(
+    log_p: Tensor, mask: Tensor | None = None, background: bool = True, normalised: bool = True
+) -> Tensor:
+    """Return log_p as (B, C+1, N), checked.
+
+    Without a background, a channel of -inf is appended. Padding emits the background for sure, so
+    that it has no say.
+    """
     check_floats("log_p", log_p, SOFTMAX.format(dim=1))
-    if log_p.dim() < 2 or log_p.shape[1] < 2 or math.prod(log_p.shape[2:]) == 0:
+    fewest, channels = (2, "C+1") if background else (1, "C")
+    if log_p.dim() < 2 or log_p.shape[1] < fewest or math.prod(log_p.shape[2:]) == 0:
+        parts = "a class, a background and a position" if background else "a class and a position"
         raise ValueError(
-            f"log_p must be (B, C+1, *positions) with a class, a background and a position, "
+            f"log_p must be (B, {channels}, *positions) with {parts}, "
             f"got shape {tuple(log_p.shape)}"
         )
+    real = flat_mask(log_p, mask)  # (B, N)
     flat = log_p.flatten(2) if log_p.dim() > 2 else log_p[:, :, None]
+    flat = flat if background else pad(flat, (0, 0, 0, 1), value=-torch.inf)
+    if real is not None:
+        only_phi = flat.new_full((flat.shape[1], 1), -torch.inf)
+        only_phi[-1] = 0
+        flat = torch.where(real[:, None], flat, only_phi)
     with torch.no_grad():
         off = (flat.exp().sum(1) - 1).abs() if normalised else flat
         if not bool((off <= 1e-3).all()):
+            _refuse_transposed(log_p, mask)
             raise ValueError(
                 f"log_p of shape {tuple(log_p.shape)} must hold log-probabilities"
                 + (f" that sum to 1 over dim 1; {SOFTMAX.format(dim=1)}" if normalised else "")
@@ -29,32 +45,146 @@ def flatten(log_p: Tensor, normalised: bool = True) -> Tensor:
     return flat
 
 
+def flat_mask(log_p: Tensor, mask: Tensor | None) -> Tensor | None:
+    """Return the mask, checked, as (B, N), or None."""
+    if mask is None:
+        return None
+    shape = (log_p.shape[0], *log_p.shape[2:])
+    if isinstance(mask, Tensor) and tuple(mask.shape) != shape:
+        _refuse_transposed(log_p, mask)
+    check_tensor("mask", mask, shape, log_p, BOOL)
+    return mask.flatten(1) if mask.dim() > 1 else mask[:, None]
+
+
+def _refuse_transposed(log_p: Tensor, mask: Tensor | None) -> None:
+    """Raise ValueError if the classes lie in the last dimension: it sums to 1 where real."""
+    if log_p.dim() < 3:
+        return
+    off = (log_p.detach().exp().sum(-1) - 1).abs()
+    if isinstance(mask, Tensor) and mask.shape == off.shape and mask.dtype == torch.bool:
+        off = off.masked_fill(~mask, 0)
+    if len(off) and bool((off <= 1e-3).all()):
+        raise ValueError(
+            f"log_p must be (B, C+1, *positions), got shape {tuple(log_p.shape)} whose "
+            f"probabilities sum to 1 over dim {log_p.dim() - 1}; take log_p.movedim(-1, 1)"
+        )
+
+
+def split_labels(
+    labels: Tensor, flat: Tensor, background: bool = True
+) -> tuple[Tensor, Tensor | None]:
+    """Return which labels are present and which are unknown, bool (B, C) each, checked.
+
+    None stands for no unknown label in the batch. `flat` is the result of `flatten`.
+    """
+    shape, remedy = (flat.shape[0], flat.shape[1] - 1), ""
+    if isinstance(labels, Tensor) and labels.is_floating_point():
+        remedy = "take labels.nan_to_num(-1).long(), where -1 is unknown"
+    elif isinstance(labels, Tensor) and labels.dim() == 2:
+        extra = labels.shape[1] - shape[1]
+        if background and extra == 1:
+            remedy = (
+                f"log_p has {shape[1] + 1} channels, and the last is the background; append one, "
+                "or pass background=False"
+            )
+        elif not background and extra == -1:
+            remedy = "pass background=True if the last channel of log_p is the background"
+    check_tensor("labels", labels, shape, flat, FLAGS, remedy)
+    if labels.dtype == torch.bool:
+        return labels, None
+    wrong = (labels > 1) | (labels.long() < -1)
+    if bool(wrong.any()):
+        raise ValueError(
+            "labels must be 1 where present, 0 where absent and -1 where unknown, got "
+            f"{labels[wrong][0].item()}; from class numbers make them with one_hot"
+        )
+    unknown = labels.long() == -1
+    return labels == 1, unknown if bool(unknown.any()) else None
+
+
+def at_least(labels: Tensor) -> Tensor:
+    """Return labels of bags that have these labels and perhaps others: the rest is unknown.
+
+    Args: labels: bool (B, C), or integer as in `log_likelihood`; any shape will do.
+    Returns: int8 of the same shape, 1 where labels is 1 and -1 elsewhere.
+    Raises: ValueError where labels is neither bool nor integer.
+    Source: chapter 2; exercise 4 of chapter 1.
+    """
+    check_tensor("labels", labels, tuple(getattr(labels, "shape", ())), None, FLAGS)
+    return 2 * (labels == 1).to(torch.int8) - 1
+
+
 def bags_of(
-    log_p: Tensor, labels: Tensor, limit: int | None = MAX_LABELS
+    log_p: Tensor,
+    labels: Tensor,
+    mask: Tensor | None = None,
+    background: bool = True,
+    limit: int | None = MAX_LABELS,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return checked input: log_p (B, C+1, N), index (B, K+1), real (B, K).
 
     K is the largest number of labels of a bag. `index` holds the rows of log_p.flatten(0, 1) that
     belong to a bag's labels, then those of padding, and last that of phi; `real` is true for labels
-    and false for padding.
+    and false for padding. Classes whose label is unknown count as phi.
     """
-    flat = flatten(log_p)
-    check_tensor("labels", labels, (flat.shape[0], flat.shape[1] - 1), flat, BOOL)
-    most = int(labels.sum(1).max()) if len(labels) else 0
+    flat = flatten(log_p, mask, background)
+    present, unknown = split_labels(labels, flat, background)
+    if unknown is not None:
+        flat = _merge_unknown(flat, unknown)
+    most = int(present.sum(1).max()) if len(present) else 0
     if limit is not None and most > limit:
         raise ValueError(
             f"labels holds a bag of {most} labels, the exact likelihood takes at most {limit} "
             "(its cost doubles with each); use bracket for more"
         )
-    real, index = labels.sort(dim=1, descending=True, stable=True)
-    index = torch.nn.functional.pad(index[:, :most], (0, 1), value=labels.shape[1])
-    bag = torch.arange(len(flat), device=flat.device)[:, None]
-    return flat, flat.shape[1] * bag + index, real[:, :most]
+    return flat, *slots_of(present, most)
+
+
+def slots_of(present: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Return index (B, K+1) and real (B, K), as `bags_of`, for bags of up to `most` = K labels."""
+    real, index = present.sort(dim=1, descending=True, stable=True)
+    index = pad(index[:, :most], (0, 1), value=present.shape[1])
+    bag = torch.arange(len(present), device=present.device)[:, None]
+    return (present.shape[1] + 1) * bag + index, real[:, :most]
+
+
+def _merge_unknown(flat: Tensor, unknown: Tensor) -> Tensor:
+    """Return log_p with the unknown classes added to phi: a position may emit them or not."""
+    free = pad(unknown, (0, 1), value=True)[:, :, None]
+    phi = logsumexp(flat.double().masked_fill(~free, -torch.inf), 1).to(flat.dtype)
+    return torch.cat([flat[:, :-1], phi[:, None]], 1)
+
+
+def split_posterior(
+    posterior: Tensor,
+    flat: Tensor,
+    log_p: Tensor,
+    labels: Tensor,
+    mask: Tensor | None,
+    background: bool,
+) -> Tensor:
+    """Return a posterior (B, C+1, N) of `bags_of` in the shape of log_p, 0 where padded.
+
+    Unknown classes and phi share the mass of the merged phi in proportion to their probabilities.
+    """
+    real = flat_mask(log_p, mask)
+    if labels.dtype != torch.bool:
+        free = pad(labels.long() == -1, (0, 1), value=True)[:, :, None]
+        merged = flat[:, -1:]
+        absent = ~free | (merged == -torch.inf)
+        absent = absent if real is None else absent | ~real[:, None]
+        own = log_p.reshape(*log_p.shape[:2], -1)
+        own = own if background else pad(own, (0, 0, 0, 1), value=-torch.inf)
+        share = (own - merged).masked_fill(absent, -torch.inf).exp()
+        posterior = torch.where(free, posterior[:, -1:] * share, posterior)
+    if real is not None:
+        posterior = posterior.masked_fill(~real[:, None], 0)
+    return posterior[:, : log_p.shape[1]].reshape(log_p.shape)
 
 
 def restrict(flat: Tensor, index: Tensor, real: Tensor) -> Tensor:
     """Return log p of each bag's own labels (padding: -inf), phi last: (B, K+1, N)."""
-    padding = torch.nn.functional.pad(~real, (0, 1))
+    padding = pad(~real, (0, 1))
     return flat.flatten(0, 1)[index].masked_fill(padding[:, :, None], -torch.inf)
 
 

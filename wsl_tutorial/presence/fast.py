@@ -51,7 +51,7 @@ from torch import Tensor
 
 from wsl_tutorial._shapes import log, per_bag
 
-from ._inputs import bags_of, restrict
+from ._inputs import bags_of, restrict, split_posterior
 from .plain import log_recursion
 
 _CERTIFICATE = 1e-4  # least ratio of the series to the sum of the sizes of its terms, Eq. (2.2)
@@ -61,7 +61,9 @@ _SCANNED = 2**24  # most states times positions in one scan
 
 
 @per_bag
-def log_likelihood(log_p: Tensor, labels: Tensor) -> Tensor:
+def log_likelihood(
+    log_p: Tensor, labels: Tensor, mask: Tensor | None = None, *, background: bool = True
+) -> Tensor:
     """Eq. (2.2): log Prb(label set | P), exact up to rounding, however weak the evidence.
 
     The alternating series, normalised so that its leading term is 1, where a certificate bounds its
@@ -70,33 +72,41 @@ def log_likelihood(log_p: Tensor, labels: Tensor) -> Tensor:
     differentiable; the gradient with respect to `log_p` is `posterior`, so no entry exceeds 1.
 
     Args:
-        log_p: (B, C+1, *positions), float32 or float64.
-        labels: bool (B, C), at most 16 true a row.
+        log_p: (B, C+1, *positions), float32 or float64; (B, C, *positions) without a background.
+        labels: bool (B, C), or integer with 1 for present, 0 for absent and -1 for unknown; at
+            most 16 present a row. Unknown labels are summed out, see `at_least`.
+        mask: bool (B, *positions), true for the positions of a bag, false for padding, which may
+            hold anything and gets gradient 0; None for no padding. A bag without positions
+            has no label for sure.
+        background: bool, whether the last channel of `log_p` is the background. Without one each
+            position emits a class, so a bag with a position and no label is impossible.
     Returns:
         (B,) log-likelihoods in nats; -inf, with gradient 0, where the label set is impossible.
     Raises:
         ValueError: shapes, dtypes or devices disagree, `log_p` does not normalise, too many labels.
     Source: Li (2018), Proposition 1, for what is computed; chapter 2 for how.
     """
-    flat, index, real = bags_of(log_p, labels)
+    flat, index, real = bags_of(log_p, labels, mask, background)
     return _LogLikelihood.apply(flat, index, real)
 
 
 @per_bag
-def posterior(log_p: Tensor, labels: Tensor) -> Tensor:
+def posterior(
+    log_p: Tensor, labels: Tensor, mask: Tensor | None = None, *, background: bool = True
+) -> Tensor:
     """Eq. (2.3): Prb(position emits class | label set), the exact E-step.
 
     Args and errors: as `log_likelihood`.
     Returns:
-        (B, C+1, *positions) in the dtype of `log_p`; sums to 1 over the classes; all zero for an
+        The shape and dtype of `log_p`; sums to 1 over the classes; zero at padding, and for an
         impossible label set, whose posterior is undefined. Entries lie between 0 and 1. Where the
         series is used, each has an absolute error of up to about n eps / 1e-4, so that 1e-20 may
         come out as 0; the gradient of `recursion` has a small relative error. Differentiable.
     Source: chapter 2; the same E-step in Pham, Raich & Fern (2017), arXiv 1411.4068.
     """
-    flat, index, real = bags_of(log_p, labels)
+    flat, index, real = bags_of(log_p, labels, mask, background)
     _, responsibility = _evaluate(flat, index, real, with_posterior=True)
-    return responsibility.reshape(log_p.shape)
+    return split_posterior(responsibility, flat, log_p, labels, mask, background)
 
 
 class _LogLikelihood(torch.autograd.Function):

@@ -13,7 +13,14 @@ from .plain import partial_sums
 
 
 @per_bag
-def bounds(log_p: Tensor, labels: Tensor, order: int) -> tuple[Tensor, Tensor]:
+def bounds(
+    log_p: Tensor,
+    labels: Tensor,
+    order: int,
+    mask: Tensor | None = None,
+    *,
+    background: bool = True,
+) -> tuple[Tensor, Tensor]:
     """Eq. (2.4): bounds on log Prb from the series truncated at `order` missing labels.
 
     Partial sums of the alternating series over- and under-estimate in turn (Bonferroni). The best
@@ -21,8 +28,9 @@ def bounds(log_p: Tensor, labels: Tensor, order: int) -> tuple[Tensor, Tensor]:
     so that bounds in float32 hold too. From order L on both are `log_likelihood`.
 
     Args:
-        log_p: as `log_likelihood`; labels: bool (B, C), any number true a row. The cost is that of
-            the subsets that miss at most `order` of a bag's labels, 466 for 30 labels and order 2.
+        log_p, mask, background: as `log_likelihood`, and so is labels, bool or integer (B, C), but
+            for any number present a row. The cost is that of the subsets that miss at most
+            `order` of a bag's labels, 466 for 30 labels and order 2.
         order: at least 0; 0 gives (-inf, log alpha).
     Returns:
         (lower, upper), each (B,) in nats; lower is -inf where no partial sum is surely positive.
@@ -34,7 +42,7 @@ def bounds(log_p: Tensor, labels: Tensor, order: int) -> tuple[Tensor, Tensor]:
     """
     if order < 0:
         raise ValueError(f"order must be at least 0, got {order}")
-    flat, index, real = bags_of(log_p, labels, limit=None)
+    flat, index, real = bags_of(log_p, labels, mask, background, limit=None)
     most = real.shape[1]
     terms = sum(math.comb(most, missing) for missing in range(min(order, most) + 1))
     if terms > 2**MAX_LABELS:
@@ -51,13 +59,16 @@ def bounds(log_p: Tensor, labels: Tensor, order: int) -> tuple[Tensor, Tensor]:
             upper = torch.minimum(upper, value + off)
     sides = _outward(leading + log(lower), leading + log(upper), flat)
     complete = (real.sum(1) <= order).nonzero()[:, 0]
-    exact = log_likelihood(log_p[complete], labels[complete])
+    padding = None if mask is None else mask[complete]
+    exact = log_likelihood(log_p[complete], labels[complete], padding, background=background)
     lower, upper = (side.index_copy(0, complete, exact) for side in sides)
     return lower, upper
 
 
 @per_bag
-def bracket(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def bracket(
+    log_p: Tensor, labels: Tensor, mask: Tensor | None = None, *, background: bool = True
+) -> tuple[Tensor, Tensor]:
     """Eq. (2.5): the cheap bracket of log Prb, O(labels x positions), for any number of labels.
 
     Let miss_l be the probability that label l is emitted nowhere. The union bound gives the lower
@@ -69,7 +80,7 @@ def bracket(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     Returns: (lower, upper), each (B,) in nats; equal up to rounding for at most one label.
     Source: chapter 2; Joag-Dev & Proschan (1983) for negative association.
     """
-    flat, index, real = bags_of(log_p, labels, limit=None)
+    flat, index, real = bags_of(log_p, labels, mask, background, limit=None)
     log_w = restrict(flat.double(), index, real)
     total, log_share = log_shares(log_w)
     log_present = log_any(log_share[:, :-1]).masked_fill(~real, 0)  # (B, K), log(1 - miss_l)

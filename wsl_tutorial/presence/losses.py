@@ -1,15 +1,17 @@
-"""The max-pooling baseline, the two decision rules, and the gradient of a decision."""
+"""The baselines, the two decision rules, and the gradient of a decision."""
 
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import BOOL, check_tensor, cut, per_bag, refuse_transforms
+from wsl_tutorial._shapes import cut, log_any, logsumexp, per_bag, refuse_transforms
 
-from ._inputs import flatten
+from ._inputs import flat_mask, flatten, split_labels
 from .plain import logaddexp
 
 
-def max_pooling_loss(log_p: Tensor, labels: Tensor) -> Tensor:
+def max_pooling_loss(
+    log_p: Tensor, labels: Tensor, mask: Tensor | None = None, *, background: bool = True
+) -> Tensor:
     """Eq. (3.1): the traditional multiclass MIL loss, minus the mean log of each label's maximum.
 
     The paper first normalises over classes *and* positions of one image:
@@ -17,45 +19,54 @@ def max_pooling_loss(log_p: Tensor, labels: Tensor) -> Tensor:
     which is right for the likelihood, a constant output can bring this loss to zero.
 
     Args:
-        log_p: (B, C+1, *positions), no entry above 0; labels: bool (B, C).
-    Returns: scalar, the mean over bags in nats; a bag without labels counts as 0.
+        log_p: (B, C+1, *positions), no entry above 0; without a background (B, C, *positions).
+        labels: bool or integer (B, C), as `log_likelihood`; unknown ones count as absent.
+        mask, background: as `log_likelihood`.
+    Returns: scalar, the mean over bags in nats; a bag without labels counts as 0, a bag with labels
+        and no position as inf.
     Raises: ValueError when shapes or dtypes disagree, a probability exceeds 1, or there is no bag.
     Source: Li (2018), paper (16), supplementary A.
     """
-    best = _mean_of_maxima(log_p, labels)
+    best = _mean_of_maxima(log_p, labels, mask, background)
     if len(best) == 0:
         raise ValueError(f"log_p of shape {tuple(log_p.shape)} holds no bag to take the mean over")
     return -best.mean()
 
 
 @per_bag
-def _mean_of_maxima(log_p: Tensor, labels: Tensor) -> Tensor:
+def _mean_of_maxima(log_p: Tensor, labels: Tensor, mask: Tensor | None, background: bool) -> Tensor:
     """Return the mean over a bag's labels of their largest log-probability: (B,)."""
-    flat = flatten(log_p, normalised=False)
-    check_tensor("labels", labels, (flat.shape[0], flat.shape[1] - 1), flat, BOOL)
-    best = flat[:, :-1].amax(-1).masked_fill(~labels, 0)  # (B, C)
-    return best.sum(1) / labels.sum(1).clamp_min(1)
+    flat = flatten(log_p, mask, background, normalised=False)
+    present, _ = split_labels(labels, flat, background)
+    best = cut(flat[:, :-1].amax(-1).masked_fill(~present, 0))  # (B, C)
+    return best.sum(1) / present.sum(1).clamp_min(1)
 
 
 @per_bag
-def log_alpha_scores(log_p: Tensor) -> Tensor:
+def log_alpha_scores(
+    log_p: Tensor, mask: Tensor | None = None, *, background: bool = True
+) -> Tensor:
     """Eq. (3.2): log alpha of {label, phi} for every label; its arg max is the exact decision.
 
-    Args: log_p (B, C+1, *positions).  Returns: (B, C) in nats.  Raises: as `log_likelihood`.
+    Args: log_p (B, C+1, *positions); mask, background: as `log_likelihood`.
+    Returns: (B, C) in nats; 0 for a bag without positions.  Raises: as `log_likelihood`.
     Source: Li (2018), paper (13), for samples that hold instances of one class.
     """
-    flat = flatten(log_p)
+    flat = flatten(log_p, mask, background)
     return cut(logaddexp(flat[:, :-1], flat[:, -1:]).sum(-1))
 
 
 @per_bag
-def mean_scores(log_p: Tensor) -> Tensor:
+def mean_scores(log_p: Tensor, mask: Tensor | None = None, *, background: bool = True) -> Tensor:
     """Eq. (3.3): each label's probability averaged over the positions, the approximate decision.
 
-    Args: log_p (B, C+1, *positions).  Returns: (B, C).  Raises: as `log_likelihood`.
+    Args: log_p (B, C+1, *positions); mask, background: as `log_likelihood`.
+    Returns: (B, C); 0 for a bag without positions.  Raises: as `log_likelihood`.
     Source: Li (2018), paper (14).
     """
-    return flatten(log_p)[:, :-1].exp().mean(-1)
+    p = flatten(log_p, mask, background)[:, :-1].exp()  # 0 at padding
+    real = flat_mask(log_p, mask)
+    return p.mean(-1) if real is None else p.sum(-1) / real.sum(1, keepdim=True).clamp_min(1)
 
 
 def input_gradient(
@@ -92,3 +103,74 @@ def input_gradient(
         chosen = log_p[(slice(None), label, *position)].sum()
         (gradient,) = torch.autograd.grad(chosen, images)
     return gradient.abs().sum(1)
+
+
+# Poolings: each label by itself -----------------------------------------------------------------
+
+
+def noisy_or(
+    log_p: Tensor, mask: Tensor | None = None, *, background: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Compute for each label the log-probability that some position emits it, and that none does.
+
+    The label is absent with probability prod (1 - p). With one class these are `log_likelihood` of
+    a bag with and without the label; the labels of several classes depend on one another, since a
+    position emits one class only, and the sum of their logarithms is then not the likelihood.
+
+    Args: log_p (B, C+1, *positions); mask, background: as `log_likelihood`.
+    Returns: (log P(present), log P(absent)), each (B, C), in nats; -inf and 0 for a bag without
+        positions.
+    Raises: as `log_likelihood`.
+    Source: Maron & Lozano-Pérez (1998), section 3.
+    """
+    return _pool(log_p, mask, background, "noisy-or")
+
+
+def max_pooling(
+    log_p: Tensor, mask: Tensor | None = None, *, background: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Compute for each label the log of its largest probability, and of one minus that.
+
+    Args, returns and errors: as `noisy_or`.
+    Source: Ramon & De Raedt (2000); `max_pooling_loss` is a form for several classes.
+    """
+    return _pool(log_p, mask, background, "max")
+
+
+def mean_pooling(
+    log_p: Tensor, mask: Tensor | None = None, *, background: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Compute for each label the log of its mean probability, and of one minus that.
+
+    Args, returns and errors: as `noisy_or`.
+    Source: Wang, Yan, Tang, Bai & Liu (2018), mi-Net with the mean.
+    """
+    return _pool(log_p, mask, background, "mean")
+
+
+@per_bag
+def _pool(log_p: Tensor, mask: Tensor | None, background: bool, way: str) -> tuple[Tensor, Tensor]:
+    """Return log P(present) and log P(absent), each (B, C), by one of the three ways."""
+    flat = flatten(log_p, mask, background).double()
+    yes, no = flat[:, :-1], _log_not(flat)  # (B, C, N); -inf and 0 where padded
+    if way == "noisy-or":
+        pair = log_any(yes), no.sum(2)
+    elif way == "max":
+        pair = yes.amax(2), no.amin(2)
+    else:
+        real = flat_mask(log_p, mask)
+        real = torch.ones_like(flat[:, 0], dtype=torch.bool) if real is None else real
+        size = real.sum(1, keepdim=True).clamp_min(1)
+        pads = (~real & real.any(1, keepdim=True))[:, None]  # an empty bag keeps its log 1
+        absent = logsumexp(no.masked_fill(pads, -torch.inf), 2)
+        shift = torch.where(real.any(1, keepdim=True), size, real.shape[1]).to(yes).log()
+        pair = logsumexp(yes, 2) - size.to(yes).log(), absent - shift
+    present, absent = (cut(x).to(log_p.dtype) for x in pair)
+    return present, absent
+
+
+def _log_not(flat: Tensor) -> Tensor:
+    """Return log(1 - p) of each class, (B, C, N): the sum of all others, without a subtraction."""
+    rest = range(flat.shape[1] - 1)
+    others = [torch.cat([flat[:, :c], flat[:, c + 1 :]], 1) for c in rest]
+    return torch.stack([logsumexp(x, 1) for x in others], 1)

@@ -11,29 +11,34 @@ from torch import Tensor
 
 from wsl_tutorial._shapes import BOOL, check_tensor, cut, log, logsumexp, per_bag
 
-from ._inputs import bags_of, flatten, log_shares, restrict
+from ._inputs import bags_of, flat_mask, flatten, log_shares, restrict
 
 
 @per_bag
-def log_alpha(log_p: Tensor, members: Tensor) -> Tensor:
+def log_alpha(log_p: Tensor, members: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (1.1): log alpha, the log-probability that only the classes in `members` are emitted.
 
     Args:
-        log_p: (B, C+1, *positions).
-        members: bool (B, C+1), the background phi included as the last entry.
+        log_p: (B, C+1, *positions), or (B, C, *positions) without a background.
+        members: bool (B, C+1), the background phi included as the last entry, if there is one.
+        mask: as `log_likelihood`.
     Returns:
-        (B,) log alpha in nats; -inf for an empty set of members.
+        (B,) log alpha in nats; -inf for an empty set of members; 0 for a bag without positions.
     Raises:
         ValueError: shapes or dtypes disagree, or `log_p` does not normalise.
     Source: Li (2018), paper (4).
     """
-    flat = flatten(log_p)
+    flat = flatten(log_p, mask)
     check_tensor("members", members, (flat.shape[0], flat.shape[1]), flat, BOOL)
-    return cut(logsumexp(flat.masked_fill(~members[:, :, None], -torch.inf), 1).sum(-1))
+    log_q = logsumexp(flat.masked_fill(~members[:, :, None], -torch.inf), 1)  # (B, N)
+    real = flat_mask(log_p, mask)
+    return cut((log_q if real is None else log_q.masked_fill(~real, 0)).sum(-1))
 
 
 @per_bag
-def alternating_series(log_p: Tensor, labels: Tensor) -> Tensor:
+def alternating_series(
+    log_p: Tensor, labels: Tensor, mask: Tensor | None = None, *, background: bool = True
+) -> Tensor:
     """Eq. (1.2): Proposition 1, the series of alphas with alternating signs, as printed.
 
     Summed relative to the leading alpha, in the dtype of `log_p`. It cancels when the evidence for
@@ -43,12 +48,14 @@ def alternating_series(log_p: Tensor, labels: Tensor) -> Tensor:
     Args and errors: as `log_likelihood`.  Returns: (B,) in nats.
     Source: Li (2018), Proposition 1, paper (6).
     """
-    leading, partial, _ = partial_sums(*bags_of(log_p, labels))
+    leading, partial, _ = partial_sums(*bags_of(log_p, labels, mask, background))
     return cut((leading + log(partial[-1])).masked_fill(leading == -torch.inf, -torch.inf))
 
 
 @per_bag
-def beta_recursion(log_p: Tensor, labels: Tensor) -> Tensor:
+def beta_recursion(
+    log_p: Tensor, labels: Tensor, mask: Tensor | None = None, *, background: bool = True
+) -> Tensor:
     """Eq. (1.3): the likelihood by subtracting every set that misses a label, as printed.
 
     beta of a set of classes (phi may be one) is the probability that exactly these are emitted:
@@ -58,7 +65,7 @@ def beta_recursion(log_p: Tensor, labels: Tensor) -> Tensor:
     Args and errors: as `log_likelihood`.  Returns: (B,) in nats.
     Source: Li (2018), paper (9)-(11).
     """
-    flat, index, real = bags_of(log_p, labels)
+    flat, index, real = bags_of(log_p, labels, mask, background)
     log_w = restrict(flat, index, real)
     leading = logsumexp(log_w, 1).sum(-1)
     finite = leading.masked_fill(leading == -torch.inf, 0)
@@ -77,7 +84,9 @@ def beta_recursion(log_p: Tensor, labels: Tensor) -> Tensor:
 
 
 @per_bag
-def recursion(log_p: Tensor, labels: Tensor) -> Tensor:
+def recursion(
+    log_p: Tensor, labels: Tensor, mask: Tensor | None = None, *, background: bool = True
+) -> Tensor:
     """Eq. (2.1): the forward recursion over covered label sets, in log space.
 
     One position after the other, f(S) <- f(S) (p_phi + sum of p_l, l in S) + sum of p_l f(S - l).
@@ -88,7 +97,7 @@ def recursion(log_p: Tensor, labels: Tensor) -> Tensor:
     Args, returns and errors: as `log_likelihood`.
     Source: chapter 2; for one label set a bag, Pham, Raich & Fern (2017), arXiv 1411.4068.
     """
-    flat, index, real = bags_of(log_p, labels)
+    flat, index, real = bags_of(log_p, labels, mask, background)
     return log_recursion(restrict(flat, index, real), real)
 
 
