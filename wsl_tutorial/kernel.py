@@ -112,7 +112,7 @@ class KernelPresence:
 
 
 def shares(validation: dict[Candidate, float]) -> dict[Candidate, float]:
-    """Return the share of each candidate, in proportion to its left-out likelihood."""
+    """Eq. (16.5): the share of each candidate, in proportion to its left-out likelihood."""
     values = torch.tensor(list(validation.values()), dtype=torch.float64)
     return dict(zip(validation, values.softmax(0).tolist(), strict=True))
 
@@ -157,7 +157,11 @@ class Scale:
 
 
 class Landmarks:
-    """Compute Nystrom features, whose inner product is the kernel on the landmarks."""
+    """Eq. (16.4): Nystrom features, whose inner product is the kernel on the landmarks.
+
+    Landmarks are training instances, each bag with the same chance; directions with less than 1e-4
+    of the largest eigenvalue are left out. Called on z (N, D), it returns (N, rank).
+    """
 
     def __init__(self, z: Tensor, bags: Tensor, scale: float, most: int, g) -> None:
         self.scale = scale / z.shape[1]

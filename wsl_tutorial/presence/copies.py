@@ -17,7 +17,7 @@ from wsl_tutorial._shapes import BOOL, check_layout, check_tensor, log, per_bag
 
 @per_bag
 def copy_weights(x: Tensor, width: float, mask: Tensor | None = None) -> Tensor:
-    """Return the weight of each instance, one over its number of near copies in the bag.
+    """Eq. (16.1): the weight of each instance, one over its number of near copies in the bag.
 
     The similarity of two instances is exp(-d^2 / (2 width^2)), d their Euclidean distance. Exact
     copies share the weight of one instance; instances that are far from all others weigh 1. The
@@ -54,7 +54,7 @@ def _apart(x: Tensor) -> Tensor:
 
 @per_bag
 def log_occurrence(logits: Tensor, weights: Tensor) -> Tensor:
-    """Return the log-probability that each concept occurs, log(1 - prod_j (1 - p_j)^w_j).
+    """Eq. (16.2): the log-probability that each concept occurs, log(1 - prod_j (1 - p_j)^w_j).
 
     With weights 1 the instances are independent; with weights 1 / n they are n copies of one
     instance. Adding an instance of weight above 0 to a bag never lowers it as long as the other
@@ -76,7 +76,7 @@ def log_occurrence(logits: Tensor, weights: Tensor) -> Tensor:
 def log_likelihood_concepts(
     logits: Tensor, labels: Tensor, weights: Tensor, noise: float = 0.0
 ) -> Tensor:
-    """Return log P(bag label), positive if all concepts occur, flipped with a rate `noise`.
+    """Eq. (16.3): log P(bag label), positive if all concepts occur, flipped with a rate `noise`.
 
     The concepts occur independently given the bag, each with `log_occurrence`.
 
