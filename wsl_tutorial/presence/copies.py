@@ -8,11 +8,21 @@ one class, 1 - prod(1 - p).
 Source: chapter 16; effective numbers of similar things are those of Leinster and Cobbold (2012).
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsl_tutorial._shapes import BOOL, check_layout, check_tensor, log, per_bag
+from wsl_tutorial._shapes import (
+    BOOL,
+    FLOATS,
+    check_tensor,
+    cut,
+    log,
+    logsumexp,
+    per_bag,
+)
 
 
 @per_bag
@@ -31,7 +41,7 @@ def copy_weights(x: Tensor, width: float, mask: Tensor | None = None) -> Tensor:
     Raises: ValueError when shapes or dtypes disagree, a real feature is not finite, or the width is
         negative or NaN.
     """
-    check_layout("x", x, "(B, n, D)", (3,), empty=True)
+    check_tensor("x", x, ("B", "n", "D"))
     if not width >= 0:
         raise ValueError(f"width must be at least 0, got {width}; infinity makes all instances one")
     if mask is None:
@@ -40,16 +50,21 @@ def copy_weights(x: Tensor, width: float, mask: Tensor | None = None) -> Tensor:
     x = x.masked_fill(~mask[..., None], 0)
     if not bool(x.isfinite().all()):
         raise ValueError("x must be finite where mask is true; remove or replace NaN and infinity")
-    apart = (x[:, :, None] - x[:, None]).square().sum(-1) if x.shape[2] < 3 else _apart(x)
+    similar = _similarity(x.double(), width) * mask[:, None]
+    return (mask / similar.sum(2).clamp_min(1)).to(x.dtype)
+
+
+def _similarity(x: Tensor, width: float) -> Tensor:
+    """Return the similarities (B, n, n) of instances x (B, n, D), exactly 1 on the diagonal."""
     same = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
-    exponent = apart / (2 * width**2) if width else torch.where(apart > 0, torch.inf, 0.0)
-    similar = (-exponent).exp().masked_fill(same, 1) * mask[:, None]
-    return mask / similar.sum(2).clamp_min(1)
-
-
-def _apart(x: Tensor) -> Tensor:
-    """Return squared distances (B, n, n) without a tensor of n^2 D elements, exact for copies."""
-    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square()
+    if not width:
+        number = torch.unique(x.detach().flatten(0, 1), dim=0, return_inverse=True)[1]
+        number = number.view(x.shape[:2])
+        return (number[:, :, None] == number[:, None]).to(x.dtype)
+    x = (x - x.detach().mean(1, keepdim=True)) / width
+    square = x.square().sum(2)
+    apart = (square[:, :, None] + square[:, None] - 2 * x @ x.mT).clamp_min(0)
+    return (-apart / 2).exp().masked_fill(same, 1)
 
 
 @per_bag
@@ -63,13 +78,17 @@ def log_occurrence(logits: Tensor, weights: Tensor) -> Tensor:
     Args: logits (B, K, n); weights (B, n), none below 0.  Returns: (B, K) in nats.
     Raises: ValueError when shapes or dtypes disagree or a weight is negative or not finite.
     """
-    check_layout("logits", logits, "(B, K, n)", (3,), empty=True)
-    check_tensor("weights", weights, (logits.shape[0], logits.shape[2]), logits)
+    return log(-torch.expm1(-_evidence(logits, weights))).to(logits.dtype)
+
+
+def _evidence(logits: Tensor, weights: Tensor) -> Tensor:
+    """Return -log P(concept is missing), float64 (B, K), of checked input."""
+    check_tensor("logits", logits, ("B", "K", "n"))
+    check_tensor("weights", weights, (logits.shape[0], logits.shape[2]), logits, FLOATS)
     if not bool(((weights >= 0) & weights.isfinite()).all()):
         raise ValueError("weights must be at least 0 and finite; take those of copy_weights")
-    z = logits.masked_fill((weights == 0)[:, None], 0)
-    evidence = (F.softplus(z) * weights[:, None]).sum(-1)  # -log P(missing), (B, K)
-    return log(-torch.expm1(-evidence))
+    z = logits.double().masked_fill((weights == 0)[:, None], 0)
+    return (F.softplus(z) * weights.double()[:, None]).sum(-1)
 
 
 @per_bag
@@ -86,16 +105,13 @@ def log_likelihood_concepts(
     """
     if not 0 <= noise < 0.5:
         raise ValueError(f"noise must be at least 0 and below 1/2, got {noise}")
-    occurs = log_occurrence(logits, weights).sum(1)  # (B,)
-    if logits.shape[1] == 0:
-        raise ValueError(f"logits of shape {tuple(logits.shape)} hold no concept, expected K > 0")
+    evidence = _evidence(logits, weights)  # (B, K)
     check_tensor("labels", labels, (len(logits),), logits, BOOL)
-    if logits.shape[1] == 1:  # log P(missing) is a sum, without a difference
-        z = logits[:, 0].masked_fill(weights == 0, 0)
-        misses = -(F.softplus(z) * weights).sum(-1)
-    else:
-        misses = log(-torch.expm1(occurs))
+    occurs = log(-torch.expm1(-evidence)).sum(1)  # (B,)
+    # log P(missing) of one concept is a sum: no difference, so no digit is lost
+    misses = -evidence[:, 0] if evidence.shape[1] == 1 else log(-torch.expm1(occurs))
     if noise:
-        keep, flip = torch.tensor([1 - 2 * noise, noise], dtype=occurs.dtype).log()
-        occurs, misses = (torch.logaddexp(keep + side, flip) for side in (occurs, misses))
-    return torch.where(labels, occurs, misses)
+        keep, flip = math.log(1 - 2 * noise), math.log(noise)
+        sides = [torch.stack([keep + x, x.new_full(x.shape, flip)]) for x in (occurs, misses)]
+        occurs, misses = (logsumexp(x, 0) for x in sides)
+    return torch.where(labels, cut(occurs), cut(misses)).to(logits.dtype)
