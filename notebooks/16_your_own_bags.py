@@ -298,8 +298,8 @@ show.Markdown(tables.grid(("AUC of ours minus that of", *SETS), rows))
 # So what is best? **Ours is not the best on all three sets.** Read the columns. On Musk 1 and Elephant
 # its AUC is at the top of the table or level with it. On Musk 2 the set kernel and mean pooling have a
 # higher AUC, and on both Musk sets attention has the higher accuracy. It is ahead of the independent
-# likelihood and of bag means on all three in AUC: most of what the independent likelihood loses is the
-# copies. Those methods that beat it on Musk 2 fail the first unit test. Whether that matters to you is
+# likelihood and of bag means on all three in AUC. (It differs from the independent likelihood in its
+# features, too, so that gap is not the price of the copies alone.) Those methods that beat it on Musk 2 fail the first unit test. Whether that matters to you is
 # a question about your bags, and no score answers it.
 #
 # One more column of the records is worth a look: which candidates got the shares of (16.5), averaged
