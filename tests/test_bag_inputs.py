@@ -29,6 +29,7 @@ CELLS = {"log_p": normal(2, 4, 2, 2).log_softmax(1)}
 PAIR, PLACES = torch.tensor([[1, 0], [1, 1]]), torch.tensor([[0, 1], [1, 0]])
 POINTS = {"log_p": normal(2, 3, 4).log_softmax(2)}
 SEEN = {"observe": toy.counts, "observed": torch.tensor([[1, 1, 1, 0], [0, 1, 1, 1]])}
+CONCEPTS = {"logits": normal(2, 2, 5), "weights": normal(2, 5).sigmoid()}
 MACHINE = {
     "transition": finite_automaton.counts(5),
     "accept": torch.arange(6) == ONE[:, None],
@@ -157,6 +158,13 @@ CASES = {
         MACHINE,
         {"log_p": 2},
         half=False,
+    ),
+    "presence.copy_weights": Case(
+        presence.copy_weights, {"x": normal(2, 5, 3)}, {"width": 1.5, "mask": MASK}
+    ),
+    "presence.log_occurrence": Case(presence.log_occurrence, CONCEPTS),
+    "presence.log_likelihood_concepts": Case(
+        presence.log_likelihood_concepts, CONCEPTS, {"labels": torch.tensor([True, False])}
     ),
 }
 OWN = [name for name in CASES if name != "presence.input_gradient"]  # there the model decides

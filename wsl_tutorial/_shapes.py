@@ -7,6 +7,7 @@ import ast
 import functools
 import inspect
 import math
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -275,9 +276,14 @@ def _literal(tensors: list[str], plain: dict[str, object]) -> str:
     return f"({tensors!r}, {plain!r})"
 
 
+def _read(given: str) -> tuple[list[str], dict[str, object]]:
+    """Return what `_literal` wrote; a float may be infinite."""
+    return ast.literal_eval(re.sub(r": (-?)inf\b", r": \g<1>1e999", given))
+
+
 def _operator_body(key: str, given: str) -> Callable:
     """Return the function of a list of tensors that an operator stands for."""
-    names, plain = ast.literal_eval(given)
+    names, plain = _read(given)
     return lambda *xs: _OPERATORS[key][0](**dict(zip(names, xs, strict=True)), **plain)
 
 
@@ -299,7 +305,7 @@ def _autograd_on() -> AbstractContextManager:
 
 def _fake_operator(key: str, tensors: list[Tensor], given: str) -> list[Tensor]:
     first = tensors[0].float() if tensors[0].dtype in HALVES else tensors[0]
-    answer, (names, plain) = _OPERATORS[key][1], ast.literal_eval(given)
+    answer, (names, plain) = _OPERATORS[key][1], _read(given)
     wanted = getattr(getattr(answer, "__code__", None), "co_varnames", ())[1:]  # not of torch's own
     every = {**dict(zip(names, tensors, strict=True)), **plain}
     outputs = answer(first, **{name: x for name, x in every.items() if name in wanted})

@@ -1714,3 +1714,149 @@ def test_eq_14_9_is_the_exchange_rate_at_which_both_reach_the_level():
     assert worth.worth(math.inf, 300.0) == 0
     assert math.isnan(worth.worth(300.0, math.inf))
     assert math.isnan(worth.worth(math.nan, 300.0))
+
+
+# Chapter 16: your own bags
+
+
+def _points(seed=0, bags=3, n=5, features=4):
+    import torch
+
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(bags, n, features, generator=g, dtype=torch.float64)
+
+
+def test_eq_16_1_counts_copies_and_sees_through_padding():
+    import torch
+
+    from wsl_tutorial import presence
+
+    x = _points()
+    inf, zero = presence.copy_weights(x, torch.inf), presence.copy_weights(x, 0.0)
+    torch.testing.assert_close(inf, torch.full_like(inf, 1 / 5))
+    assert torch.equal(zero, torch.ones_like(zero))
+    copied = x[:, [0, 0, 0, 1, 1, 2, 3, 4]]  # any multiplicity: the copies share one weight
+    alone, shared = presence.copy_weights(x, 0.0), presence.copy_weights(copied, 0.0)
+    torch.testing.assert_close(shared[:, :3].sum(1), alone[:, 0])
+    torch.testing.assert_close(shared.sum(1), alone.sum(1))
+    by_hand = [
+        [
+            1 / sum(float(torch.exp(-(a - b).square().sum() / (2 * 1.5**2))) for b in bag)
+            for a in bag
+        ]
+        for bag in x
+    ]
+    torch.testing.assert_close(presence.copy_weights(x, 1.5), x.new_tensor(by_hand))
+    mask = torch.tensor([True, True, False, True, False])[None].expand(3, 5)
+    padded = x.masked_fill(~mask[..., None], torch.nan)
+    weights = presence.copy_weights(padded, 1.5, mask)
+    torch.testing.assert_close(weights[mask].view(3, 3), presence.copy_weights(x[:, mask[0]], 1.5))
+    assert (weights[~mask] == 0).all()
+
+
+def test_eq_16_2_is_chapter_1_for_independent_instances_and_one_instance_for_copies():
+    import torch
+
+    from wsl_tutorial import presence
+
+    z = _logits(4, 1, 6, seed=160)
+    log_p = torch.stack([z[:, 0], torch.zeros_like(z[:, 0])], 1).log_softmax(1)
+    labels = torch.ones(4, 1, dtype=torch.bool)
+    ours = presence.log_occurrence(z, z.new_ones(4, 6))[:, 0]
+    torch.testing.assert_close(ours, presence.log_likelihood(log_p, labels))
+    copies = z[:, :, :1].expand(4, 1, 6)
+    one = presence.log_occurrence(copies, z.new_full((4, 6), 1 / 6))[:, 0]
+    torch.testing.assert_close(one, torch.nn.functional.logsigmoid(z[:, 0, 0]))
+    # the shared-label model by enumeration: instances 0-2 share one hidden label, 3 and 4 another
+    groups = [[0, 1, 2], [3, 4], [5]]
+    shared = z.clone()
+    for group in groups:
+        shared[:, :, group] = z[:, :, group[:1]]
+    p = torch.sigmoid(torch.stack([shared[:, 0, group[0]] for group in groups], 1))
+    from itertools import product
+
+    enumerated = sum(
+        torch.where(torch.tensor(h), p, 1 - p).prod(1)
+        for h in product([False, True], repeat=3)
+        if any(h)
+    )
+    weights = z.new_tensor([1 / 3] * 3 + [1 / 2] * 2 + [1]).expand(4, 6)
+    torch.testing.assert_close(
+        presence.log_occurrence(shared, weights)[:, 0], torch.as_tensor(enumerated).log()
+    )
+
+
+def test_eq_16_2_never_falls_with_a_further_instance():
+    import torch
+
+    from wsl_tutorial import presence
+
+    z = 5 * _logits(50, 2, 4, seed=161)
+    fewer = presence.log_occurrence(z[..., :3], z.new_full((50, 3), 0.7))
+    more = presence.log_occurrence(z, z.new_full((50, 4), 0.7))
+    assert (more >= fewer).all()
+    tiny = presence.log_occurrence(z.new_full((1, 1, 2), -500.0), z.new_ones(1, 2))
+    torch.testing.assert_close(tiny, z.new_tensor(2.0).log().view(1, 1) - 500)
+
+
+def test_eq_16_3_sums_over_the_hidden_concepts_and_the_flip():
+    from itertools import product
+
+    import torch
+
+    from wsl_tutorial import presence
+
+    z, weights = _logits(3, 2, 3, seed=162), torch.ones(3, 3, dtype=torch.float64)
+    p = z.sigmoid()
+    total = torch.zeros(3, dtype=torch.float64)
+    for h in product([False, True], repeat=6):
+        hidden = torch.tensor(h).view(2, 3)
+        if hidden.any(1).all():
+            total += torch.where(hidden, p, 1 - p).flatten(1).prod(1)
+    yes, no = torch.ones(3, dtype=torch.bool), torch.zeros(3, dtype=torch.bool)
+    for noise in (0.0, 0.1):
+        flipped = noise + (1 - 2 * noise) * total
+        positive = presence.log_likelihood_concepts(z, yes, weights, noise)
+        negative = presence.log_likelihood_concepts(z, no, weights, noise)
+        torch.testing.assert_close(positive.exp(), flipped)
+        torch.testing.assert_close(negative.exp(), 1 - flipped)
+
+
+def test_eq_16_3_impossible_labels_have_no_gradient():
+    import torch
+
+    from wsl_tutorial import presence
+
+    z = torch.full((1, 1, 2), -torch.inf, dtype=torch.float64, requires_grad=True)
+    value = presence.log_likelihood_concepts(z, torch.tensor([True]), torch.ones(1, 2).double())
+    (gradient,) = torch.autograd.grad(value.sum(), z)
+    assert value.item() == -torch.inf
+    assert (gradient == 0).all()
+
+
+def test_eq_16_4_has_the_kernel_as_inner_product_on_the_landmarks():
+    import torch
+
+    from wsl_tutorial.kernel import Landmarks
+
+    g = torch.Generator().manual_seed(0)
+    z = torch.randn(30, 5, generator=g)
+    bags = torch.arange(30) // 3
+    features = Landmarks(z, bags, 1.0, 12, g)
+    at = features.at
+    gram = features(at) @ features(at).T
+    exact = (-(at[:, None] - at[None]).square().sum(2) / 5).exp()
+    torch.testing.assert_close(gram, exact, atol=2e-4, rtol=0)
+    assert (features(z).square().sum(1) <= 1 + 1e-3).all()  # a projection: never longer than 1
+
+
+def test_eq_16_5_is_bayes_rule_with_equal_odds():
+    from math import exp, isclose
+
+    from wsl_tutorial.kernel import GRID, shares
+
+    values = dict(zip(GRID[:3], (-1000.0, -1001.0, -1003.0), strict=True))
+    got = shares(values)
+    total = 1 + exp(-1) + exp(-3)
+    for c, expected in zip(GRID[:3], (1 / total, exp(-1) / total, exp(-3) / total), strict=True):
+        assert isclose(got[c], expected)

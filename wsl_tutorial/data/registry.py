@@ -117,6 +117,33 @@ _SETS = (
             for face in ("Sans", "Sans-Bold", "SansMono-Bold", "Serif", "Serif-Bold")
         ),
     ),
+    DataSet(
+        "musk1",
+        "Musk 1, 92 molecules with 476 shapes of 166 distances",
+        "CC BY 4.0 (UCI Machine Learning Repository)",
+        same_as="musk1-table",
+    ),
+    DataSet(
+        "musk2",
+        "Musk 2, 102 molecules with 6,598 shapes of 166 distances",
+        "CC BY 4.0 (UCI Machine Learning Repository)",
+        same_as="musk2-table",
+    ),
+    DataSet(
+        "musk1-table",
+        "Musk 1, a copy with rows of label, bag and features",
+        "as Musk 1; cite Dietterich et al. (1997)",
+    ),
+    DataSet(
+        "musk2-table",
+        "Musk 2, a copy with rows of label, bag and features",
+        "as Musk 2; cite Dietterich et al. (1997)",
+    ),
+    DataSet(
+        "elephant",
+        "Elephant, 200 images with 1,391 segments of 230 features, rows of label, bag and features",
+        "none stated at the source; cite Andrews et al. (2002)",
+    ),
 )
 
 

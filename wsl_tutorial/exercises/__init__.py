@@ -8,7 +8,7 @@ __all__ = ["BANK", "EXERCISES", "CheckFailed", "Exercise", "Question", "attempt"
 
 EXERCISES = {
     name: part
-    for chapter in range(16)
+    for chapter in range(17)
     for name, part in vars(import_module(f"{__name__}.ch{chapter:02}")).items()
     if isinstance(part, Exercise)
 }

@@ -18,6 +18,7 @@ likelihood", arXiv 1811.12346; "paper (6)" below is its equation 6. What the pap
 """
 
 from ._inputs import MAX_LABELS, at_least
+from .copies import copy_weights, log_likelihood_concepts, log_occurrence
 from .fast import log_likelihood, posterior
 from .limits import bounds, bracket
 from .losses import (
@@ -40,12 +41,15 @@ __all__ = [
     "beta_recursion",
     "bounds",
     "bracket",
+    "copy_weights",
     "input_gradient",
     "log_alpha",
     "log_alpha_scores",
     "log_likelihood",
+    "log_likelihood_concepts",
     "log_likelihood_noisy",
     "log_marginals",
+    "log_occurrence",
     "marginals",
     "max_pooling",
     "max_pooling_loss",

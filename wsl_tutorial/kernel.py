@@ -1,0 +1,264 @@
+"""Classify small sets of bags by the presence of hidden concepts, on features of a kernel.
+
+Everything is chosen by cross-validation inside `fit`, on bags: the width of the kernel, how far the
+instances of a bag count as copies, the number of concepts, the penalty. All candidates on all folds
+are columns of one matrix and train side by side; no column sees another.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wsl_tutorial._shapes import described
+from wsl_tutorial.presence import copy_weights
+
+CLIP = 3.0  # standard deviations: rare outliers would rule all distances
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Describe one setting.
+
+    scale: exp(-scale d^2 / D) is the kernel, d^2 / D the mean squared difference of a standardised
+    feature; copies: "none", "kernel" or "all", the weights of copy_weights for width 0, the width
+    of the kernel and infinity; concepts: how many have to occur; penalty: times the squared
+    weights / 2.
+    """
+
+    scale: float
+    copies: str
+    concepts: int
+    penalty: float
+
+
+GRID = tuple(
+    Candidate(*values) for values in product((1.0, 3.0, 10.0), ("all", "kernel"), (1, 2), (0.03,))
+)
+
+
+class KernelPresence:
+    """Classify bags: positive if each of K hidden concepts occurs, by Eq. (16.3).
+
+    grid: the candidates; landmarks: most features of a kernel; folds: of the inner
+    cross-validation; noise: rate of wrong bag labels; steps and lr: of Adam; seed: of landmarks,
+    folds and first weights. No setting sees a test bag, and all act on every candidate alike.
+
+    After `fit`: `validation_` ({Candidate: log-likelihood of all training bags, each left out
+    once, nats}), `share_` ({Candidate: its share in the prediction}, by Eq. (16.5)), `chosen_`
+    (the Candidate with the largest share).
+    """
+
+    def __init__(
+        self,
+        grid: Sequence[Candidate] = GRID,
+        landmarks: int = 400,
+        folds: int = 4,
+        noise: float = 0.02,
+        steps: int = 120,
+        lr: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        self.grid, self.landmarks, self.folds = tuple(grid), landmarks, folds
+        self.noise, self.steps, self.lr, self.seed = noise, steps, lr, seed
+
+    def fit(self, x: Tensor, bags: Tensor, labels: Tensor) -> "KernelPresence":
+        """Fit to instances x (N, D), their bags int64 (N,) of 0..M-1, and bag labels bool (M,).
+
+        Raises ValueError where these do not fit, a feature is not finite, or a class has fewer bags
+        than there are folds.
+        """
+        _check(x, bags, labels, self.folds)
+        g = torch.Generator().manual_seed(self.seed)
+        self._scale = Scale(x)
+        z, held = self._scale(x), _folds(labels, self.folds, g)
+        self.validation_, self._fitted = {}, {}
+        for scale in dict.fromkeys(c.scale for c in self.grid):
+            grid = [c for c in self.grid if c.scale == scale]
+            features = Landmarks(z, bags, scale, self.landmarks, g)
+            columns = [(c, fold) for c in grid for fold in range(self.folds + 1)]
+            use = torch.stack([held != fold for _, fold in columns], 1).float()  # (M, columns)
+            model, shown = Columns([c for c, _ in columns], self.noise), features(z)
+            sums = _sums(z, bags, {c.copies for c in grid}, scale)
+            model.fit(shown, sums, labels, use, self.steps, self.lr, g)
+            with torch.no_grad():
+                left_out = model.log_likelihood(shown, sums, labels) * (1 - use)
+            left_out = left_out.sum(0).view(len(grid), -1).sum(1)  # the last fold leaves out none
+            for k, c in enumerate(grid):
+                self.validation_[c] = left_out[k].item()
+                self._fitted[c] = features, model.column((k + 1) * (self.folds + 1) - 1)
+        self.share_ = shares(self.validation_)
+        self.chosen_ = max(self.share_, key=self.share_.__getitem__)
+        return self
+
+    def predict_proba(self, x: Tensor, bags: Tensor) -> Tensor:
+        """Return P(positive) of each bag, (M,)."""
+        _check(x, bags)
+        z, total = self._scale(x), torch.zeros(int(bags.max()) + 1)
+        for c, share in self.share_.items():
+            if share > 1e-4:
+                features, model = self._fitted[c]
+                sums = _sums(z, bags, {c.copies}, c.scale)
+                total += share * model.log_positive(features(z), sums)[:, 0].exp()
+        return total.clamp(0, 1)
+
+    def evidence(self, x: Tensor) -> Tensor:
+        """Return P(concept) of every instance by the chosen candidate, (N, K)."""
+        features, model = self._fitted[self.chosen_]
+        return model.logits(features(self._scale(x))).sigmoid()
+
+
+def shares(validation: dict[Candidate, float]) -> dict[Candidate, float]:
+    """Eq. (16.5): the share of each candidate, in proportion to its left-out likelihood."""
+    values = torch.tensor(list(validation.values()), dtype=torch.float64)
+    return dict(zip(validation, values.softmax(0).tolist(), strict=True))
+
+
+def _check(x: Tensor, bags: Tensor, labels: Tensor | None = None, folds: int = 0) -> None:
+    if x.dim() != 2 or not x.is_floating_point() or 0 in x.shape or not bool(x.isfinite().all()):
+        raise ValueError(
+            f"x must be floating point of shape (N, D), none 0 and all finite, got {described(x)}"
+        )
+    fits = bags.shape == x.shape[:1] and bags.dtype == torch.int64 and int(bags.min()) >= 0
+    if not fits or bool((torch.bincount(bags) == 0).any()):
+        raise ValueError(
+            f"bags must be int64 of shape ({len(x)},), numbers 0..M-1 with none missing, got "
+            f"{described(bags)}; number them with torch.unique"
+        )
+    if labels is None:
+        return
+    number = int(bags.max()) + 1
+    if labels.shape != (number,) or labels.dtype != torch.bool:
+        raise ValueError(
+            f"labels must be bool of shape ({number},), got {described(labels)}; give one label "
+            "a bag"
+        )
+    if min(int(labels.sum()), int((~labels).sum())) < folds:
+        raise ValueError(
+            f"labels must hold at least {folds} positive and {folds} negative bags, got "
+            f"{int(labels.sum())} and {int((~labels).sum())}; lower folds"
+        )
+
+
+class Scale:
+    """Standardise features by those of the training instances, without constant ones."""
+
+    def __init__(self, x: Tensor) -> None:
+        x = x.double()
+        self.mean, self.sd = x.mean(0), x.std(0, correction=0)
+        self.keep = self.sd > 1e-9 * x.abs().amax(0).clamp_min(1e-300)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        z = (x.double() - self.mean)[:, self.keep] / self.sd[self.keep]
+        return z.clamp(-CLIP, CLIP).float()
+
+
+class Landmarks:
+    """Eq. (16.4): Nystrom features, whose inner product is the kernel on the landmarks.
+
+    Landmarks are training instances, each bag with the same chance; directions with less than 1e-4
+    of the largest eigenvalue are left out. Called on z (N, D), it returns (N, rank).
+    """
+
+    def __init__(self, z: Tensor, bags: Tensor, scale: float, most: int, g) -> None:
+        self.scale = scale / z.shape[1]
+        share = 1 / torch.bincount(bags).float()[bags]  # each bag the same chance
+        chosen = torch.multinomial(share, min(most, len(z)), generator=g)
+        self.at = z[chosen]
+        values, vectors = torch.linalg.eigh(self.kernel(self.at).double())
+        kept = values > 1e-4 * values.max()
+        self.turn = (vectors[:, kept] / values[kept].sqrt()).float()
+
+    def kernel(self, z: Tensor) -> Tensor:
+        near = z.square().sum(1)[:, None] + self.at.square().sum(1) - 2 * z @ self.at.T
+        return (-self.scale * near.clamp_min(0)).exp()
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return self.kernel(z) @ self.turn
+
+
+class Columns:
+    """Linear models that train side by side: column k has a candidate and K concepts."""
+
+    def __init__(self, candidates: list[Candidate], noise: float) -> None:
+        self.candidates, self.noise = candidates, noise
+        self.of = torch.tensor([k for k, c in enumerate(candidates) for _ in range(c.concepts)])
+        self.weight = self.bias = torch.empty(0)
+
+    def logits(self, features: Tensor) -> Tensor:
+        return features @ self.weight + self.bias  # (N, all concepts)
+
+    def log_positive(self, features: Tensor, sums: dict[str, Tensor]) -> Tensor:
+        """Return log P(positive), (M, columns)."""
+        spread = F.softplus(self.logits(features))
+        kinds = [self.candidates[k].copies for k in self.of.tolist()]
+        parts, order = [], []
+        for kind, matrix in sums.items():
+            own = [k for k, other in enumerate(kinds) if other == kind]
+            parts.append(matrix @ spread[:, own])
+            order += own
+        evidence = torch.cat(parts, 1)[:, torch.tensor(order).argsort()].clamp_min(1e-30)
+        occurs = torch.log(-torch.expm1(-evidence))
+        shape = len(occurs), len(self.candidates)
+        return occurs.new_zeros(shape).index_add(1, self.of, occurs)
+
+    def log_likelihood(self, features: Tensor, sums: dict[str, Tensor], labels: Tensor) -> Tensor:
+        """Return log P(label), (M, columns)."""
+        p = self.noise + (1 - 2 * self.noise) * self.log_positive(features, sums).exp()
+        return torch.where(labels[:, None], p.log(), torch.log1p(-p.clamp_max(1 - 1e-7)))
+
+    def fit(self, features, sums, labels, use, steps, lr, g) -> None:
+        """Minimise penalty minus log-likelihood of the bags in `use` (M, columns), all at once."""
+        several = torch.tensor([self.candidates[k].concepts > 1 for k in self.of.tolist()])
+        first = torch.randn(features.shape[1], len(self.of), generator=g)
+        first *= torch.where(several, 1.0, 0.01)
+        sizes = torch.stack([sums[self.candidates[k].copies].sum(1).mean() for k in self.of])
+        start = torch.log(torch.expm1(0.7 / sizes))
+        self.weight, self.bias = first.requires_grad_(), start.requires_grad_()
+        penalty = torch.tensor([self.candidates[k].penalty for k in self.of.tolist()])
+        optimizer = torch.optim.Adam([self.weight, self.bias], lr=lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            fit = (self.log_likelihood(features, sums, labels) * use).sum()
+            (0.5 * (penalty * self.weight.square()).sum() - fit).backward()
+            optimizer.step()
+            schedule.step()
+        self.weight, self.bias = self.weight.detach(), self.bias.detach()
+
+    def column(self, k: int) -> "Columns":
+        """Return the model of column k alone."""
+        alone = Columns([self.candidates[k]], self.noise)
+        alone.weight, alone.bias = self.weight[:, self.of == k], self.bias[self.of == k]
+        return alone
+
+
+def _folds(labels: Tensor, folds: int, g) -> Tensor:
+    """Return the number of each bag's fold (M,): shuffled, and both classes spread evenly."""
+    held = torch.empty(len(labels), dtype=torch.int64)
+    start = 0
+    for label in (False, True):
+        own = (labels == label).nonzero()[:, 0]
+        own = own[torch.randperm(len(own), generator=g)]
+        held[own] = (start + torch.arange(len(own))) % folds
+        start += len(own)
+    return held
+
+
+def _sums(z: Tensor, bags: Tensor, kinds: set[str], scale: float) -> dict[str, Tensor]:
+    """Return for each kind of copies the matrix (M, N) that sums over a bag with its weights."""
+    width = (z.shape[1] / (2 * scale)) ** 0.5
+    here = bags == torch.arange(int(bags.max()) + 1)[:, None]  # (M, N)
+    found = {}
+    for kind in sorted(kinds):
+        if kind == "kernel":
+            weights = torch.cat([copy_weights(z[rows][None], width)[0] for rows in here])
+            order = torch.cat([rows.nonzero()[:, 0] for rows in here])
+            weights = torch.empty_like(weights).index_copy(0, order, weights)
+        else:
+            weights = torch.ones(len(z)) if kind == "none" else 1 / here.sum(1).float()[bags]
+        found[kind] = here * weights
+    return found
