@@ -262,6 +262,19 @@ def test_bad_multiplicity_is_named():
         counts.log_likelihood_noisy(z, torch.zeros(3), multiplicity=m)
 
 
+def test_a_billion_is_served_or_refused():
+    z, m = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([[10**9, 10**9]])
+    value = counts.log_likelihood(z, torch.tensor([10**9]), multiplicity=m)
+    assert value.item() == pytest.approx(-math.log(math.pi * 10**9) / 2, abs=1e-6)
+    for call in (
+        lambda: counts.log_distribution(z, multiplicity=m),
+        lambda: counts.enumeration(z, m[:, 0], multiplicity=m),
+        lambda: counts.log_likelihood_interval(z, m[:, 0], m[:, 0], multiplicity=m),
+    ):
+        with pytest.raises(ValueError, match="multiplicity gives"):
+            call()
+
+
 def test_no_bags_and_no_instances_in_groups():
     none, m = torch.zeros(0, 2), torch.zeros(0, 2, dtype=torch.long)
     assert counts.log_likelihood(none, m[:, 0], multiplicity=m).shape == (0,)

@@ -14,6 +14,7 @@ from wsl_tutorial._shapes import (
 )
 
 LOGITS = "convert it with .float()"
+MAX_REPEATED = 2**20  # instances of a bag that are written out one by one
 REMEDY = "make integer counts of proportions with counts_from_proportions(p, n)"
 
 
@@ -130,6 +131,11 @@ def repeated(x: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
     N is the size of the largest bag.
     """
     size = m.sum(1)
+    if bool((size > MAX_REPEATED).any()):
+        raise ValueError(
+            f"multiplicity gives a bag of {int(size.max())} instances, at most {MAX_REPEATED} are "
+            "written out one by one; use log_likelihood or log_likelihood_multiclass"
+        )
     place = torch.arange(int(size.max()) if len(m) else 0, device=m.device).expand(len(m), -1)
     real = place < size[:, None]
     row = torch.searchsorted(m.cumsum(1), place.contiguous(), right=True).masked_fill(~real, 0)

@@ -12,6 +12,7 @@ from . import window
 from ._inputs import checked, repeated
 
 MAX_ENUMERATED = 20  # instances: choose(20, 10) is 184,756 configurations a bag
+MAX_CELLS = 2**28  # numbers at a time in a convolution in log space
 _SCAN = 64  # instances that one chunk of the recursion visits one by one
 
 
@@ -311,6 +312,7 @@ def log_distribution_of(z: Tensor, m: Tensor, several: bool = False) -> Tensor:
     log_not = F.logsigmoid(-z).masked_fill(m == 0, 0)
     f = z.new_zeros(len(z), 1)
     if several:
+        _check_cells(m)
         for i in range(z.shape[1]):
             f = _log_convolve(f, _log_binomial(log_rho[:, i], log_not[:, i], m[:, i]))
         size = int(m.sum(1).max()) if len(m) else 0
@@ -320,6 +322,18 @@ def log_distribution_of(z: Tensor, m: Tensor, several: bool = False) -> Tensor:
         moves = F.pad(f + log_rho[:, i, None], (1, 0), value=-torch.inf)
         f = logsumexp(torch.stack([stays, moves]), 0)
     return cut(f)
+
+
+def _check_cells(m: Tensor) -> None:
+    """Raise ValueError where the largest convolution would hold too many numbers."""
+    size, row = (int(x.max()) if x.numel() else 0 for x in (m.sum(1), m))
+    cells = len(m) * (size + 1) * (min(row, size - row) + 1)
+    if cells > MAX_CELLS:
+        raise ValueError(
+            f"multiplicity gives {len(m)} bags of up to {size} instances, whose distributions take "
+            f"{cells:.3g} numbers at a time, at most {MAX_CELLS} are allowed; take fewer bags, or "
+            "log_likelihood, which computes one count of any bag"
+        )
 
 
 def _log_binomial(log_rho: Tensor, log_not: Tensor, m: Tensor) -> Tensor:

@@ -157,7 +157,8 @@ def tilt_to(z: Tensor, counts: Tensor, m: Tensor) -> Tensor:
         expected = (q * weight).sum(1)
         slope = expected - y + 1e-8 * t
         spread = torch.diag_embed(expected) - (q * weight).mT @ q
-        spread = spread + 1e-8 * eye + torch.diag_embed((~has).double())
+        ridge = (1e-14 * expected.sum(1)).clamp_min(1e-8)[:, None, None]
+        spread = spread + ridge * eye + torch.diag_embed((~has).double())
         step = torch.linalg.solve(spread, -slope * has)
         if bool((-(step * slope * has).sum(1) < 1e-4).all()):
             break
