@@ -167,8 +167,8 @@ def method_costs(record: dict) -> str:
         f"Milliseconds for {record['bags']} bags, forward and backward, on one core (processor "
         f"time, measured on {record['date']} while other programs ran, PyTorch {record['torch']}). "
         "For presence, half of the classes occur; for counts, all classes are equally frequent, "
-        "which is the slowest case. Your machine differs: compare the cells with each other. "
-        "*Refused* is an error that names the limit and a remedy.\n\n" + tables.grid(head, rows)
+        "which gives the most states. Your machine differs: compare the cells with each other."
+        "\n\n" + tables.grid(head, rows)
     )
 
 
