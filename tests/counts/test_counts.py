@@ -558,6 +558,10 @@ def test_empty_batches_and_empty_bags():
         nothing, none = torch.zeros(0, n), torch.zeros(0, dtype=torch.int64)
         assert counts.log_likelihood(nothing, none).shape == (0,)
         assert counts.posterior(nothing, none).shape == (0, n)
+    nothing, none = torch.zeros(2, 0), torch.zeros(2, dtype=torch.int64)
+    assert counts.log_distribution(nothing).tolist() == [[0], [0]]
+    assert counts.log_likelihood_interval(nothing, none, none).tolist() == [0, 0]
+    assert counts.proportion_loss(nothing, none) == 0
     logits, y = torch.ones(2, 3, requires_grad=True), torch.tensor([0, 1])
     mask = torch.tensor([[False] * 3, [True] * 3])
     value = counts.log_likelihood(logits, y, mask)
