@@ -290,7 +290,7 @@ def multinomials(n: Tensor, p: Tensor, g) -> Tensor:
 # Checks and competitors ---------------------------------------------------------------------------
 
 
-def check(sweeps: int = 1200) -> dict:
+def check(sweeps: int = 600) -> dict:
     """Return how far Gibbs sweeps over all unknowns move the draws of the chosen model.
 
     Each draw is a chain: Metropolis steps for the logits, then exact draws of the coefficients and

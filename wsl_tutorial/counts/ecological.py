@@ -103,9 +103,9 @@ class Fit:
 
     groups (B, R) and counts (B, C) float64; design (B, q), a column of ones and the covariates;
     coefficients (q, p) and covariance (q * p, q * p), the posterior of the coefficients; between
-    (p, p), the covariance of the logits of bags around their means; logits (B, p), the posterior
-    mode; slope (B, d, p) and gain (B, p, d) of the linear model there; precision (q * p, B, d),
-    by which an error of the expected counts moves the coefficients; steps, how many were needed.
+    (p, p), the covariance of the logits of bags around their means; logits (B, p), their posterior
+    means; slope (B, d, p) and gain (B, p, d) of the linear model; precision (q * p, B, d), by which
+    an error of the expected counts moves the coefficients; steps, how many were needed.
     """
 
     groups: Tensor
@@ -131,8 +131,10 @@ def fit(
 ) -> Fit:
     """Fit rates that vary: logits ~ N(design @ coefficients, between).
 
-    EM on the linear model around the current logits: normal posteriors of the coefficients and of
-    the logits, then `between` from both. Priors: N(0, 3^2) for the base of each logit, N(0,
+    EM on the linear model around the mean logits, whose expected counts are corrected to second
+    order: normal posteriors of the coefficients and of the logits, then `between` from both. (A
+    model that is linear around the posterior of each bag would weight a bag by its own counts, and
+    its coefficients are biased.) Priors: N(0, 3^2) for the base of each logit, N(0,
     scale^2) for each coefficient of a covariate, inverse Wishart with mean-square 0.5^2 and the
     weight of p + 3 bags for `between`.
     Args:
@@ -140,7 +142,7 @@ def fit(
         covariates: (B, q) float, None for none; a column of 0 and 1 for each county, say.
         scale: the standard deviation of their coefficients.
         most: the largest number of steps.
-        tolerance: ends the steps, the largest change of a logit or of `between`.
+        tolerance: ends the steps, the largest change of a mean logit or of `between`.
     Raises:
         ValueError: as `goodman`; covariates of another length or not finite; a scale or tolerance
             that is not positive; no convergence within `most` steps.
@@ -153,16 +155,17 @@ def fit(
         )
     share = (counts.sum(0) + 0.5).log()
     base = (share[:-1] - share[-1]).repeat(groups.shape[1])  # (p,)
-    logits, between = base.expand(len(groups), -1), START**2 * torch.eye(len(base)).double()
+    centre, between = base.expand(len(groups), -1), START**2 * torch.eye(len(base)).double()
     for steps in range(1, most + 1):
-        parts = _linear_step(logits, between, design, prior, groups, counts)
-        mode, spread = parts["logits"], parts["between"]
-        change = max((mode - logits).abs().max().item(), (spread - between).abs().max().item())
+        parts = _linear_step(centre, between, design, prior, groups, counts)
+        new = design @ parts["coefficients"]
+        change = max(
+            (new - centre).abs().max().item(), (parts["between"] - between).abs().max().item()
+        )
         if change < tolerance:
-            parts |= {"between": between, "logits": mode}
-            return Fit(groups, counts, design, steps=steps, **parts)
+            return Fit(groups, counts, design, steps=steps, **(parts | {"between": between}))
         rate = 0.5 / (1 + steps / 200)  # large steps oscillate where a rate is nearly 0 or 1
-        logits, between = logits + rate * (mode - logits).clamp(-1, 1), spread
+        centre, between = centre + rate * (new - centre).clamp(-1, 1), parts["between"]
     raise ValueError(f"most must be enough steps, got {most}; take more, or a smaller scale")
 
 
@@ -229,6 +232,20 @@ def _moments(logits: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean.sum(-2), each.transpose(-3, -2).flatten(-2), each.sum(-3) + unit
 
 
+def _curvature(logits: Tensor, groups: Tensor, spread: Tensor) -> Tensor:
+    """Return what a linear mean lacks in expectation, (B, d), if logits vary by spread (p, p).
+
+    It is half the second derivatives of the mean in the logits (B, p), times the covariance.
+    """
+    p = _rates(logits, groups.shape[1])[..., :-1]  # (B, R, d)
+    r, d = p.shape[1:]
+    own = spread.view(r, d, r, d).diagonal(dim1=0, dim2=2).movedim(-1, 0)  # (R, d, d)
+    mixed = (own @ p[..., None])[..., 0]  # (B, R, d)
+    square, variance = (p * mixed).sum(-1, keepdim=True), own.diagonal(dim1=1, dim2=2)
+    bend = variance - 2 * mixed + 2 * square - (p * variance).sum(-1, keepdim=True)
+    return (groups[:, :, None] * p * bend).sum(1) / 2
+
+
 def _log_likelihood(logits: Tensor, groups: Tensor, counts: Tensor) -> Tensor:
     mean, _, variance = _moments(logits, groups)
     root = torch.linalg.cholesky(variance)
@@ -237,11 +254,12 @@ def _log_likelihood(logits: Tensor, groups: Tensor, counts: Tensor) -> Tensor:
     return -log_root - (error.square().sum((-1, -2)) + mean.shape[-1] * math.log(2 * math.pi)) / 2
 
 
-def _linear_step(logits, between, design, prior, groups, counts) -> dict[str, Tensor]:
-    """Return the posterior of the linear model around logits (B, p), and the next `between`."""
+def _linear_step(centre, between, design, prior, groups, counts) -> dict[str, Tensor]:
+    """Return the posterior of the linear model around centre (B, p), and the next `between`."""
     (q, p), identity = prior.shape, torch.eye(prior.numel(), dtype=prior.dtype)
-    mean, slope, variance = _moments(logits, groups)
-    seen = counts[:, :-1, None] - mean[..., None] + slope @ logits[..., None]  # (B, d, 1)
+    mean, slope, variance = _moments(centre, groups)
+    mean = mean + _curvature(centre, groups, between)
+    seen = counts[:, :-1, None] - mean[..., None] + slope @ centre[..., None]  # (B, d, 1)
     root = torch.linalg.cholesky(slope @ between @ slope.mT + variance)
     rows = (design[:, None, :, None] * slope[:, :, None]).flatten(2)  # (B, d, q * p)
     weighted = torch.cholesky_solve(rows, root)
