@@ -208,16 +208,14 @@ WORLDS = {
     "skewed rates": {"skewed": True},
     "precincts in clusters of ten": {"clusters": 10},
 }
-KINDS = {"county": ("county", 0.0), "county, context 1": ("county", 1.0)} | {
-    "county+share": ("county+share", 0.0)
-}
+KINDS = {f"s = {context}": context for context in (0.0, 0.5, 1.0)}
 
 
 def simulate(repeats: int = 12) -> dict:
     """Return the coverage of the intervals in simulated regions, cell by cell and of all nine."""
     groups, parties, _, counties = precincts()
     fitted = ecological.fit(groups, parties, covariates(CHOSEN, groups, counties))
-    designs = {model: covariates(model, groups, counties) for model, _ in KINDS.values()}
+    design = covariates(CHOSEN, groups, counties)
     found = {world: {kind: [] for kind in KINDS} for world in WORLDS}
     for (number, (world, options)), seed in (
         (pair, seed) for pair in enumerate(WORLDS.items()) for seed in range(repeats)
@@ -225,9 +223,9 @@ def simulate(repeats: int = 12) -> dict:
         g = seeded(1000 * number + seed)
         tables = simulated(fitted, g, **options)
         parties_, truth = tables.sum(1).long(), rates(tables)
-        new = {m: ecological.fit(groups, parties_, x, tolerance=3e-3) for m, x in designs.items()}
-        for kind, (model, context) in KINDS.items():
-            drawn = ecological.sample(new[model], DRAWS // 2, context, g, STEPS // 2)
+        new = ecological.fit(groups, parties_, design)
+        for kind, context in KINDS.items():
+            drawn = ecological.sample(new, DRAWS // 2, context, g, STEPS // 2)
             mean, low, high = ecological.region(drawn)
             inside = (low <= truth) & (truth <= high)
             error = (mean - truth).abs().max()

@@ -23,6 +23,7 @@ from wsl_tutorial._shapes import WHOLE, check_floats, check_tensor
 
 ROUNDING = 1 / 12  # the variance of a number that is uniform on an interval of length one
 BASE = 3.0  # standard deviation of the log-odds of a group, before any data
+LARGEST = 50.0  # change of a mean logit in one step from which the steps diverge
 START = 0.5  # standard deviation of the logits of a group between bags, before any data
 
 
@@ -157,16 +158,22 @@ def fit(
     base = (share[:-1] - share[-1]).repeat(groups.shape[1])  # (p,)
     centre, between = base.expand(len(groups), -1), START**2 * torch.eye(len(base)).double()
     for steps in range(1, most + 1):
-        parts = _linear_step(centre, between, design, prior, groups, counts)
+        try:
+            parts = _linear_step(centre, between, design, prior, groups, counts)
+        except torch.linalg.LinAlgError:  # the steps diverge
+            break
         new = design @ parts["coefficients"]
-        change = max(
-            (new - centre).abs().max().item(), (parts["between"] - between).abs().max().item()
-        )
+        change = max(_gap(new, centre), _gap(parts["between"], between))
+        if not change < LARGEST:  # NaN as well
+            break
         if change < tolerance:
             return Fit(groups, counts, design, steps=steps, **(parts | {"between": between}))
         rate = 0.5 / (1 + steps / 200)  # large steps oscillate where a rate is nearly 0 or 1
         centre, between = centre + rate * (new - centre).clamp(-1, 1), parts["between"]
-    raise ValueError(f"most must be enough steps, got {most}; take more, or a smaller scale")
+    raise ValueError(
+        f"most must be enough steps, got {most}, and step {steps} did not converge; take more, or "
+        "fewer covariates: estimated effects of shares may diverge"
+    )
 
 
 def sample(
@@ -252,6 +259,11 @@ def _log_likelihood(logits: Tensor, groups: Tensor, counts: Tensor) -> Tensor:
     error = torch.linalg.solve_triangular(root, (counts[:, :-1] - mean)[..., None], upper=False)
     log_root = root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return -log_root - (error.square().sum((-1, -2)) + mean.shape[-1] * math.log(2 * math.pi)) / 2
+
+
+def _gap(new: Tensor, old: Tensor) -> float:
+    """Return the largest change, infinite where it is NaN."""
+    return (new - old).abs().nan_to_num(math.inf).max().item()
 
 
 def _linear_step(centre, between, design, prior, groups, counts) -> dict[str, Tensor]:
