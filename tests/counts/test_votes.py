@@ -210,4 +210,5 @@ def test_the_record_says_where_its_numbers_come_from():
         assert len(origin["commit"]) == 40
         assert not origin["dirty"]
         assert origin["data"]["votes/senc.tab"].startswith("76d1e562")
-        assert origin["seconds"] > 0
+        assert origin["utc"].startswith("20")
+    assert all(run["seconds"] > 0 for run in record["eipack"]["runs"])

@@ -28,7 +28,7 @@ START = 0.5  # standard deviation of the logits of a group between bags, before 
 
 
 def goodman(groups: Tensor, counts: Tensor) -> Tensor:
-    """Return the rates of Goodman's regression, least squares on the shares of each bag.
+    """Eq. (17.1): the rates of Goodman's regression, least squares on the shares of each bag.
 
     Nothing keeps a rate within 0 and 1.
     Args: groups: integer (B, R); counts: integer (B, C).
@@ -42,7 +42,7 @@ def goodman(groups: Tensor, counts: Tensor) -> Tensor:
 
 
 def bounds(groups: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the smallest and the largest value of each cell of each table.
+    """Eq. (17.2): the smallest and the largest value of each cell of each table.
 
     They hold whatever the rates are; no narrower bounds of a single cell do.
     Args and errors: as `goodman`.  Returns: low, high, each int64 (B, R, C).
@@ -55,7 +55,7 @@ def bounds(groups: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def log_likelihood_normal(logits: Tensor, groups: Tensor, counts: Tensor) -> Tensor:
-    """Return log P(counts | rates) of a sum of multinomials, by the normal approximation.
+    """Eq. (17.3): log P(counts | rates) of a sum of multinomials, by the normal approximation.
 
     The variance of each count has 1/12 added: a count stands for an interval of length one, and
     so the density stays finite where a rate is 0. The exact likelihood is Eq. (5.4).
@@ -74,7 +74,7 @@ def log_likelihood_normal(logits: Tensor, groups: Tensor, counts: Tensor) -> Ten
 def draw_tables(
     logits: Tensor, groups: Tensor, counts: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Return draws of the cross tables, given rates and both margins.
+    """Eq. (17.4): draws of the cross tables, given rates and both margins.
 
     The rows of a table are drawn from their multinomials, in the normal approximation; what is
     missing to the counts is shared out in proportion to the covariances. Cells are not integers and
@@ -130,7 +130,7 @@ def fit(
     most: int = 1000,
     tolerance: float = 1e-3,
 ) -> Fit:
-    """Fit rates that vary: logits ~ N(design @ coefficients, between).
+    """Eq. (17.5): fit rates that vary: logits ~ N(design @ coefficients, between).
 
     EM on the linear model around the mean logits, whose expected counts are corrected to second
     order: normal posteriors of the coefficients and of the logits, then `between` from both. (A
@@ -160,7 +160,7 @@ def fit(
     for steps in range(1, most + 1):
         try:
             parts = _linear_step(centre, between, design, prior, groups, counts)
-        except torch.linalg.LinAlgError:  # the steps diverge
+        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
             break
         new = design @ parts["coefficients"]
         change = max(_gap(new, centre), _gap(parts["between"], between))
@@ -183,7 +183,7 @@ def sample(
     generator: torch.Generator | None = None,
     steps: int = 40,
 ) -> Tensor:
-    """Return draws of all cross tables, with slopes of the rates that no data correct.
+    """Eq. (17.6): draws of all cross tables, with slopes of the rates that no data correct.
 
     Margins cannot show how rates depend on the composition of a bag, so slopes keep their prior:
     between a bag of one group and a bag of another, a logit differs by N(0, context^2). For each
