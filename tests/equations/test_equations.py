@@ -1860,3 +1860,224 @@ def test_eq_16_5_is_bayes_rule_with_equal_odds():
     total = 1 + exp(-1) + exp(-3)
     for c, expected in zip(GRID[:3], (1 / total, exp(-1) / total, exp(-3) / total), strict=True):
         assert isclose(got[c], expected)
+
+
+# Chapter 17: votes
+
+
+def _precincts(m=12, seed=0):
+    """Groups (m, 2), counts (m, 3) and covariates (m, 1) of bags whose rates differ."""
+    from itertools import product
+
+    import torch
+    from torch.nn import functional as F
+
+    g = torch.Generator().manual_seed(seed)
+    groups = torch.randint(50, 300, (m, 2), generator=g)
+    logits = torch.tensor([1.0, -0.5, -0.5, 0.8]).double()
+    logits = logits + 0.4 * torch.randn(m, 4, generator=g, dtype=torch.float64)
+    p = F.pad(logits.view(m, 2, 2), (0, 1)).softmax(2)
+    draw = torch.distributions.Multinomial
+    counts = torch.zeros(m, 3, dtype=torch.int64)
+    torch.manual_seed(seed)
+    for bag, group in product(range(m), range(2)):
+        counts[bag] += draw(int(groups[bag, group]), p[bag, group]).sample().long()
+    return groups, counts, torch.randn(m, 1, generator=g, dtype=torch.float64)
+
+
+def _dense(fitted, added=None):
+    """Posterior mean and covariance of coefficients, then of all logits, in one linear model."""
+    import torch
+    from torch.autograd.functional import hessian, jacobian
+    from torch.nn import functional as F
+
+    (q, p), (m, _) = fitted.coefficients.shape, fitted.logits.shape
+    n, size = q * p, q * p + m * p
+    precision, right = torch.zeros(size, size).double(), torch.zeros(size).double()
+    precision[:n, :n] = torch.tensor([3.0, 1.0]).double().pow(-2).repeat_interleave(p).diag()
+    inverse = torch.linalg.inv(fitted.between)
+    for b, centre in enumerate(fitted.design @ fitted.coefficients):
+        rows = torch.zeros(p, size).double()  # the deviation of the logits of bag b
+        rows[:, n + b * p : n + (b + 1) * p] = torch.eye(p)
+        rows[:, :n] = -torch.kron(fitted.design[b][None], torch.eye(p).double())
+        precision += rows.T @ inverse @ rows
+        right += 0 if added is None else rows.T @ inverse @ added[b]
+
+        def mean(logits, b=b):
+            p_cell = F.pad(logits.view(2, 2), (0, 1)).softmax(1)
+            return (fitted.groups[b] @ p_cell)[:2]
+
+        p_cell = F.pad(centre.view(2, 2), (0, 1)).softmax(1)[:, :2]
+        variance = sum(
+            k * (x.diag() - torch.outer(x, x))
+            for k, x in zip(fitted.groups[b], p_cell, strict=True)
+        )
+        variance = torch.linalg.inv(variance + torch.eye(2) / 12)
+        slope = jacobian(mean, centre)
+        bends = [hessian(lambda z, c=c, f=mean: f(z)[c], centre) for c in range(2)]
+        expected = mean(centre) + torch.stack([(h * fitted.between).sum() / 2 for h in bends])
+        seen = fitted.counts[b, :2] - expected + slope @ centre
+        here = slice(n + b * p, n + (b + 1) * p)
+        precision[here, here] += slope.T @ variance @ slope
+        right[here] += slope.T @ variance @ seen
+    covariance = torch.linalg.inv(precision)
+    return covariance @ right, covariance
+
+
+def test_eq_17_1_finds_rates_that_all_bags_share_and_leaves_no_correlation():
+    import torch
+
+    from wsl_tutorial.counts import ecological
+
+    groups = torch.tensor([[100, 300, 0], [200, 0, 200], [0, 40, 360], [160, 120, 120]])
+    shared = torch.tensor([[0.5, 0.5], [0.25, 0.75], [0.9, 0.1]]).double()
+    counts_ = (groups.double() @ shared).round().long()
+    assert torch.allclose(ecological.goodman(groups, counts_), shared)
+    groups, counts_, _ = _precincts()
+    share, seen = (x / x.sum(1, keepdim=True).double() for x in (groups, counts_))
+    found = ecological.goodman(groups, counts_)
+    assert (share.T @ (seen - share @ found)).abs().max() < 1e-12
+    assert torch.allclose(found.sum(1), torch.ones(2).double())
+
+
+def test_eq_17_2_is_the_range_of_all_tables_with_these_margins():
+    import torch
+
+    from wsl_tutorial.counts import ecological
+
+    groups, counts_ = torch.tensor([[3, 1, 2]]), torch.tensor([[4, 0, 2]])
+    tables = _tables(groups[0].tolist(), counts_[0].tolist())
+    low, high = ecological.bounds(groups, counts_)
+    assert low[0].equal(torch.stack(tables).amin(0))
+    assert high[0].equal(torch.stack(tables).amax(0))
+
+
+def _tables(rows, columns):
+    """Return all tables (R, C) of non-negative integers with these margins."""
+    from itertools import product
+
+    import torch
+
+    if len(rows) == 1:
+        return [torch.tensor([columns])]
+    return [
+        torch.cat([torch.tensor([first]), rest])
+        for first in product(*(range(c + 1) for c in columns))
+        if sum(first) == rows[0]
+        for rest in _tables(rows[1:], [c - f for c, f in zip(columns, first, strict=True)])
+    ]
+
+
+def test_eq_17_3_nears_the_exact_likelihood_as_bags_grow():
+    import torch
+    from torch.nn import functional as F
+
+    from wsl_tutorial import counts
+    from wsl_tutorial.counts import ecological
+
+    logits = torch.tensor([[0.7, -0.4, -1.0, 0.5]]).double()
+    log_p = F.pad(logits.view(1, 2, 2), (0, 1)).log_softmax(2)
+    gaps = []
+    for size in (20, 200, 2000):
+        groups = torch.tensor([[3 * size // 10, 7 * size // 10]])
+        expected = (groups.double() @ log_p[0].exp()).round().long()
+        steps = round(0.4 * size**0.5) * torch.cartesian_prod(
+            torch.arange(-1, 2), torch.arange(-1, 2)
+        )
+        seen = expected + F.pad(steps, (0, 1))  # (9, 3)
+        seen[:, 2] += size - seen.sum(1)
+        groups = groups.expand(9, -1)
+        exact = counts.log_likelihood_multiclass(log_p.expand(9, -1, -1), seen, multiplicity=groups)
+        normal = ecological.log_likelihood_normal(logits.expand(9, -1), groups, seen)
+        gaps.append((normal - exact).abs().max())
+    assert gaps[2] < 0.03
+    assert gaps[0] > gaps[1] > gaps[2]
+
+
+def test_eq_17_4_has_the_mean_and_spread_of_the_tables_with_these_margins():
+    import torch
+
+    from wsl_tutorial.counts import ecological
+
+    groups, seen = torch.tensor([[60, 40]]), torch.tensor([[45, 55]])
+    logits = torch.tensor([[-0.5, 0.4]]).double()
+    first = torch.arange(5, 46)  # members of the first group with the first label
+    log_p = torch.distributions.Binomial(60, logits=logits[0, 0]).log_prob(first.double())
+    log_p += torch.distributions.Binomial(40, logits=logits[0, 1]).log_prob(45 - first.double())
+    p = log_p.softmax(0)
+    mean = p @ first.double()
+    g = torch.Generator().manual_seed(0)
+    drawn = ecological.draw_tables(logits.expand(20000, 1, 2), groups, seen, g)[:, 0, 0, 0]
+    assert abs(drawn.mean() - mean) < 0.1
+    assert abs(drawn.std() - (p @ (first - mean) ** 2).sqrt()) < 0.1
+
+
+def test_eq_17_5_is_the_posterior_of_one_dense_linear_model():
+    import torch
+
+    from wsl_tutorial.counts import ecological
+
+    fitted = ecological.fit(*_precincts(), tolerance=1e-9, most=20000)
+    mean, covariance = _dense(fitted)
+    n, (m, p) = fitted.coefficients.numel(), fitted.logits.shape
+    assert torch.allclose(mean[:n], fitted.coefficients.flatten(), atol=1e-6)
+    assert torch.allclose(covariance[:n, :n], fitted.covariance, atol=1e-6)
+    assert torch.allclose(mean[n:].view(m, p), fitted.logits, atol=1e-6)
+    scatter = (p + 3) * 0.25 * torch.eye(p).double()  # of the prior
+    for b in range(m):
+        rows = torch.zeros(p, len(mean)).double()
+        rows[:, n + b * p : n + (b + 1) * p] = torch.eye(p)
+        rows[:, :n] = -torch.kron(fitted.design[b][None], torch.eye(p).double())
+        off = rows @ mean
+        scatter += torch.outer(off, off) + rows @ covariance @ rows.T
+    assert torch.allclose(scatter / (m + p + 3), fitted.between, atol=1e-6)
+
+
+def test_eq_17_6_lets_the_coefficients_follow_the_slopes():
+    from dataclasses import replace
+
+    import torch
+
+    from wsl_tutorial.counts import ecological
+
+    fitted = ecological.fit(*_precincts(), tolerance=1e-9, most=20000)
+    g = torch.Generator().manual_seed(0)
+    added = ecological._context(fitted, 3, 1.0, g)
+    still = replace(fitted, covariance=1e-18 * torch.eye(8).double())
+    centre = ecological._centres(still, added, g)
+    for k in range(3):
+        mean, _ = _dense(fitted, added[k])
+        moved = fitted.design @ mean[:8].view(2, 4) + added[k]
+        assert torch.allclose(centre[k], moved, atol=1e-5)
+    spread = ecological._context(fitted, 20000, 1.0, g).var(0)
+    share = fitted.groups / fitted.groups.sum(1, keepdim=True)
+    expected = (share - share.mean(0)).square().sum(1)[:, None] / 2
+    assert torch.allclose(spread, expected.expand_as(spread), rtol=0.1)
+
+
+def test_eq_17_6_draws_the_logits_given_the_counts():
+    """Against quadrature over the two logits of one bag whose mean logits are known."""
+    from dataclasses import replace
+
+    import torch
+
+    from wsl_tutorial.counts import ecological
+
+    groups, seen = torch.tensor([[30, 50]] * 40), torch.tensor([[40, 40]] * 40)
+    fitted = ecological.fit(groups, seen)
+    fitted = replace(fitted, covariance=1e-18 * torch.eye(2).double())
+    g = torch.Generator().manual_seed(0)
+    drawn = ecological.sample(fitted, 500, 0.0, g)[:, :, 0, 0].flatten()
+    centre, root = fitted.coefficients[0], torch.linalg.cholesky(fitted.between)
+    line = torch.linspace(-6, 6, 241, dtype=torch.float64)
+    unit = torch.cartesian_prod(line, line)  # (241 * 241, 2)
+    logits = centre + unit @ root.T
+    weight = ecological.log_likelihood_normal(logits[:, None], groups[:1], seen[:1])[:, 0]
+    weight = (weight - unit.square().sum(1) / 2).softmax(0)
+    rate = logits.sigmoid()
+    variance = groups[0] * rate * (1 - rate)
+    gain = variance[:, 0] / (variance.sum(1) + 1 / 12)
+    expected = groups[0, 0] * rate[:, 0] + gain * (seen[0, 0] - (groups[0] * rate).sum(1))
+    assert abs(drawn.mean() - weight @ expected) < 0.15
+    spread = weight @ (expected - weight @ expected) ** 2 + weight @ (gain * variance[:, 1])
+    assert abs(drawn.std() / spread.sqrt() - 1) < 0.03

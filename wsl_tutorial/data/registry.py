@@ -108,6 +108,11 @@ _SETS = (
         "Oxford Flowers 102, 8,189 images with segmentations",
         "none stated at the source; cite Nilsback & Zisserman (2008)",
     ),
+    DataSet(  # of version 0.1-5: later versions compress the file
+        "votes",
+        "Registered voters of 212 precincts of North Carolina (2001), race by party, eiPack's senc",
+        "GPL 2 or later (R package eiPack); public records; cite Lau, Moore & Kellermann (2007)",
+    ),
     DataSet(
         "houses",
         "Generated house numbers, drawn with the DejaVu fonts that come with matplotlib",

@@ -1,0 +1,377 @@
+"""Record the fits of chapter 17: wsl_tutorial/results/votes.json.
+
+python scripts/votes.py              every part, in the order below
+python scripts/votes.py fits         this part only: heldout, fits, exact, eipack, check
+
+The data are read as `wsl_tutorial.data.votes` finds them. `heldout` never reads the true
+tables of the precincts. `eipack` needs Rscript with the R package eiPack.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wsl_tutorial import counts, data
+from wsl_tutorial.counts import ecological
+from wsl_tutorial.data import votes
+
+ROOT = Path(__file__).resolve().parents[1]
+PLACE = ROOT / "wsl_tutorial" / "results" / "votes.json"
+MODELS = ("none", "county", "share", "county+share", "county+size", "county+share+size")
+CHOSEN, CONTEXT, DRAWS, STEPS = "county", 1.0, 200, 40
+
+
+def precincts() -> tuple[Tensor, Tensor, Tensor, list[str]]:
+    """Return groups, parties, tables and counties."""
+    known = votes.load()
+    return known["groups"], known["parties"], known["tables"], known["counties"]
+
+
+def covariates(model: str, groups: Tensor, counties: list[str]) -> Tensor:
+    """Return the columns of a model: counties, centred shares, centred logarithm of the size."""
+    size = groups.sum(1, keepdim=True).double()
+    share = (groups / size)[:, 1:]
+    names = sorted(set(counties))
+    columns = {
+        "none": size[:, :0],
+        "county": torch.tensor([[c == name for name in names] for c in counties]).double(),
+        "share": share - share.mean(0),
+        "size": (size.log() - size.log().mean()) / 2,
+    }
+    return torch.cat([columns[part] for part in model.split("+")], 1)
+
+
+def percent(x: Tensor) -> list:
+    return (100 * x).round(decimals=2).tolist()
+
+
+def rates(tables: Tensor) -> Tensor:
+    return tables.sum(0) / tables.sum((0, 2))[:, None]
+
+
+def judged(tables: Tensor, truth: Tensor) -> dict:
+    """Return rates with 95 % intervals, in percent, and how they compare with the truth."""
+    mean, low, high = ecological.region(tables)
+    return {
+        "rates": percent(mean),
+        "low": percent(low),
+        "high": percent(high),
+        "error": round(100 * (mean - truth).abs().max().item(), 2),
+        "inside": ((low <= truth) & (truth <= high)).int().tolist(),
+    }
+
+
+# Parts --------------------------------------------------------------------------------------------
+
+
+def heldout() -> dict:
+    """Return the log-likelihood of each precinct, predicted from the other three quarters."""
+    groups, parties, _, counties = precincts()
+    order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(1))
+    found = {}
+    for model in MODELS:
+        design, value = covariates(model, groups, counties), torch.zeros(len(groups)).double()
+        for fold in range(4):
+            out = torch.zeros(len(groups), dtype=torch.bool)
+            out[order[fold::4]] = True
+            fitted = ecological.fit(groups[~out], parties[~out], design[~out])
+            value[out] = predicted(fitted, groups[out], parties[out], design[out])
+        found[model] = value
+    best = max(found.values(), key=lambda value: value.sum().item())
+    return {
+        model: {
+            "nats": round(value.sum().item(), 1),
+            "behind": round((best - value).sum().item(), 1),
+            "standard_error": round(((best - value).std() * len(value) ** 0.5).item(), 1),
+        }
+        for model, value in found.items()
+    }
+
+
+def predicted(fitted, groups: Tensor, parties: Tensor, columns: Tensor, draws: int = 4000):
+    """Return the log-likelihood of new precincts, (B,), by draws of their logits."""
+    g = torch.Generator().manual_seed(0)
+    q, p = fitted.coefficients.shape
+    roots = torch.linalg.cholesky(fitted.covariance), torch.linalg.cholesky(fitted.between)
+    noise = torch.randn(draws, q * p, generator=g, dtype=torch.float64) @ roots[0].mT
+    design = torch.cat([columns[:, :0].new_ones(len(columns), 1), columns], 1)
+    logits = design @ (fitted.coefficients + noise.view(draws, q, p))
+    logits += torch.randn(logits.shape, generator=g, dtype=torch.float64) @ roots[1].mT
+    value = ecological.log_likelihood_normal(logits, groups, parties)
+    return value.logsumexp(0) - torch.tensor(draws).log()
+
+
+def fits() -> dict:
+    """Return the estimates of each model, and of the chosen one at several sensitivities."""
+    groups, parties, tables, counties = precincts()
+    truth = rates(tables)
+    low, high = (rates_of_bound(bound, groups) for bound in ecological.bounds(groups, parties))
+    goodman = ecological.goodman(groups, parties)
+    found = {
+        "voters": groups.sum(0).tolist(),
+        "truth": percent(truth),
+        "bounds": {"low": percent(low), "high": percent(high)},
+        "goodman": {
+            "rates": percent(goodman),
+            "error": round(100 * (goodman - truth).abs().max().item(), 2),
+        },
+        "common": common(groups, parties, truth),
+        "models": {},
+        "context": {},
+        "seeds": {},
+    }
+    for model in MODELS:
+        start = time.process_time()
+        fitted = ecological.fit(groups, parties, covariates(model, groups, counties))
+        fitting = time.process_time() - start
+        for context in (0.0, 0.25, 0.5, 1.0, 2.0) if model == CHOSEN else (0.0,):
+            start = time.process_time()
+            g = torch.Generator().manual_seed(0)
+            drawn = ecological.sample(fitted, DRAWS, context, g, STEPS)
+            seconds = fitting + time.process_time() - start
+            entry = judged(drawn, truth) | {
+                "context": context,
+                "steps": fitted.steps,
+                "seconds_fit": round(fitting, 2),
+                "seconds": round(seconds, 2),
+            }
+            if not context:
+                found["models"][model] = entry
+            if model == CHOSEN:
+                found["context"][str(context)] = entry
+            if model == CHOSEN and context == CONTEXT:
+                found["precincts"] = against(drawn, tables, groups)
+        if model == CHOSEN:
+            found["seeds"] = [
+                judged(ecological.sample(fitted, DRAWS, CONTEXT, seeded(s), STEPS), truth)["error"]
+                for s in range(1, 6)
+            ]
+            longer = ecological.sample(fitted, DRAWS, CONTEXT, seeded(0), 10 * STEPS)
+            found["longer"] = judged(longer, truth)
+    return found
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def rates_of_bound(bound: Tensor, groups: Tensor) -> Tensor:
+    return bound.sum(0) / groups.sum(0)[:, None]
+
+
+def against(drawn: Tensor, tables: Tensor, groups: Tensor) -> dict:
+    """Return how often the 95 % interval of a cell of a precinct holds its true value."""
+    low, high = drawn.quantile(0.025, 0) - 0.5, drawn.quantile(0.975, 0) + 0.5
+    inside = ((low <= tables) & (tables <= high)).double()
+    return {"coverage": percent(inside.mean(0)), "cells": tables.numel()}
+
+
+def common(groups: Tensor, parties: Tensor, truth: Tensor) -> dict:
+    """Return the maximum of the likelihood with rates common to all precincts."""
+    start = time.process_time()
+    logits = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([logits], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimiser.zero_grad()
+        every = logits.expand(len(groups), -1)
+        value = -ecological.log_likelihood_normal(every, groups, parties).mean()
+        value.backward()
+        return value
+
+    value = optimiser.step(loss)
+    found = torch.nn.functional.pad(logits.detach().view(3, 2), (0, 1)).softmax(1)
+    return {
+        "rates": percent(found),
+        "error": round(100 * (found - truth).abs().max().item(), 2),
+        "logits": logits.tolist(),
+        "nats": round(-len(groups) * value.item(), 1),
+        "seconds": round(time.process_time() - start, 2),
+    }
+
+
+# Checks and competitors ---------------------------------------------------------------------------
+
+
+def check(sweeps: int = 600) -> dict:
+    """Return how far Gibbs sweeps over all unknowns move the draws of the chosen model.
+
+    Each draw is a chain: Metropolis steps for the logits, then exact draws of the coefficients and
+    of `between` given the logits. The approximation holds if the chains stay where they start.
+    """
+    return {str(context): chains(context, sweeps) for context in (0.0, CONTEXT)}
+
+
+def chains(context: float, sweeps: int, n: int = 100) -> dict:
+    """Return the estimates before, during and after the sweeps; the slopes of a chain stay."""
+    groups, parties, tables, counties = precincts()
+    fitted = ecological.fit(groups, parties, covariates(CHOSEN, groups, counties))
+    g = seeded(0)
+    start = time.process_time()
+    added = ecological._context(fitted, n, context, g)
+    centre = ecological._centres(fitted, added, g)
+    logits = ecological._walk(fitted, centre, STEPS, g)
+    seen = {0: logits}
+    design, (q, p) = fitted.design, fitted.coefficients.shape
+    prior = torch.full((q,), 1.0).double()
+    prior[0] = ecological.BASE**-2
+    root = torch.linalg.cholesky(fitted.between - fitted.gain @ fitted.slope @ fitted.between)
+    value = ecological._log_likelihood(logits, fitted.groups, fitted.counts)
+    inverse = torch.linalg.inv(fitted.between).expand(n, p, p)
+    size = torch.full((len(groups), 1), 0.6).double()
+    for sweep in range(1, sweeps + 1):
+        noise = torch.randn(*logits.shape, 1, generator=g, dtype=torch.float64)
+        tried = logits + size * (root @ noise)[..., 0]
+        new = ecological._log_likelihood(tried, fitted.groups, fitted.counts)
+        a, b = logits - centre, tried - centre
+        ratio = new - value + ((a - b) @ inverse * (a + b)).sum(-1) / 2
+        accept = torch.rand(ratio.shape, generator=g, dtype=torch.float64).log() < ratio
+        logits, value = (
+            torch.where(accept[..., None], tried, logits),
+            torch.where(accept, new, value),
+        )
+        centre, inverse = conditional(logits - added, design, prior, inverse, g)
+        centre = centre + added
+        if sweep % (sweeps // 4) == 0:
+            seen[sweep] = logits
+    found = {}
+    for sweep, logits in seen.items():
+        drawn = ecological.draw_tables(logits, groups, parties, g)
+        found[str(sweep)] = judged(drawn, rates(tables))
+    return {"draws": n, "sweeps": found, "seconds": round(time.process_time() - start, 1)}
+
+
+def conditional(logits: Tensor, design: Tensor, prior: Tensor, inverse: Tensor, g):
+    """Return centres (n, B, p) and inverse (n, p, p), drawn given logits (n, B, p)."""
+    n, m, p = logits.shape
+    q = design.shape[1]
+    gram = torch.einsum("bi,bj->ij", design, design)
+    precision = torch.einsum("ij,kab->kiajb", gram, inverse).reshape(n, q * p, q * p)
+    precision = precision + prior.repeat_interleave(p).diag()
+    right = (design.mT @ logits @ inverse).reshape(n, q * p, 1)
+    root = torch.linalg.cholesky(precision)
+    noise = torch.randn(n, q * p, 1, generator=g, dtype=torch.float64)
+    drawn = torch.cholesky_solve(right, root)
+    drawn = drawn + torch.linalg.solve_triangular(root.mT, noise, upper=True)
+    centre = design @ drawn.view(n, q, p)
+    off = logits - centre
+    # The mode in `fit` divides by B + p + 3: inverse Wishart with 2 degrees of freedom.
+    scatter = off.mT @ off + (p + 3) * ecological.START**2 * torch.eye(p).double()
+    factor = torch.linalg.cholesky(torch.linalg.inv(scatter))
+    shape = ((m + 2 - torch.arange(p)) / 2).double().expand(n, p).contiguous()
+    square = 2 * torch._standard_gamma(shape, generator=g)
+    lower = torch.randn(n, p, p, generator=g, dtype=torch.float64).tril(-1)
+    factor = factor @ (lower + torch.diag_embed(square.sqrt()))
+    return centre, factor @ factor.mT
+
+
+R_CODE = """
+suppressMessages(library(eiPack)); d <- read.table(FILE, header=TRUE); set.seed(SEED)
+t0 <- proc.time()
+f <- ei.MD.bayes(cbind(dem,rep,non) ~ cbind(white,black,natam), data=d, sample=1000, thin=10,
+                 burn=20000)
+s <- proc.time() - t0
+x <- f$draws$Cell.counts
+cat(R.version.string, as.character(packageVersion("eiPack")), sum(s[1:2]), "", sep="\\n")
+write.table(x, row.names=FALSE, col.names=FALSE)
+"""
+
+
+def eipack() -> dict:
+    """Return the estimates of the R package eiPack, three seeds."""
+    *_, tables, _ = precincts()
+    truth, found = rates(tables), []
+    file = data.fetch(data.SETS["votes"].files[0])
+    for seed in (1, 2, 3):
+        code = R_CODE.replace("FILE", json.dumps(str(file))).replace("SEED", str(seed))
+        with tempfile.NamedTemporaryFile("w", suffix=".R") as script:
+            script.write(code)
+            script.flush()
+            done = subprocess.run(
+                ["Rscript", script.name], capture_output=True, text=True, check=True
+            )
+        r, version, seconds, *lines = done.stdout.split("\n")
+        cells = torch.tensor([[float(x) for x in line.split()] for line in lines if line])
+        drawn = cells.view(-1, 3, 3).mT[:, None]  # columns: the groups of each party in turn
+        entry = {"R": r, "eiPack": version, "seed": seed, "seconds": round(float(seconds), 1)}
+        found.append(entry | judged(drawn.double(), truth))
+    return {"runs": found, "model": "ei.MD.bayes, 20,000 steps of burn-in, 10,000 kept"}
+
+
+def exact() -> dict:
+    """Return exact log-likelihoods beside their normal approximation, at two sets of rates.
+
+    The common rates fit no precinct, so that the counts lie in the tails; the fitted rates of each
+    precinct are where the draws of chapter 17 are.
+    """
+    groups, parties, _, counties = precincts()
+    known = json.loads(PLACE.read_text("utf-8"))["fits"]["common"]["logits"]
+    fitted = ecological.fit(groups, parties, covariates(CHOSEN, groups, counties))
+    shared = torch.tensor(known, dtype=torch.float64).expand(len(groups), -1)
+    found = {}
+    for name, logits in {"common": shared, "fitted": fitted.logits}.items():
+        p = torch.nn.functional.pad(logits.unflatten(1, (3, 2)), (0, 1)).log_softmax(2)
+        start = time.process_time()
+        value = torch.cat(
+            [
+                counts.log_likelihood_multiclass(*bag[:2], multiplicity=bag[2])
+                for bag in zip(p.split(1), parties.split(1), groups.split(1), strict=True)
+            ]
+        )
+        gap = ecological.log_likelihood_normal(logits, groups, parties) - value
+        found[name] = {
+            "nats": round(value.sum().item(), 1),
+            "largest_gap": round(gap.abs().max().item(), 3),
+            "median_gap": round(gap.abs().median().item(), 4),
+            "seconds": round(time.process_time() - start, 1),
+        }
+    return found
+
+
+PARTS = {f.__name__: f for f in (heldout, fits, exact, eipack, check)}
+
+
+def provenance(seconds: float) -> dict:
+    ask = lambda *words: subprocess.run(  # noqa: E731
+        ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    return {
+        "commit": ask("rev-parse", "HEAD"),
+        "dirty": bool(ask("status", "--porcelain", "--", ".", ":!wsl_tutorial/results")),
+        "utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "data": data.checksums("votes"),
+        "seconds": round(seconds, 1),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("parts", nargs="*", help=", ".join(PARTS))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for part in options.parts or PARTS:
+        start = sum(os.times()[:4])  # with the seconds of child processes
+        result = PARTS[part]()
+        known = json.loads(PLACE.read_text("utf-8")) if PLACE.exists() else {}
+        seconds = sum(os.times()[:4]) - start
+        known[part] = result | {"provenance": provenance(seconds)}
+        PLACE.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        print(part, round(seconds, 1), "s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""Cross tables from margins: bounds, regression, the fitted model, its draws, what is refused."""
+
+import json
+import math
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+
+from wsl_tutorial.counts import ecological
+
+PLACE = Path(ecological.__file__).parents[1] / "results" / "votes.json"
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def region(m=60, r=2, c=2, seed=0, spread=0.3, slope=0.0, size=400, lift=0.0, most=1.0):
+    """Return groups (m, r) and tables (m, r, c) of bags whose rates vary by N(0, spread^2)."""
+    g = seeded(seed)
+    share = torch.rand(m, r, generator=g).double() ** 2 + 0.02
+    share[:, 1:] *= most
+    share = share / share.sum(1, keepdim=True)
+    groups = (size * share).long()
+    base = lift + torch.linspace(-1.5, 1.5, r * (c - 1), dtype=torch.float64)
+    logits = base + spread * torch.randn(m, r * (c - 1), generator=g, dtype=torch.float64)
+    logits = logits + slope * (share[:, -1:] - share[:, -1:].mean())
+    p = torch.nn.functional.pad(logits.unflatten(1, (r, -1)), (0, 1)).softmax(2)
+    tables = torch.zeros(m, r, c, dtype=torch.int64)
+    for bag, group in product(range(m), range(r)):
+        drawn = torch.multinomial(p[bag, group], int(groups[bag, group]) or 1, True, generator=g)
+        drawn = drawn[: int(groups[bag, group])]
+        tables[bag, group] = torch.bincount(drawn, minlength=c)
+    return groups, tables
+
+
+def rates(tables):
+    return tables.sum(0).double() / tables.sum((0, 2))[:, None]
+
+
+def test_the_regression_leaves_the_unit_interval_and_the_fit_does_not():
+    """Within the second group 9 of 10 count; within the first the more, the larger the second."""
+    x = torch.linspace(0, 0.5, 41, dtype=torch.float64)
+    groups = (1000 * torch.stack([1 - x, x], 1)).round().long()
+    first = (1000 * (0.9 * x + (1 - x) * (0.3 + 0.5 * x))).round().long()
+    counts = torch.stack([first, groups.sum(1) - first], 1)
+    assert ecological.goodman(groups, counts).max() > 1.1
+    drawn = ecological.sample(ecological.fit(groups, counts), 50, generator=seeded())
+    assert all(((x > -0.01) & (x < 1.01)).all() for x in ecological.region(drawn))
+
+
+def test_draws_keep_both_margins_and_nearly_the_bounds():
+    groups, tables = region(40, r=3, c=3)
+    counts = tables.sum(1)
+    drawn = ecological.sample(ecological.fit(groups, counts), 50, generator=seeded())
+    torch.testing.assert_close(drawn.sum(3), groups.double().expand(50, -1, -1))
+    torch.testing.assert_close(drawn.sum(2), counts.double().expand(50, -1, -1))
+    low, high = ecological.bounds(groups, counts)
+    outside = torch.maximum(low - drawn, drawn - high).clamp_min(0)
+    assert outside.max() < 0.05 * 400
+    assert outside.mean() < 0.5
+
+
+def test_bags_of_one_group_leave_nothing_to_estimate():
+    groups = torch.tensor([[300, 0], [0, 200]] * 10)
+    tables = torch.tensor([[[30, 270], [0, 0]], [[0, 0], [150, 50]]] * 10)
+    fitted = ecological.fit(groups, tables.sum(1))
+    mean, low, high = ecological.region(ecological.sample(fitted, 50, 3.0, seeded()))
+    torch.testing.assert_close(mean, rates(tables), atol=1e-6, rtol=0)
+    torch.testing.assert_close(high, low, atol=1e-6, rtol=0)
+
+
+def test_the_estimate_finds_the_rates_of_many_bags():
+    groups, tables = region(400, spread=0.2)
+    mean, *_ = ecological.region(
+        ecological.sample(ecological.fit(groups, tables.sum(1)), 100, 0.0, seeded())
+    )
+    assert (mean - rates(tables)).abs().max() < 0.02
+
+
+def test_a_covariate_removes_the_bias_of_two_districts():
+    """Within a district rates do not depend on the composition; between them both differ."""
+    parts = [region(60, seed=1, spread=0.1), region(60, spread=0.1, lift=0.8, most=0.2)]
+    groups, tables = (torch.cat(pair) for pair in zip(*parts, strict=True))
+    district = (torch.arange(120) < 60).double()[:, None]
+    errors = [
+        (ecological.region(ecological.sample(fit, 100, 0.0, seeded()))[0] - rates(tables)).abs()
+        for fit in (ecological.fit(groups, tables.sum(1), column) for column in (None, district))
+    ]
+    assert errors[1].max() < 0.03 < errors[0].max()
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    """Of 2 x 20 nearly independent cells 38 are expected inside; 33 or fewer have P < 0.01."""
+    inside = 0
+    for seed in range(20):
+        groups, tables = region(seed=seed)
+        drawn = ecological.sample(ecological.fit(groups, tables.sum(1)), 100, 0.0, seeded(seed))
+        _, low, high = ecological.region(drawn)
+        inside += int(((low <= rates(tables)) & (rates(tables) <= high))[:, 0].sum())
+    assert 34 <= inside <= 40
+
+
+def test_context_widens_intervals_and_holds_what_a_slope_moves():
+    groups, tables = region(120, spread=0.1, slope=1.0)
+    fitted, truth = ecological.fit(groups, tables.sum(1)), rates(tables)
+    plain, wide = (
+        ecological.region(ecological.sample(fitted, 200, context, seeded()))
+        for context in (0.0, 1.0)
+    )
+    assert ((truth < plain[1]) | (truth > plain[2])).any()
+    assert ((wide[1] <= truth) & (truth <= wide[2])).all()
+
+
+def test_the_order_of_bags_and_labels_does_not_matter():
+    groups, tables = region(40, r=2, c=3)
+    one = ecological.fit(groups, tables.sum(1))
+    other = ecological.fit(groups.flip(0), tables.sum(1).flip(0))
+    torch.testing.assert_close(one.logits, other.logits.flip(0), atol=0.02, rtol=0)
+    drawn = [ecological.sample(f, 200, 0.0, seeded()) for f in (one, other)]
+    torch.testing.assert_close(*(ecological.region(x)[0] for x in drawn), atol=0.01, rtol=0)
+
+
+def test_empty_bags_and_absent_groups_have_their_say_and_no_nan():
+    groups, tables = region(30)
+    groups = torch.cat([groups, torch.zeros(1, 2, dtype=torch.int64)])
+    counts = torch.cat([tables.sum(1), torch.zeros(1, 2, dtype=torch.int64)])
+    groups = torch.cat([groups, torch.zeros(31, 1, dtype=torch.int64)], 1)
+    drawn = ecological.sample(ecological.fit(groups, counts), 20, generator=seeded())
+    assert drawn.isfinite().all()
+    assert ecological.goodman(groups, counts).isfinite().all()
+    assert drawn[:, :, 2].abs().max() < 1e-9
+
+
+GROUPS, COUNTS = torch.tensor([[3, 2], [1, 4]]), torch.tensor([[4, 1], [2, 3]])
+
+
+@pytest.mark.parametrize(
+    ("groups", "counts", "message"),
+    [
+        (GROUPS.double(), COUNTS, "groups must be integer of shape"),
+        (GROUPS[0], COUNTS, "groups must be integer of shape"),
+        (GROUPS, COUNTS[:1], r"counts must be integer of shape \(2, C\)"),
+        (GROUPS, COUNTS.bool(), "counts must be integer"),
+        (GROUPS, COUNTS + 1, r"equal sums, got \[3, 2\] and \[5, 2\] for bag 0; count"),
+        (-GROUPS, -COUNTS, "must not be negative"),
+        ("many", COUNTS, "groups must be integer of shape .*got str"),
+    ],
+)
+@pytest.mark.parametrize("function", [ecological.goodman, ecological.bounds, ecological.fit])
+def test_margins_that_are_none_are_named(function, groups, counts, message):
+    with pytest.raises(ValueError, match=message):
+        function(groups, counts)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"covariates": torch.ones(3, 1)}, r"covariates must be finite .* \(2, q\), got shape"),
+        ({"covariates": torch.tensor([[math.nan], [0.0]])}, "covariates must be finite"),
+        ({"covariates": torch.ones(2, 1).long()}, "covariates must be float32 or float64"),
+        ({"scale": 0.0}, "scale must be"),
+        ({"scale": math.nan}, "scale must be"),
+        ({"most": 0}, "most and tolerance must be positive"),
+        ({"most": 1}, "most must be enough steps, got 1"),
+        ({"tolerance": -1.0}, "most and tolerance must be positive"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        ecological.fit(GROUPS, COUNTS, **options)
+
+
+def test_other_arguments_that_make_no_sense_are_named():
+    with pytest.raises(ValueError, match="at least one bag, two labels"):
+        ecological.fit(GROUPS, COUNTS.sum(1, keepdim=True))
+    with pytest.raises(ValueError, match="at least one bag, two labels"):
+        ecological.fit(GROUPS[:0], COUNTS[:0])
+    fitted = ecological.fit(GROUPS, COUNTS)
+    for options in ({"context": -1.0}, {"draws": 0}, {"steps": -1}, {"context": math.nan}):
+        with pytest.raises(ValueError, match="context, draws, steps must not be negative"):
+            ecological.sample(fitted, **options)
+    for logits in (torch.zeros(2, 3), torch.zeros(2), torch.zeros(2, 2).half(), None):
+        with pytest.raises(ValueError, match="logits must be float32 or float64"):
+            ecological.log_likelihood_normal(logits, GROUPS, COUNTS)
+
+
+def test_float32_logits_and_small_integers_are_taken():
+    value = ecological.log_likelihood_normal(torch.zeros(5, 2, 2), GROUPS.short(), COUNTS.int())
+    assert value.shape == (5, 2)
+    assert value.dtype == torch.float64
+
+
+def test_the_step_size_is_that_of_one_bag_and_draws_repeat():
+    groups, tables = region(10)
+    fitted = ecological.fit(groups, tables.sum(1))
+    one, two = (ecological.sample(fitted, 5, generator=seeded(3)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, ecological.sample(replace(fitted), 5, generator=seeded(4)))
+
+
+@pytest.mark.skipif(not PLACE.exists(), reason="no record")
+def test_the_record_says_where_its_numbers_come_from():
+    record = json.loads(PLACE.read_text("utf-8"))
+    for part in record.values():
+        origin = part["provenance"]
+        assert len(origin["commit"]) == 40
+        assert not origin["dirty"]
+        assert origin["data"]["votes/senc.tab"].startswith("76d1e562")
+        assert origin["utc"].startswith("20")
+    assert all(run["seconds"] > 0 for run in record["eipack"]["runs"])
