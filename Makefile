@@ -4,7 +4,7 @@
 #                 ONLY=presence (a room), ONLY=2 (a chapter) or ONLY=2.3 (an equation) limits it
 # Another interpreter: make test PYTHON=/path/to/python3.12. Newest versions, not the locked: NEWEST=1
 .DEFAULT_GOAL := help
-.PHONY: help book offline test slow notebooks lint lock readme clean
+.PHONY: help book offline lab test slow notebooks lint lock readme clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -21,9 +21,13 @@ book: $(READY)  ## build the book; warnings are errors
 	@echo "Open     file://$(CURDIR)/_build/html/index.html"
 	@echo "or serve $(BIN)/python -m http.server --directory _build/html    (the demos need this)"
 
-offline: book  ## the book in _build/offline, with the formulas' program beside it (needs npm)
+offline: book  ## a copy of the book in _build/offline
 	$(BIN)/python scripts/offline.py
 	@echo "Serve    $(BIN)/python -m http.server --directory _build/offline"
+
+lab: $(READY)  ## open the chapters in JupyterLab, which it installs the first time
+	@test -x $(BIN)/jupyter-lab || $(BIN)/uv pip install --quiet --python $(BIN)/python jupyterlab
+	$(BIN)/jupyter-lab --notebook-dir notebooks
 
 test: $(READY)  ## run all tests and all notebooks; ONLY=presence: those of one room
 	@what="$(if $(ONLY),$$($(BIN)/python scripts/only.py $(ONLY)),tests $(NOTEBOOKS))" && set -x && \

@@ -12,6 +12,7 @@ import torch
 from filelock import FileLock
 
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+pytest.register_assert_rewrite("page_checks")
 RTOL, ATOL = 2e-3, 1e-6  # allows for another order of additions, not for a wrong result
 
 

@@ -528,6 +528,60 @@ for name, (rival, errors) in rivals.items():
 #    at one position if it so happens. Only the exact sum is the probability of a set under the map that
 #    the softmax describes, one class a position, and only it has the posterior above.
 #
+# ### Predicting the label set
+#
+# The same network predicts label sets. Whatever else occurs, label $\ell$ occurs with probability
+#
+# $$ \pi_\ell = 1 - \prod_j (1 - p_{\ell,j}) . \tag{3.5} $$
+#
+# For one label by itself noisy-OR is exact. `presence.marginals` computes it in log space, so that
+# a probability of $10^{-20}$ keeps its digits. The labels with $\pi_\ell > 1/2$ are the prediction
+# with the fewest wrong labels on average. The most probable *set* may be another one: with three
+# positions that emit A and B with probability 0.2 each, both $\pi$ are 0.49, and yet $\{A\}$, with
+# probability 0.30, is more probable than no label, with 0.22. `presence.most_probable_set` finds it
+# exactly. A set is at most as probable as each of its labels, so a class with a small
+# $\pi_\ell$ is left out if some set is more probable than that; one walk (2.1) gives the
+# probabilities of all sets of the remaining classes.
+
+# %%
+six = torch.Generator().manual_seed(6)
+pictures = digits.canvases(unseen, unseen_labels, 100, 24, six, k=(2, 2))
+log_p = look(reader, pictures["images"])  # (100, 11, 12, 12)
+each = presence.marginals(log_p) > 0.5  # (100, 10)
+best = presence.most_probable_set(log_p)  # (100, 10)
+gain = presence.log_likelihood(log_p, best) - presence.log_likelihood(log_p, each)  # (100,)
+print("the most probable set is never less probable:", bool((gain > -1e-4).all()))
+print("both agree on most pictures:", bool((best == each).all(1).float().mean() > 0.5))
+
+# %% [markdown]
+# ### Padded maps, and labels that nobody checked
+#
+# Maps of different sizes share a batch if the small ones are padded, and `mask` is true where a
+# position is real. A padded position emits the background for sure, a factor of 1 in every formula
+# of these chapters. So a bag has the value, gradient and posterior that it has alone, and a bag of
+# padding alone has no label with probability 1, the empty product.
+#
+# Labels may be integers: 1 for present, 0 for absent, $-1$ for *unknown*, if nobody checked. We sum
+# over both answers. A position may then emit the unknown class or not, as it may emit $\phi$. So add
+# its $p_{\ell,j}$ to $p_{\phi,j}$ and leave $\ell$ out of the sets $S$: an unknown label costs
+# nothing. `presence.at_least(labels)` makes all labels unknown that are not present, which answers
+# exercise 6 of chapter 2. If every position has a class, `background=False` takes a `log_p` without
+# $\phi$.
+
+# %%
+padded = log_p[:2].clone()  # (2, 11, 12, 12)
+mask = torch.ones(2, 12, 12, dtype=torch.bool)
+mask[1, :, 8:] = False
+padded[1, :, :, 8:] = float("nan")  # padding may hold anything
+unknown = torch.tensor([[1, 1, -1] + 7 * [0], [1, -1, -1] + 7 * [0]])  # (2, 10)
+value = presence.log_likelihood(padded, unknown, mask)  # (2,)
+alone = presence.log_likelihood(log_p[1:2, :, :, :8], unknown[1:])
+assert torch.allclose(value[1:], alone)
+answers = torch.tensor([[1, 1, u] + 7 * [0] for u in (0, 1)]).bool()  # (2, 10)
+both = presence.log_likelihood(log_p[:1].expand(2, -1, -1, -1), answers)
+assert torch.allclose(value[0], both.logsumexp(0))
+
+# %% [markdown]
 # ## When it breaks
 #
 # **A class in every bag.** Suppose a 0 occurs in each picture. Take any answer $P$, and let one
@@ -611,6 +665,33 @@ show.figure(
 # it must come late: at the start of training *all* sets are improbable, a floor mutes them all,
 # and the network never starts. State it, and report both runs.
 #
+# **Wrong labels, of known rates.** If each label errs by itself, we can do better than a floor. Let
+# $a$ be the probability that a label is observed though it does not occur, and $b$ that it is not
+# observed though it occurs. The observation $o$ then has the probability
+#
+# $$ \mathrm{Prb}(o \mid P) = \sum_{L} \mathrm{Prb}(L \mid P) \prod_{\ell} \mathrm{Prb}(o_\ell \mid [\ell \in L]) , \tag{3.6} $$
+#
+# where the factor of an observed label is $w_1 = 1 - b$ if the label occurs and $w_0 = a$ if it does
+# not; for a label that is not observed, $w_1 = b$ and $w_0 = 1 - a$. Either way the factor is
+# $w_1 + (w_0 - w_1) \, [\ell \text{ is absent}]$, and $\alpha_{S,\phi}$ is the probability that all
+# labels outside $S$ are absent. Multiply out: (3.6) is a series like (1.2), in which
+# $\alpha_{S,\phi}$ has $w_1$ for each label in $S$ and $w_0 - w_1$ for each label outside. If
+# $a + b < 1$, only observed labels bring minus signs. Where they cancel, the walk (2.1) takes over
+# and adds up all covered sets with their factors. With $a > 0$ and $b > 0$ no observation is
+# impossible. The cost is $2^C$, or $2^{|L|}$ for $b = 0$.
+
+# %%
+a = b = 0.05
+some, added = log_p[:50], extra[:50]  # (50, 11, 12, 12), (50, 1)
+noisy = presence.log_likelihood_noisy(some, wrong[:50], a, b)  # (50,)
+pull = presence.posterior_noisy(some, wrong[:50], a, b).sum((2, 3)).gather(1, added)  # (50, 1)
+one_error = torch.tensor(a * (1 - b) ** 9).log()  # nine of ten labels are right
+right = presence.log_likelihood(some, clean[:50])  # (50,)
+print("at least as probable as one error:", bool((noisy > right + one_error - 1e-6).all()))
+weaker = (pull < mass[:50]).float().mean()
+print("the wrong label pulls less than before, on most pictures:", bool(weaker > 0.5))
+
+# %% [markdown]
 # ## Reproduction
 #
 # Everything above ran on embedded digits in seconds, and proves nothing about the paper's numbers.

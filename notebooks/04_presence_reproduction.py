@@ -673,9 +673,9 @@ page.costs()
 # goes on where it stopped. The last line shows the fresh records in the tables.
 #
 # ```bash
-# python -m wsl_tutorial.reproduce run 'mcmil/mnist*' 'mcmil/extended-mnist*' 'mcmil/max-pooling-*' \
+# .venv/bin/python -m wsl_tutorial.reproduce run 'mcmil/mnist*' 'mcmil/extended-mnist*' 'mcmil/max-pooling-*' \
 #     --protocol paper --jobs 6 --budget 540 --out runs
-# python -m wsl_tutorial.reproduce table mcmil --out runs
+# .venv/bin/python -m wsl_tutorial.reproduce table mcmil --out runs
 # ```
 #
 # The cell below does one seed of extended MNIST from here. Set `FULL = True` on a machine with a

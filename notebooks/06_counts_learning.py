@@ -491,6 +491,27 @@ by_hand = counts.log_distribution(z)[0, 1:3].logsumexp(0)
 assert torch.allclose(in_range[0], by_hand)
 
 # %% [markdown]
+# With $C$ classes an error of the count has too many forms to list. One of them is common: the
+# counter mistakes the class of single instances before adding them up. Let $A_{k,d}$ be the
+# probability that an instance of class $k$ is reported as $d$. **The mistakes are independent, given
+# the classes.** Then the reports are independent as well, with the probabilities
+#
+# $$ p'_{i,d} = \sum_{k=1}^{C} p_{i,k} \, A_{k,d} , \tag{6.5} $$
+#
+# and (5.4) holds with $p'$ in place of $p$: noise of this kind costs nothing. The reported counts
+# always sum to $n$. A counter who overlooks or invents instances needs (6.3). Intervals, DLLP, the
+# normal density below and the most probable labels have a form for $C$ classes, too; their names
+# end in `_multiclass`.
+
+# %%
+three = torch.randn(1, 5, 3, generator=generator).log_softmax(2)  # (1, 5, 3)
+A = torch.tensor([[0.9, 0.1, 0], [0.2, 0.7, 0.1], [0, 0, 1]])  # (3, 3)
+seen = torch.tensor([[2, 2, 1]])
+noisy_counts = counts.log_likelihood_noisy_multiclass(three, seen, A.log())
+reported = (three.exp() @ A).log()  # (1, 5, 3)
+assert torch.allclose(noisy_counts, counts.log_likelihood_multiclass(reported, seen))
+
+# %% [markdown]
 # ### Large bags
 #
 # The recursion does not mind large bags. Learning does: with the same images in larger bags there

@@ -502,10 +502,10 @@ show.Markdown(tables.grid(("experiment", "data", "seeds", "cost"), costs))
 # after its budget of seconds, and the same command goes on where it stopped.
 #
 # ```bash
-# python -m wsl_tutorial.reproduce run llp/choice --protocol paper --jobs 3 --budget 540 --out runs
-# python -m wsl_tutorial.reproduce run 'llp/cifar*' llp/stand-in-curves --protocol paper \
+# .venv/bin/python -m wsl_tutorial.reproduce run llp/choice --protocol paper --jobs 3 --budget 540 --out runs
+# .venv/bin/python -m wsl_tutorial.reproduce run 'llp/cifar*' llp/stand-in-curves --protocol paper \
 #     --jobs 6 --budget 540 --out runs
-# python -m wsl_tutorial.reproduce table llp --out runs
+# .venv/bin/python -m wsl_tutorial.reproduce table llp --out runs
 # ```
 #
 # The cell below does one seed of the learning curves from here. Set `FULL = True` on a machine with

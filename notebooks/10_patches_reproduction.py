@@ -698,14 +698,14 @@ show.Markdown(page.needs(HELD))
 # `--capture` their steps are graphs.
 #
 # ```bash
-# run="python -m wsl_tutorial.reproduce run --protocol paper --jobs 4 --budget 3300 --out runs"
+# run=".venv/bin/python -m wsl_tutorial.reproduce run --protocol paper --jobs 4 --budget 3300 --out runs"
 # $run 'mist/*-chance'                                                    # seconds, no GPU
 # $run 'mist/easy-*-reconstruction' 'mist/hard-*-reconstruction' mist/gabor                # Table 1
 # $run mist/hard mist/hard-supervised mist/hard-channel-wise                               # Table 2
 # $run mist/three mist/three-soft-top-k mist/hard mist/hard-soft-top-k                     # Table 3
 # $run mist/hard 'mist/hard-*-to-9'                                              # Table 5, Fig. 7
 # $run 'mist/three*' 'mist/houses*' 'mist/hard-*'                           # beyond the paper
-# python -m wsl_tutorial.reproduce table mist --out runs
+# .venv/bin/python -m wsl_tutorial.reproduce table mist --out runs
 # ```
 #
 # With `--protocol short`, the experiments on three digits and the reconstructions take some minutes

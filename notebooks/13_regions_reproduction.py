@@ -660,7 +660,7 @@ show.Markdown(page.needs(HELD))
 # says where to ask, and `WSL_DATA` names the folder that holds it.
 #
 # ```bash
-# run="python -m wsl_tutorial.reproduce run --protocol paper --jobs 4 --budget 3300 --out runs"
+# run=".venv/bin/python -m wsl_tutorial.reproduce run --protocol paper --jobs 4 --budget 3300 --out runs"
 # $run 'minmax/glas-trivial' 'minmax/graded-trivial' 'minmax/head-trivial'      # seconds, no GPU
 # $run 'minmax/graded-*' 'minmax/head-*'                                    # the ladder, L0 to L10
 # $run 'minmax/everywhere-*' 'minmax/one-*' 'minmax/spurious-*' 'minmax/unbalanced-*'
@@ -668,7 +668,7 @@ show.Markdown(page.needs(HELD))
 # $run minmax/glas-min-max-u0 minmax/glas-min-max-u4 minmax/glas-seconds          # Tables 1 to 6
 # $run 'minmax/glas-*-resnet101'                                               # the paper's trunk
 # $run 'minmax/glas-equal-*' 'minmax/pets-*'                                   # beyond the paper
-# python -m wsl_tutorial.reproduce table minmax --out runs
+# .venv/bin/python -m wsl_tutorial.reproduce table minmax --out runs
 # ```
 #
 # With `--protocol short` the same names, but those of the equal terms and of ResNet-101, take

@@ -720,7 +720,7 @@ show.Markdown(tables.claims(PAPER, HELD))
 # *compare labels at equal images, at equal bits and at equal hours, and say which of the three you
 # pay for*.
 #
-# All records again: `python -m wsl_tutorial.reproduce run 'worth/*-30' 'worth/*-100' 'worth/*-300'
+# All records again: `.venv/bin/python -m wsl_tutorial.reproduce run 'worth/*-30' 'worth/*-100' 'worth/*-300'
 # 'worth/*-1000' 'worth/*-3000' --protocol short`; on a GPU `run 'worth/*' --protocol paper`.
 #
 # ## Exercises

@@ -767,7 +767,7 @@ print("\n".join(f"{n:3} claims: {why}" for why, n in reasons) or "nothing")
 # checkout this command makes it from the records that are there:
 #
 # ```bash
-# python scripts/report.py          # writes _build/report.md
+# .venv/bin/python scripts/report.py          # writes _build/report.md
 # ```
 #
 # Cite a state of it by version and commit, as the file says on top

@@ -19,10 +19,12 @@ def normal(*shape):
 LOG_P = normal(2, 4, 5).log_softmax(1)
 LABELS = torch.tensor([[True, True, False], [False, True, False]])
 MASK = torch.tensor([[True, True, True, True, False], [True] * 5])
+NOISE = {"labels": LABELS, "false_positive": 0.1, "false_negative": 0.2}
 ONE = torch.tensor([1, 1])
 BINARY = {"counts": ONE, "mask": MASK}
 BY_CLASS = {"log_p": normal(2, 4, 3).log_softmax(2)}
 THREE = {"counts": torch.ones(2, 3, dtype=torch.int64), "mask": ~torch.eye(2, 4).bool()}
+MASKED = {"mask": THREE["mask"]}
 CELLS = {"log_p": normal(2, 4, 2, 2).log_softmax(1)}
 PAIR, PLACES = torch.tensor([[1, 0], [1, 1]]), torch.tensor([[0, 1], [1, 0]])
 POINTS = {"log_p": normal(2, 3, 4).log_softmax(2)}
@@ -56,9 +58,21 @@ CASES = {
     "presence.beta_recursion": presence_case(presence.beta_recursion, labels=LABELS),
     "presence.bounds": presence_case(presence.bounds, labels=LABELS, order=1),
     "presence.bracket": presence_case(presence.bracket, labels=LABELS),
-    "presence.max_pooling_loss": presence_case(presence.max_pooling_loss, labels=LABELS),
+    "presence.max_pooling_loss": Case(
+        presence.max_pooling_loss, {"log_p": LOG_P}, {"labels": LABELS}
+    ),
     "presence.log_alpha_scores": presence_case(presence.log_alpha_scores),
     "presence.mean_scores": presence_case(presence.mean_scores),
+    "presence.noisy_or": presence_case(presence.noisy_or),
+    "presence.max_pooling": presence_case(presence.max_pooling),
+    "presence.mean_pooling": presence_case(presence.mean_pooling),
+    "presence.marginals": presence_case(presence.marginals),
+    "presence.log_marginals": presence_case(presence.log_marginals),
+    "presence.most_probable_set": Case(
+        presence.most_probable_set, {"log_p": LOG_P}, {"mask": MASK}, {"log_p": 1}, derivative=False
+    ),
+    "presence.log_likelihood_noisy": presence_case(presence.log_likelihood_noisy, **NOISE),
+    "presence.posterior_noisy": presence_case(presence.posterior_noisy, **NOISE),
     "presence.input_gradient": Case(
         presence.input_gradient,
         {"images": normal(2, 1, 3, 3)},
@@ -76,6 +90,7 @@ CASES = {
         counts.log_likelihood_noisy,
         {"logits": normal(2, 5), "log_noise": normal(2, 6).log_softmax(1)},
         {"mask": MASK},
+        half=False,  # of one dtype both
     ),
     "counts.log_likelihood_interval": counts_case(
         counts.log_likelihood_interval, low=torch.tensor([0, 1]), high=ONE, mask=MASK
@@ -86,6 +101,35 @@ CASES = {
         counts.log_likelihood_multiclass, BY_CLASS, THREE, {"log_p": 2}
     ),
     "counts.posterior_multiclass": Case(counts.posterior_multiclass, BY_CLASS, THREE, {"log_p": 2}),
+    "counts.map_configuration_multiclass": Case(
+        counts.map_configuration_multiclass, BY_CLASS, THREE, {"log_p": 2}, derivative=False
+    ),
+    "counts.log_likelihood_noisy_multiclass": Case(
+        counts.log_likelihood_noisy_multiclass,
+        {**BY_CLASS, "log_confusion": normal(2, 3, 3).log_softmax(2)},
+        THREE,
+        {"log_p": 2, "log_confusion": 2},
+        half=False,  # of a confusion
+    ),
+    "counts.log_likelihood_interval_multiclass": Case(
+        counts.log_likelihood_interval_multiclass,
+        BY_CLASS,
+        {"low": torch.tensor([[0, 1, 0], [1, 0, 0]]), "high": THREE["counts"], **MASKED},
+        {"log_p": 2},
+    ),
+    "counts.proportion_loss_multiclass": Case(
+        counts.proportion_loss_multiclass, BY_CLASS, THREE, {"log_p": 2}
+    ),
+    "counts.normal_approximation_multiclass": Case(
+        counts.normal_approximation_multiclass, BY_CLASS, THREE, {"log_p": 2}
+    ),
+    "counts.counts_from_proportions": Case(
+        counts.counts_from_proportions,
+        {"p": torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)},
+        {"n": ONE},
+        derivative=False,
+        half=False,
+    ),
     "worth.log_likelihood_class": Case(
         worth.log_likelihood_class, CELLS, {"greatest": torch.tensor([1, 0])}, {"log_p": 1}
     ),
@@ -98,17 +142,22 @@ CASES = {
     "worth.log_likelihood_full": Case(
         worth.log_likelihood_full, CELLS, {"cells": PLACES, "classes": PAIR}, {"log_p": 1}
     ),
-    "toy.log_marginal": Case(toy.log_marginal, POINTS, SEEN, {"log_p": 2}),
-    "toy.posterior": Case(toy.posterior, POINTS, SEEN, {"log_p": 2}),
-    "toy.fisher_gradient": Case(toy.fisher_gradient, POINTS, SEEN, {"log_p": 2}),
+    "toy.log_marginal": Case(toy.log_marginal, POINTS, SEEN, {"log_p": 2}, half=False),
+    "toy.posterior": Case(toy.posterior, POINTS, SEEN, {"log_p": 2}, half=False),
+    "toy.fisher_gradient": Case(toy.fisher_gradient, POINTS, SEEN, {"log_p": 2}, half=False),
     "finite_automaton.log_marginal": Case(
         finite_automaton.log_marginal,
         {"log_p": normal(2, 5, 2).log_softmax(2)},
         MACHINE,
         {"log_p": 2},
+        half=False,
     ),
     "finite_automaton.posterior": Case(
-        finite_automaton.posterior, {"log_p": normal(2, 5, 2).log_softmax(2)}, MACHINE, {"log_p": 2}
+        finite_automaton.posterior,
+        {"log_p": normal(2, 5, 2).log_softmax(2)},
+        MACHINE,
+        {"log_p": 2},
+        half=False,
     ),
     "presence.copy_weights": Case(
         presence.copy_weights, {"x": normal(2, 5, 3)}, {"width": 1.5, "mask": MASK}

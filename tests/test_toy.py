@@ -74,9 +74,9 @@ def test_labellings_are_all_different_and_complete():
 
 
 def test_labellings_name_the_size_they_refuse():
-    with pytest.raises(ValueError, match=r"4\*\*11 = 4194304"):
+    with pytest.raises(ValueError, match=r"got 4\*\*11 labellings"):
         toy.labellings(11)
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match="n and k must be at least 1"):
         toy.labellings(0)
 
 
@@ -149,11 +149,11 @@ def test_certain_labels_leave_no_nan():
 
 def test_errors_name_the_argument():
     log_p = random_log_p(2, 3, 4)
-    with pytest.raises(ValueError, match="observed must have shape"):
+    with pytest.raises(ValueError, match="observed must be of shape"):
         toy.log_marginal(log_p, toy.presence, torch.ones(2, 4, dtype=torch.bool))
-    with pytest.raises(ValueError, match="log_p must be log-probabilities"):
+    with pytest.raises(ValueError, match=r"log_p .* must hold log-probabilities"):
         toy.log_marginal(log_p + 1, toy.presence, torch.ones(2, 3, dtype=torch.bool))
-    with pytest.raises(ValueError, match="log_p must be floating point"):
+    with pytest.raises(ValueError, match=r"log_p must be \(\.\.\., n, k\)"):
         toy.log_marginal(torch.zeros(4), toy.presence, torch.ones(3, dtype=torch.bool))
 
 
@@ -172,7 +172,7 @@ def test_second_derivatives_where_a_label_is_certain():
 def test_labels_that_are_no_whole_numbers_are_refused():
     for observe in toy.OBSERVERS.values():
         for dtype in (torch.float16, torch.float32, torch.bool):
-            with pytest.raises(ValueError, match="labels must be an integer tensor, got"):
+            with pytest.raises(ValueError, match="labels must be integer of shape"):
                 observe(torch.tensor([[0, 1]]).to(dtype))
         small = observe(torch.tensor([[0, 1, 3]]).to(torch.uint8))
         assert small.tolist() == observe(torch.tensor([[0, 1, 3]])).tolist()

@@ -3,8 +3,10 @@
 A bag is a row of the first axis of every tensor, and no bag depends on another one.
 """
 
+import ast
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -18,7 +20,8 @@ SOFTMAX = "apply log_softmax({dim}) to float32 logits, under autocast logits.flo
 
 
 # The message of every check: NAME must be WHAT of shape SHAPE, got WHAT of shape SHAPE; REMEDY.
-FLOATS = (torch.float32, torch.float64)  # half precision would lose digits of a logarithm
+FLOATS = (torch.float32, torch.float64)  # bags in half precision come here widened, by `per_bag`
+HALVES = (torch.float16, torch.bfloat16)
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 BOOL = (torch.bool,)
 FLAGS = (*BOOL, *WHOLE)
@@ -86,6 +89,23 @@ def check_normalised(log_p: Tensor, real: Tensor) -> None:
             )
 
 
+def check_values(fits: Tensor, message: Callable[[], str]) -> None:
+    """Raise ValueError with this message unless all of `fits`, bool, is true.
+
+    Inside a compiled or exported graph the check is an assertion of torch, RuntimeError, and under
+    `torch.func` it is one of the plain tensor, of all samples.
+    """
+    if _compiling():
+        remedy = "a value is out of range; call the function uncompiled to see which"
+        torch.ops.aten._assert_async.msg(fits.all(), remedy)
+        return
+    functorch = getattr(torch._C, "_functorch")  # noqa: B009, for its types are not published
+    while functorch.is_functorch_wrapped_tensor(fits):
+        fits = functorch.get_unwrapped(fits)
+    if not bool(fits.all()):
+        raise ValueError(message())
+
+
 def described(x: object) -> str:
     """Return dtype, shape and device of a tensor, or the type of anything else, for an error."""
     tensor = isinstance(x, Tensor)
@@ -139,22 +159,55 @@ def log_any(log_p: Tensor) -> Tensor:
     return torch.where(rare, logsumexp(log_p, -1), often)
 
 
-def per_bag(function: Callable, shared: Sequence[str] = ()) -> Callable:
+def bags_like(first: Tensor) -> Tensor:
+    """Return the shape (B,) of most answers, as an empty tensor."""
+    return first.new_empty(len(first))
+
+
+def per_bag(
+    function: Callable | None = None,
+    *,
+    shared: Sequence[str] = (),
+    answer: Callable[[Tensor], Tensor | tuple[Tensor, ...]] = bags_like,
+    classes: int | None = 1,
+) -> Callable:
     """Let a function of bags, tensors (B, ...) in and out, work in all of torch's modes.
 
     The function looks at values, so transforms cannot trace it. Under `torch.func` and forward-mode
     AD it is called on plain tensors instead: `vmap` makes one longer batch, and derivatives of any
     order are those of its own autograd graph. In inference mode it is called outside of it,
-    without a graph, and `torch.compile` leaves it out of its graphs. Arguments named in `shared`
-    are the same for all bags.
+    without a graph. `torch.compile` and `torch.export` see one operator, `wsl_tutorial::bags`.
+
+    Half precision is widened to float32. An argument called log_p is normalised again, because
+    rounding to 8 bits moves the sum over classes by some thousandths at each instance, and the
+    errors of a bag's instances would add up.
+
+    Args:
+        shared: names of arguments that are the same for all bags.
+        answer: from the first argument, and others by their names, to empty tensors of the
+            answer's shapes and dtypes.
+        classes: the axis of log_p over which the probabilities sum to 1; None: over no axis.
     """
-    eager = _disable_dynamo(function)  # imports the compiler at its first call only
+    if function is None:
+        return functools.partial(per_bag, shared=shared, answer=answer, classes=classes)
+    body = widened(function, classes)
     names = inspect.signature(function)
+    order, defaults = list(names.parameters), names.parameters
+    key = f"{function.__module__}.{function.__qualname__}"
+    _OPERATORS[key] = body, answer
+    eager = _disable_dynamo(body)  # imports the compiler at its first call only
 
     @functools.wraps(function)
     def run(*args, **kwargs):
         if _compiling():
-            return eager(*args, **kwargs)
+            given = {**dict(zip(order, args, strict=False)), **kwargs}
+            plain = {n: x for n, x in given.items() if not isinstance(x, Tensor)}
+            fits = len(given) == len(args) + len(kwargs) and all(n in defaults for n in given)
+            if _bags is None or not fits or not all(isinstance(x, PLAIN) for x in plain.values()):
+                return eager(*args, **kwargs)
+            tensors = {n: x for n, x in given.items() if isinstance(x, Tensor)}
+            found = _bags(key, list(tensors.values()), _literal(list(tensors), plain))
+            return found[0] if len(found) == 1 else tuple(found)
         tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
         if torch.is_inference_mode_enabled() or any(x.is_inference() for x in tensors):
             graph = torch.is_grad_enabled()  # False in inference mode
@@ -162,15 +215,138 @@ def per_bag(function: Callable, shared: Sequence[str] = ()) -> Callable:
                 args = [_normal(x) for x in args]
                 return run(*args, **{name: _normal(x) for name, x in kwargs.items()})
         if not _transformed(tensors):
-            return function(*args, **kwargs)
+            return body(*args, **kwargs)
         given = names.bind(*args, **kwargs).arguments
         bags = {n: x for n, x in given.items() if isinstance(x, Tensor) and n not in shared}
         rest = {name: x for name, x in given.items() if name not in bags}
         return _PerBag.apply(
-            lambda *xs: function(**rest, **dict(zip(bags, xs, strict=True))), *bags.values()
+            lambda *xs: body(**rest, **dict(zip(bags, xs, strict=True))), *bags.values()
         )
 
     return run
+
+
+def widened(function: Callable, classes: int | None = None) -> Callable:
+    """Return the function of arguments in half precision too, computed and answered in float32.
+
+    log_p is normalised over the axis `classes`, if it is given.
+    """
+    order = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def wide(*args, **kwargs):
+        if not any(isinstance(x, Tensor) and x.dtype in HALVES for x in (*args, *kwargs.values())):
+            return function(*args, **kwargs)
+        args = [_wide(name, x, classes) for name, x in zip(order, args, strict=False)]
+        return function(*args, **{name: _wide(name, x, classes) for name, x in kwargs.items()})
+
+    return wide
+
+
+def _wide(name: str, x: object, classes: int | None) -> object:
+    """Return a tensor of half precision as float32, log_p normalised over its classes."""
+    if not isinstance(x, Tensor) or x.dtype not in HALVES:
+        return x
+    wide = x.float()
+    if name != "log_p" or classes is None or x.dim() <= classes:
+        return wide
+    unusable = (wide.detach().amax(classes, keepdim=True).abs() == torch.inf) | (
+        wide.detach().isnan().any(classes, keepdim=True)
+    )  # padding, or refused by the function itself
+    total = logsumexp(wide.masked_fill(unusable, 0), classes).unsqueeze(classes)
+    total = total.masked_fill(unusable, 0)
+    allowed = 1e-3 + torch.finfo(x.dtype).eps * math.log(max(2, x.shape[classes]))
+    if bool((total.detach().abs() > allowed).any()):
+        raise ValueError(
+            f"{name} of shape {tuple(x.shape)} must hold log-probabilities that sum to 1 over dim "
+            f"{classes}; {SOFTMAX.format(dim=classes)}"
+        )
+    return wide - total
+
+
+# One operator for the compiler: it calls the function by its name -------------------------------
+
+PLAIN = (int, float, bool, str, type(None))
+_OPERATORS: dict[str, tuple[Callable, Callable]] = {}
+
+
+def _literal(tensors: list[str], plain: dict[str, object]) -> str:
+    """Return names of tensors and further arguments as text, for an operator's signature."""
+    return f"({tensors!r}, {plain!r})"
+
+
+def _operator_body(key: str, given: str) -> Callable:
+    """Return the function of a list of tensors that an operator stands for."""
+    names, plain = ast.literal_eval(given)
+    return lambda *xs: _OPERATORS[key][0](**dict(zip(names, xs, strict=True)), **plain)
+
+
+def _run_operator(key: str, tensors: list[Tensor], given: str) -> list[Tensor]:
+    with _autograd_on():
+        outputs = _operator_body(key, given)(*tensors)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return [x.detach().clone(memory_format=torch.contiguous_format) for x in outputs]
+
+
+def _autograd_on() -> AbstractContextManager:
+    """Return a context in which a posterior may take a gradient though an operator is running."""
+    off = torch._C._dispatch_tls_local_exclude_set()
+    keys = torch._C.DispatchKey
+    for key in (keys.AutogradFunctionality, keys.AutogradOther, keys.ADInplaceOrView):
+        off = off.remove(key)
+    return torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), off)
+
+
+def _fake_operator(key: str, tensors: list[Tensor], given: str) -> list[Tensor]:
+    first = tensors[0].float() if tensors[0].dtype in HALVES else tensors[0]
+    answer, (names, plain) = _OPERATORS[key][1], ast.literal_eval(given)
+    wanted = getattr(getattr(answer, "__code__", None), "co_varnames", ())[1:]  # not of torch's own
+    every = {**dict(zip(names, tensors, strict=True)), **plain}
+    outputs = answer(first, **{name: x for name, x in every.items() if name in wanted})
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return [x.new_empty(x.shape) for x in outputs]
+
+
+def _run_pull(key: str, tensors: list[Tensor], given: str, cotangents: list[Tensor]):
+    with _autograd_on():
+        found = _pull(_operator_body(key, given), len(tensors))(*tensors, *cotangents)
+    return [x.detach().clone(memory_format=torch.contiguous_format) for x in found]
+
+
+def _fake_pull(key: str, tensors: list[Tensor], given: str, cotangents: list[Tensor]):
+    return [x.new_empty(x.shape) for x in tensors if x.is_floating_point()]
+
+
+def _save_operator(ctx, inputs, output) -> None:
+    ctx.key, tensors, ctx.given = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _operator_backward(ctx, cotangents: list[Tensor]):
+    tensors = list(ctx.saved_tensors)
+    found = iter(torch.ops.wsl_tutorial.bags_pull(ctx.key, tensors, ctx.given, list(cotangents)))
+    return None, [next(found) if x.is_floating_point() else None for x in tensors], None
+
+
+def _defined() -> Callable | None:
+    """Define the operators and return the first, or None where torch is too old (before 2.4)."""
+    if not hasattr(torch.library, "register_autograd"):
+        return None
+    signature = "(str function, Tensor[] tensors, str given"
+    for name, rest, run, fake in (
+        ("bags", "", _run_operator, _fake_operator),
+        ("bags_pull", ", Tensor[] cotangents", _run_pull, _fake_pull),
+    ):
+        torch.library.define(f"wsl_tutorial::{name}", f"{signature}{rest}) -> Tensor[]")
+        torch.library.impl(f"wsl_tutorial::{name}", "CompositeExplicitAutograd")(run)
+        torch.library.register_fake(f"wsl_tutorial::{name}")(fake)
+    torch.library.register_autograd(
+        "wsl_tutorial::bags", _operator_backward, setup_context=_save_operator
+    )
+    return torch.ops.wsl_tutorial.bags
+
+
+_bags = _defined()
 
 
 def refuse_transforms(name: str, *tensors: Tensor) -> None:

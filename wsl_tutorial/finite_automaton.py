@@ -6,14 +6,13 @@ state s, label l leads to state transition[s, l], or nowhere (-1). It begins in 
 of classes seen so far; for counts it is the number of positives. Tests compare both with it.
 """
 
-import functools
-
 import torch
 from torch import Tensor
 
 from wsl_tutorial._shapes import (
     BOOL,
     SOFTMAX,
+    WHOLE,
     check_floats,
     check_normalised,
     check_tensor,
@@ -79,7 +78,7 @@ def counts(most: int) -> Tensor:
     return torch.stack([positives, one_more], 1)
 
 
-@functools.partial(per_bag, shared=("transition",))
+@per_bag(shared=("transition",), classes=2)
 def _log_marginal(
     log_p: Tensor, accept: Tensor, real: Tensor, transition: Tensor, start: int
 ) -> Tensor:
@@ -95,7 +94,7 @@ def _log_marginal(
     return cut(logsumexp(f.masked_fill(~accept, -torch.inf), 1))
 
 
-@functools.partial(per_bag, shared=("transition",))
+@per_bag(shared=("transition",), answer=torch.empty_like, classes=2)
 def _posterior(
     log_p: Tensor, accept: Tensor, real: Tensor, transition: Tensor, start: int
 ) -> Tensor:
@@ -127,10 +126,12 @@ def _checked(
             f"and {tuple(transition.shape)}"
         )
     states = len(transition)
-    if transition.is_floating_point() or transition.is_complex() or transition.dtype == torch.bool:
-        raise ValueError(f"transition must hold integers, got {transition.dtype}")
+    check_tensor("transition", transition, tuple(transition.shape), None, WHOLE)
     if not 0 <= start < states or not bool(((transition >= -1) & (transition < states)).all()):
-        raise ValueError(f"transition and start must name states 0 to {states - 1}")
+        raise ValueError(
+            f"transition and start must be states 0 .. {states - 1}, in transition -1 for none, "
+            f"got start {start} and transition {transition.tolist()}"
+        )
     if accept.dtype != torch.bool or accept.shape not in ((states,), (len(log_p), states)):
         raise ValueError(f"accept must be bool (B, {states}), got {tuple(accept.shape)}")
     if mask is None:

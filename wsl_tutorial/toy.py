@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import SOFTMAX, check_floats, cut, logsumexp, per_bag
+from wsl_tutorial._shapes import SOFTMAX, WHOLE, check_floats, check_tensor, cut, logsumexp, per_bag
 
 CLASSES = 4  # three arms of a spiral, and the background
 PRIOR = (1 / 6, 1 / 6, 1 / 6, 1 / 2)
@@ -38,7 +38,7 @@ def world(
     """
     weights = torch.tensor(prior)
     if weights.shape != (CLASSES,) or (weights < 0).any() or abs(weights.sum() - 1) > 1e-6:
-        raise ValueError(f"prior must be {CLASSES} probabilities that sum to 1, not {prior}")
+        raise ValueError(f"prior must be {CLASSES} probabilities that sum to 1, got {prior}")
     n = n_bags * bag_size
     labels = torch.multinomial(weights, n, replacement=True, generator=generator)  # (n,)
     along = 0.8 + 1.8 * torch.rand(n, generator=generator)  # distance from the centre
@@ -81,8 +81,7 @@ def regions(labels: Tensor, k: int = CLASSES) -> Tensor:
 
 
 def _whole(labels: Tensor) -> Tensor:
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"labels must be an integer tensor, got {labels.dtype}")
+    check_tensor("labels", labels, tuple(getattr(labels, "shape", ())), None, WHOLE)
     return labels
 
 
@@ -101,9 +100,11 @@ def labellings(n: int, k: int = CLASSES) -> Tensor:
         ValueError: n or k is not positive, or there are more than `LIMIT` labellings.
     """
     if n < 1 or k < 1:
-        raise ValueError(f"n and k must be positive, not n={n} and k={k}")
+        raise ValueError(f"n and k must be at least 1, got {n} and {k}")
     if k**n > LIMIT:
-        raise ValueError(f"{k}**{n} = {k**n} labellings, more than {LIMIT}: take fewer points")
+        raise ValueError(
+            f"k**n must be at most {LIMIT}, got {k}**{n} labellings; take fewer points"
+        )
     place = k ** torch.arange(n - 1, -1, -1)  # (n,)
     return torch.arange(k**n)[:, None] // place % k
 
@@ -146,10 +147,10 @@ def _flat(function: Callable, log_p: Tensor, observe: Observer, observed: Tensor
     """Apply a function of bags (B, n, k) and observations (B, d) to any number of axes of bags."""
     check_floats("log_p", log_p, SOFTMAX.format(dim=-1))
     if log_p.dim() < 2 or 0 in log_p.shape[-2:]:
-        raise ValueError(f"log_p must be floating point (..., n, k), not {tuple(log_p.shape)}")
+        raise ValueError(f"log_p must be (..., n, k), none 0, got shape {tuple(log_p.shape)}")
     bags = log_p.shape[:-2]
     if observed.dim() < 1 or observed.shape[:-1] != bags:
-        raise ValueError(f"observed must have shape {(*bags, 'd')}, not {tuple(observed.shape)}")
+        raise ValueError(f"observed must be of shape {(*bags, 'd')}, got {tuple(observed.shape)}")
     count = math.prod(bags)
     flat = log_p.reshape(count, *log_p.shape[-2:])
     value = function(flat, observed.reshape(count, observed.shape[-1]), observe)
@@ -175,15 +176,15 @@ def _consistent(log_p: Tensor, observed: Tensor, observe: Observer) -> tuple[Ten
     with torch.no_grad():
         if not bool(((log_p.exp().sum(-1) - 1).abs() <= 1e-3).all()):
             raise ValueError(
-                "log_p must be log-probabilities: their exponentials sum to 1 over k; "
-                + SOFTMAX.format(dim=-1)
+                f"log_p of shape {tuple(log_p.shape)} must hold log-probabilities that sum to 1 "
+                f"over k; {SOFTMAX.format(dim=-1)}"
             )
     n, k = log_p.shape[-2:]
     all_h = labellings(n, k).to(log_p.device)  # (k**n, n)
     seen = observe(all_h)  # (k**n, d)
     if observed.shape[-1] != seen.shape[-1]:
         expected = (len(log_p), seen.shape[-1])
-        raise ValueError(f"observed must have shape {expected}, not {tuple(observed.shape)}")
+        raise ValueError(f"observed must be of shape {expected}, got {tuple(observed.shape)}")
     match = (seen == observed[:, None, :].to(seen.device)).all(-1)  # (B, k**n)
     chosen = [log_p[:, i, :].double()[:, all_h[:, i]] for i in range(n)]  # n of (B, k**n)
     return torch.stack(chosen).sum(0).masked_fill(~match, -torch.inf), all_h

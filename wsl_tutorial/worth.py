@@ -25,7 +25,16 @@ from itertools import combinations_with_replacement, pairwise
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import SOFTMAX, check_floats, cut, log_any, logsumexp, per_bag
+from wsl_tutorial._shapes import (
+    SOFTMAX,
+    WHOLE,
+    check_floats,
+    check_tensor,
+    cut,
+    log_any,
+    logsumexp,
+    per_bag,
+)
 
 OBSERVERS = ("class", "presence", "counts", "patches", "places", "full")
 
@@ -63,7 +72,9 @@ def entropy(p: Tensor, times: Tensor | float = 1.0) -> float:
     p = p.double()
     total = (p * times).sum().item()
     if not abs(total - 1) < max(1e-9, rounding) or bool((p < 0).any()):
-        raise ValueError(f"p: the probabilities sum to {total}, expected 1 and none below 0")
+        raise ValueError(
+            f"p must be probabilities, none below 0, that sum to 1, got a sum of {total}"
+        )
     return -(times * torch.special.xlogy(p, p)).sum().item() / math.log(2)
 
 
@@ -118,7 +129,7 @@ def choices(cells: int, apart: int, number: int) -> int:
     """
     for name, value, least in (("cells", cells, 1), ("apart", apart, 1), ("number", number, 0)):
         if value < least:
-            raise ValueError(f"{name}: got {value}, expected {least} or more")
+            raise ValueError(f"{name} must be at least {least}, got {value}")
     at = torch.cartesian_prod(torch.arange(cells), torch.arange(cells))
     allowed = ((at[:, None] - at).abs().amax(-1) >= apart).double()
     return round(_ordered(allowed, number)) // math.factorial(number)
@@ -150,8 +161,8 @@ def places_bits(k: tuple[int, int], cells: int, apart: int, classes: int | None 
     sets = [choices(cells, apart, n) for n in numbers]
     if 0 in sets:
         raise ValueError(
-            f"k, cells, apart: got {k}, {cells}, {apart}, but {numbers[sets.index(0)]} digits that "
-            f"are {apart} apart have no place on {cells} x {cells} cells"
+            f"k must be numbers of digits that fit on {cells} x {cells} cells if they are {apart} "
+            f"apart, got {k}; {numbers[sets.index(0)]} do not"
         )
     given = [math.log2(s) + n * math.log2(classes) for n, s in zip(numbers, sets, strict=True)]
     return math.log2(len(numbers)) + sum(given) / len(numbers)
@@ -175,15 +186,15 @@ def bits(observer: str, k: tuple[int, int], cells: int, apart: int, classes: int
 
 def _numbers(k: tuple[int, int], classes: int) -> range:
     if not 0 <= k[0] <= k[1]:
-        raise ValueError(f"k: got {k}, expected 0 <= least <= greatest")
+        raise ValueError(f"k must be (least, greatest), 0 <= least <= greatest, got {k}")
     if classes < 1:
-        raise ValueError(f"classes: got {classes}, expected 1 or more")
+        raise ValueError(f"classes must be at least 1, got {classes}")
     return range(k[0], k[1] + 1)
 
 
 def _check_observer(observer: str) -> None:
     if observer not in OBSERVERS:
-        raise ValueError(f"observer: got {observer!r}, expected one of {OBSERVERS}")
+        raise ValueError(f"observer must be one of {OBSERVERS}, got {observer!r}")
 
 
 # Effort and worth ---------------------------------------------------------------------------------
@@ -230,7 +241,10 @@ def images_needed(numbers: Sequence[int], values: Sequence[float], level: float)
     """
     rising = all(a < b for a, b in pairwise(numbers)) and all(n >= 1 for n in numbers)
     if len(numbers) != len(values) or not len(numbers) or not rising:
-        raise ValueError(f"numbers: got {list(numbers)} for {len(values)} values")
+        raise ValueError(
+            f"numbers must increase from 1 or more, one for each of the {len(values)} values, "
+            f"got {list(numbers)}"
+        )
     if not values[0] <= level:
         return math.nan
     points = list(zip(numbers, values, strict=True))
@@ -264,10 +278,7 @@ def log_likelihood_class(log_p: Tensor, greatest: Tensor) -> Tensor:
     Raises: ValueError for shapes that do not fit or a class out of range.
     """
     flat = _flat(log_p)
-    greatest = _whole("greatest", greatest)
-    most = flat.shape[1] - 2
-    if greatest.shape != flat.shape[:1] or not bool(((greatest >= -1) & (greatest <= most)).all()):
-        raise ValueError(f"greatest: expected ({len(flat)},) of -1 .. {most}")
+    greatest = _whole("greatest", greatest, flat.shape[:1], flat.shape[1] - 2)
     rank = torch.arange(flat.shape[1], device=flat.device)
     rank[-1] = -1  # nothing is below every digit
     above = rank > greatest[:, None]  # (B, C+1)
@@ -293,7 +304,7 @@ def log_likelihood_counts(log_p: Tensor, classes: Tensor) -> Tensor:
     Raises: ValueError for shapes that do not fit or a class out of range.
     """
     flat = _flat(log_p)
-    classes = _check_classes(classes, flat)
+    classes = _rows("classes", classes, flat, flat.shape[1] - 2)
     k, states = classes.shape[1], 2 ** classes.shape[1]
     one = flat.gather(1, classes.clamp_min(0)[..., None].expand(-1, -1, flat.shape[2]))
     one = one.masked_fill(classes[..., None] < 0, -torch.inf)  # (B, K, N)
@@ -346,11 +357,13 @@ def log_likelihood_full(log_p: Tensor, cells: Tensor, classes: Tensor) -> Tensor
     Raises: ValueError for shapes that do not fit, a cell or a class out of range, a cell twice.
     """
     flat = _flat(log_p)
-    classes, cells = _check_classes(classes, flat), _whole("cells", cells)
-    if classes.shape != cells.shape:
-        raise ValueError(f"classes: got {tuple(classes.shape)} for cells {tuple(cells.shape)}")
+    cells = _rows("cells", cells, flat, flat.shape[2] - 1)
+    classes = _whole("classes", classes, cells.shape, flat.shape[1] - 2)
     if bool(((classes >= 0) != (cells >= 0)).any()):
-        raise ValueError("classes: expected -1 where cells is -1, and only there")
+        raise ValueError(
+            f"classes must be -1 where cells is -1, and only there, got {classes.tolist()} for "
+            f"cells {cells.tolist()}"
+        )
     _taken(cells, flat)
     nothing = flat.shape[1] - 1
     truth = torch.full((len(flat), flat.shape[2] + 1), nothing, device=flat.device)
@@ -362,7 +375,10 @@ def _flat(log_p: Tensor) -> Tensor:
     """Return (B, C+1, *positions) as (B, C+1, N) in float64, checked."""
     check_floats("log_p", log_p, SOFTMAX.format(dim=1))
     if log_p.dim() < 3 or log_p.shape[1] < 2 or math.prod(log_p.shape[2:]) == 0:
-        raise ValueError(f"log_p: expected floats (B, C+1, *positions), got {tuple(log_p.shape)}")
+        raise ValueError(
+            f"log_p must be (B, C+1, *positions) with a class, a background and a position, "
+            f"got shape {tuple(log_p.shape)}"
+        )
     with torch.no_grad():
         if not bool(((log_p.exp().sum(1) - 1).abs() <= 1e-3).all()):
             raise ValueError(
@@ -372,33 +388,28 @@ def _flat(log_p: Tensor) -> Tensor:
     return log_p.double().flatten(2)
 
 
-def _whole(name: str, x: Tensor) -> Tensor:
-    """Return x as int64; raise ValueError unless its dtype is of whole numbers."""
-    kinds = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-    if not isinstance(x, Tensor) or x.dtype not in kinds:
-        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"{name}: expected an integer tensor, got {got}")
-    return x.long()
+def _whole(name: str, x: Tensor, shape: Sequence[int | str], most: int) -> Tensor:
+    """Return x as int64; raise ValueError unless it holds -1 .. most, of an integer dtype."""
+    check_tensor(name, x, tuple(shape), None, WHOLE)
+    x = x.long()
+    if not bool(((x >= -1) & (x <= most)).all()):
+        wrong = x[(x < -1) | (x > most)][0].item()
+        raise ValueError(f"{name} must be -1 .. {most}, where -1 is none, got {wrong}")
+    return x
 
 
-def _check_classes(classes: Tensor, flat: Tensor) -> Tensor:
-    classes, most = _whole("classes", classes), flat.shape[1] - 2
-    fits = classes.dim() == 2 and len(classes) == len(flat)
-    if not fits or not bool(((classes >= -1) & (classes <= most)).all()):
-        raise ValueError(
-            f"classes: expected ({len(flat)}, K) of -1 .. {most}, got {tuple(classes.shape)}"
-        )
-    return classes
+def _rows(name: str, x: Tensor, flat: Tensor, most: int) -> Tensor:
+    """Return x (B, K) as int64, checked as `_whole` does; K may be 0."""
+    width = x.shape[1] if isinstance(x, Tensor) and x.dim() == 2 else "K"
+    return _whole(name, x, (len(flat), width), most)
 
 
 def _taken(cells: Tensor, flat: Tensor) -> Tensor:
     """Return where a digit is, bool (B, N)."""
-    cells, n = _whole("cells", cells), flat.shape[2]
-    fits = cells.dim() == 2 and len(cells) == len(flat)
-    if not fits or not bool(((cells >= -1) & (cells < n)).all()):
-        raise ValueError(f"cells: expected ({len(flat)}, K) of -1 .. {n - 1}")
+    n = flat.shape[2]
+    cells = _rows("cells", cells, flat, n - 1)
     hits = flat.new_zeros(len(flat), n + 1)
     hits = hits.scatter_add(1, cells.where(cells >= 0, n), torch.ones_like(cells, dtype=hits.dtype))
     if bool((hits[:, :-1] > 1).any()):
-        raise ValueError("cells: a cell occurs twice in a row")
+        raise ValueError(f"cells must be different within a bag, got {cells.tolist()}")
     return hits[:, :-1] > 0

@@ -3,14 +3,17 @@
 Nothing here runs a notebook; a page is a function of the stored outputs and the stored records.
 """
 
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 from importlib import metadata, resources
 from pathlib import Path
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.api import Document, FileItem
 
@@ -30,7 +33,7 @@ the records when the book is built. [Reproductions](reproductions.md) explains t
 
 Runs measure more than these tables show: <a href="../metrics-{key}.csv"
 download>metrics-{key}.csv</a> has the mean and standard deviation of every recorded metric
-(`python -m wsl_tutorial.reproduce metrics {key}` prints it), and each
+(`.venv/bin/python -m wsl_tutorial.reproduce metrics {key}` prints it), and each
 [record](https://github.com/weak-supervision/wsl-tutorial/tree/main/wsl_tutorial/results/runs) has
 its settings.
 """
@@ -54,9 +57,13 @@ def page(paper, folder):
 def make_pages(app, config):
     """Write the page of every paper; a page that is up to date keeps its time."""
     for paper in with_page():
-        file, text = Path(app.srcdir) / f"{name(paper)}.md", page(paper, app.srcdir)
-        if not file.exists() or file.read_text("utf-8") != text:
-            file.write_text(text, "utf-8")
+        write(Path(app.srcdir) / f"{name(paper)}.md", page(paper, app.srcdir))
+
+
+def write(file: Path, text: str):
+    """Write a page, unless it is up to date."""
+    if not file.exists() or file.read_text("utf-8") != text:
+        file.write_text(text, "utf-8")
 
 
 def name(paper):
@@ -66,10 +73,14 @@ def name(paper):
 
 def order_pages(app, config):
     """Put the pages of the papers, in their order, where _toc.yml has their pattern."""
-    names = [name(paper) for paper in with_page()]
+    list_pages(config, PAGES, [name(paper) for paper in with_page()])
+
+
+def list_pages(config, pattern: str, names: list[str]):
+    """Put pages, in this order, where _toc.yml has their pattern."""
     for tree in config.external_site_map.root.subtrees:
-        if PAGES in tree.items:
-            at = tree.items.index(PAGES)
+        if pattern in tree.items:
+            at = tree.items.index(pattern)
             tree.items[at : at + 1] = map(FileItem, names)
             for page_name in names:
                 config.external_site_map[page_name] = Document(page_name)
@@ -132,6 +143,35 @@ def cost(record: dict) -> str:
     )
 
 
+class MethodCosts(SphinxDirective):
+    """`{method-costs}`: the times that scripts/method_costs.py measured, a row a function."""
+
+    def run(self):
+        file = Path(self.env.srcdir) / "book" / "method-costs.json"
+        self.env.note_dependency(str(file))
+        return parsed(self, method_costs(json.loads(file.read_text("utf-8"))))
+
+
+def method_costs(record: dict) -> str:
+    """Return a table of milliseconds: functions and classes down, sizes of bags across."""
+    cells = {(c["function"], c["classes"], c["size"]): c for c in record["cells"]}
+    sizes = sorted({size for _, _, size in cells})
+    rows = []
+    for function, classes in dict.fromkeys(key[:2] for key in cells):
+        row = (cells[function, classes, size].get("milliseconds", "refused") for size in sizes)
+        rows.append(
+            (f"`{function}`", str(classes), *(f"{t:g}" if t != "refused" else t for t in row))
+        )
+    head = ("function", "classes", *(f"{size} instances" for size in sizes))
+    return (
+        f"Milliseconds for {record['bags']} bags, forward and backward, on one core (processor "
+        f"time, measured on {record['date']} while other programs ran, PyTorch {record['torch']}). "
+        "For presence, half of the classes occur; for counts, all classes are equally frequent, "
+        "which is the slowest case. Your machine differs: compare the cells with each other. "
+        "*Refused* is an error that names the limit and a remedy.\n\n" + tables.grid(head, rows)
+    )
+
+
 class Reproduction(SphinxDirective):
     """`{reproduction} mcmil`: one paper's tables, from the records at the time of the build.
 
@@ -176,6 +216,21 @@ def spread_metrics(app, error):
             (Path(app.outdir) / f"metrics-{paper.key}.csv").write_text(text, "utf-8")
 
 
+def bring_mathjax(app, error):
+    """Put MathJax beside the pages, from the package that has its files: no network is needed."""
+    if error is None and app.builder.format == "html":
+        script = app.config.mathjax_path.rpartition("/")[2]
+        spec = importlib.util.find_spec("mathjax")
+        if spec is None:
+            raise ExtensionError("django-static-mathjax is not installed; it is in the extra book")
+        files = Path(spec.submodule_search_locations[0], "static", "mathjax")
+        target = Path(app.outdir, "_static", "mathjax")
+        for name in ("a11y", "input", "output", "sre", "ui"):
+            shutil.copytree(files / "es5" / name, target / name, dirs_exist_ok=True)
+        for file in (files / "es5" / script, files / "LICENSE"):
+            shutil.copy2(file, target)
+
+
 def commit(folder) -> str:
     """Return the commit of the source of the book; empty if neither git nor $WSL_COMMIT has it."""
     command = ["git", "-C", str(folder), "rev-parse", "--short=10", "HEAD"]
@@ -217,6 +272,7 @@ def drop_false_list(app, pagename, templatename, context, doctree):
 def setup(app):
     app.add_directive("reproduction", Reproduction)
     app.add_directive("pages", Pages)
+    app.add_directive("method-costs", MethodCosts)
     app.add_directive("costs", Costs)
     app.add_directive("memory", Memory)
     app.connect("config-inited", make_pages, priority=850)  # before _toc.yml is read, at 900
@@ -225,6 +281,7 @@ def setup(app):
     app.connect("source-read", state_cost)
     app.connect("builder-inited", sign)
     app.connect("build-finished", spread_metrics)
+    app.connect("build-finished", bring_mathjax)
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", drop_false_list)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

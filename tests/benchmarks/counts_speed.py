@@ -5,7 +5,8 @@ released code (a matrix of all configurations of a bag, made beforehand; a Pytho
 row), the same enumeration without a Python call for a row, and `counts.posterior`. Then the
 likelihood and its gradient for 64 bags of 1,000 instances. Then three classes: the E-step of 1,600
 bags of 10 to 59 instances by frequencies and by the recursion, which was the only way once, and
-single bags of 1,000 and 3,000 instances, forward and backward. Last, epochs of EM, of EM that
+single bags of 1,000 and 3,000 instances, forward and backward; rows that stand for many instances,
+and ten classes in bags of 100, approximately. Last, epochs of EM, of EM that
 reuses the logits of its training steps, and of direct ascent, as ratios to DLLP's epochs with one
 and with four bags a step. All use one network; methods that learn from instances take as many of
 them a step as four bags have. Times are processor time of one thread; slow ways are measured on the
@@ -151,6 +152,7 @@ def three_classes(generator, number=1600):
         ms = milliseconds(lambda bag=(log_p, y, real): counts.posterior_multiclass(*bag), 3)
         print(f"a bag of {n:,} in three classes, forward and backward: {ms:.0f} ms")
         assert ms < most
+    rows_of_many(generator)
     log_p, y, real = in_classes(sizes, generator)
     log_p.requires_grad_()
 
@@ -162,6 +164,22 @@ def three_classes(generator, number=1600):
     print(f"E-step, {number:,} bags of 10 to 59 in three classes: {fast:.0f} ms, by the recursion")
     print(f"  {slow:.0f} ms, ratio {slow / fast:.1f}")
     assert slow > 5 * fast
+
+
+def rows_of_many(generator):
+    """Print the speed of rows that stand for many instances, and of ten classes, approximately."""
+    two, m = torch.zeros(1, 2), torch.tensor([[2000, 3000]])
+    ms = milliseconds(lambda: counts.posterior(two, m.sum(1) // 2, multiplicity=m), 5)
+    print(f"two groups of 2,000 and 3,000 voters, E-step: {ms:.1f} ms")
+    assert ms < 100
+    z, m = torch.randn(1000, 5, generator=generator), torch.randint(1, 1000, (1000, 5))
+    ms = milliseconds(lambda: counts.posterior(z, m.sum(1) // 2, multiplicity=m), 3)
+    print(f"1,000 precincts of five groups of up to 1,000, E-step: {ms:.0f} ms")
+    bag = in_classes(torch.full((64,), 100), generator, 10)
+    ms = milliseconds(lambda: counts.posterior_multiclass(*bag, approximate=True), 3)
+    print(f"64 bags of 100 in ten classes, approximate E-step: {ms:.0f} ms")
+    ms = milliseconds(lambda: counts.map_configuration_multiclass(*bag), 3)
+    print(f"  their most probable labels: {ms:.0f} ms")
 
 
 def in_classes(sizes, generator, classes=3):

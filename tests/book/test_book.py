@@ -102,12 +102,12 @@ def test_links_inside_the_book_lead_somewhere(site, pages):
                 assert unquote(link.fragment) in known[target.resolve()], link.geturl()
 
 
-def test_pages_load_nothing_from_other_hosts_but_formulas(pages):
+def test_pages_load_nothing_from_other_hosts(pages):
     for page in pages.values():
         loaded = [a.get("src", "") for a in page.all("script", "img", "iframe")]
         loaded += [a.get("href", "") for a in page.all("link") if a.get("rel") == "stylesheet"]
         hosts = {urlsplit(url).netloc for url in loaded}
-        assert hosts <= {"", "cdn.jsdelivr.net"}
+        assert hosts == {""}
         links = {urlsplit(a.get("href", "")).hostname for a in page.all("a")}
         assert not links & {"localhost", "127.0.0.1", "0.0.0.0"}
         assert not any("thebe" in url for url in loaded if url.endswith(".js"))

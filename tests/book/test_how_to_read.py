@@ -1,14 +1,17 @@
 """The pages on the book itself keep their promises: equations, protocols, the environment."""
 
 import ast
+import json
 import re
 from collections import Counter
 from pathlib import Path
 from statistics import median
 
+import book_pages  # noqa: F401  (it puts book/_ext on the path)
 import pytest
+import wsl_sphinx
 
-from wsl_tutorial.reproduce import papers, records
+from wsl_tutorial.reproduce import papers, records, tables
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("presence", "counts", "patches", "regions")
@@ -63,11 +66,67 @@ def test_short_runs_are_as_long_as_the_page_tells():
     assert "in less than a minute to twenty on a CPU" in page("book/reproductions.md")
 
 
-@pytest.mark.parametrize("name", ["README.md", "book/reproductions.md", "book/teaching.md"])
-def test_a_page_says_which_python_before_its_first_command(name):
-    text = (ROOT / name).read_text("utf-8")
-    command = re.search(r"^python (-m|scripts)", text, re.M)
-    assert "source .venv/bin/activate" in text[: command.start()]
+# Programs that the Python of the system has not, or not with our packages; .venv/bin/ has them all.
+OURS = r"(?:python3?|pip|uv|jupyter(?:-\w+)?|jupytext|pytest|torchrun|ray|ruff)"
+BARE = rf"(?:[A-Z_]+=\S+ +|srun +|\$ +|run=\")*{OURS} +[^\s=]"
+PAGES = [
+    *map(ROOT.joinpath, ("README.md", "CONTRIBUTING.md")),
+    *(path for path in sorted(ROOT.glob("book/*.md")) if not path.match("reproductions-*")),
+    *sorted(ROOT.glob("notebooks/*.ipynb")),
+]
+
+
+def prose(path: Path) -> str:
+    """The text of a page; of a notebook, that of its cells without code."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".md":
+        return text
+    cells = json.loads(text)["cells"]
+    return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+
+
+def bare_commands(text: str) -> list[str]:
+    """The commands of a page that need `source .venv/bin/activate` to work, which nobody typed."""
+    blocks = re.findall(r"^ *```(?:bash|sh|console|text)?\n(.*?)^ *```", text, re.M | re.S)
+    lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    code = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"(?ms)^ *```.*?^ *```", "", text))
+    return [command for command in [*lines, *code] if re.match(BARE, command)]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_printed_command_works_as_printed(path):
+    in_a_project_of_their_own = 'pip install "wsl-tutorial @'
+    found = [c for c in bare_commands(prose(path)) if not c.startswith(in_a_project_of_their_own)]
+    assert found == []
+
+
+def test_the_tables_of_a_paper_print_commands_that_work():
+    for paper in papers():
+        assert bare_commands(tables.instructions(paper)) == []
+        assert ".venv/bin/python -m" in tables.instructions(paper)
+        assert bare_commands(wsl_sphinx.page(paper, ROOT)) == []
+
+
+def test_a_bare_command_is_found():
+    text = "Say `python -m this`.\n```bash\nA=1 python x.py\n.venv/bin/python y.py\n```\n"
+    assert bare_commands(text) == ["A=1 python x.py", "python -m this"]
+    assert bare_commands("`python` and `ray=2`, `.venv/bin/python -m this`") == []
+
+
+def test_commands_name_programs_that_the_lock_installs():
+    text = "\n".join(prose(path) for path in PAGES)
+    programs = set(re.findall(r"\.venv/bin/([\w-]+)", text)) - {"python", "activate"}
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    of = {"torchrun": "torch"}
+    others = {"ray", "uv"}  # of the extra cluster, which its page installs; of the Makefile
+    for program in programs - others:
+        assert re.search(rf"^{of.get(program, program)}==", lock, re.M), program
+
+
+def test_make_lab_installs_what_it_starts():
+    recipe = (ROOT / "Makefile").read_text("utf-8").partition("\nlab:")[2].partition("\n\n")[0]
+    assert "install" in recipe
+    assert recipe.rstrip().endswith("$(BIN)/jupyter-lab --notebook-dir notebooks")
 
 
 def test_the_page_names_the_key_of_each_method():

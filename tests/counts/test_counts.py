@@ -508,7 +508,7 @@ def test_normal_approximation_without_variance_is_a_point(dtype):
 def bad_inputs():
     logits, y = torch.zeros(2, 3), torch.tensor([1, 2])
     mask = torch.tensor([[True, True, False], [True, False, False]])
-    yield (logits.half(), y, None), "logits must be float32 or float64 .*, got torch.float16"
+    yield (logits.long(), y, None), "logits must be float32 or float64 .*, got torch.int64"
     yield (logits.tolist(), y, None), "logits must be float32 or float64 .*, got list"
     yield (logits[0], y, None), r"logits must be [^,]+ \(B, n\), got .* of shape \(3,\)"
     yield (logits + torch.nan, y, None), "logits of shape .* must not hold NaN"
@@ -558,6 +558,10 @@ def test_empty_batches_and_empty_bags():
         nothing, none = torch.zeros(0, n), torch.zeros(0, dtype=torch.int64)
         assert counts.log_likelihood(nothing, none).shape == (0,)
         assert counts.posterior(nothing, none).shape == (0, n)
+    nothing, none = torch.zeros(2, 0), torch.zeros(2, dtype=torch.int64)
+    assert counts.log_distribution(nothing).tolist() == [[0], [0]]
+    assert counts.log_likelihood_interval(nothing, none, none).tolist() == [0, 0]
+    assert counts.proportion_loss(nothing, none) == 0
     logits, y = torch.ones(2, 3, requires_grad=True), torch.tensor([0, 1])
     mask = torch.tensor([[False] * 3, [True] * 3])
     value = counts.log_likelihood(logits, y, mask)

@@ -102,6 +102,13 @@ def test_a_certain_instance_and_impossible_classes():
     assert not z.grad[value == -torch.inf].any()
 
 
+def test_impossible_counts_of_a_large_bag_alone():
+    sure = torch.tensor([1.0, 0, 0]).double().log().expand(1, 40, 3).clone().requires_grad_()
+    value = counts.log_likelihood_multiclass(sure, torch.tensor([[20, 10, 10]]))
+    assert value.item() == -torch.inf
+    assert not torch.autograd.grad(value.sum(), sure)[0].any()
+
+
 def test_extreme_logits():
     log_p = torch.tensor([[[0.0, -900.0, -1000.0]] * 4], dtype=torch.float64)
     y, real = torch.tensor([[2, 1, 1]]), torch.ones(1, 4, dtype=torch.bool)
@@ -132,23 +139,31 @@ def test_no_bags_and_padding():
 def test_the_bounds_are_bounds():
     """On a grid far too coarse: what it adds is no more than was promised."""
     log_p, y, _ = bags([120], 3, 1.0)
-    q = log_p.exp()
-    exact = window._sums(q, y, *full(q, y, 121))[0]
+    q, one = log_p.exp(), ones(log_p)
+    exact = sums(q, y, *full(q, y, 121))
     for points in (10, 15, 20, 30):
         n, k, weight, _ = full(q, y, points, error=True)
-        off = (window._sums(q, y, n, k, weight)[0] - exact).abs()
-        assert off <= window._alias(q, y, F.pad(n, (0, 1), value=999)).sum() + 1e-15
+        off = (sums(q, y, n, k, weight) - exact).abs()
+        assert off <= window._alias(q, y, one, F.pad(n, (0, 1), value=999)).sum() + 1e-15
     n = torch.tensor([121, 121])
     for tolerance in (1e-2, 1e-4, 1e-8):
-        k, weight, error = window._frequencies(q, n, tolerance)
-        off = (window._sums(q, y, n, k, weight)[0] - exact).abs()
+        k, weight, error = window._frequencies(q, ones(q), n, tolerance)
+        off = (sums(q, y, n, k, weight) - exact).abs()
         assert len(k) < 121 * 61
         assert off <= error
 
 
+def ones(q):
+    return torch.ones(q.shape[:2], dtype=torch.long)
+
+
+def sums(q, y, n, k, weight):
+    return window._sums(q, y, ones(q), n, k, weight, slope=False)[0]
+
+
 def full(q, y, points, error=False):
     n = torch.tensor([points] * (q.shape[2] - 1))
-    k, weight, rest = window._frequencies(q, n, 0.0)
+    k, weight, rest = window._frequencies(q, ones(q), n, 0.0)
     return (n, k, weight, rest) if error else (n, k, weight)
 
 

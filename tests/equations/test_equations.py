@@ -391,6 +391,36 @@ def test_eq_3_4_is_the_slope_of_one_detection():
     assert (value[0, :, 4:] == 0).all(), "outside the receptive field"
 
 
+def test_eq_3_5_is_the_share_of_grids_that_show_the_label():
+    from itertools import product
+    from math import prod
+
+    import torch
+
+    from wsl_tutorial import presence
+
+    p = _logits(1, 3, 2, 2, seed=9).softmax(1)
+    grids = list(product(range(3), repeat=4))
+    chance = [prod(p[0].flatten(1)[c, j].item() for j, c in enumerate(h)) for h in grids]
+    shown = [sum(q for h, q in zip(grids, chance, strict=True) if l in h) for l in (0, 1)]
+    torch.testing.assert_close(presence.marginals(p.log()), torch.tensor([shown]).double())
+
+
+def test_eq_3_6_is_the_sum_over_true_sets():
+    import torch
+
+    from wsl_tutorial import presence
+
+    log_p, sets = _label_sets()  # eight bags with one P, and all label sets
+    truth = presence.recursion(log_p, sets).exp()  # (8,)
+    fp, fn = torch.tensor([0.05, 0.3, 0.0]).double(), torch.tensor([0.2, 0.0, 0.4]).double()
+    # rows: what is observed; columns: the true set
+    seen, true = sets[:, None], sets[None]
+    chance = torch.where(seen, torch.where(true, 1 - fn, fp), torch.where(true, fn, 1 - fp))
+    value = presence.log_likelihood_noisy(log_p, sets, fp, fn)
+    torch.testing.assert_close(value.exp(), chance.prod(2) @ truth)
+
+
 # Chapter 4: presence, the reproduction
 
 
@@ -593,6 +623,24 @@ def test_eq_6_4_adds_the_counts_of_the_range():
     value = counts.log_likelihood_interval(z, torch.tensor([2]), torch.tensor([4])).exp()[0]
     total = sum(_configurations(z[0].sigmoid(), y)[0].sum() for y in (2, 3, 4))
     torch.testing.assert_close(value, total)
+
+
+def test_eq_6_5_adds_all_true_labels_and_all_reports():
+    from itertools import product
+
+    import torch
+
+    from wsl_tutorial import counts
+
+    p, noise = _logits(1, 4, 3, seed=18).softmax(2), _logits(3, 2, seed=19).softmax(1)
+    value = counts.log_likelihood_noisy_multiclass(p.log(), torch.tensor([[1, 3]]), noise.log())
+    total = sum(
+        torch.stack([p[0, i, h[i]] * noise[h[i], d[i]] for i in range(4)]).prod()
+        for h in product(range(3), repeat=4)
+        for d in product(range(2), repeat=4)
+        if sum(d) == 3
+    )
+    torch.testing.assert_close(value.exp()[0], total)
 
 
 def test_eq_7_1_is_the_passage_of_a_smooth_course():

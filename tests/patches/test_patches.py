@@ -1066,7 +1066,7 @@ def test_images_of_a_batch_do_not_know_each_other():
 def bad_input():
     h, hs, scales = torch.zeros(2, 9, 9), torch.zeros(2, 5, 9, 9), SCALES.float()
     places, images, small = torch.ones(2, 3, 3), torch.zeros(2, 1, 9, 9), torch.zeros(2, 3, 1, 4, 4)
-    yield patches.local_softmax, (h.half(), 5, 1.0), "heatmap must be float32 or float64 of shape"
+    yield patches.local_softmax, (h.long(), 5, 1.0), "heatmap must be float32 or float64 of shape"
     yield patches.local_softmax, (h[0], 5, 1.0), r"heatmap .*, got torch.float32 of shape \(9, 9\)"
     yield patches.local_softmax, (h, 4, 1.0), "size must be odd and positive.*got 4"
     yield patches.local_softmax, (h, 5.0, 1.0), "size must be odd and positive.*got 5.0"

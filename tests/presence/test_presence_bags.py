@@ -292,6 +292,27 @@ def test_unknown_classes_of_probability_zero_have_a_gradient(dtype):
     torch.testing.assert_close(presence.posterior(log_p, labels), log_p.exp())
 
 
+def test_vmap_and_transforms_take_masks_and_unknown_labels():
+    log_p, mask = some_bags(9, 6, 4, (5,)), torch.rand(6, 5, generator=generator(9)) < 0.7
+    labels = torch.randint(-1, 2, (6, 3), generator=generator(9), dtype=torch.int8)
+
+    def apart(function):
+        each = torch.func.vmap(function)(log_p[:, None], labels[:, None], mask[:, None])
+        torch.testing.assert_close(each[:, 0], function(log_p, labels, mask))
+
+    apart(presence.log_likelihood)
+    apart(presence.posterior)
+    apart(lambda p, l, m: presence.log_likelihood_noisy(p, l, 0.1, [0.1, 0.0, 0.3], m))
+    shared = torch.func.vmap(presence.log_likelihood, (0, None, None))
+    every = shared(log_p[:, None], labels[:1], mask[:1])
+    right = presence.log_likelihood(log_p, labels[:1].expand(6, -1), mask[:1].expand(6, -1))
+    torch.testing.assert_close(every[:, 0], right)
+    slope = torch.func.grad(lambda p: presence.log_likelihood(p, labels, mask).exp().sum())(log_p)
+    r = presence.posterior(log_p, labels, mask)
+    prb = presence.log_likelihood(log_p, labels, mask).exp()
+    torch.testing.assert_close(slope, prb[:, None, None] * r)
+
+
 # Without a background -----------------------------------------------------------------------------
 
 

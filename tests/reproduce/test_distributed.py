@@ -75,7 +75,7 @@ PAPER = Paper(
             cells=(),
             seeds=1,
             protocols={"smoke": {}},
-            alone="",
+            alone=None,
         ),
     ),
 )
@@ -174,7 +174,7 @@ def test_a_loss_over_the_whole_batch_is_not_shared():
     from wsl_tutorial.reproduce.presence import methods, settings
 
     torch.manual_seed(0)
-    shared = [e for paper in papers() for e in paper.experiments if not e.alone]
+    shared = [e for paper in papers() for e in paper.experiments if e.alone is None]
     assert {e.name.partition("/")[0] for e in shared} == {"mcmil"}
     z = torch.randn(5, 11, 2, 2, dtype=torch.float64)
     labels = torch.nn.functional.one_hot(torch.arange(5), 10).bool()

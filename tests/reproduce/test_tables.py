@@ -495,7 +495,7 @@ def test_the_page_of_a_paper_shows_every_number_claim_and_command():
         "| nests beat digits | Sec 5.2 | holds | paper's settings | by their means (1 to 2 seeds) |"
     )
     assert line in page
-    assert "python -m wsl_tutorial.reproduce run mcmil/nests --protocol paper" in page
+    assert ".venv/bin/python -m wsl_tutorial.reproduce run mcmil/nests --protocol paper" in page
     assert "77" not in page
     untested = "| nests beat digits | Sec 5.2 | not tested | none | for want of time (1 of 2) |"
     assert untested in tables.markdown("mcmil", held[:2])

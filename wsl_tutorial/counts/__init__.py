@@ -7,14 +7,20 @@ number of positives; `mask` is bool (B, n), true for the instances of a bag and 
 `counts` is (B, C). All functions compute in float64 whatever the dtype of the input, and return the
 dtype of their first argument. A logit may be infinite: that label is known.
 
-`binary` has the likelihood and the posterior for two classes, `multiclass` for more, `noisy` the
-likelihoods of counts that are noisy or known to a range, `losses` the baselines.
+A row may stand for several identical instances, such as the voters of one group in a precinct:
+`multiplicity` is an integer tensor (B, n) with their numbers, and the size of a bag is its sum.
+
+`binary` has the likelihood and the posterior for two classes, `multiclass` for more, `assignment`
+the most probable labels, `noisy` the likelihoods of counts that are noisy or known to a range,
+`losses` the baselines, `proportions` the counts of shares. `window` and `saddlepoint` compute what
+`multiclass` needs for large bags: the former exactly, the latter approximately.
 
 Source of all of this: Baručić & Kybic (2022), "Fast learning from label proportions with small
 bags", arXiv 2110.03426; "paper (6)" below is its equation 6. The paper enumerates all choose(n, y)
 configurations; the recursion, the tilt and the multiclass form are derived in the chapters.
 """
 
+from .assignment import map_configuration_multiclass
 from .binary import (
     MAX_ENUMERATED,
     enumeration,
@@ -23,22 +29,39 @@ from .binary import (
     map_configuration,
     posterior,
 )
-from .losses import normal_approximation, proportion_loss
+from .losses import (
+    normal_approximation,
+    normal_approximation_multiclass,
+    proportion_loss,
+    proportion_loss_multiclass,
+)
 from .multiclass import MAX_STATES, log_likelihood_multiclass, posterior_multiclass
-from .noisy import log_likelihood_interval, log_likelihood_noisy
+from .noisy import (
+    log_likelihood_interval,
+    log_likelihood_interval_multiclass,
+    log_likelihood_noisy,
+    log_likelihood_noisy_multiclass,
+)
+from .proportions import counts_from_proportions
 
 __all__ = [
     "MAX_ENUMERATED",
     "MAX_STATES",
+    "counts_from_proportions",
     "enumeration",
     "log_distribution",
     "log_likelihood",
     "log_likelihood_interval",
+    "log_likelihood_interval_multiclass",
     "log_likelihood_multiclass",
     "log_likelihood_noisy",
+    "log_likelihood_noisy_multiclass",
     "map_configuration",
+    "map_configuration_multiclass",
     "normal_approximation",
+    "normal_approximation_multiclass",
     "posterior",
     "posterior_multiclass",
     "proportion_loss",
+    "proportion_loss_multiclass",
 ]

@@ -8,39 +8,67 @@ from torch.nn import functional as F
 
 from wsl_tutorial._shapes import cut, log, logsumexp, per_bag
 
-from ._inputs import checked
+from . import window
+from ._inputs import checked, repeated
 
 MAX_ENUMERATED = 20  # instances: choose(20, 10) is 184,756 configurations a bag
 _SCAN = 64  # instances that one chunk of the recursion visits one by one
 
 
+def _chosen_like(logits: Tensor, multiplicity: Tensor | None = None) -> Tensor:
+    """Return an empty answer of `map_configuration`."""
+    return torch.empty_like(logits, dtype=torch.bool if multiplicity is None else torch.int64)
+
+
+def _distribution_like(logits: Tensor, multiplicity: Tensor | None = None) -> Tensor:
+    """Return an empty answer of `log_distribution`, whose size is data with a multiplicity."""
+    known = multiplicity is None
+    size = logits.shape[1] + 1 if known else torch.library.get_ctx().new_dynamic_size()
+    return logits.new_empty(len(logits), size)
+
+
 @per_bag
-def log_likelihood(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+def log_likelihood(
+    logits: Tensor, counts: Tensor, mask: Tensor | None = None, multiplicity: Tensor | None = None
+) -> Tensor:
     """Eq. (5.2): log P(y | X), the Poisson-binomial distribution by a recursion over instances.
 
     One instance after the other, f(j) <- f(j) (1 - rho) + f(j - 1) rho: O(n y) steps. The logits
     of each bag are first shifted by a constant, so that no relevant term can underflow: with more
     than 64 instances y is then the most probable count; with up to 64 the most probable
     configuration with y positives has a probability of at least 2**-n. The shift is undone exactly.
-    Long bags are cut into chunks whose distributions are multiplied in a tree. The gradient is
-    posterior - rho (Fisher).
+    Long bags are cut into chunks whose distributions are multiplied in a tree. Where a row stands
+    for several instances, `window` takes the coefficient from powers of its characteristic
+    function: thousands of them cost no more than one. The gradient is posterior - rho (Fisher), the
+    latter times the multiplicity.
 
     Args:
         logits: (B, n), float32 or float64; infinite where a label is known.
         counts: integer (B,), between 0 and the number of instances of the bag.
         mask: bool (B, n), true for real instances; None where there is no padding.
+        multiplicity: integer (B, n), the number of identical instances that a row stands for, such
+            as the voters of one group; None: one each. The size of a bag is its sum.
     Returns:
         (B,) in nats; -inf, with gradient 0, where known labels contradict the count.
     Raises:
         ValueError: shapes, dtypes or devices disagree, a count is out of range, a logit is NaN.
     Source: paper (2), (3) for what is computed; chapter 5 for how.
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import counts
+        >>> logits = torch.zeros(1, 3)  # three instances, each positive with probability 1/2
+        >>> counts.log_likelihood(logits, torch.tensor([1])).exp()  # 3/8
+        tensor([0.3750])
     """
-    bag = _Bag(logits, counts, mask)
-    return bag.finish(_log_coefficient(bag.log_a, bag.log_b, bag.y) + bag.undo_shift())
+    bag = _Bag(logits, counts, mask, multiplicity)
+    return bag.finish(bag.log_coefficient(bag.log_b) + bag.undo_shift())
 
 
-@per_bag
-def posterior(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+@per_bag(answer=torch.empty_like)
+def posterior(
+    logits: Tensor, counts: Tensor, mask: Tensor | None = None, multiplicity: Tensor | None = None
+) -> Tensor:
     """Eq. (5.3): r, the probability that each instance is positive given the count: the E-step.
 
     The paper calls it phi; in the rest of this package phi is the background.
@@ -49,21 +77,31 @@ def posterior(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Ten
     Returns:
         (B, n) in the dtype of `logits`; sums to `counts`; 0 for padding, and throughout where the
         count is impossible. Differentiable. Adding a constant to all logits of a bag does not
-        change it.
+        change it. With `multiplicity`, the expected number of positives among the instances of a
+        row.
     Source: paper (10) and the coefficients phi below paper (11).
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import counts
+        >>> logits = torch.tensor([[0.9, 0.5]]).logit()
+        >>> counts.posterior(logits, torch.tensor([1]))  # 0.9 * 0.5 against 0.1 * 0.5
+        tensor([[0.9000, 0.1000]])
     """
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        bag = _Bag(logits, counts, mask)
+        bag = _Bag(logits, counts, mask, multiplicity)
         log_b = bag.log_b if logits.requires_grad else bag.log_b.requires_grad_()
-        value = _log_coefficient(bag.log_a, log_b, bag.y)
+        value = bag.log_coefficient(log_b)
         graph = graph and logits.requires_grad
         (phi,) = torch.autograd.grad(value.sum(), log_b, create_graph=graph)
-    return bag.unflip(phi.clamp(0, 1))
+    return bag.unflip(torch.minimum(phi.clamp_min(0), bag.m))
 
 
 @per_bag
-def enumeration(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+def enumeration(
+    logits: Tensor, counts: Tensor, mask: Tensor | None = None, multiplicity: Tensor | None = None
+) -> Tensor:
     """Eq. (5.1): log P(y | X) as the sum over all configurations with y positives, as printed.
 
     For teaching, and for testing the other forms; choose(n, y) terms, so at most 20 instances.
@@ -71,8 +109,9 @@ def enumeration(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> T
     Args, returns and errors: as `log_likelihood`.
     Source: paper (2), (3), (6).
     """
-    z, real = checked(logits, counts, mask)
-    size = logits.shape[1]
+    z, m = checked(logits, counts, mask, multiplicity=multiplicity)
+    z, real = (z, m > 0) if multiplicity is None else repeated(z, m)
+    size = z.shape[1]
     if size > MAX_ENUMERATED:
         raise ValueError(
             f"logits holds bags of {size} instances, enumeration takes at most {MAX_ENUMERATED}; "
@@ -94,34 +133,44 @@ def enumeration(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> T
     return value.to(logits.dtype)
 
 
-@per_bag
-def map_configuration(logits: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+@per_bag(answer=_chosen_like)
+def map_configuration(
+    logits: Tensor, counts: Tensor, mask: Tensor | None = None, multiplicity: Tensor | None = None
+) -> Tensor:
     """Eq. (5.6): the most probable configuration: the y instances with the largest logits.
 
     Args and errors: as `log_likelihood`.
-    Returns: bool (B, n), `counts` of them true; of equal logits the first is chosen.
+    Returns:
+        bool (B, n), `counts` of them true; of equal logits the first is chosen. With
+        `multiplicity`, int64 (B, n), the number of positives among the instances of a row.
     Source: chapter 5; as an E-step it is hard EM, the labelling step of Alter-SVM.
     """
-    z, real = checked(logits, counts, mask)
-    order = z.detach().masked_fill(~real, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    padding_last = (~real.gather(1, order)).long().argsort(dim=1, stable=True)
-    rank = order.gather(1, padding_last).argsort(dim=1)  # the inverse permutation
-    return rank < counts[:, None]
+    z, m = checked(logits, counts, mask, multiplicity=multiplicity)
+    z = z.detach().masked_fill(m == 0, -torch.inf)
+    order = z.argsort(dim=1, descending=True, stable=True)
+    padding_last = (m == 0).gather(1, order).long().argsort(dim=1, stable=True)
+    chosen = _first(order.gather(1, padding_last), counts.long(), m)
+    return chosen > 0 if multiplicity is None else chosen
 
 
-@per_bag
-def log_distribution(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+@per_bag(answer=_distribution_like)
+def log_distribution(
+    logits: Tensor, mask: Tensor | None = None, multiplicity: Tensor | None = None
+) -> Tensor:
     """Eq. (5.7): log P(j | X) for every count j = 0 .. n, by the recursion in log space, unshifted.
 
     Accurate in relative terms even for very improbable counts, but slower than `log_likelihood`,
     which computes one count only.
 
-    Args: logits (B, n) and mask as `log_likelihood`.
-    Returns: (B, n+1) in nats; -inf for counts beyond the size of the bag.
+    Args: logits (B, n), mask and multiplicity as `log_likelihood`.
+    Returns:
+        (B, n+1) in nats; -inf for counts beyond the size of the bag. With `multiplicity`, (B, N+1)
+        with N the size of the largest bag; time and memory grow with the square of N.
     Raises: ValueError, as `log_likelihood`.
     Source: chapter 5.
     """
-    return log_distribution_of(*checked(logits, None, mask)).to(logits.dtype)
+    z, m = checked(logits, None, mask, multiplicity=multiplicity)
+    return log_distribution_of(z, m, multiplicity is not None).to(logits.dtype)
 
 
 # The recursion ---------------------------------------------------------------------------------
@@ -130,10 +179,18 @@ def log_distribution(logits: Tensor, mask: Tensor | None = None) -> Tensor:
 class _Bag:
     """Checked bags without known labels: the rarer label is counted, and the logits are shifted."""
 
-    def __init__(self, logits: Tensor, counts: Tensor, mask: Tensor | None):
-        z, real = checked(logits, counts, mask)
-        self.dtype, self.real, self.known = logits.dtype, real & z.isfinite(), z == torch.inf
-        y, size = counts.long() - self.known.sum(1), self.real.sum(1)
+    def __init__(
+        self,
+        logits: Tensor,
+        counts: Tensor,
+        mask: Tensor | None,
+        multiplicity: Tensor | None = None,
+    ):
+        z, m = checked(logits, counts, mask, multiplicity=multiplicity)
+        self.dtype, self.known = logits.dtype, m * (z == torch.inf)
+        self.m = m * z.isfinite()
+        self.real, self.several = self.m > 0, bool((self.m > 1).any())
+        y, size = counts.long() - self.known.sum(1), self.m.sum(1)
         self.possible = (y >= 0) & (y <= size)
         y = torch.where(self.possible, y, 0)
         self.flip = 2 * y > size  # count negatives instead: fewer states, and y = n becomes y = 0
@@ -141,11 +198,21 @@ class _Bag:
         z = z.masked_fill(~self.real, 0)
         self.z = torch.where(self.flip[:, None], -z, z)
         with torch.no_grad():
-            self.order, centre, tilt = _tilt(self.z, self.y, self.real)
+            self.order, centre, tilt = _tilt(self.z, self.y, self.m)
         # centre first: added to a large centre, a small tilt would be rounded away
         shifted = (self.z - centre[:, None]) + tilt[:, None]
         self.log_b = F.logsigmoid(shifted).masked_fill(~self.real, -torch.inf)
         self.log_a = F.logsigmoid(-shifted).masked_fill(~self.real, 0)
+
+    def log_coefficient(self, log_b: Tensor) -> Tensor:
+        """Return the log of the coefficient of x**y in the product of (a + b x)**m, (B,)."""
+        if not self.several:
+            return _log_coefficient(self.log_a, log_b, self.y)
+        first = (~self.real).long().argsort(dim=1, stable=True)
+        log_p = torch.stack([self.log_a, log_b.masked_fill(~self.real, 0)], 2)
+        log_p = log_p.gather(1, first[:, :, None].expand_as(log_p))
+        both = torch.stack([self.m.sum(1) - self.y, self.y], 1)
+        return window.log_likelihood(log_p, both, self.m.gather(1, first))
 
     def undo_shift(self) -> Tensor:
         """Return the logarithm of P(y) before the shift over P(y) after it, (B,); exact.
@@ -153,11 +220,12 @@ class _Bag:
         The ratio is the same for all configurations with y positives. It is taken from the most
         probable one: the shift makes none of its labels improbable, so no large terms cancel.
         """
-        rank = torch.arange(self.z.shape[1], device=self.z.device).expand_as(self.order)
-        chosen = torch.zeros_like(self.real).scatter(1, self.order, rank < self.y[:, None])
-        before = F.logsigmoid(torch.where(chosen, self.z, -self.z))
-        after = torch.where(chosen, self.log_b, self.log_a)
-        return ((before - after) * self.real).sum(1)
+        ones = _first(self.order, self.y, self.m)
+        change = 0
+        for k, z, after in ((ones, self.z, self.log_b), (self.m - ones, -self.z, self.log_a)):
+            none = k == 0
+            change += (F.logsigmoid(z) - after.masked_fill(none, 0)).masked_fill(none, 0) * k
+        return change.sum(1)
 
     def finish(self, value: Tensor) -> Tensor:
         """Return log-likelihoods in the dtype of the input, -inf where the count is impossible."""
@@ -166,11 +234,19 @@ class _Bag:
 
     def unflip(self, phi: Tensor) -> Tensor:
         """Return the posteriors of positives, known labels too, from those of the counted label."""
-        phi = torch.where(self.flip[:, None], 1 - phi, phi) * self.real + self.known.to(phi)
+        phi = torch.where(self.flip[:, None], self.m - phi, phi) * self.real + self.known.to(phi)
         return (phi * self.possible[:, None]).to(self.dtype)
 
 
-def _tilt(z: Tensor, y: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _first(order: Tensor, y: Tensor, m: Tensor) -> Tensor:
+    """Return how many of each row's m instances are among the first y in this order, (B, n)."""
+    sizes = m.gather(1, order)
+    before = sizes.cumsum(1) - sizes
+    taken = torch.minimum((y[:, None] - before).clamp_min(0), sizes)
+    return torch.zeros_like(m).scatter(1, order, taken)
+
+
+def _tilt(z: Tensor, y: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the shift that makes y a probable count: subtract a centre (B,), add a tilt (B,).
 
     The first result is the order of the logits (B, n), descending, padding last.
@@ -181,20 +257,21 @@ def _tilt(z: Tensor, y: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     probability of at least 1 / (n + 1). The tilt stays below log(n) + 1: beyond, one of these two
     logits alone outweighs all instances on the other side.
     """
-    size = real.sum(1).clamp_min(1)
-    ordered, order = z.masked_fill(~real, -torch.inf).sort(1, descending=True)
+    size = m.sum(1).clamp_min(1)
+    ordered, order = z.masked_fill(m == 0, -torch.inf).sort(1, descending=True)
     tilt = torch.where(y == 0, -size.to(z).log(), 0)
     if z.shape[1] == 0:
         return order, tilt, tilt
-    below = ordered.gather(1, y.clamp_max(z.shape[1] - 1)[:, None])[:, 0]
-    above = ordered.gather(1, (y - 1).clamp_min(0)[:, None])[:, 0]
-    centre = torch.where(real.any(1), above / 2 + below / 2, 0)
-    if z.shape[1] > _SCAN:
+    last = m.gather(1, order).cumsum(1)
+    rows = torch.searchsorted(last, torch.stack([y - 1, y], 1).clamp_min(0), right=True)
+    pair = ordered.gather(1, rows.clamp_max(z.shape[1] - 1))
+    centre = torch.where((m > 0).any(1), pair[:, 0] / 2 + pair[:, 1] / 2, 0)
+    if z.shape[1] > _SCAN or bool((m > 1).any()):
         centred, high = z - centre[:, None], size.to(z).log() + 1
         low = -high
         for _ in range(20):
             tilt = low / 2 + high / 2
-            few = ((centred + tilt[:, None]).sigmoid() * real).sum(1) < y.clamp_min(0.5)
+            few = ((centred + tilt[:, None]).sigmoid() * m).sum(1) < y.clamp_min(0.5)
             low, high = torch.where(few, tilt, low), torch.where(few, high, tilt)
     return order, centre, tilt
 
@@ -224,15 +301,43 @@ def _log_coefficient(log_a: Tensor, log_b: Tensor, y: Tensor) -> Tensor:
     return log(f[:, 0].gather(1, y[:, None])[:, 0])
 
 
-def log_distribution_of(z: Tensor, real: Tensor) -> Tensor:
-    """Return the distribution of the count, (B, n+1), by the recursion in log space."""
-    log_rho = F.logsigmoid(z).masked_fill(~real, -torch.inf)
-    log_not = F.logsigmoid(-z).masked_fill(~real, 0)
+def log_distribution_of(z: Tensor, m: Tensor, several: bool = False) -> Tensor:
+    """Return the distribution of the count, (B, n+1), by the recursion in log space.
+
+    m, (B, n): the multiplicity, or bool where each row is an instance or padding. With `several`
+    the result is (B, N+1), N the size of the largest bag.
+    """
+    log_rho = F.logsigmoid(z).masked_fill(m == 0, -torch.inf)
+    log_not = F.logsigmoid(-z).masked_fill(m == 0, 0)
     f = z.new_zeros(len(z), 1)
-    for one, zero in zip(log_rho.split(1, 1), log_not.split(1, 1), strict=True):
-        stays = F.pad(f + zero, (0, 1), value=-torch.inf)
-        f = logsumexp(torch.stack([stays, F.pad(f + one, (1, 0), value=-torch.inf)]), 0)
+    if several:
+        for i in range(z.shape[1]):
+            f = _log_convolve(f, _log_binomial(log_rho[:, i], log_not[:, i], m[:, i]))
+        size = int(m.sum(1).max()) if len(m) else 0
+        return cut(f[:, : size + 1])
+    for i in range(z.shape[1]):
+        stays = F.pad(f + log_not[:, i, None], (0, 1), value=-torch.inf)
+        moves = F.pad(f + log_rho[:, i, None], (1, 0), value=-torch.inf)
+        f = logsumexp(torch.stack([stays, moves]), 0)
     return cut(f)
+
+
+def _log_binomial(log_rho: Tensor, log_not: Tensor, m: Tensor) -> Tensor:
+    """Return the log-distribution of the positives among m instances, (B, largest m + 1)."""
+    m = m[:, None].double()
+    k = torch.arange(int(m.max()) + 1 if len(m) else 1, device=m.device, dtype=m.dtype)
+    rest = (m - k).clamp_min(0)
+    ways = torch.lgamma(m + 1) - torch.lgamma(k + 1) - torch.lgamma(rest + 1)
+    terms = [x[:, None].masked_fill(t == 0, 0) * t for x, t in ((log_rho, k), (log_not, rest))]
+    return (ways + terms[0] + terms[1]).masked_fill(k > m, -torch.inf)
+
+
+def _log_convolve(f: Tensor, g: Tensor) -> Tensor:
+    """Return log of the convolution of exp f (B, s) and exp g (B, t), (B, s + t - 1)."""
+    f, g = (g, f) if g.shape[1] > f.shape[1] else (f, g)
+    short = g.shape[1]
+    padded = F.pad(f, (short - 1, short - 1), value=-torch.inf)
+    return logsumexp(padded.unfold(1, short, 1) + g.flip(1)[:, None], 2)
 
 
 def _product(f: Tensor, g: Tensor) -> Tensor:

@@ -4,27 +4,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsl_tutorial._shapes import (
-    SOFTMAX,
-    WHOLE,
-    check_layout,
-    check_normalised,
-    check_tensor,
-    cut,
-    logsumexp,
-    per_bag,
-)
+from wsl_tutorial._shapes import cut, logsumexp, per_bag
 
-from . import window
-from ._inputs import checked_mask
+from . import saddlepoint, window
+from ._inputs import checked_classes, repeated
 
 MAX_STATES = 2**20  # of one bag in the recursion: the product of (count + 1)
+HOPELESS = 2.0**42  # estimated frequencies from which `window` is not tried
 FEW_STATES = 64  # up to here the recursion is quicker in any case
 STEEPEST = 1e4  # -log p up to which sums of differences keep the digits that the window needs
 
 
-@per_bag
-def log_likelihood_multiclass(log_p: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+@per_bag(classes=2)
+def log_likelihood_multiclass(
+    log_p: Tensor,
+    counts: Tensor,
+    mask: Tensor | None = None,
+    multiplicity: Tensor | None = None,
+    approximate: bool = False,
+) -> Tensor:
     """Eq. (5.4): log P(counts | X) with C classes, by a recursion over vectors of counts.
 
     A bag has product of (count + 1) states, each visited once, in log space. Where fewer
@@ -35,6 +33,12 @@ def log_likelihood_multiclass(log_p: Tensor, counts: Tensor, mask: Tensor | None
         log_p: (B, n, C), log-probabilities of each instance's class; -inf is allowed.
         counts: integer (B, C); a row sums to the number of instances of the bag.
         mask: bool (B, n), true for real instances; None where there is no padding.
+        multiplicity: integer (B, n), the number of identical instances that a row stands for; None:
+            one each. Thousands cost no more than one.
+        approximate: bool, what to do with bags of more than 2**20 states for which more than 2**22
+            frequencies are expected, such as bags of 100 in ten classes: False refuses those that
+            are indeed beyond memory; True takes `saddlepoint`, whose errors chapter 5 states.
+            Other bags are exact in both cases.
     Returns:
         (B,) in nats; -inf, with gradient 0, where the counts are impossible.
     Raises:
@@ -42,72 +46,92 @@ def log_likelihood_multiclass(log_p: Tensor, counts: Tensor, mask: Tensor | None
             sum to the bag, or a bag has more than 2**20 states and needs more than 2**22
             frequencies.
     Source: chapter 5; Sun, Sheldon & O'Connor (2017) for the messages; `window` for large bags.
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import counts
+        >>> log_p = torch.full((1, 3, 3), 1 / 3).log()  # three instances, three classes
+        >>> counts.log_likelihood_multiclass(log_p, torch.tensor([[1, 1, 1]])).exp()  # 6/27
+        tensor([0.2222])
     """
-    flat, counts, real = _checked(log_p, counts, mask)
-    return _multiclass(flat, counts, real).to(log_p.dtype)
+    flat, m = checked_classes(log_p, counts, mask, multiplicity)
+    return likelihood_of(flat, counts.long(), m, approximate).to(log_p.dtype)
 
 
-@per_bag
-def posterior_multiclass(log_p: Tensor, counts: Tensor, mask: Tensor | None = None) -> Tensor:
+@per_bag(answer=torch.empty_like, classes=2)
+def posterior_multiclass(
+    log_p: Tensor,
+    counts: Tensor,
+    mask: Tensor | None = None,
+    multiplicity: Tensor | None = None,
+    approximate: bool = False,
+) -> Tensor:
     """Eq. (5.5): P(instance i has class c | counts), the multiclass E-step.
 
     Args and errors: as `log_likelihood_multiclass`.
     Returns:
         (B, n, C) in the dtype of `log_p`; sums to 1 over the classes and to `counts` over the
         instances; 0 for padding, and throughout where the counts are impossible. Differentiable.
+        With `multiplicity`, the expected number of each class among the instances of a row, which
+        sums to the multiplicity over the classes. Of an approximation, its gradient: the sums are
+        kept, and entries may leave [0, 1] by its error.
     Source: chapter 5.
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import counts
+        >>> log_p = torch.tensor([[[0.9, 0.1], [0.5, 0.5]]]).log()  # two instances, two classes
+        >>> counts.posterior_multiclass(log_p, torch.tensor([[1, 1]]))
+        tensor([[[0.9000, 0.1000],
+                 [0.1000, 0.9000]]])
     """
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        flat, counts, real = _checked(log_p, counts, mask)
+        flat, m = checked_classes(log_p, counts, mask, multiplicity)
         flat = flat if log_p.requires_grad else flat.requires_grad_()
-        value = _multiclass(flat, counts, real)
+        value = likelihood_of(flat, counts.long(), m, approximate)
         graph = graph and log_p.requires_grad
         (r,) = torch.autograd.grad(value.sum(), flat, create_graph=graph)
     return r.to(log_p.dtype)
 
 
-def _checked(log_p: Tensor, counts: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return checked input: log_p in float64, 0 where padded; counts, int64; the bool mask."""
-    check_layout("log_p", log_p, "(B, n, C)", (3,), SOFTMAX.format(dim=2), empty=True)
-    real = checked_mask(mask, log_p)
-    check_tensor("counts", counts, (log_p.shape[0], log_p.shape[2]), log_p, WHOLE)
-    counts = counts.long()
-    check_normalised(log_p, real)
-    with torch.no_grad():
-        wrong = (counts < 0).any(1) | (counts.sum(1) != real.sum(1))
-        if bool(wrong.any()):
-            bag = int(wrong.nonzero()[0])
-            raise ValueError(
-                "counts must not be negative and must sum to the size of each bag, got "
-                f"{counts[bag].tolist()} for bag {bag} of {int(real[bag].sum())} instances; "
-                "pass mask if bags are padded"
-            )
-    return log_p.double().masked_fill(~real[:, :, None], 0), counts, real
-
-
-def _multiclass(log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
+def likelihood_of(log_p: Tensor, counts: Tensor, m: Tensor, approximate: bool = False) -> Tensor:
     """Return Eq. (5.4) on checked input, (B,), each bag in the way that visits fewer numbers."""
-    log_p, counts = _own_classes(log_p, counts, real)
-    real = torch.arange(real.shape[1], device=real.device) < real.sum(1, keepdim=True)
+    log_p, counts, m = _own_classes(log_p, counts, m)
     states = (counts + 1).double().prod(1)
     points = window.most_points(counts)
-    if not bool(((states <= MAX_STATES) | (points <= window.MAX_GRID)).all()):
-        bag = torch.minimum(states / MAX_STATES, points / window.MAX_GRID).argmax()
-        raise ValueError(
-            f"counts gives a bag {states[bag].item():.3g} states, the product of (count + 1), and "
-            f"{points[bag].item():.3g} frequencies; {MAX_STATES} or {window.MAX_GRID} are allowed: "
-            "use fewer classes (add their probabilities and their counts), or smaller bags with "
-            "counts of their own"
-        )
     steep = ((log_p < -STEEPEST) & (log_p > -torch.inf)).flatten(1).any(1)
     large = (states > FEW_STATES) & (points < states) & (points <= window.MAX_GRID) & ~steep
     large |= states > MAX_STATES
+    beyond = (states > MAX_STATES) & (points > (window.MAX_GRID if approximate else HOPELESS))
+    if bool(beyond.any()) and not approximate:
+        raise _too_many(states, points)
+    large = large & ~beyond
+    few = ~large & ~beyond
     value = log_p[:, :0].sum((1, 2))  # zeros, and part of the graph even without bags
-    for rows, way in ((~large, _recursion), (large, window.log_likelihood)):
-        if bool(rows.any()):
-            value = value.index_put((rows,), way(log_p[rows], counts[rows], real[rows]))
+    if bool(large.any()):
+        try:
+            far = window.log_likelihood(log_p[large], counts[large], m[large])
+        except window.TooMany:
+            raise _too_many(states, points) from None
+        value = value.index_put((large,), far)
+    if bool(few.any()):
+        alone, real = repeated(log_p[few], m[few])
+        value = value.index_put((few,), _recursion(alone, counts[few], real))
+    if bool(beyond.any()):
+        nearly = saddlepoint.log_likelihood(log_p[beyond], counts[beyond], m[beyond])
+        value = value.index_put((beyond,), nearly)
     return value
+
+
+def _too_many(states: Tensor, points: Tensor) -> ValueError:
+    bag = (points * (states > MAX_STATES)).argmax()
+    many, most = states[bag].item(), points[bag].item()
+    return ValueError(
+        f"counts gives a bag {many:.3g} states, the product of (count + 1), and up to {most:.3g} "
+        f"frequencies; {MAX_STATES} or {window.MAX_GRID} are allowed: pass approximate=True, use "
+        "fewer classes (add their probabilities and their counts), or smaller bags"
+    )
 
 
 def _recursion(log_p: Tensor, needed: Tensor, real: Tensor) -> Tensor:
@@ -144,14 +168,14 @@ def _recursion(log_p: Tensor, needed: Tensor, real: Tensor) -> Tensor:
     return cut(value)
 
 
-def _own_classes(log_p: Tensor, counts: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log_p with real instances first and the classes in the bag only, (B, n, K).
+def _own_classes(log_p: Tensor, counts: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return log_p with real rows first and the classes in the bag only, (B, n, K).
 
-    The second result is the counts of these classes, (B, K).
+    The other results are the counts of these classes, (B, K), and the multiplicity of the rows.
     """
-    first = (~real).long().argsort(dim=1, stable=True)[:, :, None]
+    first = (m == 0).long().argsort(dim=1, stable=True)
     needed, classes = counts.sort(dim=1, descending=True, stable=True)
     kinds = int((counts > 0).sum(1).max()) if len(counts) else 0
-    log_p = log_p.gather(1, first.expand_as(log_p))
+    log_p = log_p.gather(1, first[:, :, None].expand_as(log_p))
     classes = classes[:, None, :kinds].expand(-1, log_p.shape[1], -1)
-    return log_p.gather(2, classes), needed[:, :kinds]
+    return log_p.gather(2, classes), needed[:, :kinds], m.gather(1, first)

@@ -33,29 +33,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MAX_GRID = 2**22  # frequencies of one bag before those that decay are left out
+MAX_GRID = 2**22  # frequencies of one bag at a time, before those that decay are left out
 TOLERANCE = 1e-13  # of each error, as a share of a lower estimate of Q(y)
 ACCEPTED = 1e-11  # bound of the errors as a share of Q(y); above it the tolerance is lowered
 ROWS = 64  # bags that share a grid
 CHUNK = 2**17  # complex numbers at a time
 STEPS = 80  # of Newton's method at most
+SQUARED = 64  # exponents up to here are powers by squaring
 
 
-def log_likelihood(log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
+def log_likelihood(log_p: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     """Return log P(counts) of checked bags, (B,), -inf where the counts are impossible.
 
     This is Eq. (5.4) by another way than the recursion. It is differentiable any number of times in
     log_p.
 
     Args:
-        log_p: float64 (B, n, C), finite or -inf, 0 where padded; real instances come first.
-        counts: int64 (B, C), summing to the number of real instances; at best without classes
-            that no bag has: `_possible` may look at every set of classes.
-        real: bool (B, n).
+        log_p: float64 (B, n, C), finite or -inf, 0 where padded; real rows come first.
+        counts: int64 (B, C), summing to the number of instances; at best without classes that no
+            bag has: `is_possible` may look at every set of classes.
+        m: int64 or bool (B, n), the number of identical instances that a row stands for.
     Raises:
-        ValueError: a bag needs more than MAX_GRID frequencies.
+        TooMany: a bag needs more than MAX_GRID frequencies.
     """
-    return _Counts.apply(log_p, counts, real)
+    slope = torch.is_grad_enabled() and log_p.requires_grad
+    return _Counts.apply(log_p, counts, m.long(), slope)
 
 
 def most_points(counts: Tensor) -> Tensor:
@@ -70,62 +72,67 @@ def most_points(counts: Tensor) -> Tensor:
     return points.prod(1) / 2
 
 
+class TooMany(ValueError):
+    """More frequencies than memory is meant for."""
+
+
 class _Counts(torch.autograd.Function):
     """Compute the value; its gradient is the posterior, which comes from the same products."""
 
     @staticmethod
-    def forward(ctx, log_p: Tensor, counts: Tensor, real: Tensor) -> Tensor:
-        value, posterior = _both(log_p, counts, real)
-        ctx.save_for_backward(log_p, counts, real, posterior)
+    def forward(ctx, log_p: Tensor, counts: Tensor, m: Tensor, slope: bool) -> Tensor:
+        value, posterior = _both(log_p, counts, m, slope)
+        ctx.save_for_backward(log_p, counts, m, posterior)
         return value
 
     @staticmethod
     def backward(ctx, slope: Tensor):
-        log_p, counts, real, posterior = ctx.saved_tensors
+        log_p, counts, m, posterior = ctx.saved_tensors
         if torch.is_grad_enabled() and log_p.requires_grad:  # for derivatives of higher order
-            posterior = _both(log_p, counts, real)[1]
-        return slope[:, None, None] * posterior, None, None
+            posterior = _both(log_p, counts, m, True)[1]
+        return slope[:, None, None] * posterior, None, None, None
 
 
-def _both(log_p: Tensor, counts: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the value (B,) and the posterior (B, n, C)."""
-    wanted = real[:, :, None] & (counts > 0)[:, None]
+def _both(log_p: Tensor, counts: Tensor, m: Tensor, slope: bool) -> tuple[Tensor, Tensor]:
+    """Return the value (B,) and, if `slope`, the posterior (B, n, C), else zeros."""
+    wanted = (m > 0)[:, :, None] & (counts > 0)[:, None]
     z = log_p.masked_fill(~wanted, -torch.inf)
     with torch.no_grad():
-        possible = _possible(z, counts, real)
+        possible = is_possible(z, counts, m)
         safe = torch.where(possible[:, None], counts, 0)
         z_safe = z.masked_fill(~possible[:, None, None], -torch.inf)
-        tilt = _tilt(z_safe, safe, real)
+        tilt = tilt_to(z_safe, safe, m)
     tilted = z + tilt[:, None]
-    used = real & possible[:, None]
+    m = m * possible[:, None]
+    used = m > 0
     total = tilted.masked_fill(~used[:, :, None], 0).logsumexp(2)  # 0s: no NaN in a gradient
     q = (tilted - total[:, :, None]).exp().masked_fill(~used[:, :, None], 0)
-    middle, share = _middle(q, safe, used)
-    value = total.masked_fill(~used, 0).sum(1) - (tilt * counts).sum(1) + middle
+    middle, share = _middle(q, safe, m, slope)
+    value = (total * m).sum(1) - (tilt * counts).sum(1) + middle
     return value.masked_fill(~possible, -torch.inf).clamp_max(0), share
 
 
 # Step 1 -----------------------------------------------------------------------------------------
 
 
-def _possible(z: Tensor, counts: Tensor, real: Tensor) -> Tensor:
+def is_possible(z: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     """Return whether each instance can get a class such that the counts come out: Hall's condition.
 
     z (B, n, C) is -inf where an instance cannot be of a class. Every set of classes needs at least
     as many instances that can be in it as its counts ask for.
     """
     can = z > -torch.inf
-    if bool((can | ~real[:, :, None] | (counts == 0)[:, None]).all()):
+    if bool((can | (m == 0)[:, :, None] | (counts == 0)[:, None]).all()):
         return torch.ones_like(counts[:, 0], dtype=torch.bool)
     held, fine = torch.arange(z.shape[2], device=z.device), torch.ones_like(counts[:, 0]).bool()
     for size in range(1, z.shape[2] + 1):
         for chosen in itertools.combinations(held.tolist(), size):
-            able = can[:, :, chosen].any(2).sum(1)
+            able = (can[:, :, chosen].any(2) * m).sum(1)
             fine &= able >= counts[:, chosen].sum(1)
     return fine
 
 
-def _tilt(z: Tensor, counts: Tensor, real: Tensor) -> Tensor:
+def tilt_to(z: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     """Return the tilt (B, C) for which the expected counts are `counts`; 0 where a count is 0.
 
     Newton's method on sum_i log Z_i - t . y; where a step does not lower it, a step of generalised
@@ -135,20 +142,21 @@ def _tilt(z: Tensor, counts: Tensor, real: Tensor) -> Tensor:
     y = counts.double()
     t = torch.zeros_like(y)
     eye = torch.eye(z.shape[2], dtype=z.dtype, device=z.device)
-    empty = ~real | ~(z > -torch.inf).any(2)
+    empty = (m == 0) | ~(z > -torch.inf).any(2)
+    weight = m[:, :, None].double()
 
     def at(t: Tensor) -> tuple[Tensor, Tensor]:
         shifted = (z + t[:, None]).masked_fill(empty[:, :, None], 0)
         total = shifted.logsumexp(2, keepdim=True)
         q = (shifted - total).exp().masked_fill(empty[:, :, None], 0)
-        level = total[:, :, 0].masked_fill(empty, 0).sum(1) - (t * y).sum(1)
+        level = (total * weight)[:, :, 0].masked_fill(empty, 0).sum(1) - (t * y).sum(1)
         return level + 5e-9 * (t * t).sum(1), q
 
     level, q = at(t)
     for _ in range(STEPS):
-        expected = q.sum(1)
+        expected = (q * weight).sum(1)
         slope = expected - y + 1e-8 * t
-        spread = torch.diag_embed(expected) - q.mT @ q
+        spread = torch.diag_embed(expected) - (q * weight).mT @ q
         spread = spread + 1e-8 * eye + torch.diag_embed((~has).double())
         step = torch.linalg.solve(spread, -slope * has)
         if bool((-(step * slope * has).sum(1) < 1e-4).all()):
@@ -166,29 +174,39 @@ def _tilt(z: Tensor, counts: Tensor, real: Tensor) -> Tensor:
 # Steps 2 and 3 ------------------------------------------------------------------------------------
 
 
-def _middle(q: Tensor, counts: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log Q(y), (B,), and the posterior (B, n, C), of tilted instances q (B, n, C)."""
+def _middle(q: Tensor, counts: Tensor, m: Tensor, slope: bool) -> tuple[Tensor, Tensor]:
+    """Return log Q(y), (B,), and the posterior (B, n, C), of tilted instances q (B, n, C).
+
+    The posterior is zero unless it is asked for by `slope`.
+    """
     with torch.no_grad():
-        order = (q * (1 - q)).sum(1).argsort(1)  # the class that varies most gets frequency 0
-        y, size = counts.gather(1, order), used.sum(1)
+        order = _variance(q, m).argsort(1)  # the class that varies most gets frequency 0
+        y, size = counts.gather(1, order), (m > 0).sum(1)
     place = order[:, None].expand_as(q)
     q = q.gather(2, place)
     if not len(q):
         return q.sum((1, 2)), q
     with torch.no_grad():
-        window = _window(q, y, TOLERANCE)[:, :-1]
+        window = _window(q, y, m, TOLERANCE)[:, :-1]
         by_cost = (size * window.double().prod(1)).argsort()
-    value, share = [], []
-    for rows in by_cost.split(ROWS):
-        n = int(size[rows].max())
-        log_q, r = _group(q[rows, :n], y[rows], window[rows].amax(0))
+    value, share, groups = [], [], list(by_cost.split(ROWS))
+    while groups:
+        rows = groups.pop(0)
+        n = max(1, int(size[rows].max()))
+        try:
+            log_q, r = _group(q[rows, :n], y[rows], m[rows, :n], window[rows].amax(0), slope)
+        except TooMany:
+            if len(rows) == 1:
+                raise
+            groups = [*rows.chunk(2), *groups]
+            continue
         value.append(log_q)
         share.append(F.pad(r, (0, 0, 0, q.shape[1] - n)))
     rows = by_cost.argsort()
     return torch.cat(value)[rows], torch.cat(share)[rows].gather(2, place.argsort(2))
 
 
-def _group(q: Tensor, y: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
+def _group(q: Tensor, y: Tensor, m: Tensor, window: Tensor, slope: bool) -> tuple[Tensor, Tensor]:
     """Return `_middle` for bags of similar size, on one grid.
 
     window (C - 1,): the points for TOLERANCE, which falls until the errors are accepted.
@@ -196,10 +214,10 @@ def _group(q: Tensor, y: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
     for tolerance in (TOLERANCE, TOLERANCE**2, TOLERANCE**4, 0.0):
         with torch.no_grad():
             if tolerance < TOLERANCE:
-                window = _window(q, y, tolerance).amax(0)[:-1]
-            k, weight, error = _frequencies(q, window, tolerance)
-            error = error + _alias(q, y, F.pad(window, (0, 1)))[:, :-1].sum(1)
-        total, others, rounding = _sums(q, y, window, k, weight)
+                window = _window(q, y, m, tolerance).amax(0)[:-1]
+            k, weight, error = _frequencies(q, m, window, tolerance)
+            error = error + _alias(q, y, m, F.pad(window, (0, 1)))[:, :-1].sum(1)
+        total, others, rounding = _sums(q, y, m, window, k, weight, slope)
         error = error + 1e-16 * q.shape[1] * rounding * (tolerance > 0)
         if bool((error <= ACCEPTED * total).all()):
             break
@@ -207,108 +225,169 @@ def _group(q: Tensor, y: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
     return total.log(), (q * others / total[:, None, None]).clamp_min(0)
 
 
-def _lower_estimate(q: Tensor) -> Tensor:
+def _variance(q: Tensor, m: Tensor) -> Tensor:
+    """Return the variances of the counts, (B, C)."""
+    return (q * (1 - q) * m[:, :, None]).sum(1)
+
+
+def _lower_estimate(q: Tensor, m: Tensor) -> Tensor:
     """Return an estimate of Q(y), (B,), rather too low: that of independent normal counts."""
-    variance = (q * (1 - q)).sum(1)[:, :-1]
-    return (1 + 2 * math.pi * variance).rsqrt().prod(1)
+    return (1 + 2 * math.pi * _variance(q, m)[:, :-1]).rsqrt().prod(1)
 
 
-def _alias(q: Tensor, y: Tensor, window: Tensor) -> Tensor:
+def _alias(q: Tensor, y: Tensor, m: Tensor, window: Tensor) -> Tensor:
     """Return a bound of P(a count differs from y by the window or more), (B, C).
 
     It is the smaller of Bennett's bound and Hoeffding's first one; 0 where no count is so far from
     y. window: (B, C) or (C,).
     """
-    size, mean = (q > 0).sum(1).double(), q.sum(1)
-    variance = (q * (1 - q)).sum(1).clamp_min(torch.finfo(q.dtype).tiny)
+    size, mean = _able(q, m).double(), (q * m[:, :, None]).sum(1)
+    variance = _variance(q, m).clamp_min(torch.finfo(q.dtype).tiny)
     total = torch.zeros_like(mean)
-    for m, n in ((mean, y), (size - mean, size - y)):  # counts above, and below as rests above
+    for mu, n in ((mean, y), (size - mean, size - y)):  # counts above, and below as rests above
         end = n + window
-        a = (end - m).clamp_min(0)
+        a = (end - mu).clamp_min(0)
         bennett = a - (variance + a) * torch.log1p(a / variance)
         rest = (size - end).clamp_min(0)
-        hoeffding = torch.special.xlogy(end, m / end) + torch.special.xlogy(rest, (size - m) / rest)
+        hoeffding = torch.special.xlogy(end, mu / end) + torch.special.xlogy(
+            rest, (size - mu) / rest
+        )
         hoeffding = torch.where(a > 0, hoeffding.nan_to_num(0), 0)
         total += torch.minimum(bennett, hoeffding).exp().masked_fill(end > size, 0)
     return total
 
 
-def _window(q: Tensor, y: Tensor, tolerance: float) -> Tensor:
+def _able(q: Tensor, m: Tensor) -> Tensor:
+    """Return how many instances can be of each class, int64 (B, C)."""
+    return ((q > 0) * m[:, :, None]).sum(1)
+
+
+def _window(q: Tensor, y: Tensor, m: Tensor, tolerance: float) -> Tensor:
     """Return the fewest points N (B, C) of a grid for which `_alias` is within the tolerance."""
-    high = torch.maximum((q > 0).sum(1) - y, y) + 1  # no count is further from y
+    high = torch.maximum(_able(q, m) - y, y) + 1  # no count is further from y
     low = torch.zeros_like(high)
-    wanted = (tolerance * _lower_estimate(q))[:, None]
+    wanted = (tolerance * _lower_estimate(q, m))[:, None]
     while tolerance and bool((high - low > 1).any()):
         middle = (low + high) // 2
-        enough = _alias(q, y, middle) <= wanted
+        enough = _alias(q, y, m, middle) <= wanted
         low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
     return high
 
 
-def _frequencies(q: Tensor, window: Tensor, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
+def _frequencies(
+    q: Tensor, m: Tensor, window: Tensor, tolerance: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the frequencies k (K, C - 1) that matter, their weights (K,), and an error (B,).
 
-    k and -k give conjugate numbers, so half of the last axis is enough.
+    k and -k give conjugate numbers, so half of the last axis is enough. The axes join one by one:
+    the factors of the bound that need no further axis already leave out most frequencies.
     """
-    n = window.tolist()
-    half = n[-1] // 2 + 1 if n else 1
-    points = math.prod(n[:-1]) * half
-    if points > MAX_GRID:
-        raise ValueError(
-            f"counts give a bag {points:.3g} frequencies, at most {MAX_GRID} are allowed; use "
-            "fewer classes (add their probabilities and their counts)"
-        )
-    axes = [torch.arange(m, device=q.device) for m in (*n[:-1], *([half] if n else []))]
-    k = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2) if n else window[None]
-    weight = torch.full((points,), 1 / math.prod(n), dtype=q.dtype, device=q.device)
+    pairs = torch.triu_indices(q.shape[2], q.shape[2], 1, device=q.device)  # (2, P)
+    together = q[..., pairs[0]] * q[..., pairs[1]]  # (B, n, P)
+    weighted = together * m[:, :, None]
+    least = (tolerance * _lower_estimate(q, m))[:, None]
+    bounds = weighted.sum(1), weighted.mT @ together, pairs, least
+    n, k, error = window.tolist(), window[None, :0], least[:, 0] * 0
+    weight = torch.full((1,), 1 / math.prod(n), dtype=q.dtype, device=q.device)
+    for c, points in enumerate(n):
+        half = points // 2 + 1 if c == len(n) - 1 else points
+        axis, rest = _matter(torch.arange(half, device=q.device)[:, None], c, window, *bounds)
+        k, more = _matter(_product(k, axis), 0, window, *bounds)
+        error = error + 2 * (rest / points + more / math.prod(n[: c + 1]))
     if n:
         weight = weight * (1 + ((k[:, -1] > 0) & (2 * k[:, -1] < n[-1])).double())
-    omega = F.pad(2 * math.pi * k.double() / window, (0, 1))  # (K, C)
-    a, b = torch.triu_indices(q.shape[2], q.shape[2], 1, device=q.device)  # P pairs of classes
-    together = q[..., a] * q[..., b]  # (B, n, P)
-    first, second = together.sum(1), together.mT @ together
-    least = (tolerance * _lower_estimate(q))[:, None]
-    kept, error = [], q.new_zeros(len(q))
-    step = max(1, CHUNK // max(1, len(q)))
-    for part, w in zip(omega.split(step), weight.split(step), strict=True):
-        fall = 1 - (part[:, a] - part[:, b]).cos()  # (K, P)
+    return k, weight, error
+
+
+def _product(k: Tensor, axis: Tensor) -> Tensor:
+    """Return frequencies (K, c) with all of a further axis (A, 1), as (K A, c + 1)."""
+    if len(k) * len(axis) > MAX_GRID:
+        raise TooMany(f"{len(k) * len(axis):.3g} frequencies, at most {MAX_GRID} are allowed")
+    return torch.cat([k.repeat_interleave(len(axis), 0), axis.repeat(len(k), 1)], 1)
+
+
+def _matter(k: Tensor, start: int, window: Tensor, first, second, pairs, least):
+    """Return those of the frequencies k (K, c) that matter for some bag, and the sum of the others.
+
+    k are those of the classes from `start` on; the others' may be any. The bound of step 3 from the
+    pairs of these classes and the last one decides; it also bounds the sum, (B,).
+    """
+    end, last = start + k.shape[1], len(window)
+    chosen = (pairs[0] >= start) & (pairs[0] < end) & ((pairs[1] < end) | (pairs[1] == last))
+    (a, b), first, second = pairs[:, chosen], first[:, chosen], second[:, chosen][:, :, chosen]
+    kept, rest = [], 0
+    for part in k.split(max(1, CHUNK // max(1, len(first)))):
+        omega = F.pad(2 * math.pi * part.double() / window[start:end], (start, last + 1 - end))
+        fall = 1 - (omega[:, a] - omega[:, b]).cos()  # (K, P)
         bound = (-first @ fall.mT - ((fall @ second) * fall).sum(2)).exp()
         keep = (bound >= least).any(0)
-        error += bound @ (w * ~keep)
-        kept.append(keep)
-    kept = torch.cat(kept)
-    return k[kept], weight[kept], error
+        rest = rest + (bound * ~keep).sum(1)
+        kept.append(part[keep])
+    return torch.cat(kept), rest
 
 
-def _sums(q, y, window, k, weight) -> tuple[Tensor, Tensor, Tensor]:
-    """Return Q(y), (B,), and for each instance and class that of the others without it, (B, n, C).
+def _sums(
+    q: Tensor, y: Tensor, m: Tensor, window: Tensor, k: Tensor, weight: Tensor, slope: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return Q(y), (B,), and its derivatives in q, (B, n, C), zeros unless `slope`.
 
-    The third result is the sum of absolute values, (B,), to which rounding is relative.
+    The derivative is Q(y) of the others without the instance, times its multiplicity. The third
+    result is the sum of absolute values, (B,), to which rounding is relative.
     """
     b, n = q.shape[:2]
-    q = F.pad(q, (0, 0, 0, -n % 8))  # even numbers of factors on the three largest levels
+    q, m = F.pad(q, (0, 0, 0, -n % 8)), F.pad(m, (0, -n % 8))  # even on the three largest levels
     last = 1 - q[..., :-1].sum(2, keepdim=True)  # 1 where padded: a factor of 1
     q = torch.cat([q[..., :-1], last], 2)
-    total = others = size = q.new_zeros(())
+    total = size = q.new_zeros(())
+    others = torch.zeros_like(q)
     step = max(1, CHUNK // max(1, b * n))
     for part, w in zip(k.split(step), weight.split(step), strict=True):
         omega = F.pad(2 * math.pi * part.double() / window, (0, 1)).mT  # (C, K)
         wave = torch.polar(torch.ones_like(omega), omega)
         phi = torch.view_as_complex((q @ torch.view_as_real(wave).flatten(1)).unflatten(2, (-1, 2)))
+        rest_of_row = _power(phi, q, omega, m - 1) if bool((m > 1).any()) else None
         turns = (part * y[:, None, :-1]) % window / window.double()  # exact in integers
         lead = torch.polar(w.expand(b, -1), -2 * math.pi * turns.sum(2))
-        levels = _product_tree(phi)
+        levels = _product_tree(phi if rest_of_row is None else phi * rest_of_row)
         product = levels.pop()[:, 0]
         total = total + (lead * product).real.sum(1)
         size = size + (w * product.detach().abs()).sum(1)
+        if not slope:
+            continue
         out = lead[:, None]
         for level in reversed(levels):
             rest, out = out[:, : level.shape[1] // 2], torch.empty_like(level)
             out[:, 0::2] = rest * level[:, 1::2]
             out[:, 1::2] = rest * level[:, 0::2]
+        out = out if rest_of_row is None else out * rest_of_row * m[:, :, None]
         wave = torch.view_as_real(wave.conj().resolve_conj()).flatten(1)
         others = others + torch.view_as_real(out).flatten(2) @ wave.mT
     return total, others[:, :n], size
+
+
+def _power(phi: Tensor, q: Tensor, omega: Tensor, e: Tensor) -> Tensor:
+    """Return phi ** e for phi = sum_c q_c exp(i omega_c), complex (B, n, K); e: int64 (B, n).
+
+    Repeated squaring multiplies the rounding of phi by e; it serves up to SQUARED. Above, the
+    logarithm of phi is taken from its differences from 1 in both parts, which keeps it accurate
+    near omega = 0, where phi ** e is not negligible.
+    """
+    small = e.clamp(0, SQUARED)[:, :, None]
+    power = torch.ones_like(phi)
+    for bit in range(int(small.max()).bit_length()):
+        power = torch.where(small >> bit & 1 > 0, power * phi, power)
+        phi = phi * phi
+    large = (e > SQUARED)[:, :, None]
+    if not bool(large.any()):
+        return power
+    drop, rise = q @ (2 * (omega / 2).sin().square()), q @ omega.sin()  # 1 - Re, Im
+    x = drop * drop - 2 * drop + rise * rise  # |phi|^2 - 1
+    near = x > -0.5
+    far = ((1 - drop).square() + rise * rise).masked_fill(near, 1).clamp_min(1e-300)
+    log_size = (torch.log1p(x.masked_fill(~near, 0)) + far.log()) / 2
+    angle = torch.atan2(rise, 1 - drop)
+    e = e[:, :, None].masked_fill(~large, 0)
+    return torch.where(large, torch.polar((e * log_size).exp(), e * angle), power)
 
 
 def _product_tree(x: Tensor) -> list[Tensor]:

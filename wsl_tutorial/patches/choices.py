@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._shapes import check_tensor, described
+from .._shapes import check_tensor, described, widened
 from ._inputs import check_heatmap, check_number, check_odd, check_positive, places_at
 
 _FAR = 1e300  # beyond every score: inf - inf would be NaN
 _FLOATS = (torch.float32, torch.float64)
 
 
+@widened
 def soft_top_k(scores: Tensor, k: int, temperature: float) -> Tensor:
     """Eq. (9.1): soft top-K in closed form, p_i = sigmoid((s_i - t) / temperature), sum p_i = K.
 
@@ -53,6 +54,7 @@ def soft_top_k(scores: Tensor, k: int, temperature: float) -> Tensor:
     return (z - (t + newton + bend * newton.square())).sigmoid().to(scores.dtype)
 
 
+@widened
 def sinkhorn_top_k(scores: Tensor, k: int, temperature: float, iterations: int) -> Tensor:
     """Return soft top-K by Sinkhorn's iterations: transport of n scores to the anchors 0 and 1.
 
@@ -90,6 +92,7 @@ def sinkhorn_top_k(scores: Tensor, k: int, temperature: float, iterations: int) 
     return torch.where(forced, (~never).to(share.dtype), share).to(scores.dtype)
 
 
+@widened
 def perturbed_top_k(
     scores: Tensor, k: int, sigma: float, samples: int, generator: torch.Generator
 ) -> Tensor:
@@ -127,6 +130,7 @@ def perturbed_top_k(
     return total.masked_fill(scores.isnan().any(1)[:, None, None], torch.nan)
 
 
+@widened
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     """Eq. (9.3): the values of `hard` with the gradient of `soft`; biased.
 
@@ -151,6 +155,7 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     return hard.detach().to(soft.dtype) + gradient
 
 
+@widened
 def draw_places(
     heatmap: Tensor, k: int, size: int, side: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -189,6 +194,7 @@ def draw_places(
     return places.masked_fill(log_prob.isnan()[:, None, None], torch.nan), log_prob
 
 
+@widened
 def reinforce(losses: Tensor, log_prob: Tensor) -> Tensor:
     """Eq. (9.5): the mean loss over M draws, with the unbiased gradient of its expectation.
 
@@ -212,6 +218,7 @@ def reinforce(losses: Tensor, log_prob: Tensor) -> Tensor:
     return (losses + gain * (log_prob - log_prob.detach()).expm1()).mean(0)
 
 
+@widened
 def soft_argmax(heatmap: Tensor, strength: float, side: float) -> Tensor:
     """Eq. (9.6): the channel-wise baseline, the mean pixel of each of K maps under its softmax.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._shapes import check_tensor, described
+from .._shapes import check_tensor, described, widened
 from ._inputs import (
     check_heatmap,
     check_not_negative,
@@ -20,6 +20,7 @@ from ._inputs import (
 )
 
 
+@widened
 def local_softmax(heatmap: Tensor, size: int, strength: float, floor: float = 0.0) -> Tensor:
     """Eq. (8.1): softmax of every pixel among the `size` x `size` pixels around it.
 
@@ -59,6 +60,7 @@ def local_softmax(heatmap: Tensor, size: int, strength: float, floor: float = 0.
     return score.exp() / mass
 
 
+@widened
 def pool_scales(heatmap: Tensor) -> Tensor:
     """Return the mean of h_s over scale, weighted by h_s itself: sum h_s**2 / sum h_s.
 
@@ -73,6 +75,7 @@ def pool_scales(heatmap: Tensor) -> Tensor:
     return (heatmap * _shares(heatmap)[0]).sum(1)
 
 
+@widened
 def first_moment(heatmap: Tensor, scales: Tensor) -> Tensor:
     """Eq. (8.6): the side of the box at every pixel, sum h_s s / sum h_s.
 
@@ -105,6 +108,7 @@ def _shares(heatmap: Tensor) -> tuple[Tensor, Tensor]:
     return heatmap.masked_fill(empty[:, None], 0) / total.masked_fill(empty, 1)[:, None], empty
 
 
+@widened
 def suppress(heatmap: Tensor, size: int) -> Tensor:
     """Return the heat map with -inf at each pixel that is not the maximum of its window.
 
@@ -133,6 +137,7 @@ def suppress(heatmap: Tensor, size: int) -> Tensor:
     return heatmap.masked_fill(~keep.view(heatmap.shape), -torch.inf)
 
 
+@widened
 def top_k(heatmap: Tensor, k: int, side: float | Tensor) -> tuple[Tensor, Tensor]:
     """Return the places of the K largest values, in falling order; equal ones in reading order.
 
@@ -148,6 +153,15 @@ def top_k(heatmap: Tensor, k: int, side: float | Tensor) -> tuple[Tensor, Tensor
         places (B, K, 3) and values (B, K), differentiable in heatmap and side but not in x and y.
     Raises: ValueError for k out of range.
     Source: paper, section 4.1.
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import patches
+        >>> heatmap = torch.zeros(1, 4, 4)
+        >>> heatmap[0, 1, 2] = 5.0  # row 1, column 2: y = 1, x = 2
+        >>> places, values = patches.top_k(heatmap, k=1, side=3)
+        >>> places, values
+        (tensor([[[2., 1., 3.]]]), tensor([[5.]]))
     """
     check_heatmap(heatmap, (3,))
     flat = heatmap.flatten(1)
@@ -163,6 +177,7 @@ def top_k(heatmap: Tensor, k: int, side: float | Tensor) -> tuple[Tensor, Tensor
     return places.masked_fill(lost, torch.nan), values
 
 
+@widened
 def extract(heatmap: Tensor, k: int, size: int, scales: float | Tensor) -> tuple[Tensor, Tensor]:
     """Eq. (8.2): E_K: pool scales, suppress, take the K largest; sides by the first moment.
 

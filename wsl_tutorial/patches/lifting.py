@@ -6,12 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._shapes import check_tensor, described
+from .._shapes import check_tensor, described, widened
 from ._inputs import check_heatmap, check_not_negative, check_places, check_scales
 from .extract import ideal_heatmap
 from .sample import place
 
 
+@widened
 def proportion_loss(logits: Tensor, counts: Tensor) -> Tensor:
     """Eq. (8.10): squared distance of the labels' proportions and the places' mean softmax.
 
@@ -26,6 +27,7 @@ def proportion_loss(logits: Tensor, counts: Tensor) -> Tensor:
     return proportion_distance(logits.softmax(2).mean(1), counts)
 
 
+@widened
 def proportion_distance(p: Tensor, counts: Tensor) -> Tensor:
     """Return Eq. (8.10) of given mean probabilities, for gated or weighted places.
 
@@ -44,6 +46,7 @@ def proportion_distance(p: Tensor, counts: Tensor) -> Tensor:
     return (share - p).square().sum(1)
 
 
+@widened
 def reconstruction_loss(images: Tensor, patches: Tensor, places: Tensor) -> Tensor:
     """Eq. (8.5): mean squared difference of the image and the sum of its patches, put back.
 
@@ -58,6 +61,7 @@ def reconstruction_loss(images: Tensor, patches: Tensor, places: Tensor) -> Tens
     return (images - together).square().flatten(1).mean(1)
 
 
+@widened
 def heatmap_loss(
     heatmap: Tensor, places: Tensor, scales: Tensor | None = None, weights: Tensor | None = None
 ) -> Tensor:

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._shapes import check_tensor
+from .._shapes import check_tensor, widened
 from ._inputs import check_places, check_shape
 
 
+@widened
 def sample(images: Tensor, places: Tensor, size: int) -> Tensor:
     """Eq. (8.3): S, the patch under each box, `size` x `size` bilinear samples edge to edge.
 
@@ -21,6 +22,16 @@ def sample(images: Tensor, places: Tensor, size: int) -> Tensor:
     Returns: (B, K, C, size, size); NaN for a place that is not finite.
     Raises: ValueError for a size below 2.
     Source: paper, section 4.1; Jaderberg et al. (2015). 32 x 32 samples in the paper.
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import patches
+        >>> image = torch.arange(9.0).reshape(1, 1, 3, 3)
+        >>> place = torch.tensor([[[1.0, 1.0, 2.0]]])  # centre (1, 1), side 2
+        >>> patches.sample(image, place, size=3)[0, 0].round(decimals=4)  # the whole image
+        tensor([[[0., 1., 2.],
+                 [3., 4., 5.],
+                 [6., 7., 8.]]])
     """
     check_tensor("images", images, ("B", "C", "H", "W"))
     check_places(places, images)
@@ -37,6 +48,7 @@ def sample(images: Tensor, places: Tensor, size: int) -> Tensor:
     return _nan_where_not_finite(flat.view(b, c, *shape[1:]).transpose(1, 2), places)
 
 
+@widened
 def place(patches: Tensor, places: Tensor, shape: tuple[int, int]) -> Tensor:
     """Eq. (8.4): the generalised inverse of S, each patch warped into its box among zeros.
 

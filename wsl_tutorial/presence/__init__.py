@@ -9,7 +9,8 @@ compute in float64 for input of any dtype and return the dtype of `log_p`; bags 
 sets share a batch.
 
 `plain` holds the formulas as the chapters derive them, `fast` the same numbers quickly, `limits`
-bounds for many labels, `losses` the baseline and the decisions.
+bounds for many labels, `noisy` labels observed with errors, `prediction` the probabilities of
+labels and the best set, `losses` the baseline and the decisions.
 
 Source of all of this: Li (2018), "A multiclass multiple instance learning method with exact
 likelihood", arXiv 1811.12346; "paper (6)" below is its equation 6. What the paper does not have
@@ -29,7 +30,9 @@ from .losses import (
     mean_scores,
     noisy_or,
 )
+from .noisy import log_likelihood_noisy, posterior_noisy
 from .plain import alternating_series, beta_recursion, log_alpha, recursion
+from .prediction import log_marginals, marginals, most_probable_set
 
 __all__ = [
     "MAX_LABELS",
@@ -44,12 +47,17 @@ __all__ = [
     "log_alpha_scores",
     "log_likelihood",
     "log_likelihood_concepts",
+    "log_likelihood_noisy",
+    "log_marginals",
     "log_occurrence",
+    "marginals",
     "max_pooling",
     "max_pooling_loss",
     "mean_pooling",
     "mean_scores",
+    "most_probable_set",
     "noisy_or",
     "posterior",
+    "posterior_noisy",
     "recursion",
 ]

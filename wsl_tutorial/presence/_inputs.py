@@ -11,6 +11,16 @@ from wsl_tutorial._shapes import BOOL, FLAGS, SOFTMAX, check_floats, check_tenso
 MAX_LABELS = 16  # per bag: time and memory grow as 2**labels; `bracket` has no such limit
 
 
+def scores_like(log_p: Tensor, background: bool = True) -> Tensor:
+    """Return an empty (B, C)."""
+    return log_p.new_empty(len(log_p), log_p.shape[1] - background)
+
+
+def two_like(log_p: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two empty (B,)."""
+    return log_p.new_empty(len(log_p)), log_p.new_empty(len(log_p))
+
+
 def flatten(
     log_p: Tensor, mask: Tensor | None = None, background: bool = True, normalised: bool = True
 ) -> Tensor:
@@ -19,14 +29,7 @@ def flatten(
     Without a background, a channel of -inf is appended. Padding emits the background for sure, so
     that it has no say.
     """
-    check_floats("log_p", log_p, SOFTMAX.format(dim=1))
-    fewest, channels = (2, "C+1") if background else (1, "C")
-    if log_p.dim() < 2 or log_p.shape[1] < fewest or math.prod(log_p.shape[2:]) == 0:
-        parts = "a class, a background and a position" if background else "a class and a position"
-        raise ValueError(
-            f"log_p must be (B, {channels}, *positions) with {parts}, "
-            f"got shape {tuple(log_p.shape)}"
-        )
+    _check_layout(log_p, background)
     real = flat_mask(log_p, mask)  # (B, N)
     flat = log_p.flatten(2) if log_p.dim() > 2 else log_p[:, :, None]
     flat = flat if background else pad(flat, (0, 0, 0, 1), value=-torch.inf)
@@ -43,6 +46,18 @@ def flatten(
                 + (f" that sum to 1 over dim 1; {SOFTMAX.format(dim=1)}" if normalised else "")
             )
     return flat
+
+
+def _check_layout(log_p: Tensor, background: bool) -> None:
+    """Raise ValueError unless log_p is a float tensor with a class and a position."""
+    check_floats("log_p", log_p, SOFTMAX.format(dim=1))
+    fewest, channels = (2, "C+1") if background else (1, "C")
+    if log_p.dim() < 2 or log_p.shape[1] < fewest or math.prod(log_p.shape[2:]) == 0:
+        parts = "a class, a background and a position" if background else "a class and a position"
+        raise ValueError(
+            f"log_p must be (B, {channels}, *positions) with {parts}, "
+            f"got shape {tuple(log_p.shape)}"
+        )
 
 
 def flat_mask(log_p: Tensor, mask: Tensor | None) -> Tensor | None:
@@ -130,7 +145,7 @@ def bags_of(
     flat = flatten(log_p, mask, background)
     present, unknown = split_labels(labels, flat, background)
     if unknown is not None:
-        flat = _merge_unknown(flat, unknown)
+        flat = merge_unknown(flat, unknown)
     most = int(present.sum(1).max()) if len(present) else 0
     if limit is not None and most > limit:
         raise ValueError(
@@ -148,7 +163,7 @@ def slots_of(present: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return (present.shape[1] + 1) * bag + index, real[:, :most]
 
 
-def _merge_unknown(flat: Tensor, unknown: Tensor) -> Tensor:
+def merge_unknown(flat: Tensor, unknown: Tensor) -> Tensor:
     """Return log_p with the unknown classes added to phi: a position may emit them or not."""
     free = pad(unknown, (0, 1), value=True)[:, :, None]
     phi = logsumexp(flat.double().masked_fill(~free, -torch.inf), 1).to(flat.dtype)

@@ -33,13 +33,16 @@ There are three ways to compute T, and each bag takes the first one that is safe
 3. *The recursion in log space* (`plain.log_recursion`), where even the scan underflows: it has no
    limit of range and is slow. Few bags need it.
 
-The gradient of log Prb with respect to `log_p` is the posterior, Eq. (2.3), so `_LogLikelihood`
+The gradient of log Prb with respect to `log_p` is the posterior, Eq. (2.3), so `LogLikelihood`
 computes both in one pass, and its backward only multiplies. In the series the posterior is a second
 matrix product. In the scan it is the mass of all paths through a position: the state before it, by
 what completes the state after it (`_walk_back`). A second derivative repeats the computation with
 autograd's graph.
 
-Bags with few labels are computed apart where the table of subsets is large (`_evaluate`), since the
+Labels observed with errors (`noisy`) differ at the end only: instead of the full label set, every
+set counts, with a weight for each label that is in it and another for each that is not.
+
+Bags with few labels are computed apart where the table of subsets is large (`evaluate`), since the
 cost doubles with each label. Blocks and chunks are sized for the cache of a CPU, and for the kernel
 launches and the memory of a GPU.
 """
@@ -52,7 +55,7 @@ from torch import Tensor
 from wsl_tutorial._shapes import log, per_bag
 
 from ._inputs import bags_of, restrict, split_posterior
-from .plain import log_recursion
+from .plain import log_recursion, log_weights
 
 _CERTIFICATE = 1e-4  # least ratio of the series to the sum of the sizes of its terms, Eq. (2.2)
 _SMALLEST = 1e-250  # a smaller result of the scan may lack paths that underflowed
@@ -85,12 +88,19 @@ def log_likelihood(
     Raises:
         ValueError: shapes, dtypes or devices disagree, `log_p` does not normalise, too many labels.
     Source: Li (2018), Proposition 1, for what is computed; chapter 2 for how.
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import presence
+        >>> log_p = torch.full((1, 2, 2), 0.5).log()  # one class and the background, two positions
+        >>> presence.log_likelihood(log_p, torch.tensor([[True]])).exp()  # 1 - 1/2 * 1/2
+        tensor([0.7500])
     """
     flat, index, real = bags_of(log_p, labels, mask, background)
-    return _LogLikelihood.apply(flat, index, real)
+    return LogLikelihood.apply(flat, index, real, None)
 
 
-@per_bag
+@per_bag(answer=torch.empty_like)
 def posterior(
     log_p: Tensor, labels: Tensor, mask: Tensor | None = None, *, background: bool = True
 ) -> Tensor:
@@ -103,42 +113,59 @@ def posterior(
         series is used, each has an absolute error of up to about n eps / 1e-4, so that 1e-20 may
         come out as 0; the gradient of `recursion` has a small relative error. Differentiable.
     Source: chapter 2; the same E-step in Pham, Raich & Fern (2017), arXiv 1411.4068.
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import presence
+        >>> log_p = torch.full((1, 2, 2), 0.5).log()  # one class and the background, two positions
+        >>> presence.posterior(log_p, torch.tensor([[True]]))  # 1/2 over 3/4 for the class
+        tensor([[[0.6667, 0.6667],
+                 [0.3333, 0.3333]]])
     """
     flat, index, real = bags_of(log_p, labels, mask, background)
-    _, responsibility = _evaluate(flat, index, real, with_posterior=True)
+    _, responsibility = evaluate(flat, index, real, with_posterior=True)
     return split_posterior(responsibility, flat, log_p, labels, mask, background)
 
 
-class _LogLikelihood(torch.autograd.Function):
+class LogLikelihood(torch.autograd.Function):
     """Compute value and posterior in one pass: the gradient in log p is the posterior."""
 
     @staticmethod
-    def forward(ctx, flat: Tensor, index: Tensor, real: Tensor) -> Tensor:
+    def forward(ctx, flat: Tensor, index: Tensor, real: Tensor, weights: Tensor | None) -> Tensor:
         wanted = ctx.needs_input_grad[0]
-        value, responsibility = _evaluate(flat, index, real, with_posterior=wanted)
-        ctx.save_for_backward(flat, index, real, *([responsibility] if wanted else []))
+        value, responsibility = evaluate(flat, index, real, wanted, weights)
+        ctx.save_for_backward(flat, index, real, weights, *([responsibility] if wanted else []))
         return value
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        flat, index, real, responsibility = ctx.saved_tensors
+        flat, index, real, weights, responsibility = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative needs the graph of the posterior
-            _, responsibility = _evaluate(flat, index, real, with_posterior=True)
-        return grad[:, None, None] * responsibility, None, None
+            _, responsibility = evaluate(flat, index, real, True, weights)
+        return grad[:, None, None] * responsibility, None, None, None
 
 
-def _evaluate(
-    flat: Tensor, index: Tensor, real: Tensor, with_posterior: bool
+def evaluate(
+    flat: Tensor,
+    index: Tensor,
+    real: Tensor,
+    with_posterior: bool,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return log-likelihood (B,) and posterior (B, C+1, N); bags of few labels may go apart.
 
-    The posterior is empty without `with_posterior`.
+    The posterior is empty without `with_posterior`. With `weights` (B, K, 2) all label sets count:
+    each has the product of its labels' weights, [.., 0] for a label that does not occur and [.., 1]
+    for one that does; padding has the weights 1 and 0.
     """
     (bags, most), few = real.shape, (real.shape[1] + 1) // 2
     groups = [(torch.arange(bags, device=real.device), most)]
     if most > 1 and bags * 2**most * flat.shape[2] > 2 * _block_size(flat):
         short = real.sum(1) <= few
         groups = [((~short).nonzero()[:, 0], most), (short.nonzero()[:, 0], few)]
+    if weights is not None:  # often for all classes: a few bags at a time are quicker
+        rows = torch.arange(bags, device=real.device)
+        groups = [(few_rows, most) for few_rows in rows.split(_few(most, flat))]
     value = flat.new_zeros(bags)
     posterior = flat.new_zeros(flat.shape if with_posterior else 0)
     for rows, labels in groups:
@@ -147,7 +174,8 @@ def _evaluate(
         own = index[rows]
         own = torch.cat([own[:, :labels], own[:, -1:]], 1)
         log_w = restrict(flat, own, real[rows, :labels]).double()
-        mine, resp = _solve(log_w, real[rows, :labels], with_posterior)
+        pairs = None if weights is None else weights[rows, :labels]
+        mine, resp = _solve(log_w, real[rows, :labels], with_posterior, pairs)
         value.index_copy_(0, rows, mine.to(flat.dtype))
         if with_posterior:
             resp = resp.to(flat.dtype).masked_fill((mine == -torch.inf)[:, None, None], 0)
@@ -157,7 +185,9 @@ def _evaluate(
     return value, posterior
 
 
-def _solve(log_w: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, Tensor]:
+def _solve(
+    log_w: Tensor, real: Tensor, with_posterior: bool, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return log-likelihood (b,) and posterior (b, K+1, N), by series, scan or recursion.
 
     The posterior has no meaning without `with_posterior`.
@@ -170,23 +200,25 @@ def _solve(log_w: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, T
     share = log_w.softmax(1)  # (b, K+1, N)
     total = largest - share.amax(1).log()  # (b, N), logsumexp without exponentials of its own
     leading = total.sum(-1)
-    relative, resp, kept = _series(share, real, with_posterior)
+    relative, resp, kept = _series(share, real, with_posterior, weights)
     value = leading + relative.log()
-    for rows in _parts((~kept & possible).nonzero()[:, 0], share):
-        scaled, scan_resp, safe = _scan(share[rows], real[rows], with_posterior)
+    for rows in memory_parts((~kept & possible).nonzero()[:, 0], share):
+        pairs = None if weights is None else weights[rows]
+        scaled, scan_resp, safe = _scan(share[rows], real[rows], with_posterior, pairs)
         value = value.index_copy(0, rows, leading[rows] + scaled)
         if scan_resp is not None:
             resp = resp.index_copy(0, rows, scan_resp)
         if not bool(safe.all()):
             rows = rows[~safe]
-            plain, plain_resp = _recursion_posterior(log_w[rows], real[rows], with_posterior)
+            pairs = None if weights is None else weights[rows]
+            plain, plain_resp = _recursion_posterior(log_w[rows], real[rows], with_posterior, pairs)
             value = value.index_copy(0, rows, plain)
             if plain_resp is not None:
                 resp = resp.index_copy(0, rows, plain_resp)
     return value.masked_fill(~possible, -torch.inf), resp
 
 
-def _parts(rows: Tensor, share: Tensor) -> tuple[Tensor, ...]:
+def memory_parts(rows: Tensor, share: Tensor) -> tuple[Tensor, ...]:
     """Split row numbers into groups whose scan fits in memory."""
     if len(rows) == 0:
         return ()
@@ -209,29 +241,55 @@ def _signs(real: Tensor, members: Tensor) -> Tensor:
     return odd * inside * (1 - 2 * (labels % 2))
 
 
-def _series(share: Tensor, real: Tensor, with_posterior: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _coefficients(weights: Tensor) -> Tensor:
+    """Return (B, 2**K): what takes the place of `_signs` where all label sets have a weight.
+
+    A label's weight is w1 + (w0 - w1) [it is absent], so q(S) has w1 for the labels in S and
+    w0 - w1 for the others.
+    """
+    absent, present = weights.unbind(2)  # (B, K) each
+    total = torch.ones_like(weights[:, :1, 0])
+    for outside, inside in zip((absent - present).unbind(1), present.unbind(1), strict=True):
+        total = torch.cat([total * outside[:, None], total * inside[:, None]], 1)
+    return total
+
+
+def _series(
+    share: Tensor, real: Tensor, with_posterior: bool, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return Eq. (2.2) over the leading alpha (B,), the posterior, and which bags are certified.
 
     T = sum over subsets S of signs times products over positions of q(S), q the share of S and phi.
-    A product that underflows is negligible against the leading term, 1.
+    A product that underflows is negligible against the leading term, 1, or with weights against
+    the smallest T that is certified.
     """
     members = _members(share.shape[1] - 1, share)
-    signs = _signs(real, members)
-    parts = share.clamp_min(1e-300).split(max(1, _block_size(share) // max(1, signs.numel())), -1)
-    if len(members) <= 256:
-        products = torch.stack([(members @ part).prod(-1) for part in parts]).prod(0)  # (B, 2**K)
-    else:
-        products = _grouped_products(share)
+    signs = _signs(real, members) if weights is None else _coefficients(weights)
+    parts = _blocks(share)
+    products = _products_over_positions(share, members, parts)
     terms = signs * products.masked_fill(products < 1e-280, 0)  # denormals are slow
     value = terms.sum(1)
-    kept = value > _CERTIFICATE * terms.abs().sum(1)
+    kept = value > (_CERTIFICATE * terms.abs().sum(1)).clamp_min(_SMALLEST)
     value = torch.where(kept, value, torch.ones_like(value))
     if not (with_posterior and bool(kept.any())):
         return value, share, kept
     # d T / d share = sum over S of +-product / q; where q is 0, so are product and share
     scale = (terms / value[:, None])[:, :, None]  # (B, 2**K, 1)
-    weights = [members.T @ (scale / (members @ part)) for part in parts]
-    return value, share * torch.cat(weights, -1), kept
+    slopes = [members.T @ (scale / (members @ part)) for part in parts]
+    return value, share * torch.cat(slopes, -1), kept
+
+
+def _blocks(share: Tensor) -> tuple[Tensor, ...]:
+    """Return the shares cut into blocks of positions whose tables of subsets fit a cache."""
+    table = len(share) * 2 ** (share.shape[1] - 1)
+    return share.clamp_min(1e-300).split(max(1, _block_size(share) // max(1, table)), -1)
+
+
+def _products_over_positions(share: Tensor, members: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
+    """Return the product over the positions of q(S) for every subset, (B, 2**K)."""
+    if len(members) <= 256:
+        return torch.stack([(members @ part).prod(-1) for part in parts]).prod(0)
+    return _grouped_products(share)
 
 
 def _block_size(like: Tensor) -> int:
@@ -271,7 +329,7 @@ def _grouped_products(share: Tensor, group: int = 5) -> Tensor:
 
 
 def _scan(
-    share: Tensor, real: Tensor, with_posterior: bool
+    share: Tensor, real: Tensor, with_posterior: bool, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Return Eq. (2.1) in linear space: log T (B,), the posterior, and which bags stay in range.
 
@@ -285,10 +343,8 @@ def _scan(
         smallest = max(smallest, _SMALLEST_TWICE)
     bags, columns, positions = share.shape
     labels = columns - 1
-    chunks = _chunks(bags, labels, positions, share)
-    padded = torch.nn.functional.pad(share, (0, -positions % chunks))
-    padded[:, -1, positions:] = 1  # padding emits phi
-    p = padded.unflatten(2, (-1, chunks)).permute(2, 1, 3, 0).flatten(2)  # (steps, K+1, chunks * b)
+    p = _chunked(share)  # (steps, K+1, chunks * b)
+    chunks = p.shape[2] // bags
     sums = share[:, :-1].sum(-1).T.clamp_min(_SMALLEST)  # (K, b)
     plain = _unscaled(share)
     sums = torch.cat([torch.ones_like(sums[:plain]), sums[plain:]])
@@ -300,14 +356,85 @@ def _scan(
     states = [state]
     for now, new in zip(p.unbind(), first.unbind(), strict=True):
         states.append(_forward(states[-1], members @ now, new))
-    full, after = _merge(states.pop(), owed, real, smallest if with_posterior else None)
-    safe = (full > smallest) & ((sums > _SMALLEST) | ~real.T).all(0)
-    value = log(full) + sums.log().masked_fill(~real.T, 0).sum(0)
+    final = None if weights is None else _final_weights(weights, sums)
+    full, after = _merge(states.pop(), owed, real, smallest if with_posterior else None, final)
+    safe = full > smallest
+    value = log(full)
+    if final is None:
+        safe = safe & ((sums > _SMALLEST) | ~real.T).all(0)
+        value = value + sums.log().masked_fill(~real.T, 0).sum(0)
     if after is None:
         return value, None, safe
     weight = _walk_back(states, after, members, p, first)
     weight = weight.unflatten(2, (chunks, bags)).permute(3, 1, 0, 2).flatten(2)
     return value, weight[..., :positions], safe
+
+
+def _final_weights(weights: Tensor, sums: Tensor) -> Tensor:
+    """Return the weight of every label set with what its scaled labels owe: (2**K, b)."""
+    factors = torch.stack([torch.ones_like(sums.T), sums.T], 2)  # (b, K, 2)
+    return log_weights(weights * factors).exp().T
+
+
+def best_sets(share: Tensor) -> Tensor:
+    """Return the most probable label set (B,) for shares (B, K+1, N); bit l of it is label l.
+
+    The best set has at least the mean probability, 2**-K, so that rounding is small against it.
+    Where the second best comes closer than rounding may have moved both, the recursion decides.
+    """
+    rounding = 4 * share[:1].numel() * torch.finfo(share.dtype).eps
+    best, sure = [], []
+    for rows in share.split(_few(share.shape[1] - 1, share)):
+        chance, size = _all_sets(rows)
+        top, sets = chance.topk(min(2, chance.shape[1]))  # (b, 2) each
+        best.append(sets[:, 0])
+        sure.append(top[:, 0] - top[:, 1:].sum(1) > rounding * size)
+    found = torch.cat(best)
+    for rows in memory_parts((~torch.cat(sure)).nonzero()[:, 0], share):
+        found = found.index_copy(0, rows, label_sets(share[rows]).argmax(0))
+    return found
+
+
+def _few(labels: int, like: Tensor) -> int:
+    """Return for how many bags the table of subsets at 32 positions fits a block."""
+    return max(1, _block_size(like) // (32 * 2**labels))
+
+
+def _all_sets(share: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the series (1.2) for all label sets (b, 2**K), and the sum of its terms (b,)."""
+    members = _members(share.shape[1] - 1, share)
+    chance = _products_over_positions(share, members, _blocks(share))
+    size = chance.sum(1)
+    for label in range(share.shape[1] - 1):
+        without, with_label = chance.unflatten(1, (-1, 2, 2**label)).unbind(2)
+        chance = torch.stack([without, with_label - without], 2).flatten(1)
+    return chance, size
+
+
+def label_sets(share: Tensor) -> Tensor:
+    """Return the probability of every label set, (2**K, b), for shares (b, K+1, N).
+
+    Bit l of a set is label l. Eq. (2.1) in linear space: what is below some 1e-300 comes out as 0.
+    """
+    bags, columns, _ = share.shape
+    members = _members(columns - 1, share)
+    p = _chunked(share)
+    state = share.new_zeros([2] * (columns - 1) + [p.shape[2]])
+    state.view(len(members), -1)[0] = 1
+    for now in p.unbind():
+        state = _forward(state, members @ now, now[:-1])
+    plain = _unscaled(share)
+    owed = torch.ones_like(p[0, plain:-1])
+    return _levels(state, owed, _pairs(min(columns - 1, plain), share), bags)[-1]
+
+
+def _chunked(share: Tensor) -> Tensor:
+    """Return the shares of all chunks side by side: (steps, K+1, chunks * b)."""
+    bags, columns, positions = share.shape
+    chunks = _chunks(bags, columns - 1, positions, share)
+    padded = torch.nn.functional.pad(share, (0, -positions % chunks))
+    padded[:, -1, positions:] = 1  # padding emits phi
+    return padded.unflatten(2, (-1, chunks)).permute(2, 1, 3, 0).flatten(2)
 
 
 def _chunks(bags: int, labels: int, positions: int, like: Tensor) -> int:
@@ -373,31 +500,44 @@ def _backward(
 
 
 def _merge(
-    ends: Tensor, owed: Tensor, real: Tensor, smallest: float | None
+    ends: Tensor, owed: Tensor, real: Tensor, smallest: float | None, final: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Return the union product of chunks (2, .., 2, c * b) at the full label set (b,).
 
-    This walks up a binary tree and down again. The second result, (2, .., 2, c * b), is the
-    derivative of the logarithm with respect to `ends`; it is 0 for bags whose value is not above
-    `smallest`, and None without a `smallest`.
+    With `final` (2**K, b) it is the sum over all sets with these weights. This walks up a binary
+    tree and down again. The second result, (2, .., 2, c * b), is the derivative of the logarithm
+    with respect to `ends`; it is 0 for bags whose value is not above `smallest`, and None without a
+    `smallest`.
     """
     bags, labels = real.shape
     plain = _unscaled(ends)
     pairs, owed = _pairs(min(labels, plain), ends), owed[plain:]
-    levels = [ends.view(2**labels, -1)]
-    while levels[-1].shape[1] > bags:
-        a, b = levels[-1].chunk(2, 1)
-        levels.append(_union(a, b, owed, pairs))
+    levels = _levels(ends, owed, pairs, bags)
     everything = 2 ** real.sum(1)[None] - 1  # (1, b)
-    full = levels[-1].gather(0, everything)
+    if final is None:
+        full = levels[-1].gather(0, everything)
+    else:
+        full = (final * levels[-1]).sum(0, keepdim=True)
     if smallest is None:
         return full[0], None
     slope = torch.where(full > smallest, full, torch.ones_like(full)).reciprocal()
-    outside = torch.zeros_like(levels[-1]).scatter(0, everything, slope)
+    if final is None:
+        outside = torch.zeros_like(levels[-1]).scatter(0, everything, slope)
+    else:
+        outside = final * slope
     for level in levels[-2::-1]:
         others = level.roll(outside.shape[1], 1)
         outside = _union(outside.repeat(1, 2), others, owed, pairs[::-1], adjoint=True)
     return full[0], outside.view_as(ends)
+
+
+def _levels(ends: Tensor, owed: Tensor, pairs: list[Tensor], bags: int) -> list[Tensor]:
+    """Return the union products of neighbours, (2**K, c * b) and half as many at each level."""
+    levels = [ends.view(2 ** (ends.dim() - 1), -1)]
+    while levels[-1].shape[1] > bags:
+        a, b = levels[-1].chunk(2, 1)
+        levels.append(_union(a, b, owed, pairs))
+    return levels
 
 
 def _union(
@@ -444,14 +584,14 @@ def _pairs(labels: int, like: Tensor) -> list[Tensor]:
 
 
 def _recursion_posterior(
-    log_w: Tensor, real: Tensor, with_posterior: bool
+    log_w: Tensor, real: Tensor, with_posterior: bool, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Return the log-space recursion and its gradient, for bags beyond the range of the scan."""
     if not with_posterior:
-        return log_recursion(log_w, real), None
+        return log_recursion(log_w, real, weights), None
     second_order = torch.is_grad_enabled() and log_w.requires_grad
     with torch.enable_grad():
         log_w = log_w if log_w.requires_grad else log_w.detach().requires_grad_()
-        value = log_recursion(log_w, real)
+        value = log_recursion(log_w, real, weights)
         (weight,) = torch.autograd.grad(value.sum(), log_w, create_graph=second_order)
     return value.detach(), weight

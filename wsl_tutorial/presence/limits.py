@@ -7,12 +7,12 @@ from torch import Tensor
 
 from wsl_tutorial._shapes import log, log_any, per_bag
 
-from ._inputs import MAX_LABELS, bags_of, log_shares, restrict
+from ._inputs import MAX_LABELS, bags_of, log_shares, restrict, two_like
 from .fast import log_likelihood
 from .plain import partial_sums
 
 
-@per_bag
+@per_bag(answer=two_like)
 def bounds(
     log_p: Tensor,
     labels: Tensor,
@@ -65,7 +65,7 @@ def bounds(
     return lower, upper
 
 
-@per_bag
+@per_bag(answer=two_like)
 def bracket(
     log_p: Tensor, labels: Tensor, mask: Tensor | None = None, *, background: bool = True
 ) -> tuple[Tensor, Tensor]:

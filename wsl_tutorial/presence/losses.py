@@ -5,7 +5,7 @@ from torch import Tensor
 
 from wsl_tutorial._shapes import cut, log_any, logsumexp, per_bag, refuse_transforms
 
-from ._inputs import flat_mask, flatten, split_labels
+from ._inputs import flat_mask, flatten, scores_like, split_labels
 from .plain import logaddexp
 
 
@@ -33,7 +33,7 @@ def max_pooling_loss(
     return -best.mean()
 
 
-@per_bag
+@per_bag(classes=None)
 def _mean_of_maxima(log_p: Tensor, labels: Tensor, mask: Tensor | None, background: bool) -> Tensor:
     """Return the mean over a bag's labels of their largest log-probability: (B,)."""
     flat = flatten(log_p, mask, background, normalised=False)
@@ -42,7 +42,7 @@ def _mean_of_maxima(log_p: Tensor, labels: Tensor, mask: Tensor | None, backgrou
     return best.sum(1) / present.sum(1).clamp_min(1)
 
 
-@per_bag
+@per_bag(answer=scores_like)
 def log_alpha_scores(
     log_p: Tensor, mask: Tensor | None = None, *, background: bool = True
 ) -> Tensor:
@@ -56,7 +56,7 @@ def log_alpha_scores(
     return cut(logaddexp(flat[:, :-1], flat[:, -1:]).sum(-1))
 
 
-@per_bag
+@per_bag(answer=scores_like)
 def mean_scores(log_p: Tensor, mask: Tensor | None = None, *, background: bool = True) -> Tensor:
     """Eq. (3.3): each label's probability averaged over the positions, the approximate decision.
 
@@ -148,7 +148,12 @@ def mean_pooling(
     return _pool(log_p, mask, background, "mean")
 
 
-@per_bag
+def _pair_like(log_p: Tensor, background: bool = True) -> tuple[Tensor, Tensor]:
+    """Return two empty (B, C)."""
+    return scores_like(log_p, background), scores_like(log_p, background)
+
+
+@per_bag(answer=_pair_like)
 def _pool(log_p: Tensor, mask: Tensor | None, background: bool, way: str) -> tuple[Tensor, Tensor]:
     """Return log P(present) and log P(absent), each (B, C), by one of the three ways."""
     flat = flatten(log_p, mask, background).double()

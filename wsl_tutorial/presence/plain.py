@@ -134,8 +134,11 @@ def _subsets(items) -> Iterator[tuple[int, ...]]:
     return (s for size in range(1, len(items) + 1) for s in combinations(items, size))
 
 
-def log_recursion(log_w: Tensor, real: Tensor) -> Tensor:
-    """Return Eq. (2.1) for log-probabilities (B, K+1, N) of the bags' own labels."""
+def log_recursion(log_w: Tensor, real: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return Eq. (2.1) for log-probabilities (B, K+1, N) of the bags' own labels.
+
+    With `weights` (B, K, 2) it is the sum over all covered sets, see `log_weights`.
+    """
     labels = log_w.shape[1] - 1
     state = log_w.new_full((len(log_w), 2**labels), -torch.inf)
     state[:, 0] = 0  # before the first position nothing is covered
@@ -149,7 +152,20 @@ def log_recursion(log_w: Tensor, real: Tensor) -> Tensor:
             without, with_l = new.unflatten(1, (-1, 2, 2**l)).unbind(2)
             new = torch.stack([without, logaddexp(with_l, entered)], 2).flatten(1)
         state = new
+    if weights is not None:
+        return logsumexp(state + log_weights(weights), 1)
     return cut(state.gather(1, 2 ** real.sum(1, keepdim=True) - 1)[:, 0])
+
+
+def log_weights(weights: Tensor) -> Tensor:
+    """Return the log-weight of every label set, (B, 2**K): the sum over the labels.
+
+    A label has weights[.., 0] where the set does not have it, and weights[.., 1] where it does.
+    """
+    total = weights.new_zeros(len(weights), 1)
+    for pair in log(weights).unbind(1):  # (B, 2)
+        total = torch.cat([total + pair[:, :1], total + pair[:, 1:]], 1)
+    return total
 
 
 def logaddexp(a: Tensor, b: Tensor) -> Tensor:

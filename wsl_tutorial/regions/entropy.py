@@ -4,11 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._shapes import check_layout, check_tensor, described
+from .._shapes import check_layout, check_tensor, check_values, described, widened
 
 _LOWEST = -1e30  # stands for log 0 where it is multiplied by a probability 0: 0 * -inf is NaN
 
 
+@widened
 def conditional_entropy(logits: Tensor) -> Tensor:
     """Eq. (11.1): H(Y | X = x) = -sum of p log p, of the distribution of each row of logits.
 
@@ -19,12 +20,19 @@ def conditional_entropy(logits: Tensor) -> Tensor:
     Returns: (B,) in nats, from 0 to log C.
     Raises: ValueError, another shape or dtype, a NaN, or a row without a finite maximum.
     Source: paper (2), (4).
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import regions
+        >>> regions.conditional_entropy(torch.zeros(1, 4))  # log 4: all classes are equal
+        tensor([1.3863])
     """
     log_z, below = _split(logits)
     p = (-below - log_z[:, None]).exp()
     return log_z + (p * below).sum(1)
 
 
+@widened
 def cross_entropy_to_uniform(logits: Tensor) -> Tensor:
     """Eq. (11.2): -(1/C) sum of log p = log C + KL(uniform || p), least for a uniform p.
 
@@ -35,6 +43,7 @@ def cross_entropy_to_uniform(logits: Tensor) -> Tensor:
     return cross_entropy_to_prior(logits, logits.new_full((classes,), 1 / classes))
 
 
+@widened
 def cross_entropy_to_prior(logits: Tensor, prior: Tensor) -> Tensor:
     """Eq. (11.3): -sum of q log p = H(q) + KL(q || p); its gradient in the logits is p - q.
 
@@ -48,13 +57,16 @@ def cross_entropy_to_prior(logits: Tensor, prior: Tensor) -> Tensor:
     if not isinstance(prior, Tensor) or prior.shape not in shapes or prior.is_complex():
         wanted = f"real of shape {shapes[0]} or {shapes[1]}"
         raise ValueError(f"prior must be {wanted}, got {described(prior)}")
-    if not bool((prior >= 0).all() and ((prior.double().sum(-1) - 1).abs() < 1e-4).all()):
-        raise ValueError(f"prior must be probabilities that sum to 1, got {prior.tolist()}")
+    check_values(
+        (prior >= 0).all(-1) & ((prior.double().sum(-1) - 1).abs() < 1e-4),
+        lambda: f"prior must be probabilities that sum to 1, got {prior.tolist()}",
+    )
     q = prior.to(logits)
     ruled_out = ((logits == -torch.inf) & (q > 0)).any(1)
     return (log_z + (q * below).sum(1)).masked_fill(ruled_out, torch.inf)
 
 
+@widened
 def min_max_loss(
     positive: Tensor,
     negative: Tensor,
@@ -72,6 +84,13 @@ def min_max_loss(
     Returns: scalar, the mean over images in nats.
     Raises: ValueError, shapes or dtypes disagree, a class out of range.
     Source: paper (3), (5), (7), (8).
+
+    Example:
+        >>> import torch
+        >>> from wsl_tutorial import regions
+        >>> sure, undecided = torch.tensor([[30.0, 0.0]]), torch.zeros(1, 2)
+        >>> regions.min_max_loss(sure, undecided, torch.tensor([0]))  # 0 + log 2
+        tensor(0.6931)
     """
     all_logits = {"positive": positive, "negative": negative, "localiser": localiser}
     for name, x in all_logits.items():
@@ -103,13 +122,17 @@ def _split(logits: Tensor) -> tuple[Tensor, Tensor]:
 def check_logits(name: str, logits: Tensor) -> None:
     """Raise ValueError unless logits are (B, C) with a finite maximum in each row."""
     check_layout(name, logits, "(B, C)", (2,))
-    if not bool(logits.detach().amax(1).isfinite().all()):
-        raise ValueError(f"{name} must have a finite maximum in each row, and no NaN")
+    check_values(
+        logits.detach().amax(1).isfinite(),
+        lambda: f"{name} must have a finite maximum in each row, and no NaN",
+    )
 
 
 def check_target(target: Tensor, logits: Tensor) -> None:
     """Raise ValueError unless target is int64 (B,) of the classes of logits (B, C)."""
     batch, classes = logits.shape
     check_tensor("target", target, (batch,), logits, (torch.int64,))
-    if not bool(((target >= 0) & (target < classes)).all()):
-        raise ValueError(f"target must hold classes 0..{classes - 1}, got {target.tolist()}")
+    check_values(
+        (target >= 0) & (target < classes),
+        lambda: f"target must hold classes 0..{classes - 1}, got {target.tolist()}",
+    )

@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from .._shapes import check_layout, check_tensor
+from .._shapes import check_layout, check_tensor, widened
 from .entropy import check_logits, check_target
 
 # The three steps ----------------------------------------------------------------------------------
 
 
+@widened
 def trust(logits: Tensor, target: Tensor, first: Tensor | None, t: int, sigma: float) -> Tensor:
     """Eq. (12.1): Psi = exp(-t / sigma) p_s(y) where M answers y, no less surely than at t = 0.
 

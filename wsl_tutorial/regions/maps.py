@@ -3,10 +3,11 @@
 from torch import Tensor, einsum
 from torch.nn import functional as F
 
-from .._shapes import check_layout, check_tensor, full_precision
+from .._shapes import check_layout, check_tensor, check_values, full_precision, widened
 from .entropy import check_logits
 
 
+@widened
 def class_map(maps: Tensor, logits: Tensor) -> Tensor:
     """Eq. (11.5): T = sum of p_s(k) A_k: the class maps, weighted with M's own probabilities.
 
@@ -22,6 +23,7 @@ def class_map(maps: Tensor, logits: Tensor) -> Tensor:
         return einsum("bkxy,bk->bxy", maps, logits.softmax(1))
 
 
+@widened
 def normalise(scores: Tensor, whole_batch: bool = False) -> Tensor:
     """Eq. (11.6): scores (B, H, W) moved and scaled to [0, 1], by image or over the batch.
 
@@ -35,12 +37,15 @@ def normalise(scores: Tensor, whole_batch: bool = False) -> Tensor:
     check_layout("scores", scores, "(B, H, W)", (3,))
     dims = (0, 1, 2) if whole_batch else (1, 2)
     least, most = scores.amin(dims, keepdim=True), scores.amax(dims, keepdim=True)
-    if not bool((least.isfinite() & most.isfinite()).all()):
-        raise ValueError(f"scores of shape {tuple(scores.shape)} must be finite")
+    check_values(
+        least.isfinite() & most.isfinite(),
+        lambda: f"scores of shape {tuple(scores.shape)} must be finite",
+    )
     flat = most == least
     return ((scores - least) / (most - least).masked_fill(flat, 1)).masked_fill(flat, 0.5)
 
 
+@widened
 def soft_mask(scores: Tensor, omega: float, threshold: float) -> Tensor:
     """Eq. (11.7): R+ = sigmoid(omega (T - threshold)), (B, H, W) -> (B, 1, H, W).
 
@@ -56,6 +61,7 @@ def soft_mask(scores: Tensor, omega: float, threshold: float) -> Tensor:
     return (omega * (scores - threshold)).sigmoid()[:, None]
 
 
+@widened
 def region(
     maps: Tensor,
     logits: Tensor,

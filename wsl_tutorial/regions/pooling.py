@@ -5,9 +5,10 @@ from math import log
 import torch
 from torch import Tensor
 
-from .._shapes import check_layout, check_tensor, full_precision
+from .._shapes import check_layout, check_tensor, full_precision, widened
 
 
+@widened
 def average_pooling(maps: Tensor) -> Tensor:
     """Return the mean over positions: maps (B, C, *positions) -> (B, C).
 
@@ -16,6 +17,7 @@ def average_pooling(maps: Tensor) -> Tensor:
     return _flat(maps).mean(2)
 
 
+@widened
 def max_pooling(maps: Tensor) -> Tensor:
     """Return the largest value: maps (B, C, *positions) -> (B, C).
 
@@ -24,6 +26,7 @@ def max_pooling(maps: Tensor) -> Tensor:
     return _flat(maps).amax(2)
 
 
+@widened
 def log_sum_exp_pooling(maps: Tensor, r: float) -> Tensor:
     """Eq. (11.8): (1/r) log mean exp(r A): the mean for r -> 0, the maximum for r -> infinity.
 
@@ -47,6 +50,7 @@ def log_sum_exp_pooling(maps: Tensor, r: float) -> Tensor:
     return torch.where(near[..., 0], small, value)
 
 
+@widened
 def wildcat_pooling(
     maps: Tensor,
     k_max: int,
@@ -83,6 +87,7 @@ def wildcat_pooling(
     return value + alpha * maps.topk(k_min, 2, largest=False).values.mean(2) if k_min else value
 
 
+@widened
 def gated_scores(features: Tensor, v: Tensor, w: Tensor, gate: Tensor | None = None) -> Tensor:
     """Return w tanh(V f), attention scores of every class; a gate multiplies tanh by sigmoid(U f).
 
@@ -102,6 +107,7 @@ def gated_scores(features: Tensor, v: Tensor, w: Tensor, gate: Tensor | None = N
         return (w @ hidden).unflatten(2, features.shape[2:])
 
 
+@widened
 def attention_pooling(features: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     """Return, for each class, the mean of the features weighted by the softmax of its scores.
 

@@ -170,7 +170,7 @@ def together(jobs: Sequence[Job], *, device: str | None, **options: Any) -> list
     options["device"] = device = device or runner.auto_device()
     rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     for experiment, _, _ in jobs if rank == 0 else ():
-        if experiment.alone:
+        if experiment.alone is not None:
             raise ValueError(
                 f"several processes cannot share {experiment.name}: {experiment.alone}."
             )

@@ -178,7 +178,8 @@ class Experiment(Generic[C]):
     `not_run` says why "paper" has no record, with `more` to add. `selects` is the measure of the
     curve by which an epoch is chosen, and whether *lower* or *higher* is better; `tried` is a
     sentence on what was tried where a number of the paper is not reached.
-    `alone` says why processes cannot share its batches, as `train.fit` divides them; "": they can.
+    `alone` is the reason why processes cannot share its batches, as `train.fit` divides them; None:
+    they can.
     """
 
     name: str
@@ -196,7 +197,7 @@ class Experiment(Generic[C]):
     more: str = ""
     selects: tuple[str, str] = ("validation", "lower")
     tried: str = ""
-    alone: str = "its loss is not known to be a mean over the elements of a batch"
+    alone: str | None = "its loss is not known to be a mean over the elements of a batch"
 
     def settings(self, protocol: str) -> Any:
         """The config under a protocol. Raises ValueError for a protocol it does not have."""

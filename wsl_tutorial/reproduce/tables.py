@@ -526,7 +526,8 @@ def instructions(paper: Paper) -> str:
         about = (e.title, ", ".join(e.data) or "none", e.seeds, e.cost, numbers or "none")
         lines.append((f"`{e.name}`", *about))
     example = paper.experiments[0]
-    command = f"python -m wsl_tutorial.reproduce run {example.name} --protocol paper --out runs"
+    program = ".venv/bin/python -m wsl_tutorial.reproduce"
+    command = f"{program} run {example.name} --protocol paper --out runs"
     table = grid(("experiment", "what", "data", "seeds", "cost", "deviations"), lines)
     listed = "".join(f"{number}. {text}\n" for number, text in enumerate(texts, 1))
     text = f"```bash\n{command}\n```\n\n" + folded(f"All {len(lines)} experiments", table)

@@ -153,12 +153,12 @@ def proportion(config, method, task, model, batch: Batch) -> Tensor:
 
 def likelihood(config, method, task, model, batch: Batch) -> Tensor:
     """Return minus the marginal log-likelihood of the counts, paper (2), an instance."""
-    z = logits_of(config, model, batch.images)
+    z, y = logits_of(config, model, batch.images), needed(batch.counts)
     if config.data.classes > 2:
         log_p = batch.table(z.log_softmax(1))  # (k, n, classes)
-        value = counts.log_likelihood_multiclass(log_p, batch.counts, batch.mask)
+        value = counts.log_likelihood_multiclass(log_p, y, batch.mask)
     else:
-        value = counts.log_likelihood(batch.table(z), batch.counts, batch.mask)
+        value = counts.log_likelihood(batch.table(z), y, batch.mask)
     return -value.sum() / len(batch.images)
 
 

@@ -1,5 +1,6 @@
 """Angles, Jin et al. (2021), arXiv 1811.10725: learning where things are from a bag of labels."""
 
+from .. import ledger
 from ..experiment import NO_DATA, Paper, Reason, Why
 from .claims import CLAIMS
 from .experiments import EXPERIMENTS
@@ -17,7 +18,8 @@ PAPER = Paper(
     experiments=EXPERIMENTS,
     claims=CLAIMS,
     quoted={
-        **{f"mist-{i:03d}": NOT_REBUILT for i in (22, 27)},
-        **{f"mist-{i:03d}": SELECTION for i in range(50, 56)},
+        row.id: NOT_REBUILT if row.method == "Zhang 2018" else SELECTION
+        for row in ledger.load().values()
+        if row.paper == "mist" and (row.method == "Zhang 2018" or row.table == "Table 4")
     },
 )

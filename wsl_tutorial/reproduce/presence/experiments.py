@@ -60,7 +60,7 @@ MNIST = Experiment(
     deviations=(HELD_OUT, STABLE),
     gpu_minutes=10,
     not_run=NO_GPU,
-    alone="",
+    alone=None,
 )
 MNIST_CROSS_ENTROPY = replace(
     MNIST,
@@ -85,7 +85,7 @@ CIFAR10 = Experiment(
     gpu_minutes=60,
     not_run=NO_DATA,
     more=NO_CIFAR,
-    alone="",
+    alone=None,
 )
 CIFAR10_CROSS_ENTROPY = replace(
     CIFAR10,
@@ -132,7 +132,7 @@ EXTENDED = Experiment(
     deviations=(HELD_OUT, STABLE),
     gpu_minutes=20,
     not_run=NO_GPU,
-    alone="",
+    alone=None,
 )
 AS_CODED = replace(
     EXTENDED,
@@ -153,7 +153,7 @@ AS_PRINTED = replace(
     method="max-pooling MIL, normalised over each image",
     config=changed(AS_CODED.config, loss="max-pooling-as-printed"),
     cells=(),
-    alone="",
+    alone=None,
 )
 
 
@@ -184,7 +184,7 @@ SVHN = Experiment(
     deviations=(HELD_OUT, STABLE),
     gpu_minutes=600,
     not_run=NO_DATA,
-    alone="",
+    alone=None,
 )
 
 

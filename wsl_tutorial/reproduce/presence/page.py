@@ -134,7 +134,8 @@ def curves(held: Records) -> show.Markdown:
     """Draw the test error by epoch of three losses and two optimisers; return the last values."""
     names = [name + suffix for name in LOSSES.values() for suffix in OPTIMISERS.values()]
     _, named, found = tables.fullest(PAPER, names, held)
-    pooling = statistics.fmean(ROWS[f"mcmil-{k:03d}"].number for k in range(7, 13))
+    printed_runs = (r for r in ROWS.values() if r.experiment == "mcmil/max-pooling-as-coded")
+    pooling = statistics.fmean(row.number for row in printed_runs)
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.3), sharey=True)
     sentences = []
     for axis, (title, suffix) in zip(axes, OPTIMISERS.items(), strict=True):

@@ -1,0 +1,169 @@
+"""Test the classifier of counts: its likelihood, counts of all forms, EM and proportions."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from worlds import bags_of_one_class, bags_of_several_classes
+
+from wsl_tutorial import counts
+from wsl_tutorial.estimators import CountClassifier
+from wsl_tutorial.estimators.counts import _proportion_losses
+
+
+def counted(n_bags=40, classes=3, seed=0):
+    x, bags, hidden = bags_of_several_classes(n_bags, classes - 1, seed)
+    number = np.array([np.bincount(hidden[bags == b], minlength=classes) for b in range(n_bags)])
+    return x, bags, hidden, number
+
+
+def enumerated(p, number):
+    """Return P(counts) of rows with class probabilities p (n, C), and each row's posterior."""
+    joint = np.zeros_like(p)
+    for hidden in itertools.product(range(p.shape[1]), repeat=len(p)):
+        if np.array_equal(np.bincount(hidden, minlength=p.shape[1]), number):
+            weight = np.prod([p[i, h] for i, h in enumerate(hidden)])
+            joint[np.arange(len(p)), list(hidden)] += weight
+    total = joint[0].sum()
+    return total, joint / total
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_loss_and_the_posterior_are_enumerations(classes):
+    x, bags, _, number = counted(10, classes)
+    model = CountClassifier(alpha=0.1, tol=1e-7).fit(x, bags, number)
+    p, posterior = model.predict_proba(x), model.posterior(x, bags, number)
+    values = []
+    for b in range(10):
+        total, given = enumerated(p[bags == b], number[b])
+        values.append(-np.log(total))
+        assert np.allclose(posterior[bags == b], given)
+    weight = model.module_[1].weight.detach().numpy()
+    assert np.isclose(model.loss_curve_[-1], np.mean(values) + 0.05 * (weight**2).sum())
+
+
+@pytest.mark.parametrize("method", ["exact", "em", "proportions"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_instances_are_found_from_counts(method, classes):
+    x, bags, hidden, number = counted(60, classes)
+    model = CountClassifier(method=method).fit(x, bags, number)
+    assert (model.predict(x) == hidden).mean() > 0.95
+    assert model.score(x, bags, number) > 0.95
+
+
+def test_counts_of_positives_shares_frames_and_rows_are_the_same():
+    x, bags, _, number = counted(40, 2)
+    model = CountClassifier().fit(x, bags, number)
+    sizes = number.sum(1)
+    forms = {
+        "positives": number[:, 1],
+        "series": pd.Series(number[:, 1]).sample(frac=1, random_state=0),
+        "float": number.astype(float),
+        "rows": number[bags],
+        "frame": pd.DataFrame(number[::-1], index=range(39, -1, -1)),
+    }
+    for name, y in forms.items():
+        other = CountClassifier().fit(x, bags, y)
+        assert np.allclose(other.predict_proba(x), model.predict_proba(x)), name
+        assert other.score(x, bags, y) == model.score(x, bags, number)
+    for shares in (number / sizes[:, None], (number / sizes[:, None]).round(4)):
+        other = CountClassifier(proportions=True).fit(x, bags, shares)
+        assert np.allclose(other.predict_proba(x), model.predict_proba(x))
+    positive = CountClassifier().fit(x, bags, number[:, 1])
+    assert np.array_equal(positive.predict_bags(x, bags), model.predict_bags(x, bags)[:, 1])
+
+
+def test_results_for_bags_are_sums_over_rows():
+    x, bags, _, number = counted()
+    frame = pd.DataFrame(x, columns=["a", "b"]).assign(bag=bags)
+    parties = pd.DataFrame(number, columns=["red", "green", "blue"])
+    model = CountClassifier(bags="bag").fit(frame, parties)
+    assert model.columns_.tolist() == ["red", "green", "blue"]
+    one_hot = pd.get_dummies(model.predict(frame))[["red", "green", "blue"]]
+    found = model.predict_bags(frame)
+    assert np.array_equal(found, one_hot.groupby(frame["bag"]).sum())
+    assert found.columns.tolist() == ["red", "green", "blue"]
+    mean = pd.DataFrame(model.predict_proba(frame)).groupby(frame["bag"]).mean()
+    assert np.allclose(model.predict_bags_proba(frame), mean)
+    sizes = number.sum(1, keepdims=True)
+    gap = np.abs(found.to_numpy() - number).sum(1) / 2 / sizes[:, 0]
+    assert np.isclose(model.score(frame, parties), 1 - gap.mean())
+    weight = np.arange(40.0)
+    weighted = model.score(frame, parties, sample_weight=weight)
+    assert np.isclose(weighted, np.average(1 - gap, weights=weight))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_em_raises_the_likelihood_to_that_of_the_direct_fit(classes):
+    x, bags, _, number = counted(40, classes)
+    em = CountClassifier(method="em", alpha=0.1, tol=1e-7).fit(x, bags, number)
+    assert (np.diff(em.loss_curve_) <= 1e-9).all()
+    assert em.n_iter_ == len(em.loss_curve_) > 2
+    direct = CountClassifier(alpha=0.1, tol=1e-7).fit(x, bags, number)
+    assert np.isclose(em.loss_curve_[-1], direct.loss_curve_[-1], atol=1e-5)
+    assert np.allclose(em.predict_proba(x), direct.predict_proba(x), atol=1e-2)
+
+
+def test_an_epoch_of_em_in_one_step_is_a_step_on_the_likelihood():
+    x, bags, _, number = counted(20, 3)
+    options = {"solver": "adam", "batch_size": 20, "max_iter": 3, "random_state": 0}
+    em, direct = (
+        CountClassifier(method=m, **options).fit(x, bags, number) for m in ("em", "exact")
+    )
+    assert np.allclose(em.predict_proba(x), direct.predict_proba(x), atol=1e-9)
+
+
+def test_the_loss_on_proportions_is_that_of_counts():
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(5, 4, generator=g, dtype=torch.float64)
+    mask = torch.arange(4) < torch.tensor([1, 4, 2, 3, 4])[:, None]
+    positives = torch.tensor([1, 4, 0, 2, 2])
+    log_p = torch.stack([-logits, logits], 1).mul(0.5).log_softmax(1)
+    own = torch.stack([mask.sum(1) - positives, positives], 1)
+    ours = _proportion_losses(log_p, own, mask).mean()
+    assert torch.isclose(ours, counts.proportion_loss(logits, positives, mask))
+
+
+def test_one_or_several_bags_a_step():
+    x, bags, _, hidden = bags_of_one_class(40)
+    number = np.array([hidden[bags == b].sum() for b in range(40)])
+    for method, size in itertools.product(("exact", "proportions"), (1, 8)):
+        model = CountClassifier(method=method, batch_size=size, max_iter=20, random_state=0)
+        assert (model.fit(x, bags, number).predict(x) == hidden).mean() > 0.95
+        assert model.n_iter_ <= 20
+
+
+def test_early_stopping_and_partial_fit_work_on_counts():
+    x, bags, hidden, number = counted()
+    model = CountClassifier(early_stopping=True, random_state=0).fit(x, bags, number)
+    assert len(model.validation_scores_) == model.n_iter_
+    model = CountClassifier(method="em", learning_rate=0.05, random_state=0)
+    for _ in range(60):
+        for part in (bags < 20, bags >= 20):
+            model.partial_fit(x[part], bags[part], number[np.unique(bags[part])])
+    assert (model.predict(x) == hidden).mean() > 0.9
+
+
+def test_counts_that_do_not_fit_are_named():
+    x, bags, _, number = counted()
+    wrong = number.copy()
+    wrong[7, 0] += 1
+    with pytest.raises(ValueError, match=r"sum to the rows of each bag, got .* for bag 7 of"):
+        CountClassifier().fit(x, bags, wrong)
+    with pytest.raises(ValueError, match=r"must be whole numbers, got 0\.5 for bag 0"):
+        CountClassifier().fit(x, bags, np.full(40, 0.5))
+    with pytest.raises(ValueError, match=r"proportions times sizes must be whole numbers"):
+        CountClassifier(proportions=True).fit(x, bags, np.full(40, 0.123))
+    with pytest.raises(ValueError, match="must be numbers, got sets"):
+        CountClassifier().fit(x, bags, [{1}] * 40)
+    with pytest.raises(ValueError, match="must be numbers, got dtype"):
+        CountClassifier().fit(x, bags, np.full((40, 3), "a"))
+    with pytest.raises(ValueError, match="counts must not be negative"):
+        CountClassifier().fit(x, bags, np.full(40, -1))
+    model = CountClassifier().fit(x, bags, number)
+    with pytest.raises(ValueError, match="must have 3 columns, got 2"):
+        model.score(x, bags, number[:, 0])
+    with pytest.raises(ValueError, match=r"module must return \(n_rows, 3\)"):
+        CountClassifier(torch.nn.Linear(2, 2)).fit(x, bags, number)

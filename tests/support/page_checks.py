@@ -1,0 +1,270 @@
+"""Pages of the book in a browser without a network: each loaded once, then checked in many ways.
+
+A page is opened on a wide and bright screen. The check of the phone in the dark changes the screen
+of the loaded page, and changes it back.
+"""
+
+import http.server
+import os
+import re
+import shutil
+import threading
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+from browsers import BROWSERS
+
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+NEEDED = os.environ.get("WSL_BROWSER") == "needed"  # as .ci/run says: fail rather than skip
+ABSENT = {
+    "condition": BROWSER is None and not NEEDED,
+    "reason": "neither Chromium nor Chrome is installed",
+}
+CUT = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # no host but our own
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def served(folder: Path):
+    """Yield the address of a folder."""
+    handler = partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@contextmanager
+def started():
+    """Yield a browser."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as tool:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", CUT]
+        browser = tool.chromium.launch(executable_path=BROWSER, args=options)
+        yield browser
+        browser.close()
+
+
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+
+
+class Visit:
+    """One page, opened once on a wide and bright screen; what went wrong while it was."""
+
+    def __init__(self, browser, home: str, name: str):
+        self.faults: list[str] = []
+        self.browser, self.home, self.name = browser, home, name
+        self.page = browser.new_page(viewport=WIDE, color_scheme="light")
+        self.page.on("console", self.hear)
+        self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        self.page.on("requestfailed", lambda request: self.faults.append(f"failed: {request.url}"))
+        self.page.on("request", lambda request: self.check(request.url))
+        self.page.goto(f"{home}/{name}.html", wait_until="load")
+        self.page.evaluate("() => window.MathJax ? MathJax.startup.promise : null")
+
+    def hear(self, message) -> None:
+        if message.type == "error":
+            self.faults.append(f"console: {message.text} {message.location['url']}")
+
+    def check(self, url: str) -> None:
+        if not url.startswith((self.home, "data:", "blob:")):
+            self.faults.append(f"another host: {url}")
+
+
+def visitor(browser, home: str):
+    """Yield a function from a name to its page; it opens a page when the name changes."""
+    last: list[Visit] = []
+
+    def visit(name: str) -> Visit:
+        if not last or last[0].name != name:
+            while last:
+                last.pop().page.close()
+            last.append(Visit(browser, home, name))
+        return last[0]
+
+    yield visit
+    while last:
+        last.pop().page.close()
+
+
+# Checks -------------------------------------------------------------------------------------------
+
+
+def opens_without_an_error_and_asks_no_other_host(visit: Visit):
+    assert visit.faults == []
+
+
+def every_formula_is_typeset(visit: Visit):
+    page = visit.page
+    assert page.locator("mjx-merror").count() == 0
+    left = page.locator("article .math:not(:has(mjx-container))")
+    assert left.count() == 0, left.all_inner_texts()
+    text = page.locator("article, .bd-search-container").first.inner_text()
+    assert not re.search(r"\\[()\[\]]|\\(frac|sum|log|mathbb)", text)
+
+
+def axe_finds_nothing_serious(visit: Visit):
+    assert violations(visit.page) == []
+
+
+BEGINS_LATE = """() => [...document.querySelectorAll('.bd-article div.math > mjx-container')]
+    .filter(m => m.getBoundingClientRect().left < m.parentElement.getBoundingClientRect().left - 1)
+    .length"""  # formulas whose beginning is out of sight
+
+
+def fits_a_phone_in_the_dark(visit: Visit):
+    page = visit.page
+    page.set_viewport_size(PHONE)
+    page.emulate_media(color_scheme="dark")
+    try:
+        page.wait_for_selector("html[data-theme=dark]", state="attached", timeout=5_000)
+        page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+        assert visit.faults == []
+        assert sideways(page) <= 0
+        assert page.evaluate(BEGINS_LATE) == 0
+        contrast = {"type": "rule", "values": ["color-contrast"]}
+        assert violations(page, runOnly=contrast) == []
+    finally:
+        page.set_viewport_size(WIDE)
+        page.emulate_media(color_scheme="light")
+
+
+def sideways(page) -> int:
+    """Return the pixels that the page is wider than the screen."""
+    return page.evaluate(
+        "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+
+
+# Code has thousands of words in two dozen colours: the contrast of each colour is computed once.
+AXE = """([context, options]) => {
+  const seen = new Set();
+  for (const word of document.querySelectorAll('.highlight pre span')) {
+    const around = word.closest('.cell_input, .cell_output')?.className;
+    const kind = [word.className, word.parentElement.className, around].join('|');
+    if (!word.children.length && seen.has(kind)) word.dataset.again = '';
+    seen.add(kind);
+  }
+  axe.configure({rules: [{id: 'color-contrast', selector: '*:not([data-again])'}]});
+  return axe.run(context, options);
+}"""
+
+
+def violations(page, **options) -> list[str]:
+    """Return the serious and critical findings of axe-core: rule, element.
+
+    Left out are MathJax's own markup and rows from the fortieth on, made as those above them: axe
+    takes a minute for the longest tables. Style sheets are not fetched again for rules that are
+    off, and what passes is not listed.
+    """
+    from axe_playwright_python.sync_playwright import Axe
+
+    left_out = {"exclude": [["mjx-container"], ["tr:nth-child(n + 40)"]]}
+    options = {"resultTypes": ["violations"], "preload": False, **options}
+    page.evaluate(Axe().axe_script)
+    found = page.evaluate(AXE, [left_out, options])["violations"]
+    grave = [rule for rule in found if rule["impact"] in ("serious", "critical")]
+    return [f"{rule['id']}: {node['html'][:200]}" for rule in grave for node in rule["nodes"]]
+
+
+def prints_its_article_and_nothing_around_it(visit: Visit):
+    page = visit.page
+    page.emulate_media(media="print")
+    try:
+        for around in (".bd-header", ".bd-sidebar-primary", ".bd-sidebar-secondary", ".demo"):
+            assert not any(part.is_visible() for part in page.locator(around).all()), around
+        paper = page.evaluate(
+            "() => document.querySelector('article').getBoundingClientRect().width"
+        )
+        assert paper > 600
+        assert page.pdf(format="A4").startswith(b"%PDF")
+    finally:
+        page.emulate_media(media="screen")
+
+
+FOUND_ALL = (
+    "() => document.querySelector('#search-results .search-summary')?.textContent.includes('found')"
+)
+
+
+def search_finds_it_by_the_words_of_its_title(visit: Visit):
+    words = visit.page.inner_text("h1").replace("#", "").strip()
+    page = visit.browser.new_page()
+    try:
+        page.goto(f"{visit.home}/search.html?q={quote(words)}")
+        page.wait_for_function(FOUND_ALL, timeout=30_000)
+        links = [a.get_attribute("href") for a in page.locator("#search-results li a").all()]
+        assert any(f"{visit.name}.html" in link for link in links)
+        excerpts = page.locator("#search-results .context").all_inner_texts()
+        assert excerpts
+        assert not re.search(r"\\[()\[\]]", " ".join(excerpts))
+    finally:
+        page.close()
+
+
+def its_demo_works_by_keyboard_and_says_what_it_shows(visit: Visit):
+    page = visit.page
+    for demo in page.locator(".demo[data-demo]").all():
+        demo.scroll_into_view_if_needed()
+        says = demo.locator("[aria-live=polite]")
+        says.first.wait_for(state="attached", timeout=5_000)
+        controls = demo.locator(STOPS).filter(visible=True)
+        assert controls.count() > 0
+        heard, asked = set(), {}
+        for _ in range(2):  # a button that restores what is there says so only after a change
+            controls.first.focus()
+            for place in range(controls.count()):
+                kind, name, held, inside = page.evaluate(FOCUSED)
+                assert inside, "a control is not reached with Tab"
+                before = says.all_inner_texts()
+                for key in KEYS.get(kind, ()):
+                    page.keyboard.press(key)
+                    page.wait_for_timeout(30)
+                    moved = name.startswith(LATER) and page.evaluate(FOCUSED)[2] != held
+                    if says.all_inner_texts() != before or moved:
+                        heard.add(place)
+                        break
+                if kind in KEYS:
+                    asked[place] = (kind, name)
+                page.keyboard.press("Tab")
+        silent = [control for place, control in asked.items() if place not in heard]
+        assert silent == [], "controls that change nothing in what is announced"
+        assert asked, "no control at all"
+
+
+# Of a group of radio buttons Tab reaches one, and arrows the others.
+STOPS = "input:not([type=radio]), input[type=radio]:checked, button, select, [tabindex='0']"
+FOCUSED = """() => {
+  const e = document.activeElement;
+  const legend = e.type == "radio" && e.closest("fieldset").querySelector("legend");
+  const name = legend || e.labels?.[0] || e;
+  return [e.type || e.tagName, name.innerText, e.value + e.id, !!e.closest(".demo")];
+}"""
+# Settings of the next step: what is announced is the last one, so only their value has to move.
+LATER = ("step of a place", "penalty", "Window of suppression")
+# A small move may be lost in rounding, or stop at the end of a range; then it goes to the ends.
+KEYS = {
+    "button": ("Space",),
+    "checkbox": ("Space",),
+    "radio": ("ArrowRight",),
+    "range": ("ArrowRight", "ArrowLeft", "End", "Home"),
+    "number": ("ArrowUp", "ArrowDown"),
+    "select-one": ("ArrowDown", "ArrowUp"),
+}
+
+
+ANY = [
+    opens_without_an_error_and_asks_no_other_host,
+    every_formula_is_typeset,
+    axe_finds_nothing_serious,
+]
+OF_PAGES = [fits_a_phone_in_the_dark, prints_its_article_and_nothing_around_it]
+OF_CHAPTERS = [search_finds_it_by_the_words_of_its_title]
+OF_DEMOS = [its_demo_works_by_keyboard_and_says_what_it_shows]

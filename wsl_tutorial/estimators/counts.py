@@ -1,0 +1,287 @@
+"""Learn from how many instances of each class are in each bag."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+from torch import Tensor, nn
+
+from wsl_tutorial import counts
+
+from .base import BagClassifier
+from .batches import over_bags, over_rows
+from .tables import ROWS, Table
+
+
+class CountClassifier(BagClassifier):
+    """Learn a classifier of instances from how many of each class are in each bag.
+
+    The counts of a bag are the number of positives (n_bags,) or a matrix (n_bags, C); with
+    `proportions=True` they are shares of the bag. Without bags, y is the class of each row, and
+    this is logistic regression. `score` is 1 minus the distance of the observed shares of a bag
+    from those of the classes predicted for its rows: half the sum of absolute differences. Without
+    bags it is the accuracy.
+
+    Parameters:
+        module: torch module from rows to C values (one is enough for two classes), a function
+            (n_features, n_outputs) that returns one, or None: a linear layer. A module is copied,
+            never changed.
+        proportions: whether shares are observed. A share times the size of its bag must be a whole
+            number, but for rounding of the share to 4 digits.
+        method: "exact", the likelihood of the counts (Baručić & Kybic 2022); "em", the same by
+            expectation-maximisation; "proportions", the loss on mean probabilities (DLLP, Ardehaly
+            & Culotta 2017).
+        bags, standardize, alpha, solver, max_iter, learning_rate, batch_size, early_stopping,
+        validation_fraction, n_iter_no_change, tol, warm_start, random_state, device, verbose: as
+            for `PresenceClassifier`.
+
+    Attributes: module_, classes_, columns_, n_iter_, loss_curve_, validation_scores_,
+        n_features_in_.
+    """
+
+    METHODS = ("exact", "em", "proportions")
+    SMOOTH = METHODS
+
+    def __init__(
+        self,
+        module=None,
+        *,
+        proportions=False,
+        bags=None,
+        method="exact",
+        standardize=True,
+        alpha=0.01,
+        solver="auto",
+        max_iter=200,
+        learning_rate=1e-2,
+        batch_size=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        warm_start=False,
+        random_state=None,
+        device="cpu",
+        verbose=False,
+    ):
+        self.module = module
+        self.proportions = proportions
+        self.bags = bags
+        self.method = method
+        self.standardize = standardize
+        self.alpha = alpha
+        self.solver = solver
+        self.max_iter = max_iter
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    @property
+    def columns_(self) -> np.ndarray:
+        """Return the names of the columns of `predict_proba`: the classes."""
+        return self.classes_
+
+    def predict_bags(self, X, bags=None):
+        """Return how many rows of each bag are predicted of each class: (n_bags, C).
+
+        For two classes given by the number of positives: their number, (n_bags,).
+        """
+        check_is_fitted(self)
+        table, _ = self._rows(X, bags)
+        found = self._predicted(table)
+        values = found[:, 1] if self._form == "positives" else found
+        return self._of_bags(X, values, table)
+
+    def predict_bags_proba(self, X, bags=None):
+        """Return the expected share of each class in each bag, (n_bags, C)."""
+        check_is_fitted(self)
+        table, _ = self._rows(X, bags)
+        return self._of_bags(X, self._shares(table, hard=False), table)
+
+    # ------------------------------------------------------------------------------------------
+
+    def _scores(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
+        seen = table.target.numpy() / table.sizes[:, None].numpy()
+        gap = np.abs(self._shares(table, hard=True) - seen).sum(1) / 2
+        return 1 - gap, np.ones(len(table), bool)
+
+    def _shares(self, table: Table, hard: bool) -> np.ndarray:
+        """Return the mean over the rows of a bag of p, or of the predicted class, (B, C)."""
+        with torch.no_grad():
+            parts = [self._log_p(x.to(self._device()))[0] for x in table.x.split(ROWS)]
+        p = torch.cat(parts)[:, :, 0].exp().cpu().double()
+        if hard:
+            p = nn.functional.one_hot(p.argmax(1), p.shape[1]).double()
+        bag = torch.arange(len(table)).repeat_interleave(table.sizes)
+        total = p.new_zeros(len(table), p.shape[1]).index_add(0, bag, p)
+        return (total / table.sizes[:, None]).numpy()
+
+    def _predicted(self, table: Table) -> np.ndarray:
+        share = self._shares(table, hard=True) * table.sizes[:, None].numpy()
+        return share.round().astype(np.int64)
+
+    def _outputs(self) -> int:
+        return 1 if len(self.classes_) == 2 else len(self.classes_)
+
+    def _encode(self, value, columns, table: Table, reset: bool, classes: Any) -> Tensor:
+        """Return counts (B, C) int64."""
+        if isinstance(value, list):
+            raise ValueError("counts must be numbers, got sets")
+        if value.ndim == 2 and value.shape[1] == 1:
+            value = column_or_1d(value, warn=True)
+        if value.ndim > 2:
+            raise ValueError(f"counts must be (n_bags,) or (n_bags, C), got shape {value.shape}")
+        if table.single and value.ndim == 1:
+            return self._encode_classes(value, reset, classes)
+        form = "positives" if value.ndim == 1 else "matrix"
+        if reset:
+            names = np.arange(2 if value.ndim == 1 else value.shape[1])
+            self.classes_ = names if columns is None or value.ndim == 1 else np.asarray(columns)
+            self._form = form
+        number = self._whole(value, table)
+        number = torch.from_numpy(number)
+        if value.ndim == 1:
+            number = torch.stack([table.sizes - number, number], 1)
+        if number.shape[1] != len(self.classes_):
+            raise ValueError(
+                f"counts must have {len(self.classes_)} columns, got {number.shape[1]}"
+            )
+        wrong = (number < 0).any(1) | (number.sum(1) != table.sizes)
+        if bool(wrong.any()):
+            bag = int(wrong.nonzero()[0])
+            raise ValueError(
+                f"counts must not be negative and must sum to the rows of each bag, got "
+                f"{number[bag].tolist()} for bag {table.ids[bag]!r} of {int(table.sizes[bag])} rows"
+            )
+        return number
+
+    def _encode_classes(self, y: np.ndarray, reset: bool, classes: Any) -> Tensor:
+        check_classification_targets(y)
+        if reset:
+            self.classes_ = np.unique(y if classes is None else classes)
+            self._form = "classes"
+            if len(self.classes_) < 2:
+                raise ValueError(f"y must hold two classes, got one class only: {y[0]}")
+        match = y[:, None] == self.classes_
+        if not match.any(1).all():
+            raise ValueError(f"y holds {y[~match.any(1)][0]!r}, which is none of {self.classes_}")
+        return torch.from_numpy(match.astype(np.int64))
+
+    def _whole(self, value: np.ndarray, table: Table) -> np.ndarray:
+        """Return counts (B,) or (B, C) as integers, from shares where these are observed."""
+        try:
+            value = value.astype(np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"counts must be numbers, got dtype {value.dtype}") from None
+        size = table.sizes.numpy().reshape(-1, *(1,) * (value.ndim - 1))
+        number = value * size if self.proportions else value
+        off = np.abs(number - number.round())
+        wrong = off > (5e-5 * size + 1e-9 if self.proportions else 0)
+        if wrong.any():
+            bag = int(np.argwhere(wrong)[0, 0])
+            what = "proportions times sizes" if self.proportions else "counts"
+            raise ValueError(
+                f"{what} must be whole numbers, got {number[wrong][0]:g} for bag "
+                f"{table.ids[bag]!r} of {int(table.sizes[bag])} rows"
+            )
+        return number.round().astype(np.int64)
+
+    def _log_p(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        out, shape = self._channels(x, len(self.classes_))
+        if shape:
+            raise ValueError(f"module must return (n, {len(self.classes_)}), got positions {shape}")
+        if out.shape[1] == 1 and len(self.classes_) == 2:
+            out = torch.cat([torch.zeros_like(out), out], 1)
+        return out.log_softmax(1), shape
+
+    def _log_likelihood(self, x: Tensor, sizes: Tensor, target: Tensor) -> Tensor:
+        def function(p: Tensor, mask: Tensor, bags: Tensor) -> Tensor:
+            own = target[bags]
+            if self.method == "proportions":
+                return -_proportion_losses(p, own, mask)
+            if p.shape[1] == 2:
+                return counts.log_likelihood(p[:, 1] - p[:, 0], own[:, 1], mask)
+            return counts.log_likelihood_multiclass(p.movedim(1, 2), own, mask)
+
+        return over_bags(self._log_p(x)[0], sizes, function)
+
+    def _posterior(self, log_p: Tensor, sizes: Tensor, target: Tensor) -> Tensor:
+        def function(p: Tensor, mask: Tensor, bags: Tensor) -> Tensor:
+            own = target[bags]
+            if p.shape[1] == 2:
+                r = counts.posterior(p[:, 1] - p[:, 0], own[:, 1], mask)
+                return torch.stack([1 - r, r], 1)
+            return counts.posterior_multiclass(p.movedim(1, 2), own, mask).movedim(2, 1)
+
+        return over_rows(log_p, sizes, function)
+
+    # Expectation-maximisation ------------------------------------------------------------------
+
+    def _values(self, table: Table, bags: Tensor) -> Tensor:
+        """Return log-likelihoods (b,); in an M-step the expected ones of the complete data."""
+        if table.soft is None:
+            return super()._values(table, bags)
+        rows = table.rows(bags)
+        log_p, _ = self._log_p(table.x[rows].to(self._device()))
+        value = (table.soft[rows].to(log_p) * log_p[:, :, 0]).sum(1)
+        bag = torch.arange(len(bags)).repeat_interleave(table.sizes[bags]).to(log_p.device)
+        return value.new_zeros(len(bags)).index_add(0, bag, value)
+
+    def _expect(self, table: Table) -> None:
+        """Take the E-step: the posteriors of all rows given the counts."""
+        parts = []
+        with torch.no_grad():
+            for piece in table.pieces():
+                x, sizes, target = self._batch(table, piece)
+                parts.append(self._posterior(self._log_p(x)[0], sizes, target)[:, :, 0].cpu())
+        table.soft = torch.cat(parts)
+
+    def _lbfgs(self, table: Table) -> None:
+        """Minimise the loss; by EM with an M-step by L-BFGS until the loss falls by less than tol.
+
+        n_iter_ is then the number of E-steps, and loss_curve_ the loss after each M-step.
+        """
+        if self.method != "em":
+            return super()._lbfgs(table)
+        done, curve, before = self.n_iter_, list(self.loss_curve_), math.inf
+        for _ in range(self.max_iter):
+            self._expect(table)
+            super()._lbfgs(table)
+            table.soft = None
+            with torch.no_grad():
+                now = self._mean_loss(table, torch.arange(len(table))) + float(self._penalty())
+            done += 1
+            curve.append(now)
+            if before - now < self.tol:
+                break
+            before = now
+        self.n_iter_, self.loss_curve_ = done, curve
+        return None
+
+    def _epoch(self, table: Table, bags: Tensor) -> float:
+        if self.method == "em":
+            self._expect(table)
+        loss = super()._epoch(table, bags)
+        table.soft = None
+        return loss
+
+
+def _proportion_losses(log_p: Tensor, own: Tensor, mask: Tensor) -> Tensor:
+    """Return the loss of DLLP of bags, (b,): the cross-entropy of shares and mean probabilities.
+
+    log_p (b, C, n), counts own (b, C), mask (b, n). For two classes their mean is
+    `counts.proportion_loss`.
+    """
+    size = mask.sum(1, keepdim=True).to(log_p)
+    log_mean = log_p.masked_fill(~mask[:, None], -torch.inf).logsumexp(2) - size.log()
+    return -(own / size * log_mean).sum(1)

@@ -1,0 +1,91 @@
+"""Cross-validate by bags: folds of whole bags, and scores of bags instead of rows."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import get_scorer, make_scorer
+from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.utils.multiclass import type_of_target
+
+from .tables import numbered, observed, split_ids
+
+
+class BagKFold:
+    """Split bags into folds of equally many bags, stratified by class where y has two.
+
+    It needs no `groups` where X has the column `bags`. scikit-learn's `GroupKFold` keeps bags
+    together too, but balances rows instead of bags.
+
+    Parameters: n_splits, shuffle, random_state as for `KFold`; bags as for `PresenceClassifier`.
+    """
+
+    def __init__(self, n_splits=5, *, bags=None, shuffle=False, random_state=None):
+        self.n_splits = n_splits
+        self.bags = bags
+        self.shuffle = shuffle
+        self.random_state = random_state
+
+    def get_n_splits(self, X=None, y=None, groups=None) -> int:
+        """Return the number of folds."""
+        return self.n_splits
+
+    def split(self, X, y=None, groups=None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the rows of the training bags and of the test bags of each fold.
+
+        groups: the bag of each row; default: the column `bags` of X.
+        Raises: ValueError, neither is given, or there are fewer bags than folds.
+        """
+        _, ids, _ = split_ids(X, groups, self.bags)
+        if ids is None:
+            raise ValueError("groups must be the bag of each row, got None; or pass bags=COLUMN")
+        known, code = numbered(ids)
+        options = {"shuffle": self.shuffle, "random_state": self.random_state}
+        label = None if y is None else observed(y, known, code)[0]
+        if isinstance(label, np.ndarray) and type_of_target(label) == "binary":
+            folds = StratifiedKFold(self.n_splits, **options).split(known, label)
+        else:
+            folds = KFold(self.n_splits, **options).split(known)
+        for training, test in folds:
+            yield np.flatnonzero(np.isin(code, training)), np.flatnonzero(np.isin(code, test))
+
+
+def bag_scorer(scoring: str | Callable) -> Callable:
+    """Return a scorer that compares bags, where scikit-learn's own would compare rows.
+
+    `cross_val_score(model, X, y, scoring=bag_scorer("roc_auc"))` is the AUC of bags.
+
+    Args: scoring: a name of scikit-learn's, or a metric (y_true, y_pred).
+    Returns: a function (estimator, X, y, bags=None) -> score; y comes once a bag or once a row.
+    """
+    scorer = get_scorer(scoring) if isinstance(scoring, str) else make_scorer(scoring)
+
+    def score(estimator, X, y, bags=None) -> float:
+        if hasattr(estimator, "steps"):  # a pipeline
+            X, estimator = estimator[:-1].transform(X), estimator[-1]
+        _, ids, _ = split_ids(X, bags, estimator.bags)
+        known, code = numbered(range(len(X)) if ids is None else ids)
+        return scorer(_Bags(estimator, bags), X, observed(y, known, code)[0])
+
+    return score
+
+
+class _Bags(ClassifierMixin, BaseEstimator):
+    """Show a fitted estimator to a scorer as a classifier of bags."""
+
+    def __init__(self, estimator: Any = None, bags=None):
+        self.estimator, self.bags = estimator, bags
+        self.classes_ = getattr(estimator, "classes_", None)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def predict(self, X):
+        return np.asarray(self.estimator.predict_bags(X, self.bags))
+
+    def predict_proba(self, X):
+        return np.asarray(self.estimator.predict_bags_proba(X, self.bags))
+
+    def decision_function(self, X):
+        return np.asarray(self.estimator.decision_function_bags(X, self.bags))

@@ -1,0 +1,228 @@
+"""Read tables of bags: the bag of each row, and what is observed of each bag."""
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import assert_all_finite
+from torch import Tensor
+
+ROWS = 2**16  # most rows in one pass, unless a single bag has more
+
+
+@dataclass
+class Table:
+    """Hold rows sorted by bag: x (N, ...), sizes (B,), ids of bags, and what is observed of them.
+
+    order: the row of the given X that each row of x was; single: every row is a bag of its own,
+    because no bags were given; target (B, C), weight (B,). soft (N, C): labels of rows, of EM.
+    """
+
+    x: Tensor
+    sizes: Tensor
+    ids: list
+    order: np.ndarray
+    single: bool
+    name: Any
+    target: Tensor
+    weight: Tensor
+    soft: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, bags: Tensor) -> Tensor:
+        """Return the row numbers of some bags, bag after bag."""
+        first = self.sizes.cumsum(0) - self.sizes
+        sizes = self.sizes[bags]
+        shift = first[bags] - (sizes.cumsum(0) - sizes)
+        return torch.arange(int(sizes.sum())) + shift.repeat_interleave(sizes)
+
+    def pieces(self, bags: Tensor | None = None) -> Iterator[Tensor]:
+        """Cut bags (default: all) into pieces of at most about `ROWS` rows each, or one bag."""
+        bags = torch.arange(len(self)) if bags is None else bags
+        piece = (self.sizes[bags].cumsum(0) - 1) // ROWS
+        yield from bags.split(torch.unique_consecutive(piece, return_counts=True)[1].tolist())
+
+
+def of_rows(x: np.ndarray, ids: list | None, name: Any = None) -> tuple[Table, np.ndarray]:
+    """Return the table of rows, without what is observed, and the bag number of each row."""
+    known, code = numbered(range(len(x)) if ids is None else ids)
+    order = np.argsort(code, kind="stable")
+    sizes = torch.from_numpy(np.bincount(code, minlength=len(known)))
+    nothing = torch.zeros(len(known), 0)
+    rows = torch.from_numpy(np.array(x[order]))  # a copy, which torch may write to
+    return Table(rows, sizes, known, order, ids is None, name, nothing, nothing), code
+
+
+def split_ids(X: Any, bags: Any, column: str | int | None) -> tuple[Any, list | None, Any]:
+    """Return X without its column of bags, the bag of each row (None: no bags), and its name.
+
+    bags: an array of ids, or the name of a column or level of the index; None: `column`, which is
+    taken out of X in any case.
+    """
+    ids, name = None, None
+    if column is not None and (bags is None or _has(X, column)):
+        X, ids, name = _take_out(X, column)
+    if bags is None:
+        return X, ids, name
+    if isinstance(bags, str | int):
+        return (X, ids, name) if bags == column else _take_out(X, bags)
+    ids = bags.tolist() if hasattr(bags, "tolist") else list(bags)
+    n = np.shape(X)[0]
+    if len(ids) != n:
+        raise ValueError(
+            f"bags must name the bag of each of the {n} rows of X, got {len(ids)} values; the "
+            "order of arguments is (X, bags, labels)"
+        )
+    return X, ids, getattr(bags, "name", None)
+
+
+def without(X: Any, column: str | int | None) -> Any:
+    """Return X without its column of bags, if it has one."""
+    return X if column is None or not _has(X, column) else _take_out(X, column)[0]
+
+
+def _has(X: Any, column: str | int) -> bool:
+    """Return whether X has the column (an array has every column that is a number)."""
+    if hasattr(X, "iloc"):
+        return column in X.columns or column in X.index.names
+    return isinstance(column, int)
+
+
+def _take_out(X: Any, name: str | int) -> tuple[Any, list, Any]:
+    """Return X without the column `name`, and its values; a level of the index stays."""
+    if hasattr(X, "iloc"):
+        if name in X.columns:
+            return X.drop(columns=name), X[name].tolist(), name
+        if name in X.index.names:
+            return X, X.index.get_level_values(name).tolist(), name
+        raise ValueError(
+            f"bags must be a column of X or a level of its index, got {name!r}; X has the columns "
+            f"{', '.join(map(str, X.columns[:6]))}{', ...' if len(X.columns) > 6 else ''}"
+        )
+    x = np.asarray(X)
+    if isinstance(name, str) or x.ndim != 2 or not -x.shape[1] <= name < x.shape[1]:
+        raise ValueError(
+            f"bags must be a column of X, got {name!r} for an array of shape {x.shape}; pass a "
+            "DataFrame with this column, or the ids of the bags in place of its name"
+        )
+    return np.delete(x, name, 1), x[:, name].tolist(), None
+
+
+def numbered(ids: Sequence) -> tuple[list, np.ndarray]:
+    """Return the different ids in the order of their first rows, and the number of each row's."""
+    missing = next((k for k, i in enumerate(ids) if _missing(i)), None)
+    if missing is not None:
+        raise ValueError(f"bags contains NaN in row {missing}; every row belongs to a bag")
+    strange = next((i for i in ids if not isinstance(i, Hashable)), None)
+    if strange is not None:
+        raise ValueError(f"bags must be one id a row, such as a number or a name, got {strange!r}")
+    seen: dict = {}
+    code = np.fromiter((seen.setdefault(i, len(seen)) for i in ids), np.int64, len(ids))
+    return list(seen), code
+
+
+def _missing(name: Any) -> bool:
+    """Return whether the id of a bag is None, NaN, NaT or NA: of NA not even that is known."""
+    try:
+        return name is None or bool(name != name)
+    except (TypeError, ValueError):
+        return not isinstance(name, tuple | list | np.ndarray)
+
+
+def observed(
+    y: Any, ids: list, code: np.ndarray, by_bag: bool = False
+) -> tuple[list | np.ndarray, list | None]:
+    """Return what is observed of each bag, in the order of ids, and the names of its columns.
+
+    y comes once a row, or once a bag: with an index of ids, or in the order of ids if that is
+    sorted. Where there are as many rows as bags, `by_bag` decides which it is. Sets of labels come
+    out as a list of frozensets.
+    """
+    columns = list(y.columns) if hasattr(y, "columns") else None
+    index = list(y) if isinstance(y, Mapping) else list(y.index) if hasattr(y, "iloc") else None
+    values = _values(list(y.values()) if isinstance(y, Mapping) else y)
+    rows = len(values) == len(code) and not (by_bag and len(ids) == len(code))
+    if rows and not isinstance(y, Mapping):
+        return _constant(values, ids, code), columns
+    where = _aligned(len(values), index, ids, len(code))
+    return ([values[k] for k in where] if isinstance(values, list) else values[where]), columns
+
+
+def _values(y: Any) -> list | np.ndarray:
+    """Return observations as a list of frozensets, or a finite array."""
+    y = y.to_numpy() if hasattr(y, "iloc") else y
+    listed = isinstance(y, list | tuple) or getattr(getattr(y, "dtype", None), "kind", "") == "O"
+    if listed and len(y) and all(isinstance(v, set | frozenset) for v in y):
+        return [frozenset(v) for v in y]
+    try:
+        values = np.asarray(y)
+    except ValueError:  # lists of different lengths
+        raise ValueError(
+            "y must be one value, one row of a matrix or one set for each bag, got lists of "
+            "different lengths; pass sets of labels, such as {1, 2}"
+        ) from None
+    if values.ndim == 0:
+        raise ValueError(f"y should be a 1d array, got an array of shape {values.shape}")
+    if values.dtype.kind == "f":
+        assert_all_finite(values, input_name="y")
+    return values
+
+
+def _constant(values: list | np.ndarray, ids: list, code: np.ndarray) -> list | np.ndarray:
+    """Return each bag's value on its first row; raise ValueError unless all its rows have it."""
+    _, first = np.unique(code, return_index=True)
+    if isinstance(values, list):
+        wrong = [k for k, c in enumerate(code) if values[k] != values[first[c]]]
+    else:
+        differs = values != values[first][code]
+        wrong = np.flatnonzero(differs.reshape(len(code), -1).any(1))
+    if len(wrong):
+        bag = code[wrong[0]]
+        raise ValueError(
+            f"y must be the same on all rows of a bag, got {values[first[bag]]!s} and "
+            f"{values[wrong[0]]!s} for bag {ids[bag]!r}"
+        )
+    return [values[k] for k in first] if isinstance(values, list) else values[first]
+
+
+def _aligned(n: int, index: list | None, ids: list, rows: int) -> list[int]:
+    """Return which of n observations is that of each id."""
+    numbers = index == list(range(n)) and set(range(n)) != set(ids)  # nobody chose this index
+    if index is None or numbers:
+        if n != len(ids):
+            raise ValueError(
+                f"y must have a value for each of {len(ids)} bags or {rows} rows, got {n} values "
+                "(inconsistent numbers of samples); a Series, DataFrame or dict by bag id shows "
+                "which bag is missing"
+            )
+        _check_order(ids)
+        return list(range(n))
+    place = {i: k for k, i in enumerate(index)}
+    if len(place) < n:
+        twice = next(i for k, i in enumerate(index) if place[i] != k)
+        raise ValueError(f"y must have one value a bag, got several for bag {twice!r}")
+    absent = next((i for i in ids if i not in place), None)
+    if absent is not None:
+        raise ValueError(f"y must have a value for every bag, got none for bag {absent!r}")
+    known = set(ids)
+    empty = next((i for i in index if i not in known), None)
+    if empty is not None:
+        raise ValueError(f"X must have a row for every bag of y, got none for bag {empty!r}")
+    return [place[i] for i in ids]
+
+
+def _check_order(ids: list) -> None:
+    """Raise ValueError where it is unclear in which order values without an index come."""
+    try:
+        clear = sorted(ids) == ids
+    except TypeError:  # ids that have no order
+        clear = True
+    if not clear:
+        raise ValueError(
+            "y without ids is ambiguous, because the bags do not appear in sorted order; pass a "
+            "Series, a DataFrame or a dict by bag id, or repeat the value on each row"
+        )
