@@ -264,7 +264,12 @@ def page(short: str) -> str:
         out += rst(text, name) if before else []
         for full, thing in group.items():
             kind = "class" if inspect.isclass(thing) else "function"
-            out += [f".. auto{kind}:: {full}", *["   :members:"] * (kind == "class"), ""]
+            routed = [name for name in dir(thing) if re.fullmatch(r"set_\w+_request", name)]
+            members = [
+                "   :members:",
+                f"   :exclude-members: {', '.join(routed)}",
+            ]  # scikit-learn's
+            out += [f".. auto{kind}:: {full}", *members[: (kind == "class") + bool(routed)], ""]
         out += [] if before else rst(text, name)
     return "\n".join(out) + "\n"
 
