@@ -264,12 +264,7 @@ def page(short: str) -> str:
         out += rst(text, name) if before else []
         for full, thing in group.items():
             kind = "class" if inspect.isclass(thing) else "function"
-            routed = [name for name in dir(thing) if re.fullmatch(r"set_\w+_request", name)]
-            members = [
-                "   :members:",
-                f"   :exclude-members: {', '.join(routed)}",
-            ]  # scikit-learn's
-            out += [f".. auto{kind}:: {full}", *members[: (kind == "class") + bool(routed)], ""]
+            out += [f".. auto{kind}:: {full}", *["   :members:"] * (kind == "class"), ""]
         out += [] if before else rst(text, name)
     return "\n".join(out) + "\n"
 
