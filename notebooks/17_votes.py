@@ -90,7 +90,7 @@ z = torch.tensor([-0.6, 1.2]) + 0.7 * urban  # (100, 2)
 z = z + 0.25 * torch.randn(100, 2, generator=g, dtype=torch.float64)
 first = torch.binomial(groups.double(), z.sigmoid(), generator=g).long()  # (100, 2)
 hidden = torch.stack([first, groups - first], 2)  # (100, 2, 2): the tables
-told = hidden.sum(1)  # (100, 2): all that an estimate may use
+totals = hidden.sum(1)  # (100, 2): all that an estimate may use
 truth = hidden.sum(0)[:, 0] / groups.sum(0)
 print("truth, share of the first label in each group:", [f"{t:.3f}" for t in truth.tolist()])
 
@@ -109,10 +109,10 @@ print("truth, share of the first label in each group:", [f"{t:.3f}" for t in tru
 # this dependence for a difference between groups. This is *aggregation bias*.
 
 # %%
-x, t = groups / groups.sum(1, keepdim=True), told / told.sum(1, keepdim=True)
+x, t = groups / groups.sum(1, keepdim=True), totals / totals.sum(1, keepdim=True)
 beta = torch.linalg.lstsq(x.double(), t.double()).solution  # (2, 2)
 print("Goodman", [f"{b:.3f}" for b in beta[:, 0].tolist()])
-assert torch.allclose(beta, ecological.goodman(groups, told), atol=1e-6)
+assert torch.allclose(beta, ecological.goodman(groups, totals), atol=1e-6)
 
 # %% [markdown]
 # ### Bounds that always hold
@@ -128,14 +128,14 @@ assert torch.allclose(beta, ecological.goodman(groups, told), atol=1e-6)
 # (1997) calls the picture a *tomography plot*. The next figure draws the lines of the example.
 
 # %%
-low, high = ecological.bounds(groups, told)  # (100, 2, 2) each
+low, high = ecological.bounds(groups, totals)  # (100, 2, 2) each
 between = torch.stack([low.sum(0)[:, 0], high.sum(0)[:, 0]], 1) / groups.sum(0)[:, None]
 print("bounds of the region", [[f"{b:.3f}" for b in row] for row in between.tolist()])
 
 # %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(4.6, 4.2))
 ends = torch.stack([low[:, 0, 0], high[:, 0, 0]], 1)  # (100, 2): of the first cell
-across, up = ends / groups[:, :1], (told[:, :1] - ends) / groups[:, 1:]
+across, up = ends / groups[:, :1], (totals[:, :1] - ends) / groups[:, 1:]
 for k in range(100):
     half = int(urban[k])
     axis.plot(across[k], up[k], "-", color=show.COLOURS[half], lw=0.6, marker="")
@@ -169,13 +169,13 @@ show.figure(
 
 # %%
 z0 = torch.tensor([-0.5, 1.0], dtype=torch.float64)
-N, y = groups[0], int(told[0, 0])
+N, y = groups[0], int(totals[0, 0])
 k = torch.arange(max(0, y - int(N[1])), min(int(N[0]), y) + 1).double()
 Binomial = torch.distributions.Binomial
 parts = Binomial(int(N[0]), logits=z0[0]).log_prob(k)
 parts = parts + Binomial(int(N[1]), logits=z0[1]).log_prob(y - k)
 log_p = torch.stack([F.logsigmoid(z0), F.logsigmoid(-z0)], 1)[None]  # (1, 2, 2)
-exact = counts.log_likelihood_multiclass(log_p, told[:1], multiplicity=groups[:1])
+exact = counts.log_likelihood_multiclass(log_p, totals[:1], multiplicity=groups[:1])
 assert torch.allclose(exact, parts.logsumexp(0))
 print(f"log P = {exact.item():.4f}")
 
@@ -190,7 +190,7 @@ print(f"log P = {exact.item():.4f}")
 # such an interval, and without this term the density would be infinite where a rate reaches 0.
 
 # %%
-normal = ecological.log_likelihood_normal(z0.expand(100, -1), groups, told)[:1]
+normal = ecological.log_likelihood_normal(z0.expand(100, -1), groups, totals)[:1]
 gaps = record["exact"]
 print(f"log P = {normal.item():.4f}, normal approximation")
 print("gap in nats over the 212 precincts, at the fitted rates: median", end=" ")
@@ -234,8 +234,8 @@ print(f"{gaps['fitted']['median_gap']}, largest {gaps['fitted']['largest_gap']}"
 # the estimates are biased.
 
 # %%
-plain = ecological.fit(groups, told)
-county = ecological.fit(groups, told, covariates=urban)
+plain = ecological.fit(groups, totals)
+county = ecological.fit(groups, totals, covariates=urban)
 g = torch.Generator().manual_seed(0)
 for name, fitted in {"no covariate": plain, "urban or not": county}.items():
     drawn = ecological.sample(fitted, 200, context=0.0, generator=g)  # (200, 100, 2, 2)

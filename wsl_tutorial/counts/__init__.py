@@ -5,14 +5,16 @@ rho = sigmoid(logits) is the probability of a positive; `counts` is an integer t
 number of positives; `mask` is bool (B, n), true for the instances of a bag and false for padding
 (None: no padding), so bags of any sizes share a batch. With C classes, `log_p` is (B, n, C) and
 `counts` is (B, C). All functions compute in float64 whatever the dtype of the input, and return the
-dtype of their first argument. A logit may be infinite: that label is known.
+dtype of their first argument, float32 for half precision. A logit may be infinite: that label is
+known.
 
 A row may stand for several identical instances, such as the voters of one group in a precinct:
 `multiplicity` is an integer tensor (B, n) with their numbers, and the size of a bag is its sum.
 
 `binary` has the likelihood and the posterior for two classes, `multiclass` for more, `assignment`
 the most probable labels, `noisy` the likelihoods of counts that are noisy or known to a range,
-`losses` the baselines, `proportions` the counts of shares. `window` and `saddlepoint` compute what
+`losses` the baselines, `proportions` the counts of shares, and `ecological` cross tables estimated
+from their margins, by its own name. `window` and `saddlepoint` compute what
 `multiclass` needs for large bags: the former exactly, the latter approximately.
 
 Source of all of this: Baručić & Kybic (2022), "Fast learning from label proportions with small
@@ -20,6 +22,7 @@ bags", arXiv 2110.03426; "paper (6)" below is its equation 6. The paper enumerat
 configurations; the recursion, the tilt and the multiclass form are derived in the chapters.
 """
 
+from . import ecological
 from .assignment import map_configuration_multiclass
 from .binary import (
     MAX_ENUMERATED,
@@ -48,6 +51,7 @@ __all__ = [
     "MAX_ENUMERATED",
     "MAX_STATES",
     "counts_from_proportions",
+    "ecological",
     "enumeration",
     "log_distribution",
     "log_likelihood",

@@ -5,8 +5,8 @@ each position, the last channel being the background phi; `labels` is bool (B, C
 1 for present, 0 for absent and -1 for unknown. Positions may have any number of axes, none included
 (one position); `mask`, bool (B, *positions), is true where a position is real and false where it is
 padding. With `background=False` there is no phi: `log_p` is (B, C, *positions). The likelihoods
-compute in float64 for input of any dtype and return the dtype of `log_p`; bags of different label
-sets share a batch.
+compute in float64 for input of any dtype and return the dtype of `log_p`, float32 for half
+precision; bags of different label sets share a batch.
 
 `plain` holds the formulas as the chapters derive them, `fast` the same numbers quickly, `limits`
 bounds for many labels, `noisy` labels observed with errors, `prediction` the probabilities of
@@ -17,7 +17,7 @@ likelihood", arXiv 1811.12346; "paper (6)" below is its equation 6. What the pap
 (the forward recursion, the certificate, the posterior, the bounds) is derived in the chapters.
 """
 
-from ._inputs import MAX_LABELS, at_least
+from ._inputs import MAX_LABELS
 from .copies import copy_weights, log_likelihood_concepts, log_occurrence
 from .fast import log_likelihood, posterior
 from .limits import bounds, bracket
@@ -30,7 +30,7 @@ from .losses import (
     mean_scores,
     noisy_or,
 )
-from .noisy import log_likelihood_noisy, posterior_noisy
+from .noisy import at_least, log_likelihood_noisy, posterior_noisy
 from .plain import alternating_series, beta_recursion, log_alpha, recursion
 from .prediction import log_marginals, marginals, most_probable_set
 

@@ -117,18 +117,6 @@ def split_labels(
     return labels == 1, unknown if bool(unknown.any()) else None
 
 
-def at_least(labels: Tensor) -> Tensor:
-    """Return labels of bags that have these labels and perhaps others: the rest is unknown.
-
-    Args: labels: bool (B, C), or integer as in `log_likelihood`; any shape will do.
-    Returns: int8 of the same shape, 1 where labels is 1 and -1 elsewhere.
-    Raises: ValueError where labels is neither bool nor integer.
-    Source: chapter 2; exercise 4 of chapter 1.
-    """
-    check_tensor("labels", labels, tuple(getattr(labels, "shape", ())), None, FLAGS)
-    return 2 * (labels == 1).to(torch.int8) - 1
-
-
 def bags_of(
     log_p: Tensor,
     labels: Tensor,

@@ -1,4 +1,4 @@
-"""Labels that are observed with errors of known rates: the sum over all true label sets."""
+"""Labels that are observed in part, or with errors of known rates."""
 
 from collections.abc import Sequence
 
@@ -12,6 +12,18 @@ from ._inputs import MAX_LABELS, flatten, merge_unknown, slots_of, split_labels,
 from .fast import LogLikelihood, evaluate
 
 Rate = float | Sequence[float] | Tensor
+
+
+def at_least(labels: Tensor) -> Tensor:
+    """Return labels of bags that have these labels and perhaps others: the rest is unknown.
+
+    Args: labels: bool (B, C), or integer as in `log_likelihood`; any shape will do.
+    Returns: int8 of the same shape, 1 where labels is 1 and -1 elsewhere.
+    Raises: ValueError where labels is neither bool nor integer.
+    Source: chapter 2; exercise 4 of chapter 1.
+    """
+    check_tensor("labels", labels, tuple(getattr(labels, "shape", ())), None, FLAGS)
+    return 2 * (labels == 1).to(torch.int8) - 1
 
 
 def log_likelihood_noisy(
