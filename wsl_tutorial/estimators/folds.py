@@ -16,7 +16,8 @@ class BagKFold:
     """Split bags into folds of equally many bags, stratified by class where y has two.
 
     It needs no `groups` where X has the column `bags`. scikit-learn's `GroupKFold` keeps bags
-    together too, but balances rows instead of bags.
+    together too, but balances rows instead of bags. `groups` reaches the folds only: a model
+    without `bags` takes every row for a bag, and says nothing.
 
     Parameters: n_splits, shuffle, random_state as for `KFold`; bags as for `PresenceClassifier`.
     """
