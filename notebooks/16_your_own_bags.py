@@ -44,8 +44,10 @@ show.style()
 
 # %% [markdown]
 # From a table to a score takes a few lines. Folds must consist of whole bags: if shapes of one
-# molecule are in training and test, the score measures memory. The folds must also be shuffled, since
-# the classic files begin with all positive bags. `BagKFold` does both and spreads the classes evenly.
+# molecule are in training and test, the score measures memory. Each fold also needs both classes, and
+# the classic files begin with all positive bags. `BagKFold` keeps bags whole and spreads the classes
+# evenly; it shuffles if you ask. The AUC by bags is `scoring=bag_scorer("roc_auc")`, also of
+# `wsl_tutorial.estimators`; the plain name compares rows.
 # A ragged list of arrays becomes a table with `np.concatenate` and `np.repeat`, as below; images need
 # a network that turns an image, or each of its tiles, into a row.
 

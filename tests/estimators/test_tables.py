@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from worlds import bags_of_one_class
 
-from wsl_tutorial.estimators import BagKFold, CountClassifier, PresenceClassifier
+from wsl_tutorial.estimators import BagKFold, CountClassifier, PresenceClassifier, bag_scorer
 from wsl_tutorial.estimators.tables import numbered, observed
 
 X = np.arange(12.0).reshape(6, 2)
@@ -136,3 +136,90 @@ def test_a_frame_with_words_is_refused():
     frame = pd.DataFrame({"bag": BAGS, "u": list("stuvwx")})
     with pytest.raises(ValueError, match="could not convert string to float"):
         PresenceClassifier(bags="bag").fit(frame, Y)
+
+
+@pytest.mark.parametrize("kind", [PresenceClassifier, CountClassifier])
+def test_values_by_id_are_found_by_id_where_every_bag_has_one_row(kind):
+    ids = list("abcdef")
+    label = pd.Series([0, 1, 1, 0, 1, 0], index=ids)
+    frame = pd.DataFrame(X, columns=["u", "v"]).assign(bag=ids)
+    expected = kind(bags="bag").fit(frame, label.to_numpy()).predict_proba(frame)
+    for x in (frame, frame.set_index("bag")):
+        for given_label in (label, label[::-1]):
+            model = kind(bags="bag").fit(x, given_label)
+            assert np.array_equal(model.predict_proba(x), expected)
+    turned = frame.assign(bag=range(5, -1, -1))  # the index of y is that of the rows, not of bags
+    for order in (range(6), [3, 1, 0, 2, 5, 4]):
+        x, y = turned.iloc[order], pd.Series(label.to_numpy()).iloc[order]
+        assert np.allclose(kind(bags="bag").fit(x, y).predict_proba(frame), expected, atol=1e-3)
+    folds = [
+        [test.tolist() for _, test in BagKFold(3, bags="bag").split(frame, y)]
+        for y in (label, label[::-1])
+    ]
+    assert folds[0] == folds[1]
+
+
+@pytest.mark.parametrize("kind", [PresenceClassifier, CountClassifier])
+def test_a_column_of_bags_in_y_or_of_y_in_x_is_noticed(kind):
+    frame = pd.DataFrame(X, columns=["u", "v"]).assign(bag=BAGS)
+    named = pd.DataFrame({"bag": list("abc"), "label": Y})
+    with pytest.raises(ValueError, match=r"pass y.set_index\('bag'\)"):
+        kind(bags="bag").fit(frame, named)
+    rows = frame.assign(label=[0, 0, 1, 1, 1, 1])
+    with pytest.warns(UserWarning, match=r"pass X.drop\(columns='label'\)"):
+        kind(bags="bag").fit(rows, rows["label"])
+    twice = pd.concat([frame, frame[["bag"]]], axis=1)
+    with pytest.raises(ValueError, match="got several columns 'bag'"):
+        kind(bags="bag").fit(twice, Y)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [[1, 0], [np.nan, 1], [0, 1]],
+        pd.DataFrame([[1, 0], [pd.NA, 1], [0, 1]], index=list("abc"), dtype="Int64"),
+        [{1}, {np.nan}, {2}],
+        ["u", None, "v"],
+    ],
+)
+def test_a_missing_label_is_said_to_be_missing(y):
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        PresenceClassifier().fit(X, BAGS, y)
+
+
+def test_columns_of_counts_are_those_of_fit():
+    votes = pd.DataFrame({"r": [1, 1, 0], "g": [1, 2, 1]}, index=list("abc"))
+    model = CountClassifier().fit(X, BAGS, votes)
+    for other in (votes[["g", "r"]], votes.rename(columns={"r": "R"})):
+        with pytest.raises(ValueError, match=r"counts must have the columns \['r' 'g'\], got"):
+            model.posterior(X, BAGS, other)
+        with pytest.raises(ValueError, match="counts must have the columns"):
+            model.score(X, BAGS, other)
+    model.posterior(X, BAGS, votes.to_numpy())
+
+
+def test_shares_and_counts_are_told_apart():
+    shares = [[0.5, 0.5], [1 / 3, 2 / 3], [0, 1]]
+    with pytest.raises(ValueError, match="pass proportions=True for shares"):
+        CountClassifier().fit(X, BAGS, shares)
+    with pytest.raises(ValueError, match="proportions must be from 0 to 1, got 50 for bag 'a'"):
+        CountClassifier(proportions=True).fit(X, BAGS, 100 * np.array(shares))
+
+
+def test_a_weight_of_no_class_is_an_error():
+    with pytest.raises(ValueError, match="class_weight must name classes of"):
+        PresenceClassifier(class_weight={2: 1}).fit(X, BAGS, Y)
+
+
+def test_a_scorer_of_bags_leaves_out_those_without_a_label():
+    x, bags, y, _ = bags_of_one_class(20)
+    model = PresenceClassifier().fit(x, bags, y)
+    kept = bags % 3 > 0
+    some = np.where(kept, y, -1)
+    for name in ("accuracy", "roc_auc"):
+        expected = bag_scorer(name)(model, x[kept], y[kept], bags=bags[kept])
+        assert bag_scorer(name)(model, x, some, bags=bags) == expected
+    assert bag_scorer("accuracy")(model, x, some, bags=bags) == model.score(x, bags, some)
+    sets = PresenceClassifier().fit(X, BAGS, [[1, 0], [0, 1], [1, 0]])
+    with pytest.raises(ValueError, match="bag_scorer needs labels that are known"):
+        bag_scorer("accuracy")(sets, X, [[1, 0], [-1, 1], [1, 1]], bags=BAGS)

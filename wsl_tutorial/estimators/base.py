@@ -134,7 +134,8 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         """Return the probability of each class for each row, given what is observed of its bag.
 
         Args: as `fit`: `posterior(X, bags, labels)`, or `posterior(X, y)`.
-        Returns: as `predict_proba`; a DataFrame if X is one.
+        Returns: as `predict_proba`; a DataFrame if X is one. Rows of a bag whose observation is
+            impossible are 0.
         """
         check_is_fitted(self)
         table = self._read(X, *self._arguments(bags, labels, None), reset=False)
@@ -244,6 +245,8 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
         table, code = self._rows(X, bags, reset)
+        tables.check_columns(y, X, table.name, reset)
+        by_bag = by_bag or (not table.single and tables.by_id(y, X, table.ids))
         value, columns = tables.observed(y, table.ids, code, by_bag)
         table.target = self._encode(value, columns, table, reset, classes)
         table.weight = self._weights(table.target)
@@ -492,10 +495,10 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         out = out[:, None] if out.dim() == 1 else out
         sizes = (wanted, 1) if wanted == 2 else (wanted,)
         if out.shape[0] != len(x) or out.shape[1] not in sizes:
+            none = " and, unless background=False, the background"
             raise ValueError(
                 f"module must return (n_rows, {wanted}), got {tuple(out.shape)} for {len(x)} rows; "
-                "for these labels the channels are the classes and, unless background=False, the "
-                "background"
+                f"for these labels the channels are the classes{none * hasattr(self, 'background')}"
             )
         if bool(out.isnan().any()):
             raise ValueError(_DIVERGED)

@@ -148,6 +148,10 @@ class CountClassifier(BagClassifier):
             names = np.arange(2 if value.ndim == 1 else value.shape[1])
             self.classes_ = names if columns is None or value.ndim == 1 else np.asarray(columns)
             self._form = form
+        elif columns is not None and form == self._form == "matrix":
+            names = np.asarray(columns)
+            if len(names) == len(self.classes_) and list(names) != list(self.classes_):
+                raise ValueError(f"counts must have the columns {self.classes_}, got {names}")
         number = self._whole(value, table)
         number = torch.from_numpy(number)
         if value.ndim == 1:
@@ -174,7 +178,9 @@ class CountClassifier(BagClassifier):
                 raise ValueError(f"y must hold two classes, got one class only: {y[0]}")
         match = y[:, None] == self.classes_
         if not match.any(1).all():
-            raise ValueError(f"y holds {y[~match.any(1)][0]!r}, which is none of {self.classes_}")
+            raise ValueError(
+                f"y holds {y[~match.any(1)].tolist()[0]!r}, which is none of {self.classes_}"
+            )
         return torch.from_numpy(match.astype(np.int64))
 
     def _whole(self, value: np.ndarray, table: Table) -> np.ndarray:
@@ -183,6 +189,13 @@ class CountClassifier(BagClassifier):
             value = value.astype(np.float64)
         except (TypeError, ValueError):
             raise ValueError(f"counts must be numbers, got dtype {value.dtype}") from None
+        outside = (value < 0) | (value > 1)
+        if self.proportions and outside.any():
+            bag = table.ids[int(np.argwhere(outside)[0, 0])]
+            raise ValueError(
+                f"proportions must be from 0 to 1, got {value[outside][0]:g} for bag {bag!r}; "
+                "divide percentages by 100, and pass counts with proportions=False"
+            )
         size = table.sizes.numpy().reshape(-1, *(1,) * (value.ndim - 1))
         number = value * size if self.proportions else value
         off = np.abs(number - number.round())
@@ -190,9 +203,10 @@ class CountClassifier(BagClassifier):
         if wrong.any():
             bag = int(np.argwhere(wrong)[0, 0])
             what = "proportions times sizes" if self.proportions else "counts"
+            remedy = "" if self.proportions else "; pass proportions=True for shares"
             raise ValueError(
                 f"{what} must be whole numbers, got {number[wrong][0]:g} for bag "
-                f"{table.ids[bag]!r} of {int(table.sizes[bag])} rows"
+                f"{table.ids[bag]!r} of {int(table.sizes[bag])} rows{remedy}"
             )
         return number.round().astype(np.int64)
 

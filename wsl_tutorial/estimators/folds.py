@@ -9,14 +9,15 @@ from sklearn.metrics import get_scorer, make_scorer
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.utils.multiclass import type_of_target
 
-from .tables import numbered, observed, split_ids
+from .tables import by_id, numbered, observed, split_ids
 
 
 class BagKFold:
     """Split bags into folds of equally many bags, stratified by class where y has two.
 
     It needs no `groups` where X has the column `bags`. scikit-learn's `GroupKFold` keeps bags
-    together too, but balances rows instead of bags.
+    together too, but balances rows instead of bags. `groups` reaches the folds only: a model
+    without `bags` takes every row for a bag, and says nothing.
 
     Parameters: n_splits, shuffle, random_state as for `KFold`; bags as for `PresenceClassifier`.
     """
@@ -42,7 +43,7 @@ class BagKFold:
             raise ValueError("groups must be the bag of each row, got None; or pass bags=COLUMN")
         known, code = numbered(ids)
         options = {"shuffle": self.shuffle, "random_state": self.random_state}
-        label = None if y is None else observed(y, known, code)[0]
+        label = None if y is None else observed(y, known, code, by_id(y, X, known))[0]
         if isinstance(label, np.ndarray) and type_of_target(label) == "binary":
             folds = StratifiedKFold(self.n_splits, **options).split(known, label)
         else:
@@ -58,34 +59,53 @@ def bag_scorer(scoring: str | Callable) -> Callable:
 
     Args: scoring: a name of scikit-learn's, or a metric (y_true, y_pred).
     Returns: a function (estimator, X, y, bags=None) -> score; y comes once a bag or once a row.
+        Of one class, bags whose label is unknown (-1) are left out.
+    Raises: ValueError, an unknown label in a matrix of labels.
     """
     scorer = get_scorer(scoring) if isinstance(scoring, str) else make_scorer(scoring)
 
     def score(estimator, X, y, bags=None) -> float:
+        given = X
         if hasattr(estimator, "steps"):  # a pipeline
             X, estimator = estimator[:-1].transform(X), estimator[-1]
         _, ids, _ = split_ids(X, bags, estimator.bags)
         known, code = numbered(range(len(X)) if ids is None else ids)
-        return scorer(_Bags(estimator, bags), X, observed(y, known, code)[0])
+        by_bag = ids is not None and by_id(y, given, known)
+        label = observed(y, known, code, by_bag)[0]
+        keep = _known(label, estimator)
+        return scorer(_Bags(estimator, bags, keep), X, label if keep is None else label[keep])
 
     return score
+
+
+def _known(label: Any, estimator: Any) -> np.ndarray | None:
+    """Return which bags have a known label, bool (n_bags,); None if all have."""
+    number = isinstance(label, np.ndarray) and label.dtype.kind in "iuf"
+    if not number or -1 in getattr(estimator, "classes_", ()) or not (label == -1).any():
+        return None
+    if label.ndim > 1:
+        raise ValueError("bag_scorer needs labels that are known, got -1; `score` leaves it out")
+    return label != -1
 
 
 class _Bags(ClassifierMixin, BaseEstimator):
     """Show a fitted estimator to a scorer as a classifier of bags."""
 
-    def __init__(self, estimator: Any = None, bags=None):
-        self.estimator, self.bags = estimator, bags
+    def __init__(self, estimator: Any = None, bags=None, keep=None):
+        self.estimator, self.bags, self.keep = estimator, bags, keep
         self.classes_ = getattr(estimator, "classes_", None)
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
     def predict(self, X):
-        return np.asarray(self.estimator.predict_bags(X, self.bags))
+        return self._kept(self.estimator.predict_bags(X, self.bags))
 
     def predict_proba(self, X):
-        return np.asarray(self.estimator.predict_bags_proba(X, self.bags))
+        return self._kept(self.estimator.predict_bags_proba(X, self.bags))
 
     def decision_function(self, X):
-        return np.asarray(self.estimator.decision_function_bags(X, self.bags))
+        return self._kept(self.estimator.decision_function_bags(X, self.bags))
+
+    def _kept(self, values: Any) -> np.ndarray:
+        return np.asarray(values) if self.keep is None else np.asarray(values)[self.keep]

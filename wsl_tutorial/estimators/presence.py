@@ -26,11 +26,15 @@ class PresenceClassifier(BagClassifier):
     of the classes, or none of them (the background). With bags of one row each this is logistic
     regression. `score` is the share of bags whose known labels are all predicted.
 
+    A bag is positive if one of its rows is. Of two values the greater is positive: 1, True, or the
+    later word in the alphabet. For words such as "active" and "inactive" pass `y == "active"`.
+
     Parameters:
-        module: torch module from rows to C + 1 values (the background last; one value is enough
-            for one class), a function (n_features, n_outputs) that returns one, or None: a linear
-            layer. A module is copied, never changed. It may return (n_rows, C + 1, *positions):
-            every position is then an instance. For "attention": a module from rows to features.
+        module: torch module from rows to C + 1 values before a softmax (the background last; one
+            is enough for one class), a function (n_features, n_outputs) that returns one, or
+            None: a linear layer. A module is copied, never changed. It may return (n_rows, C + 1,
+            *positions): every position is then an instance. For "attention": a module from rows
+            to features.
         background: whether an instance may belong to none of the classes.
         bags: name of the column, or level of the index, of X with the bag of each row; for an
             array the number of the column.
@@ -241,7 +245,9 @@ class PresenceClassifier(BagClassifier):
         target = np.where(y == self.classes_[1], 1, np.where(y == self.classes_[0], 0, -1))
         lost = (target == -1) & ~((y == -1) if y.dtype.kind in "iuf" else np.zeros(len(y), bool))
         if lost.any():
-            raise ValueError(f"labels hold {y[lost][0]!r}, which is none of {self.classes_}")
+            raise ValueError(
+                f"labels hold {y[lost].tolist()[0]!r}, which is none of {self.classes_}"
+            )
         return torch.from_numpy(target.astype(np.int8))[:, None]
 
     def _encode_matrix(self, y: np.ndarray, columns: list | None, reset: bool) -> Tensor:
@@ -299,6 +305,11 @@ class PresenceClassifier(BagClassifier):
             size = present.sum(0)
             weight = len(target) / (len(size) * size.clamp_min(1))
         elif isinstance(self.class_weight, Mapping):
+            strange = [c for c in self.class_weight if c not in self.classes_.tolist()]
+            if strange and self._form != "sets":  # a fold may lack a class
+                raise ValueError(
+                    f"class_weight must name classes of {self.classes_}, got {strange[0]!r}"
+                )
             values = [float(self.class_weight.get(c, 1)) for c in self.classes_.tolist()]
             weight = torch.tensor(values, dtype=torch.float64)
         else:

@@ -1,5 +1,6 @@
 """Read tables of bags: the bag of each row, and what is observed of each bag."""
 
+import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,6 +96,8 @@ def _has(X: Any, column: str | int) -> bool:
 def _take_out(X: Any, name: str | int) -> tuple[Any, list, Any]:
     """Return X without the column `name`, and its values; a level of the index stays."""
     if hasattr(X, "iloc"):
+        if list(X.columns).count(name) > 1:
+            raise ValueError(f"bags must be one column of X, got several columns {name!r}")
         if name in X.columns:
             return X.drop(columns=name), X[name].tolist(), name
         if name in X.index.names:
@@ -107,7 +110,8 @@ def _take_out(X: Any, name: str | int) -> tuple[Any, list, Any]:
     if isinstance(name, str) or x.ndim != 2 or not -x.shape[1] <= name < x.shape[1]:
         raise ValueError(
             f"bags must be a column of X, got {name!r} for an array of shape {x.shape}; pass a "
-            "DataFrame with this column, or the ids of the bags in place of its name"
+            "pandas DataFrame with this column, or the ids of the bags in place of its name; in a "
+            "pipeline set_output(transform='pandas') keeps the names of columns and the index"
         )
     return np.delete(x, name, 1), x[:, name].tolist(), None
 
@@ -152,11 +156,37 @@ def observed(
     return ([values[k] for k in where] if isinstance(values, list) else values[where]), columns
 
 
+def check_columns(y: Any, X: Any, name: Any, reset: bool) -> None:
+    """Raise ValueError if y has the column of bags; at fit, warn if X has the column that y is."""
+    if name is not None and name in getattr(y, "columns", ()):
+        raise ValueError(f"y must not have the column of bags; pass y.set_index({name!r})")
+    own = y.name if reset and hasattr(y, "iloc") and y.ndim == 1 else None
+    if own not in (None, name) and list(getattr(X, "columns", ())).count(own) == 1:
+        column = X[own].to_numpy()
+        if len(column) == len(y) and np.array_equal(column, y.to_numpy()):
+            warnings.warn(
+                f"X has the column {own!r}, which is y: the score will be of the label, not of the "
+                f"features; pass X.drop(columns={own!r})",
+                UserWarning,
+                stacklevel=4,
+            )
+
+
+def by_id(y: Any, X: Any, ids: list) -> bool:
+    """Return whether y, as long as there are bags, has their ids and not X's rows as its index."""
+    if not hasattr(y, "iloc") or len(y) != len(ids):
+        return False
+    index, own = list(y.index), list(X.index) if hasattr(X, "iloc") else None
+    return index not in (own, list(range(len(ids)))) and set(index) == set(ids)
+
+
 def _values(y: Any) -> list | np.ndarray:
     """Return observations as a list of frozensets, or a finite array."""
     y = y.to_numpy() if hasattr(y, "iloc") else y
     listed = isinstance(y, list | tuple) or getattr(getattr(y, "dtype", None), "kind", "") == "O"
     if listed and len(y) and all(isinstance(v, set | frozenset) for v in y):
+        if any(_missing(label) for v in y for label in v):
+            raise ValueError("Input y contains NaN as a label of a set; leave it out")
         return [frozenset(v) for v in y]
     try:
         values = np.asarray(y)
@@ -167,6 +197,11 @@ def _values(y: Any) -> list | np.ndarray:
         ) from None
     if values.ndim == 0:
         raise ValueError(f"y should be a 1d array, got an array of shape {values.shape}")
+    lost = values.dtype.kind == "O" and any(_missing(v) for v in values.ravel())
+    if lost or (values.dtype.kind == "f" and np.isnan(values).any()):
+        raise ValueError(
+            "Input y contains NaN; PresenceClassifier takes -1 for a label that is unknown"
+        )
     if values.dtype.kind == "f":
         assert_all_finite(values, input_name="y")
     return values
