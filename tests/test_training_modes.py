@@ -93,6 +93,74 @@ def test_a_compiled_loss_takes_batches_of_any_size():
         torch.testing.assert_close(run(log_p, LABELS[:size]), value)
 
 
+def test_a_compiled_function_is_not_compiled_again_for_each_size():
+    run = compiled(presence.log_likelihood, dynamic=True)
+    more = compiled(counts.log_likelihood_multiclass, dynamic=True)
+    for size in range(2, 14):  # more sizes than the compiler would take one by one
+        log_p = torch.randn(size, 4, 3).log_softmax(1)
+        labels = torch.arange(3 * size).view(size, 3) % 2
+        torch.testing.assert_close(run(log_p, labels), presence.log_likelihood(log_p, labels))
+        log_p, y = log_p.mT, torch.tensor([[1, 0, 2, 0]]).expand(size, -1)
+        right = counts.log_likelihood_multiclass(log_p, y)
+        torch.testing.assert_close(more(log_p, y), right)
+
+
+def test_each_compiled_function_has_a_limit_of_its_own():
+    torch._dynamo.reset()
+    log_p = X.log_softmax(1)
+    functions = ("log_likelihood", "recursion", "posterior", "alternating_series", "beta_recursion")
+    given = {name: (log_p, LABELS) for name in functions}
+    given |= {n: (log_p,) for n in ("marginals", "log_marginals", "mean_scores", "noisy_or")}
+    given |= {n: (log_p,) for n in ("log_alpha_scores", "most_probable_set", "max_pooling")}
+    for name, args in given.items():
+        function = getattr(presence, name)
+        run = torch.compile(function, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(run(*args), function(*args))
+
+
+def test_a_compiled_function_takes_names_in_any_order():
+    def loss(function, x):
+        real = torch.ones(8, 6, dtype=torch.bool)
+        many = torch.ones(8, 6, dtype=torch.int8)
+        log_p = x.log_softmax(1)
+        first = presence.log_likelihood(mask=real, labels=LABELS, log_p=log_p)
+        return first.sum() + function(multiplicity=many, counts=BY_CLASS, log_p=log_p.mT).sum()
+
+    x = X.clone().requires_grad_()
+    value = loss(counts.log_likelihood_multiclass, x)
+    got = compiled(loss)(counts.log_likelihood_multiclass, x)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, value)
+    slopes = [torch.autograd.grad(y, x)[0] for y in (got, value)]
+    torch.testing.assert_close(*slopes)
+
+
+def test_a_compiled_function_takes_numbers_that_change():
+    widths = compiled(lambda x, width: presence.copy_weights(x, width))
+    orders = compiled(lambda x, order: presence.bounds(x, LABELS, order))
+    log_p = X.log_softmax(1)
+    for number in (1, 2, 3):
+        for width in (number, number / 2):
+            right = presence.copy_weights(X, width)
+            torch.testing.assert_close(widths(X, width), right)
+        torch.testing.assert_close(orders(log_p, number), presence.bounds(log_p, LABELS, number))
+
+
+def test_half_log_p_of_noisy_counts_is_compiled_and_vectorised():
+    confusion = torch.randn(4, 4).log_softmax(1)
+
+    def function(log_p, y):
+        return counts.log_likelihood_noisy_multiclass(log_p, y, confusion)
+
+    log_p = X.mT.log_softmax(2).bfloat16()
+    value = function(log_p, BY_CLASS)
+    torch.testing.assert_close(compiled(function)(log_p, BY_CLASS), value)
+    parts = torch.func.vmap(function)(log_p.view(2, 4, 6, 4), BY_CLASS.view(2, 4, 4))
+    torch.testing.assert_close(parts.flatten(), value)
+    with pytest.raises(ValueError, match=r"log_p of shape .* sum to 1 over dim 2"):
+        torch.func.vmap(function)(1 + log_p[None], BY_CLASS[None])
+
+
 @each_loss
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_answered_in_float32(loss, dtype):

@@ -162,7 +162,7 @@ def log_any(log_p: Tensor) -> Tensor:
 
 def bags_like(first: Tensor) -> Tensor:
     """Return the shape (B,) of most answers, as an empty tensor."""
-    return first.new_empty(len(first))
+    return first.new_empty(first.shape[0])  # len would be a constant of the compiler
 
 
 def per_bag(
@@ -202,11 +202,11 @@ def per_bag(
     def run(*args, **kwargs):
         if _compiling():
             given = {**dict(zip(order, args, strict=False)), **kwargs}
-            plain = {n: x for n, x in given.items() if not isinstance(x, Tensor)}
+            plain = {n: _number(x) for n, x in given.items() if not isinstance(x, Tensor)}
             fits = len(given) == len(args) + len(kwargs) and all(n in defaults for n in given)
             if _bags is None or not fits or not all(isinstance(x, PLAIN) for x in plain.values()):
                 return eager(*args, **kwargs)
-            tensors = {n: x for n, x in given.items() if isinstance(x, Tensor)}
+            tensors = {n: given[n] for n in order if isinstance(given.get(n), Tensor)}
             found = _bags(key, list(tensors.values()), _literal(list(tensors), plain))
             return found[0] if len(found) == 1 else tuple(found)
         tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
@@ -224,6 +224,7 @@ def per_bag(
             lambda *xs: body(**rest, **dict(zip(bags, xs, strict=True))), *bags.values()
         )
 
+    run.__code__ = run.__code__.replace(co_name=function.__name__)  # the compiler counts by code
     return run
 
 
@@ -257,11 +258,13 @@ def _wide(name: str, x: object, classes: int | None) -> object:
     total = logsumexp(wide.masked_fill(unusable, 0), classes).unsqueeze(classes)
     total = total.masked_fill(unusable, 0)
     allowed = 1e-3 + torch.finfo(x.dtype).eps * math.log(max(2, x.shape[classes]))
-    if bool((total.detach().abs() > allowed).any()):
-        raise ValueError(
+    check_values(
+        total.detach().abs() <= allowed,
+        lambda: (
             f"{name} of shape {tuple(x.shape)} must hold log-probabilities that sum to 1 over dim "
             f"{classes}; {SOFTMAX.format(dim=classes)}"
-        )
+        ),
+    )
     return wide - total
 
 
@@ -269,6 +272,13 @@ def _wide(name: str, x: object, classes: int | None) -> object:
 
 PLAIN = (int, float, bool, str, type(None))
 _OPERATORS: dict[str, tuple[Callable, Callable]] = {}
+
+
+def _number(x: object) -> object:
+    """Return a number as the compiler's constant, even where it varied between calls."""
+    if type(x) not in (int, float):
+        return x
+    return torch.fx.experimental.symbolic_shapes.guard_scalar(x)
 
 
 def _literal(tensors: list[str], plain: dict[str, object]) -> str:

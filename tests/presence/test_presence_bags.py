@@ -390,3 +390,9 @@ def test_labels_of_another_kind_are_named():
     for wrong in ([True], torch.zeros(2)):
         with pytest.raises(ValueError, match="labels must be bool or integer"):
             presence.at_least(wrong)
+
+
+def test_a_batch_without_bags_has_an_empty_posterior():
+    log_p, labels = torch.zeros(0, 3, 2, 2), torch.zeros(0, 2, dtype=torch.int8)
+    assert presence.posterior(log_p, labels).shape == log_p.shape
+    assert presence.posterior_noisy(log_p, labels, 0.1, 0.1).shape == log_p.shape

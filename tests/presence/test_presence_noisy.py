@@ -233,3 +233,21 @@ def test_bad_rates_are_named(fp, fn, message):
     for function in (presence.log_likelihood_noisy, presence.posterior_noisy):
         with pytest.raises(ValueError, match=message):
             function(log_p, labels, fp, fn)
+
+
+@pytest.mark.parametrize("fp", [0.0, 0.2])
+def test_no_class_may_occur(fp):
+    """Every bag without a label, and with no label missed: all positions emit the background."""
+    log_p = some_bags(5, 2, 3, 4).requires_grad_()
+    none = torch.zeros(2, 2, dtype=torch.bool)
+    value = presence.log_likelihood_noisy(log_p, none, fp, 0.0)
+    right = log_p[:, -1].sum(1) + 2 * math.log(1 - fp)
+    torch.testing.assert_close(value, right)
+    (slope,) = torch.autograd.grad(value.sum(), log_p)
+    only = torch.zeros_like(slope)
+    only[:, -1] = 1
+    torch.testing.assert_close(slope, only)
+    torch.testing.assert_close(presence.posterior_noisy(log_p, none, fp, 0.0), only)
+    unknown = torch.full((2, 2), -1)
+    value = presence.log_likelihood_noisy(log_p, unknown, fp, 0.1)
+    torch.testing.assert_close(value, torch.zeros_like(value))

@@ -25,7 +25,7 @@ def _distribution_like(logits: Tensor, multiplicity: Tensor | None = None) -> Te
     """Return an empty answer of `log_distribution`, whose size is data with a multiplicity."""
     known = multiplicity is None
     size = logits.shape[1] + 1 if known else torch.library.get_ctx().new_dynamic_size()
-    return logits.new_empty(len(logits), size)
+    return logits.new_empty(logits.shape[0], size)
 
 
 @per_bag

@@ -30,7 +30,7 @@ def proportion_loss(
     return loss.mean().to(torch.promote_types(logits.dtype, torch.float32))
 
 
-@per_bag(answer=lambda logits: logits.new_empty(len(logits), dtype=torch.float64))
+@per_bag(answer=lambda logits: logits.new_empty(logits.shape[0], dtype=torch.float64))
 def _proportion_losses(
     logits: Tensor, counts: Tensor, mask: Tensor | None, multiplicity: Tensor | None
 ) -> Tensor:
@@ -97,7 +97,7 @@ def proportion_loss_multiclass(
     return loss.mean().to(torch.promote_types(log_p.dtype, torch.float32))
 
 
-@per_bag(answer=lambda log_p: log_p.new_empty(len(log_p), dtype=torch.float64), classes=2)
+@per_bag(answer=lambda log_p: log_p.new_empty(log_p.shape[0], dtype=torch.float64), classes=2)
 def _proportion_losses_multiclass(
     log_p: Tensor, counts: Tensor, mask: Tensor | None, multiplicity: Tensor | None
 ) -> Tensor:

@@ -13,12 +13,12 @@ MAX_LABELS = 16  # per bag: time and memory grow as 2**labels; `bracket` has no 
 
 def scores_like(log_p: Tensor, background: bool = True) -> Tensor:
     """Return an empty (B, C)."""
-    return log_p.new_empty(len(log_p), log_p.shape[1] - background)
+    return log_p.new_empty(log_p.shape[0], log_p.shape[1] - background)
 
 
 def two_like(log_p: Tensor) -> tuple[Tensor, Tensor]:
     """Return two empty (B,)."""
-    return log_p.new_empty(len(log_p)), log_p.new_empty(len(log_p))
+    return log_p.new_empty(log_p.shape[0]), log_p.new_empty(log_p.shape[0])
 
 
 def flatten(
@@ -176,7 +176,7 @@ def split_posterior(
         merged = flat[:, -1:]
         absent = ~free | (merged == -torch.inf)
         absent = absent if real is None else absent | ~real[:, None]
-        own = log_p.reshape(*log_p.shape[:2], -1)
+        own = log_p.reshape(*log_p.shape[:2], flat.shape[2])
         own = own if background else pad(own, (0, 0, 0, 1), value=-torch.inf)
         share = (own - merged).masked_fill(absent, -torch.inf).exp()
         posterior = torch.where(free, posterior[:, -1:] * share, posterior)

@@ -20,6 +20,7 @@ from wsl_tutorial._shapes import (
     check_tensor,
     cut,
     log,
+    log_any,
     logsumexp,
     per_bag,
 )
@@ -83,17 +84,28 @@ def log_occurrence(logits: Tensor, weights: Tensor) -> Tensor:
     Args: logits (B, K, n); weights (B, n), none below 0.  Returns: (B, K) in nats.
     Raises: ValueError when shapes or dtypes disagree or a weight is negative or not finite.
     """
-    return log(-torch.expm1(-_evidence(logits, weights))).to(logits.dtype)
+    return _evidence(logits, weights)[1].to(logits.dtype)
 
 
-def _evidence(logits: Tensor, weights: Tensor) -> Tensor:
-    """Return -log P(concept is missing), float64 (B, K), of checked input."""
+def _evidence(logits: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return -log P(concept is missing) and log P(it occurs), float64 (B, K), of checked input."""
     check_tensor("logits", logits, ("B", "K", "n"))
     check_tensor("weights", weights, (logits.shape[0], logits.shape[2]), logits, FLOATS)
     if not bool(((weights >= 0) & weights.isfinite()).all()):
         raise ValueError("weights must be at least 0 and finite; take those of copy_weights")
     z = logits.double().masked_fill((weights == 0)[:, None], 0)
-    return (F.softplus(z) * weights.double()[:, None]).sum(-1)
+    w = weights.double()[:, None]
+    evidence = (-F.logsigmoid(-z) * w).sum(-1)  # softplus of torch rounds above 20
+    return evidence, _log_occurs(evidence, z, w)
+
+
+def _log_occurs(evidence: Tensor, z: Tensor, w: Tensor) -> Tensor:
+    """Return log(1 - exp(-evidence)), also where the evidence, sum_j w_j log(1 + e^z_j), is 0."""
+    faint, plenty = evidence < 1e-290, evidence > math.log(2)
+    some = log(-torch.expm1(-evidence.masked_fill(faint | plenty, 1)))
+    sure = torch.log1p(-(-evidence.masked_fill(~plenty, 1)).exp())
+    tail = logsumexp(log(w) + z.masked_fill(~faint[..., None], 0), -1)  # log(1 + e^z) is e^z
+    return torch.where(faint, tail, torch.where(plenty, sure, some))
 
 
 @per_bag
@@ -110,13 +122,19 @@ def log_likelihood_concepts(
     """
     if not 0 <= noise < 0.5:
         raise ValueError(f"noise must be at least 0 and below 1/2, got {noise}")
-    evidence = _evidence(logits, weights)  # (B, K)
+    evidence, log_occurs = _evidence(logits, weights)  # (B, K) each
     check_tensor("labels", labels, (len(logits),), logits, BOOL)
-    occurs = log(-torch.expm1(-evidence)).sum(1)  # (B,)
-    # log P(missing) of one concept is a sum: no difference, so no digit is lost
-    misses = -evidence[:, 0] if evidence.shape[1] == 1 else log(-torch.expm1(occurs))
+    occurs = log_occurs.sum(1)  # (B,)
+    misses = -evidence[:, 0] if evidence.shape[1] == 1 else _log_some_missing(evidence, occurs)
     if noise:
         keep, flip = math.log(1 - 2 * noise), math.log(noise)
         sides = [torch.stack([keep + x, x.new_full(x.shape, flip)]) for x in (occurs, misses)]
         occurs, misses = (logsumexp(x, 0) for x in sides)
     return torch.where(labels, cut(occurs), cut(misses)).to(logits.dtype)
+
+
+def _log_some_missing(evidence: Tensor, occurs: Tensor) -> Tensor:
+    """Return log(1 - exp(occurs)), (B,), from the concepts' own chances where occurs is near 0."""
+    near = occurs > -math.log(2)
+    far = torch.log1p(-occurs.masked_fill(near, -1).exp())
+    return torch.where(near, log_any(-evidence), far)

@@ -248,7 +248,7 @@ def _coefficients(weights: Tensor) -> Tensor:
     w0 - w1 for the others.
     """
     absent, present = weights.unbind(2)  # (B, K) each
-    total = torch.ones_like(weights[:, :1, 0])
+    total = weights.new_ones(len(weights), 1)
     for outside, inside in zip((absent - present).unbind(1), present.unbind(1), strict=True):
         total = torch.cat([total * outside[:, None], total * inside[:, None]], 1)
     return total
