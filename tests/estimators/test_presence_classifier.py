@@ -439,3 +439,16 @@ def test_a_diverging_training_is_an_error():
     network.weight.data.fill_(float("nan"))
     with pytest.raises(ValueError, match="returned NaN: the training diverged"):
         PresenceClassifier(network).fit(x, bags, y)
+
+
+def test_a_class_without_known_labels_is_named():
+    x = np.random.default_rng(0).normal(size=(12, 2))
+    labels = pd.DataFrame({"a": [-1] * 6, "b": [0, 1] * 3})
+    with pytest.warns(UserWarning, match="no bag has a known label of class a"):
+        PresenceClassifier(max_iter=2).fit(x, np.repeat(range(6), 2), labels)
+
+
+@pytest.mark.parametrize("alpha", ["0.1", -1, float("nan"), None])
+def test_alpha_is_a_number(alpha):
+    with pytest.raises(ValueError, match="alpha must be a number of at least 0, got"):
+        PresenceClassifier(alpha=alpha).fit(np.eye(4), [0, 1, 0, 1])

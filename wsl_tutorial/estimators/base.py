@@ -314,8 +314,10 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 wanted = "an integer of at least 1" + (" or None" if none else "")
                 raise ValueError(f"{name} must be {wanted}, got {value!r}")
         for name in ("alpha", "tol", "learning_rate"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            known = isinstance(value, int | float | np.integer | np.floating)
+            if not (known and 0 <= value < math.inf):
+                raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
         if not 0 < self.validation_fraction < 1:
             value = self.validation_fraction
             raise ValueError(f"validation_fraction must be between 0 and 1, got {value!r}")

@@ -1,6 +1,7 @@
 """Learn from which classes occur in each bag."""
 
 import copy
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -264,6 +265,13 @@ class PresenceClassifier(BagClassifier):
                 f"{values[wrong][0]:g}; multilabel targets of other values are not supported"
             )
         names = np.arange(y.shape[1]) if columns is None else np.asarray(columns)
+        blank = (values == -1).all(0)
+        if reset and blank.any():
+            warnings.warn(
+                f"no bag has a known label of class {names[blank][0]!s}, so nothing is learnt "
+                "about it; leave the column out, or label some bags",
+                stacklevel=2,
+            )
         if reset:
             self.classes_, self._form = names, "matrix"
         self._check_form("matrix", "sets")
