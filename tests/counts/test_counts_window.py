@@ -219,3 +219,38 @@ def test_counts_that_do_not_fit_are_refused_with_their_bag():
     y[1] += 1
     with pytest.raises(ValueError, match=r"got \[.*\] for bag 1 of 9 instances; pass mask"):
         counts.log_likelihood_multiclass(log_p, y, real)
+
+
+def nearly_sure(scale, size=12, bags=8):
+    """Return bags whose counts contradict what most labels say, and the recursion's answer."""
+    generator = torch.Generator().manual_seed(7)
+    z = scale * torch.randn(bags, size, 3, generator=generator, dtype=torch.float64)
+    log_p, y = z.log_softmax(2), torch.tensor([[size // 3] * 3]).expand(bags, -1)
+    real = torch.ones(bags, size, dtype=torch.bool)
+    return log_p, y, multiclass._recursion(log_p, y, real)
+
+
+@pytest.mark.parametrize("scale", [30, 100, 1000, 5000])
+def test_nearly_sure_labels_have_a_tilt(scale):
+    log_p, y, right = nearly_sure(scale)
+    m = torch.ones_like(log_p[:, :, 0], dtype=torch.long)
+    torch.testing.assert_close(window.log_likelihood(log_p, y, m), right)
+    r = counts.posterior_multiclass(log_p, y)
+    torch.testing.assert_close(r.sum(1), y.double())
+    torch.testing.assert_close(r.sum(2), m.double())
+
+
+def test_what_rounding_hides_is_left_to_the_recursion_or_refused(monkeypatch):
+    log_p, y, right = nearly_sure(1000)
+    monkeypatch.setattr(window, "GENTLE", 1e9)
+    monkeypatch.setattr(window, "STEPS", 2)
+    m = torch.ones_like(log_p[:, :, 0], dtype=torch.long)
+    assert window.log_likelihood(log_p, y, m).isnan().any()
+    log_p.requires_grad_()
+    value = counts.log_likelihood_multiclass(log_p, y)
+    torch.testing.assert_close(value.detach(), right)
+    (slope,) = torch.autograd.grad(value.sum(), log_p)
+    torch.testing.assert_close(slope.sum(1), y.double())
+    monkeypatch.setattr(multiclass, "MAX_STATES", 100)
+    with pytest.raises(ValueError, match=r"log_p of shape \(8, 12, 3\) .* so sure"):
+        counts.log_likelihood_multiclass(log_p, y)

@@ -39,11 +39,15 @@ ACCEPTED = 1e-11  # bound of the errors as a share of Q(y); above it the toleran
 ROWS = 64  # bags that share a grid
 CHUNK = 2**17  # complex numbers at a time
 STEPS = 80  # of Newton's method at most
+GENTLE = 16.0  # differences of log_p up to which its search may begin anywhere
+UNSURE = 1e-6  # rounding as a share of Q(y) above which there is no answer
 SQUARED = 64  # exponents up to here are powers by squaring
 
 
 def log_likelihood(log_p: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     """Return log P(counts) of checked bags, (B,), -inf where the counts are impossible.
+
+    NaN, with gradient 0, where rounding leaves no answer: no tilt was found for nearly sure labels.
 
     This is Eq. (5.4) by another way than the recursion. It is differentiable any number of times in
     log_p.
@@ -135,12 +139,25 @@ def is_possible(z: Tensor, counts: Tensor, m: Tensor) -> Tensor:
 def tilt_to(z: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     """Return the tilt (B, C) for which the expected counts are `counts`; 0 where a count is 0.
 
+    With labels that are nearly sure, the way there from 0 is long and flat. So z is first divided
+    by a power of two, and the tilt of half of z, doubled, begins the search for that of z.
+    """
+    finite = z.masked_fill(z == -torch.inf, 0)
+    span = (finite.amax() - finite.amin()).item() if z.numel() else 0.0
+    t = torch.zeros_like(counts, dtype=torch.float64)
+    for halvings in range(min(60, math.frexp(span / GENTLE)[1]), 0, -1):
+        t = 2 * _newton(z / 2.0**halvings, counts, m, t)
+    return _newton(z, counts, m, t)
+
+
+def _newton(z: Tensor, counts: Tensor, m: Tensor, t: Tensor) -> Tensor:
+    """Return the tilt (B, C) of `tilt_to`, from a first guess t.
+
     Newton's method on sum_i log Z_i - t . y; where a step does not lower it, a step of generalised
     iterative scaling, t_c += log(y_c / E_c), which always does (Darroch and Ratcliff, 1972).
     """
     has = counts > 0
     y = counts.double()
-    t = torch.zeros_like(y)
     eye = torch.eye(z.shape[2], dtype=z.dtype, device=z.device)
     empty = (m == 0) | ~(z > -torch.inf).any(2)
     weight = m[:, :, None].double()
@@ -222,8 +239,10 @@ def _group(q: Tensor, y: Tensor, m: Tensor, window: Tensor, slope: bool) -> tupl
         error = error + 1e-16 * q.shape[1] * rounding * (tolerance > 0)
         if bool((error <= ACCEPTED * total).all()):
             break
-    total = total.clamp_min(torch.finfo(q.dtype).tiny)
-    return total.log(), (q * others / total[:, None, None]).clamp_min(0)
+    unsure = ~(1e-16 * q.shape[1] * rounding <= UNSURE * total)
+    total = total.masked_fill(unsure, 1)
+    share = (q * others / total[:, None, None]).clamp_min(0)
+    return total.log().masked_fill(unsure, torch.nan), share.masked_fill(unsure[:, None, None], 0)
 
 
 def _variance(q: Tensor, m: Tensor) -> Tensor:
