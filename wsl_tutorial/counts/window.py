@@ -38,6 +38,7 @@ TOLERANCE = 1e-13  # of each error, as a share of a lower estimate of Q(y)
 ACCEPTED = 1e-11  # bound of the errors as a share of Q(y); above it the tolerance is lowered
 ROWS = 64  # bags that share a grid
 CHUNK = 2**17  # complex numbers at a time
+HALL = 10  # classes up to which every set of them is looked at
 STEPS = 80  # of Newton's method at most
 GENTLE = 16.0  # differences of log_p up to which its search may begin anywhere
 UNSURE = 1e-6  # rounding as a share of Q(y) above which there is no answer
@@ -123,11 +124,14 @@ def is_possible(z: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     """Return whether each instance can get a class such that the counts come out: Hall's condition.
 
     z (B, n, C) is -inf where an instance cannot be of a class. Every set of classes needs at least
-    as many instances that can be in it as its counts ask for.
+    as many instances that can be in it as its counts ask for. With many classes, the largest flow
+    answers instead.
     """
     can = z > -torch.inf
     if bool((can | (m == 0)[:, :, None] | (counts == 0)[:, None]).all()):
         return torch.ones_like(counts[:, 0], dtype=torch.bool)
+    if z.shape[2] > HALL:
+        return _has_flow(can & (m > 0)[:, :, None] & (counts > 0)[:, None], counts, m)
     held, fine = torch.arange(z.shape[2], device=z.device), torch.ones_like(counts[:, 0]).bool()
     for size in range(1, z.shape[2] + 1):
         for chosen in itertools.combinations(held.tolist(), size):
@@ -136,18 +140,79 @@ def is_possible(z: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     return fine
 
 
+def _has_flow(can: Tensor, counts: Tensor, m: Tensor) -> Tensor:
+    """Return `is_possible` for many classes: instances move along shortest paths until all fit.
+
+    can (B, n, C) says which classes a row may have. The rows start in their first class; a path
+    leads from a class with too many instances to one with too few.
+    """
+    stuck = ((m > 0) & ~can.any(2)).any(1)
+    k = F.one_hot(can.long().argmax(2), can.shape[2]) * m[:, :, None]
+    while bool((unmet := ~stuck & (k.sum(1) != counts).any(1)).any()):
+        for bag in unmet.nonzero()[:, 0].tolist():
+            path = _path(can[bag], k[bag], k[bag].sum(0) - counts[bag])
+            stuck[bag] = not path
+            if path:
+                _move(k[bag], path, k[bag].sum(0) - counts[bag])
+    return ~stuck
+
+
+def _path(can: Tensor, k: Tensor, excess: Tensor) -> list[tuple[int, int, int]]:
+    """Return moves (row, from class, to class) from a class in excess to a lacking one, or none."""
+    came: dict[int, tuple[int, int] | None] = {
+        c: None for c in (excess > 0).nonzero()[:, 0].tolist()
+    }
+    queue = list(came)
+    for a in queue:
+        if excess[a] < 0:
+            path = []
+            while (step := came[a]) is not None:
+                path.append((step[0], step[1], a))
+                a = step[1]
+            return path[::-1]
+        movable = can & (k[:, a] > 0)[:, None]  # (n, C)
+        row = movable.long().argmax(0)
+        for c in movable.any(0).nonzero()[:, 0].tolist():
+            if c not in came:
+                came[c] = int(row[c]), a
+                queue.append(c)
+    return []
+
+
+def _move(k: Tensor, path: list[tuple[int, int, int]], excess: Tensor) -> None:
+    """Move as many instances as fit along a path, in place."""
+    rows, a, b = torch.tensor(path, device=k.device).T
+    ends = torch.stack([excess[a[0]], -excess[b[-1]]])
+    amount = torch.cat([ends, k[rows, a]]).min()
+    k.index_put_((rows, a), -amount.expand_as(rows), accumulate=True)
+    k.index_put_((rows, b), amount.expand_as(rows), accumulate=True)
+
+
 def tilt_to(z: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     """Return the tilt (B, C) for which the expected counts are `counts`; 0 where a count is 0.
 
-    With labels that are nearly sure, the way there from 0 is long and flat. So z is first divided
-    by a power of two, and the tilt of half of z, doubled, begins the search for that of z.
+    With labels that are nearly sure, the way there from 0 may be long and flat. Where it ends too
+    early, z is divided by a power of two, and the tilt of half of z, doubled, begins the search for
+    that of z.
     """
+    t = _newton(z, counts, m, torch.zeros_like(counts, dtype=torch.float64))
+    off = _distance(z, counts, m, t)
+    if not bool((off > 0.1).any()):
+        return t
     finite = z.masked_fill(z == -torch.inf, 0)
-    span = (finite.amax() - finite.amin()).item() if z.numel() else 0.0
-    t = torch.zeros_like(counts, dtype=torch.float64)
-    for halvings in range(min(60, math.frexp(span / GENTLE)[1]), 0, -1):
-        t = 2 * _newton(z / 2.0**halvings, counts, m, t)
-    return _newton(z, counts, m, t)
+    ratio = (finite.amax() - finite.amin()).item() / GENTLE
+    again = torch.zeros_like(t)
+    for halvings in range(min(60, math.frexp(ratio)[1]), 0, -1):
+        again = 2 * _newton(z / 2.0**halvings, counts, m, again)
+    again = _newton(z, counts, m, again)
+    return torch.where((_distance(z, counts, m, again) < off)[:, None], again, t)
+
+
+def _distance(z: Tensor, counts: Tensor, m: Tensor, t: Tensor) -> Tensor:
+    """Return how far the expected counts are from `counts` at most, (B,)."""
+    empty = ((m == 0) | ~(z > -torch.inf).any(2))[:, :, None]
+    q = (z + t[:, None]).masked_fill(empty, 0).softmax(2).masked_fill(empty, 0)
+    return ((q * m[:, :, None]).sum(1) - counts).abs().amax(1)
 
 
 def _newton(z: Tensor, counts: Tensor, m: Tensor, t: Tensor) -> Tensor:
