@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -224,7 +225,8 @@ def per_bag(
             lambda *xs: body(**rest, **dict(zip(bags, xs, strict=True))), *bags.values()
         )
 
-    run.__code__ = run.__code__.replace(co_name=function.__name__)  # the compiler counts by code
+    own: Any = run  # the compiler counts compilations by code
+    own.__code__ = own.__code__.replace(co_name=function.__name__)
     return run
 
 
@@ -278,7 +280,8 @@ def _number(x: object) -> object:
     """Return a number as the compiler's constant, even where it varied between calls."""
     if type(x) not in (int, float):
         return x
-    return torch.fx.experimental.symbolic_shapes.guard_scalar(x)
+    compiler: Any = torch.fx
+    return compiler.experimental.symbolic_shapes.guard_scalar(x)
 
 
 def _literal(tensors: list[str], plain: dict[str, object]) -> str:
