@@ -280,8 +280,8 @@ def _number(x: object) -> object:
     """Return a number as the compiler's constant, even where it varied between calls."""
     if type(x) not in (int, float):
         return x
-    shapes: Any = torch.fx
-    return shapes.experimental.symbolic_shapes.guard_scalar(x)
+    compiler: Any = torch.fx
+    return compiler.experimental.symbolic_shapes.guard_scalar(x)
 
 
 def _literal(tensors: list[str], plain: dict[str, object]) -> str:

@@ -219,3 +219,68 @@ def test_counts_that_do_not_fit_are_refused_with_their_bag():
     y[1] += 1
     with pytest.raises(ValueError, match=r"got \[.*\] for bag 1 of 9 instances; pass mask"):
         counts.log_likelihood_multiclass(log_p, y, real)
+
+
+def nearly_sure(scale, size=12, bags=8):
+    """Return bags whose counts contradict what most labels say, and the recursion's answer."""
+    generator = torch.Generator().manual_seed(7)
+    z = scale * torch.randn(bags, size, 3, generator=generator, dtype=torch.float64)
+    log_p, y = z.log_softmax(2), torch.tensor([[size // 3] * 3]).expand(bags, -1)
+    real = torch.ones(bags, size, dtype=torch.bool)
+    return log_p, y, multiclass._recursion(log_p, y, real)
+
+
+@pytest.mark.parametrize("scale", [30, 100, 1000, 5000])
+def test_nearly_sure_labels_have_a_tilt(scale):
+    log_p, y, right = nearly_sure(scale)
+    m = torch.ones_like(log_p[:, :, 0], dtype=torch.long)
+    torch.testing.assert_close(window.log_likelihood(log_p, y, m), right)
+    r = counts.posterior_multiclass(log_p, y)
+    torch.testing.assert_close(r.sum(1), y.double())
+    torch.testing.assert_close(r.sum(2), m.double())
+
+
+def test_what_rounding_hides_is_left_to_the_recursion_or_refused(monkeypatch):
+    log_p, y, right = nearly_sure(1000)
+    monkeypatch.setattr(window, "GENTLE", 1e9)
+    monkeypatch.setattr(window, "STEPS", 2)
+    m = torch.ones_like(log_p[:, :, 0], dtype=torch.long)
+    assert window.log_likelihood(log_p, y, m).isnan().any()
+    log_p.requires_grad_()
+    value = counts.log_likelihood_multiclass(log_p, y)
+    torch.testing.assert_close(value.detach(), right)
+    (slope,) = torch.autograd.grad(value.sum(), log_p)
+    torch.testing.assert_close(slope.sum(1), y.double())
+    monkeypatch.setattr(multiclass, "MAX_STATES", 100)
+    with pytest.raises(ValueError, match=r"log_p of shape \(8, 12, 3\) .* so sure"):
+        counts.log_likelihood_multiclass(log_p, y)
+
+
+def test_the_largest_flow_agrees_with_the_condition_of_hall(monkeypatch):
+    g = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(60):
+        classes, n = torch.randint(1, 6, (2,), generator=g).tolist()
+        z = torch.where(torch.rand(4, n, classes, generator=g) < 0.45, 0.0, -torch.inf)
+        m = torch.randint(0, 4, (4, n), generator=g)
+        drawn = (torch.randint(0, classes, (size,), generator=g) for size in m.sum(1).tolist())
+        y = torch.stack([torch.bincount(k, minlength=classes) for k in drawn])
+        sets = window.is_possible(z, y, m)
+        with monkeypatch.context() as patch:
+            patch.setattr(window, "HALL", 0)
+            assert torch.equal(window.is_possible(z, y, m), sets)
+        found.append(sets)
+    assert 0.1 < torch.cat(found).double().mean() < 0.9
+
+
+def test_sixty_classes_of_which_few_are_possible():
+    """A cycle: instance i can have the classes i and i + 1, so there are two labellings."""
+    log_p = torch.full((1, 60, 60), -torch.inf, dtype=torch.float64)
+    i = torch.arange(60)
+    log_p[0, i, i], log_p[0, i, (i + 1) % 60] = torch.tensor([0.6, 0.4]).double().log()
+    y = torch.ones(1, 60, dtype=torch.long)
+    labels = counts.map_configuration_multiclass(log_p, y)
+    assert torch.equal(labels[0], i)
+    y[0, 0], y[0, 1], y[0, 2] = 0, 3, 0  # three instances of class 1, which only two can have
+    m = torch.ones(1, 60, dtype=torch.long)
+    assert not window.is_possible(log_p, y, m).any()

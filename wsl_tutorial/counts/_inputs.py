@@ -113,6 +113,12 @@ def checked_multiplicity(multiplicity: Tensor | None, mask: Tensor | None, like:
         raise ValueError(
             f"multiplicity must not be negative, got {int(multiplicity.min())}; 0 leaves a row out"
         )
+    size = (multiplicity.double() * real).sum(1)
+    if bool((size > 2**53).any()):
+        raise ValueError(
+            f"multiplicity must give bags of at most 2**53 instances, got {size.max():.3g}; beyond "
+            "that, float64 does not hold whole numbers"
+        )
     return multiplicity.long() * real
 
 

@@ -114,7 +114,14 @@ def likelihood_of(log_p: Tensor, counts: Tensor, m: Tensor, approximate: bool = 
             far = window.log_likelihood(log_p[large], counts[large], m[large])
         except window.TooMany:
             raise _too_many(states, points) from None
-        value = value.index_put((large,), far)
+        sure = ~far.isnan()
+        few = few.masked_scatter(large, ~sure)
+        if bool((few & (states > MAX_STATES)).any()):
+            raise ValueError(
+                f"log_p of shape {tuple(log_p.shape)} makes the labels of a large bag so sure that "
+                "rounding leaves no likelihood; lower its scale, or give smaller bags"
+            )
+        value = value.index_put((large & ~few,), far[sure])
     if bool(few.any()):
         alone, real = repeated(log_p[few], m[few])
         value = value.index_put((few,), _recursion(alone, counts[few], real))

@@ -38,12 +38,17 @@ TOLERANCE = 1e-13  # of each error, as a share of a lower estimate of Q(y)
 ACCEPTED = 1e-11  # bound of the errors as a share of Q(y); above it the tolerance is lowered
 ROWS = 64  # bags that share a grid
 CHUNK = 2**17  # complex numbers at a time
+HALL = 10  # classes up to which every set of them is looked at
 STEPS = 80  # of Newton's method at most
+GENTLE = 16.0  # differences of log_p up to which its search may begin anywhere
+UNSURE = 1e-6  # rounding as a share of Q(y) above which there is no answer
 SQUARED = 64  # exponents up to here are powers by squaring
 
 
 def log_likelihood(log_p: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     """Return log P(counts) of checked bags, (B,), -inf where the counts are impossible.
+
+    NaN, with gradient 0, where rounding leaves no answer: no tilt was found for nearly sure labels.
 
     This is Eq. (5.4) by another way than the recursion. It is differentiable any number of times in
     log_p.
@@ -119,11 +124,14 @@ def is_possible(z: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     """Return whether each instance can get a class such that the counts come out: Hall's condition.
 
     z (B, n, C) is -inf where an instance cannot be of a class. Every set of classes needs at least
-    as many instances that can be in it as its counts ask for.
+    as many instances that can be in it as its counts ask for. With many classes, the largest flow
+    answers instead.
     """
     can = z > -torch.inf
     if bool((can | (m == 0)[:, :, None] | (counts == 0)[:, None]).all()):
         return torch.ones_like(counts[:, 0], dtype=torch.bool)
+    if z.shape[2] > HALL:
+        return _has_flow(can & (m > 0)[:, :, None] & (counts > 0)[:, None], counts, m)
     held, fine = torch.arange(z.shape[2], device=z.device), torch.ones_like(counts[:, 0]).bool()
     for size in range(1, z.shape[2] + 1):
         for chosen in itertools.combinations(held.tolist(), size):
@@ -132,15 +140,89 @@ def is_possible(z: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     return fine
 
 
+def _has_flow(can: Tensor, counts: Tensor, m: Tensor) -> Tensor:
+    """Return `is_possible` for many classes: instances move along shortest paths until all fit.
+
+    can (B, n, C) says which classes a row may have. The rows start in their first class; a path
+    leads from a class with too many instances to one with too few.
+    """
+    stuck = ((m > 0) & ~can.any(2)).any(1)
+    k = F.one_hot(can.long().argmax(2), can.shape[2]) * m[:, :, None]
+    while bool((unmet := ~stuck & (k.sum(1) != counts).any(1)).any()):
+        for bag in unmet.nonzero()[:, 0].tolist():
+            path = _path(can[bag], k[bag], k[bag].sum(0) - counts[bag])
+            stuck[bag] = not path
+            if path:
+                _move(k[bag], path, k[bag].sum(0) - counts[bag])
+    return ~stuck
+
+
+def _path(can: Tensor, k: Tensor, excess: Tensor) -> list[tuple[int, int, int]]:
+    """Return moves (row, from class, to class) from a class in excess to a lacking one, or none."""
+    came: dict[int, tuple[int, int] | None] = {
+        c: None for c in (excess > 0).nonzero()[:, 0].tolist()
+    }
+    queue = list(came)
+    for a in queue:
+        if excess[a] < 0:
+            path = []
+            while (step := came[a]) is not None:
+                path.append((step[0], step[1], a))
+                a = step[1]
+            return path[::-1]
+        movable = can & (k[:, a] > 0)[:, None]  # (n, C)
+        row = movable.long().argmax(0)
+        for c in movable.any(0).nonzero()[:, 0].tolist():
+            if c not in came:
+                came[c] = int(row[c]), a
+                queue.append(c)
+    return []
+
+
+def _move(k: Tensor, path: list[tuple[int, int, int]], excess: Tensor) -> None:
+    """Move as many instances as fit along a path, in place."""
+    rows, a, b = torch.tensor(path, device=k.device).T
+    ends = torch.stack([excess[a[0]], -excess[b[-1]]])
+    amount = torch.cat([ends, k[rows, a]]).min()
+    k.index_put_((rows, a), -amount.expand_as(rows), accumulate=True)
+    k.index_put_((rows, b), amount.expand_as(rows), accumulate=True)
+
+
 def tilt_to(z: Tensor, counts: Tensor, m: Tensor) -> Tensor:
     """Return the tilt (B, C) for which the expected counts are `counts`; 0 where a count is 0.
+
+    With labels that are nearly sure, the way there from 0 may be long and flat. Where it ends too
+    early, z is divided by a power of two, and the tilt of half of z, doubled, begins the search for
+    that of z.
+    """
+    t = _newton(z, counts, m, torch.zeros_like(counts, dtype=torch.float64))
+    off = _distance(z, counts, m, t)
+    if not bool((off > 0.1).any()):
+        return t
+    finite = z.masked_fill(z == -torch.inf, 0)
+    ratio = (finite.amax() - finite.amin()).item() / GENTLE
+    again = torch.zeros_like(t)
+    for halvings in range(min(60, math.frexp(ratio)[1]), 0, -1):
+        again = 2 * _newton(z / 2.0**halvings, counts, m, again)
+    again = _newton(z, counts, m, again)
+    return torch.where((_distance(z, counts, m, again) < off)[:, None], again, t)
+
+
+def _distance(z: Tensor, counts: Tensor, m: Tensor, t: Tensor) -> Tensor:
+    """Return how far the expected counts are from `counts` at most, (B,)."""
+    empty = ((m == 0) | ~(z > -torch.inf).any(2))[:, :, None]
+    q = (z + t[:, None]).masked_fill(empty, 0).softmax(2).masked_fill(empty, 0)
+    return ((q * m[:, :, None]).sum(1) - counts).abs().amax(1)
+
+
+def _newton(z: Tensor, counts: Tensor, m: Tensor, t: Tensor) -> Tensor:
+    """Return the tilt (B, C) of `tilt_to`, from a first guess t.
 
     Newton's method on sum_i log Z_i - t . y; where a step does not lower it, a step of generalised
     iterative scaling, t_c += log(y_c / E_c), which always does (Darroch and Ratcliff, 1972).
     """
     has = counts > 0
     y = counts.double()
-    t = torch.zeros_like(y)
     eye = torch.eye(z.shape[2], dtype=z.dtype, device=z.device)
     empty = (m == 0) | ~(z > -torch.inf).any(2)
     weight = m[:, :, None].double()
@@ -222,8 +304,10 @@ def _group(q: Tensor, y: Tensor, m: Tensor, window: Tensor, slope: bool) -> tupl
         error = error + 1e-16 * q.shape[1] * rounding * (tolerance > 0)
         if bool((error <= ACCEPTED * total).all()):
             break
-    total = total.clamp_min(torch.finfo(q.dtype).tiny)
-    return total.log(), (q * others / total[:, None, None]).clamp_min(0)
+    unsure = ~(1e-16 * q.shape[1] * rounding <= UNSURE * total)
+    total = total.masked_fill(unsure, 1)
+    share = (q * others / total[:, None, None]).clamp_min(0)
+    return total.log().masked_fill(unsure, torch.nan), share.masked_fill(unsure[:, None, None], 0)
 
 
 def _variance(q: Tensor, m: Tensor) -> Tensor:
