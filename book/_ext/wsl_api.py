@@ -92,7 +92,8 @@ def shown(inner, package, kind: str) -> dict:
     if kind in BY_MODULE | PROGRAM:
         every = {f"{inner.__name__}.{name}": thing for name, thing in own(inner).items()}
         return {n: t for n, t in every.items() if kind in BY_MODULE or number_of(t)[0] < FAR}
-    if inner.__name__.rpartition(".")[2] in package.__all__:
+    short = inner.__name__.rpartition(".")[2]
+    if short in package.__all__ and getattr(package, short) is inner:
         return {f"{inner.__name__}.{name}": thing for name, thing in own(inner).items()}
     public = {name: getattr(package, name) for name in package.__all__}
     return {f"{package.__name__}.{n}": t for n, t in own(inner).items() if public.get(n) is t}

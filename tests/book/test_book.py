@@ -235,7 +235,7 @@ def public(module):
 def test_a_name_of_the_notation_is_a_parameter_with_this_shape(name, shape):
     takes = [inspect.signature(f).parameters for m in ROOMS for f in public(m)]
     kinds = {inspect.formatannotation(p[name].annotation) for p in takes if name in p}
-    if re.fullmatch(r"int|tuple\[.*\]|torch\..*", shape):  # a type, not a shape
+    if re.fullmatch(r"int|float|tuple\[.*\]|torch\..*", shape):  # a type, not a shape
         last = shape if "[" in shape else shape.split(".")[-1]
         assert last in {kind if "[" in kind else kind.split(".")[-1] for kind in kinds}
         return

@@ -122,6 +122,10 @@ ANEW = {
         comb(int(m), k) * (percent / 100) ** k * (1 - percent / 100) ** (m - k)
         for k in range(1, int(m) + 1)
     ),
+    "copies-of-one": lambda copies, percent: sum(
+        comb(int(copies), k) * (percent / 100) ** k * (1 - percent / 100) ** (copies - k)
+        for k in range(1, int(copies) + 1)
+    ),
     "voters-for-sure": lambda total, row, column: column - (total - row),
 }
 
