@@ -143,6 +143,14 @@ def part(found, bags):
     return found["instances"][rows], number, found["labels"][bags]
 
 
+def shares_of(model):
+    """Return the share of each candidate of ours by its name; nothing of other methods."""
+    return {
+        f"scale {c.scale:g}, copies {c.copies}, concepts {c.concepts}": share
+        for c, share in getattr(model, "share_", {}).items()
+    }
+
+
 def cross_validate(name, method, repeat):
     """Return the measures of one method on one repeat of ten folds, per cent."""
     found = mil.load(name)
@@ -155,8 +163,7 @@ def cross_validate(name, method, repeat):
         model = METHODS[method]().fit(*part(found, ~held), seed=100 * repeat + k)
         p[held] = np.asarray(model.predict_proba(*part(found, held)[:2]))
         aucs.append(roc_auc_score(y[test], p[test]))
-        for c, share in getattr(model, "share_", {}).items():
-            key = f"scale {c.scale:g}, copies {c.copies}, concepts {c.concepts}"
+        for key, share in shares_of(model).items():
             shares[key] = round(shares.get(key, 0) + share / 10, 4)
     measures = {
         "accuracy": 100 * np.mean((p > 0.5) == y),
@@ -180,11 +187,7 @@ def unit_test(test, method, repeat, bags=(200, 400)):
         y = x["labels"].numpy()
         found[f"{name}_auc"] = 100 * roc_auc_score(y, p)
         found[f"{name}_accuracy"] = 100 * np.mean((p > 0.5) == y)
-    shares = {
-        f"scale {c.scale:g}, copies {c.copies}, concepts {c.concepts}": round(share, 4)
-        for c, share in getattr(model, "share_", {}).items()
-    }
-    return found, shares, {}
+    return found, {key: round(share, 4) for key, share in shares_of(model).items()}, {}
 
 
 def record(kind, name, method, repeat):

@@ -24,6 +24,7 @@ from torch import Tensor
 from wsl_tutorial import counts, data
 from wsl_tutorial.counts import ecological
 from wsl_tutorial.data import votes
+from wsl_tutorial.reproduce.records import commit_and_dirty
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = ROOT / "wsl_tutorial" / "results" / "votes.json"
@@ -342,12 +343,10 @@ PARTS = {f.__name__: f for f in (heldout, fits, exact, eipack, check)}
 
 
 def provenance(seconds: float) -> dict:
-    ask = lambda *words: subprocess.run(  # noqa: E731
-        ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    commit, dirty = commit_and_dirty()
     return {
-        "commit": ask("rev-parse", "HEAD"),
-        "dirty": bool(ask("status", "--porcelain", "--", ".", ":!wsl_tutorial/results")),
+        "commit": commit,
+        "dirty": dirty,
         "utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -77,18 +77,26 @@ def check_floats(name: str, x: Tensor, remedy: str = "", shape: str = "") -> Non
         raise ValueError(_refusal(name, wanted, x, remedy or _wider(name, x)))
 
 
-def check_normalised(log_p: Tensor, real: Tensor) -> None:
-    """Raise ValueError where the classes (dim 2) of a real instance do not sum to 1.
+def check_normalised(
+    log_p: Tensor, real: Tensor | None = None, dim: int = 2, name: str = "log_p"
+) -> None:
+    """Raise ValueError unless the probabilities sum to 1 over a dim, where real (None: everywhere).
 
-    log_p (B, n, C), real bool (B, n).
+    real is bool, of the shape of log_p without this dim.
     """
     with torch.no_grad():
-        off = (log_p.exp().sum(2) - 1).abs().masked_fill(~real, 0)
+        off = (log_p.exp().sum(dim) - 1).abs()
+        off = off if real is None else off.masked_fill(~real, 0)
         if not bool((off <= 1e-3).all()):
-            raise ValueError(
-                f"log_p of shape {tuple(log_p.shape)} must hold log-probabilities that sum to 1 "
-                f"over dim 2; {SOFTMAX.format(dim=2)}"
-            )
+            raise ValueError(_not_normalised(name, log_p, dim))
+
+
+def _not_normalised(name: str, log_p: Tensor, dim: int) -> str:
+    """Return the message about probabilities that do not sum to 1."""
+    return (
+        f"{name} of shape {tuple(log_p.shape)} must hold log-probabilities that sum to 1 over dim "
+        f"{dim}; {SOFTMAX.format(dim=dim)}"
+    )
 
 
 def check_values(fits: Tensor, message: Callable[[], str]) -> None:
@@ -194,7 +202,7 @@ def per_bag(
         return functools.partial(per_bag, shared=shared, answer=answer, classes=classes)
     body = widened(function, classes)
     names = inspect.signature(function)
-    order, defaults = list(names.parameters), names.parameters
+    order = list(names.parameters)
     key = f"{function.__module__}.{function.__qualname__}"
     _OPERATORS[key] = body, answer
     eager = _disable_dynamo(body)  # imports the compiler at its first call only
@@ -204,7 +212,7 @@ def per_bag(
         if _compiling():
             given = {**dict(zip(order, args, strict=False)), **kwargs}
             plain = {n: _number(x) for n, x in given.items() if not isinstance(x, Tensor)}
-            fits = len(given) == len(args) + len(kwargs) and all(n in defaults for n in given)
+            fits = len(given) == len(args) + len(kwargs) and all(n in order for n in given)
             if _bags is None or not fits or not all(isinstance(x, PLAIN) for x in plain.values()):
                 return eager(*args, **kwargs)
             tensors = {n: given[n] for n in order if isinstance(given.get(n), Tensor)}
@@ -260,13 +268,7 @@ def _wide(name: str, x: object, classes: int | None) -> object:
     total = logsumexp(wide.masked_fill(unusable, 0), classes).unsqueeze(classes)
     total = total.masked_fill(unusable, 0)
     allowed = 1e-3 + torch.finfo(x.dtype).eps * math.log(max(2, x.shape[classes]))
-    check_values(
-        total.detach().abs() <= allowed,
-        lambda: (
-            f"{name} of shape {tuple(x.shape)} must hold log-probabilities that sum to 1 over dim "
-            f"{classes}; {SOFTMAX.format(dim=classes)}"
-        ),
-    )
+    check_values(total.detach().abs() <= allowed, lambda: _not_normalised(name, x, classes))
     return wide - total
 
 

@@ -13,7 +13,16 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import SOFTMAX, WHOLE, check_floats, check_tensor, cut, logsumexp, per_bag
+from wsl_tutorial._shapes import (
+    SOFTMAX,
+    WHOLE,
+    check_floats,
+    check_normalised,
+    check_tensor,
+    cut,
+    logsumexp,
+    per_bag,
+)
 
 CLASSES = 4  # three arms of a spiral, and the background
 PRIOR = (1 / 6, 1 / 6, 1 / 6, 1 / 2)
@@ -173,12 +182,7 @@ def _posterior(log_p: Tensor, observed: Tensor, observe: Observer) -> Tensor:
 
 def _consistent(log_p: Tensor, observed: Tensor, observe: Observer) -> tuple[Tensor, Tensor]:
     """Return log P(h), -inf where g(h) is not the observation, (B, k**n), and all h (k**n, n)."""
-    with torch.no_grad():
-        if not bool(((log_p.exp().sum(-1) - 1).abs() <= 1e-3).all()):
-            raise ValueError(
-                f"log_p of shape {tuple(log_p.shape)} must hold log-probabilities that sum to 1 "
-                f"over k; {SOFTMAX.format(dim=-1)}"
-            )
+    check_normalised(log_p, dim=-1)
     n, k = log_p.shape[-2:]
     all_h = labellings(n, k).to(log_p.device)  # (k**n, n)
     seen = observe(all_h)  # (k**n, d)

@@ -29,6 +29,7 @@ from wsl_tutorial._shapes import (
     SOFTMAX,
     WHOLE,
     check_floats,
+    check_normalised,
     check_tensor,
     cut,
     log_any,
@@ -379,12 +380,7 @@ def _flat(log_p: Tensor) -> Tensor:
             f"log_p must be (B, C+1, *positions) with a class, a background and a position, "
             f"got shape {tuple(log_p.shape)}"
         )
-    with torch.no_grad():
-        if not bool(((log_p.exp().sum(1) - 1).abs() <= 1e-3).all()):
-            raise ValueError(
-                f"log_p of shape {tuple(log_p.shape)} must hold log-probabilities that sum to 1 "
-                f"over dim 1; {SOFTMAX.format(dim=1)}"
-            )
+    check_normalised(log_p, dim=1)
     return log_p.double().flatten(2)
 
 

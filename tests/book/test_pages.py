@@ -3,17 +3,13 @@
 import page_checks
 import pytest
 from book_pages import PAGES, TOC
-from page_checks import ANY, OF_PAGES
+from page_checks import ANY, OF_PAGES, visits
+
+__all__ = ["visits"]  # a fixture of every test here
 
 OTHERS = [page for page in PAGES if not page.startswith("notebooks/")]
 BY_SPHINX = ["search", "genindex"]  # with no source of ours
 pytestmark = pytest.mark.skipif(**page_checks.ABSENT)
-
-
-@pytest.fixture(scope="module")
-def visits(site):
-    with page_checks.served(site) as home, page_checks.started() as browser:
-        yield from page_checks.visitor(browser, home)
 
 
 def checks() -> list:

@@ -5,18 +5,14 @@ from pathlib import Path
 import page_checks
 import pytest
 from book_pages import PAGES
-from page_checks import ANY, OF_CHAPTERS, OF_DEMOS, OF_PAGES
+from page_checks import ANY, OF_CHAPTERS, OF_DEMOS, OF_PAGES, visits
+
+__all__ = ["visits"]  # a fixture of every test here
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 WITH_DEMO = [page for page in CHAPTERS if "data-demo" in (ROOT / f"{page}.py").read_text("utf-8")]
 pytestmark = pytest.mark.skipif(**page_checks.ABSENT)
-
-
-@pytest.fixture(scope="module")
-def visits(site):
-    with page_checks.served(site) as home, page_checks.started() as browser:
-        yield from page_checks.visitor(browser, home)
 
 
 def checks() -> list:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
+import pytest
 from browsers import BROWSERS
 
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -78,20 +79,23 @@ class Visit:
             self.faults.append(f"another host: {url}")
 
 
-def visitor(browser, home: str):
+@pytest.fixture(scope="module")
+def visits(site):
     """Yield a function from a name to its page; it opens a page when the name changes."""
     last: list[Visit] = []
 
-    def visit(name: str) -> Visit:
-        if not last or last[0].name != name:
-            while last:
-                last.pop().page.close()
-            last.append(Visit(browser, home, name))
-        return last[0]
+    with served(site) as home, started() as browser:
 
-    yield visit
-    while last:
-        last.pop().page.close()
+        def visit(name: str) -> Visit:
+            if not last or last[0].name != name:
+                while last:
+                    last.pop().page.close()
+                last.append(Visit(browser, home, name))
+            return last[0]
+
+        yield visit
+        while last:
+            last.pop().page.close()
 
 
 # Checks -------------------------------------------------------------------------------------------

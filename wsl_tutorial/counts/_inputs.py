@@ -124,11 +124,8 @@ def checked_multiplicity(multiplicity: Tensor | None, mask: Tensor | None, like:
 
 def check_counts(name: str, counts: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
     """Raise ValueError unless counts are whole numbers of this shape."""
-    try:
-        check_tensor(name, counts, shape, like, WHOLE)
-    except ValueError as error:
-        floats = isinstance(counts, Tensor) and counts.is_floating_point()
-        raise ValueError(f"{error}; {REMEDY}" if floats else str(error)) from None
+    floats = isinstance(counts, Tensor) and counts.is_floating_point()
+    check_tensor(name, counts, shape, like, WHOLE, REMEDY if floats else "")
 
 
 def repeated(x: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:

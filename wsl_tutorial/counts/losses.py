@@ -91,17 +91,20 @@ def proportion_loss_multiclass(
     Returns: scalar, the mean over bags in nats; an empty bag counts as 0.
     Source: Ardehaly & Culotta (2017).
     """
-    loss = _proportion_losses_multiclass(log_p, counts, mask, multiplicity)
+    loss = proportion_losses_multiclass(log_p, counts, mask, multiplicity)
     if len(loss) == 0:
         raise ValueError(f"log_p of shape {tuple(log_p.shape)} holds no bag to take the mean over")
     return loss.mean().to(torch.promote_types(log_p.dtype, torch.float32))
 
 
 @per_bag(answer=lambda log_p: log_p.new_empty(log_p.shape[0], dtype=torch.float64), classes=2)
-def _proportion_losses_multiclass(
-    log_p: Tensor, counts: Tensor, mask: Tensor | None, multiplicity: Tensor | None
+def proportion_losses_multiclass(
+    log_p: Tensor, counts: Tensor, mask: Tensor | None = None, multiplicity: Tensor | None = None
 ) -> Tensor:
-    """Return the loss of each bag (B,), float64."""
+    """Return the loss of each bag (B,), float64, of which `proportion_loss_multiclass` is the mean.
+
+    Args and errors: as there.
+    """
     z, m = checked_classes(log_p, counts, mask, multiplicity)
     if not z.shape[1]:
         return z.sum((1, 2))

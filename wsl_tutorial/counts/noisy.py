@@ -159,11 +159,7 @@ def _noisy_multiclass(
         )
     check_counts("counts", counts, (len(z), log_confusion.shape[2]), log_p)
     check_sums(counts.long(), m)
-    every = torch.ones_like(log_confusion[:, :, 0], dtype=torch.bool)
-    try:
-        check_normalised(log_confusion, every)
-    except ValueError as error:
-        raise ValueError(str(error).replace("log_p", "log_confusion", 1)) from None
+    check_normalised(log_confusion, name="log_confusion")
     reported = logsumexp(z[..., None] + log_confusion[:, None].double(), 2)
     reported = reported.masked_fill((m == 0)[:, :, None], 0)
     return likelihood_of(reported, counts.long(), m, approximate).to(log_p.dtype)

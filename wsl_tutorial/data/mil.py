@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from wsl_tutorial.data import files
+from wsl_tutorial.data.bags import of_sizes
 from wsl_tutorial.data.registry import SETS
 
 # set: official file, bags, positive bags, instances, features
@@ -146,7 +147,5 @@ def batch(bags: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             f"bags must be int64 of shape (N,), numbers 0..M-1 with none missing, got no "
             f"{int(sizes.argmin())}; number them with torch.unique"
         )
-    mask = torch.arange(int(sizes.max())) < sizes[:, None]  # (M, n)
-    index = torch.zeros(mask.shape, dtype=torch.int64)
-    index[mask] = torch.sort(bags, stable=True)[1]
-    return index, mask
+    padded = of_sizes(torch.sort(bags, stable=True)[1], sizes)
+    return padded.index, padded.mask

@@ -139,13 +139,8 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         check_is_fitted(self)
         table = self._read(X, *self._arguments(bags, labels, None), reset=False)
-        parts, shape = [], ()
-        with torch.no_grad():
-            for piece in table.pieces():
-                x, sizes, target = self._batch(table, piece)
-                log_p, shape = self._log_p(x)
-                parts.append(self._posterior(log_p, sizes, target).cpu())
-        values = self._public(torch.cat(parts))[np.argsort(table.order)]
+        posterior, shape = self._posteriors(table)
+        values = self._public(posterior)[np.argsort(table.order)]
         return self._frame(X, values.reshape(len(values), -1, *shape), columns=self.columns_)
 
     def score(self, X, y=None, labels=None, *, bags=None, sample_weight=None):
@@ -272,10 +267,24 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     def _log_p_of(self, X: Any) -> tuple[Tensor, tuple[int, ...]]:
         """Return log p (n_rows, K, P) of rows, and the shape of their positions."""
         check_is_fitted(self)
-        x = torch.from_numpy(np.array(self._checked(tables.without(X, self.bags), reset=False)))
+        x = np.array(self._checked(tables.without(X, self.bags), reset=False))
+        return self._log_p_by_parts(torch.from_numpy(x))
+
+    def _log_p_by_parts(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """Return what `_log_p` does, on the CPU and without a graph, `ROWS` rows at a time."""
         with torch.no_grad():
             parts = [self._log_p(part.to(self._device())) for part in x.split(tables.ROWS)]
         return torch.cat([log_p.cpu() for log_p, _ in parts]), parts[0][1]
+
+    def _posteriors(self, table: Table) -> tuple[Tensor, tuple[int, ...]]:
+        """Return the posterior of all rows (N, K, P), on the CPU, and the shape of positions."""
+        parts, shape = [], ()
+        with torch.no_grad():
+            for piece in table.pieces():
+                x, sizes, target = self._batch(table, piece)
+                log_p, shape = self._log_p(x)
+                parts.append(self._posterior(log_p, sizes, target).cpu())
+        return torch.cat(parts), shape
 
     # Output ------------------------------------------------------------------------------------
 

@@ -10,10 +10,11 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import Tensor, nn
 
 from wsl_tutorial import counts
+from wsl_tutorial.counts.losses import proportion_losses_multiclass
 
 from .base import BagClassifier
 from .batches import over_bags, over_rows
-from .tables import ROWS, Table
+from .tables import Table
 
 
 class CountClassifier(BagClassifier):
@@ -117,9 +118,7 @@ class CountClassifier(BagClassifier):
 
     def _shares(self, table: Table, hard: bool) -> np.ndarray:
         """Return the mean over the rows of a bag of p, or of the predicted class, (B, C)."""
-        with torch.no_grad():
-            parts = [self._log_p(x.to(self._device()))[0] for x in table.x.split(ROWS)]
-        p = torch.cat(parts)[:, :, 0].exp().cpu().double()
+        p = self._log_p_by_parts(table.x)[0][:, :, 0].exp().double()
         if hard:
             p = nn.functional.one_hot(p.argmax(1), p.shape[1]).double()
         bag = torch.arange(len(table)).repeat_interleave(table.sizes)
@@ -222,7 +221,7 @@ class CountClassifier(BagClassifier):
         def function(p: Tensor, mask: Tensor, bags: Tensor) -> Tensor:
             own = target[bags]
             if self.method == "proportions":
-                return -_proportion_losses(p, own, mask)
+                return -proportion_losses_multiclass(p.movedim(1, 2), own, mask)
             if p.shape[1] == 2:
                 return counts.log_likelihood(p[:, 1] - p[:, 0], own[:, 1], mask)
             return counts.log_likelihood_multiclass(p.movedim(1, 2), own, mask)
@@ -253,12 +252,7 @@ class CountClassifier(BagClassifier):
 
     def _expect(self, table: Table) -> None:
         """Take the E-step: the posteriors of all rows given the counts."""
-        parts = []
-        with torch.no_grad():
-            for piece in table.pieces():
-                x, sizes, target = self._batch(table, piece)
-                parts.append(self._posterior(self._log_p(x)[0], sizes, target)[:, :, 0].cpu())
-        table.soft = torch.cat(parts)
+        table.soft = self._posteriors(table)[0][:, :, 0]
 
     def _lbfgs(self, table: Table) -> None:
         """Minimise the loss; by EM with an M-step by L-BFGS until the loss falls by less than tol.
@@ -288,14 +282,3 @@ class CountClassifier(BagClassifier):
         loss = super()._epoch(table, bags)
         table.soft = None
         return loss
-
-
-def _proportion_losses(log_p: Tensor, own: Tensor, mask: Tensor) -> Tensor:
-    """Return the loss of DLLP of bags, (b,): the cross-entropy of shares and mean probabilities.
-
-    log_p (b, C, n), counts own (b, C), mask (b, n). For two classes their mean is
-    `counts.proportion_loss`.
-    """
-    size = mask.sum(1, keepdim=True).to(log_p)
-    log_mean = log_p.masked_fill(~mask[:, None], -torch.inf).logsumexp(2) - size.log()
-    return -(own / size * log_mean).sum(1)
