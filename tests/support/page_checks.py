@@ -126,10 +126,8 @@ BEGINS_LATE = """() => [...document.querySelectorAll('.bd-article div.math > mjx
 def fits_a_phone_in_the_dark(visit: Visit):
     page = visit.page
     page.set_viewport_size(PHONE)
-    page.emulate_media(color_scheme="dark")
+    show_in(page, "dark")
     try:
-        page.wait_for_selector("html[data-theme=dark]", state="attached", timeout=5_000)
-        page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
         assert visit.faults == []
         assert sideways(page) <= 0
         assert page.evaluate(BEGINS_LATE) == 0
@@ -137,7 +135,19 @@ def fits_a_phone_in_the_dark(visit: Visit):
         assert violations(page, runOnly=contrast) == []
     finally:
         page.set_viewport_size(WIDE)
-        page.emulate_media(color_scheme="light")
+        show_in(page, "light")
+
+
+def show_in(page, scheme: str):
+    """Change to the dark or the light colours, and wait until none is on its way to another."""
+    page.emulate_media(color_scheme=scheme)
+    page.wait_for_selector(f"html[data-theme={scheme}]", state="attached", timeout=5_000)
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+    page.evaluate(SETTLED)
+
+
+SETTLED = """() => Promise.allSettled(document.getAnimations()
+    .filter((a) => a instanceof CSSTransition).map((a) => a.finished))"""
 
 
 def sideways(page) -> int:
