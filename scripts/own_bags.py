@@ -13,8 +13,10 @@ import datetime
 import json
 import os
 import platform
+import sys
 import time
 from importlib import metadata
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,7 @@ from torch.nn import functional as F
 from wsl_tutorial import data
 from wsl_tutorial.data import concepts, mil
 from wsl_tutorial.kernel import KernelPresence, Landmarks, Scale
+from wsl_tutorial.reproduce.__main__ import seeds
 from wsl_tutorial.reproduce.records import commit_and_dirty
 
 NET = {"width": 64, "steps": 150, "lr": 3e-3, "weight_decay": 1e-2}
@@ -216,25 +219,31 @@ def record(kind, name, method, repeat):
     }
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("kind", choices=("cv", "tests"))
     parser.add_argument("names", nargs="*", default=[])
-    parser.add_argument("--repeats", default="1-5")
+    parser.add_argument("--repeats", type=seeds, default="1-5")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    first, _, last = options.repeats.partition("-")
+    kinds = {"cv": tuple(mil.KNOWN), "tests": concepts.TESTS}[options.kind]
+    names, methods = options.names or kinds, options.methods.split(",")
+    for given, known in ((names, kinds), (methods, METHODS)):
+        if strange := [name for name in given if name not in known]:
+            parser.error(f"{strange[0]!r} is none of {', '.join(known)}")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    names = options.names or (list(mil.KNOWN) if options.kind == "cv" else list(concepts.TESTS))
-    for repeat in range(int(first), int(last or first) + 1):
-        for name in names:
-            for method in options.methods.split(","):
-                line = json.dumps(record(options.kind, name, method, repeat))
-                with open(options.out, "a", encoding="utf-8") as out:
-                    out.write(line + "\n")
-                print(line[:150], flush=True)
+    try:
+        for repeat, name, method in product(options.repeats, names, methods):
+            line = json.dumps(record(options.kind, name, method, repeat))
+            with open(options.out, "a", encoding="utf-8") as out:
+                out.write(line + "\n")
+            print(line[:150], flush=True)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

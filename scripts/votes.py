@@ -360,10 +360,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("parts", nargs="*", help=", ".join(PARTS))
     options = parser.parse_args()
+    if strange := [part for part in options.parts if part not in PARTS]:
+        parser.error(f"{strange[0]!r} is none of {', '.join(PARTS)}")
     torch.set_num_threads(1)
     for part in options.parts or PARTS:
         start = sum(os.times()[:4])  # with the seconds of child processes
-        result = PARTS[part]()
+        try:
+            result = PARTS[part]()
+        except (OSError, ValueError) as error:
+            print(error, file=sys.stderr)
+            return 1
         known = json.loads(PLACE.read_text("utf-8")) if PLACE.exists() else {}
         seconds = sum(os.times()[:4]) - start
         known[part] = result | {"provenance": provenance(seconds)}

@@ -1,5 +1,6 @@
 """Test that scripts touch only what they made, and report in one line what goes wrong."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,12 +9,15 @@ from pathlib import Path
 
 import clean_run
 import offline
+import own_bags
 import pytest
 import report
 import teaching
+import votes
 from browsers import BROWSERS
 
 MAINS = {"offline": offline, "report": report, "teaching": teaching, "clean_run": clean_run}
+MAINS |= {"own_bags": own_bags, "votes": votes}
 
 
 @pytest.fixture
@@ -124,6 +128,39 @@ def test_a_target_that_cannot_be_written_is_a_line(built, mine, tmp_path, monkey
         assert main(monkeypatch, script, *first, mine / "thesis.txt") == 1
         assert "thesis.txt" in one_line(capsys)
     assert (mine / "thesis.txt").read_text("utf-8") == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "said"),
+    [
+        ("own_bags", ["cv", "musk9"], "'musk9' is none of musk1, musk2, elephant"),
+        ("own_bags", ["tests", "--methods", "ours,none"], "'none' is none of ours, means"),
+        ("own_bags", ["tests", "--repeats", "five"], "'five' is not of the form 0-9 or 0,3,5"),
+        ("votes", ["fitted"], "'fitted' is none of heldout, fits, exact, eipack, check"),
+    ],
+)
+def test_a_wrong_argument_is_named(tmp_path, monkeypatch, capsys, script, arguments, said):
+    out = ["--out", tmp_path / "records.jsonl"] if script == "own_bags" else []
+    with pytest.raises(SystemExit) as ended:
+        main(monkeypatch, script, *arguments, *out)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_bags_are_a_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WSL_DATA", str(tmp_path))
+    out = tmp_path / "records.jsonl"
+    assert main(monkeypatch, "own_bags", "cv", "elephant", "--methods", "means", "--out", out) == 1
+    assert "elephant.csv.gz" in one_line(capsys)
+    assert not out.exists()
+
+
+def test_a_unit_test_is_appended_to_the_records(tmp_path, monkeypatch):
+    out, words = tmp_path / "records.jsonl", ["tests", "single", "--methods", "means"]
+    for repeat in (1, 2):
+        assert main(monkeypatch, "own_bags", *words, "--repeats", repeat, "--out", out) == 0
+    assert [json.loads(line)["repeat"] for line in out.read_text("utf-8").splitlines()] == [1, 2]
 
 
 def test_a_clean_run_without_its_tools_is_a_line(monkeypatch, capsys):
