@@ -19,7 +19,7 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # idea](00_one_idea.ipynb). The page runs in ten seconds on one CPU core and needs no GPU.
 #
 # The paper is [Baručić and Kybic (2022), *Fast learning from label proportions with small
-# bags*](https://arxiv.org/abs/2110.03426). "Paper (6)" means its equation 6; numbers like (5.2)
+# bags*](https://arxiv.org/abs/2110.03426). "Paper (6)" means its equation 6; numbers like (5.3)
 # are ours, and each of them is a function of the package.
 #
 # ## Problem
@@ -106,7 +106,7 @@ show.figure(
 # The share of a configuration is its probability *after* the count is known. Adding up the shares
 # of the configurations in which instance $i$ is positive gives the *posterior* $r_i$:
 #
-# $$ r_i = P(h_i = 1 \mid y, X) = \frac{1}{P(y \mid X)} \sum_{h \in H \,:\, h_i = 1} P(h \mid X) . \tag{5.3} $$
+# $$ r_i = P(h_i = 1 \mid y, X) = \frac{1}{P(y \mid X)} \sum_{h \in H \,:\, h_i = 1} P(h \mid X) . \tag{5.2} $$
 #
 # The paper calls it $\phi_i$; in this book $\phi$ is the background. In every configuration exactly
 # $y$ labels are 1, so **the posteriors of a bag sum to its count**.
@@ -222,14 +222,14 @@ show.figure(
 # $$ \begin{aligned}
 # f_i(j) &= f_{i-1}(j) \, (1 - \rho_i) + f_{i-1}(j-1) \, \rho_i , \cr
 # f_0(0) &= 1 , \qquad P(y \mid X) = f_n(y) .
-# \end{aligned} \tag{5.2} $$
+# \end{aligned} \tag{5.3} $$
 #
 # Only $j \leq y$ is needed: $O(n\,y)$ steps, and no term is negative, so nothing cancels.
 
 
 # %%
 def forward(rho, y):
-    """rho (n,) -> (n + 1, y + 1): f_i(j) of Eq. (5.2)."""
+    """rho (n,) -> (n + 1, y + 1): f_i(j) of Eq. (5.3)."""
     f = [torch.eye(y + 1, dtype=rho.dtype)[0]]  # before the first instance: no positives
     for p in rho:
         moved = torch.cat([f[-1].new_zeros(1), f[-1][:-1]])  # (y + 1,)
@@ -246,7 +246,7 @@ assert torch.allclose(f[-1, -1].log(), counts.log_likelihood(z[None], told)[0])
 
 # %% [markdown]
 # The posterior comes from the same table and its mirror image. Let $g_i(k)$ be the probability that
-# the instances after the $i$-th hold $k$ positives: (5.2), read from the end. If instance $i$ is
+# the instances after the $i$-th hold $k$ positives: (5.3), read from the end. If instance $i$ is
 # positive, $j$ positives come before it and $y - 1 - j$ after it, for some $j$. So
 #
 # $$ r_i = \frac{\rho_i}{P(y \mid X)} \sum_{j=0}^{y-1} f_{i-1}(j) \; g_i(y - 1 - j) . $$
@@ -321,7 +321,7 @@ for shift in (-20.0, -1.0, 1.0, 20.0):
 # What if we keep only the best configuration, a maximum in place of the sum? Within $H$ the weight
 # is $e^{\sum_i z_i h_i}$ up to a common factor, so the best has the $y$ largest logits:
 #
-# $$ \hat h = \arg\max_{h \in H} P(h \mid X) , \qquad \hat h_i = 1 \;\text{ for the } y \text{ largest } z_i . \tag{5.6} $$
+# $$ \hat h = \arg\max_{h \in H} P(h \mid X) , \qquad \hat h_i = 1 \;\text{ for the } y \text{ largest } z_i . \tag{5.4} $$
 #
 # It needs no more than sorting. As targets of training, $\hat h$ in place of $r$ is *hard EM*; the
 # labelling step of Alter-∝SVM is of this kind. It commits itself at once: on our bag to a
@@ -339,7 +339,7 @@ assert (best == H[share.argmax()]).all()
 # recursion keeps its form, with vectors for states. Let $e_k$ be the vector with a one for class
 # $k$ and $p_{i,k}$ the probability that instance $i$ is of class $k$:
 #
-# $$ f_i(v) = \sum_{k \,:\, v_k > 0} f_{i-1}(v - e_k) \; p_{i,k} , \qquad P(c \mid X) = f_n(c) . \tag{5.4} $$
+# $$ f_i(v) = \sum_{k \,:\, v_k > 0} f_{i-1}(v - e_k) \; p_{i,k} , \qquad P(c \mid X) = f_n(c) . \tag{5.5} $$
 #
 # There are $\prod_k (c_k + 1)$ vectors $v \leq c$, each visited once, at step $i = \sum_k v_k$. For
 # fixed $C$ this is polynomial in $n$. If all instances are of different classes, $c_k = 1$, it is
@@ -347,7 +347,7 @@ assert (best == H[share.argmax()]).all()
 # 1](01_presence_likelihood.ipynb): there is little hope for less. The posterior is again the
 # gradient, now in $\log p_{i,k}$:
 #
-# $$ r_{i,k} = \frac{\partial \log P(c \mid X)}{\partial \log p_{i,k}} . \tag{5.5} $$
+# $$ r_{i,k} = \frac{\partial \log P(c \mid X)}{\partial \log p_{i,k}} . \tag{5.6} $$
 #
 # A step of the path that emits class $k$ at $i$ multiplies its probability by $p_{i,k}$ once, so
 # the derivative of $P(c \mid X)$ in $\log p_{i,k}$ is the probability of those paths.
@@ -431,7 +431,7 @@ print(f"expected votes of the groups: {[round(v) for v in by_group[0].tolist()]}
 #
 # ### One recursion, two observations
 #
-# Put (5.2) beside the recursion of chapter 2 over covered label sets. Both read the instances in
+# Put (5.3) beside the recursion of chapter 2 over covered label sets. Both read the instances in
 # order, keep a *state* that summarises what was read, and add up the probabilities of all paths.
 # The state of counts is the number of positives; the state of presence is the set of classes seen.
 # A machine that reads labels and changes its state is a *finite automaton*: a table `transition`
@@ -475,7 +475,7 @@ assert torch.allclose(finite_automaton.posterior(log_p[None], count_table, accep
 #
 # $$ \prod_{i=1}^{n} \bigl( 1 - \rho_i + \rho_i \, t \bigr) = \sum_{j=0}^{n} P(j \mid X) \, t^j . \tag{5.7} $$
 #
-# (5.2) is this product, one factor after the other. Any order will do, also pairs of pairs:
+# (5.3) is this product, one factor after the other. Any order will do, also pairs of pairs:
 # `counts.log_likelihood` cuts long bags into chunks, scans them side by side, and multiplies the
 # polynomials in a tree. `counts.log_distribution` gives all coefficients, in log space.
 
@@ -577,7 +577,7 @@ print(
 #
 # The E-step by dynamic programming is older than the paper: [Sun, Sheldon and O'Connor
 # (2017)](https://doi.org/10.1109/ICDM.2017.54) train with label proportions by EM with *cardinality
-# potentials*, with messages for several classes. In statistics the posterior (5.3) is the
+# potentials*, with messages for several classes. In statistics the posterior (5.2) is the
 # *conditional Bernoulli* distribution of [Chen, Dempster and Liu
 # (1994)](https://doi.org/10.1093/biomet/81.3.457), where the recursion and the shift are known too.
 #
@@ -602,7 +602,7 @@ def three_instances():
 check.attempt(check.three_instances, three_instances)
 
 # %% [markdown]
-# **2, code.** Write (5.2) for one bag, `rho` `(n,)` and a number `y`, and return $P(y \mid X)$. The
+# **2, code.** Write (5.3) for one bag, `rho` `(n,)` and a number `y`, and return $P(y \mid X)$. The
 # attempt below changes $f$ while it still needs it.
 
 
@@ -661,4 +661,4 @@ check.attempt(check.at_least_table, at_least_table)
 # - [Shukla, Zeng, Ahmed and Van den Broeck (2023)](https://arxiv.org/abs/2311.13718), *A unified
 #   approach to count-based weakly supervised learning*: the exact probability of a count as a loss.
 # - [Ahmed, Zeng, Niepert and Van den Broeck (2023)](https://arxiv.org/abs/2210.01941), *SIMPLE: a
-#   gradient estimator for k-subset sampling*: the posterior (5.3) as a gradient, in another use.
+#   gradient estimator for k-subset sampling*: the posterior (5.2) as a gradient, in another use.

@@ -365,7 +365,7 @@ show.figure(
 #
 # ### Ten classes
 #
-# With counts of all ten digits the likelihood is (5.4). We deal bags of five and train as before,
+# With counts of all ten digits the likelihood is (5.5). We deal bags of five and train as before,
 # now with a softmax over ten classes. Nobody tells which image is a 7.
 
 # %%
@@ -439,17 +439,17 @@ show.figure(
 # probability that $\tilde y$ is told when $j$ is true; the true count is one more thing to sum
 # over:
 #
-# $$ \log P(\tilde y \mid X) = \log \sum_{j=0}^{n} P(j \mid X) \; \varepsilon(\tilde y \mid j) . \tag{6.3} $$
+# $$ \log P(\tilde y \mid X) = \log \sum_{j=0}^{n} P(j \mid X) \; \varepsilon(\tilde y \mid j) . \tag{6.2} $$
 #
 # A teller who only promises a range, "3 to 5", is the special case in which $\varepsilon$ is 1 inside and
 # 0 outside:
 #
-# $$ \log P(a \leq y \leq b \mid X) = \log \sum_{j=a}^{b} P(j \mid X) . \tag{6.4} $$
+# $$ \log P(a \leq y \leq b \mid X) = \log \sum_{j=a}^{b} P(j \mid X) . \tag{6.3} $$
 #
 # Both come from the recursion, which knows all counts. Our teller overlooks four in ten of the
 # positives, each on its own: of $j$ true ones it reports $\tilde y$ with the binomial probability
 # $\binom{j}{\tilde y} \, 0.6^{\tilde y} \, 0.4^{j - \tilde y}$. The cell trains once with the
-# counts as told, and once with (6.3).
+# counts as told, and once with (6.2).
 
 # %%
 index, mask = deal(2, 8, seed=0)
@@ -478,7 +478,7 @@ print("with the error in the model, ahead by 10 points or more:", with_error > a
 # %% [markdown]
 # Taken at its word the teller draws the $\rho$ of a sure positive to 0.6, the share that it
 # reports, and not to 1: near the threshold, where a small error changes the decision. With
-# $\varepsilon$ the network is free to say what is there. The next cell holds (6.3) and (6.4) to
+# $\varepsilon$ the network is free to say what is there. The next cell holds (6.2) and (6.3) to
 # their special cases.
 
 # %%
@@ -496,10 +496,10 @@ assert torch.allclose(in_range[0], by_hand)
 # probability that an instance of class $k$ is reported as $d$. **The mistakes are independent, given
 # the classes.** Then the reports are independent as well, with the probabilities
 #
-# $$ p'_{i,d} = \sum_{k=1}^{C} p_{i,k} \, A_{k,d} , \tag{6.5} $$
+# $$ p'_{i,d} = \sum_{k=1}^{C} p_{i,k} \, A_{k,d} , \tag{6.4} $$
 #
-# and (5.4) holds with $p'$ in place of $p$: noise of this kind costs nothing. The reported counts
-# always sum to $n$. A counter who overlooks or invents instances needs (6.3). Intervals, DLLP, the
+# and (5.5) holds with $p'$ in place of $p$: noise of this kind costs nothing. The reported counts
+# always sum to $n$. A counter who overlooks or invents instances needs (6.2). Intervals, DLLP, the
 # normal density below and the most probable labels have a form for $C$ classes, too; their names
 # end in `_multiclass`.
 
@@ -521,7 +521,7 @@ assert torch.allclose(noisy_counts, counts.log_likelihood_multiclass(reported, s
 # $$ \begin{aligned}
 # \log P(y \mid X) &\approx - \frac{(y - \mu)^2}{2 \sigma^2} - \frac{1}{2} \log (2 \pi \sigma^2) , \cr
 # \mu &= \sum_i \rho_i , \qquad \sigma^2 = \sum_i \rho_i (1 - \rho_i) .
-# \end{aligned} \tag{6.2} $$
+# \end{aligned} \tag{6.5} $$
 #
 # [Rosenman (2019)](https://arxiv.org/abs/1907.09053) uses it for elections. The size of the bag alone is not enough: of 10,000 instances with
 # $\rho = 10^{-4}$ the count is nearly Poisson, and 0 has probability 0.368 where the normal density is

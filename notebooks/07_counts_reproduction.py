@@ -461,7 +461,7 @@ show.Markdown(page.variants(HELD))
 # ### Beyond the paper: ten classes
 #
 # With the counts of all ten classes of CIFAR-10 (a JPEG copy, which fills no row) the likelihood is
-# (5.4). The paper's method is for two classes; its likelihood is not.
+# (5.5). The paper's method is for two classes; its likelihood is not.
 
 # %%
 fig, alt = page.ten_classes(HELD)
@@ -578,7 +578,7 @@ def error_of_counts(logits, counts, mask):
 check.attempt(check.error_of_counts, error_of_counts)
 
 # %% [markdown]
-# **5, change the judge.** Replace the error of counts by the mean log-likelihood (5.2) of the
+# **5, change the judge.** Replace the error of counts by the mean log-likelihood (5.3) of the
 # held-out counts. Which of the methods would this judge favour at equal accuracy, and why? Think of
 # what DLLP asks of a single $\rho_i$.
 #

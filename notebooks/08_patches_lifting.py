@@ -541,7 +541,7 @@ print("derivative in the mask", torch.autograd.grad(error, mask)[0].round(decima
 #
 # *What it cannot see.* The gradient in $\hat p_k$ is $\tfrac{2}{K} (\bar p - \bar y)$, the same for
 # every patch of the bag. When the mean is right, it is zero, whoever said what. The exact
-# likelihood of the counts, (5.4), goes on (it needs $K = L$, which (8.10) does not):
+# likelihood of the counts, (5.5), goes on (it needs $K = L$, which (8.10) does not):
 
 # %%
 log_p = torch.tensor([[[0.6, 0.4], [0.4, 0.6]]]).double().log().requires_grad_()  # (1, 2, 2)

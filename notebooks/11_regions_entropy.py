@@ -292,13 +292,13 @@ assert torch.allclose(regions.min_max_loss(on_plus, on_minus, y, on_all), by_han
 # - *Maximum*: $s_k$ is its greatest value.
 # - *Log-sum-exp*, between the two, with a sharpness $r > 0$:
 #
-# $$ s_k = \frac1r \log \frac1n \sum_{j=1}^{n} e^{\, r A_{k,j}} . \tag{11.8} $$
+# $$ s_k = \frac1r \log \frac1n \sum_{j=1}^{n} e^{\, r A_{k,j}} . \tag{11.5} $$
 #
 # - *WILDCAT*: the mean over the set $J$ of the $k_{\max}$ greatest values, and $\alpha$ times that
 #   over the set $J'$ of the $k_{\min}$ least. The paper takes $\alpha = 0$ and nine percent of the
 #   positions for $k_{\max}$:
 #
-# $$ s_k = \frac{1}{k_{\max}} \sum_{j \in J} A_{k,j} + \frac{\alpha}{k_{\min}} \sum_{j \in J'} A_{k,j} . \tag{11.9} $$
+# $$ s_k = \frac{1}{k_{\max}} \sum_{j \in J} A_{k,j} + \frac{\alpha}{k_{\min}} \sum_{j \in J'} A_{k,j} . \tag{11.6} $$
 #
 # For $r \to 0$ expand the exponential, $\log (1 + r \bar A + \dots) / r \to \bar A$: the mean. For
 # $r \to \infty$ the largest term wins: the maximum. WILDCAT is the maximum for $k_{\max} = 1$ and the
@@ -351,7 +351,7 @@ show.figure(
 #
 # The image's own map is the mean of the class maps under the localiser's own belief:
 #
-# $$ T = \sum_{k=1}^{C} \hat p_s(k \mid X) \, A_k . \tag{11.5} $$
+# $$ T = \sum_{k=1}^{C} \hat p_s(k \mid X) \, A_k . \tag{11.7} $$
 #
 # There is a second way to read it. The gradient of $\log \sum_k e^{s_k}$ in $s_k$ is the softmax,
 # $\hat p_s(k)$. With average pooling, $\partial s_k / \partial A_{k,j} = 1/n$. So $T$ at position
@@ -371,12 +371,12 @@ assert torch.allclose(T, 16 * (maps * slope).sum(1), atol=1e-6)
 # $T$ is enlarged to the size of the image. It has no natural scale, but a threshold needs one. The
 # released program moves and stretches it to $[0, 1]$, a step that the paper does not mention:
 #
-# $$ \tilde T_j = \frac{T_j - \min T}{\max T - \min T} , \tag{11.6} $$
+# $$ \tilde T_j = \frac{T_j - \min T}{\max T - \min T} , \tag{11.8} $$
 #
 # where in training minimum and maximum are those of the whole batch, and in testing those of the
 # image. Then comes the soft cut of paper (9),
 #
-# $$ R^+_j = \frac{1}{1 + e^{- \omega ( \tilde T_j - \sigma_0 )}} , \tag{11.7} $$
+# $$ R^+_j = \frac{1}{1 + e^{- \omega ( \tilde T_j - \sigma_0 )}} , \tag{11.9} $$
 #
 # with $\omega = 8$ and $\sigma_0 = 1/2$. To be evaluated, $R^+$ is cut at $1/2$. That happens where
 # $\tilde T_j \geq 1/2$, that is, where $T_j$ is above the **midrange**, half-way between its least and its
@@ -453,7 +453,7 @@ for name, attached, which in (("H+ + H-", False, 0), ("H_s", False, 1), ("attach
 # one answer serves as $X$ and as $X^-$. The best is $m = (\pi r + u) / (1 + \pi)$, and All-ones pays
 # $(1 + \pi) H(m) - \pi H(r) - \log C$ beyond the two least values. Photographs hardly ever are.)
 #
-# So what makes masks small? Three things outside the loss: (11.6) forces pixels of both kinds, in
+# So what makes masks small? Three things outside the loss: (11.8) forces pixels of both kinds, in
 # testing on every image whose map is not constant, in training on every batch; the cut at the midrange decides how many; and
 # sharp pooling makes $T$ a map of few peaks. Chapter 12 measures how much the cut alone decides.
 #
@@ -566,7 +566,7 @@ for name, p in worlds.items():
 # transfer from whole images to $X^-$ and so feel some of what *against* feels. Nothing guarantees
 # it.
 #
-# **Constant maps.** If $T$ is constant, (11.6) is 0/0. The package says 1/2 everywhere, with gradient
+# **Constant maps.** If $T$ is constant, (11.8) is 0/0. The package says 1/2 everywhere, with gradient
 # 0: a map that says nothing gives a mask that says nothing.
 
 # %%
@@ -643,7 +643,7 @@ check.attempt(check.mutual_information, mutual_information)
 # **5, by hand.** Take the redundant world without its stroma, and draw the mask anew for every image:
 # $a$ or $b$, each with probability one half. Now nothing tells an $X^+$ from an $X^-$. Find the
 # classifier's best answer to an image with one visible gland, and show that *together* is 1.62 bits,
-# more than for the mask of all ones. Why does (11.6), with two equal glands, not make such masks?
+# more than for the mask of all ones. Why does (11.8), with two equal glands, not make such masks?
 #
 # **6, explain to a colleague.** Your colleague has trained with (11.4) and reports $H^-$ close to
 # $\log C$: "so the background is uninformative". Explain in three sentences, with the words

@@ -76,7 +76,7 @@ show.style()
 # ### By hand
 #
 # Five pixels hold evidence for class 1: a strong gland at the second, a weak one at the fourth. Our
-# localiser is made by hand. Its mask is what lies above the midrange, (11.6) and (11.7) with a hard
+# localiser is made by hand. Its mask is what lies above the midrange, (11.8) and (11.9) with a hard
 # cut. Its score for class 1 is twice the largest evidence, but no more than 2: it *saturates*.
 
 # %%
@@ -137,11 +137,11 @@ assert torch.allclose(erased.mask, total)
 # third look sees the same image and says the same. **With a deterministic localiser the first look
 # without trust is the last one that matters for the mask.** (Its loss counts again in every look
 # left, as released. And the released program draws the same dropout in
-# every look. But its batch statistics and its (11.6) read the other images of the batch, which
+# every look. But its batch statistics and its (11.8) read the other images of the batch, which
 # erasing changes, and so a later look at the same image may be trusted again.)
 #
 # When is a localiser as sure without its best evidence as with it? When it saturates, or errs, or
-# when the map (11.5), which mixes the maps of all classes, erases evidence *against* the class. Two
+# when the map (11.7), which mixes the maps of all classes, erases evidence *against* the class. Two
 # glands of *equal* strength are no example: both lie above the midrange and are found in the first
 # look. A bird whose head tells more than its body is none either: after the head is erased the body
 # persuades less, and the comparison in (12.1) ends the search. The paper sees this (B.3: the model
@@ -292,7 +292,7 @@ print(f"formulas  {200 * 0.3 / 1.3:.1f} and {200 * 0.7 / 1.7:.1f}, with f = 0.3"
 # `everywhere`). Localiser and classifier share a body of four convolutions with batch
 # normalisation, as in the released program. Each has a head of two class maps, pooled by WILDCAT
 # over a quarter of the positions. We differ from the paper in size; in that quarter (the paper:
-# nine percent, with dropout); in that (11.6) goes by the image in training too; in that the
+# nine percent, with dropout); in that (11.8) goes by the image in training too; in that the
 # classifier sees full-size images; and in the normalisation, which takes the statistics of the
 # batch at hand in testing too. Running averages would mix whole images with masked ones.
 
@@ -419,7 +419,7 @@ learners = {
 # ## Picture
 #
 # Now the masks of 200 new images, with their truth. For each learner we keep the map $\tilde T$ of
-# (11.6), which needs no threshold, and cut it at the midrange as the paper does.
+# (11.8), which needs no threshold, and cut it at the midrange as the paper does.
 
 
 # %%
@@ -427,7 +427,7 @@ learners = {
 def look(model, x):
     """Maps T in [0, 1] (B, 64, 64), and logits (B, 2): of M on X, of C on X+ and on X-."""
     logits, mask = model.localise(x)
-    scores = (0.5 + mask[:, 0].logit() / 8).clamp(0, 1)  # (11.7), undone
+    scores = (0.5 + mask[:, 0].logit() / 8).clamp(0, 1)  # (11.9), undone
     return scores, logits, model.classify(x * mask), model.classify(x * (1 - mask))
 
 
@@ -520,7 +520,7 @@ print("after erasing, C still names more than 60 % of the classes on X-:", leak 
 # How much of a Dice index is the map, and how much the cut? We take the maps of *one* network, the
 # localiser alone, and cut them by four rules in use.
 #
-# - *Midrange*: (11.7), the paper's rule for its own method.
+# - *Midrange*: (11.9), the paper's rule for its own method.
 # - *Arg-max*: a pixel is taken where the map of the true class is the greatest of all class maps. The
 #   released program of the baselines cuts them so. It knows the label of the test image, and has no
 #   background to choose.

@@ -256,7 +256,7 @@ assert torch.allclose(shares(some, 2), ours, atol=1e-6)  # elsewhere the two agr
 # #### Every configuration, one by one
 #
 # The same program lists all configurations when it starts. Its results are right, and for the bags of
-# fewer than 10 to 20 instances that the paper chooses the list fits into memory. The recursion (5.2)
+# fewer than 10 to 20 instances that the paper chooses the list fits into memory. The recursion (5.3)
 # takes $n y$ steps.
 
 # %%
@@ -524,7 +524,7 @@ assert (regions.normalise(torch.zeros(2, 1, 4)) == 0.5).all()
 #
 # WILDCAT pooling adds $\alpha$ times the mean of the least values. In the released layer the sum is
 # made and thrown away: an addition that returns a new tensor, whose result is not kept. The layer is
-# (11.9) with $\alpha = 0$, whatever is asked. We write both and look for an effect of $\alpha$.
+# (11.6) with $\alpha = 0$, whatever is asked. We write both and look for an effect of $\alpha$.
 
 
 # %%

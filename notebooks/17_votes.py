@@ -163,7 +163,7 @@ show.figure(
 #
 # Given the rates of precinct $i$, **voters choose independently**. The voters of group $r$ are
 # $N_{ir}$ identical instances, so their party counts are multinomial, and $T_i$ is the sum of $R$
-# independent multinomials. Its probability is the multiclass count likelihood (5.4). The argument
+# independent multinomials. Its probability is the multiclass count likelihood (5.5). The argument
 # `multiplicity` says how many identical instances a row stands for. For two groups and two labels
 # it is a convolution of two binomials.
 

@@ -58,6 +58,12 @@ def test_an_equation_is_displayed_in_its_own_chapter():
             assert int(number.partition(".")[0]) == int(path.name[:2]), f"{number} in {path.name}"
 
 
+def test_the_equations_of_a_chapter_are_numbered_in_the_order_of_the_page():
+    for path in (ROOT / "notebooks").glob("*.py"):
+        numbers = re.findall(r"\\tag\{\d+\.(\d+)\}", path.read_text("utf-8"))
+        assert numbers == [str(i + 1) for i in range(len(numbers))], path.name
+
+
 # Chapter 0: one idea
 
 
@@ -480,7 +486,7 @@ def test_eq_5_1_is_the_sum_over_configurations_and_sums_to_one():
     assert abs(sum(values) - 1) < 1e-12
 
 
-def test_eq_5_2_is_the_binomial_for_equal_instances_at_any_size():
+def test_eq_5_3_is_the_binomial_for_equal_instances_at_any_size():
     import torch
 
     from wsl_tutorial import counts
@@ -492,7 +498,7 @@ def test_eq_5_2_is_the_binomial_for_equal_instances_at_any_size():
         torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_eq_5_3_is_the_share_of_configurations_with_the_instance():
+def test_eq_5_2_is_the_share_of_configurations_with_the_instance():
     import torch
 
     from wsl_tutorial import counts
@@ -504,7 +510,7 @@ def test_eq_5_3_is_the_share_of_configurations_with_the_instance():
         torch.testing.assert_close(counts.posterior(z[None], torch.tensor([y]))[0], share)
 
 
-def test_eq_5_4_is_the_multinomial_for_equal_instances():
+def test_eq_5_5_is_the_multinomial_for_equal_instances():
     import torch
 
     from wsl_tutorial import counts
@@ -517,7 +523,7 @@ def test_eq_5_4_is_the_multinomial_for_equal_instances():
         torch.testing.assert_close(value, expected)
 
 
-def test_eq_5_5_is_the_share_of_labellings():
+def test_eq_5_6_is_the_share_of_labellings():
     import torch
 
     from wsl_tutorial import counts, toy
@@ -528,7 +534,7 @@ def test_eq_5_5_is_the_share_of_labellings():
     torch.testing.assert_close(counts.posterior_multiclass(log_p[None], told[None])[0], expected)
 
 
-def test_eq_5_6_is_the_most_probable_configuration():
+def test_eq_5_4_is_the_most_probable_configuration():
     import torch
 
     from wsl_tutorial import counts
@@ -586,7 +592,7 @@ def test_eq_6_1_is_flat_along_contrasts_where_the_likelihood_is_not():
         torch.testing.assert_close(dllp, -q * (1 - q) / n**2 * ones, rtol=0, atol=1e-10)
 
 
-def test_eq_6_2_has_the_mean_and_variance_of_the_count_and_nears_it():
+def test_eq_6_5_has_the_mean_and_variance_of_the_count_and_nears_it():
     import torch
 
     from wsl_tutorial import counts
@@ -602,7 +608,7 @@ def test_eq_6_2_has_the_mean_and_variance_of_the_count_and_nears_it():
     torch.testing.assert_close(value.exp(), every[near], rtol=0, atol=1e-3)
 
 
-def test_eq_6_3_averages_over_the_true_count():
+def test_eq_6_2_averages_over_the_true_count():
     import torch
 
     from wsl_tutorial import counts
@@ -614,7 +620,7 @@ def test_eq_6_3_averages_over_the_true_count():
         torch.testing.assert_close(value[b], total)
 
 
-def test_eq_6_4_adds_the_counts_of_the_range():
+def test_eq_6_3_adds_the_counts_of_the_range():
     import torch
 
     from wsl_tutorial import counts
@@ -625,7 +631,7 @@ def test_eq_6_4_adds_the_counts_of_the_range():
     torch.testing.assert_close(value, total)
 
 
-def test_eq_6_5_adds_all_true_labels_and_all_reports():
+def test_eq_6_4_adds_all_true_labels_and_all_reports():
     from itertools import product
 
     import torch
@@ -1254,7 +1260,7 @@ def test_eq_11_4_has_the_localisers_own_term():
     torch.testing.assert_close(value, each.mean() + F.cross_entropy(own, y))
 
 
-def test_eq_11_5_is_the_gradient_of_logsumexp_times_its_input():
+def test_eq_11_7_is_the_gradient_of_logsumexp_times_its_input():
     import torch
 
     from wsl_tutorial import regions
@@ -1265,7 +1271,7 @@ def test_eq_11_5_is_the_gradient_of_logsumexp_times_its_input():
     torch.testing.assert_close(regions.class_map(maps, scores), 20 * (maps * slope).sum(1))
 
 
-def test_eq_11_6_forgets_scale_and_origin_and_sends_the_midrange_to_one_half():
+def test_eq_11_8_forgets_scale_and_origin_and_sends_the_midrange_to_one_half():
     import torch
 
     from wsl_tutorial import regions
@@ -1282,7 +1288,7 @@ def test_eq_11_6_forgets_scale_and_origin_and_sends_the_midrange_to_one_half():
     torch.testing.assert_close(regions.normalise(scores, whole_batch=True), together)
 
 
-def test_eq_11_7_has_the_logit_that_it_was_given():
+def test_eq_11_9_has_the_logit_that_it_was_given():
     import torch
 
     from wsl_tutorial import regions
@@ -1294,7 +1300,7 @@ def test_eq_11_7_has_the_logit_that_it_was_given():
     torch.testing.assert_close(hard, (scores > 0.4).double())
 
 
-def test_eq_11_8_rises_from_the_mean_to_the_maximum():
+def test_eq_11_5_rises_from_the_mean_to_the_maximum():
     import torch
 
     from wsl_tutorial import regions
@@ -1306,7 +1312,7 @@ def test_eq_11_8_rises_from_the_mean_to_the_maximum():
     assert all((low < high).all() for low, high in pairwise(values))
 
 
-def test_eq_11_9_is_the_best_and_the_worst_of_all_subsets():
+def test_eq_11_6_is_the_best_and_the_worst_of_all_subsets():
     from itertools import combinations
 
     import torch

@@ -929,7 +929,7 @@ def test_lazy_looks_differ_where_trust_comes_back():
 
 
 def test_a_constant_map_gives_a_mask_of_all_pixels():
-    """(11.6) forces pixels of both kinds on every image but one with a constant map."""
+    """(11.8) forces pixels of both kinds on every image but one with a constant map."""
     maps = torch.full((1, 2, 3, 3), 0.7, dtype=torch.float64)
     logits = torch.zeros(1, 2, dtype=torch.float64)
     constant = regions.region(maps, logits, (6, 6), 8.0, 0.5)

@@ -20,7 +20,7 @@ def _labels_like(log_p: Tensor, multiplicity: Tensor | None = None) -> Tensor:
 def map_configuration_multiclass(
     log_p: Tensor, counts: Tensor, mask: Tensor | None = None, multiplicity: Tensor | None = None
 ) -> Tensor:
-    """Return the most probable labels of all instances, given the counts: Eq. (5.6) for C classes.
+    """Return the most probable labels of all instances, given the counts: Eq. (5.4) for C classes.
 
     Instances supply one label each and classes demand as many as their counts, at the cost -log p.
     The labels start at each instance's best class after a tilt, which is the cheapest way to the

@@ -32,7 +32,7 @@ def _distribution_like(logits: Tensor, multiplicity: Tensor | None = None) -> Te
 def log_likelihood(
     logits: Tensor, counts: Tensor, mask: Tensor | None = None, multiplicity: Tensor | None = None
 ) -> Tensor:
-    """Eq. (5.2): log P(y | X), the Poisson-binomial distribution by a recursion over instances.
+    """Eq. (5.3): log P(y | X), the Poisson-binomial distribution by a recursion over instances.
 
     One instance after the other, f(j) <- f(j) (1 - rho) + f(j - 1) rho: O(n y) steps. The logits
     of each bag are first shifted by a constant, so that no relevant term can underflow: with more
@@ -70,7 +70,7 @@ def log_likelihood(
 def posterior(
     logits: Tensor, counts: Tensor, mask: Tensor | None = None, multiplicity: Tensor | None = None
 ) -> Tensor:
-    """Eq. (5.3): r, the probability that each instance is positive given the count: the E-step.
+    """Eq. (5.2): r, the probability that each instance is positive given the count: the E-step.
 
     The paper calls it phi; in the rest of this package phi is the background.
 
@@ -138,7 +138,7 @@ def enumeration(
 def map_configuration(
     logits: Tensor, counts: Tensor, mask: Tensor | None = None, multiplicity: Tensor | None = None
 ) -> Tensor:
-    """Eq. (5.6): the most probable configuration: the y instances with the largest logits.
+    """Eq. (5.4): the most probable configuration: the y instances with the largest logits.
 
     Args and errors: as `log_likelihood`.
     Returns:

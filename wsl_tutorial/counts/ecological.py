@@ -58,7 +58,7 @@ def log_likelihood_normal(logits: Tensor, groups: Tensor, counts: Tensor) -> Ten
     """Eq. (17.3): log P(counts | rates) of a sum of multinomials, by the normal approximation.
 
     The variance of each count has 1/12 added: a count stands for an interval of length one, and
-    so the density stays finite where a rate is 0. The exact likelihood is Eq. (5.4).
+    so the density stays finite where a rate is 0. The exact likelihood is Eq. (5.5).
     Args: logits: (..., B, R * (C - 1)); groups, counts: as `goodman`.
     Returns: (..., B), in nats, float64.
     Raises: ValueError as `goodman`, and where logits have another shape.

@@ -52,7 +52,7 @@ def _proportion_losses(
 def normal_approximation(
     logits: Tensor, counts: Tensor, mask: Tensor | None = None, multiplicity: Tensor | None = None
 ) -> Tensor:
-    """Eq. (6.2): log density at y of the normal with the mean and variance of the count.
+    """Eq. (6.5): log density at y of the normal with the mean and variance of the count.
 
     The log of a density may exceed 0. As all rho approach 0 or 1 it grows without bound if these
     labels sum to y, and falls without bound otherwise. The approximation is good where the variance
@@ -124,7 +124,7 @@ def normal_approximation_multiclass(
     of whole numbers has a cell of volume 1, so the density stands for its probability without a
     correction for continuity; like every density it may exceed 1. Directions in which the counts
     cannot vary, such as those of a class that no instance can have, are no part of the density: the
-    counts meet the mean there, or the value is -inf. (Eq. (6.2), for two classes, is +inf where no
+    counts meet the mean there, or the value is -inf. (Eq. (6.5), for two classes, is +inf where no
     label is unsure and the count is met; here it is 0, the log of 1.)
 
     The covariance is the Laplacian of a graph of the classes with the weights sum_i p_ia p_ib.

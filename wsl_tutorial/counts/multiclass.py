@@ -23,7 +23,7 @@ def log_likelihood_multiclass(
     multiplicity: Tensor | None = None,
     approximate: bool = False,
 ) -> Tensor:
-    """Eq. (5.4): log P(counts | X) with C classes, by a recursion over vectors of counts.
+    """Eq. (5.5): log P(counts | X) with C classes, by a recursion over vectors of counts.
 
     A bag has product of (count + 1) states, each visited once, in log space. Where fewer
     frequencies than states are needed, `window` computes the same numbers from these: 3,000
@@ -66,7 +66,7 @@ def posterior_multiclass(
     multiplicity: Tensor | None = None,
     approximate: bool = False,
 ) -> Tensor:
-    """Eq. (5.5): P(instance i has class c | counts), the multiclass E-step.
+    """Eq. (5.6): P(instance i has class c | counts), the multiclass E-step.
 
     Args and errors: as `log_likelihood_multiclass`.
     Returns:
@@ -96,7 +96,7 @@ def posterior_multiclass(
 
 
 def likelihood_of(log_p: Tensor, counts: Tensor, m: Tensor, approximate: bool = False) -> Tensor:
-    """Return Eq. (5.4) on checked input, (B,), each bag in the way that visits fewer numbers."""
+    """Return Eq. (5.5) on checked input, (B,), each bag in the way that visits fewer numbers."""
     log_p, counts, m = _own_classes(log_p, counts, m)
     states = (counts + 1).double().prod(1)
     points = window.most_points(counts)
@@ -142,7 +142,7 @@ def _too_many(states: Tensor, points: Tensor) -> ValueError:
 
 
 def _recursion(log_p: Tensor, needed: Tensor, real: Tensor) -> Tensor:
-    """Return Eq. (5.4) of bags (B, n, K) with real instances first, (B,), level by level.
+    """Return Eq. (5.5) of bags (B, n, K) with real instances first, (B,), level by level.
 
     Level i has the states that i instances can reach: the vectors of counts with sum i. `needed`
     are the counts (B, K).

@@ -33,7 +33,7 @@ def log_likelihood_noisy(
     mask: Tensor | None = None,
     multiplicity: Tensor | None = None,
 ) -> Tensor:
-    """Eq. (6.3): log-likelihood of an observation of the count with noise: the sum over the counts.
+    """Eq. (6.2): log-likelihood of an observation of the count with noise: the sum over the counts.
 
     Args:
         logits: (B, n).
@@ -82,7 +82,7 @@ def log_likelihood_interval(
     mask: Tensor | None = None,
     multiplicity: Tensor | None = None,
 ) -> Tensor:
-    """Eq. (6.4): log P(low <= y <= high | X).
+    """Eq. (6.3): log P(low <= y <= high | X).
 
     Args:
         logits: (B, n).
@@ -114,11 +114,11 @@ def log_likelihood_noisy_multiclass(
     multiplicity: Tensor | None = None,
     approximate: bool = False,
 ) -> Tensor:
-    """Eq. (6.5): log-likelihood of counts of classes that were misreported before the count.
+    """Eq. (6.4): log-likelihood of counts of classes that were misreported before the count.
 
     Each instance's class c is reported as d with a known probability, independently of the other
     instances, and the reports are counted. Then the reports are independent with probabilities
-    sum_c p_c confusion_cd, and Eq. (5.4) holds for them: exact, and no dearer than without noise.
+    sum_c p_c confusion_cd, and Eq. (5.5) holds for them: exact, and no dearer than without noise.
     `log_likelihood_noisy` has any channel from the true count of a bag to the observation, also one
     that loses or invents instances; here the observed counts always sum to the size of the bag. For
     two classes, this model is the channel of a sum of two binomials. The gradient in `log_p` is the
@@ -173,7 +173,7 @@ def log_likelihood_interval_multiclass(
     mask: Tensor | None = None,
     multiplicity: Tensor | None = None,
 ) -> Tensor:
-    """Return log P(low_c <= count of class c <= high_c for all c | X): Eq. (6.4) for C classes.
+    """Return log P(low_c <= count of class c <= high_c for all c | X): Eq. (6.3) for C classes.
 
     Classes whose interval is as wide as the bag count as one. So the interval of one class, the
     others free, costs what it costs in two classes. The gradient in `log_p` is the posterior of the

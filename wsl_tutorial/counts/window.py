@@ -50,7 +50,7 @@ def log_likelihood(log_p: Tensor, counts: Tensor, m: Tensor) -> Tensor:
 
     NaN, with gradient 0, where rounding leaves no answer: no tilt was found for nearly sure labels.
 
-    This is Eq. (5.4) by another way than the recursion. It is differentiable any number of times in
+    This is Eq. (5.5) by another way than the recursion. It is differentiable any number of times in
     log_p.
 
     Args:

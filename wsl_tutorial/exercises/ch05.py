@@ -51,7 +51,7 @@ def posterior_of_an_instance(r: Random) -> Question:
 
 
 def overwritten(rho: Tensor, y: int) -> float:
-    """Return (5.2) with the mistake of overwriting f(j - 1) before it is used."""
+    """Return (5.3) with the mistake of overwriting f(j - 1) before it is used."""
     f = [1.0] + [0.0] * y
     for p in rho.tolist():
         for j in range(y + 1):

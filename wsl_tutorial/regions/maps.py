@@ -9,7 +9,7 @@ from .entropy import check_logits
 
 @widened
 def class_map(maps: Tensor, logits: Tensor) -> Tensor:
-    """Eq. (11.5): T = sum of p_s(k) A_k: the class maps, weighted with M's own probabilities.
+    """Eq. (11.7): T = sum of p_s(k) A_k: the class maps, weighted with M's own probabilities.
 
     Args: maps (B, C, h, w); logits (B, C) of M.
     Returns: (B, h, w).
@@ -25,7 +25,7 @@ def class_map(maps: Tensor, logits: Tensor) -> Tensor:
 
 @widened
 def normalise(scores: Tensor, whole_batch: bool = False) -> Tensor:
-    """Eq. (11.6): scores (B, H, W) moved and scaled to [0, 1], by image or over the batch.
+    """Eq. (11.8): scores (B, H, W) moved and scaled to [0, 1], by image or over the batch.
 
     1/2 of the result is half-way between the smallest and the largest score. A constant map becomes
     1/2 everywhere, with gradient 0.
@@ -47,7 +47,7 @@ def normalise(scores: Tensor, whole_batch: bool = False) -> Tensor:
 
 @widened
 def soft_mask(scores: Tensor, omega: float, threshold: float) -> Tensor:
-    """Eq. (11.7): R+ = sigmoid(omega (T - threshold)), (B, H, W) -> (B, 1, H, W).
+    """Eq. (11.9): R+ = sigmoid(omega (T - threshold)), (B, H, W) -> (B, 1, H, W).
 
     With omega = 8 and threshold 1/2, as printed, scores in [0, 1] give R+ in [0.018, 0.982]. A NaN
     stays NaN at its pixel: checking for one would make a GPU wait, and `normalise` has checked.

@@ -28,7 +28,7 @@ def max_pooling(maps: Tensor) -> Tensor:
 
 @widened
 def log_sum_exp_pooling(maps: Tensor, r: float) -> Tensor:
-    """Eq. (11.8): (1/r) log mean exp(r A): the mean for r -> 0, the maximum for r -> infinity.
+    """Eq. (11.5): (1/r) log mean exp(r A): the mean for r -> 0, the maximum for r -> infinity.
 
     For r < 1 the mean of A is subtracted first where r A varies little about it: the difference of
     two nearly equal logarithms, divided by r, would keep no digit.
@@ -59,7 +59,7 @@ def wildcat_pooling(
     dropout: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Eq. (11.9): the mean of the k_max largest values, and alpha times that of the k_min smallest.
+    """Eq. (11.6): the mean of the k_max largest values, and alpha times that of the k_min smallest.
 
     Args:
         maps: (B, C, *positions); several maps a class are averaged before.

@@ -18,7 +18,7 @@ export function enumerate(z, y) {
   return { rows, value: sum(rows.map((row) => row.weight)) };
 }
 
-/** Eq. (5.2): f[i][j], the probability that the first i instances hold j positives. */
+/** Eq. (5.3): f[i][j], the probability that the first i instances hold j positives. */
 export function forward(z, y) {
   const table = [Array.from({ length: y + 1 }, (_, j) => (j === 0 ? 1 : 0))];
   for (const x of z) {
@@ -32,7 +32,7 @@ export function recursion(z, y) {
   return forward(z, y).at(-1)[y];
 }
 
-/** Eq. (5.3): forward and backward; the logits are shifted to the middle first, which changes nothing else. */
+/** Eq. (5.2): forward and backward; the logits are shifted to the middle first, which changes nothing else. */
 export function posterior(z, y) {
   if (y === 0 || y === z.length) return z.map(() => (y ? 1 : 0));
   const sorted = [...z].sort((a, b) => b - a);

@@ -27,7 +27,7 @@ export function minMax(evidence, mask) {
   return { plus, rest, terms, loss: sum(terms) };
 }
 
-/** Eqs. (11.6) and (11.7): the mask that a localiser with this map would give. */
+/** Eqs. (11.8) and (11.9): the mask that a localiser with this map would give. */
 export function softMask(map, omega, threshold) {
   const least = Math.min(...map);
   const span = Math.max(...map) - least;
@@ -67,7 +67,7 @@ export function mount(root) {
     return element("fieldset", { class: "cell" }, names[j], ...parts);
   });
   const cuts = buttons("Set the mask to", {
-    "what lies above the midrange (11.7)": () => (state.mask = softMask(state.evidence, 8, 0.5)),
+    "what lies above the midrange (11.9)": () => (state.mask = softMask(state.evidence, 8, 0.5)),
     nothing: () => state.mask.fill(0),
     everything: () => state.mask.fill(1),
   });
