@@ -2,6 +2,7 @@
 
 import os
 import socket
+from datetime import timedelta
 
 import pytest
 import torch
@@ -215,7 +216,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(loss):
 def train_one_of_two(rank: int, port: int) -> None:
     """Compare one process's averaged gradient of half a batch with that of the whole batch."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    dist.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(minutes=2))
     rows = slice(4 * rank, 4 * rank + 4)
     for loss in LOSSES:
         model = nn.parallel.DistributedDataParallel(Model(loss, rows))

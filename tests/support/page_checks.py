@@ -139,15 +139,26 @@ def fits_a_phone_in_the_dark(visit: Visit):
 
 
 def show_in(page, scheme: str):
-    """Change to the dark or the light colours, and wait until none is on its way to another."""
+    """Change to the dark or the light colours, and bring those on their way to their end.
+
+    In a page that is not in front no transition moves on by itself, and no frame is drawn.
+    """
+    page.bring_to_front()
     page.emulate_media(color_scheme=scheme)
     page.wait_for_selector(f"html[data-theme={scheme}]", state="attached", timeout=5_000)
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
-    page.evaluate(SETTLED)
+    page.evaluate(FRAME)
+    page.wait_for_function(SETTLED, polling=20, timeout=5_000)
 
 
-SETTLED = """() => Promise.allSettled(document.getAnimations()
-    .filter((a) => a instanceof CSSTransition).map((a) => a.finished))"""
+FRAME = """() => new Promise((done) => {
+    requestAnimationFrame(() => setTimeout(done));
+    setTimeout(done, 1000);
+})"""
+SETTLED = """() => {
+    const moving = document.getAnimations().filter((a) => a instanceof CSSTransition);
+    moving.forEach((a) => a.finish());
+    return !moving.length;
+}"""
 
 
 def sideways(page) -> int:
