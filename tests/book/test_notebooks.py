@@ -77,6 +77,7 @@ def test_cells_are_short(script):
     lines = [len(source.splitlines()) for source in code(script)]
     assert max(lines) <= 25
     assert statistics.median(lines) <= 8
+    assert [line for source in code(script) for line in source.splitlines() if len(line) > 80] == []
 
 
 @each
