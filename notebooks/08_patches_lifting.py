@@ -56,16 +56,12 @@ show.style()
 tiles, classes = (x.double() for x in digits.load("test"))
 SHAPE, SIDE, SIZE, K = (24, 36), 8.0, 9, 2
 generator = torch.Generator().manual_seed(78)
-world = digits.canvases(tiles, classes.long(), 1, SHAPE, generator, k=(K, K))
-blurred = torch.nn.functional.avg_pool2d(world["images"], 3, 1, 1)
-image = blurred  # (1, 1, 24, 36)
+pair = {"k": (K, K)}
+world = digits.canvases(tiles, classes.long(), 1, SHAPE, generator, **pair)
+image = torch.nn.functional.avg_pool2d(world["images"], 3, 1, 1)
 true = world["places"]  # (1, 2, 3)
-print(
-    "true centres",
-    true[0, :, :2].tolist(),
-    "labels",
-    world["classes"][0].tolist(),
-)
+print("true centres", true[0, :, :2].tolist(), end=" ")
+print("labels", world["classes"][0].tolist())
 
 
 # %% tags=["hide-input"]
@@ -129,9 +125,8 @@ show.figure(
 
 # %% [markdown]
 # The hills have become peaks, and the boxes lie on the digits. The faint pixels are maxima of empty
-# windows; they rank below the first $K$. (At the border a window has fewer pixels, so an empty
-# corner gets a slightly larger value than the empty middle. The release treats borders differently
-# and adds a constant to the denominator, which suppresses faint peaks.)
+# windows; they rank below the chosen two. (At the border a window has fewer pixels, so the values
+# there are slightly larger.)
 #
 # ### From places to patches, and back
 #
@@ -189,25 +184,28 @@ print(f"with the two places {task_loss(places)[0]:.4f}")
 # %% [markdown]
 # ### Why top-K has no gradient
 #
-# Paper (1) chains the parts and minimises
-# $\ell(T_\tau(\mathcal{S}(E_K(\mathcal{H}_\eta(I)))))$ over the weights. What is the derivative of
-# this loss in the heat map? We build a heat map with three peaks: one on each digit, and a decoy on
-# an empty spot. The left panel changes the height of the second digit's peak; the right panel moves
-# the second place itself.
+# Paper (1) chains the parts, from the image to the loss, and minimises the loss over all weights.
+# What is its derivative in the heat map? We build a map with three peaks: one on each digit, and a
+# decoy on an empty spot. The left panel changes the height of the second digit's peak; the right
+# panel moves the second place itself.
 
 # %%
 first, second = true[0, :, :2].round().long().tolist()
-decoy = [31, 19]
-peaks = torch.zeros(1, *SHAPE).double()
-for (x, y), value in ((first, 0.9), (decoy, 0.6)):
-    peaks[0, y, x] = value
+spots = {"first digit": first, "decoy": [31, 19], "second digit": second}
+
+
+def peak(heights):
+    """Return a map (1, H, W) with peaks on first digit, decoy, second digit."""
+    h = torch.zeros(1, *SHAPE).double()
+    for (x, y), value in zip(spots.values(), heights, strict=True):
+        h[0, y, x] = value
+    return h
 
 
 # %%
 def loss_of_height(value):
-    changed = peaks.clone()
-    changed[0, second[1], second[0]] = value
-    return task_loss(patches.extract(changed, K, 5, SIDE)[0])[0]
+    h = peak((0.9, 0.6, value))
+    return task_loss(patches.extract(h, K, 5, SIDE)[0])[0]
 
 
 def loss_of_place(x):
@@ -238,18 +236,18 @@ show.figure(
 # %% [markdown]
 # On the left the derivative is zero wherever it exists. The height of a peak does not matter; only
 # which peaks are chosen does. The loss is **piecewise constant in a heat map of one scale**, so
-# back-propagation gives $\eta$ no gradient. On the right the loss is **piecewise smooth in the
-# places**: within reach of the digit it slopes down to the digit, and far away it is flat. For $x$
-# between about 5 and 15 the second box overlaps the first, and (8.5) counts the shared pixels
-# twice. The slope there can even point away from the missed digit. (The ripple comes from
-# interpolation, which blurs a patch a little between pixels.) The method has to use the right
-# panel and find a replacement for the left one.
+# back-propagation gives the network no gradient. On the right the loss is **piecewise smooth in the
+# places**: near the digit it slopes down to the digit, and far away it is flat. Between 5 and 15
+# pixels the second box overlaps the first, and (8.5) counts the shared pixels twice; the slope
+# there can even point away from the missed digit. The method has to use the right panel and find a
+# replacement for the left one.
 #
-# The ripple has a consequence. Extracted places are pixels, where interpolation has a kink: the
-# derivatives from the left and from the right differ, and automatic differentiation returns one of
-# them or a mixture. In this example it returns zero beside a slope:
+# The ripple on the right comes from interpolation, which blurs a patch a little between pixels.
+# Extracted places are pixels, where interpolation has a kink: the derivatives from the left and
+# from the right differ, and automatic differentiation returns one of them or a mixture. Here it
+# returns zero beside a slope:
 
-# %%
+# %% tags=["hide-input"]
 x, nudge = 18.0, 2**-10
 here = [[*first, SIDE], [x, second[1], SIDE]]
 leaf = torch.tensor([here]).double().requires_grad_()
@@ -260,8 +258,8 @@ print(f"at x = 18: left {before:.4f}, right {after:.4f},", end=" ")
 print(f"autograd {slope[0, 1, 0]:.4f}")
 
 # %% [markdown]
-# This needs $\tau = 1$ and samples that fall on pixels. If they fall between pixels (32 samples in
-# 20 pixels, say), or if the task changes its patches, the kinks average out.
+# If the samples fall between pixels (32 samples in 20 pixels, say), or if the task changes its
+# patches, the kinks average out.
 #
 # ### The side of a box
 #
@@ -271,15 +269,13 @@ print(f"autograd {slope[0, 1, 0]:.4f}")
 #
 # $$ \bar s = \frac{\sum_s h_s \, s}{\sum_s h_s} . \tag{8.6} $$
 #
-# The paper prints only the numerator (section 4.1). It also pools the maps over the scales to
-# $\sum_s h_s^2 / \sum_s h_s$ (appendix A of version 3). Take a digit half-way between the scales 1
-# and 2, so that both maps give 1/2. The pooled terms $h_s^2 / \sum_s h_s$ are 1/4 each, and the
-# printed moment is 3/4, smaller than *both* scales. What the printed form returns grows with the
-# values of the map, so **no linear rule returns the correct side**. The division repairs this, but
-# only if $h_s$ are the values *before* pooling: pooling squares them, and for the values 0.8 and
-# 0.2 the side becomes 1.06 instead of 1.2.
+# The paper prints only the numerator (section 4.1), which grows with the values of the map. It also
+# squares them when it pools the maps over the scales (appendix A of version 3). Take a digit
+# half-way between the scales 1 and 2, so that both maps give 1/2. After pooling, the printed moment
+# is 3/4, smaller than *both* scales. Dividing repairs this only with the values *before* pooling:
+# for the values 0.8 and 0.2 the pooled ones give 1.06 instead of 1.2.
 
-# %%
+# %% tags=["hide-input"]
 two = torch.tensor([1.0, 2.0]).double()  # the scales
 for answers in ((0.5, 0.5), (0.8, 0.2)):
     maps = torch.tensor(answers).double().view(1, 2, 1, 1)
@@ -326,17 +322,16 @@ print("together:", found[0].tolist(), "values", value[0].tolist())
 #
 # $$ \min_{\eta, \tau, h, x} \; \ell_\tau(x) \quad \text{subject to} \quad h = \mathcal{H}_\eta(I) , \;\; x = E_K(h) . $$
 #
-# This is still the problem of paper (1). **Every image has its own $h$ and $x$; all images share
-# $\eta$ and $\tau$**, which will matter.
+# This is still the problem of paper (1). **Every image has its own $h$ and $x$; all images share the
+# weights**, which will matter.
 #
 # **Paper (3): a penalty.** The first constraint enters the objective as
 # $\lambda \| h - \mathcal{H}_\eta(I) \|^2$. The papers call $\lambda$ a Lagrange multiplier, but it
-# is the weight of a *penalty*. A multiplier would stand before $h - \mathcal{H}$ without the
-# square; the optimisation would *find* it, and the constraint would hold. We *choose* the weight of
-# a penalty, and for every finite $\lambda$ the constraint is violated wherever the loss still
-# pulls: for a fixed $g$, the minimum of $f(v) + \lambda (v - g)^2$ has
-# $v - g = -f'(v) / (2 \lambda)$. The slack is proportional to the force on it, and this force is
-# the information we want.
+# is the weight of a *penalty*. A multiplier would multiply the constraint itself, not its square;
+# the optimisation would *find* it, and the constraint would hold. We *choose* the weight of a
+# penalty, and the constraint is violated wherever the loss still pulls: the minimum of
+# $f(v) + \lambda (v - g)^2$ has $v - g = -f'(v) / (2 \lambda)$. The slack is proportional to the
+# force on it, and this force is the information we want.
 #
 # **Paper (4): invert the extractor.** Replace $x = E_K(h)$ by $h = G(x)$. **Assumption:
 # $x = E_K(G(x))$**, under the three conditions above. Many maps have the same extracted places, but
@@ -387,28 +382,25 @@ x = start.clone()
 for _ in range(3):
     leaf = x.clone().requires_grad_()
     (g,) = torch.autograd.grad(task_loss(leaf).sum(), leaf)
-    moved = step(x, start, g, 50.0, 0.004)[..., :2]  # the side stays
-    x = torch.cat([moved, start[..., 2:]], -1)
-by_package = patches.move(start, task_loss, 3, 50.0, penalty=0.004)
-assert torch.allclose(x, by_package)
+    x[..., :2] = step(x, start, g, 50.0, 0.004)[..., :2]  # the side stays
+assert torch.allclose(x, patches.move(start, task_loss, 3, 50.0, penalty=0.004))
 
 # %% [markdown]
 # ### No penalty at all: stop early
 #
-# The release has no $\lambda$. It takes two gradient steps from $x_0$ and stops. Is the penalty
-# gone? Take a loss with curvature $c$ along some direction and its minimum at distance $d$ from
-# $x_0$: $\ell = \tfrac{c}{2} (x - x_0 - d)^2$. Each gradient step multiplies the remaining distance
-# by $1 - \alpha c$. Compare $m$ such steps with the exact minimum under the penalty, where
-# $c (x - x_0 - d) + 2 \lambda (x - x_0) = 0$:
+# The release has no penalty. It takes two gradient steps from $x_0$ and stops. Take a loss with
+# curvature $c$ along some direction and its minimum at distance $d$ from $x_0$:
+# $\ell = \tfrac{c}{2} (x - x_0 - d)^2$. Each gradient step multiplies the remaining distance by
+# $1 - \alpha c$. Compare $m$ such steps with the exact minimum under the penalty:
 #
-# $$ x_m - x_0 = \bigl[ 1 - (1 - \alpha c)^m \bigr] \, d \quad (\text{Landweber}), \qquad x_\lambda - x_0 = \frac{c}{c + 2 \lambda} \, d \quad (\text{Tikhonov}) $$
+# $$ x_m - x_0 = \bigl[ 1 - (1 - \alpha c)^m \bigr] \, d , \qquad x_\lambda - x_0 = \frac{c}{c + 2 \lambda} \, d . $$
 #
-# The names are those of the iteration and of the regularisation. For small $c$ the two distances
-# are $m \alpha c \, d$ and $c \, d / (2 \lambda)$: **equal for $\lambda = 1 / (2 m \alpha)$.** In
-# this range early stopping acts like a penalty. The figure compares both, as shares of $d$, for all
-# curvatures.
+# (They are known as Landweber's iteration and Tikhonov's regularisation.) For small $c$ the two
+# distances are $m \alpha c \, d$ and $c \, d / (2 \lambda)$: **equal for
+# $\lambda = 1 / (2 m \alpha)$.** In this range early stopping acts like a penalty. The figure
+# compares both, as shares of $d$, for all curvatures.
 
-# %%
+# %% tags=["hide-input"]
 m, alpha = 2, 1.0
 curvature = torch.logspace(-2, 0, 30).double()  # one image for each
 
@@ -418,7 +410,7 @@ def bowl(places):
     return 0.5 * curvature * (places[:, 0, 0] - 1).square()
 
 
-# %%
+# %% tags=["hide-input"]
 origin = torch.zeros(30, 1, 3).double()
 stopped = patches.move(origin, bowl, m, alpha)[:, 0, 0]
 held = patches.move(origin, bowl, 300, alpha, penalty=1 / (2 * m * alpha))
@@ -441,26 +433,24 @@ show.figure(
 )
 
 # %% [markdown]
-# The two agree where $m \alpha c \ll 1$ and differ where the loss is steep. In the release $\alpha$
-# is $10^4$ on the mean over a batch of 32, which is 312.5 for one image. So its two steps correspond
-# to a penalty of $\lambda = 1 / (2 \cdot 2 \cdot 312.5) = 8 \cdot 10^{-4}$ per squared pixel. (The
-# loss of the release is half of (8.10) below. Relative to (8.10) itself the penalty is
-# $1.6 \cdot 10^{-3}$.) One consequence: **the rate of the places must grow with the batch size**,
-# because the mean over the batch divides the steps.
+# The two agree where $m \alpha c \ll 1$ and differ where the loss is steep. The rate of the release
+# is $10^4$ on the mean over a batch of 32, which is 312.5 for one image. Its two steps correspond to
+# a penalty of $8 \cdot 10^{-4}$ per squared pixel. (Its loss is half of (8.10) below; relative to
+# (8.10) itself the penalty is twice as large.) One consequence: **the rate of the places must grow
+# with the batch size**, because the mean over the batch divides the steps.
 #
 # ### For differentiable layers, lifting is back-propagation
 #
-# Is $\mathcal{H} - G(x)$ a sensible training signal? Apply the recipe where we can check it: to any
-# differentiable $g(\theta)$ in the role of $E_K(\mathcal{H}_\eta)$. Let $v_0 = g(\theta)$.
+# Is the difference of two heat maps a sensible training signal? Apply the recipe where we can check
+# it: to a differentiable $g(\theta)$ in the role of the extractor.
 #
-# 1. Take a step on the slack: $v^+ = v_0 - \alpha \nabla \ell(v_0)$.
-# 2. Regress $g$ onto the constant $v^+$: the gradient of $\tfrac12 \| g(\theta) - v^+ \|^2$ is
-#    $J_g^\top (g(\theta) - v^+)$, with the Jacobian $J_g$.
-# 3. At $g(\theta) = v_0$ this is $\alpha \, J_g^\top \nabla \ell(v_0) = \alpha \, \nabla_\theta \,
-#    \ell(g(\theta))$: **back-propagation, times $\alpha$.**
+# 1. Take a step on the slack from $v_0 = g(\theta)$: $v^+ = v_0 - \alpha \nabla \ell(v_0)$.
+# 2. Regress $g$ onto the constant $v^+$. At $v_0$ the gradient of $\tfrac12 \| g(\theta) - v^+ \|^2$
+#    is $J_g^\top (v_0 - v^+) = \alpha \, J_g^\top \nabla \ell(v_0)$, with the Jacobian $J_g$: this is
+#    **back-propagation, times $\alpha$.**
 #
 # [Frerix et al. (2018)](https://arxiv.org/abs/1706.04638) prove it layer by layer. We check it with
-# a soft-argmax, a differentiable $g$ from heat maps to places.
+# a soft-argmax, a differentiable map from heat maps to places.
 
 # %%
 theta = torch.randn(1, K, *SHAPE, generator=generator).double()
@@ -474,7 +464,7 @@ equal = torch.allclose(by_lifting, 7.0 * by_chain_rule)
 print("equal, with the factor 7:", equal)
 
 # %% [markdown]
-# So lifting gives something new only where $J_g$ is useless, as for top-K. *Target propagation*
+# So lifting gives something new only where the Jacobian is useless, as for top-K. *Target propagation*
 # ([Lee et al. 2015](https://arxiv.org/abs/1412.7525)) also gives a layer a target instead of a
 # gradient; there the inverse that carries the target down is learned. Here **$G$ is an inverse that
 # need not be learned**, and by the assumption of paper (4) it is exact.
@@ -482,38 +472,27 @@ print("equal, with the factor 7:", equal)
 # ### At top-K: the better choice minus the present one
 #
 # Half of (8.8) has the gradient $\mathcal{H} - G(x^+)$ in the map, where $x^+$ are the moved places.
-# If the map is nearly ideal, $\mathcal{H} \approx G(E_K(\mathcal{H}))$, the descent direction is
+# If the map is nearly ideal, the descent direction is
 #
 # $$ G(x^+) - G(E_K(\mathcal{H})) : \quad \text{improved selection minus present selection.} $$
 #
 # Two known estimators for discrete layers also subtract two selections: *black-box differentiation*
 # ([Vlastelica et al. 2020](https://arxiv.org/abs/1912.02175)) and *I-MLE* ([Niepert et al.
-# 2021](https://arxiv.org/abs/2106.01798)). They choose once with the scores $z$ and once with
-# $z - \mu \, \partial \ell / \partial b$, where $b$ is the 0-1 mask of the choice and $\mu > 0$.
-# They improve the *scores* and need the derivative for every candidate, so they read all patches.
-# MIST improves the *positions* and reads only $K$ patches.
+# 2021](https://arxiv.org/abs/2106.01798)). They improve the *scores* and need the derivative of the
+# loss for every candidate, so they read all patches. MIST improves the *positions* and reads only
+# $K$ patches.
 #
 # That saves much computation and loses some information. Take the three peaks again, now with the
 # decoy above the second digit:
 
-
 # %%
-def peak(heights):
-    """Map (1, H, W) with peaks on first digit, decoy and second digit."""
-    h = torch.zeros(1, *SHAPE).double()
-    for (x, y), value in zip((first, decoy, second), heights, strict=True):
-        h[0, y, x] = value
-    return h
-
-
 h = peak((0.9, 0.8, 0.6)).requires_grad_()
 x0, _ = patches.extract(h.detach(), K, 5, SIDE)
 lifted = patches.lifted_step(h, x0, task_loss, 2, 0.5, normalise=True)
 half = lifted.heat.sum() * h.numel() / 2  # half of (8.8)
 (gradient,) = torch.autograd.grad(half, h)
 
-# %%
-spots = {"first digit": first, "decoy": decoy, "second digit": second}
+# %% tags=["hide-input"]
 for name, (x, y) in spots.items():
     pull = -gradient[0, max(y - 2, 0) : y + 3, x - 2 : x + 3].sum()
     print(f"pull around the {name:12} {pull:+.2f}")
@@ -543,12 +522,11 @@ print("derivative in the mask", slope.round(decimals=4).tolist())
 #
 # *EM.* The places are hidden variables. Moving them is a partial hard E-step, updating $\tau$ is an
 # M-step, and the heat map network learns to predict the result of the E-step: *amortised
-# inference*, trained by regression as in wake-sleep ([Hinton et al.
-# 1995](https://doi.org/10.1126/science.7761831)). The local optima of hard EM come with it.
-# *Self-training.* With steps of length zero the network is trained on its own choice; the next
-# chapter measures how far this alone goes. *Vector quantisation.* $\| \mathcal{H} - G(x) \|^2$
-# pulls an encoder towards its own quantised output, as the commitment loss of VQ-VAE does ([van den
-# Oord et al. 2017](https://arxiv.org/abs/1711.00937)).
+# inference*, as in wake-sleep ([Hinton et al. 1995](https://doi.org/10.1126/science.7761831)). The
+# local optima of hard EM come with it. *Self-training.* With steps of length zero the network is
+# trained on its own choice; the next chapter measures how far this alone goes. *Vector
+# quantisation.* (8.8) pulls an encoder towards its own quantised output, as the commitment loss of
+# VQ-VAE does ([van den Oord et al. 2017](https://arxiv.org/abs/1711.00937)).
 #
 # ### What a bag of labels says
 #
@@ -565,9 +543,11 @@ print("derivative in the mask", slope.round(decimals=4).tolist())
 #
 # *What it cannot see.* The gradient in $\hat p_k$ is $\tfrac{2}{K} (\bar p - \bar y)$, the same for
 # every patch of the bag. When the mean is right it is zero, whichever patch gave which answer. The
-# exact likelihood of the counts, (5.5), still has a gradient there (but needs $K = L$):
+# exact likelihood of the counts, (5.5), still has a gradient there (but needs as many places as
+# labels). Two patches have the answers (0.6, 0.4) and (0.4, 0.6), and the bag has one label of each
+# class:
 
-# %%
+# %% tags=["hide-input"]
 answers = torch.tensor([[[0.6, 0.4], [0.4, 0.6]]]).double()  # (1, 2, 2)
 log_p = answers.log().requires_grad_()
 labels = torch.tensor([[1, 1]])  # one of each class
@@ -579,25 +559,24 @@ print("pull of (8.10):    ", (-of_means[0]).abs().round(decimals=3).tolist())
 print("pull of the counts:", of_counts.tolist())
 
 # %% [markdown]
-# *Different bags identify the classes all the same.* Let $p(a)$ be the answer for a patch of true
+# *Different bags identify the classes all the same.* Let $p_a$ be the answer for a patch of true
 # class $a$, **the same in every bag**. If the bags $\{1, 2\}$, $\{1, 3\}$ and $\{2, 3\}$ have zero
-# loss, then $p(1) + p(2) = e_1 + e_2$ and so on, where $e_a$ is the one-hot vector of class $a$. Add
-# the first two equations and subtract the third: $2 p(1) = 2 e_1$. If all bags are equal there is
-# only one equation, and any constant answer with the right mean solves it.
+# loss, then $p_1 + p_2 = e_1 + e_2$ and so on, with one-hot vectors $e_a$. Adding the first two
+# equations and subtracting the third gives $p_1 = e_1$. If all bags are equal there is only one
+# equation, and any constant answer with the right mean solves it.
 #
 # ## Code
 #
-# Algorithm 1, in the order of the release, does three things for each batch: (i) extract $x_0$;
-# (ii) move the places with (8.9); (iii) take one optimiser step of $\tau$ on the task loss and of
-# $\eta$ on (8.8), both at the moved places. The task loss depends on $\eta$ only through places
-# that are constants, and the heat map loss depends on $\tau$ only through its target. So the two
-# steps are *one* backward pass of the sum
+# Algorithm 1, in the order of the release, does three things for each batch: (i) extract the places;
+# (ii) move them with (8.9); (iii) take one optimiser step of $\tau$ on the task loss and of $\eta$ on
+# (8.8), both at the moved places. No gradient of one loss reaches the weights of the other. So the
+# two steps are *one* backward pass of the sum
 #
 # $$ \ell_\tau(x^+) + \bigl\| G(x^+) - \mathcal{H}_\eta(I) \bigr\|_2^2 , \qquad x^+ = \text{(8.9) from } E_K(\mathcal{H}_\eta(I)) . \tag{8.11} $$
 #
-# (The papers print the order $\tau$, $x$, $\eta$.) We run the loop with the smallest possible
-# networks: $\tau$ is the factor from above, and the heat map of our one image is itself the
-# parameter, $\mathcal{H} = \eta$.
+# (The papers print another order: task, places, heat map.) We run the loop with the smallest
+# possible networks: $\tau$ is the factor from above, and the heat map itself is the parameter
+# $\eta$.
 
 
 # %%
@@ -644,10 +623,8 @@ print(f"tau from 0.5 to {tau:.2f}")
 h = eta.clone().requires_grad_()
 x0, _ = patches.extract(eta, K, 5, SIDE)
 lifted = patches.lifted_step(h, x0, task_loss, 1, 1.0, normalise=True)
-moved = patches.move(x0, task_loss, 1, 1.0, normalise=True)
-assert torch.equal(lifted.places, moved)
-assert torch.equal(lifted.task, task_loss(moved))
-dots = patches.ideal_heatmap(moved, SHAPE)
+assert torch.equal(lifted.task, task_loss(lifted.places))
+dots = patches.ideal_heatmap(lifted.places, SHAPE)
 assert torch.allclose(lifted.heat, (h - dots).square().mean((1, 2)))
 
 # %% [markdown]
@@ -690,7 +667,7 @@ show.figure(
 # process converges smoothly". In block coordinate descent no block raises the objective. Here one
 # does:
 
-# %%
+# %% tags=["hide-input"]
 rise = J.diff(dim=1) > 1e-9  # (12, 3): after places, task, heat map
 for name, number in zip(names[1:], rise.sum(0).tolist(), strict=True):
     print(f"the block {name:8} raised J in {number} of {len(J)} rounds")
@@ -705,15 +682,14 @@ for lam in (0.0005, 0.001):
     print(f"{rose.sum()}, and left a pixel in {left.sum()}")
 
 # %% [markdown]
-# A place that moves by a pixel moves its dot in $G(x)$ by a pixel, where the map has no peak yet.
-# From pixel $a$ to pixel $b$ the squared distance in (5) jumps by
-# $2 (\mathcal{H}_a - \mathcal{H}_b)$, which is up to 2 for maps in $[0, 1]$, however short the move
-# was. The block on $x$ cannot see the jump, because its penalty (6) is a distance in pixels, or it
-# has none. With steps of fixed length this happens in every round. (Near the end they also
-# overshoot the minimum of the task loss, which is the fourth line.) The last two lines use steps
-# along the gradient, and the same $\lambda$ in (8.9) and in $J$: now $J$ can rise only in a round
-# in which a place leaves its pixel. The smooth curves of the paper are an observation on its data;
-# the construction does not guarantee them.
+# A place that moves by a pixel moves its dot in $G(x)$ by a pixel, where the map has no peak yet: the
+# squared distance in (5) jumps, by up to 2 for maps in $[0, 1]$, however short the move was. The
+# block on the places cannot see the jump, because its penalty (6) is a distance in pixels, or it has
+# none. With steps of fixed length this happens in every round. (Near the end they also overshoot the
+# minimum of the task loss, which is the fourth line.) The last two lines use steps along the
+# gradient, and the same $\lambda$ in (8.9) and in $J$: now $J$ can rise only in a round in which a
+# place leaves its pixel. The smooth curves of the paper are an observation on its data; the
+# construction does not guarantee them.
 #
 # **Steps below half a pixel vanish.** $G$ rounds. If a round moves a place by less than half a
 # pixel, the target is the old pixel, and the next round starts from it again. So for one image the
@@ -721,7 +697,7 @@ for lam in (0.0005, 0.001):
 # [chapter 9](09_patches_learning.ipynb) measures it.) We repeat the loop with a penalty that
 # shortens every step.
 
-# %%
+# %% tags=["hide-input"]
 for penalty in (0.0, 0.2, 0.6):
     half = torch.tensor(0.5).double()
     path, _, _ = train(eta, half, 12, penalty=penalty)
@@ -813,11 +789,5 @@ check.attempt(check.implicit_penalty, implicit_penalty)
 #   this chapter. Earlier versions of the same arXiv entry contain the appendices.
 # - [Carreira-Perpiñán and Wang (2014)](https://arxiv.org/abs/1212.5921), *Distributed optimization
 #   of deeply nested systems*: slack variables between layers, with a penalty that grows.
-# - [Frerix, Möllenhoff, Moeller and Cremers (2018)](https://arxiv.org/abs/1706.04638), *Proximal
-#   backpropagation*: the three steps above, layer by layer.
-# - [Lee, Zhang, Fischer and Bengio (2015)](https://arxiv.org/abs/1412.7525), *Difference target
-#   propagation*: targets for layers, from inverses that are learned.
-# - [Niepert, Minervini and Franceschi (2021)](https://arxiv.org/abs/2106.01798), *Implicit MLE*:
-#   the difference of two choices as a gradient.
 # - [Zach and Bourmaud (2018)](https://openaccess.thecvf.com/content_ECCV_2018/html/Christopher_Zach_Descending_lifting_or_ECCV_2018_paper.html),
 #   *Descending, lifting or smoothing*: when lifting helps an optimisation.
