@@ -306,15 +306,13 @@ print(f"{right.item():.4f} nats in (11.3)")
 # the mask.
 
 # %%
-on_plus, on_minus, on_all = 2 * torch.randn(
-    3, 5, 2, generator=torch.Generator().manual_seed(0)
-)
+g = torch.Generator().manual_seed(0)
+on_plus, on_minus, on_all = 2 * torch.randn(3, 5, 2, generator=g)  # (5, 2) each
 y = torch.tensor([0, 1, 1, 0, 1])
 by_hand = F.cross_entropy(on_plus, y) + F.cross_entropy(on_all, y)
 by_hand = by_hand - on_minus.log_softmax(1).mean()
-assert torch.allclose(
-    regions.min_max_loss(on_plus, on_minus, y, on_all), by_hand
-)
+ours = regions.min_max_loss(on_plus, on_minus, y, on_all)
+assert torch.allclose(ours, by_hand)
 
 # %% [markdown]
 # ### From class maps to class scores
@@ -340,22 +338,15 @@ assert torch.allclose(
 # and the mean for $k_{\max} = n$.
 
 # %%
-A = torch.tensor(
-    [0.1, 0.3, 2.0, 2.6, 1.8, 0.4, 0.2, 0.9, 1.1, 0.3], dtype=torch.float64
-)
+A = [0.1, 0.3, 2.0, 2.6, 1.8, 0.4, 0.2, 0.9, 1.1, 0.3]
+A = torch.tensor(A, dtype=torch.float64)
 maps = A[None, None]  # (1, 1, 10): one map on ten positions
-assert torch.allclose(
-    regions.log_sum_exp_pooling(maps, 1e-6), regions.average_pooling(maps)
-)
-assert torch.allclose(
-    regions.log_sum_exp_pooling(maps, 1e4), regions.max_pooling(maps), atol=1e-3
-)
-assert torch.allclose(
-    regions.wildcat_pooling(maps, 10), regions.average_pooling(maps)
-)
-assert torch.allclose(
-    regions.wildcat_pooling(maps, 1), regions.max_pooling(maps)
-)
+mean, largest = regions.average_pooling(maps), regions.max_pooling(maps)
+sharp, wildcat = regions.log_sum_exp_pooling, regions.wildcat_pooling
+assert torch.allclose(sharp(maps, 1e-6), mean)
+assert torch.allclose(sharp(maps, 1e4), largest, atol=1e-3)
+assert torch.allclose(wildcat(maps, 10), mean)
+assert torch.allclose(wildcat(maps, 1), largest)
 
 # %% [markdown]
 # The gradient of a pooling shows at which positions the network learns. The figure shows a map, and
@@ -557,6 +548,7 @@ def entropy(p):
     return -torch.special.xlogy(p, p).sum() / torch.log(torch.tensor(2.0))
 
 
+# %%
 def given(p, seen):
     """Return H(Y | cells) in the world p (2, 2, 2, 2)."""
     unseen = [1 + i for i, cell in enumerate("abs") if cell not in seen]
