@@ -15,9 +15,9 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # # Regions: what a class says about pixels
 #
 # After this page you can derive the min-max entropy loss from the definition of entropy, say which
-# of its two terms is a bound, compute a localiser's mask from its class maps, and prove when the mask
-# of all ones minimises the loss. You need [One idea](00_one_idea.ipynb), logarithms, and the chain
-# rule. The page runs in ten seconds on one CPU core and needs no GPU.
+# of its two terms is a bound, compute a localiser's mask from its class maps, and prove when the
+# mask of all ones minimises the loss. You need [One idea](00_one_idea.ipynb), logarithms, and the
+# chain rule. The page runs in ten seconds on one CPU core and needs no GPU.
 #
 # The paper is [Belharbi, Rony, Dolz, Ben Ayed, McCaffrey and Granger (2020), *Min-max entropy for
 # weakly supervised pointwise localization*](https://arxiv.org/abs/1907.12934). "Paper (6)" means
@@ -27,8 +27,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # A pathologist looks at an image of tissue and writes down one word: malignant. She decided by the
 # glands and not by the tissue between them, but she did not mark them. We get thousands of such
-# images, each with its class and nothing else. We want a classifier, and also the pixels on which the
-# decision rests. No pixel has a label.
+# images, each with its class and nothing else. We want a classifier, and also the pixels on which
+# the decision rests.
 
 # %%
 import matplotlib.pyplot as plt
@@ -41,11 +41,11 @@ from wsl_tutorial.data import glands
 show.style()
 
 # %% [markdown]
-# We study the problem on *synthetic glands*: images in which we know what decides the class. Stripes
-# of one width run through every image. In the stroma, the tissue between the glands, they follow a
-# smooth random field of directions. In a gland they cross its boundary at a right angle (class 0) or
-# run along it (class 1). The figure shows three images, each drawn once with either class from the
-# same random numbers.
+# We study the problem on *synthetic glands*: images in which we know what decides the class.
+# Stripes of one width run through every image. In the stroma, the tissue between the glands, they
+# follow a smooth random field of directions. In a gland they cross its boundary at a right angle
+# (class 0) or run along it (class 1). The figure shows three images, each drawn once with either
+# class from the same random numbers.
 
 
 # %%
@@ -59,73 +59,62 @@ drawn = [draw(0), draw(1)]
 fig, axes = plt.subplots(2, 3, figsize=(5.4, 3.7))
 for label, row in enumerate(axes):
     row[0].set_ylabel(f"class {label}")
-    for axis, image, mask in zip(
-        row, drawn[label]["images"], drawn[label]["masks"], strict=True
-    ):
+    pictures = zip(
+        row, *(drawn[label][k] for k in ("images", "masks")), strict=True
+    )
+    for axis, image, mask in pictures:
         axis.imshow(image.permute(1, 2, 0))
         axis.contour(mask, [0.5], colors="white", linewidths=1.2)
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
 show.figure(
     fig,
-    alt="Three images of striped violet tissue, drawn twice, with the glands outlined in white. In"
-    " the upper row the stripes in the glands meet the outline at a right angle, in the lower row"
-    " they follow it. Outside the outlines both rows are the same.",
+    alt="Three images of striped violet tissue, drawn twice, with the glands"
+    " outlined in white. In the upper row the stripes in the glands meet the"
+    " outline at a right angle, in the lower row they follow it. Outside the"
+    " outlines both rows are the same.",
 )
 
 # %% [markdown]
 # In the upper row the stripes meet the white outlines, in the lower row they follow them. The class
-# is visible in the angle between stripe and boundary, and nowhere else. The tests of the package
-# check this: changing the label changes no pixel outside the glands; on 1,600 images a logistic
-# regression is at chance level with the colours, edges and directions of the stroma, with the area
-# and number of the glands, and with the spectrum; and no threshold on brightness finds the glands.
-# The next cell repeats the first check.
+# is visible in the angle between stripe and boundary, and nowhere else. The package tests this: the
+# label changes no pixel outside the glands; a logistic regression on colours, edges and directions
+# of the stroma, on area and number of glands, or on the spectrum is at chance level; and no
+# threshold on brightness finds the glands. The next cell repeats the first check.
 
 # %%
 stroma = ~drawn[0]["masks"]  # (3, 128, 128)
 changed = (drawn[0]["images"] != drawn[1]["images"]).any(1)  # (3, 128, 128)
-print(
-    "stroma pixels that change with the class:", int((changed & stroma).sum())
-)
-print(
-    "more than half of the gland pixels do:",
-    bool(changed[~stroma].double().mean() > 0.5),
-)
+most = changed[~stroma].double().mean() > 0.5
+in_stroma = (changed & stroma).sum().item()
+print("stroma pixels that change with the class:", in_stroma)
+print("more than half of the gland pixels do:", bool(most))
 
 # %% [markdown]
-# Images in which every gland shows the class are one *regime* of the generator, `everywhere`. The next
-# chapters train in it and in five others. Each of them changes one thing:
+# In the *regime* `everywhere` of the generator, every gland shows the class. The next chapters
+# train in it and in five others:
 #
 # - `graded`: the stripes deviate from their direction, in some glands more than in others;
 # - `head`: they deviate strongly everywhere except in one small patch of one gland;
 # - `one`: the image has a single gland;
-# - `spurious`: the stroma has a main direction, which in training agrees with the class more often
-#   than not;
+# - `spurious`: the stroma has a main direction, which in training often agrees with the class;
 # - `unbalanced`: class 0 is more frequent.
 #
-# The figure shows every regime with both classes, in grey, and below each image the frequency of its
-# class. A solid orange outline encloses stripes that stay within 45 degrees of the direction of their
-# class, which is half-way to the other class. A dashed blue outline encloses stripes that deviate
-# further.
+# The figure shows every regime with both classes, and below each image the frequency of its class.
+# In a solid orange outline the stripes stay within 45 degrees of the direction of their class; in a
+# dashed blue one they deviate further.
 
 
 # %% tags=["hide-input"]
 def outlined(axis, made):
-    """One image in grey: in solid lines what shows the class well, in dashed ones other glands."""
-    axis.imshow(
-        made["images"][0].double().mean(0) // 40, cmap="gray"
-    )  # few levels
-    well = (
-        made["strength"][0] >= 0.5
-    )  # stripes wander by (1 - strength) 90 degrees at most
-    for part, style, colour in ((made["masks"][0], "--", 5), (well, "-", 6)):
-        axis.contour(
-            part,
-            [0.5],
-            colors=show.COLOURS[colour],
-            linestyles=style,
-            linewidths=1.6,
-        )
+    """Draw an image in grey with solid and dashed outlines."""
+    grey = made["images"][0].double().mean(0) // 40  # few levels
+    axis.imshow(grey, cmap="gray")
+    # stripes deviate by (1 - strength) 90 degrees at most
+    well = made["strength"][0] >= 0.5
+    for part, style, k in ((made["masks"][0], "--", 5), (well, "-", 6)):
+        look = {"colors": show.COLOURS[k], "linestyles": style}
+        axis.contour(part, [0.5], linewidths=1.6, **look)
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
 
@@ -136,55 +125,49 @@ fig, axes = plt.subplots(4, 3, figsize=(4.5, 6.5))
 for k, name in enumerate(names):
     regime = glands.REGIMES[name]
     for label, share in enumerate(regime.prior or (0.5, 0.5)):
-        generator, labels = (
-            torch.Generator().manual_seed(9),
-            torch.tensor([label]),
-        )
+        g, labels = torch.Generator().manual_seed(9), torch.tensor([label])
         axis = axes[k // 3 * 2 + label, k % 3]
-        outlined(
-            axis, glands.glands(1, generator, regime, size=96, labels=labels)
-        )
-        axis.set(
-            title="" if label else name,
-            xlabel=f"class {label}: {100 * share:.0f} %",
-        )
+        outlined(axis, glands.glands(1, g, regime, size=96, labels=labels))
+        axis.set_title("" if label else name)
+        axis.set_xlabel(f"class {label}: {100 * share:.0f} %")
 show.figure(
     fig,
-    alt="Twelve grey images of striped tissue: six regimes, each with class 0 above class 1. All"
-    " glands have solid outlines in everywhere, one, which has a single large gland, spurious and"
-    " unbalanced; in graded some of them are dashed; in head all are, and one small patch in one of"
-    " them is solid. Inside solid lines the stripes run across the gland's boundary in class 0 and"
-    " along it in class 1. The stroma is the same in both classes, except in spurious: there its"
-    " stripes are level in class 0 and upright in class 1. Each class has 50 %, in unbalanced 70"
+    alt="Twelve grey images of striped tissue: six regimes, each with class 0"
+    " above class 1. All glands have solid outlines in the regimes"
+    " everywhere, one (with a single large gland), spurious and unbalanced."
+    " In graded some are dashed. In head all are dashed, except for one small"
+    " solid patch. Inside solid lines the stripes run across the gland's"
+    " boundary in class 0 and along it in class 1. The stroma is the same in"
+    " both classes, except in spurious: there its stripes are horizontal in"
+    " class 0 and vertical in class 1. Each class has 50 %, in unbalanced 70"
     " and 30 %.",
 )
 
 # %% [markdown]
-# Between the classes the glands change and the stroma stays the same. `spurious` is the exception:
-# here the stripes of the stroma are horizontal for class 0 and vertical for class 1, so the class can
-# be read without the glands. The images of `unbalanced` look like those of `everywhere`; only the
-# frequencies differ.
+# Between the classes only the glands change, except in `spurious`: there the stripes of the stroma
+# are horizontal for class 0 and vertical for class 1, so the class can be read without the glands.
 #
 # ## What is hidden
 #
-# The hidden variable is a mask. It is 1 at each pixel that helps to recognise the class, a *decidable*
-# pixel, and 0 elsewhere (paper (1)). A mask splits an image $X$ into two images, $X^+$ with the
-# decidable pixels and $X^-$ with the rest. Removed pixels are set to 0, which is a grey in normalised
-# images. The paper assumes that the class $y$ can be predicted from $X^+$ as well as from both.
-# **Conditional independence: given $X^+$, the class does not depend on $X^-$.**
+# The hidden variable is a mask. It is 1 at each pixel that helps to recognise the class and 0
+# elsewhere (paper (1)). A mask splits an image $X$ into two images, $X^+$ with these pixels and
+# $X^-$ with the rest. Removed pixels are set to 0. The paper assumes that the class $y$ can be
+# predicted from $X^+$ as well as from both. **Conditional independence: given $X^+$, the class does
+# not depend on $X^-$.**
 #
-# Two networks share the work. A *localiser* $M$ computes the mask $R^+$, with numbers between 0 and 1
-# instead of bits, and $R^- = 1 - R^+$. A *classifier* then sees $X^+ = X R^+$ and $X^- = X R^-$. It
-# should be certain of the class on $X^+$ and undecided on $X^-$. We need a measure of being undecided.
+# Two networks share the work. A *localiser* $M$ computes the mask $R^+$, with numbers between 0 and
+# 1 instead of bits, and $R^- = 1 - R^+$. A *classifier* then sees $X^+ = X R^+$ and $X^- = X R^-$.
+# It should be certain of the class on $X^+$ and undecided on $X^-$. We need a measure of being
+# undecided.
 #
 # ## Derivation
 #
 # ### Entropy from zero
 #
-# An event of probability $p$ has the surprise $-\log p$: zero if the event is certain, unbounded
-# if it is nearly impossible, and additive for independent events. The *entropy* of a distribution is
-# its mean surprise. Let $\hat p(k \mid x)$ be the probability that the classifier gives to class $k$
-# of $C$ when it sees $x$. Its entropy is paper (2):
+# An event of probability $p$ has the surprise $-\log p$: zero if the event is certain, unbounded if
+# it is nearly impossible, and additive for independent events. The *entropy* of a distribution is
+# its mean surprise. For the probabilities $\hat p(k \mid x)$ that a classifier gives to $C$ classes
+# when it sees $x$, this is paper (2):
 #
 # $$ H(\hat p) = - \sum_{k=1}^{C} \hat p(k \mid x) \log \hat p(k \mid x) . \tag{11.1} $$
 #
@@ -207,32 +190,32 @@ for row, h in zip(
     print([f"{p:.3f}" for p in row], f"entropy {h:.3g} nats")
 
 # %% [markdown]
-# In the last row the classifier is almost certain, and its entropy is tiny but not zero. The function
-# computes it from logits. If it used probabilities in float32, the largest one would round to 1 and its
-# surprise would be lost.
+# In the last row the entropy is tiny but not zero. The function computes it from logits: in float32
+# the largest probability would round to 1 and its surprise would be lost.
 #
 # ### One term is a bound
 #
-# On $X^+$ the paper does not minimise the entropy of the prediction, since a classifier that is certain of
-# the wrong class would then be optimal. It minimises the cross-entropy with the label, paper (3). What
-# does that bound? Let $p$ be the true distribution of the class given $X^+$, and write
-# $H(Y \mid X^+)$ for its entropy, averaged over images. Then the mean loss splits in two:
+# On $X^+$ a small entropy of the prediction is not enough: a classifier that is certain of the
+# wrong class has one. The paper minimises the cross-entropy with the label, paper (3). Let $p$ be
+# the true distribution of the class given $X^+$, and write $H(Y \mid X^+)$ for its entropy,
+# averaged over images. Then the mean loss splits in two:
 #
 # $$ \mathbb{E} \bigl[ - \log \hat p(y \mid X^+) \bigr] = H(Y \mid X^+) + \mathbb{E} \, \mathrm{KL}\bigl( p \,\|\, \hat p \bigr) \;\geq\; H(Y \mid X^+) . $$
 #
-# The first term on the right depends on the data and the mask, the second also on the classifier. So
-# the loss is an upper bound of the entropy: **a small mean loss, on enough images that the classifier
-# has not seen, proves that the masked image determines the class**, whichever classifier achieves it.
+# The first term on the right depends on the data and the mask, the second also on the classifier.
+# So the loss is an upper bound of the entropy: **a small mean loss, on enough images that the
+# classifier has not seen, proves that the masked image determines the class**, whichever classifier
+# achieves it.
 #
 # On $X^-$ we want the opposite, a large $H(Y \mid X^-)$. But the entropy of the *prediction* is no
-# lower bound of it. A classifier that predicts $u$ for every $X^-$ has the largest possible entropy,
-# even if $X^-$ shows every gland. To show that $X^-$ contains no information about the class we would
-# need the *best* classifier for $X^-$, an adversary of the mask:
+# lower bound of it. A classifier that always predicts $u$ there has the largest possible entropy,
+# even if $X^-$ shows every gland. To show that $X^-$ contains no information we would need the
+# *best* classifier for it, an adversary of the mask:
 #
 # $$ \max_{R} \; H(Y \mid X^-) = \max_{R} \; \min_{\hat p} \; \mathbb{E} \bigl[ - \log \hat p(y \mid X^-) \bigr] . $$
 #
 # In the paper both networks minimise one loss. The classifier collaborates with the mask on both
-# terms, and nothing verifies the second. We return to this below with exact numbers.
+# terms, and nothing verifies the second.
 #
 # ### Two ways to be undecided
 #
@@ -241,10 +224,9 @@ for row, h in zip(
 #
 # $$ - \frac{1}{C} \sum_{k=1}^{C} \log \hat p(k \mid X^-) = \log C + \mathrm{KL}( u \,\|\, \hat p ) . \tag{11.2} $$
 #
-# The identity follows by writing $\log C = - \sum_k u_k \log u_k$. The negative entropy is
-# $- \log C + \mathrm{KL}(\hat p \,\|\, u)$, with the other divergence. Both are smallest at
-# $\hat p = u$: **one optimum, two divergences**. They differ in their gradients. For logits $z$, with
-# $\partial \log \hat p_j / \partial z_k = [j = k] - \hat p_k$,
+# The negative entropy is $- \log C + \mathrm{KL}(\hat p \,\|\, u)$, with the other divergence. Both
+# are smallest at $\hat p = u$: **one optimum, two divergences**. They differ in their gradients.
+# For logits $z$, with $\partial \log \hat p_j / \partial z_k = [j = k] - \hat p_k$,
 #
 # $$ \frac{\partial}{\partial z_k} \, \text{(11.2)} = \hat p_k - \frac1C , \qquad \frac{\partial (-H)}{\partial z_k} = \hat p_k \, ( \log \hat p_k + H ) . $$
 #
@@ -277,48 +259,46 @@ axis.set(
 axis.legend()
 show.figure(
     fig,
-    alt="Gradient of two losses against the difference of two logits. The circles of cross-entropy"
-    " to uniform rise from minus one half to one half and stay there. The squares of negative"
-    " entropy swing by a quarter at most near two and return to zero on both sides.",
+    alt="Gradient of two losses against the difference of two logits. The"
+    " circles of cross-entropy to uniform rise from minus one half to one"
+    " half and stay there. The squares of negative entropy swing by a quarter"
+    " at most near two and return to zero on both sides.",
 )
 
 # %% [markdown]
-# Both gradients pull the logits together. Where the classifier is certain, the gradient of the entropy
-# vanishes, while that of the cross-entropy is still one half. A classifier trained on whole images
-# *is* certain, so cross-entropy is the better choice at the start of training. Near the middle the
-# two agree.
+# Both gradients pull the logits together. Where the classifier is certain, as it is after training
+# on whole images, the gradient of the entropy vanishes, while that of the cross-entropy is still
+# one half.
 #
 # ### The right target when classes are not equally frequent
 #
-# What does the best classifier predict if $X^-$ contains no information? Not $u$, but the frequencies
-# of the classes, the *prior* $\pi$. The loss with any fixed target $q$ is
+# What does the best classifier predict if $X^-$ contains no information? Not $u$, but the
+# frequencies of the classes, the *prior* $\pi$. The loss with any fixed target $q$ is
 #
 # $$ - \sum_{k=1}^{C} q_k \log \hat p(k \mid X^-) = H(q) + \mathrm{KL}( q \,\|\, \hat p ) , \tag{11.3} $$
 #
 # and its gradient is $\hat p_k - q_k$. With $q = \pi$, a classifier that predicts the prior pays
-# nothing beyond $H(\pi)$. With $q = u$ it pays for predicting the prior. It can lower the loss by
-# learning to recognise masked images and predicting $u$ for them. The training part of GlaS, the
-# medical data of the paper, has 29 benign and 38 malignant images:
+# nothing beyond $H(\pi)$. With $q = u$ it pays more, unless it learns to recognise masked images
+# and predicts $u$ for them. The training part of GlaS, the medical data of the paper, has 29 benign
+# and 38 malignant images:
 
-# %%
+# %% tags=["hide-input"]
 prior = torch.tensor([29.0, 38.0]) / 67
 honest = prior.log()[None]  # (1, 2)
 paid = regions.cross_entropy_to_uniform(honest) - torch.log(torch.tensor(2.0))
 right = regions.cross_entropy_to_prior(
     honest, prior
 ) - regions.conditional_entropy(honest)
-print(
-    f"an honest answer pays {paid.item():.4f} nats to (11.2), {right.item():.4f} to (11.3)"
-)
+print(f"excess when predicting the prior: {paid.item():.4f} nats in (11.2),")
+print(f"{right.item():.4f} nats in (11.3)")
 
 # %% [markdown]
 # This is a small amount. For classes in the ratio 9 to 1 it would be half a nat.
 #
 # ### The loss
 #
-# The loss is the mean over images of three terms. The classifier should be certain on $X^+$ and
-# undecided on $X^-$, and the localiser should predict the class of $X$ with its own probabilities
-# $\hat p_s$ (paper (7)). Paper (8) adds them up:
+# The third term trains the localiser to predict the class of $X$ with its own probabilities
+# $\hat p_s$ (paper (7)). Paper (8) adds up all three, averaged over images:
 #
 # $$ \ell = \underbrace{- \log \hat p(y \mid X^+)}_{H^+} \; \underbrace{- \frac1C \sum_k \log \hat p(k \mid X^-)}_{H^-} \; \underbrace{- \log \hat p_s(y \mid X)}_{H_s} . \tag{11.4} $$
 #
@@ -326,15 +306,13 @@ print(
 # the mask.
 
 # %%
-on_plus, on_minus, on_all = 2 * torch.randn(
-    3, 5, 2, generator=torch.Generator().manual_seed(0)
-)
+g = torch.Generator().manual_seed(0)
+on_plus, on_minus, on_all = 2 * torch.randn(3, 5, 2, generator=g)  # (5, 2) each
 y = torch.tensor([0, 1, 1, 0, 1])
 by_hand = F.cross_entropy(on_plus, y) + F.cross_entropy(on_all, y)
 by_hand = by_hand - on_minus.log_softmax(1).mean()
-assert torch.allclose(
-    regions.min_max_loss(on_plus, on_minus, y, on_all), by_hand
-)
+ours = regions.min_max_loss(on_plus, on_minus, y, on_all)
+assert torch.allclose(ours, by_hand)
 
 # %% [markdown]
 # ### From class maps to class scores
@@ -349,39 +327,32 @@ assert torch.allclose(
 #
 # $$ s_k = \frac1r \log \frac1n \sum_{j=1}^{n} e^{\, r A_{k,j}} . \tag{11.5} $$
 #
-# - *WILDCAT*: the mean over the set $J$ of the $k_{\max}$ largest values, plus $\alpha$ times the mean
-#   over the set $J'$ of the $k_{\min}$ smallest ones. The paper takes $\alpha = 0$ and nine percent of
-#   the positions for $k_{\max}$:
+# - *WILDCAT*: the mean over the set $J$ of the $k_{\max}$ largest values, plus $\alpha$ times the
+#   mean over the set $J'$ of the $k_{\min}$ smallest ones. The paper takes $\alpha = 0$ and nine
+#   percent of the positions for $k_{\max}$:
 #
 # $$ s_k = \frac{1}{k_{\max}} \sum_{j \in J} A_{k,j} + \frac{\alpha}{k_{\min}} \sum_{j \in J'} A_{k,j} . \tag{11.6} $$
 #
-# For $r \to 0$, expand the exponential: $\log (1 + r \bar A + \dots) / r \to \bar A$, the mean. For
-# $r \to \infty$ the largest term dominates: the maximum. With $\alpha = 0$, WILDCAT is the maximum for
-# $k_{\max} = 1$ and the mean for $k_{\max} = n$.
+# For $r \to 0$, log-sum-exp becomes the mean (expand the exponential), and for $r \to \infty$ the
+# maximum (the largest term dominates). With $\alpha = 0$, WILDCAT is the maximum for $k_{\max} = 1$
+# and the mean for $k_{\max} = n$.
 
 # %%
-A = torch.tensor(
-    [0.1, 0.3, 2.0, 2.6, 1.8, 0.4, 0.2, 0.9, 1.1, 0.3], dtype=torch.float64
-)
+A = [0.1, 0.3, 2.0, 2.6, 1.8, 0.4, 0.2, 0.9, 1.1, 0.3]
+A = torch.tensor(A, dtype=torch.float64)
 maps = A[None, None]  # (1, 1, 10): one map on ten positions
-assert torch.allclose(
-    regions.log_sum_exp_pooling(maps, 1e-6), regions.average_pooling(maps)
-)
-assert torch.allclose(
-    regions.log_sum_exp_pooling(maps, 1e4), regions.max_pooling(maps), atol=1e-3
-)
-assert torch.allclose(
-    regions.wildcat_pooling(maps, 10), regions.average_pooling(maps)
-)
-assert torch.allclose(
-    regions.wildcat_pooling(maps, 1), regions.max_pooling(maps)
-)
+mean, largest = regions.average_pooling(maps), regions.max_pooling(maps)
+sharp, wildcat = regions.log_sum_exp_pooling, regions.wildcat_pooling
+assert torch.allclose(sharp(maps, 1e-6), mean)
+assert torch.allclose(sharp(maps, 1e4), largest, atol=1e-3)
+assert torch.allclose(wildcat(maps, 10), mean)
+assert torch.allclose(wildcat(maps, 1), largest)
 
 # %% [markdown]
 # The gradient of a pooling shows at which positions the network learns. The figure shows a map, and
 # beside it the gradients of the four poolings. Each gradient sums to one.
 
-# %%
+# %% tags=["hide-input"]
 poolings = {
     "average": regions.average_pooling,
     "log-sum-exp, r = 3": lambda m: regions.log_sum_exp_pooling(m, 3.0),
@@ -389,10 +360,8 @@ poolings = {
     "maximum": regions.max_pooling,
 }
 leaf = maps.clone().requires_grad_()
-shares = [
-    torch.autograd.grad(pool(leaf).sum(), leaf)[0][0, 0]
-    for pool in poolings.values()
-]
+slopes = [torch.autograd.grad(p(leaf).sum(), leaf) for p in poolings.values()]
+shares = [slope[0, 0] for (slope,) in slopes]  # (10,) each
 assert all(abs(share.sum() - 1) < 1e-9 for share in shares)
 
 # %% tags=["hide-input"]
@@ -407,17 +376,17 @@ for axis, name, row in zip(
     axis.set(xlabel="position", ylim=(0, 2.8 if name == "map A" else 1.05))
 show.figure(
     fig,
-    alt="Five bar charts over ten positions. The map has one hill of three high values and a lower"
-    " one. Average pooling gives each position a tenth, log-sum-exp most to the top of the hill and"
-    " some to its sides, WILDCAT a third to each of three positions, the maximum all to one.",
+    alt="Five bar charts over ten positions. The map has one hill of three"
+    " high values and a lower one. Average pooling gives each position a"
+    " tenth, log-sum-exp most to the top of the hill and some to its sides,"
+    " WILDCAT a third to each of three positions, the maximum all to one.",
 )
 
 # %% [markdown]
 # This is the first reason for small masks. With a sharp pooling the localiser learns at only a few
-# positions of each image, those where its map is already largest. Nothing encourages it to cover the
-# rest of the gland. The paper adds dropout on the sorted values, with probability 0.75 or 0.85. The
-# network still learns at the same positions; each step only drops some of them. Average pooling learns
-# at all positions, including the stroma.
+# positions of each image, those where its map is already largest. Nothing encourages it to cover
+# the rest of the gland. Dropout on the sorted values, which the paper adds, only omits some of
+# these positions in each step. Average pooling learns at all positions, including the stroma.
 #
 # ### From class maps to one map
 #
@@ -425,21 +394,6 @@ show.figure(
 #
 # $$ T = \sum_{k=1}^{C} \hat p_s(k \mid X) \, A_k . \tag{11.7} $$
 #
-# There is a second way to read it. The derivative of $\log \sum_k e^{s_k}$ with respect to $s_k$ is
-# the softmax, $\hat p_s(k)$. With average pooling, $\partial s_k / \partial A_{k,j} = 1/n$. So $T$ at
-# position $j$ is $n \sum_k A_{k,j} \, \partial \log \sum_l e^{s_l} / \partial A_{k,j}$. This is
-# gradient times input, as in Grad-CAM, of the soft maximum of all scores.
-
-# %%
-maps = torch.randn(
-    2, 3, 4, 4, generator=torch.Generator().manual_seed(1)
-).requires_grad_()
-scores = regions.average_pooling(maps)  # (2, 3)
-(slope,) = torch.autograd.grad(scores.logsumexp(1).sum(), maps)  # (2, 3, 4, 4)
-T = regions.class_map(maps, scores)  # (2, 4, 4)
-assert torch.allclose(T, 16 * (maps * slope).sum(1), atol=1e-6)
-
-# %% [markdown]
 # ### From one map to a mask
 #
 # $T$ is enlarged to the size of the image. It has no natural scale, but a threshold needs one. The
@@ -452,9 +406,10 @@ assert torch.allclose(T, 16 * (maps * slope).sum(1), atol=1e-6)
 #
 # $$ R^+_j = \frac{1}{1 + e^{- \omega ( \tilde T_j - \sigma_0 )}} , \tag{11.9} $$
 #
-# with $\omega = 8$ and $\sigma_0 = 1/2$. For the evaluation $R^+$ is thresholded at $1/2$. It is above
-# where $\tilde T_j \geq 1/2$, that is, where $T_j$ is above the **midrange**, half-way between its
-# smallest and its largest value. Neither $\omega$ nor any entropy affects this threshold.
+# with $\omega = 8$ and $\sigma_0 = 1/2$. For the evaluation $R^+$ is thresholded at $1/2$. It
+# passes where $\tilde T_j \geq 1/2$, that is, where $T_j$ is at least the **midrange**, half-way
+# between its smallest and its largest value. Neither $\omega$ nor any entropy affects this
+# threshold.
 
 # %%
 T = torch.tensor(
@@ -463,12 +418,8 @@ T = torch.tensor(
 for omega in (1.0, 8.0, 100.0):
     R = regions.soft_mask(regions.normalise(T), omega, 0.5)  # (1, 1, 1, 4)
     print(f"omega {omega:5}:", [f"{r:.3f}" for r in R.flatten().tolist()])
-print(
-    "cut:",
-    (R >= 0.5).flatten().tolist(),
-    "above the midrange 1:",
-    (T >= 1).flatten().tolist(),
-)
+print("R+ at least 1/2:           ", (R >= 0.5).flatten().tolist())
+print("T at least 1, the midrange:", (T >= 1).flatten().tolist())
 
 # %% [markdown]
 # ## Code
@@ -477,8 +428,8 @@ print(
 #
 # Appendix A.2 of the paper says that the enlarged map is detached and becomes "input data" for the
 # classifier, so that runs are repeatable. Which parts of the networks then receive a gradient from
-# which loss? We build the smallest pair of networks, with a shared body and a head for each role. In
-# code and tables M is the localiser and C the classifier.
+# which loss? We build the smallest pair of networks, with a shared body and a head each for the
+# localiser M and the classifier C.
 
 # %%
 torch.manual_seed(0)
@@ -495,7 +446,7 @@ X, label = (
 
 # %%
 def losses(attached):
-    """H+ + H-, and H_s, of the pair of networks on three images."""
+    """Return H+ + H- and H_s of the pair of networks on three images."""
     maps = head_m(body(X))  # (3, 2, 32, 32)
     on_all = regions.wildcat_pooling(
         maps, 92
@@ -511,69 +462,52 @@ def losses(attached):
 
 
 # %%
-parts = {
-    "head of M": head_m.weight,
-    "body": body[0].weight,
-    "head of C": head_c.weight,
-}
-for name, attached, which in (
-    ("H+ + H-", False, 0),
-    ("H_s", False, 1),
-    ("attached", True, 0),
-):
+parts = {"head of M": head_m, "body": body[0], "head of C": head_c}
+parts = {name: layer.weight for name, layer in parts.items()}
+cases = (("H+ + H-", False, 0), ("H_s", False, 1), ("attached", True, 0))
+for name, attached, which in cases:
     loss = losses(attached)[which]
     slopes = torch.autograd.grad(loss, list(parts.values()), allow_unused=True)
-    sizes = {
-        k: 0.0 if g is None else g.norm().item()
-        for k, g in zip(parts, slopes, strict=True)
-    }
-    print(
-        f"{name:8}",
-        {k: "exactly 0" if v == 0 else "not 0" for k, v in sizes.items()},
-    )
+    zero = [g is None or g.norm() == 0 for g in slopes]
+    found = ["exactly 0" if z else "not 0" for z in zero]
+    print(f"{name:8}", dict(zip(parts, found, strict=True)))
 
 # %% [markdown]
 # With the mask detached, **the head of the localiser gets exactly no gradient from the min-max
-# terms.** It is trained only by its own cross-entropy. Section 1 of the paper says that the localiser
-# "is driven through" conditional entropy. What reaches it is only a change of the shared body, and that
-# change serves the classifier. In the third line the mask is attached, and then the sentence is true.
-# Chapter 12 trains both.
+# terms.** It is trained only by its own cross-entropy. Section 1 of the paper says that the
+# localiser "is driven through" conditional entropy. Those terms reach it only through the shared
+# body, in changes that serve the classifier. With the mask attached (third line), the sentence is
+# true.
 #
 # ## Picture
 #
 # ### All ones
 #
-# **Claim.** *If no image of the distribution is constant, the mask of all ones is a global minimiser
-# of paper (6).* Let $R^+ = 1$. Then $X^+ = X$, and $X^-$ is the constant image. Choose a classifier
-# that predicts $p(y \mid X)$ for an image and $u$ for the constant one. **By the assumption, these two
-# inputs never coincide.**
+# **Claim.** *If no image of the distribution is constant, the mask of all ones is a global
+# minimiser of paper (6).* Let $R^+ = 1$. Then $X^+ = X$, and $X^-$ is the constant image. Choose a
+# classifier that predicts $p(y \mid X)$ for an image and $u$ for the constant one. **By the
+# assumption, these two inputs never coincide.** (Photographs are hardly ever constant.)
 #
 # 1. *$H^-$ has its smallest value.* By (11.2) it is $\log C$ plus a divergence, which is 0 here.
 # 2. *$H^+$ has its smallest value.* By the bound it is at least $H(Y \mid X^+)$ for every mask. The
 #    mask is a function of the image, so $X^+$ is a function of $X$, and it cannot contain more
 #    information about $y$ than $X$ does. Hence $H(Y \mid X^+) \geq H(Y \mid X)$, with equality here.
 #
-# Both terms have their smallest values at once, and so does the sum. The third term of (11.4) does not
-# depend on the mask. Nothing in the loss punishes a false positive. $\square$
+# Both terms have their smallest values at once, and so does the sum. The third term of (11.4) does
+# not depend on the mask. Nothing in the loss punishes a false positive. $\square$
 #
-# (If an image is constant with probability $\pi$, and then has the classes with probabilities $r$,
-# one prediction has to serve for it as $X$ and as $X^-$. The best is $m = (\pi r + u) / (1 + \pi)$,
-# and All-ones pays $(1 + \pi) H(m) - \pi H(r) - \log C$ beyond the two smallest values. Photographs
-# are hardly ever constant.)
-#
-# So what makes masks small? Three things outside the loss. First, (11.8) forces pixels of both kinds:
-# in testing on every image whose map is not constant, in training on every batch. Second, the
-# threshold at the midrange decides how many. Third, sharp pooling makes $T$ a map of few peaks. Chapter 12
-# measures how much the threshold alone decides.
+# So what makes masks small? Three things outside the loss. First, (11.8) forces pixels of both
+# kinds: in testing on every image whose map is not constant, in training on every batch. Second,
+# the threshold at the midrange decides how many. Third, sharp pooling makes $T$ a map of few peaks.
+# Chapter 12 measures how much the threshold alone decides.
 #
 # ### Sufficient, complete, minimal
 #
-# We now compare *all* masks, in a world small enough to sum over. It has three cells, gland $a$,
-# gland $b$ and stroma $s$, each 0 or 1, and two equally frequent classes. The *mutual information*
-# $I(Y; Z) = H(Y) - H(Y \mid Z)$ is the part of our uncertainty about $Y$ that $Z$ removes. Applying
-# the definition twice gives its chain rule:
+# We now compare *all* masks, in small worlds with three binary cells, gland $a$, gland $b$ and
+# stroma $s$, and two equally frequent classes. The *mutual information*
+# $I(Y; Z) = H(Y) - H(Y \mid Z)$ is the part of our uncertainty about $Y$ that $Z$ removes. By its chain rule,
 #
-# $$ I(Y; X) = I(Y; X^+) + I(Y; X^- \mid X^+) = I(Y; X^-) + I(Y; X^+ \mid X^-) . $$
+# $$ I(Y; X) = I(Y; X^+) + I(Y; X^- \mid X^+) . $$
 #
 # - The mask is *sufficient* if $I(Y; X^- \mid X^+) = 0$: once $X^+$ is known, the rest adds nothing.
 #   This is the paper's assumption of **conditional independence**, and minimising $H^+$ asks for it.
@@ -584,12 +518,12 @@ for name, attached, which in (
 
 # %%
 def world(p_a, p_b):
-    """P(a | y) (2, 2, 1) and P(b | y, a) (2, 1 or 2, 2) -> P(y, a, b, s), (2, 2, 2, 2)."""
+    """Return P(y, a, b, s) from P(a | y) (2, 2, 1) and P(b | y, a)."""
     return (p_a * p_b / 2)[..., None] * torch.tensor([0.5, 0.5])
 
 
 def told(accuracy):
-    """P(cell | y) of a gland that shows the class with this probability."""
+    """Return P(cell | y) of a gland with this probability of showing y."""
     return torch.tensor([[accuracy, 1 - accuracy], [1 - accuracy, accuracy]])
 
 
@@ -610,12 +544,13 @@ assert all(abs(p.sum() - 1) < 1e-6 for p in worlds.values())
 
 # %%
 def entropy(p):
-    """Of a table of probabilities, in bits."""
+    """Return the entropy of a table of probabilities, in bits."""
     return -torch.special.xlogy(p, p).sum() / torch.log(torch.tensor(2.0))
 
 
+# %%
 def given(p, seen):
-    """H(Y | cells), for cells "a", "b", "s" of the world p (2, 2, 2, 2)."""
+    """Return H(Y | cells) in the world p (2, 2, 2, 2)."""
     unseen = [1 + i for i, cell in enumerate("abs") if cell not in seen]
     q = p.sum(unseen) if unseen else p  # (2, ...)
     return (entropy(q) - entropy(q.sum(0))).item() + 0.0
@@ -631,59 +566,51 @@ def given(p, seen):
 # %% tags=["hide-input"]
 masks = ["", "a", "b", "ab", "s", "as", "bs", "abs"]
 for name, p in worlds.items():
-    print(
-        f"{name}\n X+   H(Y|X+)  H(Y|X-)  I(Y;X-|X+)  I(Y;X-)  together  against"
-    )
+    print(name)
+    print(" X+   H(Y|X+)  H(Y|X-)  I(Y;X-|X+)  I(Y;X-)  together  against")
     for mask in masks:
-        plus, minus = (
-            given(p, mask),
-            given(p, "".join(c for c in "abs" if c not in mask)),
-        )
+        rest = "".join(c for c in "abs" if c not in mask)
+        plus, minus = given(p, mask), given(p, rest)
         more, alone = plus - given(p, "abs"), given(p, "") - minus
         row = (plus, minus, more, alone, plus + 1, plus - minus)
-        print(
-            f" {mask or '-':4}"
-            + " ".join(f"{abs(v) if abs(v) < 5e-4 else v:9.3f}" for v in row)
-        )
+        row = (abs(v) if abs(v) < 5e-4 else v for v in row)  # no -0.000
+        print(f" {mask or '-':4}" + " ".join(f"{v:9.3f}" for v in row))
 
 # %% [markdown]
 # *Redundant.* Gland $a$ alone is sufficient, but not complete: $I(Y; X^-) = 1$ bit, all of it. The
-# loss of the paper cannot distinguish the two. *Together* is the same for six of the eight masks: one
-# gland or two, with stroma or without. *Against* prefers the two masks that contain both glands.
+# loss of the paper cannot distinguish the two. *Together* is the same for six of the eight masks:
+# one gland or two, with stroma or without. *Against* prefers the two masks that contain both
+# glands.
 #
 # *Noisy.* Now one gland is not sufficient, and minimising the bound on $X^+$ already requires both.
 # How large masks become depends on the noise of the evidence, and not on the loss.
 #
-# *Joint.* Neither gland alone contains information about the class. The mask with $a$ alone leaves an
-# $X^-$ without any information, $I(Y; X^-) = 0$, and yet it is not sufficient:
-# $I(Y; X^- \mid X^+) = 1$. **Neither independence implies the other.** Section 3 of the paper
-# concludes that $X^+$ is sufficient *because* $X^-$ contains no information. As stated, this step does
-# not hold; the last world is the counterexample.
+# *Joint.* Neither gland alone contains information about the class. The mask with $a$ alone is
+# complete, and yet it is not sufficient. **Neither independence implies the other.** Section 3 of
+# the paper concludes that $X^+$ is sufficient *because* $X^-$ contains no information. This world
+# is a counterexample.
 #
-# In every world the stroma costs nothing, under *against* too: no term asks for minimality. A penalty
-# on the area of the mask would, and so would the information bottleneck, $\beta \, I(X; X^+)$.
+# In every world the stroma costs nothing, under *against* too: no term asks for minimality. A
+# penalty on the area of the mask would.
 #
-# The demo has six cells. Its classifier does not learn: it adds up the evidence for the class in the
-# cells that it sees, on $X^+$ and on $X^-$ alike. Move the mask, starting from one of two equal glands,
-# from a bird whose head carries more evidence than its body, or from all ones. The demo shows both
-# predictions, their entropies, and the loss.
+# The demo below has six cells. Its classifier does not learn: it adds up the evidence in the cells
+# that it sees. Move the mask, starting from one of two equal glands, from a bird whose head carries
+# more evidence than its body, or from all ones.
 #
 # <div class="demo" data-demo="regions">On the web page stands an image of six cells with sliders for a mask. It shows the probability of the class on the masked image and on the rest, their entropies, and the loss (11.4), for two redundant glands, a bird with a telling head, and the mask of all ones. Without JavaScript, change the worlds above and run the cells again.</div>
 #
 # ## When it breaks
 #
 # **The background reveals the class.** Then no mask of the objects is complete. If the mask is the
-# same for all images, a larger one is never worse for the losses on this page. It is better for
-# *against*, and also for *together* where the background adds to what the objects show. (A mask that
-# varies with the image can reveal the class by its shape, and enlarging it may lose this information.
-# In the world *joint*, a mask that shows the stroma for one class and nothing for the other leaves no
-# bit unknown; the larger one that always shows the stroma leaves one. All-ones remains the best.) In
-# GlaS, the glands are not the only evidence: slides differ in stain, and nearly all test images come
-# from patients who are in the training set too. Chapter 12 trains in such a world.
+# same for all images, a larger one is never worse for the losses on this page, and it is better for
+# *against*. (A mask that varies with the image can reveal the class by its shape, and enlarging it
+# may lose this information.) In GlaS, the glands are not the only evidence: slides differ in stain,
+# and nearly all test images come from patients who are in the training set too. Chapter 12 trains
+# in such a world.
 #
 # **A collaborator instead of an adversary.** The column *together* of the table is flat because the
-# best classifier recognises a masked image and predicts $u$. A trained network may not be the best one. It may
-# generalise from whole images to $X^-$, and then its loss behaves a little like *against*. Nothing
+# best classifier recognises a masked image and predicts $u$. A trained network may instead
+# generalise from whole images to $X^-$, so that its loss behaves a little like *against*. Nothing
 # guarantees this.
 #
 # **Constant maps.** If $T$ is constant, (11.8) is 0/0. The package returns 1/2 everywhere, with
@@ -699,15 +626,14 @@ print(R.flatten().tolist(), "gradient", slope.flatten().tolist())
 # ## Reproduction
 #
 # [Chapter 12](12_regions_erasing.ipynb) adds recursive erasing and trains a small pair of networks.
-# [Chapter 13](13_regions_reproduction.ipynb) shows the tables of the paper beside ours, and the loss of
-# trained classifiers for the learnt mask, the true one and All-ones. The page
+# [Chapter 13](13_regions_reproduction.ipynb) reproduces the tables of the paper; the page
 # [Reproductions](../book/reproductions-regions.md) has every number.
 #
 # ## Exercises
 #
-# **1, by hand.** A classifier predicts $(1/2, 1/4, 1/4)$. Compute, in units of $\log 2$, its entropy,
-# the cross-entropy (11.2), and $\mathrm{KL}(u \,\|\, \hat p)$; leave $\log_2 3$ as it is. The first
-# value of the attempt is right.
+# **1, by hand.** A classifier predicts $(1/2, 1/4, 1/4)$. Compute, in units of $\log 2$, its
+# entropy, the cross-entropy (11.2), and $\mathrm{KL}(u \,\|\, \hat p)$; leave $\log_2 3$ as it is.
+# The first value of the attempt is right.
 
 
 # %%
@@ -733,8 +659,8 @@ check.attempt(check.entropy_gradient, entropy_gradient)
 
 # %% [markdown]
 # **3, code.** A colleague has classes of unequal frequency. Subtract the entropy of the prior from
-# (11.3) and return the remaining divergence, $\mathrm{KL}(\pi \,\|\, \hat p)$, for `logits` `(B, C)`
-# and `prior` `(C,)`: `(B,)`. The attempt has the arguments in the wrong order.
+# (11.3) and return the remaining divergence, $\mathrm{KL}(\pi \,\|\, \hat p)$, for `logits` `(B,
+# C)` and `prior` `(C,)`: `(B,)`. The attempt has the arguments in the wrong order.
 
 
 # %%
@@ -760,10 +686,11 @@ def mutual_information(joint):
 check.attempt(check.mutual_information, mutual_information)
 
 # %% [markdown]
-# **5, by hand.** Take the redundant world without its stroma, and draw the mask anew for every image:
-# $a$ or $b$, each with probability one half. Now $X^+$ and $X^-$ cannot be distinguished. Find the
-# classifier's best prediction for an image with one visible gland, and show that *together* is 1.62
-# bits, more than for the mask of all ones. Why does (11.8), with two equal glands, not make such masks?
+# **5, by hand.** Take the redundant world without its stroma, and draw the mask anew for every
+# image: $a$ or $b$, each with probability one half. Now $X^+$ and $X^-$ cannot be distinguished.
+# Find the classifier's best prediction for an image with one visible gland, and show that
+# *together* is 1.62 bits, more than for the mask of all ones. Why does (11.8), with two equal
+# glands, not make such masks?
 #
 # **6, explain to a colleague.** Your colleague has trained with (11.4) and reports $H^-$ close to
 # $\log C$: "so the background is uninformative". Explain in three sentences, with the words
