@@ -4,14 +4,16 @@
     python -m wsl_tutorial.questions autumn-2026 --key           with answers and known mistakes
     python -m wsl_tutorial.questions autumn-2026 --chapters 1 5
 
-Students check themselves: `questions.check("presence-of-two", "autumn-2026", 0.42)`. The questions
-stand beside the exercises of their chapter, in `wsl_tutorial.exercises`.
+Every chapter has a quick question with options, homework of one number, and an exam question of
+several steps. Students check themselves: `questions.check("presence-of-two", "autumn-2026", 0.42)`.
+The questions stand beside the exercises of their chapter, in `wsl_tutorial.exercises`.
 """
 
 import argparse
 import random
 import reprlib
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from difflib import get_close_matches
 from itertools import count
@@ -22,6 +24,8 @@ import numpy as np
 import torch
 
 from .exercises import BANK, CheckFailed, Question
+
+LETTERS = "abcdefgh"
 
 
 def make(name: str, seed: str) -> Question:
@@ -38,12 +42,20 @@ def make(name: str, seed: str) -> Question:
         alike = get_close_matches(name, BANK, 1)
         meant = f"; did you mean {alike[0]!r}?" if alike else f", only {', '.join(BANK)}"
         raise ValueError(f"name {name!r} is not in the bank{meant}")
-    drawn = (BANK[name][1](random.Random(f"{name} {seed} {attempt}")) for attempt in count())
-    return next(question for question in drawn if distinct(question))
+    chapter, maker = BANK[name]
+    drawn = (maker(random.Random(f"{name} {seed} {attempt}")) for attempt in count())
+    question = next(question for question in drawn if distinct(question))
+    parts = tuple(
+        replace(part, name=f"{name}-{letter}", chapter=chapter)
+        for letter, part in zip(LETTERS, question.parts, strict=False)
+    )
+    return replace(question, name=name, chapter=chapter, parts=parts)
 
 
 def distinct(question: Question) -> bool:
     """Return whether every known mistake gives an answer, and a wrong one."""
+    if question.answer is None:
+        return all(map(distinct, question.parts))
     wrong = question.mistakes.values()
     return not any(isnan(w) or near(w, question.answer) for w in wrong)
 
@@ -57,18 +69,37 @@ class NoNumber(CheckFailed, ValueError):
     """Raised for an answer that is not a number."""
 
 
-def check(name: str, seed: str, answer: float) -> None:
+def check(name: str, seed: str, answer) -> None:
     """Print a line when `answer` is right to three digits, else raise `CheckFailed` with a hint.
 
-    answer: a number, or a tensor or an array of one number.
-    Raises: ValueError as `make`; `NoNumber`, which is both, for an answer that is not a number.
+    answer: a number, or a tensor or an array of one number; for a question with options the letter
+        of one; for an exam a list of answers to its parts, None for a part that is left out.
+    Raises: ValueError as `make`, and for a text, which a person marks; `NoNumber`, which is both,
+        for an answer that is not a number.
     """
     question = make(name, seed)
-    answer = number(answer)
-    if not near(question.answer, answer):
-        known = [hint for hint, wrong in question.mistakes.items() if near(wrong, answer)]
-        raise CheckFailed(known[0] if known else "not a mistake that we know: start again")
+    if question.parts:
+        given = answer if isinstance(answer, list | tuple) else [answer]
+        if len(given) != len(question.parts):
+            raise NoNumber(f"{name} has {len(question.parts)} parts, each with an answer or None")
+        for part, one in zip(question.parts, given, strict=True):
+            if one is not None:
+                _check_one(part, one)
+    else:
+        _check_one(question, answer)
     print(f"✓ {name}")
+
+
+def _check_one(question: Question, answer) -> None:
+    if question.answer is None:
+        raise ValueError(f"{question.name} is a text: a person marks it")
+    letters = LETTERS[: len(question.options)]
+    chosen = isinstance(answer, str) and len(answer) == 1 and answer in letters
+    value = letters.index(answer) if chosen else number(answer)
+    if not near(question.answer, value):
+        known = [hint for hint, wrong in question.mistakes.items() if near(wrong, value)]
+        part = f"{question.name}: " if question.level == "exam" else ""
+        raise CheckFailed(part + (known[0] if known else "not a mistake that we know: start again"))
 
 
 def number(answer) -> float:
@@ -96,11 +127,34 @@ def sheet(seed: str, chapters: list[int] | None = None, key: bool = False) -> st
         if chapters and chapter not in chapters:
             continue
         question = make(name, seed)
-        lines += ["", f"**{name}** (chapter {chapter}). {question.text}"]
-        if key:
-            lines += ["", f"Answer: {question.answer:.4g}", ""]
-            lines += [f"- {wrong:.4g}: {hint}" for hint, wrong in question.mistakes.items()]
+        head = f"**{name}** (chapter {chapter}, {_points(question)})."
+        lines += ["", f"{head} {question.text}".strip()]
+        for letter, part in zip(LETTERS, question.parts, strict=False):
+            lines += ["", f"({letter}) {part.text} [{_points(part)}]"]
+            lines += _below(part, key)
+        lines += _below(question, key)
     return "\n".join(lines) + "\n"
+
+
+def _points(question: Question) -> str:
+    return f"{question.points} point{'s' * (question.points != 1)}"
+
+
+def _below(question: Question, key: bool) -> list[str]:
+    """Return the options of a question; with `key` also answer, solution, and mistakes or marks."""
+    options = list(zip(LETTERS, question.options, strict=False))
+    lines = ["", *(f"- ({letter}) {option}" for letter, option in options)] if options else []
+    if not key or question.parts:
+        return lines
+
+    def shown(value: float) -> str:
+        return f"({LETTERS[int(value)]})" if options else f"{value:.4g}"
+
+    if question.answer is not None:
+        lines += ["", f"Answer: {shown(question.answer)}"]
+    lines += ["", question.solution, ""]
+    lines += [f"- {shown(wrong)}: {hint}" for hint, wrong in question.mistakes.items()]
+    return lines + [f"- 1 point: {mark}" for mark in question.marks]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import presence, toy
-from .core import Question, asked, exercise, random_log_p, solution, three_positions
+from .core import Question, asked, choice, emissions, essay, exam, exercise, random_log_p, solution
 
 
 def alpha(log_p: Tensor, label: int) -> Tensor:
@@ -45,12 +45,15 @@ def one_label(log_p: Tensor, label: int) -> Tensor:
 
 @asked
 def only_one_class(r: Random) -> Question:
-    text, log_p = three_positions(r)
+    text, log_p = emissions(r)
     return one_label.question(
         f"{text} With which probability is the label set exactly {{A}}?",
         *(log_p, 0),
         number=torch.exp,
         without="logarithm",
+        solution="Every position emits A or the background: multiply these sums. Subtract the "
+        "probability "
+        "that all three are background.",
     )
 
 
@@ -90,7 +93,7 @@ def at_least(log_p: Tensor, labels: Tensor) -> Tensor:
 
 @asked
 def presence_of_two(r: Random) -> Question:
-    text, log_p = three_positions(r)
+    text, log_p = emissions(r)
     alone = sum(solution.one_label(log_p, label).exp().item() for label in range(2))
     return at_least.question(
         f"{text} With which probability is the label set {{A, B}}?",
@@ -100,6 +103,9 @@ def presence_of_two(r: Random) -> Question:
         more={
             "1 minus {A} alone minus {B} alone still holds the bags without any label": 1 - alone
         },
+        solution="Take from 1 the label maps without A and those without B, and put back those "
+        "without "
+        "either: $1 - \\prod (1 - p_A) - \\prod (1 - p_B) + \\prod p_\\phi$.",
     )
 
 
@@ -124,3 +130,79 @@ def words(L: int, n: int, extra: int = 1) -> int:
 def count_labellings(L: int, n: int) -> int:
     """Return how many labellings show exactly L labels on n positions, (L, n) -> int."""
     return words(L, n)
+
+
+@asked
+def grids_with_one_label(r: Random) -> Question:
+    n = r.randint(3, 9)
+    label = r.choice("ABCD")
+
+    def option(number: int, hint: str) -> tuple[str, bool, str]:
+        return str(number), number == solution.count_labellings(1, n), hint
+
+    return choice(
+        r,
+        f"How many label maps of {n} positions show label {label}, and no other label, if each "
+        "position may also be background?",
+        option(words(1, n), ""),
+        option((1 + 1) ** n, "the map of background alone does not show the label: take it off"),
+        option(1, "not every position needs the label: some may be background"),
+        option(n, f"these are the maps with exactly one position of {label}"),
+        solution=f"Each position is {label} or background: $2^{n}$ maps. One of them, background "
+        f"everywhere, does not show the label: $2^{n} - 1 = {words(1, n)}$.",
+    )
+
+
+@asked
+def label_sets_of_two_positions(r: Random) -> Question:
+    text, log_p = emissions(r, 2)
+    (a, b, n), (c, d, m) = log_p[0].exp().T.tolist()
+
+    def prb(*labels: bool) -> float:
+        return presence.log_likelihood(log_p, torch.tensor([labels])).exp().item()
+
+    empty, only, both = prb(False, False), prb(True, False), prb(True, True)
+    occurs = [1 - (1 - a) * (1 - c), 1 - (1 - b) * (1 - d)]
+    return exam(
+        f"{text} The positions are independent.",
+        Question(
+            "With which probability is the label set empty?",
+            empty,
+            {
+                "this is the probability that it is not empty": 1 - empty,
+                "both positions have to be background: multiply": n + m,
+            },
+            solution=f"Both positions emit the background: ${n:g} \\cdot {m:g} = {empty:.4g}$.",
+        ),
+        Question(
+            "With which probability is the label set exactly {A}?",
+            only,
+            {
+                "take off the case that both positions are background": (a + n) * (c + m),
+                "a position may be background while the other emits A": a * c,
+                "this allows B to occur too": occurs[0],
+            },
+            solution="Each position emits A or the background, and not both the background: "
+            f"${a + n:g} \\cdot {c + m:g} - {empty:.4g} = {only:.4g}$.",
+        ),
+        Question(
+            "With which probability is the label set {A, B}?",
+            both,
+            {
+                "A may come from either position: add the other order": a * d,
+                "the two labels are not independent": occurs[0] * occurs[1],
+                "subtract {B} alone, too": 1 - empty - only,
+            },
+            solution="Two positions, two labels: one emits A and the other B, in either order, "
+            f"${a:g} \\cdot {d:g} + {b:g} \\cdot {c:g} = {both:.4g}$.",
+        ),
+        essay(
+            "A colleague multiplies the probability that A occurs with the probability that B "
+            f"occurs and gets {occurs[0] * occurs[1]:.3g} for {{A, B}}. Explain his mistake.",
+            "a position emits one class: if it emits A, it does not emit B",
+            "so the two events are not independent, and their probabilities must not be multiplied",
+            solution="A position that emits A cannot emit B: the classes compete for positions. "
+            "That A occurs makes it less probable that B does, and a product would need "
+            "independence.",
+        ),
+    )

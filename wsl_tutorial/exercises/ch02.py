@@ -1,7 +1,7 @@
 """Chapter 2: presence, computed safely."""
 
 from itertools import permutations
-from math import ceil, log10
+from math import ceil, log, log10
 from random import Random
 
 import torch
@@ -9,7 +9,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import presence
-from .core import Question, asked, double, exercise, gradient, random_log_p, solution
+from .core import (
+    Question,
+    asked,
+    choice,
+    double,
+    emissions,
+    essay,
+    exam,
+    exercise,
+    gradient,
+    random_log_p,
+    solution,
+)
 
 
 @exercise(
@@ -135,11 +147,94 @@ def digits_that_are_lost(r: Random) -> Question:
     largest, value = r.randint(2, 9), r.randint(2, 9) * 10.0 ** -r.randint(3, 5)
     lost = log10(largest / value)
     return Question(
-        f"The greatest term of an alternating series is {largest}, its sum is {value:g}, and each "
+        f"The largest term of an alternating series is {largest}, its sum is {value:g}, and each "
         "term is right to 7 digits. How many digits of the sum are right, rounded up?",
         ceil(7 - lost),
         {
             "this is the number of digits that are lost": ceil(lost),
             "subtraction of close numbers loses digits: all 7 do not survive": 7,
         },
+        solution=f"The sum is smaller than its largest term by a factor of "
+        f"{largest / value:.3g}, so it loses "
+        f"{lost:.2f} digits of the 7.",
+    )
+
+
+@asked
+def sum_that_cancels(r: Random) -> Question:
+    def terms(digits: int) -> list[float]:
+        a = r.randint(5, 9) / 10
+        b = r.randint(1, round(10 * a) - 3) / 10
+        return [a, -b, -round(a - b - 10.0**-digits, digits)]
+
+    sums = [terms(4), terms(2), terms(1), [float(r.randint(50, 90)), r.randint(1, 9) / 10, 0.2]]
+    lost = [solution.digits_lost(double(x)).item() for x in sums]
+
+    def option(i: int) -> tuple[str, bool, str]:
+        shown = "$" + "".join(f"{x:+.10g}" for x in sums[i]).lstrip("+") + "$"
+        hint = f"it is {sum(sums[i]):.3g} and loses {abs(lost[i]):.1f} digits"
+        large = "large terms alone lose nothing: here all signs are equal"
+        return shown, lost[i] == max(lost), large if i == 3 else f"{hint}; another loses more"
+
+    return choice(
+        r,
+        "Which of these sums loses the most digits to cancellation?",
+        *map(option, range(4)),
+        solution="Digits lost are $\\log_{10}$ of the sum of the sizes over the size of the sum. "
+        f"The sum that comes closest to 0, compared with its terms, loses most: {max(lost):.1f}.",
+    )
+
+
+@asked
+def walk_over_two_labels(r: Random) -> Question:
+    text, log_p = emissions(r, 2)
+    (a, b, n), (c, d, m) = log_p[0].exp().T.tolist()
+    labels = torch.tensor([[True, True]])
+    both = presence.log_likelihood(log_p, labels).exp().item()
+    first = presence.posterior(log_p, labels)[0, 0, 0].item()
+    series = double([1, -(a + n) * (c + m), -(b + n) * (d + m), n * m])
+    lost = solution.digits_lost(series).item()
+    return exam(
+        f"{text} The label set is {{A, B}}.",
+        Question(
+            "Walk over the covered sets. What is the probability of the label set?",
+            both,
+            {
+                "either label may come first: add the two orders": a * d,
+                "both labels have to be covered; the background covers none": (1 - n * m),
+            },
+            solution=f"After the first position {{A}} has {a:g} and {{B}} has {b:g}. The second "
+            f"completes them: ${a:g} \\cdot {d:g} + {b:g} \\cdot {c:g} = {both:.4g}$.",
+        ),
+        Question(
+            "With which probability does the first position emit A, given the label set?",
+            first,
+            {
+                "this is the prior": a,
+                "divide by the probability of the label set": a * d,
+                "this is the probability that the first position emits B": 1 - first,
+            },
+            solution=f"If it emits A, the second has to emit B: ${a:g} \\cdot {d:g}$, divided by "
+            f"{both:.4g}, is {first:.4g}.",
+        ),
+        Question(
+            "The alternating series has the terms "
+            + ", ".join(f"{x:g}" for x in series.tolist())
+            + ". How many decimal digits does it lose, $\\log_{10} \\kappa$?",
+            lost,
+            {
+                "digits are counted by the logarithm to base 10": lost * log(10),
+                "this is kappa; take its logarithm": 10**lost,
+                "the numerator sums the sizes of all terms": -log10(both),
+            },
+            solution="$\\kappa$ is the sum of the sizes over the size of the sum, "
+            f"{series.abs().sum().item():.4g} / {both:.4g}; its logarithm is {lost:.3g}.",
+        ),
+        essay(
+            "Explain in two sentences why the walk loses none of these digits.",
+            "the walk only adds and multiplies numbers that are not negative",
+            "digits are lost where close numbers are subtracted, and it never subtracts",
+            solution="All that the walk does is to add products of probabilities. Rounding errors "
+            "grow relative to a result only where close numbers are subtracted.",
+        ),
     )

@@ -14,13 +14,20 @@ from .core import (
     CheckFailed,
     Question,
     asked,
+    choice,
     close,
     double,
+    emissions,
+    essay,
+    exam,
     exercise,
+    gradient,
+    listed,
+    or_background,
     padded,
     refuse,
     solution,
-    three_positions,
+    some,
 )
 
 
@@ -46,7 +53,7 @@ def one_class() -> tuple:
 
 @asked
 def loss_of_the_maxima(r: Random) -> Question:
-    text, log_p = three_positions(r)
+    text, log_p = emissions(r)
     both = torch.tensor([[True, True]])
     right = presence.max_pooling_loss(log_p, both).item()
     best = log_p[0, :2].amax(1).exp().mean().item()
@@ -62,6 +69,9 @@ def loss_of_the_maxima(r: Random) -> Question:
                 -presence.log_likelihood(log_p, both).item()
             ),
         },
+        solution="$-\\frac12 (\\log \\max p_A + \\log \\max p_B)$: the mean over the two labels "
+        "of minus the "
+        "logarithm of the largest probability.",
     )
 
 
@@ -182,3 +192,87 @@ def _look_at_gradient(ask: Callable) -> None:
 def floored(log_prb: Tensor, eta: float) -> Tensor:
     """Return log(Prb + eta) and its gradient, (log_prb (B,), eta) -> (B,)."""
     return torch.logaddexp(log_prb, double(log(eta)))
+
+
+@asked
+def reading_of_a_row(r: Random) -> Question:
+    a, b = r.sample(range(10), 2)
+    row = [*[a] * r.randint(1, 3), 10, a, *[b] * r.randint(2, 3), *[10] * r.randint(0, 2), a]
+    right = solution.collapse(row, 10)
+
+    def option(reading: list[int], hint: str) -> tuple[str, bool, str]:
+        return " ".join(map(str, reading)), reading == right, hint
+
+    return choice(
+        r,
+        "A row of a label map is "
+        + " ".join("." if c == 10 else str(c) for c in row)
+        + ", with a point for background. What is its reading?",
+        option(merged_then_dropped(row), ""),
+        option(merged(dropped(row, 10)), "background between equal digits keeps them apart"),
+        option(dropped(row, 10), "neighbours that are equal are one digit"),
+        option(list(dict.fromkeys(dropped(row, 10))), "a digit may come back later"),
+        solution="Merge equal neighbours first, then drop the background: "
+        + " ".join(map(str, right))
+        + ".",
+    )
+
+
+def merged_then_dropped(row: list[int]) -> list[int]:
+    """Return the reading of a row with 10 for the background."""
+    return dropped(merged(row), 10)
+
+
+@asked
+def weight_of_a_bag(r: Random) -> Question:
+    p, eta = some(r, 0.05, 0.3, 2), r.choice([0.02, 0.05, 0.1, 0.2])
+    log_p, seen = or_background(p), torch.tensor([[True]])
+    log_prb = presence.log_likelihood(log_p, seen)
+    total, exact = log_prb.exp().item(), -log_prb.item()
+    largest = presence.max_pooling_loss(log_p, seen).item()
+    weight = gradient(lambda x: solution.floored(x, eta), log_prb).item()
+    return exam(
+        f"A network gives a class the probabilities {listed(p)} at two positions. The label of the "
+        "image says that the class occurs; no other class exists.",
+        Question(
+            "What is the exact loss, minus the log-likelihood, in nats?",
+            exact,
+            {
+                "this is the loss for the largest probability alone": largest,
+                "these are bits": exact / log(2),
+                "the label asks for one position or more, not for both": -log(p[0] * p[1]),
+                "this is the probability of the label": total,
+            },
+            solution=f"$-\\log(1 - {1 - p[0]:g} \\cdot {1 - p[1]:g}) = {exact:.4g}$.",
+        ),
+        Question(
+            "What is the max-pooling loss, in nats?",
+            largest,
+            {
+                "the maximum, not the mean": -log(sum(p) / 2),
+                "the largest probability, not the smallest": -log(min(p)),
+            },
+            solution=f"$-\\log {max(p):g} = {largest:.4g}$. It is larger: the other position's "
+            "share is missing.",
+        ),
+        Question(
+            f"The loss becomes $-\\log(\\mathrm{{Prb}} + \\eta)$ with $\\eta = {eta:g}$. By which "
+            "weight is the gradient of this bag multiplied?",
+            weight,
+            {
+                "this is the share of eta; the weight is the share of Prb": 1 - weight,
+                "this is Prb; divide it by Prb + eta": total,
+            },
+            solution=f"$w = \\mathrm{{Prb}} / (\\mathrm{{Prb}} + \\eta) = {total:.4g} / "
+            f"{total + eta:.4g} = {weight:.4g}$.",
+        ),
+        essay(
+            "Explain in two sentences what the weight does to an image with a wrong label, late in "
+            "the training, and what it costs early in the training.",
+            "late: the network gives a wrong label a small Prb, so its weight is near 0",
+            "early: Prb is small for right labels too, so they are learned slowly at first",
+            solution="A good network finds a wrong label improbable, and the weight takes the "
+            "image out of the training. At first the network finds all labels improbable, and "
+            "right ones get small weights as well.",
+        ),
+    )

@@ -1,8 +1,9 @@
 """Chapter 4: presence, the reproduction."""
 
 from collections.abc import Callable
+from math import comb
 from random import Random
-from statistics import StatisticsError, pstdev, stdev
+from statistics import StatisticsError, fmean, pstdev, stdev
 
 import torch
 from torch import Tensor
@@ -10,7 +11,19 @@ from torch.nn import functional as F
 
 from .. import metrics
 from .ch03 import merged
-from .core import CheckFailed, Question, asked, exercise, listed, padded, row, tensor
+from .core import (
+    CheckFailed,
+    Question,
+    asked,
+    choice,
+    essay,
+    exam,
+    exercise,
+    listed,
+    padded,
+    row,
+    tensor,
+)
 
 
 def sd(values: list[float], of: Callable = stdev) -> float:
@@ -70,6 +83,9 @@ def allowed_gap(r: Random) -> Question:
         "reproduced?",
         *(paper_sd, 0.005, ours),
         without="half a unit",
+        solution=f"The paper's ± plus the standard deviation of our runs (divided by n - 1): "
+        f"{paper_sd:g} + "
+        f"{stdev(ours):.4f}.",
     )
 
 
@@ -129,3 +145,66 @@ def _look_at_maps(ask: Callable) -> None:
 def transcription(h: Tensor) -> list[int]:
     """Return the sequence of a label map by (4.2), h (M, N) with 10 for phi -> list of ints."""
     return metrics.transcribe(F.one_hot(h, 11).permute(2, 0, 1)[None])[0]
+
+
+@asked
+def verdict_by_the_rule(r: Random) -> Question:
+    while True:
+        printed, paper_sd = r.randint(30, 90) / 100, r.randint(2, 6) / 100
+        centre = printed + r.choice([-12, -3, 0, 3, 12]) / 100
+        ours = [round(centre + r.randint(-3, 3) / 100, 2) for _ in range(3)]
+        gap, allowed = fmean(ours) - printed, tolerance.right(paper_sd, 0.005, ours)
+        if abs(abs(gap) - allowed) > 0.01:
+            break
+    said = f"the gap is {gap:+.3f}, and {allowed:.3f} is allowed"
+    return choice(
+        r,
+        f"A paper prints an error of {printed:g} ± {paper_sd:.2f} %. Three runs of ours have "
+        f"{listed(ours)} %. Which verdict does the rule of the allowed gap give?",
+        ("reproduced", abs(gap) <= allowed, f"{said}: it is too large"),
+        ("better", gap < -allowed, f"{said}: our error is not smaller by more than that"),
+        ("worse", gap > allowed, f"{said}: our error is not larger by more than that"),
+        solution="The allowed gap is the paper's ± plus the standard deviation of our runs, "
+        f"{paper_sd:g} + {stdev(ours):.3f}, at least half a unit of the last decimal. Here {said}.",
+    )
+
+
+@asked
+def methods_on_the_same_images(r: Random) -> Question:
+    both, one = r.randint(10, 40), r.randint(3, 12)
+    other = one + r.randint(4, 15)
+    n = one + other
+    p = 2 * sum(comb(n, k) for k in range(one + 1)) / 2**n
+    return exam(
+        f"Two methods err on {both + one} and on {both + other} of the same 10,000 images. On "
+        f"{both} images both are wrong.",
+        Question(
+            "On how many images is exactly one method wrong?",
+            n,
+            {
+                "images on which both are wrong count for neither": n + 2 * both,
+                "take both directions, not their difference": other - one,
+                "on this many images some method is wrong": n + both,
+            },
+            solution=f"${one} + {other} = {n}$: the errors of each method without the {both} "
+            "images on which both are wrong.",
+        ),
+        Question(
+            "If the methods were equally good, each of these images would be a toss of a fair "
+            "coin. What is the two-sided probability of a split at least as uneven as this one?",
+            p,
+            {
+                "either method might be the better one: twice this": p / 2,
+                "a split at least as uneven: add all smaller numbers too": 2 * comb(n, one) / 2**n,
+            },
+            solution=f"Twice the probability of at most {one} heads in {n} tosses, {p:.3g}.",
+        ),
+        essay(
+            "A report prints the two totals alone. Explain in two sentences why the test cannot be "
+            "made from them.",
+            "only images on which the methods differ say which method is better",
+            "the same totals allow many numbers of images on which both are wrong",
+            solution="The coin is tossed only where exactly one method errs. How many images that "
+            "are depends on the errors that both share, and the totals do not have that number.",
+        ),
+    )

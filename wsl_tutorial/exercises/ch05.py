@@ -1,5 +1,6 @@
 """Chapter 5: counts, the likelihood."""
 
+from itertools import combinations
 from math import prod
 from random import Random
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import counts, finite_automaton
-from .core import Question, asked, double, exercise, listed, solution, some
+from .core import Question, asked, choice, double, essay, exam, exercise, listed, solution, some
 
 
 def joint(*rho: float) -> list[Tensor]:
@@ -47,6 +48,9 @@ def posterior_of_an_instance(r: Random) -> Question:
         "With which probability is it the first?",
         *rho,
         number=1,
+        solution="Of the three configurations with one positive, divide the probability of the "
+        "first "
+        "instance alone, $\\rho_1 (1 - \\rho_2)(1 - \\rho_3)$, by the sum of all three.",
     )
 
 
@@ -96,6 +100,9 @@ def count_of_three(r: Random) -> Question:
             "at least two is more than exactly two": pairs - 2 * a * b * c,
             "the third instance must be negative: multiply by its 1 - rho": pairs,
         },
+        solution="Each of the three may be the negative one: $\\rho_1 \\rho_2 (1 - \\rho_3) + "
+        "\\rho_1 (1 - "
+        "\\rho_2) \\rho_3 + (1 - \\rho_1) \\rho_2 \\rho_3$.",
     )
 
 
@@ -152,3 +159,80 @@ def stuck(y: int) -> Tensor:
 def at_least_table(y: int) -> Tensor:
     """Return the automaton of 'at least y positives', y -> transition (y + 1, 2)."""
     return (torch.arange(y + 1)[:, None] + torch.arange(2)).clamp_max(y)
+
+
+@asked
+def most_probable_pair(r: Random) -> Question:
+    rho, two = some(r, 0.1, 0.9, 4), torch.tensor([2])
+    best = counts.map_configuration(double([rho]).logit(), two)[0].bool().tolist()
+    pairs = list(combinations(range(4), 2))
+    (found,) = (pair for pair in pairs if all(best[i] for i in pair))
+    wrong = r.sample([pair for pair in pairs if pair != found], 3)
+    names = ["first", "second", "third", "fourth"]
+
+    def option(i: int, j: int) -> tuple[str, bool, str]:
+        hint = f"{rho[i]:g} and {rho[j]:g} are not the two largest probabilities"
+        return f"the {names[i]} and the {names[j]}", (i, j) == found, hint
+
+    return choice(
+        r,
+        f"Four instances are positive with probabilities {listed(rho)}, independently. Exactly two "
+        "are positive. Which two are it most probably?",
+        *(option(*pair) for pair in [found, *wrong]),
+        solution="Given the count, a configuration is as probable as the product of the odds of "
+        "its positives. The two largest odds, so the two largest probabilities, are the "
+        f"{names[found[0]]} and the {names[found[1]]}.",
+    )
+
+
+@asked
+def two_of_three(r: Random) -> Question:
+    a, b, c = rho = some(r, 0.1, 0.9, 3)
+    logits, two = double([rho]).logit(), torch.tensor([2])
+    total = counts.log_likelihood(logits, two).exp().item()
+    first, *rest = counts.posterior(logits, two)[0].tolist()
+    with_first = a * (b * (1 - c) + (1 - b) * c)
+    return exam(
+        f"Three instances are positive with probabilities {listed(rho)}, independently. The count "
+        "of the bag is two.",
+        Question(
+            "What is the probability of the count?",
+            total,
+            {
+                "two or more is more than exactly two": total + a * b * c,
+                "the third instance has to be negative": a * b + a * c + b * c,
+                "any of the three may be the negative one": a * b * (1 - c),
+            },
+            solution="Each of the three may be the negative one: "
+            f"${a:g} \\cdot {b:g} \\cdot {1 - c:g} + {a:g} \\cdot {1 - b:g} \\cdot {c:g} + "
+            f"{1 - a:g} \\cdot {b:g} \\cdot {c:g} = {total:.4g}$.",
+        ),
+        Question(
+            "With which probability is the first instance positive, given the count?",
+            first,
+            {
+                "this is the prior": a,
+                "divide by the probability of the count": with_first,
+                "this is the probability that it is negative": 1 - first,
+            },
+            solution=f"Two of the three terms have it positive: {with_first:.4g}, divided by "
+            f"{total:.4g}, is {first:.4g}.",
+        ),
+        Question(
+            "What is the sum of the posterior probabilities of the three instances?",
+            first + sum(rest),
+            {
+                "this is the sum before the count is known": sum(rho),
+                "these are probabilities of three events, not of one": 1,
+            },
+            solution="The count, 2.",
+        ),
+        essay(
+            "Explain in two sentences why you know this sum without any arithmetic.",
+            "every configuration that fits the count has exactly this many positives",
+            "a posterior is the expectation of a label, and expectations add up, even of dependent "
+            "labels",
+            solution="The sum of the posteriors is the expected number of positives, given the "
+            "count. All configurations that are left have the same number, the count itself.",
+        ),
+    )

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import counts
-from .core import Question, asked, double, exercise, listed, solution, some
+from .core import Question, asked, choice, double, essay, exam, exercise, listed, solution, some
 
 
 def towards(logits: Tensor, told: Tensor, n: int) -> Tensor:
@@ -56,6 +56,9 @@ def proportion_loss_of_a_bag(r: Random) -> Question:
         *(logits, told),
         without="over the bags",
         more={"these are bits": counts.proportion_loss(logits, told).item() / log(2)},
+        solution=f"The mean probability is {sum(rho) / 4:.4g}, the proportion {y / 4:g}; their "
+        f"cross-entropy is "
+        f"$-{y / 4:g} \\log {sum(rho) / 4:.4g} - {1 - y / 4:g} \\log {1 - sum(rho) / 4:.4g}$.",
     )
 
 
@@ -112,3 +115,64 @@ def at_least_count(logits: Tensor, told: Tensor) -> Tensor:
     """Return log P(at least y), (logits (B, n), counts (B,)) -> (B,)."""
     most = torch.full_like(told, logits.shape[1])
     return counts.log_likelihood_interval(logits, told, most)
+
+
+@asked
+def constant_answer_of_dllp(r: Random) -> Question:
+    n = 2 * r.randint(2, 9) + 1
+    y = r.randint(1, n - 1)
+    answers = {
+        y / n: "",
+        0.5: "the loss knows the proportion, and this answer ignores it",
+        1 - y / n: "this is the proportion of the negatives",
+        (y + 1) / (n + 2): "the loss has no prior that pulls to one half",
+    }
+
+    def loss(rho: float) -> float:
+        return counts.proportion_loss(double([[rho] * n]).logit(), torch.tensor([y])).item()
+
+    best = min(map(loss, answers))
+    return choice(
+        r,
+        f"A bag of {n} instances has {y} positives. A network gives every instance the same "
+        "probability. For which one is DLLP's loss smallest?",
+        *((f"{rho:.3g}", loss(rho) == best, hint) for rho, hint in answers.items()),
+        solution="The loss is the cross-entropy of the proportion and the mean probability. It is "
+        f"smallest where both are equal: {y}/{n} = {y / n:.3g}.",
+    )
+
+
+@asked
+def curvature_of_a_bag(r: Random) -> Question:
+    n = r.randint(4, 16)
+    y = r.randint(1, n - 1)
+    together, contrast = constant_curvature.right(n, y)
+    return exam(
+        f"A bag of {n} instances has {y} positives, and a network gives every instance the "
+        f"probability {y}/{n}.",
+        constant_curvature.question(
+            "What is the second derivative of the log-likelihood of the count along all logits "
+            "together (the eigenvalue)?",
+            *(n, y),
+            number=0,
+            without="contrast|shared",
+            solution=f"$-q (1 - q)$ with $q = {y}/{n}$: {together:.4g}.",
+        ),
+        constant_curvature.question(
+            "And along a contrast, a direction whose entries sum to zero?",
+            *(n, y),
+            number=1,
+            without="level|together",
+            solution=f"$q (1 - q) / (n - 1)$: {contrast:.4g}. It is positive: the constant answer "
+            "is a minimum of the likelihood along contrasts.",
+        ),
+        essay(
+            "DLLP's loss is at its minimum here, too. Explain in two sentences, with the word "
+            "contrast, where the likelihood pushes the network and DLLP does not.",
+            "DLLP sees only the mean probability, so a contrast that keeps it has no slope",
+            "the likelihood grows along a contrast: it separates the instances of the bag",
+            solution="A contrast that keeps the mean probability as it is does not change "
+            "DLLP's loss. The likelihood of the count rises along every contrast, because decided "
+            "instances make an exact count more probable than undecided ones.",
+        ),
+    )

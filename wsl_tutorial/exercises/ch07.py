@@ -6,7 +6,7 @@ from statistics import fmean, pstdev, stdev
 import torch
 from torch import Tensor
 
-from .core import Question, asked, exercise
+from .core import Question, asked, choice, essay, exam, exercise, listed
 
 
 def first(accuracy: list[float], level: float) -> int:
@@ -85,6 +85,8 @@ def corrected_t(r: Random) -> Question:
         *([gap + off, gap - off, *[gap] * (splits - 2)], 0.2),
         without="sign|sample",
         more={"divide by the standard deviation of the *mean*": gap / sd},
+        solution=f"The share for testing is $q = 0.2$, so $q / (1 - q) = 0.25$: ${gap:g} / ({sd:g} "
+        f"\\sqrt{{1/{splits} + 0.25}})$.",
     )
 
 
@@ -120,3 +122,70 @@ def off(logits: Tensor, told: Tensor, mask: Tensor) -> Tensor:
 def error_of_counts(logits: Tensor, told: Tensor, mask: Tensor) -> Tensor:
     """Return mean |predicted - told|, (logits (B, n), counts (B,), mask (B, n)) -> scalar."""
     return off(logits, told, mask).abs().mean()
+
+
+@asked
+def arrival_of_a_curve(r: Random) -> Question:
+    while True:
+        rise = sorted(r.sample(range(60, 92), 7))
+        curve = [float(x) for x in [*rise, *(r.randint(88, 95) for _ in range(5))]]
+        epochs = {
+            arrival.right(curve): "",
+            first(curve, 0.99 * max(curve)): "the final accuracy is a mean of the last epochs, not "
+            "the best one",
+            first(curve, 0.99 * curve[-1]): "the final accuracy is the mean of the last three "
+            "epochs, not the last one",
+            first(curve, final(curve)) if max(curve) >= final(curve) else 0: "99 % of the final "
+            "accuracy is enough",
+        }
+        if len(epochs) == 4:
+            break
+    return choice(
+        r,
+        f"The accuracies of twelve epochs are {listed(curve)} %. The final accuracy is the mean of "
+        "the last three. In which epoch, counted from one, does the curve first reach 99 % of it?",
+        *((str(t), t == arrival.right(curve), hint) for t, hint in epochs.items()),
+        solution=f"The final accuracy is {final(curve):.4g} %, and 99 % of it are "
+        f"{0.99 * final(curve):.4g} %: epoch {arrival.right(curve)}.",
+    )
+
+
+@asked
+def splits_that_overlap(r: Random) -> Question:
+    gap, sd, splits = r.randint(5, 30) / 10, r.randint(5, 20) / 10, r.choice([5, 10, 20])
+    tested = r.choice([10, 20, 25])
+    off = sd * ((splits - 1) / 2) ** 0.5
+    gaps = [gap + off, gap - off, *[gap] * (splits - 2)]
+    plain, corrected = resampled_t.right(gaps, 0.0), resampled_t.right(gaps, tested / 100)
+    return exam(
+        f"On {splits} random splits of one data set, each with {tested} % of the bags for testing, "
+        f"A beats B by {gap:g} points in the mean. The differences have a standard deviation of "
+        f"{sd:g}.",
+        Question(
+            "What is the statistic of the paired t-test, as textbooks have it?",
+            plain,
+            {
+                "divide by the standard deviation of the mean": gap / sd,
+                "this is corrected for the overlap; the textbook's test is not": corrected,
+                "the root of the number of splits belongs in it": gap / sd * splits,
+            },
+            solution=f"${gap:g} / ({sd:g} / \\sqrt{{{splits}}}) = {plain:.4g}$.",
+        ),
+        Question(
+            "What is it when it is corrected for the overlap of the training sets?",
+            corrected,
+            {
+                "this takes the splits for independent": plain,
+                "the term is q / (1 - q), not q": gap / (sd * (1 / splits + tested / 100) ** 0.5),
+            },
+            solution=f"$1/K$ becomes $1/K + q/(1-q)$ with $q = {tested / 100:g}$: {corrected:.4g}.",
+        ),
+        essay(
+            "Explain in two sentences why the textbook's statistic is too large here.",
+            "the splits share most of their training bags, so the gaps are correlated",
+            "the mean of correlated gaps varies more than independent gaps would suggest",
+            solution="Every two splits train on largely the same bags, and what is peculiar to "
+            "these bags is in all gaps. The textbook's variance of the mean, $s^2 / K$, holds for "
+            "independent gaps and is too small.",
+        ),
+    )

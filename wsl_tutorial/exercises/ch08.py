@@ -1,5 +1,6 @@
 """Chapter 8: patches, lifting."""
 
+from math import isclose
 from random import Random
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import patches
-from .core import Question, asked, double, exercise, listed
+from .core import Question, asked, choice, double, essay, exam, exercise, listed
 
 
 @exercise(
@@ -64,12 +65,15 @@ def second_place(r: Random) -> Question:
     plain = sorted(range(10), key=lambda i: -h[i])
     return Question(
         f"A heat map of one row holds {listed(h)}. Local maxima within three pixels survive, and "
-        "the two greatest are extracted. Where, counted from 0, is the second?",
+        "the two largest are extracted. Where, counted from 0, is the second?",
         places[0, 1, 0].item(),
         {
-            "its neighbour is greater: it does not survive the suppression": plain[1],
+            "its neighbour is larger: it does not survive the suppression": plain[1],
             "this is the first": plain[0],
         },
+        solution=f"The largest value, 0.97, stands at {top}, and what is next to it is "
+        f"suppressed. The "
+        f"next local maximum, the largest of its three, stands at {places[0, 1, 0]:g}.",
     )
 
 
@@ -128,3 +132,74 @@ def proximal_step(x: Tensor, x0: Tensor, g: Tensor, lr: float, penalty: float) -
 def implicit_penalty(steps: int, lr: float, batch: int) -> float:
     """Return the penalty of one image that early stopping amounts to, (steps, lr, batch)."""
     return batch / (2 * steps * lr)
+
+
+@asked
+def penalty_of_a_setting(r: Random) -> Question:
+    factor, what = r.choice([2, 3, 4, 5, 10]), r.choice(["steps", "rate", "batch"])
+    before = implicit_penalty.right(2, 100.0, 8)
+    setting = {"steps": (2 * factor, 100.0, 8), "rate": (2, 100.0 * factor, 8)}
+    after = implicit_penalty.right(*setting.get(what, (2, 100.0, 8 * factor)))
+    ways = {
+        factor: ("it becomes {} times larger", "a longer way means a weaker pull back"),
+        1 / factor: ("it becomes {} times smaller", "the mean over a larger batch shortens steps"),
+        1: ("it stays as it is", "the way that the places go changes, and with it the penalty"),
+        factor**2: ("it becomes {} times larger", "the penalty is not quadratic in this"),
+    }
+    named = {"steps": "number of steps", "rate": "learning rate", "batch": "batch"}[what]
+    return choice(
+        r,
+        "A program moves places by some gradient steps on the mean loss of a batch and stops. The "
+        f"{named} becomes {factor} times as large. What happens to the penalty of one image that "
+        "stopping early amounts to?",
+        *(
+            (text.format(round(max(x, 1 / x))), isclose(after / before, x), hint)
+            for x, (text, hint) in ways.items()
+        ),
+        solution="The penalty is $B / (2 m \\alpha)$ for $m$ steps at the rate $\\alpha$ in a "
+        f"batch of $B$; it changes by the factor {after / before:.3g}.",
+    )
+
+
+@asked
+def side_and_step(r: Random) -> Question:
+    h = [x / 10 for x in r.sample(range(1, 9), 3)]
+    scales = double([10, 20, 40])
+    side = patches.first_moment(double(h)[None, :, None, None], scales).item()
+    printed = (double(h) @ scales).item()
+    x0, x, g = r.randint(5, 9), r.randint(10, 20), r.randint(1, 9) / 10
+    lr, penalty = r.choice([0.5, 1.0, 2.0]), r.choice([0.5, 1.0, 2.0, 3.0])
+    case = (double([[x]]), double([[x0]]), double([[g]]), lr, penalty)
+    moved = proximal_step.right(*case).item()
+    return exam(
+        f"At one pixel the heat maps of the scales 10, 20 and 40 have the values {listed(h)}.",
+        Question(
+            "What is the side that the normalised first moment gives?",
+            side,
+            {
+                "divide by the sum of the values, which is not 1": printed,
+                "this is the plain mean of the scales": 70 / 3,
+            },
+            solution=f"$\\sum h_s s / \\sum h_s = {printed:.4g} / {sum(h):.2g} = {side:.4g}$.",
+        ),
+        proximal_step.question(
+            f"A coordinate stands at {x}; its round began at {x0}. The gradient of the loss is "
+            f"{g:g}, the rate {lr:g} and the penalty $\\lambda = {penalty:g}$. Where does the "
+            "implicit (proximal) step lead?",
+            *case,
+            number=(0, 0),
+            solution="The gradient step, then the pull: "
+            f"$({x} - {lr:g} \\cdot {g:g} + 2 \\cdot {lr:g} \\cdot {penalty:g} \\cdot {x0}) / "
+            f"(1 + 2 \\cdot {lr:g} \\cdot {penalty:g}) = {moved:.4g}$.",
+        ),
+        essay(
+            "Explain in two sentences why the implicit step is safe for every penalty and an "
+            "explicit step on the penalty is not.",
+            "the implicit step ends between the gradient step and the place where the round began",
+            "an explicit step multiplies the distance to it by 1 - 2 lr lambda, which grows in "
+            "size once lr lambda is above 1",
+            solution="The implicit step is a weighted mean of two points, whatever the penalty. "
+            "The explicit one jumps past the start when $2 \\alpha \\lambda > 1$ and farther away "
+            "each time when it is above 2.",
+        ),
+    )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import metrics
-from .core import Question, asked, double, exercise, solution
+from .core import Question, asked, choice, double, essay, exam, exercise, listed, solution
 
 
 @exercise(
@@ -142,4 +142,68 @@ def overlap_of_boxes(r: Random) -> Question:
             "divide by the union, not by one box": shared / side**2,
             "the shared part counts once in the union": shared / (2 * side**2),
         },
+        solution=f"The shared part is ${side - right} \\times {side - down} = {shared}$, the "
+        f"union $2 \\cdot "
+        f"{side**2} - {shared}$.",
+    )
+
+
+@asked
+def labels_of_the_places(r: Random) -> Question:
+    while True:
+        objects = [r.randint(0, 3) for _ in range(3)]
+        k = sum(objects) + r.randint(2, 4)
+        given = torch.tensor([objects])
+        right = with_background.right(given, k)
+        rows = {h: f(given, k) for h, f in with_background.mistakes.items() if "take" not in h}
+        shown = {h: ", ".join(map(str, x[0].tolist())) for h, x in ({"": right} | rows).items()}
+        if len(set(shown.values())) == len(shown):
+            break
+    return choice(
+        r,
+        f"An image has {listed(objects)} objects of three classes, and a network extracts {k} "
+        "places. The background is class 0, in front of the three. Which counts should the labels "
+        "of the places have?",
+        *((text, text == shown[""], hint) for hint, text in shown.items()),
+        solution=f"{sum(objects)} places show an object, the other {k - sum(objects)} show "
+        f"background: {shown['']}.",
+    )
+
+
+@asked
+def baseline_of_some_draws(r: Random) -> Question:
+    losses = [x / 10 for x in r.sample(range(2, 30), r.randint(3, 6))]
+    m = len(losses)
+    factor = leave_one_out.right(double(losses))[0].item()
+    with_itself = losses[0] - fmean(losses)
+    return exam(
+        f"The losses of {m} independent draws of places are {listed(losses)}.",
+        leave_one_out.question(
+            "Which factor does the gradient of log P of the first draw get, if the baseline is the "
+            "mean loss of the other draws?",
+            double(losses),
+            number=0,
+            solution=f"${losses[0]:g} - {fmean(losses[1:]):.4g} = {factor:.4g}$.",
+        ),
+        Question(
+            "A program subtracts the mean of all draws instead. By which factor is its gradient "
+            "too small in the mean?",
+            with_itself / factor,
+            {
+                "turn the fraction round": factor / with_itself,
+                "the draw itself is one of them, not two": (m - 2) / m,
+                "this is the share that is lost": 1 / m,
+            },
+            solution=f"The draw itself is in the mean with weight 1/{m}: every factor is "
+            f"$(M-1)/M = {with_itself / factor:.4g}$ of the right one.",
+        ),
+        essay(
+            "Explain in two sentences why a baseline does not change the expected gradient, and "
+            "why the own draw must not be in it.",
+            "the expectation of the gradient of log P is zero, so a constant times it adds nothing",
+            "a baseline with the own loss depends on the draw, so the two do not separate",
+            solution="A baseline that does not depend on the draw multiplies a quantity whose "
+            "expectation is zero. With the own loss in it, the baseline and the gradient of the "
+            "draw are dependent, and the expectation of the product is not zero.",
+        ),
     )

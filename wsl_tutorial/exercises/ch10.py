@@ -1,9 +1,12 @@
 """Chapter 10: patches, the reproduction."""
 
+from math import isclose
 from random import Random
 
+import torch
+
 from .. import metrics
-from .core import Question, asked, exercise
+from .core import Question, asked, choice, essay, exam, exercise
 
 
 @exercise(
@@ -90,5 +93,82 @@ def least_average_precision(r: Random) -> Question:
         *(recall, objects, answers),
         number=0,
         without="no curve",
-        more={"this is the greatest, with all wrong boxes at the end": recall},
+        more={"this is the largest, with all wrong boxes at the end": recall},
+        solution=f"With all wrong boxes first, the precision rises to its final value $r L / K = "
+        f"{recall} \\cdot "
+        f"{objects} / {answers}$ % at the recall $r$. The area of that rectangle is $r^2 L / K$.",
+    )
+
+
+@asked
+def iou_of_a_shifted_box(r: Random) -> Question:
+    side = r.choice([20, 28, 40, 60])
+    d = r.randint(side // 8, side // 2 - 1)
+    a, b = metrics.boxes(torch.tensor([[0.0, 0.0, side], [d, 0.0, side]])).double()
+    iou = metrics.box_iou(a[None, None], b[None, None]).item()
+    values = {
+        (side - d) / (side + d): "",
+        (side - d) / side: "this divides by one box, not by the union",
+        (side - d) / (2 * side): "the shared part counts once in the union",
+        ((side - d) / side) ** 2: "the boxes are apart along one axis only",
+    }
+    return choice(
+        r,
+        f"Two square boxes of {side} pixels are {d} pixels apart along one axis and level along "
+        "the other. What is their intersection over union?",
+        *((f"{x:.3f}", isclose(x, iou), hint) for x, hint in values.items()),
+        solution=f"They share {side - d} of {side} columns; the union has {side + d}: {iou:.3f}.",
+    )
+
+
+@asked
+def detector_without_sight(r: Random) -> Question:
+    classes, objects = r.randint(5, 12), r.randint(2, 4)
+    guessed = r.randint(objects, 5)
+    seen = 5 * r.randint(10, 19)
+    blind = constant_answer.right(classes, objects, guessed)
+    least, greatest = precision_range.right(seen, objects, guessed)
+    return exam(
+        f"Each image has {objects} objects; the class of each is one of {classes}, uniform and "
+        f"independent. A detector gives {guessed} answers an image.",
+        constant_answer.question(
+            f"A detector that never looks answers the same {guessed} different classes for every "
+            "image. Which share of the labels, in %, is among its answers in the mean, if each "
+            "answer is used once?",
+            *(classes, objects, guessed),
+            without="in %",
+            solution="A class occurs in an image with probability $1 - (1 - 1/C)^L$: "
+            f"{blind * objects / guessed:.4g} %. There are {guessed} such classes, and "
+            f"{objects} labels to find: {blind:.4g} %.",
+        ),
+        Question(
+            f"Another detector has {seen} % of the labels right. Correct this for chance, with the "
+            "share of the blind detector as chance level.",
+            (seen - blind) / (100 - blind),
+            {
+                "divide by what there is to gain, 1 minus the chance level": (seen - blind) / 100,
+                "this is the ratio to chance, not the part of the gain": seen / blind,
+            },
+            solution=f"$(a - a_0) / (1 - a_0) = ({seen / 100:g} - {blind / 100:.4g}) / "
+            f"(1 - {blind / 100:.4g}) = {(seen - blind) / (100 - blind):.4g}$.",
+        ),
+        precision_range.question(
+            f"It finds {seen} % of all objects over the test set. Which average precision, in %, "
+            "does this guarantee, if all wrong boxes are ranked first?",
+            *(seen, objects, guessed),
+            number=0,
+            without="no curve|percent times",
+            more={"this is the largest, with the wrong boxes last": greatest},
+            solution=f"The final precision is $r L / K$, and the area is $r$ times that: "
+            f"{least:.4g} %.",
+        ),
+        essay(
+            "Which two things must be known of a new data set before a rate can be corrected for "
+            "chance? Answer in two sentences.",
+            "the distribution of the labels: classes, their frequencies, labels an image",
+            "the rule of counting: how many answers are allowed, and how often each may be used",
+            solution="The chance level depends on how often each class occurs in an image, which "
+            "uniform classes make easy and real data do not. It also depends on how answers are "
+            "counted: how many there are, and whether one answer may serve two labels.",
+        ),
     )

@@ -8,7 +8,19 @@ import torch
 from torch import Tensor
 
 from .. import regions
-from .core import Question, asked, double, exercise, gradient, listed, solution, some
+from .core import (
+    Question,
+    asked,
+    choice,
+    double,
+    essay,
+    exam,
+    exercise,
+    gradient,
+    listed,
+    solution,
+    some,
+)
 
 ENTROPY, CROSS, LOG3 = 1.5, 5 / 3, log2(3)  # of (1/2, 1/4, 1/4), in bits
 
@@ -70,6 +82,7 @@ def two_gradients(r: Random) -> Question:
         "respect to the first logit, in nats?",
         double([p]).log(),
         number=(0, 0),
+        solution="The derivative is $p_1 (\\log p_1 + H)$ with the entropy $H$ of the answer.",
     )
 
 
@@ -86,6 +99,7 @@ def entropy_that_is_left(r: Random) -> Question:
             "sum over both classes": -p * log(p),
             "this is the cross-entropy to the uniform": -(log(p) + log(1 - p)) / 2,
         },
+        solution=f"$-{p:g} \\log {p:g} - {1 - p:g} \\log {1 - p:g} = {right:.4g}$.",
     )
 
 
@@ -174,3 +188,79 @@ def from_information(rule: Callable) -> Callable:
 def mutual_information(joint: Tensor) -> tuple[Tensor, Tensor]:
     """Return I(Y; X-) and I(Y; X- | X+) of joint (2, a, b) -> two numbers, in nats."""
     return from_information(lambda minus, plus, both: (minus, both - plus))(joint)
+
+
+@asked
+def largest_cross_entropy(r: Random) -> Question:
+    def answer(low: float, high: float) -> list[float]:
+        (p,) = some(r, low, high)
+        (q,) = some(r, (1 - p) / 2 - 0.01, (1 - p) / 2 + 0.01)
+        return r.sample([p, q, round(1 - p - q, 2)], 3)
+
+    answers = [answer(0.9, 0.94), answer(0.36, 0.4), answer(0.5, 0.6), answer(0.7, 0.8)]
+    logits = double(answers).log()
+    cross = regions.cross_entropy_to_uniform(logits)
+    entropy = regions.conditional_entropy(logits)
+    hints = ["", "this one has the largest entropy; (11.2) is smallest for the uniform answer"]
+    hints += [f"{listed(p)} is closer to uniform than another one" for p in answers[2:]]
+    return choice(
+        r,
+        "Four classifiers of three classes answer "
+        + "; ".join(listed(sorted(p)) for p in sorted(answers))
+        + ". Which answer has the largest cross-entropy (11.2) to the uniform distribution?",
+        *((listed(p), c == cross.max(), h) for p, c, h in zip(answers, cross, hints, strict=True)),
+        solution="$-\\frac1C \\sum_c \\log \\hat p_c$ grows without bound as one probability "
+        f"goes to zero, so the surest answer has most, {cross.max():.3g} nats. Its entropy is the "
+        f"smallest, {entropy.min():.3g} nats.",
+    )
+
+
+@asked
+def entropies_of_an_answer(r: Random) -> Question:
+    a, b = some(r, 0.05, 0.45, 2)
+    p = [a, b, round(1 - a - b, 2)]
+    z = double([p]).log()
+    h, cross = regions.conditional_entropy(z).item(), regions.cross_entropy_to_uniform(z).item()
+    step = solution.entropy_gradient(z)[0, 0].item()
+    return exam(
+        f"A classifier of three classes answers {listed(p)}.",
+        Question(
+            "What is the entropy of its answer, in nats?",
+            h,
+            {"these are bits": h / log(2), "this is the cross-entropy (11.2)": cross},
+            solution=f"$-\\sum p \\log p = {h:.4g}$.",
+        ),
+        Question(
+            "What is the divergence $\\mathrm{KL}(u \\,\\|\\, \\hat p)$ from the uniform "
+            "distribution, in nats?",
+            cross - log(3),
+            {
+                "this is KL of the other order, log C minus the entropy": log(3) - h,
+                "this is the cross-entropy; subtract the entropy log C of u": cross,
+                "subtract the entropy of u, not of the answer": cross - h,
+                "these are bits": (cross - log(3)) / log(2),
+            },
+            solution=f"The cross-entropy (11.2), {cross:.4g}, minus $\\log 3$: "
+            f"{cross - log(3):.4g}.",
+        ),
+        Question(
+            "What is the derivative of the negative entropy in the first logit, in nats?",
+            step,
+            {
+                "the normaliser brings the entropy: p (log p + H)": a * log(a),
+                "this is the derivative of the entropy; its sign is turned": -step,
+                "this is the gradient of (11.2)": a - 1 / 3,
+            },
+            solution=f"$p (\\log p + H) = {a:g} \\cdot ({log(a):.4g} + {h:.4g}) = {step:.4g}$.",
+        ),
+        essay(
+            "The background of an image is to be made uninformative. Explain in two sentences what "
+            "the cross-entropy to the uniform distribution does for a classifier that is almost "
+            "sure there, and the negative entropy does not.",
+            "the gradient p (log p + H) of the negative entropy goes to zero as p goes to one",
+            "the gradient p - 1/C of the cross-entropy stays, so it pushes a sure answer back",
+            solution="Where the classifier is almost sure, the negative entropy is nearly flat in "
+            "the logits and pushes hardly at all. The cross-entropy has the slope $p - 1/C$ there, "
+            "which is large just where the answer is sure.",
+        ),
+    )

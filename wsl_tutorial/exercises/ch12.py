@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import metrics, regions
-from .core import Question, asked, double, exercise, some, tensor
+from .core import Question, asked, choice, double, essay, exam, exercise, some, tensor
 
 
 @exercise(
@@ -72,6 +72,7 @@ def dice_of_all_ones(r: Random) -> Question:
         number=0,
         without="complement",
         more={"this is the score of the background for an empty mask": dice(1 - f)},
+        solution=f"Twice the overlap over the sum of the sizes: $2 f / (1 + f)$ with $f = {f:g}$.",
     )
 
 
@@ -128,6 +129,8 @@ def trust_of_a_step(r: Random) -> Question:
         number=0,
         without="look|>=",
         more={"the decay is exp(-t / sigma), not exp(-t)": exp(-t) * p[0]},
+        solution=f"All conditions hold, so the trust is $e^{{-t/\\sigma}} \\hat p = "
+        f"e^{{-{t}/10}} \\cdot {p[0]:g}$.",
     )
 
 
@@ -170,3 +173,88 @@ def ratio(tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
 def matthews(predicted: Tensor, true: Tensor) -> float:
     """Return Matthews' correlation of bool masks (H, W), 0 where it is 0/0 -> scalar."""
     return metrics.mask_scores([predicted], [true])["mcc"] / 100
+
+
+@asked
+def look_that_is_trusted(r: Random) -> Question:
+    low, high = some(r, 0.55, 0.75), some(r, 0.8, 0.95)
+    unsure = some(r, 0.3, 0.44, 2)
+    looks = [
+        (low[0], high[0], True, ""),
+        (high[0], low[0], True, "it is less sure than the first look"),
+        (min(unsure), max(unsure), False, "another class has a larger probability"),
+        (high[0], min(unsure), False, "it is less sure, and another class has more"),
+    ]
+
+    def option(first: float, now: float, named: bool, hint: str) -> tuple[str, bool, str]:
+        case = (double([now]), double([first]), torch.tensor([named]), 1, 10.0)
+        rank = "largest of all classes" if named else "another class has more"
+        text = f"at first {first:g} for the true class; now {now:g}, {rank}"
+        return text, trust_of_a_look.right(*case).item() > 0, hint
+
+    return choice(
+        r,
+        "A classifier looks at an image again after a part of it has been erased. Of which of "
+        "these second looks is the trust above zero?",
+        *(option(*look) for look in looks),
+        solution="A look is trusted if the true class has the largest probability and the look is "
+        "at least as sure of it as the first one.",
+    )
+
+
+@asked
+def scores_of_blind_masks(r: Random) -> Question:
+    (f,) = some(r, 0.1, 0.9)
+    tp, fp, fn, tn = counted = r.sample(range(5, 60), 4)
+    predicted, true = (
+        torch.tensor([x for x, n in zip(marks, counted, strict=True) for _ in range(n)])[None]
+        for marks in ([True, True, False, False], [True, False, True, False])
+    )
+    ones, _, _, zeros = blind_dice.right(f)
+    mcc = float(matthews.right(predicted, true))
+    return exam(
+        f"The region of interest covers {100 * f:g} % of an image.",
+        Question(
+            "What is the Dice score $F_1^+$ of the mask that is one everywhere, between 0 and 1?",
+            ones,
+            {
+                "this is the share of right pixels": f,
+                "this is the background's score for an empty mask": zeros,
+                "twice the overlap belongs above": ones / 2,
+            },
+            solution=f"$2 f / (1 + f) = {ones:.4g}$.",
+        ),
+        Question(
+            "What is the Dice score $F_1^-$ of the background for the mask that is zero "
+            "everywhere, between 0 and 1?",
+            zeros,
+            {
+                "this is the share of right pixels": 1 - f,
+                "the background covers 1 - f": ones,
+                "twice the overlap belongs above": zeros / 2,
+            },
+            solution=f"$2 (1 - f) / (2 - f) = {zeros:.4g}$.",
+        ),
+        Question(
+            f"Another mask has {tp} true positive pixels, {fp} false positive, {fn} false negative "
+            f"and {tn} true negative ones. What is Matthews' correlation, between -1 and 1?",
+            mcc,
+            {
+                "this is the share of right pixels": (tp + tn) / sum(counted),
+                "this is the Dice score; it does not see the true negatives": (
+                    2 * tp / (2 * tp + fp + fn)
+                ),
+                "the sign says which product is larger": -mcc,
+            },
+            solution=f"$({tp} \\cdot {tn} - {fp} \\cdot {fn}) / \\sqrt{{{tp + fp} \\cdot {tp + fn} "
+            f"\\cdot {tn + fp} \\cdot {tn + fn}}} = {mcc:.4g}$.",
+        ),
+        essay(
+            "A paper reports $F_1^+$ alone. Explain in two sentences what is missing.",
+            "the score of a mask that looks at nothing: All-ones already has 2 f / (1 + f)",
+            "a score that sees the complement, F1- or Matthews' correlation, which is 0 for it",
+            solution="A large region gives a blind mask a high $F_1^+$, so the row All-ones is "
+            "needed beside the method's. $F_1^+$ does not see true negatives: $F_1^-$ or Matthews' "
+            "correlation shows whether the background is found.",
+        ),
+    )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import metrics
-from .core import Question, asked, exercise, refuse
+from .core import Question, asked, choice, essay, exam, exercise, refuse
 
 
 @exercise(
@@ -109,7 +109,7 @@ def rates_not_refuted(r: Random) -> Question:
     n, k = r.randint(50, 200), r.randint(0, 4)
     share = k / n
     return Question(
-        f"A network errs on {k} of {n} test images. What is the greatest error, in %, that this "
+        f"A network errs on {k} of {n} test images. What is the largest error, in %, that this "
         "does not refute, at 1.96 standard deviations?",
         metrics.wilson_interval(k, n)[1],
         {
@@ -117,4 +117,75 @@ def rates_not_refuted(r: Random) -> Question:
             "put p under the root, not k / n": 100 * (share + 1.96 * sqrt(share * (1 - share) / n)),
             "this is the least error that is not refuted": metrics.wilson_interval(k, n)[0],
         },
+        solution=f"The upper end of Wilson's interval for {k} of {n}: the rate $p$ at which "
+        f"$k/n$ lies 1.96 "
+        "standard deviations $\\sqrt{p (1 - p) / n}$ below.",
+    )
+
+
+@asked
+def rate_that_no_count_has(r: Random) -> Question:
+    n = r.randint(20, 90)
+    *real, k = r.sample(range(1, n - 1), 4)
+    between = int(10_000 * (k + 0.5) / n) / 100
+    rates = {between: ""}
+    rates |= {int(10_000 * j / n) / 100: f"{j} of {n} images give this rate" for j in real}
+    return choice(
+        r,
+        f"A paper prints error rates on a test set of {n} images, with two decimals, cut. Which of "
+        "these rates cannot be right?",
+        *((f"{x:.2f} %", not metrics.counts_behind(x, n), hint) for x, hint in rates.items()),
+        solution=f"A rate is $100 k / {n}$ for a whole number $k$. {between:.2f} % lies between "
+        f"the rates of {k} and {k + 1} images.",
+    )
+
+
+@asked
+def errors_that_can_be_seen(r: Random) -> Question:
+    n, level = r.randint(50, 200), r.choice([10, 5, 2, 1, 0.5, 0.1])
+    m = next(m for m in range(1, n) if 200 * 0.5**m < level)
+    upper = metrics.wilson_interval(0, n)[1]
+    return exam(
+        f"A test set has {n} images.",
+        Question(
+            "Two methods differ on some of them, and one method is right on all of these. If both "
+            "were equally good, each would be a toss of a fair coin. From which number of images "
+            f"on is the two-sided probability of so clear a result below {level:g} %?",
+            m,
+            {
+                "either method might be the better one: the probability is twice as large": m - 1,
+                "one image less is enough: the probability is below the level already": m + 1,
+            },
+            solution=f"$2 / 2^{{{m}}} = {2 / 2**m:.3g}$ is below {level:g} %, and "
+            f"$2 / 2^{{{m - 1}}}$ is not.",
+        ),
+        Question(
+            "By how many percentage points do the error rates of the two methods differ then?",
+            100 * m / n,
+            {
+                "an error rate is a share of all images, in %": m,
+                "this is a share; the question asks for percentage points": m / n,
+            },
+            solution=f"${m} / {n} = {100 * m / n:.3g}$ %.",
+        ),
+        Question(
+            "A network makes no error on the test set. Which error rate, in %, does this just not "
+            "refute, at 1.96 standard deviations (Wilson's interval)?",
+            upper,
+            {
+                "z is squared": 196 / (n + 1.96),
+                "this is the rule of three; Wilson's interval has z^2 / (n + z^2)": 300 / n,
+                "in %, please": upper / 100,
+            },
+            solution=f"$z^2 / (n + z^2) = 3.84 / {n + 3.84:g}$, {upper:.3g} %.",
+        ),
+        essay(
+            "A report says that this network without errors reads the object and not its "
+            "surroundings. Explain in two sentences why the test set does not show this.",
+            "no error still allows the error rate of the interval: the test set is small",
+            "a label can be right for another reason: the surroundings may show the class too",
+            solution="The interval still holds an error rate above zero, and images of one patient "
+            "are no independent tests. The class may show in the surroundings as well, and the "
+            "rate counts right classes, wherever the network looked.",
+        ),
     )

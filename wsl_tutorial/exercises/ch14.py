@@ -8,7 +8,17 @@ import torch
 from torch import Tensor
 
 from .. import worth
-from .core import Question, asked, double, exercise, random_log_p, solution
+from .core import (
+    Question,
+    asked,
+    choice,
+    double,
+    essay,
+    exam,
+    exercise,
+    random_log_p,
+    solution,
+)
 
 
 def yes_or_no(p: float) -> float:
@@ -157,4 +167,84 @@ def bits_of_a_count(r: Random) -> Question:
             "a count does not tell the order: several orders have it": -log2(p / orders),
             "how many digits there are is news, too": -log2(p * most),
         },
+        solution=f"The number of digits has the probability $1/{most}$, an order of the classes "
+        f"${classes}^{{-{digits}}}$, and {orders} orders have this count: $-\\log_2 {p:.3g} = "
+        f"{-log2(p):.4g}$.",
+    )
+
+
+@asked
+def number_with_the_most_bits(r: Random) -> Question:
+    classes = r.randint(4, 20)
+    best = round(log(2) * classes)
+    hints = {
+        best: "",
+        1: "one digit is rarely of the class: the answer is *no* almost always",
+        4 * best: "with so many digits the answer is *yes* almost always",
+        10 * best: "with so many digits the answer is *yes* nearly for sure",
+    }
+    bits = {k: yes_or_no((1 - 1 / classes) ** k) for k in hints}
+    return choice(
+        r,
+        f"A canvas has K digits, each of one of {classes} classes, alike and independent. An "
+        "observer says whether a certain class occurs. For which K does the answer carry the most "
+        "bits?",
+        *((str(k), bits[k] == max(bits.values()), hint) for k, hint in hints.items()),
+        solution="A yes-or-no answer carries most where both are equally likely, here where "
+        f"$(1 - 1/{classes})^K$ is closest to one half: K = {best}, {bits[best]:.3g} bits.",
+    )
+
+
+@asked
+def price_of_a_label(r: Random) -> Question:
+    least, more = r.randint(0, 2), r.randint(1, 4)
+    k = (least, least + more)
+    seven, number = seven_bits.right(k), worth.entropy(torch.full((more + 1,), 1 / (more + 1)))
+    cheap, full = r.randint(3, 8), r.randint(10, 25)
+    seconds, clicks = r.randint(2, 6), r.choice([1.5, 2.5, 4.5])
+    return exam(
+        f"A canvas has {k[0]} to {k[1]} digits, each number of digits alike; each digit is of one "
+        "of ten classes, alike and independent.",
+        Question(
+            "How many bits does the answer to *is there a 7?* carry?",
+            seven,
+            {
+                "average the probability over the numbers of digits, not the bits": (
+                    fmean(yes_or_no(0.9**n) for n in numbers(k))
+                ),
+                "any of the digits may be the 7": yes_or_no(0.9),
+                "these are nats": log(2) * seven,
+            },
+            solution="No 7 occurs with the mean of $0.9^K$ over the numbers of digits, "
+            f"{missing(k):.4g}; the entropy of yes and no is {seven:.4g} bits.",
+        ),
+        Question(
+            "How many bits does the number of digits carry?",
+            number,
+            {
+                "these are nats": log(2) * number,
+                "count both ends": log2(more),
+                "the largest number of digits is not the number of cases": log2(k[1]),
+            },
+            solution=f"{more + 1} equally likely numbers: $\\log_2 {more + 1} = {number:.4g}$.",
+        ),
+        break_even.question(
+            f"A label of counts carries {cheap} bits and takes {seconds} seconds; a full label "
+            f"carries {full} bits and needs {clicks:g} clicks in the mean besides the counts. At "
+            "how many seconds a click do both carry equally many bits a second?",
+            *(float(cheap), float(full), float(seconds), clicks),
+            without="equal bits",
+            solution=f"The full label may take ${full}/{cheap}$ times as long, so its clicks "
+            f"${full - cheap}/{cheap} \\cdot {seconds}$ seconds, over {clicks:g} clicks: "
+            f"{(full / cheap - 1) * seconds / clicks:.4g}.",
+        ),
+        essay(
+            "Explain in two sentences why the label with the most bits a second need not be the "
+            "one to buy.",
+            "bits measure how much a label narrows down, not whether the task needs it",
+            "an example: the number of digits has bits, and says nothing about classes",
+            solution="A bit about something that the task does not ask for is worth nothing to it. "
+            "The number of digits is an example: it carries bits and does not tell one class from "
+            "another; so measure the accuracy that each label buys.",
+        ),
     )

@@ -1,5 +1,6 @@
 """Chapter 15: the audit."""
 
+from math import isclose
 from random import Random
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import counts
-from .core import Question, asked, double, exercise, solution
+from .core import Question, asked, choice, double, essay, exam, exercise, solution
 
 NONE, ONE = 0.95**20, 0.95**19  # of twenty tests none fails, or one does: 20 * 0.05 is 1
 
@@ -47,6 +48,7 @@ def failures_by_luck(r: Random) -> Question:
                 claims * alpha * (1 - alpha) ** (claims - 1)
             ),
         },
+        solution=f"One minus the probability that none is: $1 - {1 - alpha:g}^{{{claims}}}$.",
     )
 
 
@@ -152,3 +154,69 @@ def found(able: Tensor, present: Tensor) -> Tensor:
 def share_found(able: Tensor, present: Tensor) -> Tensor:
     """Return share of present digits found, (able (B, K, L), present (B, L)) -> scalar."""
     return found(able, present).sum() / present.sum()
+
+
+@asked
+def uniform_share(r: Random) -> Question:
+    classes, side, other = r.randint(2, 6), r.randint(7, 12), r.randint(13, 16)
+    even = torch.zeros(classes, side, other).flatten(1).softmax(1)[0, 0].item()
+    shares = {
+        side * other: "",
+        classes * side * other: "attention adds up to one for each class, not over the classes",
+        side: "divide by the number of positions, not by one side",
+        classes: "attention is distributed over the positions, not over the classes",
+    }
+    return choice(
+        r,
+        f"An attention map of {classes} classes has {side} x {other} positions; for each class it "
+        "adds up to one over the positions. Which attention does a position get from a class that "
+        "prefers none?",
+        *((f"1/{n}", isclose(1 / n, even, rel_tol=1e-5), hint) for n, hint in shares.items()),
+        solution=f"The uniform share of {side * other} positions, $1/{side * other}$.",
+    )
+
+
+@asked
+def claims_of_a_list(r: Random) -> Question:
+    m, percent = r.randint(5, 30), r.randint(2, 10)
+    alpha = percent / 100
+    none = (1 - alpha) ** m
+    one = m * alpha * (1 - alpha) ** (m - 1)
+    return exam(
+        f"A list has {m} true claims. Each is tested independently and called false with a "
+        f"probability of {percent} %.",
+        Question(
+            "With which probability is none called false?",
+            none,
+            {
+                "this is the probability that one is called false, or more": 1 - none,
+                "probabilities of independent events multiply": 1 - m * alpha,
+            },
+            solution=f"${1 - alpha:g}^{{{m}}} = {none:.4g}$.",
+        ),
+        Question(
+            "With which probability is exactly one called false?",
+            one,
+            {
+                "any of the claims may be the one": one / m,
+                "this is the probability of one or more": 1 - none,
+                "the others have to pass": m * alpha,
+            },
+            solution=f"${m} \\cdot {alpha:g} \\cdot {1 - alpha:g}^{{{m - 1}}} = {one:.4g}$.",
+        ),
+        Question(
+            "How many are called false in the mean?",
+            m * alpha,
+            {"this is the probability of one or more": 1 - none, "sum over the claims": alpha},
+            solution=f"${m} \\cdot {alpha:g} = {m * alpha:.4g}$.",
+        ),
+        essay(
+            "One claim of the list was called false. Explain in two sentences what a reader may "
+            "conclude, and which further facts decide about the claim.",
+            "among so many tests one failure is likely even if all claims are true",
+            "the size of the gap and its uncertainty decide, or a test of this claim anew",
+            solution="One failure is what a list of true claims often has, so it is weak evidence "
+            "against this claim. How large the gap is beside its uncertainty, and whether it comes "
+            "again with new seeds, says more.",
+        ),
+    )

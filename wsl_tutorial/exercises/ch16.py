@@ -1,12 +1,13 @@
 """Chapter 16: your own bags."""
 
+from math import isclose
 from random import Random
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .core import Question, asked, double, exercise
+from .core import Question, asked, choice, double, essay, exam, exercise
 
 
 @exercise(
@@ -36,6 +37,8 @@ def copies_of_one(r: Random) -> Question:
             "probabilities of independent events do not add up": copies * p,
             "this is the probability that all copies are positive": p**copies,
         },
+        solution=f"For independent instances, one minus the probability that all are negative: "
+        f"$1 - {1 - p:g}^{{{copies}}}$.",
     )
 
 
@@ -61,3 +64,72 @@ def _cases() -> list[tuple[Tensor, Tensor]]:
 def log_occurs(logits: Tensor, weights: Tensor) -> Tensor:
     """Return log P(concept occurs), (logits (B, n), weights (B, n)) -> (B,)."""
     return torch.log(-torch.expm1(-(weights * F.softplus(logits)).sum(1)))
+
+
+@asked
+def copies_with_weights(r: Random) -> Question:
+    copies, percent = r.randint(2, 6), 5 * r.randint(3, 17)
+    p = percent / 100
+    logits = double([[p] * copies]).logit()
+    weights = torch.full_like(logits, 1 / copies)
+    right = log_occurs.right(logits, weights).exp().item()
+    values = {
+        p: "",
+        1 - (1 - p) ** copies: "this takes the copies for independent, with weights of one",
+        p**copies: "this is the probability that independent copies are all positive",
+        p / copies: "the weights are exponents of 1 - p, not factors of p",
+    }
+    return choice(
+        r,
+        f"A bag consists of {copies} copies of one instance that is positive with a probability of "
+        f"{percent} %. Each copy has the weight 1/{copies}. Which probability of a positive bag "
+        "does the weighted noisy-OR (16.2) give?",
+        *((f"{100 * x:.4g} %", isclose(x, right), hint) for x, hint in values.items()),
+        solution=f"$1 - \\prod (1 - p)^{{1/{copies}}} = p$: the copies count once.",
+    )
+
+
+@asked
+def slide_or_molecule(r: Random) -> Question:
+    some_p, n = 5 * r.randint(8, 19), r.choice([20, 50, 100, 200])
+    k = r.randint(2, 4)
+    p = some_p / 100
+    logits = double([[p] * k + [0.0] * (n - k)]).logit()
+    ones, shares = torch.ones_like(logits), torch.full_like(logits, 1 / n)
+    plain = log_occurs.right(logits, ones).exp().item()
+    weighted = log_occurs.right(logits, shares).exp().item()
+    return exam(
+        f"A bag has {n} instances. {k} of them are positive with a probability of {some_p} % each, "
+        "independently, the others certainly not.",
+        Question(
+            "What is the probability of a positive bag under the noisy-OR with weights of one?",
+            plain,
+            {
+                "this is the probability that it is missed": 1 - plain,
+                "this is the mean over the instances": k * p / n,
+                "probabilities of events that can both happen do not add up": k * p,
+            },
+            solution=f"$1 - {1 - p:g}^{{{k}}} = {plain:.4g}$.",
+        ),
+        Question(
+            f"And with the weight 1/{n} for each instance?",
+            weighted,
+            {
+                "the weights are exponents, not factors": k * p / n,
+                "this has weights of one": plain,
+                "this is the probability that it is missed": 1 - weighted,
+            },
+            solution=f"$1 - {1 - p:g}^{{{k}/{n}}} = {weighted:.4g}$.",
+        ),
+        essay(
+            "Which of the two do you want for a slide with one small tumour, and which one for a "
+            "molecule of which a sample holds many similar shapes? Give a reason for each.",
+            "the slide: weights of one, since one positive instance makes the bag positive however "
+            "many negative ones there are",
+            "the molecule: small weights, since its shapes are nearly copies of each other and "
+            "should count once",
+            solution="On a slide, a tumour in one patch decides, and the number of healthy patches "
+            "must not dilute it. The shapes of a molecule are nearly copies: with weights of one, "
+            "a molecule with many shapes would be positive by their number alone.",
+        ),
+    )

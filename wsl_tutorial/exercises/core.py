@@ -9,7 +9,7 @@ import re
 import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import update_wrapper
 from itertools import islice
@@ -30,11 +30,65 @@ class CheckFailed(AssertionError):
 
 @dataclass(frozen=True)
 class Question:
-    """A text, the right answer (a number), and the answers of known mistakes by their hints."""
+    """A question with its answer: one number, one of some options, a text, or an exam of parts.
+
+    Args:
+        text: the question, Markdown.
+        answer: the number, or the index of the right option; None for a text and an exam.
+        mistakes: wrong answers (numbers, or indices of options) by the hint that names them.
+        options: of a choice, in the order in which they are shown.
+        marks: of a text, what earns a point.
+        parts: of an exam, its steps; their texts follow `text`.
+        solution: how the answer is found, Markdown.
+        level: "quick", "homework" or "exam".
+        name, chapter: filled in by `questions.make`.
+    """
 
     text: str
-    answer: float
-    mistakes: dict[str, float]
+    answer: float | None
+    mistakes: dict[str, float] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    parts: tuple["Question", ...] = ()
+    solution: str = ""
+    points: int = 2
+    level: str = "homework"
+    name: str = ""
+    chapter: int = -1
+    tolerance: float = 2e-3
+
+    @property
+    def kind(self) -> str:
+        if self.parts:
+            return "exam"
+        return "choice" if self.options else "text" if self.marks else "number"
+
+
+def choice(r: random.Random, text: str, *options: tuple[str, bool, str], solution: str) -> Question:
+    """Return a quick question with options in an order drawn by `r`.
+
+    options: each with its truth, as the package computes it, and the hint for choosing it wrongly.
+    Raises: ValueError unless exactly one option is right and all differ.
+    """
+    drawn = r.sample(options, len(options))
+    if sum(bool(true) for _, true, _ in drawn) != 1 or len({o for o, _, _ in drawn}) != len(drawn):
+        raise ValueError(f"not exactly one of different options is right: {options}")
+    (answer,) = (i for i, (_, true, _) in enumerate(drawn) if true)
+    wrong: dict[str, float] = {h: i for i, (_, true, h) in enumerate(drawn) if not true}
+    shown = tuple(option for option, _, _ in drawn)
+    return Question(text, answer, wrong, options=shown, points=1, level="quick", solution=solution)
+
+
+def essay(text: str, *marks: str, solution: str) -> Question:
+    """Return a question that a person marks, a point for each of `marks`."""
+    return Question(text, None, marks=marks, points=len(marks), solution=solution)
+
+
+def exam(text: str, *parts: Question) -> Question:
+    """Return an exam question of several steps."""
+    steps = tuple(replace(part, level="exam") for part in parts)
+    points = sum(part.points for part in steps)
+    return Question(text, None, parts=steps, points=points, level="exam")
 
 
 @dataclass(eq=False, repr=False)
@@ -123,6 +177,7 @@ class Exercise:
         number: Callable | int | tuple = (),
         without: str = "$^",
         more: dict[str, float] | None = None,
+        solution: str = "",
     ) -> Question:
         """Return a question for one number of this exercise.
 
@@ -131,6 +186,7 @@ class Exercise:
             number: which number of the answer, or a function of the answer.
             without: a regular expression; hints with it have no meaning for this number.
             more: the answers of further mistakes.
+            solution: how the answer is found.
         """
 
         def value(function: Callable) -> float:
@@ -138,7 +194,7 @@ class Exercise:
             return float(number(answer) if callable(number) else answer[number])
 
         mistakes = {h: value(f) for h, f in self.mistakes.items() if not re.search(without, h)}
-        return Question(text, value(self.right), mistakes | (more or {}))
+        return Question(text, value(self.right), mistakes | (more or {}), solution=solution)
 
 
 # Solutions by name, for mistakes: a decorator cannot refer to the function that it decorates.
@@ -206,14 +262,20 @@ def some(r: random.Random, low: float, high: float, number: int = 1) -> list[flo
     return [x / 100 for x in r.sample(range(round(100 * low), round(100 * high) + 1), number)]
 
 
-def three_positions(r: random.Random) -> tuple[str, Tensor]:
-    """Draw the first sentence of a question, and its log-probabilities (1, 3, 3)."""
+def emissions(r: random.Random, number: int = 3) -> tuple[str, Tensor]:
+    """Draw the first sentence of a question, and its log-probabilities (1, 3, number)."""
     rows = []
-    for _ in range(3):
+    for _ in range(number):
         a, b = r.randint(1, 4), r.randint(1, 4)
         rows.append([a / 10, b / 10, (10 - a - b) / 10])
-    text = "Three positions emit A, B or the background with probabilities "
+    many = {2: "Two", 3: "Three"}[number]
+    text = f"{many} positions emit A, B or the background with probabilities "
     return text + "; ".join(map(listed, rows)) + ".", double(rows).log().T[None]
+
+
+def or_background(p: Sequence[float]) -> Tensor:
+    """Return log-probabilities (1, 2, n) of a class and the background at n positions."""
+    return torch.stack([double(p), 1 - double(p)]).log()[None]
 
 
 def padded(reading, *case) -> Tensor:
