@@ -10,6 +10,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 JOBS ?= 2
 NOTEBOOKS ?= notebooks
+# Which questions: make handouts ROSTER=students.csv CLASS=autumn-2026 CHAPTERS="0 1" LEVELS=exam NUMBER=6
+CHOICE = $(if $(CLASS),--group "$(CLASS)") $(if $(CHAPTERS),--chapters $(CHAPTERS)) \
+    $(if $(LEVELS),--levels $(LEVELS)) $(if $(NUMBER),--number $(NUMBER))
 # One thread a process: on a small machine, threads of several workers stand in each other's way.
 QUIET := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=agg PYTHONHASHSEED=0 TQDM_DISABLE=1
 
@@ -24,6 +27,13 @@ book: $(READY)  ## build the book; warnings are errors
 offline: book  ## a copy of the book in _build/offline
 	$(BIN)/python scripts/offline.py
 	@echo "Serve    $(BIN)/python -m http.server --directory _build/offline"
+
+handouts: $(READY)  ## ROSTER=students.csv: a sheet and a key for each student of a class
+	@test -n "$(ROSTER)" || { echo "Name the roster: make handouts ROSTER=students.csv" >&2; exit 1; }
+	$(BIN)/python scripts/handouts.py "$(ROSTER)" $(CHOICE)
+
+bank: $(READY)  ## the question bank for Moodle and for Canvas, VARIANTS=5 of each question
+	$(BIN)/python scripts/bank.py $(if $(VARIANTS),--variants $(VARIANTS)) $(CHOICE)
 
 lab: $(READY)  ## open the chapters in JupyterLab, which it installs the first time
 	@test -x $(BIN)/jupyter-lab || $(BIN)/uv pip install --quiet --python $(BIN)/python jupyterlab
