@@ -71,8 +71,20 @@ def test_counts_of_positives_shares_frames_and_rows_are_the_same():
     for shares in (number / sizes[:, None], (number / sizes[:, None]).round(4)):
         other = CountClassifier(proportions=True).fit(x, bags, shares)
         assert np.allclose(other.predict_proba(x), model.predict_proba(x))
+    mixed = number / sizes[:, None]
+    mixed[::2] = mixed[::2].round(4)
+    other = CountClassifier(proportions=True).fit(x, bags, mixed)
+    assert np.allclose(other.predict_proba(x), model.predict_proba(x))
     positive = CountClassifier().fit(x, bags, number[:, 1])
     assert np.array_equal(positive.predict_bags(x, bags), model.predict_bags(x, bags)[:, 1])
+
+
+def test_a_share_that_fits_several_counts_of_a_large_bag_is_refused():
+    x, bags = np.linspace(0, 1, 30_000)[:, None], np.zeros(30_000, dtype=int)
+    with pytest.raises(ValueError, match=r"those of one vector only, got .* for bag 0 of 30000"):
+        CountClassifier(proportions=True).fit(x, bags, [0.12341])
+    with pytest.raises(ValueError, match="must be from 0 to 1, got nan for bag 0"):
+        CountClassifier(proportions=True).fit(x, bags, [np.nan])
 
 
 def test_results_for_bags_are_sums_over_rows():

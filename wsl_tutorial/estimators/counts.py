@@ -1,5 +1,6 @@
 """Learn from how many instances of each class are in each bag."""
 
+import contextlib
 import math
 from typing import Any
 
@@ -15,6 +16,8 @@ from wsl_tutorial.counts.losses import proportion_losses_multiclass
 from .base import BagClassifier
 from .batches import over_bags, over_rows
 from .tables import Table
+
+DIGITS = 4  # to which observed shares may be rounded
 
 
 class CountClassifier(BagClassifier):
@@ -188,26 +191,48 @@ class CountClassifier(BagClassifier):
             value = value.astype(np.float64)
         except (TypeError, ValueError):
             raise ValueError(f"counts must be numbers, got dtype {value.dtype}") from None
-        outside = (value < 0) | (value > 1)
-        if self.proportions and outside.any():
+        if self.proportions:
+            return self._from_shares(value, table)
+        wrong = value != value.round()
+        if wrong.any():
+            bag = int(np.argwhere(wrong)[0, 0])
+            raise ValueError(
+                f"counts must be whole numbers, got {value[wrong][0]:g} for bag "
+                f"{table.ids[bag]!r} of {int(table.sizes[bag])} rows; pass proportions=True for "
+                "shares"
+            )
+        return value.astype(np.int64)
+
+    def _from_shares(self, value: np.ndarray, table: Table) -> np.ndarray:
+        """Return the counts that have these shares, as quotients or rounded to four digits."""
+        outside = ~((value >= 0) & (value <= 1))
+        if outside.any():
             bag = table.ids[int(np.argwhere(outside)[0, 0])]
             raise ValueError(
                 f"proportions must be from 0 to 1, got {value[outside][0]:g} for bag {bag!r}; "
                 "divide percentages by 100, and pass counts with proportions=False"
             )
-        size = table.sizes.numpy().reshape(-1, *(1,) * (value.ndim - 1))
-        number = value * size if self.proportions else value
-        off = np.abs(number - number.round())
-        wrong = off > (5e-5 * size + 1e-9 if self.proportions else 0)
-        if wrong.any():
-            bag = int(np.argwhere(wrong)[0, 0])
-            what = "proportions times sizes" if self.proportions else "counts"
-            remedy = "" if self.proportions else "; pass proportions=True for shares"
-            raise ValueError(
-                f"{what} must be whole numbers, got {number[wrong][0]:g} for bag "
-                f"{table.ids[bag]!r} of {int(table.sizes[bag])} rows{remedy}"
-            )
-        return number.round().astype(np.int64)
+        share = torch.from_numpy(value)
+        for digits in (None, DIGITS):
+            with contextlib.suppress(ValueError):  # bags of both kinds are read one by one
+                return counts.counts_from_proportions(share, table.sizes, digits).numpy()
+        bags = range(len(table))
+        return np.concatenate([self._of_one(share[b : b + 1], table, b) for b in bags])
+
+    def _of_one(self, share: Tensor, table: Table, bag: int) -> np.ndarray:
+        """Return the counts (1,) or (1, C) of one bag, or say why there are none."""
+        size, why = table.sizes[bag : bag + 1], ""
+        for digits in (None, DIGITS):
+            try:
+                return counts.counts_from_proportions(share, size, digits).numpy()
+            except ValueError as error:
+                why = str(error)
+        several = ", and those of one vector only" if "fit several counts" in why else ""
+        raise ValueError(
+            f"proportions times sizes must be whole numbers{several}, got {share[0].tolist()} for "
+            f"bag {table.ids[bag]!r} of {int(size)} rows; give the shares more digits, or the "
+            "counts with proportions=False"
+        )
 
     def _log_p(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         out, shape = self._channels(x, len(self.classes_))
