@@ -78,6 +78,7 @@ def subsets(items):
     return [s for k in sizes for s in combinations(items, k)]
 
 
+# %% tags=["hide-input"]
 def exact(log_p):
     getcontext().prec = 60
     columns = log_p[0, OWN].T.tolist()  # 64 lists of 4
@@ -125,7 +126,7 @@ def mass(function, log_p):
     return slope[0, 2].sum().item()
 
 
-# %%
+# %% tags=["hide-input"]
 def ours(log_p):
     return presence.log_likelihood(log_p, labels).squeeze()
 
@@ -153,7 +154,7 @@ for z in (-12.0, -17.0, -22.0, -27.0, -32.0, -42.0):
 # failure do not. We count them over 200 images like this one, each with new noise.
 
 
-# %%
+# %% tags=["hide-input"]
 def kinds(images):
     masses = torch.tensor([mass(literal, x) for x in images])
     wrong, right = masses < 0, (masses - 1).abs() < 0.5
@@ -207,7 +208,7 @@ def kappa(log_p):
     return sum(alpha).item() / float(exact(log_p))  # sum of |terms| / sum
 
 
-# %%
+# %% tags=["hide-input"]
 for z in (-2.0, -7.0, -12.0, -17.0, -27.0):
     print(f"z = {z:5.0f}   kappa = {kappa(image(z)):.0e}")
 
@@ -271,7 +272,7 @@ def walk(log_p):
 # `walk` stores logarithms, because $f$ may underflow, but it adds only non-negative numbers. We run
 # it in float32 on the image with $z = -42$, where even the float64 series failed.
 
-# %%
+# %% tags=["hide-input"]
 log_p = image(-42.0)
 print(f"decimal          {exact(log_p).ln():.4f}")
 print(f"walk, float32    {walk(log_p[0, OWN]):.4f}")
@@ -284,16 +285,15 @@ assert torch.allclose(walk(log_p[0, OWN]), ours(log_p), rtol=1e-12)
 # ### What only adding buys
 #
 # Each $f_j(S)$ is a sum of products of non-negative numbers. At each position (2.1) rounds a
-# number at most $2L + 1$ times: up to $L$ additions in the bracket, one product, and up to $L$
-# additions of arriving labels. Let $\varepsilon$ be the rounding error of the format. The relative
-# error of $f_n(L)$ is then at most about $n (2L + 1) \, \varepsilon$, *whatever the evidence*. In
-# log space each stored logarithm is rounded as well, by $\varepsilon$ times its size. Neither
-# error contains $\kappa$.
+# number at most $2L + 1$ times. Let $\varepsilon$ be the rounding error of the format. The
+# relative error of $f_n(L)$ is then at most about $n (2L + 1) \, \varepsilon$, *whatever the
+# evidence*. In log space each stored logarithm is rounded as well, by $\varepsilon$ times its
+# size. Neither error contains $\kappa$.
 #
 # The figure compares the four methods. It shows the error of $\log \mathrm{Prb}$ against the
 # probability of label 2 at each position.
 
-# %%
+# %% tags=["hide-input"]
 zs = torch.linspace(-2, -46, 45)
 truth = [float(exact(image(z)).ln()) for z in zs]
 ways = {
@@ -325,68 +325,37 @@ show.figure(
 
 # %% [markdown]
 # The two rising lines follow $\kappa \delta$. They flatten where $\kappa \delta$ reaches one and
-# all digits are lost. The recursion and the package stay
-# accurate, however weak the evidence.
+# all digits are lost. The recursion and the package stay accurate, however weak the evidence.
 #
 # ### What it costs, and its relatives
 #
-# At each position (2.1) multiplies for $2^L$ sets in its first term and for $L 2^{L-1}$ pairs in
-# its second. This makes $n (L 2^{L-1} + 2^L)$ multiplications in all. A house number of SVHN has
-# at most five labels; then the walk needs 112 multiplications per position, and the series needs
-# 32.
+# The walk (2.1) needs $n (L 2^{L-1} + 2^L)$ multiplications. A house number of SVHN has at most
+# five labels; then the walk needs 112 multiplications per position, and the series needs 32.
 #
-# The walk is the forward algorithm of a hidden Markov model whose state is the covered set.
-# Connectionist temporal classification runs the same algorithm with another state, a prefix of an
-# ordered sequence (see chapter 3). Our order of positions is arbitrary. We may therefore walk over
-# two halves of the image separately and join them: the labels of the whole image are the *union* of
-# the labels of the halves,
+# The walk is the forward algorithm of a hidden Markov model whose state is the covered set;
+# connectionist temporal classification (chapter 3) has another state, a prefix of a sequence. Our
+# order of positions is arbitrary. We may therefore walk over two halves of the image separately and
+# join them: the labels of the whole image are the *union* of the labels of the halves,
 #
 # $$ f(S) = \sum_{A \cup B = S} f^{\text{left}}(A) \, f^{\text{right}}(B) . $$
 #
 # Joining pairs, then pairs of pairs, gives a tree of depth $\log_2 n$ instead of $n$ sequential
 # steps.
-
-
-# %%
-def cover(p):
-    f = p.new_zeros(2 ** (len(p) - 1))  # (2**L,)
-    f[0] = 1.0
-    for column in p.T:
-        f = f @ transition(column)  # (2**L,)
-    return f
-
-
-# %%
-def union_product(f, g):
-    S = torch.arange(len(f))
-    union = (S[:, None] | S).flatten()  # (4**L,)
-    products = (f[:, None] * g).flatten()  # (4**L,)
-    return torch.zeros_like(f).index_add(0, union, products)  # (2**L,)
-
-
-# %%
-p = image(-12.0)[0, OWN].double().exp()  # (4, 64)
-joined = union_product(cover(p[:, :32]), cover(p[:, 32:]))  # (8,)
-assert torch.allclose(joined, cover(p), rtol=1e-12)
-whole = cover(p)[-1].log()
-print(f"log Prb = {whole:.6f}, from two halves {joined[-1].log():.6f}")
-
-# %% [markdown]
-# The series is a shortcut for the same computation. Add up $f$ over all subsets of $S$ (the *zeta
-# transform*). This gives the probability that nothing outside $S$ is emitted, which is
-# $\alpha_{S,\phi}$. A union product of two $f$ becomes an ordinary product of their transforms, for
-# each set $S$ separately. One position has the transform $q_j(S)$, so all positions have
-# $\prod_j q_j(S)$, which is (1.1). The inverse, the Möbius transform, is (1.2). The alternating
-# series is thus a fast algorithm for the union product of $n$ positions: transform, multiply,
-# transform back ([Björklund et al. 2007](https://arxiv.org/abs/cs/0611101)). The minus signs are in
-# the last step, and this is where the digits are lost.
+#
+# The series is a shortcut for this union product. Add up $f$ over all subsets of $S$ (the *zeta
+# transform*): this gives $\alpha_{S,\phi}$, the probability that nothing outside $S$ is emitted.
+# The transform turns a union product into an ordinary product, separately for each set $S$. The
+# product over all positions is (1.1). The inverse, the Möbius transform, is (1.2). So the series
+# transforms, multiplies, and transforms back ([Björklund et al.
+# 2007](https://arxiv.org/abs/cs/0611101)). The minus signs are in the last step, and this is where
+# the digits are lost.
 #
 # ### A quick path with a certificate
 #
-# The series has one great advantage: its $2^L$ products can be computed in any order, so a batch
-# of bags is one matrix product, while the walk needs $n$ steps one after the other. Moreover, most
-# bags do not cancel. We can have both, because we can *detect* whether the series has lost its
-# digits. Divide it by its leading term:
+# The $2^L$ products of the series can be computed in any order, so a batch of bags is one matrix
+# product, while the walk needs $n$ steps one after the other. Moreover, most bags do not cancel.
+# We can use the series where it is safe, because we can *detect* whether it has lost its digits.
+# Divide it by its leading term:
 #
 # $$ \begin{aligned}
 # \log \mathrm{Prb}(L \mid P) &= \sum_{j} \log q_j(L) + \log T , \cr
@@ -419,7 +388,7 @@ def quick(log_p, tau=1e-4):
     return total.sum((1, 2)) + series.log(), series > tau * products.sum(1)
 
 
-# %%
+# %% tags=["hide-input"]
 weak = torch.cat([image(z) for z in (-2.0, -7.0, -12.0, -17.0, -27.0)])
 weak = weak.double()  # (5, 11, 64)
 value, accepted = quick(weak[:, OWN])
@@ -429,15 +398,9 @@ print("accepted:", accepted.tolist())
 
 # %% [markdown]
 # `presence.log_likelihood` works like this, in float64 inside, whatever the precision of the
-# network: the series for bags that pass, the recursion for the others. The recursion handles
-# chunks of positions side by side and joins them by union products. It stays in linear space as
-# long as possible and goes to log space only where even that underflows.
-#
-# Which bags fail? If labels occurred independently, each with probability $1 - s_\ell$, the series
-# would keep the share $T / \sum |\text{terms}| = \prod_\ell (1 - s_\ell) / (1 + s_\ell)$ of its
-# terms. With $\tau = 10^{-4}$ a bag fails if one label hardly occurs, or if many labels have
-# moderate evidence: two labels that occur with 2 % each, five with 27 %, ten with 57 %, sixteen
-# with 72 %. The better the network, the fewer such bags.
+# network: the series for bags that pass, the recursion, in chunks joined by union products, for
+# the others. A bag fails if one label hardly occurs, or if many labels have moderate evidence. The
+# better the network, the fewer such bags.
 #
 # ### The posterior
 #
@@ -463,6 +426,10 @@ print("accepted:", accepted.tolist())
 
 
 # %%
+p = image(-12.0)[0, OWN].double().exp()  # (4, 64)
+
+
+# %%
 def forward_backward(p):
     steps = [transition(column) for column in p.T]  # n of (2**L, 2**L)
     f = [p.new_zeros(len(steps[0]))]
@@ -479,7 +446,7 @@ def forward_backward(p):
     return p * r / f[-1, -1], f, b
 
 
-# %%
+# %% tags=["hide-input"]
 r, f, b = forward_backward(p)
 log_p = image(-12.0).double().requires_grad_()  # (1, 11, 64)
 (slope,) = grad(presence.recursion(log_p, labels).sum(), log_p)
@@ -502,8 +469,7 @@ print("expected number of positions for label 0, 1, 2:", expected)
 # 3. Ratios decide how this pull is shared out, however small the $p_{\ell,j}$ are. For a label with
 #    $p_{\ell,j} \to 0$ everywhere, $r_{\ell,j}$ is proportional to $p_{\ell,j} / q_j(L)$ times the
 #    probability that the *other* positions supply the other labels. If $\ell$ is the only label,
-#    these are the odds $p_{\ell,j} / p_{\phi,j}$. For example, let $p_\ell = 10^{-6}$ at two
-#    positions where $p_\phi$ is 0.9 and 0.1. The second position gets 0.9 of the pull.
+#    these are the odds $p_{\ell,j} / p_{\phi,j}$.
 #
 # ### Bounds: too many labels
 #
@@ -517,23 +483,18 @@ print("expected number of positions for label 0, 1, 2:", expected)
 # \;\; \begin{cases} \ge \mathrm{Prb}(L \mid P) & k \text{ even} \cr
 # \le \mathrm{Prb}(L \mid P) & k \text{ odd.} \end{cases} \tag{2.4} $$
 #
-# *Proof.* Take one labelling in which exactly $t$ labels of $L$ are missing, and count how often
-# the left side adds it. It is in $\alpha_{S,\phi}$ if every label of $L \setminus S$ is missing, so
-# the count is $\sum_{i \le k} (-1)^i \binom{t}{i}$. For $t = 0$ this is 1, as it should be. For $t
-# \ge 1$ it equals $(-1)^k \binom{t-1}{k}$, which is never negative for even $k$ and never positive
-# for odd $k$. $\square$
-#
-# These are Bonferroni's inequalities. We look for violations at every $k$ in 300 random bags of six
-# labels on nine positions, with very different evidence.
+# These are Bonferroni's inequalities, and [chapter 1](01_presence_likelihood.ipynb) proves them. We
+# look for violations at every $k$ in 300 random bags of six labels on nine positions, with very
+# different evidence.
 
-# %%
+# %% tags=["hide-input"]
 strength = torch.rand(300, 1, 1, generator=generator) * 4  # (300, 1, 1)
 bags = strength * torch.randn(300, 7, 9, generator=generator)
 log_p = bags.double().log_softmax(1)  # (300, 7, 9)
 all_six = torch.ones(300, 6, dtype=torch.bool)
 truth = presence.recursion(log_p, all_six)  # (300,)
 
-# %%
+# %% tags=["hide-input"]
 keep = members(6)  # (64, 7)
 alpha = [presence.log_alpha(log_p, m.expand(300, 7)).exp() for m in keep]
 alpha = torch.stack(alpha, 1)  # (300, 64)
@@ -543,43 +504,19 @@ partial = [signed[:, missing <= k].sum(1) for k in range(7)]
 partial = torch.stack(partial, 1)  # (300, 7)
 excess = (partial - truth.exp()[:, None]) / alpha[:, -1:]  # (300, 7)
 
-# %%
+# %% tags=["hide-input"]
 side = excess * (-1.0) ** torch.arange(7)  # (300, 7): not negative by (2.4)
 violations = int((side < -1e-12).sum())
 print("violations in", side.numel(), "truncations:", violations)
 
 # %% [markdown]
-# The figure shows, for 40 of the bags, the partial sum minus the likelihood, relative to the
-# leading term. Values above zero are upper bounds, values below zero are lower bounds.
+# There are none. `presence.bounds` returns the best bound on each side up to an order. Since a
+# partial sum can cancel like the series, it is moved outwards by the largest possible rounding
+# error. If a lower sum is not positive, the lower bound is $-\infty$. There may be at most $2^{16}$
+# terms, which limits the order but not the number of labels. At order $L$ both sides equal the
+# likelihood.
 
 # %% tags=["hide-input"]
-fig, axis = plt.subplots(figsize=(6.4, 3.0))
-axis.plot(excess[:40].T, color=show.GREY, lw=0.5, marker="")
-for parity, mark in ((0, "^"), (1, "v")):
-    k = torch.arange(parity, 7, 2)
-    style = {"ls": "none", "color": show.COLOURS[parity], "marker": mark}
-    axis.plot(k, excess[:40, k].T, **style)
-axis.axhline(0, color="black", lw=1, marker="")
-axis.set_xlabel("largest number of missing labels, k")
-axis.set_ylabel("(partial sum − Prb) / leading α")
-axis.set_yscale("symlog", linthresh=1e-3)
-show.figure(
-    fig,
-    alt="Excess of the truncated series over the likelihood for 40 bags,"
-    " against the number of labels that may be missing. All points at even"
-    " numbers lie on or above zero, all points at odd numbers on or below it,"
-    " and all reach zero at six.",
-)
-
-# %% [markdown]
-# The curves alternate between the two sides, and none is ever on the wrong one. `presence.bounds`
-# returns the best bound on each side up to an order. Since a partial sum can cancel like the
-# series, it is moved outwards by the largest possible rounding error. A lower sum that is not
-# positive contains no information about a probability; the lower bound is then $-\infty$. There
-# may be at most $2^{16}$ terms, which limits the order but not the number of labels. At order $L$
-# no term is left out, and both sides equal the likelihood.
-
-# %%
 value = presence.log_likelihood(log_p, all_six)  # (300,)
 for k in (1, 2, 4, 6):
     lower, upper = presence.bounds(log_p, all_six, order=k)  # (300,) each
@@ -623,7 +560,7 @@ def sides(own):
     return total.sum(1) + ratio.log()
 
 
-# %%
+# %% tags=["hide-input"]
 lower, upper = sides(log_p)  # (300,) each
 packaged = torch.stack(presence.bracket(log_p, all_six))  # (2, 300)
 assert torch.allclose(packaged, torch.stack((lower, upper)))
@@ -638,7 +575,7 @@ print(
 # bag of 60 labels on 40 × 40 positions, each detected somewhere. No exact method of this page can
 # handle it.
 
-# %%
+# %% tags=["hide-input"]
 shape, float64 = (1, 61, 40, 40), torch.float64
 logits = torch.randn(shape, generator=generator, dtype=float64)
 logits[:, :-1] -= 8
@@ -672,10 +609,9 @@ print("largest entry of the gradient below 1/B:", bool(largest < 1 / 3))
 # %% [markdown]
 # How fast is it? We time value and gradient for 32 bags of one to five labels on 28 × 28 positions,
 # the size of the paper's house numbers, and compare with the authors' routine and its loops. Times
-# depend on the machine; `tests/benchmarks/presence_speed.py` measures more carefully, including the
-# case of the paper's footnote 1, with $M = N = C = 100$ and $L = 16$.
+# depend on the machine.
 
-# %%
+# %% tags=["hide-input"]
 logits = torch.randn(32, 11, 28, 28, generator=generator).requires_grad_()
 order = torch.rand(32, 10, generator=generator).argsort(1)
 sets = order < 1 + torch.arange(32)[:, None] % 5  # (32, 10): one to five labels
@@ -686,14 +622,14 @@ def loop(log_p):
     return sum(literal(x[None], on.nonzero()[:, 0].tolist()) for x, on in bags)
 
 
-# %%
+# %% tags=["hide-input"]
 def milliseconds(way):
     start = time.perf_counter()
     grad(way(logits.log_softmax(1)), logits)
     return 1e3 * (time.perf_counter() - start)
 
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["hide-input", "nbval-ignore-output"]
 def package(log_p):
     return presence.log_likelihood(log_p, sets).sum()
 
@@ -709,12 +645,11 @@ for way in (loop, package):
 #
 # Forward times backward, $f_j(S) \, b_j(S) / \mathrm{Prb}(L \mid P)$, is the probability that the
 # covered set after $j$ positions is $S$, given the label set of the bag. The left panel shows it
-# for our image with $z = -12$. The curves lead from the empty set to $L$, with a step at each
-# detection; label 2 may enter anywhere. For the right panel we raise the logit of label 2 by 6 at
-# a single position, from about $-22$ to $-16$. The panel shows the prior and the posterior of
-# label 2 at all 64 positions.
+# for our image with $z = -12$. For the right panel we raise the logit of label 2 at a single
+# position, from about $-22$ to $-16$, and show the prior and the posterior of label 2 at all
+# positions.
 
-# %%
+# %% tags=["hide-input"]
 share = f * b / f[-1, -1]  # (65, 8)
 lifted = image(-22.0).double()
 lifted[0, 2, 22] += 6.0
@@ -754,9 +689,10 @@ show.figure(
 )
 
 # %% [markdown]
-# The prior is below one in a million everywhere. Nevertheless the posterior is high at the lifted
-# position, because the label must be somewhere and all other positions are even less likely. This
-# E-step is how a network can start to learn from labels without places, and it works only if
+# On the left the covered set grows with a step at each detection; label 2 may enter anywhere. On
+# the right the prior is below one in a million everywhere. Nevertheless the posterior is high at
+# the lifted position, because the label must be somewhere and all other positions are even less
+# likely. This is how a network can start to learn from labels without places, and it works only if
 # numbers of size $10^{-10}$ keep their digits.
 #
 # In the demo you can change the sum yourself. The preset "weak evidence" has four positions and a
@@ -768,13 +704,12 @@ show.figure(
 # %% [markdown]
 # ## When it breaks
 #
-# **More labels than positions.** No labelling is allowed, and the probability is 0. The terms of
-# the series should cancel exactly, but it returns the logarithm of its rounding errors. The
-# recursion never reaches the full set. The package returns $-\infty$ with gradient zero, so that
-# one impossible bag does not spoil the gradients of its batch. The mean loss is then infinite,
-# which you will notice.
+# **More labels than positions.** No labelling is allowed, and the probability is 0. The series
+# returns the logarithm of its rounding errors. The recursion never reaches the full set. The
+# package returns $-\infty$ with gradient zero, so that one impossible bag does not spoil the
+# gradients of its batch. The mean loss is then infinite, which you will notice.
 
-# %%
+# %% tags=["hide-input"]
 two = torch.randn(1, 11, 2, generator=generator, dtype=float64)
 two = two.log_softmax(1).requires_grad_()  # three labels, two positions
 value = presence.log_likelihood(two, labels)
@@ -785,27 +720,18 @@ print(
 )
 
 # %% [markdown]
-# **As many labels as positions.** The likelihood is then a permanent (chapter 1). Computing
-# permanents is #P-hard (Valiant 1979): an exact method that is polynomial in $L$ and $MN$ would
-# count the solutions of every problem in NP in polynomial time, which nobody expects.
-#
-# **A wrong label.** The small constant of the authors' routine limits its loss, in float64 to $16
-# \ln 10 \approx 36.8$ nats above $-\log \alpha_{L,\phi}$. By accident this makes it insensitive to
-# labels for which there is no evidence at all, and wrong labels are among them. In the exact
-# likelihood a wrong label always pulls with gradient mass of at least 1. If your labels contain
-# errors, put the errors into the model, as exercise 5 of [chapter 0](00_one_idea.ipynb) and the
-# end of [chapter 3](03_presence_learning.ipynb) do, and do not rely on rounding.
-#
-# **Dependent positions.** The walk multiplies the probabilities of different positions. Its
-# arithmetic is accurate, but conditional independence remains an assumption of the model.
+# **A wrong label.** The small constant of the authors' routine limits its loss. By accident this
+# makes it insensitive to labels for which there is no evidence at all, and wrong labels are among
+# them. In the exact likelihood a wrong label always pulls with gradient mass of at least 1. If
+# your labels contain errors, put the errors into the model, as exercise 5 of [chapter
+# 0](00_one_idea.ipynb) and the end of [chapter 3](03_presence_learning.ipynb) do.
 #
 # ## Reproduction
 #
 # This page settles two statements of the paper. Section 3.2 does not say that a series truncated
-# after all sets of a size is a bound, (2.4). And the arithmetic of section 3.3 is not sufficient,
-# although the paper's networks learned with it; for house numbers, where float32 was too short, the
-# authors' code uses float64. All runs of [chapter 4](04_presence_reproduction.ipynb) use
-# `presence.log_likelihood`.
+# after all sets of a size is a bound, (2.4). The arithmetic of section 3.3 is not sufficient,
+# although the paper's networks learned with it; for house numbers the authors' code uses float64.
+# All runs of [chapter 4](04_presence_reproduction.ipynb) use `presence.log_likelihood`.
 #
 # ## Exercises
 #
