@@ -130,7 +130,7 @@ def noisy_or(log_p, labels):
     return torch.where(labels, present, absent).sum(1)  # (B,)
 
 
-# %%
+# %% tags=["hide-input"]
 for sharpness in (1.0, 4.0, 16.0):
     logits = torch.randn(2000, 4, 2, 2, generator=generator).double()
     logits *= sharpness
@@ -207,7 +207,7 @@ def max_pooling_released(logits, labels):
     return -best.masked_fill(~labels, 0).sum(1).mean()
 
 
-# %%
+# %% tags=["hide-input"]
 for loss in (max_pooling, max_pooling_released):
     slopes = []
     for other in (1.0, 0.0):
@@ -278,7 +278,7 @@ def agreement(log_p):
     return (exact_rule == mean_rule).float().mean()
 
 
-# %%
+# %% tags=["hide-input"]
 for doubt in (-2.0, -4.0, -8.0):
     shape = (200, 11, 6, 6)
     logits = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -410,7 +410,7 @@ show.figure(
 # An emission is *right* if a digit of its class lies within 8 pixels of it.
 
 
-# %%
+# %% tags=["hide-input"]
 def score(model, n=100):
     generator = torch.Generator().manual_seed(5)
     drawn = digits.canvases(unseen, unseen_labels, n, 40, generator, k=(3, 4))
@@ -427,7 +427,7 @@ def score(model, n=100):
     return found, right, emitted.float().mean()
 
 
-# %%
+# %% tags=["hide-input"]
 found, right, emitting = score(reader)
 print("found, more than 75 %:", bool(found > 0.75))
 print("right, more than 75 %:", bool(right > 0.75))
@@ -615,7 +615,7 @@ for name, (rival, errors) in rivals.items():
 # labels, so a class with a small $\pi_\ell$ is left out if some set is more probable than this.
 # One walk (2.1) then gives the probabilities of all sets of the remaining classes.
 
-# %%
+# %% tags=["hide-input"]
 six = torch.Generator().manual_seed(6)
 pictures = digits.canvases(unseen, unseen_labels, 100, 24, six, k=(2, 2))
 log_p = look(reader, pictures["images"])  # (100, 11, 12, 12)
@@ -685,7 +685,7 @@ print(
 # two classes. The data cannot choose between a perfect reader and this one. If the correlation is
 # strong but not complete, only a few bags decide, and learning becomes slow, as the paper remarks.
 
-# %%
+# %% tags=["hide-input"]
 swap = torch.tensor([1, 0, *range(2, 11)])
 drawn = digits.canvases(unseen, unseen_labels, 400, 24, generator, k=(2, 2))
 together = drawn["labels"][:, 0] == drawn["labels"][:, 1]  # (400,)
@@ -694,7 +694,7 @@ labels = drawn["labels"][together]
 before = presence.log_likelihood(log_p, labels)
 change = presence.log_likelihood(log_p[:, swap], labels) - before
 
-# %%
+# %% tags=["hide-input"]
 zeros_and_ones = unseen_labels < 2
 log_p = look(reader, unseen[zeros_and_ones])
 for name, channels in (("trained", torch.arange(11)), ("exchanged", swap)):
@@ -717,7 +717,7 @@ print("largest change of a log-likelihood below 1e-5:", bool(small))
 # We give 400 pictures one wrong label each. The figure shows how probable the right and the wrong
 # sets are under the trained network, and $w$ for two floors.
 
-# %%
+# %% tags=["hide-input"]
 clean = drawn["labels"]  # (400, 10)
 seven = torch.Generator().manual_seed(7)
 extra = (~clean).float().multinomial(1, generator=seven)  # (400, 1)
@@ -774,7 +774,7 @@ show.figure(
 # walk (2.1) adds up all covered sets with their factors. With $a > 0$ and $b > 0$ no observation
 # is impossible. The cost is $2^C$, or $2^{|L|}$ for $b = 0$.
 
-# %%
+# %% tags=["hide-input"]
 a = b = 0.05
 some, added = log_p[:50], extra[:50]  # (50, 11, 12, 12), (50, 1)
 noisy = presence.log_likelihood_noisy(some, wrong[:50], a, b)  # (50,)
@@ -783,7 +783,7 @@ pull = r.sum((2, 3)).gather(1, added)  # (50, 1)
 one_error = torch.tensor(a * (1 - b) ** 9).log()  # nine of ten labels are right
 right = presence.log_likelihood(some, clean[:50])  # (50,)
 
-# %%
+# %% tags=["hide-input"]
 probable = (noisy > right + one_error - 1e-6).all()
 print("at least as probable as one error:", bool(probable))
 weaker = (pull < mass[:50]).float().mean() > 0.5
