@@ -367,8 +367,8 @@ show.figure(
 )
 
 # %% [markdown]
-# The first three observers report that class 1 is absent, and its probability goes to the other
-# labels. Counts and patches agree in every entry, as they did in the colouring. Regions reports
+# The first three observers report that class 1 is absent, so its posterior is zero at every point.
+# Counts and patches agree in every entry, as they did in the colouring. Regions reports
 # class 2, and the probability of 2 rises at every point, also at the points of other classes. A
 # true report can therefore mislead about single points. By consequence 5 these errors cancel on
 # average once the network outputs the true $p$. Whether training leads the network there is another
@@ -590,7 +590,7 @@ grown = torch.tensor(
 # %% [markdown]
 # The left panel shows half the sum of $|r - p|$ over the labels. This is the share of a point's
 # probability that the bag's label moves, measured before training. The right panel shows the
-# accuracy after training on 64 bags. The dashed line is the accuracy of always answering
+# accuracy after training on 64 bags. Each line is one of three runs. The dashed line is the accuracy of always answering
 # "background".
 
 # %% tags=["hide-input"]

@@ -71,7 +71,7 @@ p = torch.tensor(
 log_p = p.log()[None]  # (1, 3, 2, 2)
 
 
-# %%
+# %% tags=["hide-input"]
 def random_p(k, n, seed):
     """Return a random P (k, n): k classes with phi, n positions."""
     generator = torch.Generator().manual_seed(seed)
@@ -366,7 +366,7 @@ assert torch.allclose(value, series(flat, [0, 1]))
 # only $\beta$ with $\phi$. It should contain both $\beta_T$ and $\beta_{T \cup \{\phi\}}$, for all
 # $T$ with two labels missing. We check both versions for four labels.
 
-# %%
+# %% tags=["hide-input"]
 four = random_p(6, 5, seed=0)  # four labels, one more, phi; five positions
 L, phi = (0, 1, 2, 3), 5
 
@@ -379,7 +379,7 @@ def round_one(with_companion):
     return value - sum(alpha(four, (*T, phi)) for T in combinations(L, 3))
 
 
-# %%
+# %% tags=["hide-input"]
 for text, yes in (("with the companion", 1), ("as printed", 0)):
     gap = round_one(yes) - series(four, L)
     print(f"(15) {text:18} minus Proposition 1: {gap:.1e}")
@@ -411,7 +411,7 @@ for text, yes in (("with the companion", 1), ("as printed", 0)):
 # (1.2) is Ryser's formula (1963) for it. No position is left for the background, so $p_\phi$ cannot
 # matter, although it appears in every factor. We may replace it by any number, even a negative one.
 
-# %%
+# %% tags=["hide-input"]
 filled = random_p(5, 4, seed=1)  # four labels and phi on four positions
 square = filled[:4]  # (4, 4)
 permanent = sum(
@@ -524,7 +524,7 @@ assert torch.allclose(f[2**1 + 2**3 + 2**7], by_package)
 # they add layer after layer.
 
 
-# %%
+# %% tags=["hide-input"]
 def layers(p):
     """Return the terms of Eq. (1.2) for six labels, by size of S: (7,)."""
     terms = []
@@ -534,7 +534,7 @@ def layers(p):
     return torch.stack(terms)
 
 
-# %%
+# %% tags=["hide-input"]
 bags = [random_p(7, 8, seed) for seed in (0, 1)]  # two of (7, 8)
 for bag in bags:
     assert torch.allclose(layers(bag).sum(), series(bag, range(6)))
@@ -583,7 +583,7 @@ show.figure(
 # lower bound for odd $k$. These are *Bonferroni's inequalities*. Chapter 2 states them as Eq. (2.4)
 # with the function `presence.bounds`, and finds a cheaper pair of bounds.
 
-# %%
+# %% tags=["hide-input"]
 six = torch.ones(1, 6, dtype=torch.bool)
 exact = series(bags[0], range(6))
 for k in range(4):
@@ -602,7 +602,7 @@ for k in range(4):
 # of the next chapter, in single precision.
 
 
-# %%
+# %% tags=["hide-input"]
 def weak_bag(p3):
     p = torch.full((4, 64), 1e-6, dtype=torch.float64)
     p[0, :4], p[1, 4:8], p[2] = 0.97, 0.97, p3
@@ -610,7 +610,7 @@ def weak_bag(p3):
     return p  # (4, 64)
 
 
-# %%
+# %% tags=["hide-input"]
 three = torch.ones(1, 3, dtype=torch.bool)
 weak = [10.0**-e for e in torch.arange(3, 16.5, 0.5).tolist()]
 ratios = []
@@ -648,16 +648,12 @@ show.figure(
 # logarithms against *underflow*; they do not help against *cancellation*. Chapter 2 solves this
 # problem.
 #
-# **Many labels.** With 16 labels (1.2) has 65,536 terms, each over all positions. Footnote 1 of the
-# paper reports seconds for one evaluation on $100 \times 100$ positions, and calls more labels than
-# that large.
-#
 # **Assumption 1.** A digit covers several neighbouring positions. They see nearly the same pixels,
 # so they are right or wrong together, but the product treats them as independent evidence. Suppose
 # that the network gives a digit probability one half at each position it covers, and that the
 # positions always agree. Then the true probability is one half. We compare it with (1.2).
 
-# %%
+# %% tags=["hide-input"]
 for covered in (1, 2, 4, 8):
     half = torch.full((2, covered), 0.5, dtype=torch.float64)  # one class, phi
     print(
