@@ -145,6 +145,8 @@ show.figure(
 seen = patches.sample(image, places, SIZE)  # (1, 2, 1, 9, 9)
 x, y = places[0, 0, :2].int().tolist()
 assert torch.allclose(seen[0, 0, 0], image[0, 0, y - 4 : y + 5, x - 4 : x + 5])
+
+# %% tags=["hide-input"]
 leaf = (places + torch.tensor([0.25, 0, 0])).requires_grad_()  # between pixels
 value = patches.sample(image, leaf, SIZE)[0, 0, 0, 4, 6]
 (slope,) = torch.autograd.grad(value, leaf)
@@ -202,7 +204,7 @@ def peak(heights):
     return h
 
 
-# %%
+# %% tags=["hide-input"]
 def loss_of_height(value):
     h = peak((0.9, 0.6, value))
     return task_loss(patches.extract(h, K, 5, SIDE)[0])[0]
@@ -300,7 +302,7 @@ for answers in ((0.5, 0.5), (0.8, 0.2)):
 # suppression window of another.** Rounding costs up to half a pixel along each axis. If one place
 # lies in the window of another, one of the two is lost.
 
-# %%
+# %% tags=["hide-input"]
 scales = torch.tensor([6.0, 8.0, 12.0]).double()
 apart = torch.tensor([[[10, 8, 9.5], [22, 17, 6.0]]]).double()
 ideal = patches.ideal_heatmap(apart, SHAPE, scales)
@@ -318,12 +320,9 @@ print("together:", found[0].tolist(), "values", value[0].tolist())
 # *Lifting* means adding variables until the hard step moves from the objective into a constraint,
 # and then softening the constraint. Write $\ell_\tau(x)$ for the task loss at places $x$.
 #
-# **Paper (2): copies.** Treat the heat map and the places as variables of their own,
-#
-# $$ \min_{\eta, \tau, h, x} \; \ell_\tau(x) \quad \text{subject to} \quad h = \mathcal{H}_\eta(I) , \;\; x = E_K(h) . $$
-#
-# This is still the problem of paper (1). **Every image has its own $h$ and $x$; all images share the
-# weights**, which will matter.
+# **Paper (2): copies.** Minimise $\ell_\tau(x)$ also over the heat map $h$ and the places $x$, subject
+# to the constraints $h = \mathcal{H}_\eta(I)$ and $x = E_K(h)$. This is still the problem of paper
+# (1). **Every image has its own $h$ and $x$; all images share the weights**, which will matter.
 #
 # **Paper (3): a penalty.** The first constraint enters the objective as
 # $\lambda \| h - \mathcal{H}_\eta(I) \|^2$. The papers call $\lambda$ a Lagrange multiplier, but it
@@ -334,9 +333,8 @@ print("together:", found[0].tolist(), "values", value[0].tolist())
 # force on it, and this force is the information we want.
 #
 # **Paper (4): invert the extractor.** Replace $x = E_K(h)$ by $h = G(x)$. **Assumption:
-# $x = E_K(G(x))$**, under the three conditions above. Many maps have the same extracted places, but
-# only one of them is ideal. So (4) allows less than (3) and asks more of the network: the value 1
-# at the right maxima and 0 elsewhere.
+# $x = E_K(G(x))$**, under the three conditions above. This asks more of the network than (3): not
+# only the right maxima, but the value 1 at each and 0 elsewhere.
 #
 # **Paper (5): drop $h$**, which is now a function of $x$:
 #
@@ -388,17 +386,17 @@ assert torch.allclose(x, patches.move(start, task_loss, 3, 50.0, penalty=0.004))
 # %% [markdown]
 # ### No penalty at all: stop early
 #
-# The release has no penalty. It takes two gradient steps from $x_0$ and stops. Take a loss with
-# curvature $c$ along some direction and its minimum at distance $d$ from $x_0$:
-# $\ell = \tfrac{c}{2} (x - x_0 - d)^2$. Each gradient step multiplies the remaining distance by
-# $1 - \alpha c$. Compare $m$ such steps with the exact minimum under the penalty:
+# The release has no penalty. It takes two gradient steps from $x_0$ and stops. Measure $x$ from
+# $x_0$, along a direction in which the loss has the curvature $c$ and its minimum at distance $d$.
+# Each gradient step multiplies the remaining distance by $1 - \alpha c$. Compare $m$ such steps with
+# the exact minimum under the penalty:
 #
-# $$ x_m - x_0 = \bigl[ 1 - (1 - \alpha c)^m \bigr] \, d , \qquad x_\lambda - x_0 = \frac{c}{c + 2 \lambda} \, d . $$
+# $$ x_m = \bigl[ 1 - (1 - \alpha c)^m \bigr] \, d , \qquad x_\lambda = \frac{c}{c + 2 \lambda} \, d . $$
 #
 # (They are known as Landweber's iteration and Tikhonov's regularisation.) For small $c$ the two
 # distances are $m \alpha c \, d$ and $c \, d / (2 \lambda)$: **equal for
 # $\lambda = 1 / (2 m \alpha)$.** In this range early stopping acts like a penalty. The figure
-# compares both, as shares of $d$, for all curvatures.
+# compares both, as shares of $d$.
 
 # %% tags=["hide-input"]
 m, alpha = 2, 1.0
@@ -433,11 +431,11 @@ show.figure(
 )
 
 # %% [markdown]
-# The two agree where $m \alpha c \ll 1$ and differ where the loss is steep. The rate of the release
-# is $10^4$ on the mean over a batch of 32, which is 312.5 for one image. Its two steps correspond to
-# a penalty of $8 \cdot 10^{-4}$ per squared pixel. (Its loss is half of (8.10) below; relative to
-# (8.10) itself the penalty is twice as large.) One consequence: **the rate of the places must grow
-# with the batch size**, because the mean over the batch divides the steps.
+# The two agree where the curvature is small and differ where it is large. The rate of the release is
+# $10^4$ on the mean over a batch of 32, which is 312.5 for one image. Its two steps correspond to a
+# penalty of $8 \cdot 10^{-4}$ per squared pixel. (Its loss is half of (8.10) below; relative to
+# (8.10) itself the penalty is twice as large.) So **the rate of the places must grow with the batch
+# size**, because the mean over the batch divides the steps.
 #
 # ### For differentiable layers, lifting is back-propagation
 #
@@ -512,34 +510,32 @@ print("derivative in the mask", slope.round(decimals=4).tolist())
 #
 # This shows two limits. **No gradient asks for a peak far away**: places move about a pixel at a
 # time. And **every choice is reinforced, right or wrong**: this is self-training. It can work
-# because all images share $\eta$. A network that passes every pixel of every image through the same
-# filters can regress only what recurs. Digits recur. Blank spots recur even more, but their target
-# is nearly always 0, so regression pulls their peaks down. What looks the same wherever it is
-# chosen wins. The argument assumes that the network cannot tell *where* a pixel is. Zero padding at
-# the border reveals it, and then the network can learn to choose a corner of every image.
+# because all images share the network, which can regress only what recurs. Digits recur. Blank
+# spots recur even more, but their target is nearly always 0, so regression pulls their peaks down.
+# What looks the same wherever it is chosen wins. The argument assumes that the network cannot tell
+# *where* a pixel is. Zero padding reveals the border, and then the network can learn to choose a
+# corner of every image.
 #
 # ### Three other names for the same loop
 #
-# *EM.* The places are hidden variables. Moving them is a partial hard E-step, updating $\tau$ is an
-# M-step, and the heat map network learns to predict the result of the E-step: *amortised
-# inference*, as in wake-sleep ([Hinton et al. 1995](https://doi.org/10.1126/science.7761831)). The
-# local optima of hard EM come with it. *Self-training.* With steps of length zero the network is
-# trained on its own choice; the next chapter measures how far this alone goes. *Vector
-# quantisation.* (8.8) pulls an encoder towards its own quantised output, as the commitment loss of
-# VQ-VAE does ([van den Oord et al. 2017](https://arxiv.org/abs/1711.00937)).
+# *EM.* Moving the hidden places is a partial hard E-step, updating $\tau$ is an M-step, and the heat
+# map network learns to predict the result of the E-step: *amortised inference*, as in wake-sleep
+# ([Hinton et al. 1995](https://doi.org/10.1126/science.7761831)). *Self-training.* With steps of
+# length zero the network is trained on its own choice; the next chapter measures how far this goes.
+# *Vector quantisation.* (8.8) pulls an encoder towards its own quantised output, like the commitment
+# loss of VQ-VAE ([van den Oord et al. 2017](https://arxiv.org/abs/1711.00937)).
 #
 # ### What a bag of labels says
 #
-# The second task of the paper reads the patches. The label of an image is a bag: $L$ one-hot
-# vectors $y_l$ without places. The classifier gives a softmax $\hat p_k$ for patch $k$. Paper (9)
-# compares the means:
+# The second task of the paper reads the patches. The label of an image is a bag of one-hot vectors
+# without places, with the mean $\bar y$. The classifier gives a softmax $\hat p_k$ for patch $k$;
+# their mean is $\bar p$. Paper (9) compares the two:
 #
-# $$ \ell = \Bigl\| \frac{1}{L} \sum_{l=1}^{L} y_l - \frac{1}{K} \sum_{k=1}^{K} \hat p_k \Bigr\|_2^2 = \| \bar y - \bar p \|_2^2 . \tag{8.10} $$
+# $$ \ell = \| \bar y - \bar p \|_2^2 , \qquad \bar p = \frac{1}{K} \sum_{k=1}^{K} \hat p_k . \tag{8.10} $$
 #
-# Both sides are proportions, so $K \neq L$ is allowed: with twice as many places as labels, two
-# places may lie on each digit. A bag with label *proportions* is the observation of [chapter
-# 5](05_counts_likelihood.ipynb), and (8.10) is a proportion loss like DLLP's (6.1), with squares in
-# place of the cross-entropy.
+# Both sides are proportions, so there may be more places than labels, such as two on each digit. A
+# bag with label *proportions* is the observation of [chapter 5](05_counts_likelihood.ipynb), and
+# (8.10) is a proportion loss like DLLP's (6.1), with squares in place of the cross-entropy.
 #
 # *What it cannot see.* The gradient in $\hat p_k$ is $\tfrac{2}{K} (\bar p - \bar y)$, the same for
 # every patch of the bag. When the mean is right it is zero, whichever patch gave which answer. The
@@ -561,9 +557,9 @@ print("pull of the counts:", of_counts.tolist())
 # %% [markdown]
 # *Different bags identify the classes all the same.* Let $p_a$ be the answer for a patch of true
 # class $a$, **the same in every bag**. If the bags $\{1, 2\}$, $\{1, 3\}$ and $\{2, 3\}$ have zero
-# loss, then $p_1 + p_2 = e_1 + e_2$ and so on, with one-hot vectors $e_a$. Adding the first two
-# equations and subtracting the third gives $p_1 = e_1$. If all bags are equal there is only one
-# equation, and any constant answer with the right mean solves it.
+# loss, then $p_1 + p_2 = e_1 + e_2$ and so on, with one-hot vectors $e_a$. The sum of the first two
+# equations minus the third gives $p_1 = e_1$. If all bags are equal, any constant answer with the
+# right mean has zero loss.
 #
 # ## Code
 #
@@ -682,14 +678,14 @@ for lam in (0.0005, 0.001):
     print(f"{rose.sum()}, and left a pixel in {left.sum()}")
 
 # %% [markdown]
-# A place that moves by a pixel moves its dot in $G(x)$ by a pixel, where the map has no peak yet: the
-# squared distance in (5) jumps, by up to 2 for maps in $[0, 1]$, however short the move was. The
-# block on the places cannot see the jump, because its penalty (6) is a distance in pixels, or it has
-# none. With steps of fixed length this happens in every round. (Near the end they also overshoot the
-# minimum of the task loss, which is the fourth line.) The last two lines use steps along the
-# gradient, and the same $\lambda$ in (8.9) and in $J$: now $J$ can rise only in a round in which a
-# place leaves its pixel. The smooth curves of the paper are an observation on its data; the
-# construction does not guarantee them.
+# A place that moves by a pixel moves its dot in $G(x)$ by a pixel, where the map has no peak yet. So
+# the squared distance in (5) jumps, by up to 2 for maps in $[0, 1]$, however short the move was. The
+# block on the places cannot see the jump: its penalty (6) is a distance in pixels. With steps of
+# fixed length this happens in every round. (Near the end they also overshoot the minimum of the task
+# loss, which is the fourth line.) The last two lines use steps along the gradient, and the same
+# $\lambda$ in (8.9) and in $J$: now $J$ can rise only in a round in which a place leaves its pixel.
+# The smooth curves of the paper are an observation on its data; the construction does not guarantee
+# them.
 #
 # **Steps below half a pixel vanish.** $G$ rounds. If a round moves a place by less than half a
 # pixel, the target is the old pixel, and the next round starts from it again. So for one image the
