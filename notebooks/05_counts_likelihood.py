@@ -128,8 +128,8 @@ assert torch.allclose(r, counts.posterior(z[None], observed)[0])
 #
 # Training maximises the mean of $\log P(y \mid X)$ over the bags, paper (6). The logarithm is taken
 # of a sum, so the instances of a bag cannot be treated one by one. EM separates them with a lower
-# bound. Take *any* distribution $\alpha$ on the configurations, $\alpha(h) \geq 0$ with sum one,
-# and write the sum as an expectation under it:
+# bound. Take *any* distribution $\alpha$ on the configurations, and write the sum as an expectation
+# under it:
 #
 # $$ \log \sum_{h \in H} P(h \mid X) = \log \sum_{h \in H} \alpha(h) \, \frac{P(h \mid X)}{\alpha(h)} \;\geq\; \sum_{h \in H} \alpha(h) \log \frac{P(h \mid X)}{\alpha(h)} . $$
 #
@@ -157,8 +157,8 @@ for name, alpha in {
 # %% [markdown]
 # ### The M-step is cross-entropy
 #
-# The **M-step** fixes $\alpha$ and updates the network. Only $\sum_h \alpha(h) \log P(h \mid X)$
-# depends on the network, paper (9b). By **conditional independence** the logarithm of the product is
+# The **M-step** fixes $\alpha$ and updates the network, which enters only through the numerator of
+# the bound, paper (9b). By **conditional independence** the logarithm of the product is
 # a sum over instances. Exchange the two sums. For each instance, the $\alpha(h)$ of the
 # configurations in which it is positive add up to $r_i$, and the others to $1 - r_i$:
 #
@@ -359,11 +359,10 @@ assert (best == H[share.argmax()]).all()
 #
 # $$ f_i(v) = \sum_{k \,:\, v_k > 0} f_{i-1}(v - e_k) \; p_{i,k} , \qquad P(c \mid X) = f_n(c) . \tag{5.5} $$
 #
-# There are $\prod_k (c_k + 1)$ vectors $v \leq c$, each visited once, at step $i = \sum_k v_k$. For
-# fixed $C$ this is polynomial in $n$. If every class occurs once, $c_k = 1$, it is $2^n$, and the
-# value is the permanent of the matrix $p$, which we met in [chapter
-# 1](01_presence_likelihood.ipynb): a much cheaper algorithm is unlikely. The posterior is again the
-# gradient, now in $\log p_{i,k}$:
+# There are $\prod_k (c_k + 1)$ vectors $v \leq c$, each visited once. For fixed $C$ this is
+# polynomial in $n$. If every class occurs once, $c_k = 1$, it is $2^n$, and the value is the
+# permanent of the matrix $p$, which we met in [chapter 1](01_presence_likelihood.ipynb): a much
+# cheaper algorithm is unlikely. The posterior is again the gradient, now in $\log p_{i,k}$:
 #
 # $$ r_{i,k} = \frac{\partial \log P(c \mid X)}{\partial \log p_{i,k}} . \tag{5.6} $$
 #
@@ -392,9 +391,8 @@ assert torch.allclose(value, by_toy)
 # %% [markdown]
 # **Large bags.** With 500, 300 and 200 instances of three classes there are $3 \cdot 10^7$ vectors,
 # but $P(c \mid X)$ is also the coefficient of $s_1^{c_1} \cdots s_C^{c_C}$ in the polynomial
-# $\prod_i \sum_k p_{i,k} s_k$. A coefficient is a mean of the polynomial's values on the unit
-# circle, $s_k = e^{i \omega_k}$, each multiplied by $e^{-i \omega \cdot c}$. Three steps make this
-# mean short:
+# $\prod_i \sum_k p_{i,k} s_k$. A coefficient is a Fourier mean of the polynomial's values on the
+# unit circle, $s_k = e^{i \omega_k}$. Three steps make this mean short:
 #
 # 1. Multiply the weight of every class by a factor, the same for all instances, so that the
 #    expected counts are $c$. This changes the coefficient by a known factor.
@@ -402,10 +400,9 @@ assert torch.allclose(value, by_toy)
 #    The error is the probability of counts farther away.
 # 3. Leave out the frequencies at which the product is negligible.
 #
-# As $n$ grows, the peak of the product at $\omega = 0$ gets narrower and the grid finer at the same
-# rate, so the number of frequencies hardly depends on $n$: a few hundred for three classes. The
-# bounds of both errors are in `wsl_tutorial/counts/window.py`. The function chooses this method
-# where it is cheaper.
+# The number of frequencies hardly depends on $n$: a few hundred for three classes. The bounds of
+# both errors are in `wsl_tutorial/counts/window.py`. The function chooses this method where it is
+# cheaper.
 
 # %%
 g = torch.Generator().manual_seed(1)
@@ -419,10 +416,9 @@ print(f"{int((c + 1).prod()):,} vectors, log P = {value.item():.4f}")
 # %% [markdown]
 # **Rows that represent many instances.** To the model all voters of a group in a precinct look
 # alike: 2,000 in one group, 3,000 in another, and one count for each party. Their factors in the
-# polynomial are equal, so a row with $m_i$ instances contributes a power,
-# $\bigl( \sum_k p_{i,k} s_k \bigr)^{m_i}$, and costs no more than one instance. Every function of
-# counts takes these numbers as `multiplicity`. The posterior of a row is then the expected number
-# of each class among its instances.
+# polynomial are equal, so a row of $m$ instances contributes a power $m$ of its factor, and costs
+# no more than one instance. Every function of counts takes these numbers as `multiplicity`. The
+# posterior of a row is then the expected number of each class among its instances.
 #
 # **More classes.** With ten classes in a bag of 100 there are too many frequencies as well.
 # `approximate=True` keeps step 1 and replaces the mean by a normal density with a correction of the
@@ -527,8 +523,7 @@ print([f"{v:.4f}" for v in every.tolist()], f"sum {every.sum():.4f}")
 # least $1 / (n + 1)$. Terms that underflow beside such a number do not matter.
 #
 # The package does this for more than 64 instances, padding included. Up to 64 it needs no search:
-# it takes $-\lambda$ half-way between the $y$-th largest logit and the next. (Where $y > n/2$ it
-# counts the negatives, and for $y = 0$ it takes $\log n$ above the largest.) Then
+# it takes $-\lambda$ half-way between the $y$-th largest logit and the next. Then
 # $\rho_i \geq 1/2$ for the $y$ upper instances and $\rho_i \leq 1/2$ for the others. So the
 # configuration in which exactly the upper ones are positive has a probability of at least $2^{-n}$,
 # and so has the count. A double represents $2^{-64}$ without difficulty.

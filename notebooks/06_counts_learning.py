@@ -7,13 +7,15 @@ import sys
 if importlib.util.find_spec("wsl_tutorial") is None:
     home = "wsl-tutorial @ git+https://github.com/weak-supervision/wsl-tutorial"
     spec = os.environ.get("WSL_TUTORIAL_SPEC", home)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", spec], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", spec], check=True
+    )
 
 # %% [markdown]
 # # Counts: learning from numbers
 #
 # After this page you can train a classifier of single instances from counts in three ways, say
-# which two of them are the same algorithm, derive why the third stops pulling when the bag's
+# which two of them are the same algorithm, derive why the gradient of the third vanishes when the
 # expected count is right, and tell from the size of the bags how strongly counts teach. You need
 # [chapter 5](05_counts_likelihood.ipynb) and second derivatives. The page runs in half a minute on
 # one CPU core and needs no GPU.
@@ -23,8 +25,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # [Baručić and Kybic (2022)](https://arxiv.org/abs/2110.03426) train by EM: an E-step computes
 # soft targets for all instances, then one epoch of cross-entropy follows. They find that this is as
 # accurate as *DLLP*, the loss that compares proportions, and reaches its final accuracy "in about
-# half the number of epochs". This page asks why; [chapter 7](07_counts_reproduction.ipynb) asks
-# whether.
+# half the number of epochs". This page asks why that should be so; [chapter
+# 7](07_counts_reproduction.ipynb) asks whether it is so.
 
 # %%
 import matplotlib.pyplot as plt
@@ -41,49 +43,53 @@ show.style()
 #
 # We take the 8 x 8 handwritten digits and one yes-no question: is the digit 5 or greater? A bag is
 # a few images, and we keep only how many answers are yes. The 1,297 training images are dealt into
-# bags of 2 to 12, the sizes of the paper's experiment; bags of unequal size share a batch by
-# padding, and a `mask` tells which entries are real.
+# bags of 2 to 12, the sizes of the paper's experiment. Bags of unequal size share a batch by
+# padding; a `mask` marks the real entries.
 
 # %%
 images, classes = digits.load("train")  # (1297, 1, 8, 8), (1297,)
 test_images, test_classes = digits.load("test")
-positive = classes >= 5  # (1297,): seen by no learner but the supervised one
+positive = classes >= 5  # (1297,): only supervised learning sees it
 
 
 # %%
 def deal(low, high, seed):
-    """Bags of low to high images, each image once: indices (B, high) and mask (B, high)."""
+    """Deal bags of low to high images: indices (B, high), mask (B, high)."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(images), generator=generator)
-    sizes = torch.randint(low, high + 1, (len(images),), generator=generator)
+    enough = (len(images),)
+    sizes = torch.randint(low, high + 1, enough, generator=generator)
     last = int((sizes.cumsum(0) <= len(images)).sum())
     parts = order[: sizes[:last].sum()].split(sizes[:last].tolist())
-    index = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=-1)
+    pad = torch.nn.utils.rnn.pad_sequence
+    index = pad(parts, batch_first=True, padding_value=-1)
     return index.clamp_min(0), index >= 0
 
 
 # %%
 index, mask = deal(2, 12, seed=0)
-y = (positive[index] & mask).sum(1)  # (B,): all that is left of the labels
-print(f"{len(y)} bags of {mask.sum(1).double().mean():.1f} images; first counts {y[:8].tolist()}")
+y = (positive[index] & mask).sum(1)  # (B,): all that remains of the labels
+print(f"{len(y)} bags of {mask.sum(1).double().mean():.1f} images;", end=" ")
+print(f"first counts {y[:8].tolist()}")
 
 # %% [markdown]
 # The figure shows what the learner gets: images in groups, and a number for each group.
 
-# %%
+# %% tags=["hide-input"]
 fig, axes = plt.subplots(4, 12, figsize=(7.2, 2.5))
-for row, (members, real) in zip(axes, zip(index, mask, strict=False), strict=False):
-    row[0].set_ylabel("")
+for row, members, real in zip(axes, index, mask, strict=False):
     for axis, i, ok in zip(row, members, real, strict=True):
         axis.set_axis_off()
         if ok:
             axis.imshow(images[i, 0], cmap="gray_r")
-for row, told in zip(axes, y.tolist(), strict=False):
-    row[0].text(-4, 4, told, ha="center", va="center", size=13, weight="bold")
+centred = {"ha": "center", "va": "center", "size": 13, "weight": "bold"}
+for row, count in zip(axes, y.tolist(), strict=False):
+    row[0].text(-4, 4, count, **centred)
 show.figure(
     fig,
-    alt="Four rows of small handwritten digits, each row a bag of two to twelve images, with one"
-    " bold number before it: how many digits in the row are 5 or greater.",
+    alt="Four rows of small handwritten digits, each row a bag of two to"
+    " twelve images, with one bold number before it: how many digits in the"
+    " row are 5 or greater.",
 )
 
 # %% [markdown]
@@ -91,71 +97,75 @@ show.figure(
 #
 # ### Proportions: DLLP
 #
-# The loss of [Ardehaly and Culotta (2017)](https://arxiv.org/abs/1709.04108), *DLLP*, asks
-# less than the likelihood: the *mean* of the probabilities should be the proportion $q = y/n$. With
+# The loss of [Ardehaly and Culotta (2017)](https://arxiv.org/abs/1709.04108), *DLLP*, asks for less
+# than the likelihood: the *mean* of the probabilities should be the proportion $q = y/n$. With
 # $\bar\rho = \frac1n \sum_i \rho_i$ it is the cross-entropy
 #
 # $$ \ell = - q \log \bar\rho - (1 - q) \log (1 - \bar\rho) . \tag{6.1} $$
 #
-# Note the logarithm of the mean. Some public versions average the logarithms instead; that is
-# another loss, cross-entropy with the target $q$ for *every* instance, which pulls all of them to
+# This is the logarithm of the mean. Some public versions average the logarithms instead. That is a
+# different loss: cross-entropy with the target $q$ for *every* instance, which pulls all of them to
 # $q$. By the chain rule, with $\partial \rho_i / \partial z_i = \rho_i (1 - \rho_i)$,
 #
 # $$ - \frac{\partial \ell}{\partial z_i} = \frac{q - \bar\rho}{\bar\rho \, (1 - \bar\rho)} \cdot \frac{\rho_i (1 - \rho_i)}{n} . $$
 #
-# The first factor belongs to the bag: one sign for all instances. When the expected count
-# $n \bar\rho$ is met, it is zero, **whatever the single $\rho_i$ are**. The likelihood pulls with
-# $r_i - \rho_i$, (0.3). When the expected count is met, these sum to zero, and need not be zero.
-# Take six instances with $\sum_i \rho_i = 3$ and the count 3:
+# The first factor belongs to the bag, and gives all its instances the same sign. When the expected
+# count $n \bar\rho$ is right, it is zero, **whatever the single $\rho_i$ are**. The gradient of the
+# likelihood is $r_i - \rho_i$, (0.3). When the expected count is right, these sum to zero, but each
+# of them may differ from zero. Take six instances with $\sum_i \rho_i = 3$ and the count 3:
 
 # %%
-rho = torch.tensor([[0.77, 0.60, 0.53, 0.45, 0.38, 0.27]], dtype=torch.float64)  # (1, 6)
+rho = torch.tensor([[0.77, 0.60, 0.53, 0.45, 0.38, 0.27]]).double()  # (1, 6)
 three = torch.tensor([3])
 z = rho.logit().requires_grad_()
-loss = F.binary_cross_entropy(rho.mean(1), three / 6 + 0 * rho[:, 0])  # of the bag's mean
+share = (three / 6).double()
+loss = F.binary_cross_entropy(rho.mean(1), share)  # of the bag's mean
 assert torch.allclose(loss, counts.proportion_loss(z, three))
 (dllp,) = torch.autograd.grad(-counts.proportion_loss(z, three), z)
 (exact,) = torch.autograd.grad(counts.log_likelihood(z, three).sum(), z)
-print("DLLP       ", [f"{v:+.3f}" for v in (dllp[0].round(decimals=3) + 0.0).tolist()])
+dllp = dllp[0].round(decimals=3) + 0.0
+print("DLLP       ", [f"{v:+.3f}" for v in dllp.tolist()])
 print("likelihood ", [f"{v:+.3f}" for v in exact[0].tolist()])
 
 # %% [markdown]
-# DLLP is content. The likelihood pushes the three upper instances up and the three lower ones down:
-# it knows that exactly three are positive, and these three are the best guess. (Pushes sum to zero and
-# keep the order of the $\rho_i$, always; that just the $y$ upper ones go up is a matter of this bag:
-# with $\rho = 0.45, 0.40, 0.15$ and the count 1 the first *two* do.) (The demo of
-# [chapter 5](05_counts_likelihood.ipynb) has a bag like this as a preset.)
+# DLLP has no gradient here. The likelihood pushes the three upper instances up and the three lower
+# ones down: exactly three are positive, and these three are the best guess. (At a right expected
+# count the pushes always sum to zero. That exactly the $y$ upper instances go up is special to this
+# bag: with $\rho = 0.45, 0.40, 0.15$ and the count 1 the first *two* go up. The demo of [chapter
+# 5](05_counts_likelihood.ipynb) has a bag like this as a preset.)
 #
 # ### The curvature at a constant answer
 #
-# How strong is the push at the start of training, when the network says the same about everything?
-# Let all $\rho_i = q = y/n$. Then no loss pulls: DLLP by the formula above, the likelihood because
-# all posteriors are equal and sum to $y$, so $r_i = q = \rho_i$. It is a stationary point of both.
-# What decides is the matrix of second derivatives. Differentiate $r_i - \rho_i$ once more. The
-# posterior is the mean of $h_i$ under weights $e^{\sum_j z_j h_j}$, so its derivative is a
-# covariance, as for every exponential family:
+# How strong is the push at the start of training, when the network gives the same probability to
+# every instance? Let all $\rho_i = q = y/n$. Then both gradients are zero: DLLP's by the formula
+# above, and the likelihood's because all posteriors are equal and sum to $y$, so
+# $r_i = q = \rho_i$. It is a stationary point of both, and the second derivatives decide what
+# follows. Differentiate $r_i - \rho_i$ once more. The posterior is the mean of $h_i$ under weights
+# $e^{\sum_j z_j h_j}$, so its derivative is a covariance, as in every exponential family:
 #
 # $$ \frac{\partial^2 \log P(y \mid X)}{\partial z_i \, \partial z_j} = \mathrm{Cov}(h_i, h_j \mid y) - [i = j] \; \rho_i (1 - \rho_i) . $$
 #
 # At the constant answer all configurations of $H$ are equally probable. So
 # $\mathrm{Var}(h_i \mid y) = q (1 - q)$, and the diagonal cancels. The count is fixed, therefore
-# $\sum_j \mathrm{Cov}(h_i, h_j \mid y) = 0$; by symmetry the $n - 1$ others share the opposite of
-# the variance equally, $\mathrm{Cov}(h_i, h_j \mid y) = - q(1-q)/(n-1)$. The matrix is
-# $-\frac{q(1-q)}{n-1}$ off the diagonal and zero on it. Its eigenvalues follow by inspection:
+# $\sum_j \mathrm{Cov}(h_i, h_j \mid y) = 0$. By symmetry the other $n - 1$ terms are equal, and each
+# is $\mathrm{Cov}(h_i, h_j \mid y) = - q(1-q)/(n-1)$. The matrix has this value off the diagonal and
+# zero on it. Its eigenvalues are
 #
-# - along $(1, \dots, 1)$, all logits together: $-q(1-q)$. The answer's level is held.
+# - along $(1, \dots, 1)$, all logits together: $-q(1-q)$, so the common level is stable;
 # - along every *contrast*, a direction that sums to zero: $+\dfrac{q(1-q)}{n-1}$.
 #
-# A positive curvature under a maximisation is an unstable point: **in a bag of both kinds whose proportion is the
-# answer's level, any difference between the instances grows, at a rate that falls as $1/(n-1)$**.
-# The assumption $\rho_i = q$ matters: at a level $\rho$ the same steps give $\frac{n}{n-1} q(1-q) -
-# \rho (1 - \rho)$ along a contrast, which is negative for counts near 0 and $n$, and zero in the
-# mean over bags that chance fills ($y$ binomial with $\rho$), as consequence 5 of [One
-# idea](00_one_idea.ipynb) must have it. So a difference that has nothing to do with the labels gets
-# no push on the whole; one that follows them is large in bags of mixed counts, where it grows, and
-# small in the others. With $q = 1/2$ the two numbers are $-1/4$ and $+1/(4(n-1))$. For DLLP
-# differentiate the formula above at $\bar\rho = q$: only the factor of the bag contributes, and
-# $-\ell$ has the second derivatives $-q(1-q)/n^2$ for every pair. Along a contrast that is zero.
+# When we maximise, a direction of positive curvature is unstable. **In a bag of both kinds, at the
+# level of its own proportion, any difference between the instances grows, at a rate that falls as
+# $1/(n-1)$.**
+#
+# The assumption $\rho_i = q$ matters. At a level $\rho$ the same steps give
+# $\frac{n}{n-1} q(1-q) - \rho (1 - \rho)$ along a contrast. This is negative for counts near 0 and
+# $n$, and zero on average over random bags ($y$ binomial with $\rho$), in agreement with
+# consequence 5 of [One idea](00_one_idea.ipynb). So a difference that has nothing to do with the
+# labels gets no push on average. One that follows the labels is large in bags of mixed counts,
+# where it grows, and small in the others. For DLLP, differentiate its gradient at $\bar\rho = q$:
+# only the factor of the bag contributes, and $-\ell$ has the second derivative $-q(1-q)/n^2$ for
+# every pair. Along a contrast that is zero.
 
 # %%
 from torch.autograd.functional import hessian
@@ -163,70 +173,86 @@ from torch.autograd.functional import hessian
 
 # %%
 def curvature(loss, n):
-    """Second derivatives at rho = 1/2 and y = n/2, along all together and along one contrast."""
-    told = torch.tensor([n // 2])
-    matrix = hessian(lambda z: loss(z[None], told), torch.zeros(n, dtype=torch.float64))  # (n, n)
+    """Return the curvatures at rho = 1/2, y = n/2: together, contrast."""
+    half = torch.tensor([n // 2])
+    start = torch.zeros(n, dtype=torch.float64)
+    matrix = hessian(lambda z: loss(z[None], half), start)  # (n, n)
     together, contrast = torch.ones(n).double(), torch.zeros(n).double()
     contrast[0], contrast[1] = 1, -1
     return [(v @ matrix @ v / (v @ v)).item() for v in (together, contrast)]
 
 
-# %%
-ns = (2, 4, 6, 12, 24, 48)
-likelihood = torch.tensor(
-    [curvature(lambda z, t: counts.log_likelihood(z, t).sum(), n) for n in ns]
-)
-proportion = torch.tensor([curvature(lambda z, t: -counts.proportion_loss(z, t), n) for n in ns])
-for n, (all_together, contrast) in zip(ns, likelihood.tolist(), strict=True):
-    print(
-        f"n = {n:2}: together {all_together:+.4f}, contrast {contrast:+.4f}, 1/(4(n-1)) = {1 / (4 * (n - 1)):.4f}"
-    )
+def value(z, count):
+    return counts.log_likelihood(z, count).sum()
+
+
+def negative_dllp(z, count):
+    return -counts.proportion_loss(z, count)
+
 
 # %%
+ns = (2, 4, 6, 12, 24, 48)
+likelihood = torch.tensor([curvature(value, n) for n in ns])  # (6, 2)
+proportion = torch.tensor([curvature(negative_dllp, n) for n in ns])
+for n, (together, contrast) in zip(ns, likelihood.tolist(), strict=True):
+    print(f"n = {n:2}: together {together:+.4f},", end=" ")
+    print(f"contrast {contrast:+.4f}, 1/(4(n-1)) = {1 / (4 * (n - 1)):.4f}")
+
+# %% [markdown]
+# The printed values agree with the formulas for $q = 1/2$, which are $-1/4$ and $1/(4(n-1))$. The
+# figure adds DLLP.
+
+# %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(5.6, 2.9))
+formula = [1 / (4 * (n - 1)) for n in ns]
 axis.plot(ns, likelihood[:, 1], "o", label="likelihood, contrast")
-axis.plot(ns, [1 / (4 * (n - 1)) for n in ns], color=show.COLOURS[0], lw=1, marker="")
-axis.plot(ns, proportion[:, 1], "s", color=show.COLOURS[1], label="DLLP, contrast")
+axis.plot(ns, formula, color=show.COLOURS[0], lw=1, marker="")
+colour = show.COLOURS[1]
+axis.plot(ns, proportion[:, 1], "s", color=colour, label="DLLP, contrast")
 axis.axhline(0, color=show.GREY, lw=0.8, marker="")
-axis.set(xscale="log", xticks=ns, xticklabels=ns, xlabel="bag size n", ylabel="curvature")
+axis.set(xscale="log", xticks=ns, xticklabels=ns)
+axis.set(xlabel="bag size n", ylabel="curvature")
 axis.minorticks_off()
 axis.legend()
 show.figure(
     fig,
-    alt="Curvature along a contrast against the size of the bag. The circles of the likelihood lie"
-    " on the curve one over four times n minus one, from 0.25 at two instances to nearly zero at"
-    " 48. The squares of DLLP lie at zero for every size.",
+    alt="Curvature along a contrast against the size of the bag. The circles"
+    " of the likelihood lie on the curve one over four times n minus one, from"
+    " 0.25 at two instances to nearly zero at 48. The squares of DLLP lie at"
+    " zero for every size.",
 )
 
 # %% [markdown]
-# A bag of two whose count is 1 tells apart its two instances with a push as large as the pull of a
-# wrong level; a bag of twelve with six positives with an eleventh of it. DLLP has no push at all
-# *inside* a bag at this point. It learns from the differences *between* bags, $y/n - \rho$, and so
-# does the likelihood at first. There the two gradients agree bag by bag up to the factor $n$: the
-# likelihood gives each instance $y/n - \rho$, DLLP an $n$-th of it. So over bags of different sizes
-# they are not proportional: DLLP, a mean over bags, gives an instance of a large bag less weight.
+# In a bag of two with the count 1, the push that separates the two instances is as strong as the
+# pull on a wrong level. In a bag of twelve with six positives it is an eleventh of that. DLLP has no
+# push at all *inside* a bag at this point. It learns from the differences *between* bags,
+# $y/n - \rho$, and so does the likelihood at first. There the two gradients agree in each bag up to
+# the factor $n$: the likelihood gives each instance $y/n - \rho$, and DLLP an $n$-th of it. So DLLP,
+# a mean over bags, gives less weight to an instance of a large bag.
 #
 # ### EM and direct ascent
 #
-# Two ways to climb $\log P(y \mid X)$. *Directly*: whole bags in a mini-batch, and the gradient of
-# `counts.log_likelihood`. *By EM*: targets $r$ from an E-step now and then, and in between
-# cross-entropy $-\sum_i r_i \log \rho_i + (1 - r_i) \log (1 - \rho_i)$. The gradient of cross-entropy
-# in $z_i$ is $\rho_i - r_i$: up to the sign, Fisher's identity (0.3). **At the moment of the E-step
-# the two gradients are the same.** Afterwards the targets stay and $\rho$ moves. EM is direct ascent
-# with delayed posteriors, and the delay is its only difference. It has one merit, that bags need not
-# fit into a mini-batch, which the paper names. We measure the delay.
+# There are two ways to climb $\log P(y \mid X)$. *Directly*: whole bags in a mini-batch, and the
+# gradient of `counts.log_likelihood`. *By EM*: an E-step computes targets $r$ now and then, and in
+# between we minimise the cross-entropy $-\sum_i r_i \log \rho_i + (1 - r_i) \log (1 - \rho_i)$. Its
+# gradient in $z_i$ is $\rho_i - r_i$, which is Fisher's identity (0.3) up to the sign. **At the
+# moment of the E-step the two gradients are the same.** Afterwards the targets stay and $\rho$
+# moves. So EM is direct ascent with delayed posteriors, and the delay is the only difference. The
+# paper names one merit of EM: bags need not fit into a mini-batch. We measure the effect of the
+# delay.
 
 
 # %%
 def network(seed, outputs=1):
     torch.manual_seed(seed)
-    layers = torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, outputs)
-    return torch.nn.Sequential(torch.nn.Flatten(), *layers)
+    first, last = torch.nn.Linear(64, 64), torch.nn.Linear(64, outputs)
+    layers = torch.nn.Flatten(), first, torch.nn.ReLU(), last
+    return torch.nn.Sequential(*layers)
 
 
 # %%
 def logits(model, rows):
-    """(len(rows), n): the network's answer on the bags `rows`."""
+    """Return the logits (len(rows), n) of the bags `rows`."""
     return model(images[index[rows]].flatten(0, 1)).view(len(rows), -1)
 
 
@@ -238,55 +264,65 @@ def cross_entropy(model, rows, target):
 
 # %%
 def direct(model, rows):
-    value = counts.log_likelihood(logits(model, rows), y[rows], mask[rows])
+    z = logits(model, rows)
+    value = counts.log_likelihood(z, y[rows], mask[rows])
     return -value.sum() / mask[rows].sum()
 
 
 # %%
 def gradient(model, loss):
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
+    slopes = torch.autograd.grad(loss, list(model.parameters()))
+    return torch.cat([g.flatten() for g in slopes])
 
 
 # %%
 model, every = network(0), torch.arange(len(y))
-optimizer, cosines = torch.optim.Adam(model.parameters(), lr=3e-3), []
-with torch.no_grad():
-    target = counts.posterior(logits(model, every), y, mask)  # (B, 12): one E-step, kept
+optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+with torch.no_grad():  # one E-step, kept
+    target = counts.posterior(logits(model, every), y, mask)  # (B, 12)
+
 
 # %%
+def delayed_loss(model, rows):
+    return cross_entropy(model, rows, target)
+
+
+def one_step(epoch):
+    return [every]
+
+
+# %%
+cosines = []
 for _ in range(60):
-    delayed = gradient(model, cross_entropy(model, every, target))
+    delayed = gradient(model, delayed_loss(model, every))
     true = gradient(model, direct(model, every))
     cosines.append(F.cosine_similarity(delayed, true, dim=0).item())
-    train.fit(
-        model,
-        lambda m, rows: cross_entropy(m, rows, target),
-        lambda e: [every],
-        optimizer,
-        epochs=1,
-    )
-print(
-    f"cosine at the E-step {cosines[0]:.6f}, {len(cosines) - 1} steps later below 0.9:",
-    cosines[-1] < 0.9,
-)
+    train.fit(model, delayed_loss, one_step, optimizer, epochs=1)
+print(f"cosine at the E-step {cosines[0]:.6f},", end=" ")
+print(f"{len(cosines) - 1} steps later below 0.9:", cosines[-1] < 0.9)
 
 # %% [markdown]
-# The two agree to rounding at first and part as the targets age: in the end the network has learnt
-# the old targets and wants no more of them, while the likelihood still does. The first E-step has
-# a special form. An untrained network gives nearly equal answers, so $r_i \approx y/n$: the first
-# epoch of EM trains on the bag's proportion as a soft label for each of its instances.
+# At first the two agree to rounding. They part as the targets age: in the end the network has
+# fitted the old targets, while the likelihood still has a gradient. The first E-step has a special
+# form. An untrained network gives nearly equal answers, so $r_i \approx y/n$: the first epoch of EM
+# trains on the bag's proportion as a soft label for each of its instances.
 #
 # ## Code
 #
-# Four learners, one loop. They share the bags, the network, its initial weights, the order of the
-# mini-batches (8 bags) and the optimiser; the loss is all that differs. EM renews its targets
-# before every epoch.
+# Four learners share one loop, the bags, the network, its initial weights, the order of the
+# mini-batches (8 bags) and the optimiser. Only the loss differs. EM renews its targets before every
+# epoch.
 
 
 # %%
 def batches(seed):
-    """epoch -> mini-batches of 8 bags, the same for every learner."""
-    return lambda epoch: torch.randperm(len(y), generator=train.generator(seed, epoch)).split(8)
+    """Return epoch -> mini-batches of 8 bags, equal for every learner."""
+
+    def of_epoch(epoch):
+        g = train.generator(seed, epoch)
+        return torch.randperm(len(y), generator=g).split(8)
+
+    return of_epoch
 
 
 # %%
@@ -296,7 +332,13 @@ def accuracy(model):
 
 
 # %%
-def learn(loss, seed, epochs=20, before_epoch=lambda model: None, model=None, each=accuracy):
+def nothing(model):
+    pass
+
+
+def learn(
+    loss, seed, epochs=20, before_epoch=nothing, model=None, each=accuracy
+):
     model = model or network(seed)
 
     def epoch_batches(epoch):
@@ -304,7 +346,8 @@ def learn(loss, seed, epochs=20, before_epoch=lambda model: None, model=None, ea
         return batches(seed)(epoch)
 
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    curve = train.fit(model, loss, epoch_batches, optimizer, epochs=epochs, evaluate=each)
+    how = {"epochs": epochs, "evaluate": each}
+    curve = train.fit(model, loss, epoch_batches, optimizer, **how)
     return [point["accuracy"] for point in curve]
 
 
@@ -312,61 +355,70 @@ def learn(loss, seed, epochs=20, before_epoch=lambda model: None, model=None, ea
 target = torch.zeros(mask.shape)
 
 
-# %%
 def e_step(model):
     with torch.no_grad():
-        target.copy_(counts.posterior(logits(model, torch.arange(len(y))), y, mask))
+        z = logits(model, torch.arange(len(y)))
+        target.copy_(counts.posterior(z, y, mask))
 
 
 # %%
+def supervised(model, rows):
+    return cross_entropy(model, rows, positive[index].float())
+
+
 def proportions(model, rows):
-    return counts.proportion_loss(logits(model, rows), y[rows], mask[rows])
+    z = logits(model, rows)
+    return counts.proportion_loss(z, y[rows], mask[rows])
 
 
 # %%
 learners = {
-    "supervised": lambda seed: learn(
-        lambda m, r: cross_entropy(m, r, positive[index].float()), seed
-    ),
-    "likelihood": lambda seed: learn(direct, seed),
-    "EM": lambda seed: learn(lambda m, r: cross_entropy(m, r, target), seed, before_epoch=e_step),
-    "DLLP": lambda seed: learn(proportions, seed),
+    "supervised": (supervised, nothing),
+    "likelihood": (direct, nothing),
+    "EM": (delayed_loss, e_step),
+    "DLLP": (proportions, nothing),
 }
-curves = {name: torch.tensor([run(seed) for seed in (0, 1)]) for name, run in learners.items()}
+curves = {}
+for name, (loss, before) in learners.items():
+    runs = [learn(loss, seed, before_epoch=before) for seed in (0, 1)]
+    curves[name] = torch.tensor(runs)  # (2, 20)
 
 # %% [markdown]
 # ## Picture
 #
-# The curves show the share of 500 new images that are classified right, with $\rho \geq 1/2$ and
-# without any count (paper (5)). Thin lines are the two runs, marks their mean.
+# The curves show the share of 500 new images that are classified right, by the rule
+# $\rho \geq 1/2$ and without any count (paper (5)). Thin lines are the two runs, marks their mean.
 
-# %%
+# %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(6.4, 3.4))
 epochs = range(1, 21)
 for k, (name, runs) in enumerate(curves.items()):
-    colour = show.COLOURS[k]
+    colour, mark = show.COLOURS[k], show.MARKERS[k]
     axis.plot(epochs, runs.T, color=colour, lw=0.5, alpha=0.6, marker="")
-    axis.plot(epochs, runs.mean(0), color=colour, marker=show.MARKERS[k], ms=4, label=name)
-axis.set(xlabel="epoch", ylabel="single images classified right / %", ylim=(50, 100))
+    mean = runs.mean(0)
+    axis.plot(epochs, mean, color=colour, marker=mark, ms=4, label=name)
+axis.set(xlabel="epoch", ylim=(50, 100))
+axis.set_ylabel("single images classified right / %")
 axis.set_xticks(range(0, 21, 5))
 axis.legend(title="the learner")
 show.figure(
     fig,
-    alt="Accuracy on single images against the epoch for four learners. Supervised learning is"
-    " above the others from the first epoch. The likelihood and EM rise together and come close to"
-    " it; DLLP rises a little later and ends a few points below.",
+    alt="Accuracy on single images against the epoch for four learners."
+    " Supervised learning is above the others from the first epoch. The"
+    " likelihood and EM rise together and come close to it; DLLP rises a"
+    " little later and ends a few points below.",
 )
 
 # %% [markdown]
 # The likelihood and EM stay close together from the first epoch on, as two forms of one algorithm
-# should, and neither was told more than the counts. DLLP begins later.
-# Two runs on one small data set show what to expect and prove nothing; the comparison over ten
-# splits of the paper's data, with its uncertainty, is chapter 7's.
+# should, and neither saw more than the counts. DLLP begins later. Two runs on one small data set
+# prove nothing. Chapter 7 has the comparison over ten splits of the paper's data, with its
+# uncertainty.
 #
 # ### Ten classes
 #
 # With counts of all ten digits the likelihood is (5.5). We deal bags of five and train as before,
-# now with a softmax over ten classes. Nobody tells which image is a 7.
+# now with a softmax over ten classes. No label says which image is a 7.
 
 # %%
 index, mask = deal(5, 5, seed=1)
@@ -376,7 +428,8 @@ y = (positive[index] & mask).sum(1)
 
 # %%
 def ten_classes(model, rows):
-    log_p = model(images[index[rows]].flatten(0, 1)).log_softmax(1).view(len(rows), -1, 10)
+    log_p = model(images[index[rows]].flatten(0, 1)).log_softmax(1)
+    log_p = log_p.view(len(rows), -1, 10)  # (b, 5, 10)
     return -counts.log_likelihood_multiclass(log_p, c[rows]).mean() / 5
 
 
@@ -387,8 +440,10 @@ def ten_accuracy(model):
 
 
 # %%
-ten = learn(ten_classes, 0, epochs=12, model=network(0, 10), each=ten_accuracy)
-print(f"{len(c)} bags with counts of ten classes; above 85 % right on single images:", ten[-1] > 85)
+how = {"epochs": 12, "model": network(0, 10), "each": ten_accuracy}
+ten = learn(ten_classes, 0, **how)
+print(f"{len(c)} bags with counts of ten classes;", end=" ")
+print("above 85 % right on single images:", ten[-1] > 85)
 
 # %% [markdown]
 # ## When it breaks
@@ -397,101 +452,112 @@ print(f"{len(c)} bags with counts of ten classes; above 85 % right on single ima
 #
 # If every bag has $y = n/2$, the classes can swap their names: replace every $z_i$ by $-z_i$, and
 # $P(y \mid X)$ becomes $P(n - y \mid X) = P(y \mid X)$. The likelihood cannot tell a classifier from
-# its opposite, and the start of the training decides. We deal bags of two with one of each, and
-# train from six starts.
+# its opposite, and the start of the training decides between them. We deal bags of two with one of
+# each, and train from six starts.
 
 
 # %%
 def even_bags(seed):
     generator = torch.Generator().manual_seed(seed)
-    yes, no = (torch.where(positive == side)[0] for side in (True, False))
-    pairs = min(len(yes), len(no))
-    shuffled = [x[torch.randperm(len(x), generator=generator)][:pairs] for x in (yes, no)]
-    return torch.stack(shuffled, 1)  # (pairs, 2)
+    sides = [torch.where(positive == side)[0] for side in (True, False)]
+    pairs = min(map(len, sides))
+    for k, side in enumerate(sides):
+        order = torch.randperm(len(side), generator=generator)
+        sides[k] = side[order][:pairs]
+    return torch.stack(sides, 1)  # (pairs, 2)
 
 
 # %%
 index = even_bags(0)
-mask, y = torch.ones_like(index, dtype=torch.bool), torch.ones(len(index), dtype=torch.int64)
-ends = torch.tensor([learn(direct, seed, epochs=4)[-1] for seed in range(6)])
-print("far from one half, on either side:", bool(((ends - 50).abs() > 25).all()))
+mask = torch.ones_like(index, dtype=torch.bool)
+y = torch.ones(len(index), dtype=torch.int64)
+ends = [learn(direct, seed, epochs=4)[-1] for seed in range(6)]
+ends = torch.tensor(ends)
+far = ((ends - 50).abs() > 25).all()
+print("far from one half, on either side:", bool(far))
 print("some above it and some below:", bool(ends.min() < 50 < ends.max()))
 
-# %%
+# %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(5.6, 1.6))
 axis.plot(ends, [0] * 6, "o", ms=9, alpha=0.6)
 axis.axvline(50, color=show.GREY, ls="--", marker="")
-axis.set(xlim=(0, 100), yticks=[], xlabel="single images classified right / %")
+axis.set(xlim=(0, 100), yticks=[])
+axis.set_xlabel("single images classified right / %")
 show.figure(
     fig,
-    alt="Six runs as dots on a scale from 0 to 100 percent, each far from the dashed line at 50:"
-    f" {(ends > 50).sum()} right of it, {(ends < 50).sum()} left of it, with the classes swapped.",
+    alt="Six runs as dots on a scale from 0 to 100 percent, each far from the"
+    f" dashed line at 50: {(ends > 50).sum()} right of it,"
+    f" {(ends < 50).sum()} left of it, with the classes swapped.",
 )
 
 # %% [markdown]
-# Every run has learnt the two classes, but not every run under their names: left of the line these
-# are exchanged. Counts that vary break the symmetry; where they hardly do, look at a few labels
-# before you trust the names.
+# Every run has separated the two classes. Left of the line their names are swapped. Counts that
+# vary break the symmetry. Where they hardly vary, check the names with a few labels before you
+# trust them.
 #
 # ### Wrong counts
 #
-# If the teller errs, put the error into the model. Let $\varepsilon(\tilde y \mid j)$ be the
-# probability that $\tilde y$ is told when $j$ is true; the true count is one more thing to sum
-# over:
+# If the counts contain errors, put the errors into the model. Let $\varepsilon(\tilde y \mid j)$ be
+# the probability that $\tilde y$ is reported when the true count is $j$. The true count is one more
+# hidden quantity to sum over:
 #
 # $$ \log P(\tilde y \mid X) = \log \sum_{j=0}^{n} P(j \mid X) \; \varepsilon(\tilde y \mid j) . \tag{6.2} $$
 #
-# A teller who only promises a range, "3 to 5", is the special case in which $\varepsilon$ is 1 inside and
-# 0 outside:
+# If only a range is reported, "3 to 5", then $\varepsilon$ is 1 inside and 0 outside:
 #
 # $$ \log P(a \leq y \leq b \mid X) = \log \sum_{j=a}^{b} P(j \mid X) . \tag{6.3} $$
 #
-# Both come from the recursion, which knows all counts. Our teller overlooks four in ten of the
-# positives, each on its own: of $j$ true ones it reports $\tilde y$ with the binomial probability
-# $\binom{j}{\tilde y} \, 0.6^{\tilde y} \, 0.4^{j - \tilde y}$. The cell trains once with the
-# counts as told, and once with (6.2).
+# The recursion gives all counts, and so both sums. In our example the counter overlooks four in ten
+# of the positives, independently: of $j$ positives it reports $\tilde y$ with the binomial
+# probability $\binom{j}{\tilde y} \, 0.6^{\tilde y} \, 0.4^{j - \tilde y}$. The code trains once with
+# the reported counts as if they were true, and once with (6.2).
 
 # %%
 index, mask = deal(2, 8, seed=0)
 generator = torch.Generator().manual_seed(0)
 true_positive = positive[index] & mask
-noticed = true_positive & (torch.rand(mask.shape, generator=generator) < 0.6)
-y = noticed.sum(1)
+noticed = torch.rand(mask.shape, generator=generator) < 0.6
+y = (true_positive & noticed).sum(1)
 
 # %%
 j = torch.arange(9)
-p_told = torch.distributions.Binomial(j, torch.tensor(0.6)).log_prob(torch.minimum(y[:, None], j))
-log_epsilon = p_told.masked_fill(y[:, None] > j, -torch.inf)  # (B, 9)
+binomial = torch.distributions.Binomial(j, torch.tensor(0.6))
+log_epsilon = binomial.log_prob(torch.minimum(y[:, None], j))  # (B, 9)
+log_epsilon = log_epsilon.masked_fill(y[:, None] > j, -torch.inf)
 
 
 # %%
 def noisy(model, rows):
-    value = counts.log_likelihood_noisy(logits(model, rows), log_epsilon[rows], mask[rows])
+    of_bags = (log_epsilon[rows], mask[rows])
+    value = counts.log_likelihood_noisy(logits(model, rows), *of_bags)
     return -value.sum() / mask[rows].sum()
 
 
 # %%
-as_told, with_error = learn(direct, 0, epochs=12)[-1], learn(noisy, 0, epochs=12)[-1]
-print(f"wrong counts: {(y != true_positive.sum(1)).double().mean():.0%}")
-print("with the error in the model, ahead by 10 points or more:", with_error > as_told + 10)
+as_reported = learn(direct, 0, epochs=12)[-1]
+with_error = learn(noisy, 0, epochs=12)[-1]
+wrong = (y != true_positive.sum(1)).double().mean()
+print(f"wrong counts: {wrong:.0%}")
+ahead = with_error > as_reported + 10
+print("with the error in the model, ahead by 10 points or more:", ahead)
 
 # %% [markdown]
-# Taken at its word the teller draws the $\rho$ of a sure positive to 0.6, the share that it
-# reports, and not to 1: near the threshold, where a small error changes the decision. With
-# $\varepsilon$ the network is free to say what is there. The next cell holds (6.2) and (6.3) to
-# their special cases.
+# If the reported counts are taken as true, the $\rho$ of a sure positive is drawn to 0.6, the share
+# that is reported, and not to 1. That is near the threshold, where a small error changes the
+# decision. With $\varepsilon$ in the model $\rho$ can be near 1. The next cell compares (6.2) and
+# (6.3) with their special cases.
 
 # %%
-z = torch.tensor([[1.0, -0.5, 0.3]])
-told = torch.tensor([1])
+z, one = torch.tensor([[1.0, -0.5, 0.3]]), torch.tensor([1])
 never_wrong = torch.tensor([0.0, 1, 0, 0]).log()
-assert torch.allclose(counts.log_likelihood_noisy(z, never_wrong), counts.log_likelihood(z, told))
-in_range = counts.log_likelihood_interval(z, told, told + 1)
+noisy_value = counts.log_likelihood_noisy(z, never_wrong)
+assert torch.allclose(noisy_value, counts.log_likelihood(z, one))
+in_range = counts.log_likelihood_interval(z, one, one + 1)
 by_hand = counts.log_distribution(z)[0, 1:3].logsumexp(0)
 assert torch.allclose(in_range[0], by_hand)
 
 # %% [markdown]
-# With $C$ classes an error of the count has too many forms to list. One of them is common: the
+# With $C$ classes the errors of a count have too many forms to list. One form is common: the
 # counter mistakes the class of single instances before adding them up. Let $A_{k,d}$ be the
 # probability that an instance of class $k$ is reported as $d$. **The mistakes are independent, given
 # the classes.** Then the reports are independent as well, with the probabilities
@@ -500,107 +566,123 @@ assert torch.allclose(in_range[0], by_hand)
 #
 # and (5.5) holds with $p'$ in place of $p$: noise of this kind costs nothing. The reported counts
 # always sum to $n$. A counter who overlooks or invents instances needs (6.2). Intervals, DLLP, the
-# normal density below and the most probable labels have a form for $C$ classes, too; their names
+# normal density below and the most probable labels also have a form for $C$ classes; their names
 # end in `_multiclass`.
 
 # %%
-three = torch.randn(1, 5, 3, generator=generator).log_softmax(2)  # (1, 5, 3)
+three = torch.randn(1, 5, 3, generator=generator).log_softmax(2)
 A = torch.tensor([[0.9, 0.1, 0], [0.2, 0.7, 0.1], [0, 0, 1]])  # (3, 3)
 seen = torch.tensor([[2, 2, 1]])
 noisy_counts = counts.log_likelihood_noisy_multiclass(three, seen, A.log())
 reported = (three.exp() @ A).log()  # (1, 5, 3)
-assert torch.allclose(noisy_counts, counts.log_likelihood_multiclass(reported, seen))
+by_hand = counts.log_likelihood_multiclass(reported, seen)
+assert torch.allclose(noisy_counts, by_hand)
 
 # %% [markdown]
 # ### Large bags
 #
-# The recursion does not mind large bags. Learning does: with the same images in larger bags there
-# are fewer counts, and each says less about its instances. Where its variance is large, the count is
-# nearly normal, with the mean and the variance of a sum of independent labels,
+# Large bags are no problem for the recursion, but they are for learning: the same images in larger
+# bags give fewer counts, and each count says less about its instances. Where its variance is large,
+# the count is nearly normal, with the mean and the variance of a sum of independent labels,
 #
 # $$ \begin{aligned}
 # \log P(y \mid X) &\approx - \frac{(y - \mu)^2}{2 \sigma^2} - \frac{1}{2} \log (2 \pi \sigma^2) , \cr
 # \mu &= \sum_i \rho_i , \qquad \sigma^2 = \sum_i \rho_i (1 - \rho_i) .
 # \end{aligned} \tag{6.5} $$
 #
-# [Rosenman (2019)](https://arxiv.org/abs/1907.09053) uses it for elections. The size of the bag alone is not enough: of 10,000 instances with
-# $\rho = 10^{-4}$ the count is nearly Poisson, and 0 has probability 0.368 where the normal density is
-# 0.242; a network that is sure of every instance has a small variance in a bag of any size. Note
-# $\sigma^2$: on steps that keep $\mu = y$ a smaller variance is more probable, and this is the normal
-# form of the push on contrasts, which DLLP lacks. (On other steps it need not be: along a contrast of
-# *logits* at $\rho_i = q$, $\mu$ moves in second order, and the curvature is $(6 x - 1) / 2n$ with
-# $x = q (1 - q)$, negative for $q$ below 0.21, where the likelihood has $x / (n - 1)$.) We train on all images in
-# bags of 2 to 128.
+# [Rosenman (2019)](https://arxiv.org/abs/1907.09053) uses it for elections. A large bag alone is
+# not enough. The count of 10,000 instances with $\rho = 10^{-4}$ is nearly Poisson: 0 has the
+# probability 0.368, where the normal density is 0.242. And a network that is sure of every instance
+# gives a small variance in a bag of any size.
+#
+# The variance $\sigma^2$ in (6.5) acts on contrasts: among steps that keep $\mu = y$, those that
+# lower the variance raise the probability. This is the normal form of the push on contrasts, which
+# DLLP lacks. (Other steps may differ: along a contrast of *logits* at $\rho_i = q$ the mean $\mu$
+# moves in second order, and the curvature is $(6 x - 1) / 2n$ with $x = q (1 - q)$. This is negative
+# for $q$ below 0.21, where the likelihood has $x / (n - 1)$.) We train on all images in bags of 2 to
+# 128.
 
 
 # %%
 def normal(model, rows):
-    value = counts.normal_approximation(logits(model, rows), y[rows], mask[rows])
+    z = logits(model, rows)
+    value = counts.normal_approximation(z, y[rows], mask[rows])
     return -value.sum() / mask[rows].sum()
 
 
 # %%
-z, told = torch.linspace(-2, 2, 50, dtype=torch.float64)[None], torch.tensor([27])
-mean, variance = z.sigmoid().sum(1), (z.sigmoid() * (-z).sigmoid()).sum(1)
-density = torch.distributions.Normal(mean, variance.sqrt()).log_prob(told.double())
-assert torch.allclose(density, counts.normal_approximation(z, told))
-print(
-    f"50 instances, 27 positive: exact {counts.log_likelihood(z, told)[0]:.4f}, normal {density[0]:.4f}"
-)
+z = torch.linspace(-2, 2, 50, dtype=torch.float64)[None]
+count = torch.tensor([27])
+mean = z.sigmoid().sum(1)
+variance = (z.sigmoid() * (-z).sigmoid()).sum(1)
+density = torch.distributions.Normal(mean, variance.sqrt())
+density = density.log_prob(count.double())
+assert torch.allclose(density, counts.normal_approximation(z, count))
+exact = counts.log_likelihood(z, count)[0]
+print(f"50 instances, 27 positive: exact {exact:.4f},", end=" ")
+print(f"normal {density[0]:.4f}")
 
 # %%
-sizes, losses = (2, 8, 32, 128), {"likelihood": direct, "normal": normal, "DLLP": proportions}
+sizes = (2, 8, 32, 128)
+losses = {"likelihood": direct, "normal": normal, "DLLP": proportions}
 grown = torch.zeros(len(losses), len(sizes))
 for column, n in enumerate(sizes):
     index, mask = deal(n, n, seed=4)
     y = (positive[index] & mask).sum(1)
+    # about as many steps for every size
+    epochs = min(max(8, 160 // -(-len(y) // 8)), 80)
     for row, loss in enumerate(losses.values()):
-        steps = max(8, 160 // -(-len(y) // 8))  # about as many steps for every size
-        grown[row, column] = learn(loss, 0, epochs=min(steps, 80))[-1]
+        grown[row, column] = learn(loss, 0, epochs=epochs)[-1]
 
-# %%
+# %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(5.6, 3.0))
 for k, (name, scores) in enumerate(zip(losses, grown, strict=True)):
-    axis.plot(sizes, scores, color=show.COLOURS[k], marker=show.MARKERS[k], label=name)
-axis.set(xscale="log", xticks=sizes, xticklabels=sizes, xlabel="images in a bag")
+    look = {"color": show.COLOURS[k], "marker": show.MARKERS[k]}
+    axis.plot(sizes, scores, label=name, **look)
+axis.set(xscale="log", xticks=sizes, xticklabels=sizes)
+axis.set(xlabel="images in a bag")
 axis.set(ylabel="single images classified right / %")
 axis.minorticks_off()
 axis.legend()
 show.figure(
     fig,
-    alt="Accuracy on single images against the size of the bag, from 2 to 128, for the likelihood,"
-    " its normal approximation and DLLP. All fall as the bags grow.",
+    alt="Accuracy on single images against the size of the bag, from 2 to 128,"
+    " for the likelihood, its normal approximation and DLLP. All fall as the"
+    " bags grow.",
 )
-print("larger bags are harder:", bool((grown[:, 0] > grown[:, -1] + 5).all()))
+harder = (grown[:, 0] > grown[:, -1] + 5).all()
+print("larger bags are harder:", bool(harder))
 
 # %% [markdown]
-# All three fall. There are 648 counts at size 2 and 10 at size 128, of the same images; no loss can
-# make up for that. The losses differ less than the sizes do, and DLLP keeps up also in bags of two:
-# half of these have the count 0 or 2, which is a hard label for both images whatever the loss. The normal form is not needed for speed: `counts.log_likelihood` multiplies the
-# distributions of parts of a bag, $O(n \log^2 n)$ steps, and takes under a second for 50,000 instances.
-# It is the simpler formula where the variance is large; in bags of two to twelve there is no reason for it.
+# All three fall. The same images give 648 counts at size 2 and 10 at size 128; no loss can make up
+# for that. The sizes matter more than the losses. DLLP keeps up even in bags of two: half of these
+# have the count 0 or 2, which is a hard label for both images whatever the loss. The normal form is
+# not needed for speed: `counts.log_likelihood` multiplies the distributions of parts of a bag in
+# $O(n \log^2 n)$ steps, and takes under a second for 50,000 instances. The normal form is the
+# simpler formula where the variance is large; in bags of two to twelve there is no reason to use it.
 #
 # ## Reproduction
 #
 # The experiments `llp/*` train the paper's network on CIFAR-10 birds and cats: supervised learning,
-# DLLP, LLP-GAN, EM and direct ascent over ten splits. They judge the paper's claims: who is ahead,
-# by how many epochs, and with which variance. [Chapter 7](07_counts_reproduction.ipynb) reads
-# their records.
+# DLLP, LLP-GAN, EM and direct ascent over ten splits. They test the paper's claims: which method is
+# ahead, by how many epochs, and with which variance. [Chapter 7](07_counts_reproduction.ipynb)
+# reads their records.
 #
 # ## Exercises
 #
-# **1, by hand.** Two instances, one of them positive, $z_1 = t$ and $z_2 = -t$. Write
-# $\log P(1 \mid X)$ as a function of $t$, and show that $t = 0$ is its minimum. What is the
+# **1, by hand.** Two instances, one of them positive, have the logits $z_1 = t$ and $z_2 = -t$.
+# Write $\log P(1 \mid X)$ as a function of $t$, and show that $t = 0$ is its minimum. What is the
 # curvature there, and is it the number above?
 #
-# **2, code.** Write the loss of DLLP for a batch, `logits` `(B, n)` and `told` `(B,)`, as a mean over the
-# bags. The attempt takes the mean in the wrong place.
+# **2, code.** Write the loss of DLLP for a batch, `logits` `(B, n)` and `observed` `(B,)`, as a mean
+# over the bags. The attempt takes the mean in the wrong place.
 
 
 # %%
-def dllp_loss(logits, told):
-    q = told / logits.shape[1]
-    log_mean, log_rest = F.logsigmoid(logits).mean(1), F.logsigmoid(-logits).mean(1)
+def dllp_loss(logits, observed):
+    q = observed / logits.shape[1]
+    log_mean = F.logsigmoid(logits).mean(1)
+    log_rest = F.logsigmoid(-logits).mean(1)
     return -(q * log_mean + (1 - q) * log_rest).mean()
 
 
@@ -620,21 +702,21 @@ def constant_curvature(n, y):
 check.attempt(check.constant_curvature, constant_curvature)
 
 # %% [markdown]
-# **4, change the observer.** The annotator says *at least* `told` positives. Write its
-# log-probability for a batch, `logits` `(B, n)` and `told` `(B,)`.
+# **4, change the observer.** The annotator reports *at least* `observed` positives. Write the
+# log-probability of this report for a batch, `logits` `(B, n)` and `observed` `(B,)`.
 
 
 # %%
-def at_least_count(logits, told):
-    return counts.log_likelihood(logits, told)
+def at_least_count(logits, observed):
+    return counts.log_likelihood(logits, observed)
 
 
 check.attempt(check.at_least_count, at_least_count)
 
 # %% [markdown]
-# **5, use the count twice.** At test time the paper decides by $\rho_i \geq 1/2$. If test bags
-# come with counts too, which two other rules does chapter 5 offer? Which of them can be wrong about
-# the number of positives, and which can not?
+# **5, use the count twice.** At test time the paper decides by $\rho_i \geq 1/2$. If test bags come
+# with counts too, which two other rules does chapter 5 offer? Which of them can be wrong about the
+# number of positives, and which cannot?
 #
 # **6, explain to a colleague.** Your colleague trains DLLP on bags of eight, and has noticed that the
 # loss is near its minimum from the second epoch on, while the accuracy still rises. Explain in
@@ -644,8 +726,9 @@ check.attempt(check.at_least_count, at_least_count)
 #
 # - [Baručić and Kybic (2022)](https://arxiv.org/abs/2110.03426), sections 2.3 and 3.
 # - [Neal and Hinton (1998)](https://doi.org/10.1007/978-94-011-5014-9_12), *A view of the EM
-#   algorithm that justifies incremental, sparse, and other variants*: why delayed targets still climb.
+#   algorithm that justifies incremental, sparse, and other variants*: why delayed targets still
+#   climb.
 # - [Zhang, Charoenphakdee, Wu and Sugiyama (2020)](https://arxiv.org/abs/2004.06316), *Learning from
 #   aggregate observations*: what can be identified from counts and what cannot.
 # - [Tsai and Lin (2020)](https://arxiv.org/abs/1910.13188), *Learning from label proportions with
-#   consistency regularization*: another remedy for the weak pull of proportions.
+#   consistency regularization*: another remedy for the weak gradient of proportions.

@@ -22,15 +22,14 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # The paper is [Angles, Jin, Kornblith, Tagliasacchi and Yi (2021), *MIST: Multiple Instance Spatial
 # Transformer*](https://arxiv.org/abs/1811.10725). "Paper (6)" means its equation 6, "the release"
-# means the authors' code, and "the papers" are this one and version 3 of the same arXiv entry.
-# Numbers like (8.2) are ours; each of these equations is a function of the package.
+# the authors' code, and "the papers" also version 3 of the arXiv entry. Numbers like (8.2) are
+# ours.
 #
 # ## Problem
 #
-# An image contains $K$ digits at unknown places. The label is the *bag* of their classes, or even
-# less: only the number $K$ of things worth looking at. A network has to find the digits, cut out a
-# patch around each, and read the patches. We train no network on this page: one image and a heat
-# map are enough for the mathematics.
+# An image contains $K$ digits at unknown places. The label is the *bag* of their classes, or only
+# the number $K$ of things worth looking at. A network has to find the digits, cut out a patch
+# around each, and read the patches.
 
 # %%
 from functools import partial
@@ -88,8 +87,7 @@ def frame(axis, places, colour=show.COLOURS[1], style="-", mark="s"):
 # $$ h_i = \frac{e^{a z_i}}{\sum_{j \in W_i} e^{a z_j}} . \tag{8.1} $$
 #
 # In a window of $n$ pixels, a peak comes close to 1 as soon as it exceeds the others by a little
-# more than $(\log n) / a$, whatever its height. A constant map gets $1/n$ everywhere. For
-# $a \to \infty$ only the maxima of their windows remain.
+# more than $(\log n) / a$, whatever its height. A constant map gets $1/n$ everywhere.
 #
 # The next step is *suppression*: a pixel that is not the maximum of a small window $V_i$ around it
 # is discarded. The $K$ largest remaining pixels are the places. The paper calls the whole extractor
@@ -125,8 +123,7 @@ show.figure(
 
 # %% [markdown]
 # The hills have become peaks, and the boxes lie on the digits. The faint pixels are maxima of empty
-# windows; they rank below the chosen two. (At the border a window has fewer pixels, so the values
-# there are slightly larger.)
+# windows; they rank below the chosen two.
 #
 # ### From places to patches, and back
 #
@@ -138,13 +135,15 @@ show.figure(
 #
 # Between pixels the interpolated image is linear along each axis, so its derivative in $x$ exists
 # there: on a row of pixels it is the difference of the two neighbouring pixels. **Interpolation is
-# the only source of gradients for places**, here and in the inverse (8.4). It uses pixels up to one
-# pixel outside the box, and none farther away.
+# the only source of gradients for places**, here and in the inverse (8.4). It sees one pixel beyond
+# the box.
 
 # %%
 seen = patches.sample(image, places, SIZE)  # (1, 2, 1, 9, 9)
 x, y = places[0, 0, :2].int().tolist()
 assert torch.allclose(seen[0, 0, 0], image[0, 0, y - 4 : y + 5, x - 4 : x + 5])
+
+# %% tags=["hide-input"]
 leaf = (places + torch.tensor([0.25, 0, 0])).requires_grad_()  # between pixels
 value = patches.sample(image, leaf, SIZE)[0, 0, 0, 4, 6]
 (slope,) = torch.autograd.grad(value, leaf)
@@ -174,7 +173,7 @@ def task_loss(places, tau=1.0):
     return patches.reconstruction_loss(image, seen, places)
 
 
-# %%
+# %% tags=["hide-input"]
 back = patches.place(seen, places, SHAPE).sum(1)  # (1, 1, 24, 36)
 assert torch.allclose((image - back).square().mean(), task_loss(places)[0])
 blank = patches.reconstruction_loss(image, 0 * seen, places)[0]
@@ -202,7 +201,7 @@ def peak(heights):
     return h
 
 
-# %%
+# %% tags=["hide-input"]
 def loss_of_height(value):
     h = peak((0.9, 0.6, value))
     return task_loss(patches.extract(h, K, 5, SIDE)[0])[0]
@@ -238,28 +237,13 @@ show.figure(
 # which peaks are chosen does. The loss is **piecewise constant in a heat map of one scale**, so
 # back-propagation gives the network no gradient. On the right the loss is **piecewise smooth in the
 # places**: near the digit it slopes down to the digit, and far away it is flat. Between 5 and 15
-# pixels the second box overlaps the first, and (8.5) counts the shared pixels twice; the slope
-# there can even point away from the missed digit. The method has to use the right panel and find a
-# replacement for the left one.
+# pixels the second box overlaps the first, and (8.5) counts the shared pixels twice. The method has
+# to use the right panel and find a replacement for the left one.
 #
-# The ripple on the right comes from interpolation, which blurs a patch a little between pixels.
-# Extracted places are pixels, where interpolation has a kink: the derivatives from the left and
-# from the right differ, and automatic differentiation returns one of them or a mixture. Here it
-# returns zero beside a slope:
-
-# %% tags=["hide-input"]
-x, nudge = 18.0, 2**-10
-here = [[*first, SIDE], [x, second[1], SIDE]]
-leaf = torch.tensor([here]).double().requires_grad_()
-(slope,) = torch.autograd.grad(task_loss(leaf).sum(), leaf)
-rises = [loss_of_place(x + e) - loss_of_place(x) for e in (-nudge, nudge)]
-before, after = -rises[0] / nudge, rises[1] / nudge
-print(f"at x = 18: left {before:.4f}, right {after:.4f},", end=" ")
-print(f"autograd {slope[0, 1, 0]:.4f}")
-
-# %% [markdown]
-# If the samples fall between pixels (32 samples in 20 pixels, say), or if the task changes its
-# patches, the kinks average out.
+# The ripple on the right comes from interpolation, which blurs a patch a little between pixels. It
+# leaves a kink at each pixel, where extracted places lie: there automatic differentiation returns
+# the derivative from the left, from the right, or a mixture. (The kinks average out if the samples
+# fall between pixels.)
 #
 # ### The side of a box
 #
@@ -300,7 +284,7 @@ for answers in ((0.5, 0.5), (0.8, 0.2)):
 # suppression window of another.** Rounding costs up to half a pixel along each axis. If one place
 # lies in the window of another, one of the two is lost.
 
-# %%
+# %% tags=["hide-input"]
 scales = torch.tensor([6.0, 8.0, 12.0]).double()
 apart = torch.tensor([[[10, 8, 9.5], [22, 17, 6.0]]]).double()
 ideal = patches.ideal_heatmap(apart, SHAPE, scales)
@@ -318,25 +302,21 @@ print("together:", found[0].tolist(), "values", value[0].tolist())
 # *Lifting* means adding variables until the hard step moves from the objective into a constraint,
 # and then softening the constraint. Write $\ell_\tau(x)$ for the task loss at places $x$.
 #
-# **Paper (2): copies.** Treat the heat map and the places as variables of their own,
-#
-# $$ \min_{\eta, \tau, h, x} \; \ell_\tau(x) \quad \text{subject to} \quad h = \mathcal{H}_\eta(I) , \;\; x = E_K(h) . $$
-#
-# This is still the problem of paper (1). **Every image has its own $h$ and $x$; all images share the
-# weights**, which will matter.
+# **Paper (2): copies.** Minimise $\ell_\tau(x)$ also over the heat map $h$ and the places $x$,
+# subject to the constraints $h = \mathcal{H}_\eta(I)$ and $x = E_K(h)$. This is still the problem
+# of paper (1). **Every image has its own $h$ and $x$; all images share the weights**, which will
+# matter.
 #
 # **Paper (3): a penalty.** The first constraint enters the objective as
 # $\lambda \| h - \mathcal{H}_\eta(I) \|^2$. The papers call $\lambda$ a Lagrange multiplier, but it
-# is the weight of a *penalty*. A multiplier would multiply the constraint itself, not its square;
-# the optimisation would *find* it, and the constraint would hold. We *choose* the weight of a
-# penalty, and the constraint is violated wherever the loss still pulls: the minimum of
-# $f(v) + \lambda (v - g)^2$ has $v - g = -f'(v) / (2 \lambda)$. The slack is proportional to the
-# force on it, and this force is the information we want.
+# is the weight of a *penalty*. The optimisation would *find* a multiplier, and the constraint would
+# hold. We *choose* the weight of a penalty, and the constraint is violated wherever the loss still
+# pulls: the minimum of $f(v) + \lambda (v - g)^2$ has $v - g = -f'(v) / (2 \lambda)$. The slack is
+# proportional to the force on it, and this force is the information we want.
 #
 # **Paper (4): invert the extractor.** Replace $x = E_K(h)$ by $h = G(x)$. **Assumption:
-# $x = E_K(G(x))$**, under the three conditions above. Many maps have the same extracted places, but
-# only one of them is ideal. So (4) allows less than (3) and asks more of the network: the value 1
-# at the right maxima and 0 elsewhere.
+# $x = E_K(G(x))$**, under the three conditions above. This asks more of the network than (3): not
+# only the right maxima, but the value 1 at each and 0 elsewhere.
 #
 # **Paper (5): drop $h$**, which is now a function of $x$:
 #
@@ -348,22 +328,16 @@ print("together:", found[0].tolist(), "values", value[0].tolist())
 # $$ \ell_{\text{heat}} = \bigl\| G(x) - \mathcal{H}_\eta(I) \bigr\|_2^2 . \tag{8.8} $$
 #
 # For $x$ the second term of $J$ is no help: $G$ rounds, so its derivative in the centres is zero.
-# The paper therefore applies $E_K$ to the penalty term and minimises
-#
-# $$ \ell_\tau(x) + \lambda \, \bigl\| x - E_K(\mathcal{H}_\eta(I)) \bigr\|_2^2 $$
-#
-# instead. **This is a different function**: a distance between heat maps has become a distance in
-# pixels. The blocks no longer belong to *one* objective, and the theory of block coordinate descent
-# does not apply. We measure the effect below.
+# The paper therefore replaces it by $\lambda \| x - E_K(\mathcal{H}_\eta(I)) \|_2^2$. **This is a
+# different function**: a distance between heat maps has become a distance in pixels. The blocks no
+# longer belong to *one* objective, and the theory of block coordinate descent does not apply. We
+# measure the effect below.
 #
 # ### The step on the places
 #
-# How do we minimise (6) in $x$? Let $x_0 = E_K(\mathcal{H}_\eta(I))$ be the extracted places.
-# Replace $\ell$ by its linear model at the present $x_t$, stay near $x_t$, and keep the penalty:
-#
-# $$ x_{t+1} = \arg\min_x \; \nabla \ell(x_t) \cdot x + \frac{1}{2 \alpha} \| x - x_t \|^2 + \lambda \| x - x_0 \|^2 . $$
-#
-# The derivative is zero at
+# How do we minimise (6) in $x$? Let $x_0$ be the extracted places. Replace $\ell$ by its linear
+# model at the present $x_t$, add $\| x - x_t \|^2 / (2 \alpha)$ to stay near $x_t$, and keep the
+# penalty $\lambda \| x - x_0 \|^2$. The derivative of this sum is zero at
 #
 # $$ x_{t+1} = \frac{x_t - \alpha \, \nabla \ell(x_t) + 2 \alpha \lambda \, x_0}{1 + 2 \alpha \lambda} . \tag{8.9} $$
 #
@@ -376,7 +350,7 @@ def step(x, x0, g, alpha, lam):
     return (x - alpha * g + 2 * alpha * lam * x0) / (1 + 2 * alpha * lam)
 
 
-# %%
+# %% tags=["hide-input"]
 start = places + torch.tensor([1.7, -1.4, 0])  # two pixels off
 x = start.clone()
 for _ in range(3):
@@ -388,17 +362,17 @@ assert torch.allclose(x, patches.move(start, task_loss, 3, 50.0, penalty=0.004))
 # %% [markdown]
 # ### No penalty at all: stop early
 #
-# The release has no penalty. It takes two gradient steps from $x_0$ and stops. Take a loss with
-# curvature $c$ along some direction and its minimum at distance $d$ from $x_0$:
-# $\ell = \tfrac{c}{2} (x - x_0 - d)^2$. Each gradient step multiplies the remaining distance by
-# $1 - \alpha c$. Compare $m$ such steps with the exact minimum under the penalty:
+# The release has no penalty. It takes two gradient steps from $x_0$ and stops. Measure $x$ from
+# $x_0$, along a direction in which the loss has the curvature $c$ and its minimum at distance $d$.
+# Each gradient step multiplies the remaining distance by $1 - \alpha c$. Compare $m$ such steps
+# with the exact minimum under the penalty:
 #
-# $$ x_m - x_0 = \bigl[ 1 - (1 - \alpha c)^m \bigr] \, d , \qquad x_\lambda - x_0 = \frac{c}{c + 2 \lambda} \, d . $$
+# $$ x_m = \bigl[ 1 - (1 - \alpha c)^m \bigr] \, d , \qquad x_\lambda = \frac{c}{c + 2 \lambda} \, d . $$
 #
 # (They are known as Landweber's iteration and Tikhonov's regularisation.) For small $c$ the two
 # distances are $m \alpha c \, d$ and $c \, d / (2 \lambda)$: **equal for
 # $\lambda = 1 / (2 m \alpha)$.** In this range early stopping acts like a penalty. The figure
-# compares both, as shares of $d$, for all curvatures.
+# compares both, as shares of $d$.
 
 # %% tags=["hide-input"]
 m, alpha = 2, 1.0
@@ -433,11 +407,10 @@ show.figure(
 )
 
 # %% [markdown]
-# The two agree where $m \alpha c \ll 1$ and differ where the loss is steep. The rate of the release
-# is $10^4$ on the mean over a batch of 32, which is 312.5 for one image. Its two steps correspond to
-# a penalty of $8 \cdot 10^{-4}$ per squared pixel. (Its loss is half of (8.10) below; relative to
-# (8.10) itself the penalty is twice as large.) One consequence: **the rate of the places must grow
-# with the batch size**, because the mean over the batch divides the steps.
+# The two agree where the curvature is small. The rate of the release is $10^4$ on the mean over a
+# batch of 32, which is 312.5 for one image. Its two steps correspond to a penalty of $8 \cdot
+# 10^{-4}$ per squared pixel on its own loss. So **the rate of the places must grow with the batch
+# size**, because the mean over the batch divides the steps.
 #
 # ### For differentiable layers, lifting is back-propagation
 #
@@ -464,15 +437,15 @@ equal = torch.allclose(by_lifting, 7.0 * by_chain_rule)
 print("equal, with the factor 7:", equal)
 
 # %% [markdown]
-# So lifting gives something new only where the Jacobian is useless, as for top-K. *Target propagation*
-# ([Lee et al. 2015](https://arxiv.org/abs/1412.7525)) also gives a layer a target instead of a
-# gradient; there the inverse that carries the target down is learned. Here **$G$ is an inverse that
-# need not be learned**, and by the assumption of paper (4) it is exact.
+# So lifting gives something new only where the Jacobian is useless, as for top-K. *Target
+# propagation* ([Lee et al. 2015](https://arxiv.org/abs/1412.7525)) also gives a layer a target
+# instead of a gradient, but learns the inverse that carries the target down. **$G$ is an inverse
+# that need not be learned.**
 #
 # ### At top-K: the better choice minus the present one
 #
-# Half of (8.8) has the gradient $\mathcal{H} - G(x^+)$ in the map, where $x^+$ are the moved places.
-# If the map is nearly ideal, the descent direction is
+# Half of (8.8) has the gradient $\mathcal{H} - G(x^+)$ in the map, where $x^+$ are the moved
+# places. If the map is nearly ideal, the descent direction is
 #
 # $$ G(x^+) - G(E_K(\mathcal{H})) : \quad \text{improved selection minus present selection.} $$
 #
@@ -511,35 +484,32 @@ print("derivative in the mask", slope.round(decimals=4).tolist())
 # reads all three patches: choosing the missed digit would lower the loss.
 #
 # This shows two limits. **No gradient asks for a peak far away**: places move about a pixel at a
-# time. And **every choice is reinforced, right or wrong**: this is self-training. It can work
-# because all images share $\eta$. A network that passes every pixel of every image through the same
-# filters can regress only what recurs. Digits recur. Blank spots recur even more, but their target
-# is nearly always 0, so regression pulls their peaks down. What looks the same wherever it is
-# chosen wins. The argument assumes that the network cannot tell *where* a pixel is. Zero padding at
-# the border reveals it, and then the network can learn to choose a corner of every image.
+# time. And **every choice is reinforced, right or wrong**. It can work because all images share the
+# network, which can regress only what recurs. Digits recur. Blank spots recur even more, but their
+# target is nearly always 0, so regression pulls their peaks down. The argument assumes that the
+# network cannot tell *where* a pixel is. Zero padding reveals the border, and then the network can
+# learn to choose a corner of every image.
 #
 # ### Three other names for the same loop
 #
-# *EM.* The places are hidden variables. Moving them is a partial hard E-step, updating $\tau$ is an
-# M-step, and the heat map network learns to predict the result of the E-step: *amortised
-# inference*, as in wake-sleep ([Hinton et al. 1995](https://doi.org/10.1126/science.7761831)). The
-# local optima of hard EM come with it. *Self-training.* With steps of length zero the network is
-# trained on its own choice; the next chapter measures how far this alone goes. *Vector
-# quantisation.* (8.8) pulls an encoder towards its own quantised output, as the commitment loss of
-# VQ-VAE does ([van den Oord et al. 2017](https://arxiv.org/abs/1711.00937)).
+# *EM.* Moving the hidden places is a partial hard E-step, updating $\tau$ is an M-step, and the
+# heat map network learns to predict the result of the E-step (*amortised inference*, as in
+# wake-sleep, [Hinton et al. 1995](https://doi.org/10.1126/science.7761831)). *Self-training.* With
+# steps of length zero the network is trained on its own choice; the next chapter measures how far
+# this goes. *Vector quantisation.* (8.8) resembles the commitment loss of VQ-VAE ([van den Oord et
+# al. 2017](https://arxiv.org/abs/1711.00937)).
 #
 # ### What a bag of labels says
 #
-# The second task of the paper reads the patches. The label of an image is a bag: $L$ one-hot
-# vectors $y_l$ without places. The classifier gives a softmax $\hat p_k$ for patch $k$. Paper (9)
-# compares the means:
+# The second task of the paper reads the patches. The label of an image is a bag of one-hot vectors
+# without places, with the mean $\bar y$. The classifier gives a softmax $\hat p_k$ for patch $k$;
+# their mean is $\bar p$. Paper (9) compares the two:
 #
-# $$ \ell = \Bigl\| \frac{1}{L} \sum_{l=1}^{L} y_l - \frac{1}{K} \sum_{k=1}^{K} \hat p_k \Bigr\|_2^2 = \| \bar y - \bar p \|_2^2 . \tag{8.10} $$
+# $$ \ell = \| \bar y - \bar p \|_2^2 , \qquad \bar p = \frac{1}{K} \sum_{k=1}^{K} \hat p_k . \tag{8.10} $$
 #
-# Both sides are proportions, so $K \neq L$ is allowed: with twice as many places as labels, two
-# places may lie on each digit. A bag with label *proportions* is the observation of [chapter
-# 5](05_counts_likelihood.ipynb), and (8.10) is a proportion loss like DLLP's (6.1), with squares in
-# place of the cross-entropy.
+# Both sides are proportions, so there may be more places than labels, such as two on each digit. A
+# bag with label *proportions* is the observation of [chapter 5](05_counts_likelihood.ipynb), and
+# (8.10) is a proportion loss like DLLP's (6.1), with squares in place of the cross-entropy.
 #
 # *What it cannot see.* The gradient in $\hat p_k$ is $\tfrac{2}{K} (\bar p - \bar y)$, the same for
 # every patch of the bag. When the mean is right it is zero, whichever patch gave which answer. The
@@ -561,22 +531,21 @@ print("pull of the counts:", of_counts.tolist())
 # %% [markdown]
 # *Different bags identify the classes all the same.* Let $p_a$ be the answer for a patch of true
 # class $a$, **the same in every bag**. If the bags $\{1, 2\}$, $\{1, 3\}$ and $\{2, 3\}$ have zero
-# loss, then $p_1 + p_2 = e_1 + e_2$ and so on, with one-hot vectors $e_a$. Adding the first two
-# equations and subtracting the third gives $p_1 = e_1$. If all bags are equal there is only one
-# equation, and any constant answer with the right mean solves it.
+# loss, then $p_1 + p_2 = e_1 + e_2$ and so on, with one-hot vectors $e_a$. The sum of the first two
+# equations minus the third gives $p_1 = e_1$. If all bags are equal, any constant answer with the
+# right mean has zero loss.
 #
 # ## Code
 #
-# Algorithm 1, in the order of the release, does three things for each batch: (i) extract the places;
-# (ii) move them with (8.9); (iii) take one optimiser step of $\tau$ on the task loss and of $\eta$ on
-# (8.8), both at the moved places. No gradient of one loss reaches the weights of the other. So the
-# two steps are *one* backward pass of the sum
+# Algorithm 1, in the order of the release, does three things for each batch: (i) extract the
+# places; (ii) move them with (8.9); (iii) take one optimiser step of $\tau$ on the task loss and of
+# $\eta$ on (8.8), both at the moved places. No gradient of one loss reaches the weights of the
+# other. So the two steps are *one* backward pass of the sum
 #
-# $$ \ell_\tau(x^+) + \bigl\| G(x^+) - \mathcal{H}_\eta(I) \bigr\|_2^2 , \qquad x^+ = \text{(8.9) from } E_K(\mathcal{H}_\eta(I)) . \tag{8.11} $$
+# $$ \ell_\tau(x^+) + \bigl\| G(x^+) - \mathcal{H}_\eta(I) \bigr\|_2^2 , \tag{8.11} $$
 #
-# (The papers print another order: task, places, heat map.) We run the loop with the smallest
-# possible networks: $\tau$ is the factor from above, and the heat map itself is the parameter
-# $\eta$.
+# with the moved places $x^+$. We run the loop with the smallest possible networks: $\tau$ is the
+# factor from above, and the heat map itself is the parameter $\eta$.
 
 
 # %%
@@ -619,7 +588,7 @@ print(f"tau from 0.5 to {tau:.2f}")
 # The package's `lifted_step` does the middle of this loop. It returns both losses of (8.11) and the
 # moved places:
 
-# %%
+# %% tags=["hide-input"]
 h = eta.clone().requires_grad_()
 x0, _ = patches.extract(eta, K, 5, SIDE)
 lifted = patches.lifted_step(h, x0, task_loss, 1, 1.0, normalise=True)
@@ -659,7 +628,7 @@ show.figure(
 
 # %% [markdown]
 # The boxes walk onto the digits, about a pixel per round, and the peaks of the map follow them. But
-# the step on the places *raises* $J$ again and again. The next section counts how often.
+# the step on the places *raises* $J$ again and again.
 #
 # ## When it breaks
 #
@@ -682,20 +651,18 @@ for lam in (0.0005, 0.001):
     print(f"{rose.sum()}, and left a pixel in {left.sum()}")
 
 # %% [markdown]
-# A place that moves by a pixel moves its dot in $G(x)$ by a pixel, where the map has no peak yet: the
-# squared distance in (5) jumps, by up to 2 for maps in $[0, 1]$, however short the move was. The
-# block on the places cannot see the jump, because its penalty (6) is a distance in pixels, or it has
-# none. With steps of fixed length this happens in every round. (Near the end they also overshoot the
-# minimum of the task loss, which is the fourth line.) The last two lines use steps along the
-# gradient, and the same $\lambda$ in (8.9) and in $J$: now $J$ can rise only in a round in which a
-# place leaves its pixel. The smooth curves of the paper are an observation on its data; the
-# construction does not guarantee them.
+# A place that moves by a pixel moves its dot in $G(x)$ by a pixel, where the map has no peak yet.
+# So the squared distance in (5) jumps, by up to 2 for maps in $[0, 1]$, however short the move was.
+# The block on the places cannot see the jump: its penalty (6) is a distance in pixels. With steps
+# of fixed length this happens in every round. (Near the end they also overshoot the minimum of the
+# task loss, which is the fourth line.) The last two lines use steps along the gradient, and the
+# same $\lambda$ in (8.9) and in $J$: now $J$ can rise only in a round in which a place leaves its
+# pixel. The smooth curves of the paper are an observation on its data; the construction does not
+# guarantee them.
 #
 # **Steps below half a pixel vanish.** $G$ rounds. If a round moves a place by less than half a
 # pixel, the target is the old pixel, and the next round starts from it again. So for one image the
-# rate has a sharp lower limit. (What remains of the training is regression onto the present choice;
-# [chapter 9](09_patches_learning.ipynb) measures it.) We repeat the loop with a penalty that
-# shortens every step.
+# rate has a sharp lower limit. We repeat the loop with a penalty that shortens every step.
 
 # %% tags=["hide-input"]
 for penalty in (0.0, 0.2, 0.6):
