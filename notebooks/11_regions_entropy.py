@@ -491,7 +491,8 @@ for name, attached, which in cases:
 # 1. *$H^-$ has its smallest value.* By (11.2) it is $\log C$ plus a divergence, which is 0 here.
 # 2. *$H^+$ has its smallest value.* By the bound it is at least $H(Y \mid X^+)$ for every mask. The
 #    mask is a function of the image, so $X^+$ is a function of $X$, and it cannot contain more
-#    information about $y$ than $X$ does. Hence $H(Y \mid X^+) \geq H(Y \mid X)$, with equality here.
+#    information about $y$ than $X$ does. Hence $H(Y \mid X^+) \geq H(Y \mid X)$, with equality
+#    here.
 #
 # Both terms have their smallest values at once, and so does the sum. The third term of (11.4) does
 # not depend on the mask. Nothing in the loss punishes a false positive. $\square$
@@ -504,13 +505,14 @@ for name, attached, which in cases:
 # ### Sufficient, complete, minimal
 #
 # We now compare *all* masks, in small worlds with three binary cells, gland $a$, gland $b$ and
-# stroma $s$, and two equally frequent classes. The *mutual information*
-# $I(Y; Z) = H(Y) - H(Y \mid Z)$ is the part of our uncertainty about $Y$ that $Z$ removes. By its chain rule,
+# stroma $s$, and two equally frequent classes. The *mutual information* $I(Y; Z) = H(Y) - H(Y \mid
+# Z)$ is the part of our uncertainty about $Y$ that $Z$ removes. By its chain rule,
 #
 # $$ I(Y; X) = I(Y; X^+) + I(Y; X^- \mid X^+) . $$
 #
-# - The mask is *sufficient* if $I(Y; X^- \mid X^+) = 0$: once $X^+$ is known, the rest adds nothing.
-#   This is the paper's assumption of **conditional independence**, and minimising $H^+$ asks for it.
+# - The mask is *sufficient* if $I(Y; X^- \mid X^+) = 0$: once $X^+$ is known, the rest adds
+#   nothing. This is the paper's assumption of **conditional independence**, and minimising $H^+$
+#   asks for it.
 # - It is *complete* if $I(Y; X^-) = 0$: the rest alone contains no information. This is *marginal*
 #   independence, and being undecided on $X^-$ asks for it.
 # - It is *minimal* if no smaller mask would do.
@@ -698,13 +700,13 @@ check.attempt(check.mutual_information, mutual_information)
 #
 # ## Further reading
 #
-# - [Belharbi et al. (2020)](https://arxiv.org/abs/1907.12934), section 3: the source of this chapter;
-#   and the same group's later version, [Belharbi et al. (2022)](https://arxiv.org/abs/2011.07221),
-#   with the mask attached and a penalty on its size.
+# - [Belharbi et al. (2020)](https://arxiv.org/abs/1907.12934), section 3: the source of this
+#   chapter; and the same group's later version, [Belharbi et al.
+#   (2022)](https://arxiv.org/abs/2011.07221), with the mask attached and a penalty on its size.
 # - [Cover and Thomas (2006)](https://doi.org/10.1002/047174882X), *Elements of information theory*,
 #   chapter 2.
-# - [Zolna, Geras and Cho (2018)](https://arxiv.org/abs/1805.08249), *Classifier-agnostic saliency map
-#   extraction*, and [Yu, Chang, Zhang and Jaakkola (2019)](https://arxiv.org/abs/1910.13294),
+# - [Zolna, Geras and Cho (2018)](https://arxiv.org/abs/1805.08249), *Classifier-agnostic saliency
+#   map extraction*, and [Yu, Chang, Zhang and Jaakkola (2019)](https://arxiv.org/abs/1910.13294),
 #   *Rethinking cooperative rationalization*: the adversary on $X^-$.
 # - [Durand, Mordan, Thome and Cord
 #   (2017)](https://openaccess.thecvf.com/content_cvpr_2017/html/Durand_WILDCAT_Weakly_Supervised_CVPR_2017_paper.html),

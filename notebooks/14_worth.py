@@ -876,9 +876,9 @@ check.attempt(check.break_even, break_even)
 #
 # ## Further reading
 #
-# - [Bearman, Russakovsky, Ferrari and Fei-Fei (2016)](https://arxiv.org/abs/1506.02106), *What's the
-#   point: semantic segmentation with point supervision*: labels compared at equal hours.
+# - [Bearman, Russakovsky, Ferrari and Fei-Fei (2016)](https://arxiv.org/abs/1506.02106), *What's
+#   the point: semantic segmentation with point supervision*: labels compared at equal hours.
 # - [Papadopoulos, Uijlings, Keller and Ferrari (2017)](https://arxiv.org/abs/1708.02750), *Extreme
 #   clicking for efficient object annotation*.
-# - Cover and Thomas, *Elements of information theory*, chapter 2: entropy, and why a function of $h$
-#   cannot carry more information than $h$.
+# - Cover and Thomas, *Elements of information theory*, chapter 2: entropy, and why a function of
+#   $h$ cannot carry more information than $h$.
