@@ -219,7 +219,7 @@ grid = [Candidate(3.0, copies, k, 0.03) for copies, k in settings]
 machine = KernelPresence(grid, landmarks=100, steps=80)
 machine.fit(train["instances"], train["bags"], train["labels"])
 linear = LogisticRegression(max_iter=1000)
-linear.fit(bag_means(train), train["labels"])
+linear = linear.fit(bag_means(train), train["labels"])
 
 # %%
 for part, d in made.items():
