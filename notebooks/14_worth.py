@@ -793,10 +793,10 @@ show.Markdown(f"{named}; a number below 0 is overconfidence\n\n{grid}")
 # %% [markdown]
 # ### Claims
 #
-# These sentences are tests beside the experiments, with their exact reading in brackets, so they
-# can fail. Short runs agree or disagree; they give no verdict.
+# We wrote down these claims as tests of the records, with their exact reading in brackets, so they
+# can fail. Short runs give no verdict; open the table for what they measured.
 
-# %%
+# %% tags=["hide-output"]
 show.Markdown(tables.claims(PAPER, HELD))
 
 # %% [markdown]
