@@ -157,8 +157,7 @@ show.figure(
 #
 # Two networks share the work. A *localiser* $M$ computes the mask $R^+$, with numbers between 0 and
 # 1 instead of bits, and $R^- = 1 - R^+$. A *classifier* then sees $X^+ = X R^+$ and $X^- = X R^-$.
-# It should be certain of the class on $X^+$ and undecided on $X^-$. We need a measure of being
-# undecided.
+# It should be certain of the class on $X^+$ and undecided on $X^-$.
 #
 # ## Derivation
 #
@@ -204,8 +203,7 @@ for row, h in zip(
 #
 # The first term on the right depends on the data and the mask, the second also on the classifier.
 # So the loss is an upper bound of the entropy: **a small mean loss, on enough images that the
-# classifier has not seen, proves that the masked image determines the class**, whichever classifier
-# achieves it.
+# classifier has not seen, proves that the masked image determines the class**.
 #
 # On $X^-$ we want the opposite, a large $H(Y \mid X^-)$. But the entropy of the *prediction* is no
 # lower bound of it. A classifier that always predicts $u$ there has the largest possible entropy,
@@ -225,8 +223,8 @@ for row, h in zip(
 # $$ - \frac{1}{C} \sum_{k=1}^{C} \log \hat p(k \mid X^-) = \log C + \mathrm{KL}( u \,\|\, \hat p ) . \tag{11.2} $$
 #
 # The negative entropy is $- \log C + \mathrm{KL}(\hat p \,\|\, u)$, with the other divergence. Both
-# are smallest at $\hat p = u$: **one optimum, two divergences**. They differ in their gradients.
-# For logits $z$, with $\partial \log \hat p_j / \partial z_k = [j = k] - \hat p_k$,
+# are smallest at $\hat p = u$: **one optimum, two divergences**. They differ in their gradients
+# with respect to the logits $z$:
 #
 # $$ \frac{\partial}{\partial z_k} \, \text{(11.2)} = \hat p_k - \frac1C , \qquad \frac{\partial (-H)}{\partial z_k} = \hat p_k \, ( \log \hat p_k + H ) . $$
 #
@@ -317,9 +315,9 @@ assert torch.allclose(ours, by_hand)
 # %% [markdown]
 # ### From class maps to class scores
 #
-# Where does the mask come from? The localiser is a convolutional network whose last layer gives
-# one map $A_k$ for each class, on a coarse grid of $n$ positions. *Pooling* turns a map into a
-# score $s_k$, and the softmax of the scores is $\hat p_s$. Four poolings are in use.
+# The localiser is a convolutional network whose last layer gives one map $A_k$ for each class, on a
+# coarse grid of $n$ positions. *Pooling* turns a map into a score $s_k$, and the softmax of the
+# scores is $\hat p_s$. Four poolings are in use.
 #
 # - *Average* (CAM): $s_k$ is the mean of $A_k$.
 # - *Maximum*: $s_k$ is its largest value.
@@ -491,7 +489,8 @@ for name, attached, which in cases:
 # 1. *$H^-$ has its smallest value.* By (11.2) it is $\log C$ plus a divergence, which is 0 here.
 # 2. *$H^+$ has its smallest value.* By the bound it is at least $H(Y \mid X^+)$ for every mask. The
 #    mask is a function of the image, so $X^+$ is a function of $X$, and it cannot contain more
-#    information about $y$ than $X$ does. Hence $H(Y \mid X^+) \geq H(Y \mid X)$, with equality here.
+#    information about $y$ than $X$ does. Hence $H(Y \mid X^+) \geq H(Y \mid X)$, with equality
+#    here.
 #
 # Both terms have their smallest values at once, and so does the sum. The third term of (11.4) does
 # not depend on the mask. Nothing in the loss punishes a false positive. $\square$
@@ -504,13 +503,14 @@ for name, attached, which in cases:
 # ### Sufficient, complete, minimal
 #
 # We now compare *all* masks, in small worlds with three binary cells, gland $a$, gland $b$ and
-# stroma $s$, and two equally frequent classes. The *mutual information*
-# $I(Y; Z) = H(Y) - H(Y \mid Z)$ is the part of our uncertainty about $Y$ that $Z$ removes. By its chain rule,
+# stroma $s$, and two equally frequent classes. The *mutual information* $I(Y; Z) = H(Y) - H(Y \mid
+# Z)$ is the part of our uncertainty about $Y$ that $Z$ removes. By its chain rule,
 #
 # $$ I(Y; X) = I(Y; X^+) + I(Y; X^- \mid X^+) . $$
 #
-# - The mask is *sufficient* if $I(Y; X^- \mid X^+) = 0$: once $X^+$ is known, the rest adds nothing.
-#   This is the paper's assumption of **conditional independence**, and minimising $H^+$ asks for it.
+# - The mask is *sufficient* if $I(Y; X^- \mid X^+) = 0$: once $X^+$ is known, the rest adds
+#   nothing. This is the paper's assumption of **conditional independence**, and minimising $H^+$
+#   asks for it.
 # - It is *complete* if $I(Y; X^-) = 0$: the rest alone contains no information. This is *marginal*
 #   independence, and being undecided on $X^-$ asks for it.
 # - It is *minimal* if no smaller mask would do.
@@ -593,9 +593,9 @@ for name, p in worlds.items():
 # In every world the stroma costs nothing, under *against* too: no term asks for minimality. A
 # penalty on the area of the mask would.
 #
-# The demo below has six cells. Its classifier does not learn: it adds up the evidence in the cells
-# that it sees. Move the mask, starting from one of two equal glands, from a bird whose head carries
-# more evidence than its body, or from all ones.
+# The demo below has six cells. Its classifier adds up the evidence in the cells that it sees. Move
+# the mask, starting from one of two equal glands, from a bird with a telling head, or from all
+# ones.
 #
 # <div class="demo" data-demo="regions">On the web page stands an image of six cells with sliders for a mask. It shows the probability of the class on the masked image and on the rest, their entropies, and the loss (11.4), for two redundant glands, a bird with a telling head, and the mask of all ones. Without JavaScript, change the worlds above and run the cells again.</div>
 #
@@ -698,13 +698,11 @@ check.attempt(check.mutual_information, mutual_information)
 #
 # ## Further reading
 #
-# - [Belharbi et al. (2020)](https://arxiv.org/abs/1907.12934), section 3: the source of this chapter;
-#   and the same group's later version, [Belharbi et al. (2022)](https://arxiv.org/abs/2011.07221),
-#   with the mask attached and a penalty on its size.
-# - [Cover and Thomas (2006)](https://doi.org/10.1002/047174882X), *Elements of information theory*,
-#   chapter 2.
-# - [Zolna, Geras and Cho (2018)](https://arxiv.org/abs/1805.08249), *Classifier-agnostic saliency map
-#   extraction*, and [Yu, Chang, Zhang and Jaakkola (2019)](https://arxiv.org/abs/1910.13294),
+# - [Belharbi et al. (2020)](https://arxiv.org/abs/1907.12934), section 3: the source of this
+#   chapter; and the same group's later version, [Belharbi et al.
+#   (2022)](https://arxiv.org/abs/2011.07221), with the mask attached and a penalty on its size.
+# - [Zolna, Geras and Cho (2018)](https://arxiv.org/abs/1805.08249), *Classifier-agnostic saliency
+#   map extraction*, and [Yu, Chang, Zhang and Jaakkola (2019)](https://arxiv.org/abs/1910.13294),
 #   *Rethinking cooperative rationalization*: the adversary on $X^-$.
 # - [Durand, Mordan, Thome and Cord
 #   (2017)](https://openaccess.thecvf.com/content_cvpr_2017/html/Durand_WILDCAT_Weakly_Supervised_CVPR_2017_paper.html),

@@ -793,10 +793,10 @@ show.Markdown(f"{named}; a number below 0 is overconfidence\n\n{grid}")
 # %% [markdown]
 # ### Claims
 #
-# These sentences are tests beside the experiments, with their exact reading in brackets, so they
-# can fail. Short runs agree or disagree; they give no verdict.
+# We wrote down these claims as tests of the records, with their exact reading in brackets, so they
+# can fail. Short runs give no verdict; open the table for what they measured.
 
-# %%
+# %% tags=["hide-output"]
 show.Markdown(tables.claims(PAPER, HELD))
 
 # %% [markdown]
@@ -876,9 +876,9 @@ check.attempt(check.break_even, break_even)
 #
 # ## Further reading
 #
-# - [Bearman, Russakovsky, Ferrari and Fei-Fei (2016)](https://arxiv.org/abs/1506.02106), *What's the
-#   point: semantic segmentation with point supervision*: labels compared at equal hours.
+# - [Bearman, Russakovsky, Ferrari and Fei-Fei (2016)](https://arxiv.org/abs/1506.02106), *What's
+#   the point: semantic segmentation with point supervision*: labels compared at equal hours.
 # - [Papadopoulos, Uijlings, Keller and Ferrari (2017)](https://arxiv.org/abs/1708.02750), *Extreme
 #   clicking for efficient object annotation*.
-# - Cover and Thomas, *Elements of information theory*, chapter 2: entropy, and why a function of $h$
-#   cannot carry more information than $h$.
+# - Cover and Thomas, *Elements of information theory*, chapter 2: entropy, and why a function of
+#   $h$ cannot carry more information than $h$.

@@ -7,20 +7,22 @@ import sys
 if importlib.util.find_spec("wsl_tutorial") is None:
     home = "wsl-tutorial @ git+https://github.com/weak-supervision/wsl-tutorial"
     spec = os.environ.get("WSL_TUTORIAL_SPEC", home)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", spec], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", spec], check=True
+    )
 
 # %% [markdown]
 # # Your own bags
 #
 # After this page you can cross-validate a classifier on bags of your own, say when the instances of
 # a bag count as copies, and test a classifier for rules that it must not learn. You need the
-# likelihood of [chapter 1](01_presence_likelihood.ipynb). The page runs in about a minute on one CPU
-# core and downloads nothing; the numbers on Musk and Elephant come from records.
+# likelihood of [chapter 1](01_presence_likelihood.ipynb). The page runs in about a minute on one
+# CPU core and downloads nothing; the numbers on Musk and Elephant come from records.
 #
 # ## Problem
 #
 # You have a table. Each row is an instance, one column names its bag, and each bag has one label.
-# Two questions come first. How good is a classifier on *new bags*? And has it learned the rule that
+# You have two questions. How good is a classifier on *new bags*? And did it learn the rule that
 # you believe in, or something else that happens to separate your bags?
 
 # %%
@@ -43,13 +45,15 @@ from wsl_tutorial.reproduce import tables
 show.style()
 
 # %% [markdown]
-# From a table to a score takes a few lines. Folds must consist of whole bags: if shapes of one
-# molecule are in training and test, the score measures memory. Each fold also needs both classes, and
-# the classic files begin with all positive bags. `BagKFold` keeps bags whole and spreads the classes
-# evenly; it shuffles if you ask. The AUC by bags is `scoring=bag_scorer("roc_auc")`, also of
-# `wsl_tutorial.estimators`; the plain name compares rows.
-# A ragged list of arrays becomes a table with `np.concatenate` and `np.repeat`, as below; images need
-# a network that turns an image, or each of its tiles, into a row.
+# From a table to a score takes a few lines. Folds must consist of whole bags: if some shapes of a
+# molecule are in the training set and others in the test set, the score measures memory. Each fold
+# also needs both classes, and the classic files begin with all positive bags. `BagKFold` keeps bags
+# whole, spreads the classes evenly, and shuffles on request. For an AUC of bags use
+# `scoring=bag_scorer("roc_auc")`, also from `wsl_tutorial.estimators`; the string `"roc_auc"`
+# compares rows.
+#
+# A list of arrays becomes a table with `np.concatenate` and `np.repeat`, as below. Images need a
+# network that turns each image, or each of its tiles, into a row.
 
 # %%
 rng = np.random.default_rng(0)
@@ -62,40 +66,42 @@ bags = np.repeat(np.arange(60), [len(bag) for bag in ragged])
 table = np.column_stack([X, bags])
 model = PresenceClassifier(bags=5, random_state=0)
 folds = BagKFold(5, bags=5, shuffle=True, random_state=0)
-print(f"accuracy {cross_val_score(model, table, labels[bags], cv=folds).mean():.2f}")
+scores = cross_val_score(model, table, labels[bags], cv=folds)
+print(f"accuracy {scores.mean():.2f}")
 
 # %% [markdown]
 # ## What is hidden
 #
-# Hidden is the label of each instance. The rule of multiple instances says that a bag is positive if
-# at least one instance is. Chapter 1 computes the probability of that: one minus the product of the
-# misses, $1 - \prod_j (1 - p_j)$, **assuming that the hidden labels are independent given the
-# features**.
+# The hidden variables are the labels of the instances. By the rule of multiple instances a bag is
+# positive if at least one instance is. Chapter 1 computes the probability of this as one minus the
+# product of the misses, $1 - \prod_j (1 - p_j)$, **assuming that the hidden labels are independent
+# given the features**.
 #
-# Three classic sets are called examples of this rule. In Musk 1 and Musk 2 a bag is a molecule and an
-# instance is one of its shapes. In Elephant a bag is an image and an instance is a segment of it. The
-# shapes of a molecule are nearly copies of one another, so their hidden labels are not independent:
-# if one fits, its neighbours do. A product over forty near copies is far too sure of itself.
+# Three classic data sets are cited as examples of this rule. In Musk 1 and Musk 2 a bag is a
+# molecule and an instance is one of its shapes. In Elephant a bag is an image and an instance is a
+# segment of it. The shapes of a molecule are nearly copies of one another, so their hidden labels
+# are not independent: if one fits, its neighbours do too. A product over forty near copies is far
+# too confident.
 #
 # ## Derivation
 #
 # ### Copies
 #
-# Let a bag consist of groups of exact copies, and let the copies of a group **share one hidden
-# label**. Then each group is missed once, not once for each copy. If instance $j$ has $m_j$ copies in
-# its bag, itself included, the group's factor $1 - p$ is the product over its members of
-# $(1 - p_j)^{1 / m_j}$. So an instance gets the weight $1 / m_j$.
+# Suppose a bag consists of groups of exact copies, and the copies of a group **share one hidden
+# label**. Then each group is missed once, not once for each copy. If instance $j$ has $m_j$ copies
+# in its bag, itself included, the factor $1 - p$ of its group is the product of $(1 - p_j)^{1 /
+# m_j}$ over the members. So each instance gets the weight $1 / m_j$.
 #
 # Near copies are a matter of degree. We replace the number of copies by a sum of similarities
 # between 0 and 1, here those of a Gaussian kernel with width $\sigma$:
 #
 # $$ w_j = \Bigl[ \sum_k \exp \Bigl( - \frac{\lVert x_j - x_k \rVert^2}{2 \sigma^2} \Bigr) \Bigr]^{-1} . \tag{16.1} $$
 #
-# The sum of the weights is the *effective size* of the bag. It is $n$ for instances that are far apart,
-# the number of groups for groups of exact copies, and 1 for $\sigma \to \infty$. For similarities
-# strictly between 0 and 1 the weights are a model, not a theorem: they interpolate between two cases
-# in which the likelihood is exact. (Leinster and Cobbold, 2012, measure the diversity of species by
-# the same sums.)
+# The sum of the weights is the *effective size* of the bag. It is $n$ for instances that are far
+# apart, the number of groups for groups of exact copies, and 1 for $\sigma \to \infty$. For
+# similarities strictly between 0 and 1 the weights are a model, not a theorem: they interpolate
+# between two cases in which the likelihood is exact. (Leinster and Cobbold, 2012, measure the
+# diversity of species by the same sums.)
 
 # %%
 x = torch.tensor([[[0.0], [0.0], [0.0], [9.0], [9.5]]])
@@ -106,36 +112,39 @@ for width in (0.0, 0.5, 3.0, torch.inf):
 
 # %% [markdown]
 # With log odds $z_j$ we have $-\log (1 - p_j) = \log (1 + e^{z_j})$, the softplus of $z_j$. It is
-# never negative. Call it the *evidence* of the instance; the weighted evidence of a bag adds up:
+# never negative. We call it the *evidence* of the instance. The weighted evidence of a bag adds up:
 #
 # $$ P(\text{the concept occurs}) = 1 - \prod_j (1 - p_j)^{w_j} = 1 - \exp \Bigl( - \sum_j w_j \log (1 + e^{z_j}) \Bigr) . \tag{16.2} $$
 #
-# If all weights are $1 / n$, the mean evidence counts. For a bag of copies this is logistic regression
-# on the one instance, and that is why a mean does so well on Musk. Yet it differs from a mean of
-# logits: **no instance can testify against the concept**, because evidence has no sign. The most an
-# irrelevant instance can do is to have no evidence and to dilute that of others, by $n / (n + 1)$.
-# With fixed weights, or for an instance unlike all others in the bag, it does not even do that.
+# If all weights are $1 / n$, the mean evidence counts. For a bag of copies this is logistic
+# regression on the one instance, which is why a mean works so well on Musk. Yet it differs from a
+# mean of logits: **no instance can count against the concept**, because evidence is never negative.
+# The worst an irrelevant instance can do is to have no evidence and to dilute that of the others,
+# by $n / (n + 1)$. With fixed weights, or if it is unlike all other instances in the bag, it does
+# not even do that.
 #
 # ### Several concepts
 #
-# Some rules need two things at once: a beach is sand *and* water. Let a bag be positive if all of $K$
-# hidden concepts occur. **We take the occurrences of different concepts as independent given the
-# bag.** (For classes that exclude one another in an instance, this product is the upper side of the
-# bracket (2.5).) And labels can be wrong: **a label is flipped with a small probability**
-# $\varepsilon$, which limits how much one bag can cost.
+# Some rules need two things at once: a beach is sand *and* water. Let a bag be positive if all of
+# $K$ hidden concepts occur. **We assume that different concepts occur independently given the
+# bag.** (For classes that exclude one another in an instance, this product is the upper end of the
+# bracket (2.5).) Labels can also be wrong: **a label is flipped with a small probability**
+# $\varepsilon$, which limits the loss of a single bag.
 #
 # $$ P(y = 1 \mid X) = \varepsilon + (1 - 2 \varepsilon) \prod_{k=1}^{K} \bigl[ 1 - \exp ( - s_k ) \bigr] , \qquad s_k = \sum_j w_j \log (1 + e^{z_{kj}}) . \tag{16.3} $$
 #
-# We check all of it against an enumeration of the hidden labels of three instances and two concepts.
+# We check this against an enumeration of the hidden labels of three instances and two concepts.
 
 # %%
 from itertools import product
 
-z = torch.randn(1, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+g = torch.Generator().manual_seed(0)
+z = torch.randn(1, 2, 3, generator=g, dtype=torch.float64)
 p, total = z.sigmoid()[0], 0.0
 for hidden in product([False, True], repeat=6):
     h = torch.tensor(hidden).view(2, 3)
-    total += torch.where(h, p, 1 - p).prod().item() if h.any(1).all() else 0.0
+    if h.any(1).all():  # both concepts occur
+        total += torch.where(h, p, 1 - p).prod().item()
 yes, ones = torch.tensor([True]), torch.ones(1, 3, dtype=torch.float64)
 ours = presence.log_likelihood_concepts(z, yes, ones, noise=0.1).exp().item()
 print(f"enumerated {0.1 + 0.8 * total:.10f}, ours {ours:.10f}")
@@ -143,27 +152,29 @@ print(f"enumerated {0.1 + 0.8 * total:.10f}, ours {ours:.10f}")
 # %% [markdown]
 # ### A small kernel machine
 #
-# A hundred bags are few for a network. We make $z$ linear in features of a Gaussian kernel
-# $k(x, x') = \exp(-\gamma \lVert x - x' \rVert^2 / D)$ on $D$ standardised features. With $m$ landmarks
-# among the training instances, kernel matrix $K_{mm} = U \Lambda U^\top$,
+# A hundred bags are few for a network. We make $z$ linear in features of a Gaussian kernel $k(x,
+# x') = \exp(-\gamma \lVert x - x' \rVert^2 / D)$ on $D$ standardised features. With $m$ landmarks
+# among the training instances and their kernel matrix $K_{mm} = U \Lambda U^\top$, the features are
 #
-# $$ \phi(x) = \Lambda^{-1/2} U^\top \bigl( k(x, x_1), \ldots, k(x, x_m) \bigr)^\top , \tag{16.4} $$
+# $$ \phi(x) = \Lambda^{-1/2} U^\top \bigl( k(x, x_1), \ldots, k(x, x_m) \bigr)^\top . \tag{16.4} $$
 #
-# so that $\phi(x) \cdot \phi(x') = k(x, x')$ on the landmarks (Nyström). The weights get a squared
-# penalty, fixed for all sets.
+# Then $\phi(x) \cdot \phi(x') = k(x, x')$ on the landmarks (Nyström). The weights get a squared
+# penalty, the same for all data sets.
 #
-# Four things remain open: $\gamma$, the width in (16.1) (that of the kernel, or infinite), and
-# $K \in \{1, 2\}$. We do not choose by hand. Inside the training bags, each candidate predicts every bag
-# once without having seen it, in four folds. Let $\ell_c$ be the log-likelihood of all those
-# predictions. With equal prior odds, the candidate's share in the final prediction is
+# Three things remain open: $\gamma$, the width in (16.1) (that of the kernel, or infinite), and $K
+# \in \{1, 2\}$. We do not choose them by hand. Within the training bags, each candidate setting
+# predicts every bag once without having seen it, in four folds. Let $\ell_c$ be the log-likelihood
+# of all these predictions. With equal prior odds, the share of candidate $c$ in the final
+# prediction is
 #
 # $$ \omega_c = \frac{e^{\ell_c}}{\sum_{c'} e^{\ell_{c'}}} . \tag{16.5} $$
 #
-# This would be Bayes' rule if $\ell_c$ were the log evidence of the candidate; the left-out likelihood
-# stands in for it. **Why may validation choose here?** Validation bags come from the same place as
-# training bags, so a wrong rule that looks perfect in training looks perfect in validation. Validation
-# cannot protect us from it. The family does: none of its members can say "negative because of this
-# instance". That is a belief we put in, not one the data could have given us.
+# This would be Bayes' rule if $\ell_c$ were the log evidence of the candidate; we use the held-out
+# likelihood in its place. **Is it safe to choose by validation here?** Validation bags come from
+# the same distribution as training bags, so a wrong rule that looks perfect in training also looks
+# perfect in validation. Validation cannot protect us from it. The family of models does: none of
+# its members can express "negative because of this instance". This is a belief that we put in; the
+# data could not have given it to us.
 #
 # ## Code
 #
@@ -171,34 +182,46 @@ print(f"enumerated {0.1 + 0.8 * total:.10f}, ours {ours:.10f}")
 #
 # ### Tests that a wrong rule passes in training
 #
-# [Raff and Holt (2023)](https://arxiv.org/abs/2310.17867) propose *unit tests* for such classifiers.
-# In their first test, positive bags have at least one instance of a concept. Every negative *training*
-# bag also holds a poison, an instance far from all others. "Negative if poison" is a perfect rule in
-# training. In the test bags the poison is in the positive bags. A model that learned the rule of
-# multiple instances ignores it. In the second test a bag needs two concepts, with the same poison. In
-# the third, negative training bags hold one of the concepts once or twice, and negative test bags hold
-# it forty times: a count is not a second concept.
+# [Raff and Holt (2023)](https://arxiv.org/abs/2310.17867) propose *unit tests* for such
+# classifiers.
 #
-# We run the first test here, small, with our likelihood and with a logistic regression on bag means.
+# 1. Positive bags have at least one instance of a concept. Every negative *training* bag also
+#    contains a poison, an instance far from all others, so "negative if poison" is a perfect rule
+#    in training. In the test set the poison is in the positive bags. A model that learned the rule
+#    of multiple instances ignores it.
+# 2. A bag needs two concepts, with the same poison.
+# 3. Negative training bags contain one of the concepts once or twice, and negative test bags
+#    contain it forty times: a count is not a second concept.
+#
+# We run a small version of the first test, with our likelihood and with a logistic regression on
+# the means of bags.
 
 # %%
 from sklearn.linear_model import LogisticRegression
 
 g = torch.Generator().manual_seed(0)
-made = {part: concepts.bags("single", part, 100, g) for part in ("train", "test")}
+made = {
+    part: concepts.bags("single", part, 100, g) for part in ("train", "test")
+}
 
 
 def bag_means(d):
-    sums = torch.zeros(len(d["labels"]), 16).index_add(0, d["bags"], d["instances"])
+    sums = torch.zeros(len(d["labels"]), 16).index_add(
+        0, d["bags"], d["instances"]
+    )
     return sums / torch.bincount(d["bags"])[:, None]
 
 
 # %%
 train = made["train"]
-grid = [Candidate(3.0, copies, k, 0.03) for copies in ("all", "kernel") for k in (1, 2)]
+settings = product(("all", "kernel"), (1, 2))
+grid = [Candidate(3.0, copies, k, 0.03) for copies, k in settings]
 machine = KernelPresence(grid, landmarks=100, steps=80)
 machine.fit(train["instances"], train["bags"], train["labels"])
-linear = LogisticRegression(max_iter=1000).fit(bag_means(train), train["labels"])
+linear = LogisticRegression(max_iter=1000)
+linear = linear.fit(bag_means(train), train["labels"])
+
+# %%
 for part, d in made.items():
     ours = machine.predict_proba(d["instances"], d["bags"])
     theirs = linear.predict_proba(bag_means(d))[:, 1]
@@ -207,24 +230,25 @@ for part, d in made.items():
 
 # %% [markdown]
 # The means are perfect on the training bags and wrong on nearly every pair of test bags. An AUC far
-# below 1/2 is worse than ignorance: the model has learned the opposite of the rule.
+# below 1/2 is worse than chance: the model has learned the opposite of the rule.
 #
 # ## Reproduction
 #
 # The records behind the next tables are in `wsl_tutorial/results/own-bags.jsonl`;
-# `scripts/own_bags.py` makes them. Each line holds the versions, the commit, the checksums of the data
-# and the seconds. Everything random is drawn from the number of the repeat.
+# `scripts/own_bags.py` makes them. Each line has the versions, the commit, the checksums of the
+# data and the seconds. The number of the repeat seeds all random draws.
 
 
-# %%
+# %% tags=["hide-input"]
 def records():
-    text = files("wsl_tutorial").joinpath("results/own-bags.jsonl").read_text("utf-8")
+    place = files("wsl_tutorial").joinpath("results/own-bags.jsonl")
     found = defaultdict(list)
-    for record in map(json.loads, text.splitlines()):
+    for record in map(json.loads, place.read_text("utf-8").splitlines()):
         found[record["kind"], record["name"], record["method"]].append(record)
     return found
 
 
+# %% tags=["hide-input"]
 RECORDS = records()
 NAMES = {
     "ours": "ours (16.3), chosen by validation",
@@ -237,78 +261,85 @@ NAMES = {
 }
 
 
-# %%
+# %% tags=["hide-input"]
 def cell(kind, name, method, measures):
     runs = RECORDS.get((kind, name, method), [])
-    values = [[r["measures"][m] for r in runs] for m in measures]
-    return " / ".join(f"{mean(v):.1f}" for v in values) + f" ({len(runs)})" if runs else "not run"
+    if not runs:
+        return "not run"
+    means = [mean(r["measures"][m] for r in runs) for m in measures]
+    return " / ".join(f"{v:.1f}" for v in means) + f" ({len(runs)})"
 
 
 # %% [markdown]
-# First the unit tests: AUC on training and test bags in per cent, 200 training bags and 400 test bags;
-# in parentheses the number of seeds.
+# The first table has the unit tests: AUC on training and test bags in per cent, for 200 training
+# bags and 400 test bags. The number of seeds is in parentheses.
 
-# %%
+# %% tags=["hide-input"]
+AUCS = ("train_auc", "test_auc")
 rows = [
-    (NAMES[m], *(cell("tests", t, m, ("train_auc", "test_auc")) for t in concepts.TESTS))
+    (NAMES[m], *(cell("tests", t, m, AUCS) for t in concepts.TESTS))
     for m in NAMES
 ]
 show.Markdown(tables.grid(("AUC training / test", *concepts.TESTS), rows))
 
 # %% [markdown]
-# Read each row from left to right and ask for a drop from training to test. Ours passes all three.
-# Bag means, mean pooling, attention and the set kernel fail the first test, and not by a little: each
-# may give the poison a negative weight. The set kernel does better on the third, since a mean of
-# kernel features keeps two narrow concepts apart. The likelihood with independent instances cannot use
-# the poison. It passes the second test by counting: a bag with more instances of a concept has more
-# evidence. The third test shows it, because there the negative test bags have the higher count. The
-# maximum cannot count either, and one maximum cannot ask for two concepts.
+# Read each row from left to right and look for a drop from training to test. Ours passes all three
+# tests. Bag means, mean pooling, attention and the set kernel clearly fail the first test: each can
+# give the poison a negative weight. The set kernel does better on the third, since a mean of kernel
+# features keeps two narrow concepts apart. The likelihood with independent instances cannot use the
+# poison. It passes the second test by counting: a bag with more instances of a concept has more
+# evidence. The third test reveals this, because there the negative test bags have the higher count.
+# The maximum cannot count either, and one maximum cannot require two concepts.
 #
-# Now the three sets. Each repeat has ten folds of whole bags, stratified and shuffled, the same for all
-# methods; scaling, landmarks and settings use the nine training folds. Accuracy is over all bags, AUC is
-# the mean over folds.
+# Now the three data sets. Each repeat has ten folds of whole bags, stratified and shuffled, the
+# same for all methods. Scaling, landmarks and settings use the nine training folds. Accuracy is
+# over all bags; AUC is the mean over folds.
 
-# %%
+# %% tags=["hide-input"]
 SETS = ("musk1", "musk2", "elephant")
-rows = [(NAMES[m], *(cell("cv", s, m, ("accuracy", "auc")) for s in SETS)) for m in NAMES]
+both = ("accuracy", "auc")
+rows = [(NAMES[m], *(cell("cv", s, m, both) for s in SETS)) for m in NAMES]
 show.Markdown(tables.grid(("accuracy / AUC, per cent (repeats)", *SETS), rows))
 
 # %% [markdown]
-# How much of a gap is luck? Musk 1 has 92 bags: one bag is more than one point of accuracy. We compare
-# on the same folds, so we look at differences within a repeat.
+# How much of a gap is luck? Musk 1 has 92 bags, so one bag is more than one point of accuracy. All
+# methods use the same folds, so we look at differences within a repeat.
 
 
-# %%
+# %% tags=["hide-input"]
 def gap(name, other, measure):
-    ours = {r["repeat"]: r["measures"][measure] for r in RECORDS["cv", name, "ours"]}
-    theirs = {r["repeat"]: r["measures"][measure] for r in RECORDS["cv", name, other]}
+    ours, theirs = (
+        {r["repeat"]: r["measures"][measure] for r in RECORDS["cv", name, m]}
+        for m in ("ours", other)
+    )
     d = [ours[k] - theirs[k] for k in sorted(ours.keys() & theirs.keys())]
     if len(d) < 2:
         return f"{d[0]:+.1f}" if d else "not run"
     return f"{mean(d):+.1f} ± {stdev(d):.1f}"
 
 
-# %%
+# %% tags=["hide-input"]
 others = [m for m in NAMES if m != "ours"]
 rows = [(NAMES[m], *(gap(s, m, "auc") for s in SETS)) for m in others]
 show.Markdown(tables.grid(("AUC of ours minus that of", *SETS), rows))
 
 # %% [markdown]
-# The ± is the standard deviation over repeats. Repeats share the bags, so it says how much the choice of
-# folds matters, not how a fresh set of molecules would turn out.
+# The ± is the standard deviation over repeats. Repeats share the bags. So it shows how much the
+# choice of folds matters, not how much a new set of molecules would.
 #
-# So what is best? **Ours is not the best on all three sets.** Read the columns. On Musk 1 and Elephant
-# its AUC is at the top of the table or level with it. On Musk 2 the set kernel and mean pooling have a
-# higher AUC, and on both Musk sets attention has the higher accuracy. It is ahead of the independent
-# likelihood and of bag means on all three in AUC. (It differs from the independent likelihood in its
-# features, too, so that gap is not the price of the copies alone.) Those methods that beat it on Musk 2 fail the first unit test. Whether that matters to you is
-# a question about your bags, and no score answers it.
+# So what is best? **Ours is not the best on all three sets.** Read the columns. On Musk 1 and
+# Elephant its AUC is at the top of the table or level with it. On Musk 2 the set kernel and mean
+# pooling have a higher AUC, and on both Musk sets attention has the higher accuracy. Ours is ahead
+# of the independent likelihood and of bag means on all three in AUC. (The features of the
+# independent likelihood differ too, so copies alone do not explain this gap.) The methods that are
+# better on Musk 2 fail the first unit test. Whether that matters to you is a question about your
+# bags, and no score answers it.
 #
-# One more column of the records is worth a look: which candidates got the shares of (16.5), averaged
-# over folds and repeats.
+# The records also contain the shares (16.5). The table shows the two candidates with the largest
+# shares, averaged over folds and repeats.
 
 
-# %%
+# %% tags=["hide-input"]
 def mean_shares(kind, name):
     runs, total = RECORDS.get((kind, name, "ours"), []), defaultdict(float)
     for r in runs:
@@ -317,32 +348,37 @@ def mean_shares(kind, name):
     return sorted(total.items(), key=lambda item: -item[1])[:2]
 
 
+# %% tags=["hide-input"]
 PLACES = [("cv", s) for s in SETS] + [("tests", t) for t in concepts.TESTS]
-rows = [(n, *(f"{key}: {share:.2f}" for key, share in mean_shares(k, n))) for k, n in PLACES]
-show.Markdown(tables.grid(("", "largest share", "second"), [r for r in rows if len(r) == 3]))
+rows = []
+for kind, name in PLACES:
+    shares = mean_shares(kind, name)
+    rows.append((name, *(f"{key}: {share:.2f}" for key, share in shares)))
+rows = [row for row in rows if len(row) == 3]
+show.Markdown(tables.grid(("", "largest share", "second"), rows))
 
 # %% [markdown]
 # ## When it breaks
 #
-# - **The rule is false for your bags.** If some instances do speak against a class, a family that cannot
-#   express that pays for it, and a set kernel may win. Decide what you believe *before* you look at the
-#   scores; validation cannot decide it.
-# - **Near copies have different labels.** The weights (16.1) let a positive instance be outvoted by its
-#   negative neighbours. In a search for one rare cell among many like it, use width 0.
-# - **Dilution.** With infinite width an added instance lowers the mean evidence. A bag with one positive
-#   among a thousand irrelevant instances is lost.
-# - **The limits of the records.** We found the recipe on other folds of Musk 1 and Elephant, not on
-#   other molecules and images. The third kernel scale, 10, was added after a first trial of the unit
-#   tests, in which two narrow concepts were too close for the other two. The penalty of the set kernel
-#   is the better of two on other folds; the networks have one untuned setting each. Where a table says
-#   (1), a single repeat decides, and a gap of two points is no finding. Published figures differ in
-#   folds and in tuning, so compare within the tables.
+# - **The rule is false for your bags.** If some instances do count against a class, a family that
+#   cannot express this loses accuracy, and a set kernel may win. Decide what you believe *before*
+#   you look at the scores; validation cannot decide it.
+# - **Near copies have different labels.** With the weights (16.1) the negative neighbours of a
+#   positive instance can outvote it. In a search for one rare cell among many like it, use width 0.
+# - **Dilution.** With infinite width an added instance lowers the mean evidence. A bag with one
+#   positive among a thousand irrelevant instances is lost.
+# - **The limits of the records.** We developed the method on other folds of Musk 1 and Elephant,
+#   not on other molecules and images. The third kernel scale, 10, was added after a first trial of
+#   the unit tests, in which two narrow concepts were too close for the other two scales. The
+#   penalty of the set kernel is the better of two on other folds; the networks have one untuned
+#   setting each. Where a table shows (1), there is a single repeat, and a gap of two points is no
+#   finding. Published figures differ in folds and in tuning, so compare within the tables.
 #
 # ## Exercises
 #
-# **1, by hand.** A bag holds three copies of an instance with $p = 1/2$. Give the probability of a
-# positive bag if the three are independent, if they are one, and the effective size in the second
-# case. The attempt takes copies for independent in both.
+# **1, by hand.** A bag contains three copies of an instance with $p = 1/2$. Give the probability of
+# a positive bag if the three are independent, the same if they are one, and the effective size in
+# the second case. The attempt takes copies for independent in both.
 
 
 # %%
@@ -366,16 +402,16 @@ def log_occurs(logits, weights):
 check.attempt(check.log_occurs, log_occurs)
 
 # %% [markdown]
-# **3, by hand.** Show that mean pooling of logits can express "negative if poison" and (16.2) cannot.
-# Which sign decides?
+# **3, by hand.** Show that mean pooling of logits can express "negative if poison" and (16.2)
+# cannot. Which sign decides?
 #
-# **4, by hand.** A bag has two instances with $p = 0.9$ and 98 with $p = 0$. Give the probability of a
-# positive bag with the weights 1 and with the weights $1 / 100$. Which one do you want for a slide with
-# one tumour, and which one for a molecule?
+# **4, by hand.** A bag has two instances with $p = 0.9$ and 98 with $p = 0$. Give the probability
+# of a positive bag with the weights 1 and with the weights $1 / 100$. Which one do you want for a
+# slide with one tumour, and which one for a molecule?
 #
 # **5, code.** Write a fourth unit test: a training set in which the *size* of the bag separates the
-# classes and the rule does, too, and a test set in which only the rule does. Run `KernelPresence` with
-# width 0 and with infinite width on it.
+# classes and the rule does, too, and a test set in which only the rule does. Run `KernelPresence`
+# with width 0 and with infinite width on it.
 #
 # **6, explain to a colleague.** Your colleague's attention model has a validation AUC of 0.99 and
 # yours 0.93. In three sentences, tell her which experiment you would run before you ship hers.
@@ -384,9 +420,9 @@ check.attempt(check.log_occurs, log_occurs)
 #
 # - [Raff and Holt (2023)](https://arxiv.org/abs/2310.17867), *Reproducibility in multiple instance
 #   learning: a case for algorithmic unit tests*.
-# - Dietterich, Lathrop and Lozano-Pérez (1997), *Solving the multiple instance problem with axis-parallel
-#   rectangles*: where Musk comes from.
-# - Andrews, Tsochantaridis and Hofmann (2002), *Support vector machines for multiple-instance learning*:
-#   where Elephant comes from.
+# - Dietterich, Lathrop and Lozano-Pérez (1997), *Solving the multiple instance problem with
+#   axis-parallel rectangles*: the source of Musk.
+# - Andrews, Tsochantaridis and Hofmann (2002), *Support vector machines for multiple-instance
+#   learning*: the source of Elephant.
 # - Gärtner, Flach, Kowalczyk and Smola (2002), *Multi-instance kernels*: the set kernel.
 # - Leinster and Cobbold (2012), *Measuring diversity: the importance of species similarity*.

@@ -7,7 +7,9 @@ import sys
 if importlib.util.find_spec("wsl_tutorial") is None:
     home = "wsl-tutorial @ git+https://github.com/weak-supervision/wsl-tutorial"
     spec = os.environ.get("WSL_TUTORIAL_SPEC", home)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", spec], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", spec], check=True
+    )
 
 # %% [markdown]
 # # Votes: who registered with which party?
@@ -53,8 +55,8 @@ record = json.loads(place.read_text("utf-8"))
 #
 # A precinct is a bag and a voter is an instance. The only feature of a voter is the group $r$, and
 # the label is the party $c$. The bag shows how many voters have each label. This is *learning from
-# label proportions*, as in chapters 5 to 7, with two peculiarities: a feature takes only $R = 3$
-# values, and a bag has thousands of instances, of which most are identical.
+# label proportions*, as in chapters 5 to 7, with two special features: there are only $R = 3$
+# different instances, and a bag has hundreds or thousands of them.
 #
 # Social scientists have studied the same problem since 1950 under the name *ecological inference*.
 # The two literatures hardly cite each other.
@@ -69,8 +71,9 @@ record = json.loads(place.read_text("utf-8"))
 # | beginnings | Kück and de Freitas (2005), Musicant et al. (2007), Quadrianto et al. (2009) | Robinson (1950), Goodman (1953), Duncan and Davis (1953) |
 # | exact or hierarchical likelihoods | Sun et al. (2017), Baručić and Kybic (2022) | King (1997), King, Rosen and Tanner (1999), Rosen et al. (2001), Wakefield (2004), Greiner and Quinn (2009) |
 #
-# Each field has what the other lacks. The first has likelihoods for any features. The second has
-# bounds, a long experience of failing assumptions, and data sets with a known truth.
+# Each field has what the other lacks. Learning from label proportions has likelihoods for any
+# features. Ecological inference has bounds, long experience with assumptions that fail, and data
+# sets with a known truth.
 #
 # For precinct $i$, $N_{ir}$ is the number of voters of group $r$ and $T_{ic}$ the number of voters
 # of party $c$. The hidden table has the cells $n_{irc}$, so that $\sum_c n_{irc} = N_{ir}$ and
@@ -78,21 +81,26 @@ record = json.loads(place.read_text("utf-8"))
 # $\sum_i n_{irc} / \sum_i N_{ir}$. **The error of an estimate is the largest absolute difference
 # from the truth over the nine rates, in percentage points.**
 #
-# The live example has 100 precincts, two groups and two labels. In its second half, the second
-# group is larger and all rates are higher: the rates are related to the composition.
+# The live example has 100 precincts, two groups and two labels. In the second half of the
+# precincts, the second group is larger and all rates are higher, so the rates are related to the
+# composition.
 
 # %%
 g = torch.Generator().manual_seed(17)
-urban = (torch.arange(100) >= 50).double()[:, None]  # (100, 1): the second half
-share = 0.02 + 0.5 * torch.rand(100, 1, generator=g) + 0.4 * urban  # of the second group
+urban = (torch.arange(100) >= 50).double()[:, None]  # (100, 1): second half
+share = 0.02 + 0.5 * torch.rand(100, 1, generator=g)  # of the second group
+share = share + 0.4 * urban  # (100, 1)
 groups = (600 * torch.cat([1 - share, share], 1)).round().long()  # (100, 2)
+
+# %%
 z = torch.tensor([-0.6, 1.2]) + 0.7 * urban  # (100, 2)
 z = z + 0.25 * torch.randn(100, 2, generator=g, dtype=torch.float64)
-first = torch.binomial(groups.double(), z.sigmoid(), generator=g).long()  # (100, 2)
+first = torch.binomial(groups.double(), z.sigmoid(), generator=g).long()
 hidden = torch.stack([first, groups - first], 2)  # (100, 2, 2): the tables
 totals = hidden.sum(1)  # (100, 2): all that an estimate may use
 truth = hidden.sum(0)[:, 0] / groups.sum(0)
-print("truth, share of the first label in each group:", [f"{t:.3f}" for t in truth.tolist()])
+rates = [f"{t:.3f}" for t in truth.tolist()]
+print("truth, share of the first label in each group:", rates)
 
 # %% [markdown]
 # ## Derivation
@@ -105,11 +113,12 @@ print("truth, share of the first label in each group:", [f"{t:.3f}" for t in tru
 #
 # $$ \hat\beta = \arg\min_\beta \sum_i \sum_c \Bigl( t_{ic} - \sum_r x_{ir} \beta_{rc} \Bigr)^2 . \tag{17.1} $$
 #
-# Nothing keeps $\hat\beta$ between 0 and 1. And if the rates do depend on $x$, the regression takes
+# Nothing keeps $\hat\beta$ between 0 and 1. If the rates depend on $x$, the regression mistakes
 # this dependence for a difference between groups. This is *aggregation bias*.
 
 # %%
-x, t = groups / groups.sum(1, keepdim=True), totals / totals.sum(1, keepdim=True)
+x = groups / groups.sum(1, keepdim=True)  # (100, 2)
+t = totals / totals.sum(1, keepdim=True)  # (100, 2)
 beta = torch.linalg.lstsq(x.double(), t.double()).solution  # (2, 2)
 print("Goodman", [f"{b:.3f}" for b in beta[:, 0].tolist()])
 assert torch.allclose(beta, ecological.goodman(groups, totals), atol=1e-6)
@@ -129,34 +138,41 @@ assert torch.allclose(beta, ecological.goodman(groups, totals), atol=1e-6)
 
 # %%
 low, high = ecological.bounds(groups, totals)  # (100, 2, 2) each
-between = torch.stack([low.sum(0)[:, 0], high.sum(0)[:, 0]], 1) / groups.sum(0)[:, None]
-print("bounds of the region", [[f"{b:.3f}" for b in row] for row in between.tolist()])
+ends = (low.sum(0)[:, 0], high.sum(0)[:, 0])  # (2,) each
+between = torch.stack(ends, 1) / groups.sum(0)[:, None]  # (2, 2)
+shown = [[f"{b:.3f}" for b in row] for row in between.tolist()]
+print("bounds of the region", shown)
+
+# %% tags=["hide-input"]
+ends = torch.stack([low[:, 0, 0], high[:, 0, 0]], 1)  # (100, 2): first cell
+across, up = ends / groups[:, :1], (totals[:, :1] - ends) / groups[:, 1:]
+rate = hidden[:, :, 0] / groups  # (100, 2)
 
 # %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(4.6, 4.2))
-ends = torch.stack([low[:, 0, 0], high[:, 0, 0]], 1)  # (100, 2): of the first cell
-across, up = ends / groups[:, :1], (totals[:, :1] - ends) / groups[:, 1:]
-for k in range(100):
-    half = int(urban[k])
-    axis.plot(across[k], up[k], "-", color=show.COLOURS[half], lw=0.6, marker="")
-rate = hidden[:, :, 0] / groups  # (100, 2)
 for half, name in enumerate(("rural", "urban")):
-    chosen = rate[urban[:, 0] == half]
-    axis.plot(*chosen.T, show.MARKERS[half], color=show.COLOURS[half], ms=4, ls="", label=name)
-axis.plot(*beta[:, 0].clamp(0, 1), "X", color="black", ms=9, ls="", label="Goodman")
+    style = {"color": show.COLOURS[half]}
+    chosen = urban[:, 0] == half
+    axis.plot(across[chosen].T, up[chosen].T, "-", lw=0.6, marker="", **style)
+    marks = {"marker": show.MARKERS[half], "ms": 4, "ls": "", "label": name}
+    axis.plot(*rate[chosen].T, **marks, **style)
+estimate = beta[:, 0].clamp(0, 1)
+axis.plot(*estimate, "X", color="black", ms=9, ls="", label="Goodman")
 axis.plot(*truth, "*", color="black", ms=12, ls="", label="truth, region")
-axis.set(xlabel="rate in group 1", ylabel="rate in group 2", xlim=(0, 1), ylim=(0, 1.02))
+axis.set(xlabel="rate in group 1", ylabel="rate in group 2")
+axis.set(xlim=(0, 1), ylim=(0, 1.02))
 axis.legend(loc="lower right")
 show.figure(
     fig,
-    alt="A hundred falling lines across the unit square, one a precinct, with a mark on each for the"
-    " hidden pair of rates. The lines and marks of urban precincts lie to the upper right. The"
-    " estimate of Goodman's regression lies to the upper left of the true rates of the region.",
+    alt="A hundred falling lines across the unit square, one a precinct, with"
+    " a mark on each for the hidden pair of rates. The lines and marks of"
+    " urban precincts lie to the upper right. The estimate of Goodman's"
+    " regression lies to the upper left of the true rates of the region.",
 )
 
 # %% [markdown]
-# Each mark is somewhere on its line, and the data do not show where. Every method that goes beyond
-# (17.2) adds an assumption about where on their lines the marks lie. Goodman puts all marks at one
+# Each mark lies on its line, and the data do not show where. Every method that goes beyond (17.2)
+# adds an assumption about the places of the marks on their lines. Goodman puts all marks at one
 # point.
 #
 # ### The count likelihood
@@ -169,20 +185,24 @@ show.figure(
 
 # %%
 z0 = torch.tensor([-0.5, 1.0], dtype=torch.float64)
-N, y = groups[0], int(totals[0, 0])
-k = torch.arange(max(0, y - int(N[1])), min(int(N[0]), y) + 1).double()
+N, y = groups[0].tolist(), int(totals[0, 0])
+k = torch.arange(max(0, y - N[1]), min(N[0], y) + 1).double()
 Binomial = torch.distributions.Binomial
-parts = Binomial(int(N[0]), logits=z0[0]).log_prob(k)
-parts = parts + Binomial(int(N[1]), logits=z0[1]).log_prob(y - k)
+parts = Binomial(N[0], logits=z0[0]).log_prob(k)
+parts = parts + Binomial(N[1], logits=z0[1]).log_prob(y - k)
+
+# %%
 log_p = torch.stack([F.logsigmoid(z0), F.logsigmoid(-z0)], 1)[None]  # (1, 2, 2)
-exact = counts.log_likelihood_multiclass(log_p, totals[:1], multiplicity=groups[:1])
+exact = counts.log_likelihood_multiclass(
+    log_p, totals[:1], multiplicity=groups[:1]
+)
 assert torch.allclose(exact, parts.logsumexp(0))
 print(f"log P = {exact.item():.4f}")
 
 # %% [markdown]
-# With hundreds of voters the sum is nearly normal. A group adds the mean $N_{ir} \beta_{ir}$ and the
-# covariance $V_{ir} = N_{ir} (\operatorname{diag} \beta_{ir} - \beta_{ir} \beta_{ir}^\top)$. The
-# last party is left out, since it follows from the others. Then
+# With hundreds of voters the sum is nearly normal. A group adds the mean $N_{ir} \beta_{ir}$ and
+# the covariance $V_{ir} = N_{ir} (\operatorname{diag} \beta_{ir} - \beta_{ir} \beta_{ir}^\top)$.
+# The last party is left out, since it follows from the others. Then
 #
 # $$ \log P(T_i \mid \beta_i) \approx \log \mathcal N \Bigl( T_i ; \; \sum_r N_{ir} \beta_{ir} , \; \sum_r V_{ir} + \tfrac{1}{12} I \Bigr) . \tag{17.3} $$
 #
@@ -190,31 +210,32 @@ print(f"log P = {exact.item():.4f}")
 # such an interval, and without this term the density would be infinite where a rate reaches 0.
 
 # %%
-normal = ecological.log_likelihood_normal(z0.expand(100, -1), groups, totals)[:1]
-gaps = record["exact"]
+logits = z0.expand(100, -1)  # (100, 2)
+normal = ecological.log_likelihood_normal(logits, groups, totals)[0]
+gaps = record["exact"]["fitted"]
 print(f"log P = {normal.item():.4f}, normal approximation")
-print("gap in nats over the 212 precincts, at the fitted rates: median", end=" ")
-print(f"{gaps['fitted']['median_gap']}, largest {gaps['fitted']['largest_gap']}")
+print("gap in nats over the 212 precincts, at the fitted rates:")
+print(f"median {gaps['median_gap']}, largest {gaps['largest_gap']}")
 
 # %% [markdown]
-# Given the rates and both margins, the hidden table is nearly normal as well. Draw each row from its
-# multinomial; the drawn table misses the counts by $e = T_i - \sum_r n_{ir}$; share $e$ out by the
-# regression of a row on the sum,
+# Given the rates and both margins, the hidden table is nearly normal as well. Draw each row from
+# its multinomial. The drawn table misses the counts by $e = T_i - \sum_r n_{ir}$. Distribute $e$
+# over the rows by the regression of a row on the sum,
 #
 # $$ n_{ir} \; \leftarrow \; n_{ir} + V_{ir} \Bigl( \sum_{s} V_{is} \Bigr)^{-1} e . \tag{17.4} $$
 #
-# This is how one conditions a normal vector on a sum. (The code puts the $1/12$ of (17.3) in here
-# too, and what is then left over is split by group size.)
+# This conditions a normal vector on a sum. (The code adds the $1/12$ of (17.3) here too, and splits
+# the remainder by group size.)
 #
 # ### Rates that vary
 #
-# Common rates are a poor model: no precinct of North Carolina has them. Let the log-odds of precinct
-# $i$ be a vector $\theta_i$ of length $p = R (C - 1)$, each group's parties against the last one.
-# **Assume**
+# Common rates are a poor model: no precinct of North Carolina has them. Let the log-odds of
+# precinct $i$ be a vector $\theta_i$ of length $p = R (C - 1)$, each group's parties against the
+# last one. **Assume**
 #
 # $$ \theta_i \sim \mathcal N ( W^\top z_i , \; \Sigma ) , \qquad T_i \mid \theta_i \sim \text{(17.3)} , \tag{17.5} $$
 #
-# where $z_i$ holds a one and the covariates of the precinct, here its county. $\Sigma$ is a full
+# where $z_i$ contains a one and the covariates of the precinct, here its county. $\Sigma$ is a full
 # $p \times p$ matrix, so that groups of one precinct may differ from the mean together (Greiner and
 # Quinn 2009). The coefficients have a prior, $\mathcal N(0, 1)$ for a county and $\mathcal N(0,
 # 3^2)$ for the constants; $\Sigma$ has an inverse Wishart prior with the weight of $p + 3$
@@ -222,46 +243,48 @@ print(f"{gaps['fitted']['median_gap']}, largest {gaps['fitted']['largest_gap']}"
 #
 # The fit needs no sampling. The derivative of the mean in (17.3) with respect to $\theta_{ir}$ is
 # the covariance $V_{ir}$. So around the mean logits $W^\top z_i$ the model is nearly linear and
-# normal, with the slope $J_i = (V_{i1}, \dots, V_{iR})$; what the linear mean lacks in expectation,
-# half the second derivatives times $\Sigma$, is added. In a linear normal model the posterior of
-# $W$ is in closed form, with all $\theta_i$ integrated out. So are the posteriors of the
-# $\theta_i$. $\Sigma$ becomes the mean of the expected products of the deviations $\theta_i -
-# W^\top z_i$: the M-step of EM. Linearise again around the new means, and repeat until nothing
-# moves. A test compares the result with one dense linear model of all unknowns.
+# normal, with the slope $J_i = (V_{i1}, \dots, V_{iR})$. The linear mean is corrected by its
+# missing expectation, half the second derivatives times $\Sigma$. In a linear normal model the
+# posterior of $W$ is in closed form, with all $\theta_i$ integrated out. So are the posteriors of
+# the $\theta_i$. $\Sigma$ becomes the mean of the expected products of the deviations $\theta_i -
+# W^\top z_i$: the M-step of EM. Linearise again around the new means, and repeat until convergence.
+# A test compares the result with one dense linear model of all unknowns.
 #
-# It matters where one linearises. Around the posterior of each precinct the model is closer to
-# $T_i$, but then $J_i$, and with it the weight of the precinct, depends on the noise in $T_i$, and
-# the estimates are biased.
+# The point of linearisation matters. Around the posterior of each precinct the model would be
+# closer to $T_i$. But then $J_i$, and with it the weight of the precinct, depends on the noise in
+# $T_i$, and the estimates are biased.
 
 # %%
 plain = ecological.fit(groups, totals)
 county = ecological.fit(groups, totals, covariates=urban)
+
+# %%
 g = torch.Generator().manual_seed(0)
 for name, fitted in {"no covariate": plain, "urban or not": county}.items():
-    drawn = ecological.sample(fitted, 200, context=0.0, generator=g)  # (200, 100, 2, 2)
-    mean, low, high = (x[:, 0].tolist() for x in ecological.region(drawn))
-    cells = [f"{m:.3f} [{a:.3f}, {b:.3f}]" for m, a, b in zip(mean, low, high, strict=True)]
+    drawn = ecological.sample(fitted, 200, context=0.0, generator=g)
+    summary = zip(*(x[:, 0] for x in ecological.region(drawn)), strict=True)
+    cells = [f"{m:.3f} [{a:.3f}, {b:.3f}]" for m, a, b in summary]
     print(f"{name}:", ", ".join(cells))
 
 # %% [markdown]
-# Without the covariate the intervals are narrow and wrong: the model has to assume that the rates
-# are unrelated to the composition, and in this region they are not. *Within* each half they
-# are unrelated, and with the covariate the estimate is right. That is the first remedy for
-# aggregation bias: compare precincts only with precincts of the same kind.
+# Without the covariate the intervals are narrow and wrong: the model assumes that the rates are
+# unrelated to the composition, and in this region they are related. *Within* each half they are
+# unrelated, and with the covariate the estimate is right. This is the first remedy for aggregation
+# bias: compare precincts only with precincts of the same kind.
 #
 # ### Slopes that no data can correct
 #
-# Counties do not cure everything. Within a county, too, a rate may depend on the composition $x_i$
-# of the precinct. Add slopes, $\theta_i = W^\top z_i + \delta^\top x_i + \dots$. What can the
-# margins show about $\delta$? Take two groups and linear rates, $\beta_{i1} = a_1 + d_1 x_i$
-# and $\beta_{i2} = a_2 + d_2 x_i$, where $x_i$ is the share of the second group. The
-# expected share of a party is
+# A covariate does not cure everything. Within a county, too, a rate may depend on the composition
+# $x_i$ of the precinct. Add slopes, $\theta_i = W^\top z_i + \delta^\top x_i + \dots$. What can the
+# margins show about $\delta$? Take two groups and linear rates, $\beta_{i1} = a_1 + d_1 x_i$ and
+# $\beta_{i2} = a_2 + d_2 x_i$, where $x_i$ is the share of the second group. The expected share of
+# a party is
 #
 # $$ (1 - x_i)(a_1 + d_1 x_i) + x_i (a_2 + d_2 x_i) = a_1 + (a_2 - a_1 + d_1) \, x_i + (d_2 - d_1) \, x_i^2 . $$
 #
-# Four unknowns enter three coefficients: $d_1$ cannot be separated from $a_2$. And of the rest,
-# $d_2 - d_1$ is read from a curvature that a bent link or a third cause produces as well. A model
-# that estimates the slopes does get an answer, from the form of its link.
+# Four unknowns enter three coefficients, so $d_1$ cannot be separated from $a_2$. The difference
+# $d_2 - d_1$ is the curvature, which a nonlinear link or a third cause can produce as well. A model
+# that estimates the slopes does get an answer, but from the form of its link.
 #
 # So we do not estimate $\delta$. We state how large it may be, and keep this prior:
 #
@@ -271,15 +294,15 @@ for name, fitted in {"no covariate": plain, "urban or not": county}.items():
 # group only and a precinct of another group only, a log-odds differs by $\mathcal N(0, s^2)$. With
 # $s = 1$, 95 % of the odds ratios are between 1/7 and 7. For each draw of $\delta$ the coefficients
 # $W$ follow in closed form, the mode of each $\theta_i$ is found anew, and forty Metropolis steps
-# with the likelihood (17.3) correct the shape of its distribution. The result is an interval with a
-# stated reason: it allows for every contextual effect of that size, in any direction.
+# with the likelihood (17.3) correct the shape of its distribution. The interval then allows for
+# every contextual effect of that size, in any direction.
 
 # %%
 for s in (0.0, 0.5, 1.0):
     drawn = ecological.sample(county, 200, context=s, generator=g)
     _, low, high = ecological.region(drawn)
-    cells = [f"[{a:.3f}, {b:.3f}]" for a, b in zip(low[:, 0], high[:, 0], strict=True)]
-    print(f"s = {s}:", ", ".join(cells))
+    ends = zip(low[:, 0], high[:, 0], strict=True)
+    print(f"s = {s}:", ", ".join(f"[{a:.3f}, {b:.3f}]" for a, b in ends))
 
 # %% [markdown]
 # ## The voters of North Carolina
@@ -293,112 +316,121 @@ for s in (0.0, 0.5, 1.0):
 # "size" is the logarithm of the number of voters.
 
 # %% tags=["hide-input"]
-rows = [
-    (
-        name,
-        f"{v['nats']:.1f}",
-        f"{v['behind']:.1f} ± {v['standard_error']:.1f}",
-        f"{m['error']:.2f}",
-    )
-    for name, v in record["heldout"].items()
-    if (m := record["fits"]["models"].get(name))
-]
-head = ("covariates", "held out, nats", "behind the best", "error, points (s = 0)")
-show.Markdown(tables.grid(head, rows))
+rows = []
+for name, v in record["heldout"].items():
+    if found := record["fits"]["models"].get(name):
+        behind = f"{v['behind']:.1f} ± {v['standard_error']:.1f}"
+        error = f"{found['error']:.2f}"
+        rows.append((name, f"{v['nats']:.1f}", behind, error))
+head = ("held out, nats", "behind the best", "error, points (s = 0)")
+show.Markdown(tables.grid(("covariates", *head), rows))
 
 # %% [markdown]
 # The rule takes *county*. The last column was computed after the choice, and shows why care is
-# needed. With counties, the models that estimate slopes predict margins as well as the others, and
-# are far off in the table. (Without counties the slopes happen to come close.) A held-out
-# likelihood of margins cannot see this, by the argument before (17.6). Had we taken the best number
-# without regard to its standard error, we would have chosen one of them.
+# needed. With counties, the models that estimate slopes predict margins as well as the others, but
+# their tables are far from the truth. (Without counties the slopes happen to come close.) A
+# held-out likelihood of margins cannot detect this, by the argument before (17.6). If we had taken
+# the best number without regard to its standard error, we would have chosen one of them.
 #
-# What was looked at: the rule and the scale $s = 1$ were set before any estimate was compared with
-# the truth. After that the fit was changed once, from a linearisation around each precinct to one
-# around the means, because simulated regions showed a bias; for North Carolina the change made the
-# error for $s = 0$ larger.
+# The rule and the scale $s = 1$ were set before any estimate was compared with the truth. After
+# that the fit was changed once, from a linearisation around each precinct to one around the means,
+# because simulated regions showed a bias. For North Carolina this change made the error for $s = 0$
+# larger.
 #
 # ### The table
+#
+# The first table shows all estimates, with 95 % intervals in brackets. The second one compares the
+# errors of the methods.
 
 # %% tags=["hide-input"]
 found, eipack = record["fits"], record["eipack"]["runs"]
-chosen, names = found["context"]["1.0"], ("white", "black", "Native American")
+names = ("white", "black", "Native American")
+estimates = (eipack[0], *(found["context"][s] for s in ("0.0", "1.0")))
+
+
+# %% tags=["hide-input"]
+def interval(estimate, r, c):
+    return f"[{estimate['low'][r][c]:.1f}, {estimate['high'][r][c]:.1f}]"
 
 
 def cell(estimate, r, c):
-    """An estimate with its interval, in percent."""
-    low, high = estimate["low"][r][c], estimate["high"][r][c]
-    return f"{estimate['rates'][r][c]:.1f} [{low:.1f}, {high:.1f}]"
+    """Write an estimate with its interval, in percent."""
+    return f"{estimate['rates'][r][c]:.1f} {interval(estimate, r, c)}"
 
 
-rows = [
-    (
-        f"{name}, {party}",
-        f"{found['truth'][r][c]:.1f}",
-        f"{found['goodman']['rates'][r][c]:.1f}",
-        *(cell(e, r, c) for e in (eipack[0], found["context"]["0.0"], chosen)),
-        f"[{found['bounds']['low'][r][c]:.1f}, {found['bounds']['high'][r][c]:.1f}]",
-    )
-    for r, name in enumerate(names)
-    for c, party in enumerate(votes.PARTIES)
-]
-head = ("percent", "truth", "Goodman", "eiPack", "(17.5), s = 0", "(17.6), s = 1", "bounds (17.2)")
+# %% tags=["hide-input"]
+rows = []
+for r, name in enumerate(names):
+    for c, party in enumerate(votes.PARTIES):
+        goodman = f"{found['goodman']['rates'][r][c]:.1f}"
+        cells = [cell(e, r, c) for e in estimates]
+        ends = interval(found["bounds"], r, c)
+        row = (f"{found['truth'][r][c]:.1f}", goodman, *cells, ends)
+        rows.append((f"{name}, {party}", *row))
+head = ("percent", "truth", "Goodman", "eiPack", "(17.5), s = 0")
+head = (*head, "(17.6), s = 1", "bounds (17.2)")
 show.Markdown(tables.grid(head, rows))
 
 
 # %% tags=["hide-input"]
-def inside(estimate):
-    return f"{sum(map(sum, estimate['inside']))} of 9"
+def line(name, e):
+    inside = f"{sum(map(sum, e['inside']))} of 9"
+    return name, e["error"], inside, e["seconds"]
 
 
+# %% tags=["hide-input"]
+common = found["common"]
 rows = [
     ("Goodman (17.1)", found["goodman"]["error"], "none", ""),
-    (
-        "common rates, likelihood (17.3)",
-        found["common"]["error"],
-        "none",
-        found["common"]["seconds"],
-    ),
+    ("common rates (17.3)", common["error"], "none", common["seconds"]),
 ]
-rows += [(f"eiPack, seed {e['seed']}", e["error"], inside(e), e["seconds"]) for e in eipack]
-rows += [
-    (f"county, s = {s}", e["error"], inside(e), e["seconds"]) for s, e in found["context"].items()
-]
-head = ("method", "error, points", "cells inside the 95 % interval", "CPU seconds")
-show.Markdown(tables.grid(head, rows))
+rows += [line(f"eiPack, seed {e['seed']}", e) for e in eipack]
+rows += [line(f"county, s = {s}", e) for s, e in found["context"].items()]
+head = ("error, points", "cells inside the 95 % interval", "CPU seconds")
+show.Markdown(tables.grid(("method", *head), rows))
 
 # %% [markdown]
 # eiPack is the multinomial-Dirichlet model of Rosen et al. (2001), without covariates, with 20,000
 # steps of burn-in. It compares all precincts of the region with each other, and our model without
 # covariates does no better. So the gain comes from the counties, and other models could use them
-# as well. The seconds are processor time on the same machine, one thread. Five more seeds of
-# the draws with $s = 1$ are in the record; their errors are printed below.
+# too. The seconds are processor time on the same machine, one thread. Five more seeds of the draws
+# with $s = 1$ are in the record; their errors are printed below.
 #
-# The last figure shows the share of Democrats in each group. The intervals for $s = 0$ are shorter
-# than the doubt that remains, and one of the nine misses the truth. The wider ones hold all nine.
+# The last figure shows the share of Democrats in each group. The intervals for $s = 0$ allow for no
+# contextual effects, and one of the nine misses the truth. The wider ones contain all nine.
 
 # %%
 print("errors of other seeds, s = 1:", found["seeds"])
 
 # %% tags=["hide-input"]
+lines = {f"s = {s}": found["context"][s] for s in ("0.0", "0.5", "1.0")}
+lines = {"eiPack": eipack[0]} | lines
+
+
+def democrats(estimate, key):
+    return torch.tensor([row[0] for row in estimate[key]])  # (3,)
+
+
+# %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(6.4, 2.6))
-lines = {"eiPack": eipack[0]} | {f"s = {s}": found["context"][s] for s in ("0.0", "0.5", "1.0")}
 for k, (label, e) in enumerate(lines.items()):
-    middle = torch.tensor([row[0] for row in e["rates"]])
-    ends = torch.tensor([[row[0] for row in e[side]] for side in ("low", "high")])
-    spread = (ends - middle).abs()
+    middle = democrats(e, "rates")
+    ends = torch.stack([democrats(e, side) for side in ("low", "high")])
+    style = {"fmt": show.MARKERS[k], "color": show.COLOURS[k], "label": label}
     at = torch.arange(3) * 6.0 + k
-    axis.errorbar(middle, at, xerr=spread, fmt=show.MARKERS[k], color=show.COLOURS[k], label=label)
+    axis.errorbar(middle, at, xerr=(ends - middle).abs(), **style)
 for r, row in enumerate(found["truth"]):
     axis.plot([row[0]] * 2, [6 * r - 0.7, 6 * r + 3.7], "k-", lw=1.2, marker="")
-axis.set(xlabel="registered Democrats, percent", yticks=[1.5, 7.5, 13.5], ylim=(17, -1))
+axis.set(xlabel="registered Democrats, percent", ylim=(17, -1))
+axis.set_yticks([1.5, 7.5, 13.5])
 axis.set_yticklabels(names)
 axis.legend(loc="upper center", ncols=2)
 show.figure(
     fig,
-    alt="For each of three groups four horizontal intervals and a vertical line at the truth. The"
-    " interval of eiPack misses the line in each group; the three of this chapter, which grow with"
-    " s, cover it. For black voters the widest goes from about 70 to 96 percent.",
+    alt="For each of three groups four horizontal intervals and a vertical"
+    " line at the truth. The interval of eiPack misses the line in each"
+    " group; the three of this chapter, which grow with s, cover it. For"
+    " black voters the widest goes from about 70 to 96 percent.",
 )
 
 # %% [markdown]
@@ -407,20 +439,20 @@ show.figure(
 # ### Coverage
 #
 # One region is one draw, and nine cells inside prove little. The tests of the package draw small
-# regions from the model and count: with two groups and two labels, the intervals for $s = 0$ hold
-# the truth as often as they should where the rates do not depend on the composition. Where a slope
-# is added, they miss it, and those for $s = 1$ hold it. We have not measured the coverage in
-# simulated regions with the margins of North Carolina.
+# regions from the model and count: with two groups and two labels, the intervals for $s = 0$
+# contain the truth as often as they should if the rates do not depend on the composition. If a
+# slope is added, they miss it, and those for $s = 1$ contain it. We have not measured the coverage
+# in simulated regions with the margins of North Carolina.
 #
 # EM can also fail. If a group is small everywhere or its rates are near 0 or 1, the data hardly
-# bound $\Sigma$, the corrected expectation leaves its range, and the steps diverge: `fit` then
+# constrain $\Sigma$, the corrected expectation leaves its range, and the steps diverge. Then `fit`
 # raises an error and gives no estimate.
 #
 # ### The approximation of the fit
 #
 # (17.5) is fitted by linearisation, with $\Sigma$ at its mode. To see what this costs, each of 100
 # draws becomes a chain: Metropolis steps for all $\theta_i$, then exact draws of $W$ and $\Sigma$.
-# If the approximation were exact, the estimates would stay where they start.
+# If the approximation were exact, the estimates would not change.
 
 # %% tags=["hide-input"]
 rows = [
@@ -433,21 +465,21 @@ head = ("s", "sweeps", *(f"{name}, dem" for name in names), "error")
 show.Markdown(tables.grid(head, rows))
 
 # %% [markdown]
-# They stay: the means move by less than a point, a small part of the intervals. For $s = 0$ one or
-# two more cells change sides, since they lie at the very end of their intervals; this is another
-# reason not to rely on $s = 0$.
+# The means move by less than a point, a small part of the intervals. For $s = 0$ up to two more
+# cells miss the truth, since it lies close to the ends of their intervals; this is another reason
+# not to rely on $s = 0$.
 #
 # ### What is not claimed
 #
-# No interval here protects against slopes much larger than $s$, or against contextual effects that are not
-# linear. Only the bounds (17.2) are free of assumptions. For black voters they reach from
-# a third to all. If a decision hangs on the width of the interval, find data in which the table is
+# No interval here protects against slopes much larger than $s$, or against contextual effects that
+# are not linear. Only the bounds (17.2) are free of assumptions. For black voters they reach from a
+# third to all. If a decision depends on the width of the interval, find data in which the table is
 # known, or ask individuals.
 #
 # ## Exercises
 #
 # **1, by hand.** A precinct has 490 voters, 355 of them white, and 399 Democrats. Write the bounds
-# (17.2) of the white Democrats, and say which third number would make them tighter.
+# (17.2) of the white Democrats, and name a third number that would make them tighter.
 #
 # **2, code.** Return the smallest value of a cell with the margins `row` and `column` in a precinct
 # of `total` voters.
@@ -503,8 +535,8 @@ check.attempt(check.variance_of_votes, variance_of_votes)
 #   inference: bounds, correlations, flexibility and transparency of assumptions*.
 # - Kück and de Freitas (2005), [*Learning about individuals from group
 #   statistics*](https://arxiv.org/abs/1207.1393); Musicant, Christensen and Olson (2007),
-#   *Supervised learning by training on aggregate outputs*; Quadrianto, Smola, Caetano and Le (2009),
-#   [*Estimating labels from label
+#   *Supervised learning by training on aggregate outputs*; Quadrianto, Smola, Caetano and Le
+#   (2009), [*Estimating labels from label
 #   proportions*](https://www.jmlr.org/papers/v10/quadrianto09a.html); Yu et al. (2014), [*On
 #   learning from label proportions*](https://arxiv.org/abs/1402.5902).
 # - Sun, Sheldon and O'Connor (2017), [*A probabilistic approach for learning with label proportions
