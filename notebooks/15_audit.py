@@ -243,8 +243,10 @@ assert torch.allclose(
 )
 
 # %% [markdown]
-# As printed, the loss of image 1 does not depend on image 2. As released, it does. These are two
-# different baselines, so the claims of chapter 4 are tested against both.
+# As printed, the loss of image 1 does not depend on image 2. As released, it does: up to a factor, the
+# gradient of a constant that is added to all logits of one image is $m - |L| / \sum |L|$, where $m$ is
+# the image's share of the mass of the batch. The step raises an image whose share of the mass is below
+# its share of the labels. These are two different baselines, and chapter 4 tests both.
 #
 # ### Counts
 #
