@@ -56,9 +56,8 @@ page.numbers()
 #
 # ## What is hidden
 #
-# In this book something is hidden behind every weak label, and a table is a weak label too: many
-# decisions led to it, and most of them are not printed. For "any detail not reported here" the paper
-# refers to the authors' program, which answers most questions. We read both:
+# A table is a weak label too: many decisions led to it, and most are not printed. For "any detail not
+# reported here" the paper refers to the authors' program, which answers most questions. We read both:
 #
 # | question | the text | the program |
 # |---|---|---|
@@ -70,8 +69,8 @@ page.numbers()
 # | How is a house number cropped? | "a tight square crop" | enlarged by a factor that depends on the number of digits, test images too |
 # | What normalises the baseline (16)? | one image | the whole batch |
 #
-# Without an open program we would not have noticed most of this. The comments in the programs also list
-# single runs. Does any usual measure of spread of these runs give the printed ±?
+# The comments in the programs also list single runs. Does any usual measure of spread of these runs give
+# the printed ±?
 
 # %% tags=["hide-input"]
 RUNS = {  # test errors in %, from the comments in the authors' programs
@@ -166,8 +165,8 @@ print(f"new images, new seeds:  sd {100 * new:.3f}")
 # over seeds is the right scale for us. It is the wrong scale for "method A reads digits better than
 # method B".
 #
-# A standard deviation from few runs is itself rough. For $n$ normal values its relative error is about
-# $1 / \sqrt{2 (n - 1)}$: 35 % for five runs, 24 % for ten.
+# A standard deviation from few runs is itself rough: for $n$ normal values its relative error is about
+# $1 / \sqrt{2 (n - 1)}$, 35 % for five runs and 24 % for ten.
 #
 # ### The verdict
 #
@@ -229,11 +228,10 @@ show.figure(
 )
 
 # %% [markdown]
-# At the left end the reproduction is right: means pass, and single runs fail about every second time. In
-# the middle, a real gap of two standard deviations still passes in about four of ten cases for means.
-# So *reproduced* means "within about two standard deviations", and *worse* means little in a row that
-# stands for one run. That is why we also test *claims*, which compare two methods that we ran ourselves
-# under one protocol.
+# At the left end the reproduction is right: means pass, and single runs fail about every second time. A
+# real gap of two standard deviations still passes in about four of ten cases for means. So *reproduced*
+# means "within about two standard deviations", and *worse* means little for a single run. That is why we
+# also test *claims*, which compare two methods that we ran ourselves under one protocol.
 #
 # A claim says that some gaps are above 0: a difference of two means, or the distance of a mean from a
 # limit. Let $g$ be such a gap, a sum of means $\bar x_k$ of $n_k$ runs with weights $w_k$, and $s_k$ the
@@ -392,9 +390,8 @@ HELD = records.published()
 page.one_record(HELD)
 
 # %% [markdown]
-# A record also has the whole configuration, all metrics, a thinned curve, every deviation from the
-# paper, and checksums of the data. Its id ends in a hash of the configuration: if somebody changes a
-# default, old records no longer match the experiment and disappear from the tables.
+# A record also has the whole configuration, all metrics and a thinned curve. Its id ends in a hash of the
+# configuration: if somebody changes a default, old records disappear from the tables.
 #
 # The fifth is the **verdict**: (4.1), applied to the row and its records. As an example we apply it to
 # the three runs that a comment in the authors' program lists for this row.
@@ -430,9 +427,9 @@ shown = [pair for batch in several for pair in zip(*batch, strict=True)]
 page.canvases(network, shown)
 
 # %% [markdown]
-# Canvases of one batch have the same size, so that they fit into one tensor. The fourth has two digits of
-# one class, so its label set has one member. The network has no layer of fixed size and makes a grid of
-# any size. No training image looks like the test image, which shows one digit that fills the frame.
+# Canvases of one batch have the same size. The fourth has two digits of one class, so its label set has
+# one member. The network has no layer of fixed size. No training image looks like the test image, which
+# shows one digit that fills the frame.
 #
 # ### Two ways to crop a house number
 #
@@ -452,10 +449,9 @@ boxes = [numbers["boxes"][i] + torch.tensor([32, 32, 0, 0]) for i in chosen]
 page.crops(wide, boxes)
 
 # %% [markdown]
-# In both rows the digits of longer numbers are smaller, but less so in the first row. That helps the
-# network. But the factor gives away the number of digits through the margin, and at test time nobody
-# knows $n$ before reading. The second row uses only the place of the number; five digits are
-# $7/11 : 7/8$, about 27 %, smaller there.
+# In both rows the digits of longer numbers are smaller, but less so in the first row, which helps the
+# network. But its factor reveals the number of digits, and at test time nobody knows $n$ before reading.
+# In the second row five digits are $7/11 : 7/8$, about 27 %, smaller.
 #
 # ### The curves
 #
@@ -506,10 +502,9 @@ head = ("situation", "label map", "truth", "read", "")
 show.Markdown(tables.grid(head, lines))
 
 # %% [markdown]
-# How often does this matter? Imagine a perfect network: each position inside the box of a digit shows
-# this digit, and each other position the background. We know the boxes of generated house numbers, so we
-# can measure the errors of the *rule* alone. We also let the network respond only near the middle of
-# each digit, which leaves blank columns between neighbours.
+# How often does this matter? We know the boxes of generated house numbers, so we can measure the errors
+# of the *rule* alone with a perfect network: each position inside the box of a digit shows this digit. We
+# also let it respond only near the middle of each digit, which leaves blank columns between neighbours.
 
 
 # %% tags=["hide-input"]
@@ -537,10 +532,9 @@ for core in (1.0, 0.8, 0.6):
     print(f"responding to {core:.0%} of each box: {error:.1f} % misread")
 
 # %% [markdown]
-# The rule penalises a network that marks whole digits, but not one that marks their middles. The
-# training loss is indifferent, because one position suffices to show a digit. So a part of any sequence
-# error belongs to (4.2), and another rule would change the table without a change of the method. We keep
-# the paper's rule for the paper's numbers.
+# The rule penalises a network that marks whole digits, but not one that marks their middles; the
+# training loss is indifferent. So a part of any sequence error belongs to (4.2), and another rule would
+# change the table without a change of the method. We keep the paper's rule for the paper's numbers.
 #
 # ### The other differences, and what we do about each
 #
@@ -595,8 +589,8 @@ show.Markdown(tables.claims_tally(PAPER, HELD))
 # optimisers, six runs side by side. It stops after its budget of seconds, and the same command continues.
 #
 # ```bash
-# .venv/bin/python -m wsl_tutorial.reproduce run 'mcmil/mnist*' 'mcmil/extended-mnist*' \
-#     'mcmil/max-pooling-*' --protocol paper --jobs 6 --budget 540 --out runs
+# .venv/bin/python -m wsl_tutorial.reproduce run 'mcmil/mnist*' \
+#     'mcmil/extended-mnist*' 'mcmil/max-pooling-*' --protocol paper --jobs 6 --budget 540 --out runs
 # .venv/bin/python -m wsl_tutorial.reproduce table mcmil --out runs
 # ```
 #
@@ -669,8 +663,8 @@ check.attempt(check.transcription, transcription)
 # - [Errata and remarks](../book/errata.md): what we noticed on the way.
 # - [Bouthillier et al. (2021)](https://arxiv.org/abs/2103.03098), *Accounting for variance in
 #   machine learning benchmarks*: which sources of variance a ± should cover.
-# - [Dodge et al. (2019)](https://arxiv.org/abs/1909.03004), *Show your work*: report the expected
-#   best of $n$ trials, the quantity whose bias this page derives.
+# - [Dodge et al. (2019)](https://arxiv.org/abs/1909.03004), *Show your work*: the expected best of $n$
+#   trials.
 # - [Recht et al. (2018)](https://arxiv.org/abs/1806.00451), *Do CIFAR-10 classifiers generalize to
 #   CIFAR-10?*: a new test set after years of choosing on the old one.
 # - [Gulrajani and Lopez-Paz (2020)](https://arxiv.org/abs/2007.01434), *In search of lost domain

@@ -186,10 +186,9 @@ for sigma in (0.5, 2, 4):
     print(f"fast σ = 0.5, slow σ = {sigma:g}: ratio of epochs {ratio:.2f}")
 
 # %% [markdown]
-# By construction the fast course needs half the epochs of the slow one. The paper says that the variance
-# of MLE-LLP "during training" is smaller. If this means that the fast course also fluctuates less, its
-# advantage by (7.1) shrinks, as the ratios show: fluctuation *flatters* DLLP. A ratio of $T$ is only fair
-# if both curves fluctuate alike, so the table below prints this too.
+# By construction the fast course needs half the epochs of the slow one. If it also fluctuates less, as the
+# paper may mean by the smaller variance of MLE-LLP "during training", its advantage by (7.1) shrinks:
+# fluctuation *flatters* DLLP. A ratio of $T$ is only fair if both curves fluctuate alike.
 #
 # ### Indistinguishable
 #
@@ -346,10 +345,9 @@ show.figure(
 
 # %% [markdown]
 # The printed *curvature* is the mean of $1/(4(n - 1))$ over bags of two or more: the push of [chapter
-# 6](06_counts_learning.ipynb) in a bag with half positives. A count of a smaller bag says more about each
-# instance, and a bag of one is a labelled instance. So if this distribution is near the true one, bag size
-# alone makes the photos the easier data set for a learner from counts. If the gap to supervised learning is
-# still larger there, as section 3.3 says, the faces themselves must be harder.
+# 6](06_counts_learning.ipynb) in a bag with half positives. So if this distribution is near the true one,
+# bag size alone makes the photos the easier data set for a learner from counts. If the gap to supervised
+# learning is still larger there, as section 3.3 says, the faces themselves must be harder.
 #
 # ### The curves
 #
@@ -381,9 +379,8 @@ show.figure(fig, alt=alt)
 show.Markdown(page.on_the_plateau(HELD))
 
 # %% [markdown]
-# So a comparison of two methods at *one* rate can give any result: at a rate that suits one method the
-# other may stay on the plateau. This is why one grid and one criterion choose the rates of all methods, and
-# why a paper without a printed grid cannot be reproduced to a number.
+# So a comparison of two methods at *one* rate can give any result. This is why one grid and one criterion
+# choose the rates of all methods, and why a paper without a printed grid cannot be reproduced to a number.
 #
 # ### The other differences, and what we do about each
 #
@@ -391,8 +388,6 @@ show.Markdown(page.on_the_plateau(HELD))
 # |---|---|
 # | no printed accuracies | we test claims by rules; the readings in brackets are ours |
 # | no printed grid | our own, judged by the counts of held-out training bags, for every method |
-# | the stopping rule | a fixed number of epochs; the final accuracy is a mean over the last ones |
-# | bags are visited in their order | instances are shuffled over all bags |
 # | one bag a step for DLLP and LLP-GAN | the same, and four bags a step as separate methods |
 # | probabilities clamped at 1e-6, products in float32 | log space, nothing clamped ([chapter 5](05_counts_likelihood.ipynb)) |
 # | the group photos | a loader that checks the three totals; until then, a stand-in that answers no row |
