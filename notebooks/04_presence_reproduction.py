@@ -145,13 +145,13 @@ for i in ("mcmil-001", "mcmil-002", "mcmil-005", "mcmil-006"):
 # second is subtracted because the same images are hard in every run. (If a bad run is bad on many images
 # together, a covariance is added.) A simulation with 10,000 images, a few of them hard:
 
-# %%
+# %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)
 hard = torch.distributions.Beta(0.0028, 0.77)  # mean 0.36 %, far from constant
 torch.manual_seed(1)
 a = hard.sample((10_000,)).double()  # (10000,)
 
-# %%
+# %% tags=["hide-input"]
 same = [torch.bernoulli(a, generator=generator).mean() for _ in range(500)]
 new = [torch.bernoulli(hard.sample((10_000,))).mean() for _ in range(500)]
 same, new = torch.stack(same).std(), torch.stack(new).std()
@@ -160,10 +160,9 @@ print(f"same images, new seeds: sd {100 * same:.3f} (formula: {theory:.3f})")
 print(f"new images, new seeds:  sd {100 * new:.3f}")
 
 # %% [markdown]
-# So a ± over seeds says how far a new *seed* may move the number on these test images. It does not say
-# how far the number is from the error on new images. A reproduction uses the same test set, so the ±
-# over seeds is the right scale for us. It is the wrong scale for "method A reads digits better than
-# method B".
+# So a ± over seeds says how far a new *seed* may move the number on these test images, and not how far it
+# is from the error on new images. A reproduction uses the same test set, so the ± over seeds is the right
+# scale for us. It is the wrong scale for "method A reads digits better than method B".
 #
 # A standard deviation from few runs is itself rough: for $n$ normal values its relative error is about
 # $1 / \sqrt{2 (n - 1)}$, 35 % for five runs and 24 % for ten.
@@ -187,7 +186,7 @@ print(f"new images, new seeds:  sd {100 * new:.3f}")
 # strict. We apply the package's rule to invented runs whose true gap we know.
 
 
-# %%
+# %% tags=["hide-input"]
 def chance(gap, theirs, ours, rule, draws=400):
     """Share passed by (4.1) if our true mean is gap sd higher."""
     generator = torch.Generator().manual_seed(2)
@@ -313,9 +312,9 @@ print(f"best of ten runs: {lucky:.2f} % expected, {least.printed} % printed")
 # correlated; our records measure it below. The same computation explains the last row of section 5.2:
 # the best of ten runs, 0.32 %, is about what luck gives.
 #
-# The remedy costs little: hold out a part of the *training* images and choose the epoch by them. Each of
-# our records has three errors by name: of the last epoch, of the best epoch on the test set (the paper's
-# rule, the only one compared with the paper), and of the epoch chosen on held-out images.
+# The remedy costs little: hold out a part of the *training* images and choose the epoch by them. Our
+# records have the errors of the last epoch, of the best epoch on the test set (the paper's rule, the only
+# one compared with the paper), and of the epoch chosen on held-out images.
 #
 # ### From a label map to a sequence
 #
@@ -345,7 +344,7 @@ def read(h, phi=10):
     return sequence
 
 
-# %%
+# %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(4)
 scores = torch.randn(50, 11, 5, 9, generator=generator)  # (B, C+1, M, N)
 scores[:, -1] += 1.5  # mostly background
@@ -381,9 +380,9 @@ table
 # `smoke` takes seconds and only shows that the code works. Runs of `paper` and `desk` give verdicts, and
 # the latter are marked as *our recipe*; `short` gives none.
 #
-# The fourth is the **record** of a finished run, one line of JSON in the package. A figure of this page
-# shows one protocol: the one under which most of its experiments have run, and the strongest of these
-# in a tie. A table shows each number by its strongest evidence.
+# The fourth is the **record** of a finished run, one line of JSON in the package. A figure shows the
+# protocol under which most of its experiments have run; a table shows each number by its strongest
+# evidence.
 
 # %%
 HELD = records.published()
@@ -456,9 +455,8 @@ page.crops(wide, boxes)
 # ### The curves
 #
 # The next figure shows the test error by epoch for three losses on extended MNIST, each seed as a thin
-# line and their mean as a thick one, with the authors' optimiser and with AdamW. The title names the
-# protocol. Dashed lines are the paper's numbers for full training: the exact likelihood, and the mean of
-# the six runs of max pooling.
+# line and their mean as a thick one, with the authors' optimiser and with AdamW. Dashed lines are the
+# paper's numbers for full training: the exact likelihood, and the mean of six runs of max pooling.
 
 # %%
 page.curves(HELD)
@@ -468,9 +466,8 @@ page.curves(HELD)
 #
 # ### The reading rule
 #
-# The paper calls its transcription "very coarse", and says that it "could yield incorrect transcriptions
-# in several situations even when the model successfully recognizes all digits". In the small label maps
-# below, with a dot for the background, every digit is found.
+# The paper calls its transcription "very coarse". In the small label maps below, with a dot for the
+# background, every digit is found.
 
 # %% tags=["hide-input"]
 MAPS = {
@@ -540,7 +537,6 @@ for core in (1.0, 0.8, 0.6):
 #
 # | difference | what we do |
 # |---|---|
-# | the epoch is chosen on the test set | we record three rules, and hold out 5,000 training images |
 # | the program normalises max pooling over the batch ([chapter 15](15_audit.ipynb)) | two experiments, *as printed* and *as coded* |
 # | unequal augmentation on CIFAR-10 | both losses get crops and flips |
 # | $\lvert T \rvert + 10^{-16}$ inside the logarithm ([chapter 2](02_presence_numerics.ipynb)) | we evaluate without cancellation, in float64 |
@@ -563,8 +559,8 @@ page.section(HELD, "Sec 5.1.1", "Sec 5.2")
 #
 # ### Three rules of choosing the epoch
 #
-# By how much does the best epoch on the test set lower the error in our runs? The page of this paper
-# also has the table behind the next sentence.
+# By how much does the best epoch on the test set lower the error in our runs? The table is on the page of
+# this paper.
 
 # %%
 page.flattery(HELD)
@@ -580,13 +576,10 @@ page.flattery(HELD)
 show.Markdown(tables.claims_tally(PAPER, HELD))
 
 # %% [markdown]
-# The claims about max pooling are tested with the authors' optimiser alone. Compare them with the right
-# panel of the curves: if AdamW closes a gap, the optimiser has as much to do with it as the loss.
-#
 # ### Run it yourself
 #
-# You need the data and a GPU. This command runs MNIST and extended MNIST with all baselines and both
-# optimisers, six runs side by side. It stops after its budget of seconds, and the same command continues.
+# This command runs MNIST and extended MNIST with all baselines and both optimisers on one GPU. It stops
+# after its budget of seconds, and the same command continues.
 #
 # ```bash
 # .venv/bin/python -m wsl_tutorial.reproduce run 'mcmil/mnist*' \
@@ -608,8 +601,7 @@ fresh = records.load(OUT / "records.jsonl") if FULL else []
 page.fresh(NAME, fresh, HELD)
 
 # %% [markdown]
-# The two lines should agree within the standard deviation over seeds. GPUs add in different orders, and
-# training amplifies the difference.
+# The two lines should agree within the standard deviation over seeds.
 #
 # ## Exercises
 #

@@ -70,8 +70,7 @@ show.Markdown(page.rows_by_place())
 # | Which test is behind "statistically indistinguishable"? | not stated | not there |
 # | Is ResNet-18 pretrained, does it normalise batches? | not stated | random weights, no normalisation |
 #
-# Where both are silent we had to choose, and each choice is a field of the experiment with its source. One
-# choice matters more than all others: the learning rates.
+# Where both are silent we had to choose. One choice matters more than all others: the learning rates.
 #
 # ## Derivation
 #
@@ -129,7 +128,7 @@ show.Markdown(page.table_1())
 # - *reuse*: keep the logit of each instance from the step that used it, and compute the posteriors of the
 #   next epoch from these. The logits are up to one epoch old and belong to augmented images.
 #
-# `tests/benchmarks/counts_speed.py` measures both, and the records below have seconds of each.
+# `tests/benchmarks/counts_speed.py` measures both; the records below have seconds of each.
 #
 # ### Epochs to the final accuracy
 #
@@ -410,9 +409,8 @@ show.Markdown(page.seconds(HELD))
 # %% [markdown]
 # Read the last column for `mle_llp`, `mle_llp_reuse` and `direct`. Only the first makes a separate pass
 # for the E-step. The steps also differ in size: methods that learn from instances take the batch that the
-# grid chose, and larger steps are cheaper for the same images. The benchmark of the package takes equal
-# steps for all. There `mle_llp` exceeds `mle_llp_reuse` by the pass, a third of an epoch as derived above,
-# and the posteriors cost less than a hundredth.
+# grid chose, and larger steps are cheaper for the same images. In the benchmark of the package, with equal
+# steps, `mle_llp` exceeds `mle_llp_reuse` by the pass, a third of an epoch as derived above.
 #
 # ### Epochs, wobble and the paired test
 #

@@ -71,8 +71,8 @@ show.Markdown(audit.summary(HELD))
 # | a number | "0.37 ± 0.04 %" | rule (4.1) of chapter 4 | the same |
 # | a program | "the log-likelihood is computed" | its source, and a few lines that compare it with the formula | the version that was read |
 #
-# A program that differs from its formula does not make a claim false: the difference may not matter in
-# the experiments. And a correct formula does not make a table correct. So we keep the four apart.
+# A program that differs from its formula does not make a claim false, and a correct formula does not make
+# a table correct. So we keep the four apart.
 #
 # ## Derivation
 #
@@ -331,7 +331,7 @@ for k in range(6):
 
 # %% [markdown]
 # A network that predicts *too few* everywhere has a low loss of this kind. Two other functions of the
-# same program start right: `ret_entire_tensor_k`, in log space as well, and the one in linear space.
+# same program start right.
 #
 # #### The last positive
 #
@@ -510,7 +510,7 @@ assert torch.allclose(ours[0, 0, [10, 40, 70]], torch.ones(3))
 assert released[0, 0, 70] < 1e-5
 
 # %% [markdown]
-# This acts as a threshold relative to the best peak. It may even help, but nobody chose it.
+# This acts as a threshold relative to the best peak. Nobody chose it.
 #
 # #### Zero beats a negative maximum
 #
@@ -687,8 +687,7 @@ assert 0.45 < take < 0.55 < 0.99 < shifted
 #
 # ### Where each method is strongest
 #
-# Each of the four methods has a setting that suits it, and a short computation shows it. The figure
-# has four panels, in this order:
+# A short computation shows which setting suits each of the four methods:
 #
 # - *Presence*: many classes, few instances. A label set then carries nearly as many bits as the counts.
 #   We compute both, (14.3) and (14.4), for a known number $K$ of instances of ten classes.
@@ -774,10 +773,9 @@ for axis, top in ((axes[0, 0], 105), (axes[0, 1], 1.05), (axes[1, 1], 105)):
 show.figure(fig, alt=ALT)
 
 # %% [markdown]
-# With one or two instances, a label set tells almost as much as counts. A count determines the label of
-# a bag of one, and tells less about each instance of a larger bag. Patches save most where the image is
-# large. And erasing finds more glands only if the score stays at its cap after the first step, on the
-# left of the last panel.
+# With one or two instances, a label set tells almost as much as counts. A count tells less about each
+# instance of a larger bag. Patches save most where the image is large. And erasing finds more glands only
+# if the score stays at its cap after the first step, on the left of the last panel.
 
 # %% tags=["hide-input"]
 print(f"presence: {kept[0]:.0f} % of the bits at K = 1,", end=" ")
@@ -804,14 +802,14 @@ assert looks[4][-1] == looks[1][-1]
 # **Versions.** Later versions of a program may be right, and the authors may have used others. Run the
 # cell of a finding against the version that you use.
 #
-# **A claim is our reading.** We turned "comparable" and "about half" into rules with numbers, shown in
+# **A claim is our reading.** We turned words such as "about half" into rules with numbers, shown in
 # brackets. We fixed them before the records, but they are not the authors' words.
 #
 # **Our recipe, and the reduced size.** Where the paper's settings have not run, a claim may rest on its
 # data, network and measure with a training of ours, and is marked so. A smaller network gives no verdict.
 #
-# **Silence.** What nobody tested is not confirmed, and we only found what our tests looked for. Our own
-# errors, as far as we know them, are in [errata and remarks](../book/errata.md).
+# **Silence.** We only found what our tests looked for. Our own known errors are in [errata and
+# remarks](../book/errata.md).
 #
 # ## Reproduction
 #
@@ -914,7 +912,6 @@ check.attempt(check.share_found, share_found)
 #
 # ## Further reading
 #
-# - [Errata and remarks](../book/errata.md): what we noticed in each paper, place by place.
 # - [Pineau et al. (2021)](https://arxiv.org/abs/2003.12206), *Improving reproducibility in machine
 #   learning research*: what a conference can ask for.
 # - [Musgrave, Belongie and Lim (2020)](https://arxiv.org/abs/2003.08505), *A metric learning reality
