@@ -22,10 +22,9 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # ## Problem
 #
-# A paper makes claims of several kinds: that its result is exact, that it is faster, that it beats the
-# baseline, that entropy drives its mask. If you build on the paper, you want to know which of them
-# hold. You could trust the authors, or check everything yourself. This page collects what the
-# chapters found about each of the four papers. First the overview, made from the records:
+# A paper claims that its result is exact, that it is faster, that it beats the baseline. If you build
+# on it, you want to know which claims hold. This page collects what the chapters found about the four
+# papers. First the overview, made from the records:
 
 # %%
 import math
@@ -56,14 +55,14 @@ PAPERS = {paper.key: paper for paper in audit.audited()}
 show.Markdown(audit.summary(HELD))
 
 # %% [markdown]
-# *No verdict* means that we have results at reduced size only. *Not tested* means that we have no
-# result, for a reason that the end of this page counts. **Every result of a training comes from a
-# record**, and every sentence that mathematics decides names a test that you can run and try to break.
+# *No verdict* means that we have results at reduced size only, and *not tested* that we have none. The
+# end of this page counts the reasons. **Every result of a training comes from a record**, and every
+# sentence that mathematics decides names a test that you can run.
 #
 # ## What is hidden
 #
-# A table in a paper is the end of a long chain: a formula, a program that computes it, data, choices,
-# luck. Each kind of evidence reaches a different link of this chain:
+# A table in a paper results from a formula, a program, data, choices and luck. Each kind of evidence
+# reaches a different one of these:
 #
 # | a statement about | for example | is decided by | is valid for |
 # |---|---|---|---|
@@ -72,27 +71,24 @@ show.Markdown(audit.summary(HELD))
 # | a number | "0.37 ± 0.04 %" | rule (4.1) of chapter 4 | the same |
 # | a program | "the log-likelihood is computed" | its source, and a few lines that compare it with the formula | the version that was read |
 #
-# A program that differs from its formula does not make a claim false: the difference may not matter in
-# the experiments. And a correct formula does not make a table correct. So we keep the four apart.
+# A program that differs from its formula does not make a claim false, and a correct formula does not make
+# a table correct. So we keep the four apart.
 #
 # ## Derivation
 #
 # ### What mathematics decides
 #
-# Some sentences need no run. Each is compared with an equation of this book, and a test compares the
-# equation with something independent. The overview counts how many of them stand as printed. The next
-# table shows the others, with what replaces them in the fourth column. A *remark* is our own: the
-# paper claims nothing there, and we do not count it.
+# Some sentences need no run. A test compares each with something independent. The overview counts how
+# many stand as printed; the next table shows the others, and why. A *remark* is our own: the paper
+# claims nothing there, and we do not count it.
 
 # %%
 show.Markdown(audit.sentences_table(stands=(False, None)))
 
 # %% [markdown]
-# The sentences that stand are on the page of each paper:
-# [presence](../book/reproductions-presence.md), [counts](../book/reproductions-counts.md),
-# [patches](../book/reproductions-patches.md) and [regions](../book/reproductions-regions.md). Three
-# central formulas stand word for word: Li's probability of a label set, the E-step of Baručić and
-# Kybic, and the cross-entropy to uniform of Belharbi et al.
+# The sentences that stand are on the pages of the papers, linked below. Three central formulas stand
+# word for word: Li's probability of a label set, the E-step of Baručić and Kybic, and the cross-entropy
+# to uniform of Belharbi et al.
 #
 # Twice the method is *better* than its authors say. Li writes that a truncated series gives no bound in
 # general, but it does if it ends after all subsets of one size. And Baručić and Kybic limit themselves
@@ -115,12 +111,11 @@ show.Markdown(audit.sentences_table(stands=(False, None)))
 for paper in PAPERS.values():
     m = sum(not c.own for c in paper.claims)
     one = 1 - 0.95**m
-    print(f"{paper.name:34} {m:2} claims: P(one or more fail)", end=" ")
+    print(f"{paper.room:9} {m:2} claims: P(one or more fail)", end=" ")
     print(f"{100 * one:.0f} %; {0.05 * m:.1f} expected")
 
 # %% [markdown]
-# So one *fails* in a long list proves little, and a list without a failure may have had lenient tests.
-# Read the measured gap beside each verdict.
+# So one *fails* in a long list proves little. Read the measured gap beside each verdict.
 #
 # ## Code
 #
@@ -135,18 +130,17 @@ show.Markdown(audit.programs_table())
 # %% [markdown]
 # Below, each behaviour is written anew from its description and compared with this book's function; no
 # line is copied. One cell of each paper is open, and the others open with a click. The pages of the
-# papers name the file and say where each finding matters. All of these programs made a method
-# available, which a formula alone does not. A test against enumeration finds differences of this kind
-# in a second, while a reader easily overlooks them.
+# papers name the files and say where each finding matters. All of these programs made a method
+# available, and a reader easily overlooks what a test against enumeration finds in a second.
 #
 # ### Presence
 #
 # #### A sum that turns negative
 #
 # The released routine sums the terms of Proposition 1, scaled so that the leading term is 1, and
-# returns the logarithm of the sum's absolute value plus $10^{-16}$. In float32 the sum of many terms
-# near 1 has an error of about $10^{-7}$. If all labels of a bag are improbable everywhere, the true
-# sum is smaller than this error, and the computed sum may be negative. The absolute value then
+# returns the logarithm of the sum's absolute value plus $10^{-16}$. In float32 such a sum has an error of
+# about $10^{-7}$. If all labels of a bag are improbable everywhere, the true sum is smaller than this
+# error, and the computed sum may be negative. The absolute value then
 # *reverses the gradient*: the step makes the label less probable. We draw bags of five labels whose
 # background leads by 10 logits at each of 64 positions.
 
@@ -170,7 +164,7 @@ lead = 10.0 * (torch.arange(11) == 10)[:, None]  # (11, 1)
 bags = (torch.randn(20, 11, 64, generator=generator) + lead).log_softmax(1)
 five = (torch.arange(10) < 5).expand(20, -1)  # (20, 10)
 
-# %%
+# %% tags=["hide-input"]
 turned, errors = 0, []
 for log_p, exact in zip(bags, presence.log_likelihood(bags, five), strict=True):
     x = log_p.clone().requires_grad_()
@@ -179,13 +173,13 @@ for log_p, exact in zip(bags, presence.log_likelihood(bags, five), strict=True):
     turned += bool((x.grad[:5].sum(1) < 0).any())  # a label goes down
     errors.append(abs(value.item() - exact.item()))
 
-# %%
+# %% tags=["hide-input"]
 mass = presence.posterior(bags, five)[:, :5].sum(2)  # (20, 5)
 assert turned > 0
 assert max(errors) > 1
 assert mass.min() > 0.999
 
-# %%
+# %% tags=["hide-input"]
 reversed_ = "some" if turned else "none"
 print("as released: bags of 20 with a label pushed down:", reversed_)
 print(f"expected positions of a label: {mass.min():.3f} to {mass.max():.3f}")
@@ -243,8 +237,10 @@ assert torch.allclose(
 )
 
 # %% [markdown]
-# As printed, the loss of image 1 does not depend on image 2. As released, it does. These are two
-# different baselines, so the claims of chapter 4 are tested against both.
+# As printed, the loss of image 1 does not depend on image 2. As released, it does: up to a factor, the
+# gradient of a constant that is added to all logits of one image is $m - |L| / \sum |L|$, where $m$ is
+# the image's share of the mass of the batch. The step raises an image whose share of the mass is below
+# its share of the labels. These are two different baselines, and chapter 4 tests both.
 #
 # ### Counts
 #
@@ -322,7 +318,7 @@ def begun_with(first, rho, k):
     return f[k].exp().item()
 
 
-# %%
+# %% tags=["hide-input"]
 law = counts.log_distribution(some.logit()[None])[0].exp()  # (6,)
 for k in range(6):
     ones = begun_with(torch.zeros(k + 1), some, k)
@@ -335,7 +331,7 @@ for k in range(6):
 
 # %% [markdown]
 # A network that predicts *too few* everywhere has a low loss of this kind. Two other functions of the
-# same program start right: `ret_entire_tensor_k`, in log space as well, and the one in linear space.
+# same program start right.
 #
 # #### The last positive
 #
@@ -514,7 +510,7 @@ assert torch.allclose(ours[0, 0, [10, 40, 70]], torch.ones(3))
 assert released[0, 0, 70] < 1e-5
 
 # %% [markdown]
-# This acts as a threshold relative to the best peak. It may even help, but nobody chose it.
+# This acts as a threshold relative to the best peak. Nobody chose it.
 #
 # #### Zero beats a negative maximum
 #
@@ -621,7 +617,7 @@ def thrown_away(maps, k, alpha):
     return score
 
 
-# %%
+# %% tags=["hide-input"]
 maps = torch.randn(2, 3, 5, 5, generator=generator)
 released = [thrown_away(maps, 4, alpha) for alpha in (0.0, 0.6)]
 ours = [regions.wildcat_pooling(maps, 4, 4, alpha) for alpha in (0.0, 0.6)]
@@ -691,8 +687,7 @@ assert 0.45 < take < 0.55 < 0.99 < shifted
 #
 # ### Where each method is strongest
 #
-# Each of the four methods has a setting that suits it, and a short computation shows it. The figure
-# has four panels, in this order:
+# A short computation shows which setting suits each of the four methods:
 #
 # - *Presence*: many classes, few instances. A label set then carries nearly as many bits as the counts.
 #   We compute both, (14.3) and (14.4), for a known number $K$ of instances of ten classes.
@@ -778,10 +773,9 @@ for axis, top in ((axes[0, 0], 105), (axes[0, 1], 1.05), (axes[1, 1], 105)):
 show.figure(fig, alt=ALT)
 
 # %% [markdown]
-# With one or two instances, a label set tells almost as much as counts. A count determines the label of
-# a bag of one, and tells less about each instance of a larger bag. Patches save most where the image is
-# large. And erasing finds more glands only if the score stays at its cap after the first step, on the
-# left of the last panel.
+# With one or two instances, a label set tells almost as much as counts. A count tells less about each
+# instance of a larger bag. Patches save most where the image is large. And erasing finds more glands only
+# if the score stays at its cap after the first step, on the left of the last panel.
 
 # %% tags=["hide-input"]
 print(f"presence: {kept[0]:.0f} % of the bits at K = 1,", end=" ")
@@ -803,20 +797,19 @@ assert looks[4][-1] == looks[1][-1]
 # An audit has weaknesses of its own.
 #
 # **We wrote both sides.** The baselines are ours too, and whoever tunes one side longer decides the
-# comparison. The settings of all experiments are listed in their chapters, beside the paper's.
+# comparison.
 #
-# **Versions.** Later versions of a program may be right, and the authors' own runs may have used
-# others. Take a finding as a reason to run its cell against the version that you use.
+# **Versions.** Later versions of a program may be right, and the authors may have used others. Run the
+# cell of a finding against the version that you use.
 #
-# **A claim is our reading.** We turned "comparable" and "about half" into rules with numbers, shown in
+# **A claim is our reading.** We turned words such as "about half" into rules with numbers, shown in
 # brackets. We fixed them before the records, but they are not the authors' words.
 #
 # **Our recipe, and the reduced size.** Where the paper's settings have not run, a claim may rest on its
-# data, network and measure with a training of ours, and is marked so. A smaller network on less data
-# may give another answer, so it gives no verdict.
+# data, network and measure with a training of ours, and is marked so. A smaller network gives no verdict.
 #
-# **Silence.** What nobody tested is not confirmed, and we only found what our tests looked for. Our own
-# errors, as far as we know them, are in [errata and remarks](../book/errata.md).
+# **Silence.** We only found what our tests looked for. Our own known errors are in [errata and
+# remarks](../book/errata.md).
 #
 # ## Reproduction
 #
@@ -826,8 +819,7 @@ assert looks[4][-1] == looks[1][-1]
 show.Markdown(audit.failing(HELD))
 
 # %% [markdown]
-# All claims and all printed numbers, each with its verdict, its evidence and the measured gap, are on
-# the pages of the papers: [presence](../book/reproductions-presence.md),
+# All claims, sentences, findings and printed numbers are on the pages of the papers: [presence](../book/reproductions-presence.md),
 # [counts](../book/reproductions-counts.md), [patches](../book/reproductions-patches.md) and
 # [regions](../book/reproductions-regions.md).
 #
@@ -839,15 +831,13 @@ for paper in PAPERS.values():
     for claim in paper.claims:
         totals.update(set(tables.missing(paper, claim, HELD)))
 reasons = sorted(totals.items(), key=lambda pair: (-pair[1], pair[0]))
-lines = [f"{n:3} claims: {why}" for why, n in reasons]
-print("\n".join(lines) or "nothing")
+show.Markdown(tables.grid(("reason", "claims"), reasons))
 
 # %% [markdown]
 # ### Take it along, and cite it
 #
-# The audit is also one Markdown file with date, commit and citations. Every [release of the
-# book](https://github.com/weak-supervision/wsl-tutorial/releases) has it as `report.md`, and in a
-# checkout this command makes it:
+# The audit is also one Markdown file with date, commit and citations: `report.md` in every [release of
+# the book](https://github.com/weak-supervision/wsl-tutorial/releases). In a checkout this makes it:
 #
 # ```bash
 # .venv/bin/python scripts/report.py          # writes _build/report.md
@@ -922,7 +912,6 @@ check.attempt(check.share_found, share_found)
 #
 # ## Further reading
 #
-# - [Errata and remarks](../book/errata.md): what we noticed in each paper, place by place.
 # - [Pineau et al. (2021)](https://arxiv.org/abs/2003.12206), *Improving reproducibility in machine
 #   learning research*: what a conference can ask for.
 # - [Musgrave, Belongie and Lim (2020)](https://arxiv.org/abs/2003.08505), *A metric learning reality

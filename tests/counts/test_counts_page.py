@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
+from wsl_tutorial.reproduce import audit
 from wsl_tutorial.reproduce.counts import methods, page
 from wsl_tutorial.reproduce.experiment import settings_of
 
@@ -88,13 +89,6 @@ def test_places_count_every_row_of_the_ledger_once():
     assert sum(int(row[-1]) for row in found if row[2] == "a number") == 10  # 8 in Table 1
 
 
-def test_states_count_every_row_of_the_ledger_once():
-    found = lines(page.states([]))
-    assert sum(int(row[3]) for row in found) == 58
-    assert {row[2] for row in found} == {"not run"}
-    assert all(row[4] for row in found)
-
-
 def test_table_1_is_made_of_the_printed_seconds():
     (data, *ratios), _ = lines(page.table_1())
     t = {method: x for (where, method), x in page.printed().items() if where == data}
@@ -110,6 +104,12 @@ def test_methods_and_settings_are_all_there():
     assert {name: ours for name, ours, *_ in rows} == settings_of(config)
     assert ("lr", 3e-4, "not stated") in [line[:3] for line in differ]
     assert "smallest" not in [line[0] for line in differ]  # 2 in the paper
+    assert [row[0] for row in lines(page.settings_table([]))] == [line[0] for line in differ]
+
+
+def test_further_tables_of_the_page_are_made_from_records():
+    (paper,) = audit.audited(page.PAPER.key)
+    assert len(audit.further(paper, [])) == len(page.FURTHER) > 0
 
 
 # From records -------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_the_share_that_tests_is_that_of_the_bags():
 def test_seconds_are_ratios_to_dllp():
     rows = {row[0]: row[1:] for row in lines(page.seconds(records("llp/cifar-seconds", 1)))}
     assert rows["`dllp`"] == ["1.00", "1.00", f"{7 / 15:.2f}"]
-    assert rows["`direct`"] == ["not there", f"{9 / 7:.2f}", f"{9 / 15:.2f}"]
+    assert rows["`direct`"] == ["not in the paper", f"{9 / 7:.2f}", f"{9 / 15:.2f}"]
     assert {row[2] for row in lines(page.seconds([]))} == {"not run"}
 
 
@@ -197,6 +197,13 @@ def test_ten_classes_say_the_final_accuracies():
     assert alt.endswith("supervised 91.0 %, direct 88.0 %.")
     assert len(fig.axes[0].lines) == 3
     assert page.ten_classes([])[1].endswith("no record yet.")
+
+
+def test_fresh_records_are_shown_with_the_stored_ones():
+    name = "llp/cifar-curves"
+    new, old = lines(page.fresh(name, [], records(name, protocol="paper")))
+    assert new == ["fresh, from here", *["not run"] * 4]
+    assert old == ["stored, in the package", "90.00", "85.00", "80.00", "86.00"]
 
 
 # The grid search ----------------------------------------------------------------------------------

@@ -152,6 +152,14 @@ def test_the_claims_that_fail_are_shown_with_their_measured_gap():
     assert audit.failing([]) == "No claim fails."
 
 
+def test_claims_are_counted_by_verdict_and_those_that_fail_are_named():
+    paper, held = invented(None, False, True, True)
+    text = tables.claims_tally(paper, held)
+    assert text.startswith("3 claims of the paper: 1 holds, 1 fails, 1 not tested.")
+    assert text.endswith("Fails: claim 1 (measured False (1 seed)).")
+    assert tables.claims_tally(paper, []) == "3 claims of the paper: 3 not tested."
+
+
 def test_every_program_is_listed_once_with_its_findings():
     _, _, *lines = audit.programs_table().splitlines()
     assert sum(int(line.split("|")[3]) for line in lines) == len(FINDINGS)

@@ -214,6 +214,16 @@ def short_claims(paper: Paper, held: Records) -> str:
     return grid(("claim", "where", "verdict", "evidence"), lines)
 
 
+def claims_tally(paper: Paper, held: Records) -> str:
+    """Return one sentence: the count of a paper's claims by verdict, with those that fail."""
+    found = [v for v in verdicts(paper, held) if not v.claim.own]
+    count = Counter(v.state for v in found)
+    listed = ", ".join(f"{count[state]} {state}" for state in DECIDED if count[state])
+    text = f"{len(found)} claims of the paper: {listed}."
+    failing = [f"{v.claim.text} ({v.why})" for v in found if v.state is State.FAILS]
+    return f"{text} Fails: {'; '.join(failing)}." if failing else text
+
+
 # Pieces -------------------------------------------------------------------------------------------
 
 

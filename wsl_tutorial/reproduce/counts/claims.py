@@ -104,14 +104,16 @@ def indistinguishable(records, level: float = LEVEL):
     """Claim that the paired t-test finds no difference; undecided with fewer than three splits."""
     d = gaps(records)
     p = p_value(d)
-    text = f"MLE-LLP - DLLP = {plus_minus((fmean(d), math.nan), 2)} points, p = {p:.3f} over "
-    return ruling(f"{text}{len(d)} paired splits", exactly(p - level))
+    shown = "too few splits for p" if math.isnan(p) else f"p = {p:.3f}"
+    text = f"MLE-LLP - DLLP = {plus_minus((fmean(d), math.nan), 2)} points, {shown}"
+    splits = f"{len(d)} paired split{'s' * (len(d) != 1)}"
+    return ruling(f"{text}; {splits}", exactly(p - level))
 
 
 def half_the_epochs(records):
     """Claim that MLE-LLP needs at most 0.65 of DLLP's epochs."""
     ratios = values(records, "epochs_ratio", math.inf)
-    text = f"{fmean(ratios):.2f} of DLLP's epochs to 99 % of the own final accuracy"
+    text = f"{fmean(ratios):.2f} of DLLP's epochs, each to 99 % of its own final accuracy"
     return ruling(text, contrast((-1, ratios), plus=0.65))
 
 
@@ -278,7 +280,7 @@ CLAIMS = (
     ),
     *of_both(
         "steadier",
-        "MLE-LLP varies least over the splits during training (sd, mean over the epochs)",
+        "MLE-LLP varies least over the splits during training (sd, averaged over the epochs)",
         "section 3.2",
         steadier,
     ),

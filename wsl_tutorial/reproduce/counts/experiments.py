@@ -28,20 +28,20 @@ EPOCHS = (
     "program after a given number"
 )
 TUNED = (
-    "learning rates and batches as `rates` has them, the choice of llp/choice under the same "
-    "protocol; 3e-4 and 16 for every method where `rates` is empty; the paper takes the best of a "
-    "grid that it does not print"
+    "learning rates and batches from `rates`, which llp/choice chose under the same protocol; 3e-4 "
+    "and 16 for every method if `rates` is empty; the paper takes the best of a grid that it does "
+    "not print"
 )
 ONE_RATE = "learning rate 1e-4 and batch 16 for every method; the paper takes the best of a grid"
-SHUFFLED = "instances are shuffled over all bags; the authors' program walks bag after bag"
+SHUFFLED = "instances are shuffled over all bags; the authors' program visits bag after bag"
 SCALED = "images in [-1, 1], the range of LLP-GAN's generator, for every method"
 LOG_SPACE = "the E-step sums over configurations by recursion; the paper enumerates them"
 COMMON = (EPOCHS, TUNED, SHUFFLED, SCALED, LOG_SPACE)
 RESNET = "ResNet-18 without batch normalisation, not pretrained, as in the authors' example"
 CROPS = "face boxes of 2.5 eye distances; the paper does not print its box"
 STAND_IN = (
-    "a stand-in for the group photos: birds and cats, as many as the photos' men and women, in "
-    "bags whose sizes have the photos' mean; the paper prints no histogram"
+    "a stand-in for the group photos: as many birds and cats as there are men and women, in bags "
+    "with the mean size of the photos; the paper prints no histogram"
 )
 JPEG = "CIFAR-10, JPEG-75 copy: a lossy copy of the images"
 

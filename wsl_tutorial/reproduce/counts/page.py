@@ -44,7 +44,7 @@ def rows_by_place() -> str:
     """Return the number of rows of the ledger by place, data, and whether a number is printed."""
     kinds = ((r.table, r.data, "a number" if r.printed else "a curve") for r in ROWS.values())
     lines = [(*place, n) for place, n in sorted(Counter(kinds).items())]
-    return tables.grid(("where", "data", "the paper gives", "rows of the ledger"), lines)
+    return tables.grid(("where", "data", "the paper prints", "rows of the ledger"), lines)
 
 
 def printed() -> dict[tuple[str, str], float]:
@@ -80,16 +80,10 @@ def settings_rows(config: Settings) -> tuple[list[tuple], list[tuple]]:
     return lines, [line for line in lines if line[1] != line[2]]
 
 
-def states(held: Records) -> str:
-    """Return how many rows of the ledger are in each state, by place and data."""
-    found = [(ROWS[s["id"]], s) for s in tables.states(held) if s["id"] in ROWS]
-    tally = Counter((r.table, r.data, s["state"]) for r, s in found)
-    why = {(r.table, r.data, s["state"]): s["reason"] for r, s in found}
-    lines = [
-        (*place, n, "" if place[2] in ledger.VERDICTS else why[place])
-        for place, n in sorted(tally.items())
-    ]
-    return tables.grid(("where", "data", "state", "rows", "reason"), lines)
+def settings_table(held: Records) -> str:
+    """Return a table of the settings of the learning curves that are not printed as ours are."""
+    differ = settings_rows(EXPERIMENTS["llp/cifar-curves"].config)[1]
+    return tables.grid(("setting", "ours", "the paper", "source"), differ)
 
 
 # Derivations and bags -----------------------------------------------------------------------------
@@ -149,7 +143,7 @@ def learning_curves(held: Records) -> tuple[Figure, str, str]:
         for k, method in enumerate(NAMES if runs else ()):
             band(axis, runs, method, k)
         ends = listed(accuracies(runs), " %") if runs else MISSING
-        sentences.append(f"{title}, {len(runs)} seeds: {ends}.")
+        sentences.append(f"{title}, {tables.seeds_of([runs])}: {ends}.")
         axis.set(xlabel="epoch", title=f"{title}; {named}")
     axes[0].set(ylabel="test accuracy / %", ylim=(45, 100))
     if axes[0].lines:
@@ -194,7 +188,7 @@ def searched(held: Records) -> tuple[str, Choice, list[dict]]:
 
 
 def grid_search(held: Records) -> tuple[str, str]:
-    """Return the error of counts at every point of the grid, and the methods at an end of it."""
+    """Return the error of counts at every point of the grid, and the methods at its ends."""
     named, config, runs = searched(held)
     chosen = choose(config, runs) if runs else {}
     opt = config.optimiser
@@ -210,7 +204,8 @@ def grid_search(held: Records) -> tuple[str, str]:
     edge = ", ".join(f"`{m}`" for m, (lr, _) in chosen.items() if lr in ends) or "none"
     return (
         f"Error of counts on held-out training bags; {named}\n\n{table}",
-        f"Chosen at an end of the grid, so that a rate beyond it might do better: {edge}.",
+        f"Methods whose chosen rate is the smallest or largest of the grid, so that a rate outside"
+        f" the grid might be better: {edge}.",
     )
 
 
@@ -238,7 +233,7 @@ def plateau(held: Records) -> tuple[Figure, str]:
 
 
 def on_the_plateau(held: Records) -> str:
-    """Return the share of the epochs that DLLP and MLE-LLP spend near the constant answer."""
+    """Return the share of the epochs in which DLLP and MLE-LLP are near a constant answer."""
     named, config, runs = searched(held)
     opt, lines = config.optimiser, []
     for m in ("dllp", "mle_llp") if runs else ():
@@ -246,7 +241,7 @@ def on_the_plateau(held: Records) -> str:
             off = curves(runs, f"{m}_{lr:g}_{opt.batch}", "count_error")[1]
             stuck = (off > 0.8 * CONSTANT).double().mean(1).mean()
             lines.append((NAMES[m], f"{lr:g}", f"{100 * stuck:.0f} %"))
-    last = "epochs within a fifth of the constant answer's error, or worse"
+    last = "epochs with at least 80 % of the error of a constant answer"
     return f"{named}\n\n" + tables.grid(("method", "rate", last), lines)
 
 
@@ -271,7 +266,7 @@ def seconds(held: Records) -> str:
         known = m in NAMES
         ratio = theirs[CIFAR, NAMES[m]] / theirs[CIFAR, "DLLP"] if known else None
         ours = [over(m, b) if metrics else "not run" for b in ("dllp", "dllp_several")]
-        lines.append((f"`{m}`", f"{ratio:.2f}" if ratio else "not there", *ours))
+        lines.append((f"`{m}`", f"{ratio:.2f}" if ratio else "not in the paper", *ours))
     head = ("method", "the paper, / DLLP", "ours, / DLLP one bag", "ours, / DLLP four bags")
     return f"Birds and cats, {named}\n\n{tables.grid(head, lines)}"
 
@@ -283,7 +278,7 @@ def wobble(runs: Records, method: str) -> float:
 
 
 def speed(held: Records) -> str:
-    """Return final accuracy, epochs to it and wobble of each method."""
+    """Return the final accuracy, the epochs to it and the wobble of each method."""
     _, named, found = tables.fullest(PAPER, list(CURVES.values()), held)
     lines = []
     for title, name in CURVES.items():
@@ -356,7 +351,7 @@ def variants(held: Records) -> str:
         for m in methods:
             partner = m if name == names[0] else VARIED.get(m, "mle_llp")
             lines.append(_variant(runs, base, m, partner))
-    head = ("method", "accuracy, %", "told, %", "varies", "difference, points", "splits")
+    head = ("method", "accuracy, %", "with counts, %", "variant of", "difference, points", "splits")
     return f"Birds and cats, {named}\n\n{tables.grid(head, lines)}"
 
 
@@ -368,3 +363,25 @@ def _variant(runs: dict[int, dict], base: dict[int, dict], m: str, partner: str)
     gap = [runs[s][f"{m}_accuracy"] - base[s][f"{partner}_accuracy"] for s in shared]
     difference = ("", "") if m == partner else (f"`{partner}`", mean_sd(gap, 2))
     return (f"`{m}`", *own, *difference, len(shared))
+
+
+# A run of your own --------------------------------------------------------------------------------
+
+
+def fresh(name: str, new: Records, held: Records) -> str:
+    """Return the accuracies of seed 0 of an experiment from new records, and from stored ones."""
+    lines = tables.beside(
+        EXPERIMENTS[name],
+        new,
+        held,
+        lambda runs: [f"{share:.2f}" for share in accuracies(runs).values()],
+        len(NAMES),
+    )
+    return tables.grid(("birds and cats, seed 0, protocol paper", *NAMES.values()), lines)
+
+
+FURTHER = {  # tables of the page of this paper, folded
+    "The settings of the learning curves that the paper describes in words or not at all": (
+        settings_table
+    ),
+}

@@ -1,4 +1,4 @@
-"""The claims of Li (2018) that no single number holds, tested on the records of experiments."""
+"""The claims of Li (2018) that no single number decides, tested on records of experiments."""
 
 from math import inf
 
@@ -68,28 +68,29 @@ CLAIMS = (
     ),
     claim(
         "mcmil-cifar10-no-loss",
-        "on CIFAR-10 it loses nothing meaningful against cross-entropy (at most 1 point)",
+        "on CIFAR-10 the exact likelihood loses nothing meaningful against cross-entropy (at most "
+        "1 point)",
         "section 5.1.2",
         (CIFAR10, CIFAR10_CROSS_ENTROPY),
         gap_below(1.0),
     ),
     claim(
         "mcmil-never-saw-a-digit",
-        "learned from nests of two digits, single digits are read with less than 0.5 % errors",
+        "trained on canvases of two digits, the network misreads less than 0.5 % of single digits",
         "section 5.2",
         (EXTENDED,),
         below_half_a_percent,
     ),
     claim(
         "mcmil-max-pooling-as-coded-worse",
-        "max pooling as programmed is much worse than the exact likelihood (at least 5 times)",
+        "max pooling as programmed is much worse than the exact likelihood (5 times the error)",
         "supplementary A",
         (AS_CODED, EXTENDED),
         ratio_above(5),
     ),
     claim(
         "mcmil-max-pooling-as-printed-worse",
-        "max pooling as printed is much worse than the exact likelihood (at least 5 times)",
+        "max pooling as printed is much worse than the exact likelihood (5 times the error)",
         "supplementary A",
         (AS_PRINTED, EXTENDED),
         ratio_above(5),

@@ -19,12 +19,12 @@ STABLE = (
 )
 ADAMW = "AdamW with a warm-up and a cosine instead of the authors' second-order method"
 AUGMENTATION = (
-    "both losses see the same augmentation; the authors rotate by up to 10 degrees for "
+    "both losses get the same augmentation; the authors rotate by up to 10 degrees for "
     "cross-entropy alone"
 )
 JPEG = "CIFAR-10, JPEG-75 copy: a lossy copy of the images"
 GENERATED = "generated house numbers, not SVHN"
-NO_CIFAR = "without loss; its JPEG-75 copy has experiments of its own"
+NO_CIFAR = "our experiments on its lossy JPEG-75 copy are listed separately"
 
 
 def both(experiment: Experiment, lr: float = 1e-3) -> tuple[Experiment, Experiment]:
@@ -206,10 +206,13 @@ SVHN_1M = sized("mcmil/svhn-1m", "1.0 M", (48, 64, 96), 120)
 COUNT_FREE = replace(
     SVHN_1M,
     name="mcmil/svhn-1m-count-free",
-    title="SVHN full numbers, 1 M, crops that do not know the number of digits",
+    title="SVHN full numbers, 1 M, crops that do not depend on the number of digits",
     config=changed(SVHN_1M.config, zoom="count-free"),
     cells=(),
-    deviations=(*SVHN_1M.deviations, "the zoom of a crop does not depend on its digits' number"),
+    deviations=(
+        *SVHN_1M.deviations,
+        "the zoom of a crop does not depend on the number of its digits",
+    ),
 )
 HOUSES = replace(
     SVHN_1M,
