@@ -67,15 +67,14 @@ show.Markdown(page.printed())
 # |---|---|---|
 # | How large is a digit, how far from the next? | not stated | boxes of a quarter of the canvas, 20 pixels |
 # | How many canvases and steps? | not stated | 10 epochs of an archive of unknown size |
-# | Which of the three stages comes first? | the task network | the places |
 # | Do all images count equally in (8.8)? | yes | no: weight $e^{-5 \ell}$, with $\ell$ half the loss (8.10) |
 # | When is a digit found? | IoU above one half | the same; one detection may serve several digits |
 # | What is "Classif."? | "correctly classified matches" | the labels of an image as a multiset, without places; a missing 0 is not counted as missing |
 # | What is AP? | not stated | not in the program |
 # | How does soft top-K propose boxes? | in an appendix that we do not have | not in the program |
 #
-# The first row changes chance level itself. "Classif." and AP change what the numbers mean. We begin
-# with these three.
+# The first row changes chance level itself, "Classif." and AP what the numbers mean. We begin with
+# these three.
 #
 # ## Derivation
 #
@@ -105,7 +104,7 @@ def forgiven(rate, classes=10):
     return rate + (100 - rate) / classes
 
 
-# %%
+# %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)
 for k in (3, 9):
     answers, truth = torch.randint(10, (2, 20_000, k), generator=generator)
@@ -115,20 +114,19 @@ for k in (3, 9):
     print(f"as released {forgiven(exact):.1f} %")
 
 # %% [markdown]
-# A program that ignores the image can do better than luck. It may hedge, and always give the same
-# $K \leq C$ *different* labels. Each of them is right once if its class occurs at all, which has
-# probability $1 - (1 - 1/C)^L$. Class 0 is never counted as missing, so the program does not name it.
-# Let it answer "1, 2, ..., 9" for every canvas. The figure shows luck and hedging, with the numbers
-# that the paper prints.
+# A program that ignores the image can do better than luck: it may always give the same $K \leq C$
+# *different* labels. Each is right once if its class occurs at all, which has probability $1 - (1 -
+# 1/C)^L$. Class 0 is never counted as missing, so let it answer "1, 2, ..., 9" for every canvas. The
+# figure shows both programs, with the numbers that the paper prints.
 
-# %%
+# %% tags=["hide-input"]
 hedge = torch.arange(1, 10).expand(20_000, 9)
 for ignored, name in ((None, "all classes"), (0, "as released")):
     share = metrics.label_recall(hedge, truth, 10, ignored)
     print(f"1, 2, ..., 9 for nine digits, {name}: {share:.1f} %")
 
 
-# %%
+# %% tags=["hide-input"]
 def hedged(n):
     """Return the recall in % of 1, 2, ..., n, as released; n < 10 digits."""
     twice = n / 10 - (1 - 0.9**n)  # labels of a class beyond its first
@@ -190,21 +188,21 @@ show.Markdown(page.products())
 # sides each find centres in an area of 0.269 $s^2$, 6.8 % more, and no other square finds more.) On
 # 80 pixels, boxes of 20 pixels that stay inside have their centres in a square of side 60.
 
-# %%
+# %% tags=["hide-input"]
 for k in (3, 9):
     bound = metrics.found_by_chance(k, 20, 60)
     print(f"K = {k}: at most {bound:.1f} %")
 
 # %% [markdown]
 # The printed 25.4 % of channel-wise *is* this bound, within two tenths of a point, if the authors'
-# boxes and margins are ours. Real canvases are not uniform. Poisson-disk sampling pushes digits to
-# the border, and where digits are near a grid, a grid of boxes finds many more. Appendix E of the
-# earlier version says of its own images that they "involve small displacements from a uniformly
-# spaced grid". On such canvases 25.4 % would be *below* chance. We draw canvases, and test two
-# programs that ignore the image: a fixed grid of boxes, and the places of other canvases.
+# boxes and margins are ours. But real canvases are not uniform. Poisson-disk sampling pushes digits
+# to the border, and where digits are near a grid, a grid of boxes finds many more. (Appendix E of the
+# earlier version says that its images "involve small displacements from a uniformly spaced grid".)
+# We draw canvases, and test two programs that ignore the image: a fixed grid of boxes, and the places
+# of other canvases.
 
 
-# %%
+# %% tags=["hide-input"]
 def canvases_of(scene, n=2000, side=20.0, **layout):
     """Return the true places (n, K, 3) of canvases of a scene."""
     g, labels = torch.Generator().manual_seed(1), torch.arange(10).repeat(20)
@@ -213,7 +211,6 @@ def canvases_of(scene, n=2000, side=20.0, **layout):
     return drawn.places((28, 28), side)
 
 
-# %%
 def found(guess, true):
     """Return the share in % of the true boxes that guessed boxes find."""
     iou = metrics.box_iou(metrics.boxes(guess), metrics.boxes(true))
@@ -221,7 +218,7 @@ def found(guess, true):
     return metrics.detected(iou, real)
 
 
-# %%
+# %% tags=["hide-input"]
 SCENES = {
     "MNIST hard": ("hard", {}),
     "MNIST-3": ("hard", {"k": (3, 3)}),
@@ -254,12 +251,11 @@ show.figure(
 
 # %% [markdown]
 # The figure shows the true centres of 60 canvases and the regions that the grid covers. On *MNIST
-# easy* a grid finds four of five digits, so that data set shows nothing about localisation. On
-# *MNIST hard* the grid is a little above the bound (10.2), because digits prefer the border. The
-# places of other canvases are a little below, because part of their regions lies where no centre can
-# be. The last line takes the whole tile of a digit, 28 pixels, as its box; then the places of other
-# canvases find more than twice as much. Chance is a property of the *data*. The paper prints neither
-# the size nor the distance of its digits, so its table cannot be compared with one on other canvases.
+# easy* a grid finds four of five digits, so that data set shows nothing about localisation. On *MNIST
+# hard* it is a little above the bound (10.2), because digits prefer the border. The last line takes
+# the whole tile of a digit, 28 pixels, as its box; then the places of other canvases find more than
+# twice as much. Chance is a property of the *data*. The paper states neither the size nor the
+# distance of its digits, so its table cannot be compared with one on other canvases.
 #
 # ### What an average precision can be
 #
@@ -285,7 +281,7 @@ show.figure(
 #
 # and the mean of the upper bounds is $r$. The paper prints AP for a run with nine digits and $K = 9$:
 
-# %%
+# %% tags=["hide-input"]
 both, ap = ROWS["mist-031"], ROWS["mist-056"]
 least, most = metrics.precision_bounds(both.value, 9, 9)
 print(f"{both.table}: both {both.printed} %", end=" ")
@@ -302,29 +298,27 @@ print(f"{ap.table}: AP {ap.printed} %")
 #
 # $$ \frac{1}{L} \int_0^{rL} \frac{i}{w + i} \, di = r - \frac{w}{L} \log \frac{w + rL}{w} \leq \mathrm{AP}' \leq r . $$
 
-# %%
+# %% tags=["hide-input"]
 r, w = both.value / 100, 1 - both.value / 100  # L = K, in units of L
 print(f"AP' between {100 * (r - w * math.log(1 / w)):.1f} and {100 * r:.1f} %")
 
 # %% [markdown]
 # This contains 92.2. **So either the tables come from two models or two test sets, or AP is not the
-# area above; the paper does not say which.** A table of AP must define it.
+# area above; the paper does not say which.**
 #
 # Table 5 is about a wrong $K$ in training; in testing the paper gives the true number. This matters:
-# if a perfect detector must return $K < L$ places, recall and AP are at most $K / L$. If $K > L$,
-# recall stays at 100 %, but AP may fall to $L / K$ if its scores cannot tell the extra places from
-# the others.
+# with $K < L$ places, recall and AP are at most $K / L$. With $K > L$, recall can be 100 %, but AP may
+# fall to $L / K$.
 #
 # ## Code
 #
 # All methods share the networks of the release: a heat map network of four residual blocks, and a
 # classifier of patches of 32 x 32 samples. (The soft and the perturbed choice add a head for
-# candidates.) The methods differ in how they choose places in training. The cell below runs one
-# training step of each method on one canvas of nine digits and counts. The count does not depend on
-# the pixels, so scikit-learn's digits can replace MNIST.
+# candidates.) The methods differ in how they choose places in training. We run one training step of
+# each method on one canvas of nine digits and count.
 
 
-# %%
+# %% tags=["hide-input"]
 ONE = {"train_canvases": 1, "validation_canvases": 1, "test_canvases": 1}
 
 
@@ -349,11 +343,10 @@ counted = {m: step_cost(m) for m in trained}
 show.Markdown(page.costs(counted, HARD))
 
 # %% [markdown]
-# The minutes assume $5 \cdot 10^{12}$ operations a second. Few GPUs reach that here, since each step
-# launches about 1,200 small kernels, so several runs share one GPU well (`--jobs`). MIST reads each
-# patch three times: two steps move the places before one trains the networks. The soft choice reads
-# every candidate, here one every eight pixels. All other settings, with the paper's value and the
-# source of ours, are on the [reproduction page](../book/reproductions-patches.md).
+# The minutes assume $5 \cdot 10^{12}$ operations a second; few GPUs reach that with such small steps.
+# MIST reads each patch three times: two steps move the places before one trains the networks. The
+# soft choice reads every candidate, here one every eight pixels. All settings, with the paper's value
+# and the source of ours, are on the [reproduction page](../book/reproductions-patches.md).
 #
 # ## Picture
 #
@@ -426,7 +419,7 @@ def serve_two(true, threshold, side=20.0):
     return 100 * near.triu(1).any((1, 2)).double().mean().item()
 
 
-# %%
+# %% tags=["hide-input"]
 scenes = {"even": worlds["MNIST hard"]}
 scenes["uneven"] = canvases_of("hard", radius=12.0, uneven=True)
 for name, true in scenes.items():
@@ -435,9 +428,9 @@ for name, true in scenes.items():
         print(f"{name}, IoU {threshold}: possible on {share:.0f} % of canvases")
 
 # %% [markdown]
-# Our centres are at least 14.8 pixels apart, so at an IoU of one half no detection serves two digits.
-# On *these* canvases the two rates agree for every method. They differ where digits come nearer, as
-# in the earlier version's appendix on uneven layouts, or at a lower threshold.
+# Our centres are at least 14.8 pixels apart, so at an IoU of one half the two rates agree on *these*
+# canvases. They differ where digits come nearer, as in the earlier version's uneven layouts, or at a
+# lower threshold.
 #
 # ### What the other differences change
 #
@@ -448,7 +441,6 @@ for name, true in scenes.items():
 # | the head of the soft choice | Table 3 compares two architectures | one score and one offset every 8 pixels |
 # | rate of the places | a move below half a pixel is rounded away ([chapter 8](08_patches_lifting.ipynb)) | the program's at nine digits, in proportion to $K$ at others; `mist/three-normalised` has steps of fixed length |
 # | weight $e^{-5 \ell}$ | images with uncertain answers count less | the program's; `mist/three-unweighted` has none |
-# | number of steps | everything | 50,000; the epoch is chosen on held-out canvases |
 #
 # ## Reproduction
 #
@@ -470,8 +462,7 @@ show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))
 show.Markdown(page.rates(HELD))
 
 # %% [markdown]
-# The tables of Fig. 7, Table 1, Table 4 and Table 5, all experiments by further measures (matched
-# boxes, labels of all classes, AP, distances), and chance on each kind of canvas are on the
+# The other tables, all experiments by further measures, and chance on each kind of canvas are on the
 # [reproduction page](../book/reproductions-patches.md).
 #
 # ### Eight ways to train a choice
@@ -490,10 +481,9 @@ show.figure(
 )
 
 # %% [markdown]
-# First compare each method with chance, then with the heat map network that is not trained. Three
-# cautions. The soft and the perturbed choice have another head, so a gap to them is not due to the
-# operator alone. All methods use the learning rates that were tried with MIST. And [few seeds show
-# little](04_presence_reproduction.ipynb), above all where the spread over starts is as large as here.
+# First compare each method with chance, then with the heat map network that is not trained. Note that
+# the soft and the perturbed choice have another head, so a gap to them is not due to the operator
+# alone, and that all methods use the learning rates that were tried with MIST.
 #
 # ### A classifier that dies
 #
@@ -539,31 +529,24 @@ show.Markdown(tables.short_claims(PAPER, HELD))
 # %% [markdown]
 # ### Run it yourself
 #
-# These commands need a machine with a GPU. A run stops cleanly after its budget of seconds, and the
-# same command continues it; `--jobs` runs share the GPU, and with `--capture` their steps are CUDA
-# graphs.
+# These commands need a GPU; with `--protocol short` most take minutes on a CPU core. A run stops
+# after its budget of seconds, and the same command continues it.
 #
 # ```bash
 # run=".venv/bin/python -m wsl_tutorial.reproduce run"
 # run="$run --protocol paper --jobs 4 --budget 3300 --out runs"
 # $run 'mist/*-chance'                                   # seconds, no GPU
 # $run 'mist/*-reconstruction' mist/gabor                # Table 1
-# $run mist/hard mist/hard-supervised mist/hard-channel-wise  # Table 2
-# $run mist/three mist/three-soft-top-k mist/hard-soft-top-k  # Table 3
-# $run mist/hard 'mist/hard-*-to-9'                      # Table 5, Fig. 7
-# $run 'mist/three*' 'mist/houses*' 'mist/hard-*'        # beyond the paper
+# $run mist/hard 'mist/hard-*' 'mist/three*'             # Tables 2, 3 and 5
+# $run 'mist/houses*'                                    # beyond the paper
 # .venv/bin/python -m wsl_tutorial.reproduce table mist --out runs
 # ```
 #
-# With `--protocol short` the experiments on three digits and the reconstructions take some minutes
-# each on a CPU core. On Colab choose a runtime with a GPU, run the first cell of this page, and put
-# the commands into a cell that begins with `%%bash`. Let `--out` be a folder of a mounted drive,
-# since sessions end. Two tables need more data: the earlier version's Table 4 the SVHN archives with
-# full numbers (2.6 GB, read by `mist/svhn`), and Table 4 the authors' 9,780 images from PASCAL and
-# COCO, whose random crops are not printed.
-#
-# The cell below trains one seed of MNIST-3. Set `FULL = True` on a machine with a GPU; it downloads
-# MNIST if needed.
+# On Colab run the first cell of this page, put the commands into a cell that begins with `%%bash`,
+# and let `--out` be a folder of a mounted drive. Two tables need more data: the earlier version's
+# Table 4 the SVHN archives with full numbers (2.6 GB, read by `mist/svhn`), and Table 4 the authors'
+# 9,780 images from PASCAL and COCO, whose random crops are not printed. The cell below trains one
+# seed of MNIST-3, if you set `FULL = True`; it downloads MNIST if needed.
 
 # %%
 FULL = False
@@ -574,7 +557,7 @@ if FULL:
     command = [sys.executable, "-m", "wsl_tutorial.reproduce", "run", *words]
     subprocess.run(command, check=True)
 
-# %%
+# %% tags=["hide-input"]
 fresh = records.load(OUT / "records.jsonl") if FULL else []
 show.Markdown(page.beside(NAME, fresh, HELD) if FULL else "Not run.")
 

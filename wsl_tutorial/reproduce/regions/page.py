@@ -465,11 +465,12 @@ def further(held: Records) -> dict[str, str]:
     """Return the tables that the reproduction page has beside those of the paper, by title."""
     configs = {title: EXPERIMENTS[f"minmax/{name}"].config for title, name in COMPARED.items()}
     full = configs["as printed: min-max u=4"]
+    climbed = f"{steps()}\n{COLUMNS}\n\n{ladder(held)}"
     return {
         "Settings of the two comparisons": settings_beside(configs),
         "Settings of the full method that differ from the paper's": settings_beside_paper(full),
         "Areas under our precision-recall curves": areas(held),
-        "The ladder: one network, one budget and one cut": f"{COLUMNS}\n\n{ladder(held)}",
+        "The ladder: one network, one budget and one cut": climbed,
         "Both entropies at three masks": f"{MASKS}\n\n{entropies(held)}",
         "Other regimes, equal terms and pets": families(held),
         "Four ways to cut the same maps": f"{READINGS}\n\n{four_cuts(held)}",
