@@ -37,7 +37,7 @@ import torch
 from scipy.optimize import brentq
 from torch.utils.flop_counter import FlopCounterMode
 
-from wsl_tutorial import check, data, metrics, show, train
+from wsl_tutorial import check, metrics, show, train
 from wsl_tutorial.data import cub, glas
 from wsl_tutorial.reproduce import records, tables
 from wsl_tutorial.reproduce.experiment import changed, settings_of
@@ -63,21 +63,19 @@ show.Markdown(page.claimed())
 #
 # We read the paper, the program that its authors released, and, for the baselines, the program of
 # the survey that they wrote at the same time ([Rony et al.
-# 2019](https://arxiv.org/abs/1909.03354)). These differences matter most:
+# 2019](https://arxiv.org/abs/1909.03354)). The rows that matter most:
 #
 # | question | the text | the programs |
 # |---|---|---|
 # | Does the mask carry a gradient? | the localiser "is driven through" the entropies; detached, says the appendix | detached: no gradient of $H^+$ and $H^-$ reaches the localiser's head |
-# | How many looks are $u = 4$? | five | four |
 # | How is a CAM cut? | not stated | a pixel belongs to the region where the map of the *true* class is the largest; there is no background map |
 # | How is attention cut? | not stated | at $1 / (C h w)$, which is $C$ times below uniform attention |
-# | Which networks are compared? | ResNet-101, and "similar" ResNet-18 | ResNet-101 for the method, ResNet-18 for the baselines |
+# | Which networks? | ResNet-101, and "similar" ResNet-18 | ResNet-101 for the method, ResNet-18 for the baselines |
 # | How often is an image drawn in an epoch? | once | eight times for the baselines on GlaS |
 # | How many images? | 84 for training (GlaS), 111 for testing (CUB5) | 85 and 145 |
 #
-# The [reproduction page](../book/reproductions-regions.md) lists every setting that differs. Two
-# rows of the table decide how to read the paper's tables: the cut of the baselines, and the number
-# of images. The number of images can be checked against the printed errors.
+# The [reproduction page](../book/reproductions-regions.md) lists every setting that differs. We
+# begin with the last row: the number of images can be checked against the printed errors.
 #
 # ## Derivation
 #
@@ -107,7 +105,7 @@ def explains(n, rates, cut):
     return all(metrics.counts_behind(rate, n, cut=cut) for rate in rates)
 
 
-# %%
+# %% tags=["hide-input"]
 for s in ("GlaS", "CUB5"):
     print(f"{s}, {len(ERRORS[s])} rates, explained by n =")
     for cut, name in ((True, "cut"), (False, "rounded")):
@@ -139,7 +137,7 @@ print(f"n = 111, as in the text, explains {some} of the rates of CUB5")
 # the intervals of Table 1 on the two small sets. Dotted lines show the error of always answering the
 # more frequent class (GlaS) or of guessing (CUB5).
 
-# %%
+# %% tags=["hide-input"]
 TESTED = {"GlaS": glas.SIZES["test"], "CUB5": cub.SIZES["five"]["test"]}
 most = leaks.MEASURED["error, the more frequent class"]
 CHANCE = {"GlaS": most, "CUB5": 80.0}
@@ -159,7 +157,7 @@ show.figure(
     " at 70 and 84, around the chance level of 80.",
 )
 
-# %%
+# %% tags=["hide-input"]
 rate = page.printed("Table 3", "min-max u=0", "classification error")["CUB5"]
 (zero,) = metrics.counts_behind(rate.value, TESTED["CUB5"])
 counts["min-max u=0", "CUB5"] = zero
@@ -172,10 +170,9 @@ for m, s in (*FOUR_LOOKS, ("min-max u=0", "CUB5"), ("Grad-CAM", "CUB5")):
 # %% [markdown]
 # On GlaS no method errs on more than two images, and all intervals overlap. On CUB5 the method is
 # *one bird* ahead of Grad-CAM. CAM-LSE is at chance level and CAM-Max is little better, so their
-# Dice indices in Table 2 describe localisers that have not learnt the class. Erasing reduces the
-# errors on CUB5 from 28 birds to 15 (Table 3). Even these two intervals overlap. This does not mean
-# that the difference is chance: two methods with equal error would differ this much, on independent
-# images, with a probability of 3 %. A paired test could show more, but needs to know *which* birds.
+# Dice indices describe localisers that have not learnt the class. Erasing reduces the errors on CUB5
+# from 28 birds to 15 (Table 3). These two intervals overlap, although two methods with equal error
+# would differ this much, on independent images, with a probability of only 3 %.
 #
 # ### The row that is missing
 #
@@ -228,9 +225,8 @@ show.Markdown(page.zeros_beside_methods())
 #
 # The bound for lines is the larger one, so it holds for both kinds of curve. Solved for $\varphi$,
 # it gives the least F1 score that the *best* cut must have. The paper averages curves over images.
-# At large $\varphi$ the tangent of the bound lies above it everywhere (the second cell checks this),
-# so by Jensen's argument the bound also holds for means over images, each cut at its own best
-# threshold.
+# At large $\varphi$ the tangent of the bound lies above it everywhere (the folded cell checks this),
+# so by Jensen's argument the bound also holds for means over images.
 
 
 # %%
@@ -239,7 +235,7 @@ def best_cut(area):
     return brentq(lambda f1: metrics.area_for_f1(f1) - area, 1, 100)
 
 
-# %%
+# %% tags=["hide-input"]
 at, bound = best_cut(94.2), metrics.area_for_f1
 slope = (bound(at + 0.01) - bound(at - 0.01)) / 0.02
 for f1 in range(1, 101):
@@ -249,13 +245,12 @@ for f1 in range(1, 101):
 show.Markdown(page.areas_beside_cuts(best_cut))
 
 # %% [markdown]
-# If these were areas of the foreground, the same maps, each cut at its own best threshold, would
-# have a mean $F_1^+$ above 79 %, but with the paper's cut it is 40 to 53 %. As areas of the
-# background, they agree with the printed $F_1^-$ of 86 to 92 %, and so we read them. A *constant*
-# map has a single cut, which takes everything. With straight lines its background area is $1 - f/2$,
-# with $f$ the share of the bird. By Jensen's inequality again, the mean share lies between $\bar d_1
-# / (2 - \bar d_1)$ and $\bar d_1$; the last column follows. The printed areas may lie less than two
-# points above a constant map.
+# If these were areas of the foreground, the same maps with better cuts would have a mean $F_1^+$
+# above 79 %, but with the paper's cut it is 40 to 53 %. As areas of the background, they agree with
+# the printed $F_1^-$ of 86 to 92 %, and so we read them. A *constant* map has a single cut. With
+# straight lines its background area is $1 - f/2$, with $f$ the share of the bird. By Jensen's
+# inequality the mean share lies between $\bar d_1 / (2 - \bar d_1)$ and $\bar d_1$, which gives the
+# last column. The printed areas may lie less than two points above a constant map.
 #
 # ## Code
 #
@@ -264,10 +259,9 @@ show.Markdown(page.areas_beside_cuts(best_cut))
 # All methods except U-Net share one training loop and one kind of network, a residual network
 # pretrained on ImageNet. They differ in how class maps become class scores, and in what the mask is
 # made of. We build the comparison twice. *As printed* gives each method the network, augmentation,
-# schedule and cut of its authors; only the min-max method has ResNet-18 here, and the paper's
-# ResNet-101 has experiments of its own. *On equal terms* gives every method the settings of the
-# min-max method on GlaS, with ResNet-18. As printed, the baselines see about three times as many
-# images, through a smaller network than the paper's min-max method. The [reproduction
+# schedule and cut of its authors; the min-max method runs with ResNet-18 and with the paper's
+# ResNet-101. *On equal terms* gives every method the settings of the min-max method on GlaS, with
+# ResNet-18. As printed, the baselines see about three times as many images. The [reproduction
 # page](../book/reproductions-regions.md) compares all settings.
 #
 # ### What erasing costs
@@ -282,14 +276,13 @@ show.Markdown(page.areas_beside_cuts(best_cut))
 # check the formula on a real step of a tiny network.
 
 
-# %%
+# %% tags=["hide-input"]
 def operations(work):
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 
 
-# %%
 def forward(side, **kind):
     """Return the operations of one pass over an image of side x side pixels."""
     with torch.device("meta"):  # shapes without numbers
@@ -297,7 +290,7 @@ def forward(side, **kind):
     return operations(lambda: trunk(image))
 
 
-# %%
+# %% tags=["hide-input"]
 KIND = ("width", "stages", "blocks", "stride", "pool")
 
 
@@ -324,7 +317,7 @@ def ratio(kappa, u=4):
 (zero, share), (four, _) = step(0), step(4)
 print(f"tiny step: counted {four / zero:.2f}, by formula {ratio(share):.2f}")
 
-# %%
+# %% tags=["hide-input"]
 FOUR = EXPERIMENTS["minmax/glas-min-max-u4-resnet101"].config
 side, trunk = FOUR.data.crop, FOUR.network.network
 R = ratio(forward(side // 2, kind=trunk) / forward(side, kind=trunk))
@@ -389,17 +382,12 @@ show.figure(
 # (the stroma). This can be tested without a network. A logistic regression reads ten numbers of an
 # image: mean and deviation of red, green, blue and two grey gradients, over squares of 4 x 4 pixels
 # that lie entirely in the stroma, or in the glands. It learns from the 85 training images and is
-# tested on 80. A second rule never looks at a pixel: it answers the more frequent class of the
-# *patient*. The numbers in the table are kept in the package; a test compares them where GlaS is
-# available.
+# tested on 80. A second rule sees no pixel: it answers the more frequent class of the *patient*. The
+# numbers are kept in the package; a test compares them where GlaS is available.
 
 # %% tags=["hide-input"]
 lines = [(what, f"{value:.4g}") for what, value in leaks.MEASURED.items()]
 show.Markdown(tables.grid(("GlaS, 80 test images", "images, or %"), lines))
-
-# %% tags=["nbval-ignore-output"]
-if data.available("glas"):  # the same numbers, from the images
-    print(leaks.measure())
 
 # %% [markdown]
 # The stroma shows the class about as well as the glands do, through stain and texture. And nearly
@@ -415,7 +403,6 @@ if data.available("glas"):  # the same numbers, from the images
 # | each method has its own cut | trades $F_1^+$ for $F_1^-$, as constant and random masks can | cut every method by four rules |
 # | the cut of CAM uses the true class of the test image | favours a method that predicts the wrong class | keep the paper's cut as *printed*; the other rules use the predicted class |
 # | attention is cut $C$ times below uniform | with 102 classes it is All-ones, and Table 2 prints its 56.10 and 0.0 | keep it as *printed*; other rules |
-# | network, augmentation, steps | all are part of "the method" in the table | a second comparison on equal terms |
 # | $u = 4$ brings more looks, more of $H_s$ and more augmented images | augmentation may be mistaken for erasing | variants with the mask of the first look, and with $H_s$ divided by the looks |
 # | one seed | a difference of a few images | three seeds, and Welch's t at 5 % |
 #
@@ -447,16 +434,13 @@ show.Markdown(page.glas(HELD))
 # and beyond, one change at a time, with one network, one budget and one cut for all. We fixed the
 # rules before the runs: which experiments decide which sentence, and that *higher* and *lower* mean
 # by more than the half-width at 5 % of a difference of means over seeds (Welch's t, [chapter
-# 4](04_presence_reproduction.ipynb)). These are the steps:
-
-# %% tags=["hide-input"]
-show.Markdown(page.steps())
-
-# %% [markdown]
+# 4](04_presence_reproduction.ipynb)). L0 are the baselines, L1 trains the localiser alone ($H_s$), L2
+# adds $H^+$ and L3 $H^-$; L4 erases, L5 to L7 change how; L8 attaches the mask to the graph, L9 has
+# an adversary for $H^-$, and L10 the true masks.
+#
 # The figure shows two measures that a constant mask cannot raise by its size, with a dot for each
 # seed. Dotted lines mark constant maps: their PxAP is the share of the glands, and their correlation
-# is 0. The full table, with errors and entropies, is on the [reproduction
-# page](../book/reproductions-regions.md).
+# is 0. All steps and measures are on the [reproduction page](../book/reproductions-regions.md).
 
 # %% tags=["hide-input"]
 fig, text = page.ladder_dots(HELD)
@@ -468,8 +452,8 @@ show.figure(
 )
 
 # %% [markdown]
-# For each pair of neighbouring steps, ask whether their dots overlap. Where they do, the change
-# between the steps has no effect that three seeds can show.
+# Where the dots of two steps overlap, the change between them has no effect that three seeds can
+# show.
 #
 # ### Four rules of cutting
 #
@@ -493,8 +477,8 @@ show.figure(
 )
 
 # %% [markdown]
-# First follow one line: movement *along* the grey curve is what a cut alone can achieve. Then
-# compare lines: the distance *from* the grey curve is what the map knows about the glands.
+# Movement *along* the grey curve is what a cut alone can achieve. The distance *from* the grey curve
+# is what the map knows about the glands.
 #
 # ### Claims
 #
@@ -508,35 +492,26 @@ show.Markdown(tables.short_claims(PAPER, HELD))
 # %% [markdown]
 # ### Run it yourself
 #
-# These commands need a machine with a GPU. A run stops cleanly after its budget of seconds, and the
-# same command continues it; `--jobs` runs share the GPU. The ladder needs no data. GlaS is available
-# for research and cannot be fetched by a program: `wsl_tutorial/data/glas.py` says where to ask, and
-# `WSL_DATA` names the folder that contains it.
+# These commands need a GPU; with `--protocol short` most take minutes on a CPU core. A run stops
+# after its budget of seconds, and the same command continues it. The ladder needs no data. GlaS has
+# to be asked for: `wsl_tutorial/data/glas.py` says where, and `WSL_DATA` names its folder.
 #
 # ```bash
 # run=".venv/bin/python -m wsl_tutorial.reproduce run"
 # run="$run --protocol paper --jobs 4 --budget 3300 --out runs"
 # $run 'minmax/glas-trivial' 'minmax/graded-trivial'   # seconds, no GPU
 # $run 'minmax/graded-*' 'minmax/head-*'               # the ladder
-# $run 'minmax/everywhere-*' 'minmax/one-*'            # other regimes
-# $run 'minmax/spurious-*' 'minmax/unbalanced-*'
-# $run minmax/glas-{cam-avg,cam-max,cam-lse,wildcat}   # Tables 1, 2, 6
-# $run minmax/glas-{deep-mil,u-net}
-# $run minmax/glas-{min-max-u0,min-max-u4,seconds}     # Tables 1 to 6
-# $run 'minmax/glas-*-resnet101'                       # the paper's network
-# $run 'minmax/glas-equal-*' 'minmax/pets-*'           # beyond the paper
+# $run 'minmax/glas-*'                                 # Tables 1 to 6
+# $run 'minmax/pets-*'                                 # beyond the paper
 # .venv/bin/python -m wsl_tutorial.reproduce table minmax --out runs
 # ```
 #
-# With `--protocol short` most experiments take minutes on a CPU core. On Colab choose a runtime with
-# a GPU, run the first cell of this page, and put the commands into a cell that begins with `%%bash`.
-# Let `--out` be a folder of a mounted drive, since sessions end. The columns CUB5, CUB and OxF of
-# the paper need [CUB-200-2011](https://www.vision.caltech.edu/datasets/cub_200_2011/) (1.2 GB) and
-# [Oxford Flowers 102](https://www.robots.ox.ac.uk/~vgg/data/flowers/102/) (0.55 GB) with their
-# segmentations. The loaders fetch both where the network allows it.
-#
-# The cell below trains one seed of the full method on synthetic glands. Set `FULL = True` on a
-# machine with a GPU.
+# On Colab run the first cell of this page, put the commands into a cell that begins with `%%bash`,
+# and let `--out` be a folder of a mounted drive. CUB5, CUB and OxF need
+# [CUB-200-2011](https://www.vision.caltech.edu/datasets/cub_200_2011/) (1.2 GB) and [Oxford Flowers
+# 102](https://www.robots.ox.ac.uk/~vgg/data/flowers/102/) (0.55 GB) with their segmentations. The
+# loaders fetch both where the network allows it. The cell below trains one seed of the full method
+# on synthetic glands, if you set `FULL = True`.
 
 # %%
 FULL = False
@@ -547,7 +522,7 @@ if FULL:
     command = [sys.executable, "-m", "wsl_tutorial.reproduce", "run", *words]
     subprocess.run(command, check=True)
 
-# %%
+# %% tags=["hide-input"]
 fresh = records.load(OUT / "records.jsonl") if FULL else []
 show.Markdown(page.fresh(NAME, fresh, HELD) if FULL else "Not run.")
 
@@ -622,9 +597,7 @@ check.attempt(check.slower_by, slower_by)
 # - [Reproductions](../book/reproductions-regions.md): every number of this paper with its state, and
 #   [errata and remarks](../book/errata.md): what we noticed on the way.
 # - [Sirinukunwattana et al. (2017)](https://arxiv.org/abs/1603.00275), *Gland segmentation in colon
-#   histology images*: GlaS. [Wah et al.
-#   (2011)](https://www.vision.caltech.edu/datasets/cub_200_2011/): CUB. [Nilsback and Zisserman
-#   (2008)](https://doi.org/10.1109/ICVGIP.2008.47): the flowers.
+#   histology images*: GlaS.
 # - [Brown, Cai and DasGupta (2001)](https://doi.org/10.1214/ss/1009213286), *Interval estimation
 #   for a binomial proportion*: why Wilson's interval, and not the one with $\hat p$ under the root.
 # - [Boyd et al. (2012)](https://arxiv.org/abs/1206.4667), *Unachievable region in precision-recall

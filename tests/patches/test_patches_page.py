@@ -6,6 +6,8 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
+from wsl_tutorial import metrics
+from wsl_tutorial.reproduce import tables
 from wsl_tutorial.reproduce.experiment import settings_of
 from wsl_tutorial.reproduce.patches import page
 
@@ -35,6 +37,7 @@ def records(name, *seeds, protocol="short", **more):
             "curve": curve,
             "seconds": 60.0 + seed,
             "notes": [],
+            "provenance": {"commit": None, "dirty": False, "device": "a device", "utc": "2026"},
         }
         for seed in seeds
     ]
@@ -52,9 +55,33 @@ def points(fig):
     return [[line for line in axis if line] for axis in lines]
 
 
-def test_every_printed_number_is_in_the_first_table():
-    table = page.printed()
-    assert table.count("**") == 2 * len(page.ROWS)
+def test_printed_rates_are_those_of_the_ledger():
+    rows = [r for r in page.ROWS.values() if r.table in ("Table 2", "Table 3")]
+    lines = {tuple(line.split(" | ")[:2]): line for line in page.printed().splitlines()[2:]}
+    assert set(lines) == {(f"| {r.data}", r.method) for r in rows}
+    for r in rows:
+        cells = lines[f"| {r.data}", r.method].strip("| ").split(" | ")
+        assert cells[2 + list(page.RATES).index(r.measure)] == r.printed
+
+
+def test_rates_have_the_numbers_of_both():
+    held = records("mist/hard", 0, 1, classification=60.0)
+    table = page.rates(held)
+    (mist,) = (line for line in table.splitlines() if line.startswith("| MNIST hard | MIST "))
+    cells = [cell.strip() for cell in mist.strip("|").split("|")]
+    assert cells[2:] == [
+        *("97.8", "50.00 ± 0.00", "98.8", "60.00 ± 0.00", "97.5", "50.00 ± 0.00"),
+        "reduced size, 2",
+    ]
+    assert len(table.splitlines()) == len(page.printed().splitlines())
+
+
+def test_the_reproduction_page_has_the_further_tables_by_title():
+    held = records("mist/three", 0, 1)
+    titles = page.further(held)
+    assert page.moved(held) in titles["How far places move"]
+    text = tables.markdown("mist", held)
+    assert all(f":::{{dropdown}} {title}\n" in text for title in titles)
 
 
 def test_table_2_has_the_product_of_its_measures():
@@ -74,15 +101,21 @@ def test_rates_by_chance_are_drawn_from_one_digit_on():
 
 
 def test_a_region_is_drawn_around_each_cell_of_the_grid():
-    square = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
     cells = torch.tensor([[10.0, 20.0], [30.0, 40.0]])
-    fig = page.centres(
-        {"a": (torch.ones(70, 3, 3), 12.3), "b": (torch.ones(5, 1, 3), 4)}, cells, square
-    )
+    fig = page.centres({"a": (torch.ones(70, 3, 3), 12.3), "b": (torch.ones(5, 1, 3), 4)}, cells)
     assert [axis.get_title() for axis in fig.axes] == ["a: 12 %", "b: 4 %"]
     assert [len(axis.lines[0].get_xydata()) for axis in fig.axes] == [180, 5]  # 60 canvases at most
-    corner = fig.axes[0].patches[1].get_xy()[0].tolist()
-    assert corner == [29, 39]
+    drawn = torch.as_tensor(fig.axes[0].patches[1].get_xy())
+    assert drawn.amin(0).tolist() == pytest.approx([30 - 20 / 3, 40 - 20 / 3], abs=1e-4)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5])
+def test_a_region_ends_where_the_overlap_is_the_threshold(threshold):
+    outline = page.found_region(20.0, threshold).double()  # (160, 2)
+    guess = torch.tensor([[[0.0, 0.0, 20.0]]]).double()
+    at = torch.cat([outline, torch.full((len(outline), 1), 20.0).double()], 1)
+    iou = metrics.box_iou(metrics.boxes(guess), metrics.boxes(at[None]))
+    assert iou.flatten().tolist() == pytest.approx([threshold] * len(outline), abs=1e-5)
 
 
 def test_boxes_are_drawn_where_digits_are_and_crosses_in_noise():
@@ -194,15 +227,7 @@ def test_chance_has_no_grid_where_the_number_of_places_is_no_square():
 
 
 def test_every_table_is_made_without_a_record():
-    for table in (page.states, page.chance, page.deviations, page.measures, page.moved, page.needs):
+    for table in (page.rates, page.chance, page.measures, page.moved, page.needs):
         assert table([])
-    rows = page.section([], "Table 2", "Table 3").splitlines()
-    number = sum(r.table in ("Table 2", "Table 3") for r in page.ROWS.values())
-    assert sum(row.startswith("| ") for row in rows) == number + 2
     assert page.curves([])[2] == page.starts([], CHANCE)[2] == "No record yet."
     assert "not run" in page.choices([], CHANCE)[2]
-
-
-def test_states_count_every_row_once():
-    counts = [int(line.split("|")[-2]) for line in page.states([]).splitlines()[2:]]
-    assert sum(counts) == len(page.ROWS)

@@ -283,6 +283,20 @@ def line(row: Row, paper: Paper | None, held: Records) -> tuple[str, ...]:
     return (*head, ours, MARKS[now["evidence"]], str(seeds), verdict)
 
 
+def compared(
+    rows: Iterable[Row], measures: Iterable[str], paper: Paper, held: Records
+) -> list[tuple[str, ...]]:
+    """Return a line for each data set and method: each measure, printed and ours, and evidence."""
+    of = {(r.data, r.method, r.measure): r for r in rows}
+    lines = []
+    for place in dict.fromkeys(key[:2] for key in of if key[2] in measures):
+        known = [line(of[*place, m], paper, held) if (*place, m) in of else () for m in measures]
+        cells = [cell for found in known for cell in (found[3:5] or ("", ""))]
+        seen = dict.fromkeys(f"{f[5]}, {f[6]}".rstrip(", ") for f in known if f)
+        lines.append((place[1], place[0], *cells, "; ".join(seen)))
+    return lines
+
+
 def notes(rows: Iterable[Row], paper: Paper | None, held: Records) -> str:
     """Return a list of the reasons: behind the verdict of a row, or for its missing run.
 

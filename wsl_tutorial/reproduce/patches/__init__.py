@@ -7,6 +7,14 @@ from .experiments import EXPERIMENTS
 
 __all__ = ["PAPER"]
 
+
+def further(held) -> dict[str, str]:
+    """Return the further tables of the reproduction page; importing them needs matplotlib."""
+    from . import page
+
+    return page.further(held)
+
+
 NOT_REBUILT = Reason(Why.COST, "a network of 15 M parameters, 200,000 steps with seven losses")
 SELECTION = Reason(NO_DATA, "the authors' 9,780 images from PASCAL VOC 2007 and COCO")
 PAPER = Paper(
@@ -17,6 +25,7 @@ PAPER = Paper(
     link="https://arxiv.org/abs/1811.10725",
     experiments=EXPERIMENTS,
     claims=CLAIMS,
+    further=further,
     quoted={
         row.id: NOT_REBUILT if row.method == "Zhang 2018" else SELECTION
         for row in ledger.load().values()

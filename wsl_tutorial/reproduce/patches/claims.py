@@ -14,7 +14,6 @@ from ..evidence import (
     at_least,
     behind,
     contrast,
-    gaps_text,
     mean,
     plus_minus,
     ruling,
@@ -36,19 +35,24 @@ from .experiments import (
     WRONG_K,
 )
 
+NAMES = {"iou50": "digits found, points:", "both": "found and named, points:"}
+
 
 def ordered(*parts: list[dict]) -> Ruling:
     """Decide whether the mean error of reconstruction rises from each experiment to the next."""
     errors = ", ".join(f"{mean(records, 'rmse', inf):.4g}" for records in parts)
     gaps = (behind(a, b, "rmse") for a, b in pairwise(parts))
-    return ruling(f"{errors}; claimed to rise", *gaps)
+    return ruling(f"RMSE {errors}; claimed to increase", *gaps)
 
 
 def clearer(metric: str) -> Callable[..., Ruling]:
     """Return a test of whether the second experiment is above the first."""
 
     def test(first: list[dict], second: list[dict]) -> Ruling:
-        return ruling(gaps_text(second, first, metric), ahead(second, first, metric))
+        return ruling(
+            f"{NAMES[metric]} {plus_minus(ahead(second, first, metric))}",
+            ahead(second, first, metric),
+        )
 
     return test
 
@@ -65,7 +69,9 @@ def at_chance(records: list[dict], chance: list[dict]) -> Ruling:
     A run that broke off counts as 0.
     """
     grid = values(chance, "iou50_grid")
-    text = f"{mean(records, 'iou50'):.1f} %, a fixed grid {mean(chance, 'iou50_grid'):.1f} %"
+    text = (
+        f"found {mean(records, 'iou50'):.1f} %, by a fixed grid {mean(chance, 'iou50_grid'):.1f} %"
+    )
     return ruling(text, contrast((1, grid), (-1, values(records, "iou50")), plus=5))
 
 
@@ -82,15 +88,15 @@ def gap_grows(mist_3, soft_3, mist_9, soft_9) -> Ruling:
     few, many = ahead(mist_3, soft_3, "both"), ahead(mist_9, soft_9, "both")
     parts = zip((-1, 1, 1, -1), (mist_3, soft_3, mist_9, soft_9), strict=True)
     more = contrast(*((weight, values(records, "both")) for weight, records in parts))
-    text = f"{plus_minus(few)} points with three digits, {plus_minus(many)} with nine"
+    text = f"lead of {plus_minus(few)} points with three digits, {plus_minus(many)} with nine"
     return ruling(text, few, more)
 
 
 def forgiving(nine: list[dict], *others: list[dict]) -> Ruling:
     """Decide whether each wrong K costs at most 2.1 points of AP, rounded."""
-    text = ", ".join(plus_minus(ahead(nine, records, "ap50")) for records in others)
+    text = ", ".join(plus_minus(ahead(records, nine, "ap50")) for records in others)
     left = (ahead(records, nine, "ap50", plus=2.15) for records in others)
-    return ruling(f"costs {text} points of AP", *left)
+    return ruling(f"AP changes by {text} points", *left)
 
 
 def fall(record: dict, key: str) -> float:
@@ -126,7 +132,7 @@ def impulses_found(gabor: list[dict], chance: list[dict]) -> Ruling:
     """Decide whether half of the impulses are found, and more than by chance."""
     near, other = values(gabor, "within_3px"), values(chance, "within_3px_other")
     text = (
-        f"{mean(gabor, 'within_3px'):.1f} % of the impulses, places of other canvases "
+        f"{mean(gabor, 'within_3px'):.1f} % of the impulses; by the places of other canvases "
         f"{mean(chance, 'within_3px_other'):.1f} %"
     )
     return ruling(text, at_least(gabor, "within_3px", 50), contrast((1, near), (-1, other)))
@@ -138,7 +144,7 @@ def crosses(mist: list[dict], supervised: list[dict]) -> Ruling:
     gaps = {at: ahead(mist, supervised, f"ap{at}") for at in (*low, *high)}
     text = ", ".join(f".{at}: {plus_minus(gap)}" for at, gap in gaps.items())
     facts = (gaps[at] if at in low else ahead(supervised, mist, f"ap{at}") for at in gaps)
-    return ruling(f"MIST - supervised: {text}", *facts)
+    return ruling(f"AP of MIST minus supervised at IoU {text}", *facts)
 
 
 def of_table_1(scene: str, data: str) -> Claim:
@@ -153,67 +159,67 @@ CLAIMS = (
     of_table_1("hard", "MNIST hard"),
     claim(
         "mist-isolates",
-        "reconstructing MNIST hard, MIST isolates digits (IoU 50 % above 90) and channel-wise does "
-        "not (below 50)",
+        "MNIST hard, reconstruction: MIST isolates digits (read as: finds more than 90 %) and "
+        "channel-wise does not (less than 50 %)",
         "section 5.1",
         (RECONSTRUCTIONS["hard", "mist"], RECONSTRUCTIONS["hard", "channel-wise"]),
         isolates,
     ),
     claim(
         "mist-localises",
-        "MNIST hard: without places MIST localises at least 97 % of the digits",
+        "MNIST hard: MIST, trained without places, finds at least 97 % of the digits",
         "table 2",
         (HARD,),
         localised,
     ),
     claim(
         "mist-channel-wise-fails",
-        "MNIST hard: channel-wise fails to localise (read as a fixed grid's rate, plus 5 points)",
+        "MNIST hard: channel-wise fails to localise (read as: at most 5 points above a fixed grid)",
         "table 2",
         (CHANNELS, CHANCE["hard"]),
         at_chance,
     ),
     claim(
         "mist-gap-grows",
-        "the lead over soft top-K in correct boxes and classes grows from three digits to nine",
+        "MIST's lead over soft top-K (box and class right) grows from three digits to nine",
         "table 3",
         (THREE, SOFT_THREE, HARD, SOFT_HARD),
         gap_grows,
     ),
     claim(
         "mist-wrong-k",
-        "a wrong K in training costs little (read as at most 2.1 points of AP, on test canvases "
-        "with as many digits as those of training)",
+        "a wrong K in training costs little (read as: at most 2.1 points of AP, tested on canvases "
+        "with as many digits as in training)",
         "table 5",
         (HARD, *WRONG_K),
         forgiving,
     ),
     claim(
         "mist-smooth",
-        "MNIST hard: both losses fall smoothly after the first rise (read as a mean rank "
-        "correlation with the epoch of at most -0.8)",
+        "MNIST hard: both losses fall smoothly after a first rise (read as: their mean rank "
+        "correlation with the epoch is at most -0.8)",
         "section 5.3",
         (HARD,),
         smooth,
     ),
     claim(
         "mist-gabor",
-        "Gabor noise: the impulses are found (read as half of them within 3 pixels of a detection, "
-        "and more than by chance)",
+        "Gabor noise: the impulses are found (read as: at least half of them within 3 pixels of a "
+        "detection, and more than by chance)",
         "section 5.1",
         (GABOR, CHANCE["gabor"]),
         impulses_found,
     ),
     claim(
         "mist-svhn-crosses",
-        "SVHN: better than supervised up to IoU .60, worse from .70",
+        "SVHN: MIST is better than supervised up to IoU .60, and worse from .70 on",
         "earlier version, table 4",
         NUMBERS_ALL[:2],
         crosses,
     ),
     claim(
         "mist-learns-where",
-        "MNIST hard: MIST localises more than its untrained heat map network",
+        "MNIST hard: MIST finds more digits than its untrained heat map network",
         "not in the paper",
         (ESTIMATORS["hard", "frozen"], HARD),
         clearer("iou50"),
@@ -221,7 +227,7 @@ CLAIMS = (
     ),
     claim(
         "mist-places-first",
-        "MNIST-3: places before task finds more than the printed order",
+        "MNIST-3: with places moved before the task step, MIST finds and names more digits",
         "not in the paper",
         (PRINTED_ORDER, THREE),
         clearer("both"),

@@ -20,29 +20,49 @@ from .settings import (
     Settings,
 )
 
-CANVASES = "canvases after our own choices (sizes, distances, number, classes): none is stated"
-BUDGET = "50,000 steps, 100,000 of a reconstruction; the released code has 10 epochs of its data"
-GREY = "one channel; the released code reads three equal ones"
-NORMALISED = "input normalisation by running means at test; the released code's by test batches"
-ONE_SCALE = "one scale, as in the released code; the text has several and does not say how many"
-TIES = "suppression keeps one of equal neighbours; the released code keeps all"
-EDGES = "the local softmax repeats scores beyond the border; the released code repeats its sums"
-ORDER = "places before the task network, as in the released code; Algorithm 1 prints the task first"
-NO_PENALTY = "no penalty of (6), as in the released code"
-WEIGHTED = "images weigh exp(-5 l) in (7), l half of (9), as in the released code; no text has it"
-SCALED = "a rate of places in proportion to K, as their gradient is to 1 / K; known is that of nine"
-INNER = "places move along the normalised gradient, {} pixels a step; no such rate is stated"
-AUTO = "auto-encoder of the released classifier's widths; its own are not printed"
-CELLS = "candidate head after our own choice: one score and one offset every 8 pixels"
-NO_NMS = "candidates are not suppressed at test, as they are not in training"
-TEMPERATURE = "temperature after our own choice: 0.1, which is eps = 0.2; 0.1 in Xie et al. (2020)"
-SIGMA = "100 draws, constant sigma; 500, annealed, with entropy and clipping in Cordonnier et al."
-ATTEND = "attend, infer, repeat rewritten, trained on zero to nine digits; its schedule is our own"
-IMPULSES = "noise after our own choices (20 kernels of 32 pixels, around zero): none is stated"
-AP = "AP: all-point AP of each class by score, averaged; the papers do not define theirs"
-TRUE_K = "at test the true number of instances is given, in training one number for all"
-NUMBERS = "boxes of 36 pixels, grey images, no use of SVHN's extra set: none is stated"
-STAND_IN = "a stand-in for SVHN: generated house numbers"
+CANVASES = (
+    "sizes, distances, number and classes of digits are our choice; the paper states none of them"
+)
+BUDGET = (
+    "50,000 steps, 100,000 for reconstruction; the released code trains 10 epochs of its own data"
+)
+GREY = "one channel; the released code reads three equal channels"
+NORMALISED = (
+    "test inputs are normalised by running means; the released code normalises by test batch"
+)
+ONE_SCALE = "one scale, as in the released code; the text uses several, without their number"
+TIES = "the suppression keeps one of several equal neighbours; the released code keeps all"
+EDGES = "beyond the border the local softmax repeats scores; the released code repeats its sums"
+ORDER = (
+    "places move before the task step, as in the released code; Algorithm 1 has the task step first"
+)
+NO_PENALTY = "without the penalty of equation (6), as in the released code"
+WEIGHTED = (
+    "images have weight exp(-5 l) in (7), l half of (9): in the released code, not in the text"
+)
+SCALED = "the rate of the places is proportional to K, their gradient to 1 / K; known for K = 9"
+INNER = "places move along the normalised gradient, {} pixels a step; the paper states no such rate"
+AUTO = "the auto-encoder has the released classifier's widths; the paper states none"
+CELLS = "the candidate head is our choice: one score and one offset every 8 pixels"
+NO_NMS = "candidates are not suppressed in testing, as in training"
+TEMPERATURE = (
+    "the temperature is our choice: 0.1, which is eps = 0.2; Xie et al. (2020) use eps = 0.1"
+)
+SIGMA = (
+    "100 draws, constant sigma; Cordonnier et al. use 500, annealing, an entropy term and clipping"
+)
+ATTEND = (
+    "our own implementation of attend, infer, repeat, trained on zero to nine digits; own schedule"
+)
+IMPULSES = (
+    "the noise is our choice (20 kernels of 32 pixels, around zero); the paper states none of it"
+)
+AP = "AP is the all-point AP of each class by score, averaged; the papers do not define AP"
+TRUE_K = "in testing the true number of instances is given, in training one number for all images"
+NUMBERS = (
+    "boxes of 36 pixels, grey images, without SVHN's extra set: our choice, the text states none"
+)
+STAND_IN = "generated house numbers in place of SVHN"
 
 
 def deviations(config: Settings) -> tuple[str, ...]:

@@ -15,12 +15,14 @@ class Data:
     """Set what the canvases look like and how many there are. Lengths are in pixels."""
 
     tiles: str = setting("mnist", "MNIST", "section 5.1")
-    shrink: int = setting(1, UNSTATED, f"digits keep their size: {CODE}, boxes of 20")
+    shrink: int = setting(1, UNSTATED, f"digits keep their size; {CODE}: boxes of 20")
     scene: str = setting("hard", "Poisson disks, Bridson (2007)", "section 5.1")
     size: int = setting(80, 80, CODE)
     box: float = setting(20.0, 20, f"{CODE}: a quarter of the canvas")
-    radius: float = setting(16.0, UNSTATED, "section 5.1; at 16 nine digits fit almost surely")
-    instances: tuple[int, int] = setting((9, 9), 9, "section 5.2; least and greatest number")
+    radius: float = setting(
+        16.0, UNSTATED, "section 5.1; at 16 pixels nine digits nearly always fit"
+    )
+    instances: tuple[int, int] = setting((9, 9), 9, "section 5.2; smallest and largest number")
     train_canvases: int = setting(50_000, UNSTATED, "section 5.1")
     validation_canvases: int = setting(1_000, "at most 52 batches", CODE)
     test_canvases: int = setting(5_000, UNSTATED, "section 5.1")
@@ -45,8 +47,8 @@ class Extraction:
     k: int = setting(9, 9, "section 5.2: patches to extract in training")
     window: int = setting(15, 15, f"{EARLIER}, appendix A: side of the local softmax")
     strength: float = setting(10.0, 10, CODE)
-    floor: float = setting(1e-6, 1e-6, f"{CODE}: a threshold under the global maximum")
-    nms: int = setting(5, 5, f"{CODE}: side of the suppression; one survivor of equals, not all")
+    floor: float = setting(1e-6, 1e-6, f"{CODE}: threshold below the global maximum")
+    nms: int = setting(5, 5, f"{CODE}: side of the window; one of equals survives, not all")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Lifting:
 class Optimiser:
     """Set how both networks are trained."""
 
-    epochs: int = setting(32, 10, f"{CODE}, of an unknown size; 50,000 steps here")
+    epochs: int = setting(32, 10, f"{CODE}, of unknown size; here 50,000 steps")
     batch: int = setting(32, 32, CODE)
     lr: float = setting(1e-4, 1e-4, f"{CODE}: Adam of the task network")
     heat_lr: float = setting(1e-4, 1e-4, f"{CODE}: Adam of the heat map network")
@@ -85,7 +87,7 @@ class Special:
     temperature: float = setting(0.1, UNSTATED, "soft top-K: half of Xie et al.'s eps, 0.1 there")
     sigma: float = setting(0.05, 0.05, "perturbed top-K: Cordonnier et al. (2021)")
     draws: int = setting(4, UNSTATED, "REINFORCE: draws an image")
-    ap_at: tuple[float, ...] = setting((0.5,), 0.5, "table 5: least IoU of a detection")
+    ap_at: tuple[float, ...] = setting((0.5,), 0.5, "table 5: smallest IoU of a detection")
     samples: int = setting(100, 500, "perturbed top-K: Cordonnier et al. (2021)")
 
 

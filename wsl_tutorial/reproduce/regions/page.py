@@ -188,16 +188,8 @@ SHOWN_OF_GLAS = {"classification error": "error, %", "F1+": "F1+, %", "F1-": "F1
 
 def glas(held: Records) -> str:
     """Return the table of GlaS: error and both Dice indices of each method, printed and ours."""
-    shown = [r for r in ROWS.values() if r.data == "GlaS" and r.table != "Table 6"]
-    rows = {(r.method, r.measure): r for r in shown}
-    lines = []
-    for method in dict.fromkeys(m for m, measure in rows if measure in SHOWN_OF_GLAS):
-        cells, evidence = [], {}
-        for row in (rows.get((method, measure)) for measure in SHOWN_OF_GLAS):
-            known = tables.line(row, PAPER, held) if row else None
-            cells += known[3:5] if known else ["", ""]
-            evidence |= {f"{known[5]}, {known[6]}".rstrip(", "): None} if known else {}
-        lines.append((method, *cells, "; ".join(evidence)))
+    rows = [r for r in ROWS.values() if r.data == "GlaS" and r.table != "Table 6"]
+    lines = [(m, *rest) for m, _, *rest in tables.compared(rows, SHOWN_OF_GLAS, PAPER, held)]
     runs = tables.current(TRIVIAL["glas"], "paper", held)
     blind = [value(runs, f"all_zeros_f1_{side}", 2) for side in ("plus", "minus")]
     lines.append(("*All-zeros*", "", "", "", blind[0], "", blind[1], "constant mask"))
@@ -473,11 +465,12 @@ def further(held: Records) -> dict[str, str]:
     """Return the tables that the reproduction page has beside those of the paper, by title."""
     configs = {title: EXPERIMENTS[f"minmax/{name}"].config for title, name in COMPARED.items()}
     full = configs["as printed: min-max u=4"]
+    climbed = f"{steps()}\n{COLUMNS}\n\n{ladder(held)}"
     return {
         "Settings of the two comparisons": settings_beside(configs),
         "Settings of the full method that differ from the paper's": settings_beside_paper(full),
         "Areas under our precision-recall curves": areas(held),
-        "The ladder: one network, one budget and one cut": f"{COLUMNS}\n\n{ladder(held)}",
+        "The ladder: one network, one budget and one cut": climbed,
         "Both entropies at three masks": f"{MASKS}\n\n{entropies(held)}",
         "Other regimes, equal terms and pets": families(held),
         "Four ways to cut the same maps": f"{READINGS}\n\n{four_cuts(held)}",
