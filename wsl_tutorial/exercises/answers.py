@@ -33,4 +33,5 @@ def _sections(text: str) -> list[tuple[str, str]]:
 def reference(name: str) -> str:
     """Return the solution that a check accepts, as a block of Markdown."""
     source = inspect.getsource(EXERCISES[name].right)
-    return f"```python\n{source[source.index('def ') :].strip()}\n```"
+    code = re.sub(r'\n +""".*?"""', "", source[source.index("def ") :], flags=re.DOTALL)
+    return f"```python\n{code.strip()}\n```"
