@@ -7,37 +7,41 @@ import sys
 if importlib.util.find_spec("wsl_tutorial") is None:
     home = "wsl-tutorial @ git+https://github.com/weak-supervision/wsl-tutorial"
     spec = os.environ.get("WSL_TUTORIAL_SPEC", home)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", spec], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", spec], check=True
+    )
 
 # %% [markdown]
 # # One idea: sum over what is hidden
 #
-# After this page you can write down the exact likelihood of any weak label on a small bag,
-# differentiate it in one line, and say of four published methods which of them compute this sum,
-# which one replaces it by a maximum, and which one avoids it. You need the softmax, conditional
-# probability, the chain rule, and PyTorch tensors. The page runs in half a minute on one CPU core
-# and needs no GPU.
+# This page introduces the one idea behind the whole book. After it you can write down the exact
+# likelihood of any weak label on a small bag, derive its gradient, and say which of four published
+# methods compute this likelihood and which replace it by something easier. You need the softmax,
+# conditional probability, the chain rule, and PyTorch tensors. The page runs in half a minute on
+# one CPU core and needs no GPU.
 #
 # ## Problem
 #
-# A classifier of *instances* (pixels, patches, faces) is usually trained with one label for each
-# instance. Often nobody has those labels. What exists is a statement about a group of instances, a
-# *bag*: there is a 3 and a 7 on this house; three of these seven faces are women; nine digits are
-# somewhere in this picture; this tissue slide is malignant. The statement is true and cheap, and
-# it does not say which instance is responsible. Such statements are called *weak labels*.
+# We usually train a classifier of *instances* (pixels, image patches, faces) on one label per
+# instance. Often nobody has collected those labels. What we have instead is a fact about a whole
+# group of instances, called a *bag*: this house number contains a 3 and a 7; three of these seven
+# faces are women; there are nine digits somewhere in this picture; this tissue slide is malignant.
+# Such a fact is true and cheap to collect, but it does not identify the instances responsible for
+# it. It is a *weak label*.
 #
-# This page compares four kinds, named after what the bag tells; the chapters that follow treat
-# *presence* in full:
+# Can a network learn to label single instances from such facts alone? It can. This page derives
+# the likelihood and the gradient that make it possible, for every kind of weak label at once. We
+# compare four kinds, each studied in a paper of its own:
 #
-# | name | the bag tells | paper |
+# | name | what we observe of a bag | paper |
 # |---|---|---|
 # | **presence** | *which* classes occur | [Li (2018)](https://arxiv.org/abs/1811.12346) |
 # | **counts** | *how many* instances each class has | [Baručić and Kybic (2022)](https://arxiv.org/abs/2110.03426) |
 # | **patches** | that *K things* matter, and their labels as a bag | [Angles, Jin et al. (2021)](https://arxiv.org/abs/1811.10725) |
 # | **regions** | the *class* of the whole image | [Belharbi et al. (2020)](https://arxiv.org/abs/1907.12934) |
 #
-# The four papers look unlike. We show that they ask one question, and say where two of them leave
-# the common path.
+# The four papers look very different. We will see that they all face the same question, that two
+# of them answer it exactly, and where the other two use a substitute.
 
 # %%
 import matplotlib.pyplot as plt
@@ -50,40 +54,45 @@ show.style()
 # %% [markdown]
 # ## What is hidden
 #
-# We build a world small enough to see everything. An instance is a point $x_i$ of the plane, and a
-# bag is $n$ points, $X = (x_1, \dots, x_n)$. Each point has a label $h_i$, one of 0, 1, 2 or
-# $\phi$: three foreground classes, the arms of a spiral, and the background $\phi$ in the middle.
-# In code $\phi$ is the last label, number 3. The labels of a bag together are a *labelling*,
-# $h = (h_1, \dots, h_n)$.
+# We start with a world so small that we can see everything in it. An instance is a point $x_i$ of
+# the plane, and a bag is a list of $n$ points, $X = (x_1, \dots, x_n)$. Each point has a label
+# $h_i$. Labels 0, 1 and 2 are three foreground classes, the arms of a spiral. The fourth label,
+# $\phi$, is the background in the middle; in code it is number 3, the last label. All labels of a
+# bag together form a *labelling*, $h = (h_1, \dots, h_n)$.
 #
-# Nobody shows us $h$. An *observer* looks at $h$, applies a map $g$, and tells us $o = g(h)$. Four
-# observers are four such maps on labels of shape `(..., n)`. We draw many bags of five points, and
-# pick one that holds a point of class 0, two of class 2 and two of the background.
+# We never get to see $h$. An *observer* looks at $h$, applies a map $g$, and reports only the
+# result, $o = g(h)$. Our four kinds of weak labels are four such maps. In code each takes labels of
+# shape `(..., n)`. We draw 500 bags of five points and pick a bag with one point of class 0, two
+# points of class 2 and two of the background.
 
 # %%
 generator = torch.Generator().manual_seed(0)
 cloud, cloud_labels = toy.world(800, 1, generator)  # (800, 1, 2), (800, 1)
 points, labels = toy.world(500, 5, generator)  # (500, 5, 2), (500, 5)
-wanted = (toy.patches(labels) == torch.tensor([0, 2, 2, 3, 3])).all(-1)  # (500,)
-gaps = [torch.pdist(x).min() if ok else 0 for x, ok in zip(points, wanted, strict=True)]
-chosen = torch.tensor(gaps).argmax()  # the bag whose points are easiest to tell apart
+wanted = toy.patches(labels) == torch.tensor([0, 2, 2, 3, 3])  # (500, 5)
+gaps = torch.stack([torch.pdist(x).min() for x in points])  # (500,)
+# Of the bags we want, the one whose closest points are furthest apart.
+chosen = (gaps * wanted.all(-1)).argmax()
 hidden, order = labels[chosen].sort()  # (5,)
 bag = points[chosen][order]  # (5, 2)
+
+# %%
 for name, observe in toy.OBSERVERS.items():
     print(f"{name:8}  g({hidden.tolist()}) = {observe(hidden).tolist()}")
 
 # %% [markdown]
-# Read the four answers. *Presence* says yes or no for each foreground class. *Counts* gives the
-# size of each class, background last. *Patches* sorts the labels, so it keeps their bag and
-# forgets which point had which; the entries before the 3s belong to the $K = 3$ things that
-# matter. *Regions* names one class: the foreground class with most points, ties to the smaller
-# number, and the background if there is no foreground. In the paper on regions an image holds a
-# single class, and then this is that class.
+# *Presence* reports, for each foreground class, whether it occurs. *Counts* reports the size of
+# each class, with the background last. *Patches* sorts the labels, so we know which labels there
+# are but not which point has which; the entries before the 3s are the labels of the $K = 3$ things
+# of interest. *Regions* reports a single class: the foreground class with the most points (the
+# smaller number if there is a tie), or the background if there is no foreground. In the paper on
+# regions each image contains one class only, and this is the class reported.
 #
-# The figure shows the bag twice: on the left with its hidden labels in front of the whole world,
-# on the right as each observer leaves it.
+# The figure shows the same bag five times. On the left, large marks show its points with their
+# hidden labels, in front of 800 other points of the world. On the right, each panel shows what an
+# observer reports.
 
-# %%
+# %% tags=["hide-input"]
 ANSWERS = [
     "which?  0 and 2",
     "how many?  1, 0, 2 and 2 φ",
@@ -93,137 +102,153 @@ ANSWERS = [
 MARKS, HUES = [*show.MARKERS[:3], "x"], [*show.COLOURS[:3], show.GREY]
 
 
+CENTRE = {"ha": "center", "va": "center"}
+
+
 def scatter(axis, xy, of, **style):
     for c in range(toy.CLASSES):
         axis.scatter(*xy[of == c].T, marker=MARKS[c], color=HUES[c], **style)
 
 
 def frame(axis, title):
-    axis.set(xlim=(-3.3, 2.6), ylim=(-2.6, 3.3), xticks=[], yticks=[], aspect="equal")
+    axis.set(
+        xlim=(-3.3, 2.6), ylim=(-2.6, 3.3), xticks=[], yticks=[], aspect="equal"
+    )
     axis.set_title(title, size=9)
 
 
-# %%
+# %% tags=["hide-input"]
 fig = plt.figure(figsize=(7.2, 3.7))
 left, right = fig.subfigures(1, 2)
 axis = left.subplots()
 scatter(axis, cloud[:, 0], cloud_labels[:, 0], s=9, alpha=0.35, linewidths=0.8)
 scatter(axis, bag, hidden, s=130, linewidths=2.5)
-for xy, text in zip([(1.6, 2.6), (-3.0, 0.8), (0.6, -2.4), (-1.0, -1.1)], "012φ", strict=True):
+NAMES = {"0": (1.6, 2.6), "1": (-3.0, 0.8), "2": (0.6, -2.4), "φ": (-1.0, -1.1)}
+for text, xy in NAMES.items():
     axis.text(*xy, text, size=14)
 frame(axis, "the world, and one bag of five")
-for axis, name, answer in zip(right.subplots(2, 2).flat, toy.OBSERVERS, ANSWERS, strict=True):
+for axis, name, answer in zip(
+    right.subplots(2, 2).flat, toy.OBSERVERS, ANSWERS, strict=True
+):
     frame(axis, f"{name}\n{answer}")
     for x, y in bag.tolist():
-        axis.text(x, y, "?", color=show.GREY, size=13, weight="bold", ha="center", va="center")
+        axis.text(x, y, "?", color=show.GREY, size=13, weight="bold", **CENTRE)
 show.figure(
     fig,
-    alt="Left: a spiral of three arms, of circles, squares and triangles, around a middle of grey"
-    " crosses; five large marks are one bag: one circle, two triangles, two crosses. Right: four"
-    " panels with the same five points as question marks, each under the answer of one observer:"
-    " which classes, how many of each, the bag of three labels, and the single class.",
+    alt="Left: a spiral of three arms (circles, squares, triangles) around grey"
+    " crosses; five large marks are one bag: one circle, two triangles, two"
+    " crosses. Right: four panels show the same five points as question marks,"
+    " each under one observer's report: which classes, how many of each, the"
+    " three labels of interest, and the single class.",
 )
 
 # %% [markdown]
-# The positions are the same in all five panels. The labels are gone in four of them, and something
-# different is left of them each time. This is the subject of the book: **a weak label is what a
-# many-to-one map leaves of all hidden labels**.
+# The points are the same in all five panels. The labels are lost in the four panels on the right,
+# but each observer keeps some information about them. This is the one idea of the book: **a weak
+# label is what remains of all hidden labels after a many-to-one map.**
 #
 # ## Derivation
 #
 # ### From points to labellings
 #
-# A network sees one point at a time and gives $k$ numbers for point $i$, the *logits*
-# $z_{i,0}, \dots, z_{i,k-1}$. The softmax turns them into probabilities,
+# A network sees one point at a time. For point $i$ it outputs $k$ numbers, the *logits*
+# $z_{i,0}, \dots, z_{i,k-1}$, and the softmax turns them into probabilities:
 #
 # $$ p_{i,l} = P(h_i = l \mid x_i) = \frac{e^{z_{i,l}}}{\sum_{l'} e^{z_{i,l'}}} . $$
 #
-# To speak about whole labellings we need one assumption. **Conditional independence: given the
-# points, the labels are independent of each other, and $h_i$ depends on $X$ through $x_i$ only.**
-# The probability of a labelling is then a product,
+# To get the probability of a whole labelling we need one assumption. **Conditional independence:
+# given the points, the labels are independent of each other, and $h_i$ depends on $X$ only through
+# $x_i$.** The probability of a labelling is then a product:
 #
 # $$ P(h \mid X) = \prod_{i=1}^{n} p_{i,h_i} . $$
 #
-# The toy world fulfils the assumption, because `toy.world` draws each label on its own. Its first
-# half is Assumption 1 of Li. Baručić and Kybic state the second half, and need both for the step
-# from their Eq. (2) to Eq. (3).
+# The assumption is true in the toy world, because `toy.world` draws each label independently. Its
+# first half is Assumption 1 of Li. Baručić and Kybic state the second half, and need both for the
+# step from their Eq. (2) to Eq. (3).
 #
-# For two points and four labels there are $4^2 = 16$ labellings, few enough for a table. In place
-# of a trained network we take the softmax of minus a third of the squared distance to the middle
-# of each class.
+# Two points and four labels have $4^2 = 16$ labellings, few enough to write into a table. We have
+# no trained network yet. As a stand-in for its logits we take minus one third of the squared
+# distance to the mean of each class.
 
 # %%
-middle = torch.stack([cloud[cloud_labels == c].mean(0) for c in range(toy.CLASSES)])  # (4, 2)
+middle = torch.stack(
+    [cloud[cloud_labels == c].mean(0) for c in range(toy.CLASSES)]
+)  # (4, 2)
 logits = -torch.cdist(bag, middle).square() / 3  # (5, 4)
 log_p = logits.log_softmax(-1)  # (5, 4)
 
-first, second = log_p[0], log_p[3]  # (4,) each: a point of class 0, a point of the background
-table = first[:, None] + second[None, :]  # (4, 4): log P(h) of every labelling of these two
+# %%
+first, second = log_p[0], log_p[3]  # (4,) each: of class 0, of the background
+table = first[:, None] + second[None, :]  # (4, 4): log P(h) of each labelling
 print(f"16 labellings, total probability {table.exp().sum():.4f}")
 
 # %% [markdown]
 # ### From labellings to an observation
 #
-# Two different labellings cannot both be the truth, so the events "the labels are $h$" are
-# disjoint. The event "we are told $o$" is the union of those with $g(h) = o$. Probabilities of
-# disjoint events add:
+# Now we observe $o$. This means that the hidden labelling is one of those with $g(h) = o$. Two
+# different labellings cannot both be true, so their probabilities add:
 #
 # $$ \log P(o \mid X) = \log \sum_{h \,:\, g(h) = o} \; \prod_{i=1}^{n} p_{i,h_i} . \tag{0.1} $$
 #
-# This is the one idea. To learn from weak labels by maximum likelihood is to make (0.1) large,
-# summed over the bags.
+# To learn from weak labels by maximum likelihood means to maximise (0.1), summed over all bags.
 #
-# An observer cannot tell apart two labellings that $g$ maps to the same answer. It paints the
-# table of labellings, one colour and letter for each answer, and $P(o \mid X)$ is the sum over the
-# cells of one colour. The figure paints our table four times; the squares have areas proportional
-# to $P(h \mid X)$.
+# The table makes (0.1) visible. Give all labellings with the same report $g(h)$ the same colour
+# and letter. Then $P(o \mid X)$ is the sum over the cells of one colour. The figure colours our
+# table once for each observer. The area of the square in a cell is proportional to
+# $P(h \mid X)$.
 
 
-# %%
+# %% tags=["hide-input"]
 def paint(axis, observe):
     names = {}
-    for cell, answer in enumerate(observe(toy.labellings(2)).tolist()):  # 16 answers
+    reports = observe(toy.labellings(2)).tolist()  # 16 of them
+    for cell, report in enumerate(reports):
         a, b = divmod(cell, 4)
-        c = names.setdefault(tuple(answer), len(names))  # a new answer gets the next colour
+        # A new report gets the next colour.
+        c = names.setdefault(tuple(report), len(names))
         side = 0.94 * (table[a, b] - table.max()).div(2).exp().item()
-        hue = {"color": show.COLOURS[c], "lw": 0}
-        axis.add_patch(plt.Rectangle((b - 0.5, a - 0.5), 1, 1, alpha=0.25, **hue))
-        axis.add_patch(plt.Rectangle((b - side / 2, a - side / 2), side, side, alpha=0.5, **hue))
-        axis.text(b, a, "abcdefghij"[c], ha="center", va="center", size=9, weight="bold")
-    axis.set(xlim=(-0.5, 3.5), ylim=(3.5, -0.5), aspect="equal", xticks=range(4), yticks=range(4))
-    axis.set(xticklabels="012φ", yticklabels="012φ", xlabel="label of the second")
+        for size, alpha in ((1, 0.25), (side, 0.5)):
+            corner = (b - size / 2, a - size / 2)
+            hue = {"color": show.COLOURS[c], "lw": 0, "alpha": alpha}
+            axis.add_patch(plt.Rectangle(corner, size, size, **hue))
+        axis.text(b, a, "abcdefghij"[c], size=9, weight="bold", **CENTRE)
+    axis.set(xlim=(-0.5, 3.5), ylim=(3.5, -0.5), aspect="equal")
+    axis.set(
+        xticks=range(4), xticklabels="012φ", xlabel="label of second point"
+    )
+    axis.set(yticks=range(4), yticklabels="012φ")
     axis.grid(False)
     return len(names)
 
 
-# %%
+# %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 4, figsize=(7.2, 2.4))
 for axis, (name, observe) in zip(axes, toy.OBSERVERS.items(), strict=True):
-    axis.set_title(f"{name}: {paint(axis, observe)} answers")
-axes[0].set_ylabel("label of the first")
+    axis.set_title(f"{name}: {paint(axis, observe)} reports")
+axes[0].set_ylabel("label of first point")
 show.figure(
     fig,
-    alt="The four by four table of labellings, painted by four observers. Presence uses seven"
-    " letters; counts and patches use ten and paint the same pattern, symmetric about the"
-    " diagonal; regions uses four. The square in a cell shows its probability; most of it is in"
-    " the row of label 0.",
+    alt="The four by four table of labellings, coloured for four observers."
+    " Presence needs seven letters; counts and patches need ten and give the"
+    " same pattern, symmetric about the diagonal; regions needs four. The"
+    " square in a cell shows its probability; most is in the row of label 0.",
 )
 
 # %% [markdown]
-# Keep three things. Each painting covers the whole table, so the probabilities of all answers sum
-# to one, whatever the network says. Presence merges cells that counts keeps apart: "0 and 0" and
-# "0 and φ" both answer {0}. A coarser painting is a weaker label. And counts and patches paint the
-# same pattern: on a *given* list of points, "how many of each class" and "the bag of labels" are
-# the same information. These two papers differ in what is hidden, for in *patches* nobody gives
-# the list of points.
+# The figure shows three things. First, each colouring covers the whole table, so the probabilities
+# of all possible reports sum to one, whatever the network outputs. Second, presence merges cells
+# that counts keeps apart: "0 and 0" and "0 and $\phi$" have the same presence label, {0}. Fewer
+# colours mean a weaker label. Third, counts and patches give the same pattern. If the list of
+# points is *given*, "how many of each class" and "which labels, in any order" are the same
+# information. The two papers still differ, because in *patches* nobody gives us the list of points.
 #
-# We now take the sum (0.1) for one colour, by hand and by the package.
+# We now compute (0.1) for one colour, by hand and with the package.
 
 # %%
 h = toy.labellings(2)  # (16, 2), in the order of the flattened table
-seen = torch.tensor([True, False, False])  # class 0 occurs, classes 1 and 2 do not
+seen = torch.tensor([True, False, False])  # class 0 and no other
 agree = (toy.presence(h) == seen).all(-1)  # (16,)
-by_hand = table.flatten()[agree].logsumexp(0)
+by_hand = table.flatten()[agree].logsumexp(0)  # ()
 print(f"{int(agree.sum())} labellings agree, P = {by_hand.exp():.4f}")
 pair = torch.stack((first, second))  # (2, 4)
 assert torch.allclose(by_hand, toy.log_marginal(pair, toy.presence, seen))
@@ -231,19 +256,22 @@ assert torch.allclose(by_hand, toy.log_marginal(pair, toy.presence, seen))
 # %% [markdown]
 # ### The labels after the observation
 #
-# What does the answer say about a single point? By the definition of conditional probability, a
-# labelling with $g(h) = o$ has probability $P(h \mid X) / P(o \mid X)$ once we know $o$, and any
-# other labelling has probability zero. Adding up those in which point $i$ has label $l$ gives
+# What do we know about a single point once $o$ is observed? By the definition of conditional
+# probability, a labelling with $g(h) = o$ now has probability $P(h \mid X) / P(o \mid X)$, and
+# every other labelling has probability zero. We add up the labellings in which point $i$ has label
+# $l$:
 #
 # $$ r_{i,l} = P(h_i = l \mid o, X) = \frac{1}{P(o \mid X)} \sum_{h \,:\, g(h) = o, \; h_i = l} P(h \mid X) . \tag{0.2} $$
 #
-# We call $p$ the *prior*: what the network thinks of a point on its own. We call $r$ the
-# *posterior*: what it must think when the bag has spoken. Every labelling gives point $i$ exactly
-# one label, so $r_{i,\cdot}$ sums to one. In the table, $r$ of the first point is the sum along
-# the rows over the cells of one colour, divided by all of that colour.
+# We call $p$ the *prior*, the network's output for the point alone. We call $r$ the *posterior*,
+# the probability of the label given the observation of the bag. Every labelling gives point $i$
+# exactly one label, so $r_{i,\cdot}$ sums to one. In the table, take the cells of one colour and
+# divide each by the sum over this colour; the row sums are then the posterior of the first point,
+# and the column sums that of the second. We print prior and posterior of the second point, which
+# belongs to the background.
 
 # %%
-weight = (table.exp() * agree.reshape(4, 4)) / by_hand.exp()  # (4, 4)
+weight = table.exp() * agree.reshape(4, 4) / by_hand.exp()  # (4, 4)
 print("prior    ", [f"{v:.3f}" for v in second.exp().tolist()])
 print("posterior", [f"{v:.3f}" for v in weight.sum(0).tolist()])
 r = toy.posterior(pair, toy.presence, seen)  # (2, 4)
@@ -251,25 +279,26 @@ assert torch.allclose(weight.sum(0), r[1])
 assert torch.allclose(weight.sum(1), r[0])
 
 # %% [markdown]
-# These are the numbers of the second point, a background point. Labels 1 and 2 are ruled out, and
-# their share went to 0 and $\phi$.
+# The observer has ruled out labels 1 and 2. Their probability has moved to 0 and $\phi$.
 #
 # ### The gradient
 #
-# To train the network we need the derivative of (0.1) in every logit $z_{i,l}$. We take three
-# steps. Write $[\,\cdot\,]$ for 1 if the statement inside holds and 0 otherwise.
+# To train the network we need the derivative of (0.1) with respect to every logit $z_{i,l}$. We
+# find it in three steps. The bracket $[\,\cdot\,]$ is 1 if the statement inside is true and 0
+# otherwise.
 #
-# *Step 1, one factor.* From $\log p_{i,m} = z_{i,m} - \log \sum_{l'} e^{z_{i,l'}}$ we get
+# *Step 1, one factor.* We differentiate $\log p_{i,m} = z_{i,m} - \log \sum_{l'} e^{z_{i,l'}}$:
 #
 # $$ \frac{\partial \log p_{i,m}}{\partial z_{i,l}} = [m = l] - \frac{e^{z_{i,l}}}{\sum_{l'} e^{z_{i,l'}}} = [m = l] - p_{i,l} . $$
 #
 # *Step 2, one labelling.* By **conditional independence**
-# $\log P(h \mid X) = \sum_j \log p_{j,h_j}$, and $z_{i,l}$ appears only in the term $j = i$. The
-# chain rule gives $\partial f = f \, \partial \log f$ for a positive function $f$, so
+# $\log P(h \mid X) = \sum_j \log p_{j,h_j}$, and only the term $j = i$ contains $z_{i,l}$. For a
+# positive function $f$ the chain rule gives $\partial f = f \, \partial \log f$. Therefore
 #
 # $$ \frac{\partial P(h \mid X)}{\partial z_{i,l}} = P(h \mid X) \, \bigl( [h_i = l] - p_{i,l} \bigr) . $$
 #
-# *Step 3, the sum.* We differentiate the logarithm in (0.1), insert step 2, and split the bracket:
+# *Step 3, the sum.* We differentiate the logarithm in (0.1), insert step 2, and multiply out the
+# bracket:
 #
 # $$ \begin{aligned}
 # \frac{\partial \log P(o \mid X)}{\partial z_{i,l}}
@@ -278,69 +307,72 @@ assert torch.allclose(weight.sum(1), r[0])
 # &\quad - p_{i,l} \, \frac{1}{P(o \mid X)} \sum_{h \,:\, g(h) = o} P(h \mid X) .
 # \end{aligned} $$
 #
-# The first term is (0.2). In the second, the sum is $P(o \mid X)$ itself and cancels. What remains
-# is *Fisher's identity* for our model,
+# The first term is (0.2). In the second term the sum is $P(o \mid X)$ itself and cancels. What
+# remains is *Fisher's identity* for our model:
 #
 # $$ \frac{\partial \log P(o \mid X)}{\partial z_{i,l}} = r_{i,l} - p_{i,l} . \tag{0.3} $$
 #
-# The gradient is **posterior minus prior**, for every map $g$. We let autograd differentiate the
-# sum for all four observers, and compare.
+# The gradient is **posterior minus prior**, for every map $g$. To check this, we let autograd
+# differentiate the sum (0.1) for all four observers and compare.
 
 # %%
 for name, observe in toy.OBSERVERS.items():
     z = logits.double().requires_grad_()  # (5, 4)
     toy.log_marginal(z.log_softmax(-1), observe, observe(hidden)).backward()
-    fisher = toy.fisher_gradient(z.detach().log_softmax(-1), observe, observe(hidden))  # (5, 4)
-    print(f"{name:8}  autograd = r - p: {torch.allclose(z.grad, fisher, rtol=0, atol=1e-12)}")
+    log_q = z.detach().log_softmax(-1)  # (5, 4)
+    fisher = toy.fisher_gradient(log_q, observe, observe(hidden))  # (5, 4)
+    same = torch.allclose(z.grad, fisher, rtol=0, atol=1e-12)
+    print(f"{name:8}  autograd = r - p: {same}")
 
 # %% [markdown]
-# Six consequences:
+# Equation (0.3) has six consequences:
 #
-# 1. Every entry lies between $-1$ and $1$, since $r$ and $p$ are probabilities. No observation
-#    makes this gradient explode.
-# 2. For each point the entries sum to zero: belief moves from label to label.
-# 3. If the observer tells everything, $g(h) = h$, then $r_{i,l} = [h_i = l]$, and (0.3) is the
-#    gradient of supervised learning, of minus the cross-entropy.
-# 4. If the answer was certain, $P(o \mid X) = 1$, then knowing it changes nothing, $r = p$, and
-#    the gradient is zero. **A label that could not have been otherwise teaches nothing.**
-# 5. Averaged over all answers, $\sum_o P(o \mid X) \, r = p$, by the law of total probability. A
-#    network that knows the true $p$ is left in peace on average, although a single bag may pull a
-#    point the wrong way.
-# 6. Training by (0.3) is training on soft targets $r$ that are renewed at every step. Renewed less
-#    often, it is the EM algorithm of [Dempster, Laird and Rubin
-#    (1977)](https://www.jstor.org/stable/2984875): (0.2) is the E-step, and cross-entropy against
-#    a fixed $r$ is what the M-step minimises. The two gradients agree at the moment of the E-step.
+# 1. Every entry lies between $-1$ and $1$, because $r$ and $p$ are probabilities. No observation
+#    can make this gradient explode.
+# 2. For each point the entries sum to zero: probability only moves from one label to another.
+# 3. If the observer reports all labels, $g(h) = h$, then $r_{i,l} = [h_i = l]$. In this case (0.3)
+#    is minus the gradient of the cross-entropy, that is, supervised learning.
+# 4. If the report was certain beforehand, $P(o \mid X) = 1$, then $r = p$ and the gradient is
+#    zero. **A label that could not have been different teaches nothing.**
+# 5. Averaged over all possible reports, $r$ equals $p$: $\sum_o P(o \mid X) \, r = p$, by the law
+#    of total probability. Once the network outputs the true $p$, the gradients cancel on average,
+#    although a single bag may still push a point in the wrong direction.
+# 6. (0.3) is also the gradient of training on soft targets $r$ that we recompute at every step. If
+#    we recompute them less often, we get the EM algorithm of [Dempster, Laird and Rubin
+#    (1977)](https://www.jstor.org/stable/2984875). Its E-step computes (0.2), and its M-step
+#    minimises the cross-entropy against fixed $r$. Right after an E-step the two gradients agree.
 #
-# The figure shows $r - p$ for our bag. A row is a point with its hidden label, a column a label
-# that gains (+) or loses (−) belief.
+# The figure shows $r - p$ for our bag of five. Each row is a point, named by its hidden label. Each
+# column is a label, whose probability rises (+) or falls (−).
 
-# %%
+# %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 4, figsize=(7.2, 2.5), sharey=True)
 for axis, (name, observe) in zip(axes, toy.OBSERVERS.items(), strict=True):
     moved = toy.fisher_gradient(log_p, observe, observe(hidden))  # (5, 4)
     axis.imshow(moved, cmap="PuOr", vmin=-0.7, vmax=0.7, aspect="auto")
     for i, row in enumerate(moved.tolist()):
         for l, value in enumerate(row):
-            axis.text(l, i, f"{value:+.2f}", ha="center", va="center", size=7)
+            axis.text(l, i, f"{value:+.2f}", size=7, **CENTRE)
     axis.set(title=name, xticks=range(4), xticklabels="012φ", xlabel="label")
     axis.grid(False)
-axes[0].set(
-    yticks=range(5), yticklabels=["012φ"[c] for c in hidden], ylabel="point, by hidden label"
-)
+axes[0].set(yticks=range(5), yticklabels=["012φ"[c] for c in hidden])
+axes[0].set_ylabel("point, by hidden label")
 show.figure(
     fig,
-    alt="Four tables of posterior minus prior, five points by four labels, with signs and colours."
-    " Rows sum to zero. Column 1 is negative throughout. Counts and patches are equal. Under"
-    " presence little moves but belief in label 1; under regions all five points gain belief in"
-    " label 2, also those that are not of class 2.",
+    alt="Four tables of posterior minus prior, five points by four labels, with"
+    " signs and colours. Rows sum to zero. Column 1 is negative throughout."
+    " Counts and patches are equal. Under presence little moves except away"
+    " from label 1; under regions label 2 gains at all five points, also at"
+    " those that are not of class 2.",
 )
 
 # %% [markdown]
-# The first three observers know that class 1 is absent, and take all belief in it away. Counts and
-# patches agree in every entry, as their paintings did. Regions was told "2", and every point gains
-# belief in 2, whether it is one or not. A true answer can mislead about single points. Over bags
-# it does not pull away from the true $p$ in the mean, by consequence 5; whether it leads a network
-# there is another question, to which we come back.
+# The first three observers report that class 1 is absent, and its probability goes to the other
+# labels. Counts and patches agree in every entry, as they did in the colouring. Regions reports
+# class 2, and the probability of 2 rises at every point, also at the points of other classes. A
+# true report can therefore mislead about single points. By consequence 5 these errors cancel on
+# average once the network outputs the true $p$. Whether training leads the network there is another
+# question, to which we come back.
 #
 # ## The four papers, side by side
 #
@@ -351,59 +383,74 @@ show.figure(
 # | **patches** | $K$, and the bag of their labels | $K$ places and sizes in a continuous image | **chooses** the top $K$ of a heat map, and lifts the choice to free variables to get a gradient (its Eqs. 1–7) | one heat map and $K$ patches |
 # | **regions** | the class of the image | a mask: which pixels decide | **a surrogate**: classify the masked part, be undecided on the rest (its Eq. 6) | passes through a classifier |
 #
-# The first two rows are (0.1), computed in two ways. The last two are not, and we now say where
-# they leave the path. First *patches*. An exact sum would run over all sets of $K$ places, and a
-# place is a continuous triple of position and size. The paper keeps one set, the best: a maximum
-# in place of the sum. A choice has no derivative, so the places become free variables; they move
-# down the gradient of the task loss, and the heat map is regressed onto where they went (its
-# Algorithm 1). For classification the task loss is a squared distance between the mean label
-# vector and the mean softmax (its Eq. 9). This is not $-\log P$, as two patches show that should
-# be one of class 0 and one of class 1:
+# The first two rows compute (0.1), in two ways. The last two rows do not.
+#
+# *Patches* first. An exact sum would run over all sets of $K$ places, and a place is a continuous
+# triple of position and size. The paper keeps only the best set, so a maximum replaces the sum.
+# This choice has no derivative. The paper therefore treats the chosen places as free variables,
+# moves them down the gradient of the task loss, and trains the heat map to predict where they
+# ended up (its Algorithm 1). For classification the task loss is a squared distance between the
+# mean label vector and the mean softmax (its Eq. 9). This is not $-\log P$. As an example take a
+# bag of two patches with the labels 0 and 1, and two networks: one is sure of the two labels, the
+# other gives each label probability one half at each patch.
 
 # %%
-bags = torch.tensor([[[0.999, 0.001], [0.001, 0.999]], [[0.5, 0.5], [0.5, 0.5]]])  # (2, 2, 2)
-one_each = toy.counts(torch.tensor([[0, 1], [0, 1]]), k=2)  # (2, 2)
+sure = [[0.999, 0.001], [0.001, 0.999]]
+bags = torch.tensor([sure, [[0.5, 0.5], [0.5, 0.5]]])  # (2, 2, 2)
 squared = (bags.mean(1) - 0.5).square().sum(-1)  # (2,)
-minus_log = -toy.log_marginal(bags.log(), lambda h: toy.counts(h, k=2), one_each)  # (2,)
-for name, loss in (("squared distance of means", squared), ("-log P(bag of labels)", minus_log)):
+one_each = torch.ones(2, 2, dtype=torch.long)
+minus_log = -toy.log_marginal(
+    bags.log(), lambda h: toy.counts(h, k=2), one_each
+)
+
+# %% tags=["hide-input"]
+for name, loss in (
+    ("squared distance of means", squared),
+    ("-log P(bag of labels)", minus_log),
+):
     print(f"{name:26} sure: {loss[0]:.3f}   undecided: {loss[1]:.3f}")
 
 # %% [markdown]
-# Both losses are satisfied by a network that is sure. Only the second objects to one that is
-# undecided about every patch: it charges $\log 2$.
+# Both losses are almost zero for the network that is sure. Only the second penalises the undecided
+# network: its loss is $\log 2$.
 #
 # Now *regions*. If an image has one class $c$ and its pixels are independent, the exact sum is
-# short: over all masks that are not empty, masked pixels emit $c$ and the others $\phi$. That is
-# the presence likelihood of the one-label set $\{c\}$, as the cell shows. The paper does not
-# compute it. Its classifier sees the whole masked part at once, so no product over pixels exists,
-# and its mask is computed instead of summed over. Two terms stand in for the sum: cross-entropy to
-# the label on the masked part, and cross-entropy to the uniform distribution on the rest. The
-# second is an assumption about what "undecidable" means and does not follow from $g$. By Appendix
-# A.2 of the paper the mask is detached from the graph, so neither term reaches the mask through
-# its own values.
+# short. It runs over all masks that are not empty: pixels in the mask have label $c$, all others
+# have $\phi$. This is the presence likelihood of the label set $\{c\}$, as the next cell verifies.
+# The paper does not compute it. Its classifier sees the whole masked part at once, so there is no
+# product over pixels, and it computes one mask instead of summing over masks. Two terms replace the
+# sum: on the masked part, the cross-entropy to the label; on the rest, the cross-entropy to the
+# uniform distribution. The second term is an assumption about what "undecidable" means and does not
+# follow from $g$. By Appendix A.2 of the paper the mask is detached from the graph, so neither term
+# sends a gradient to the mask through its own values.
 
 # %%
-pixels = log_p.T[None]  # (1, 4, 5): our five points as an image with one class, say 2
-masks = toy.labellings(5, 2)[1:]  # (31, 5), all but the empty mask
-each = torch.where(masks == 1, log_p[:, 2], log_p[:, 3]).sum(-1)  # (31,): log P of a mask
+pixels = log_p.T[None]  # (1, 4, 5): our five points as an image of class 2
+masks = toy.labellings(5, 2)[1:].bool()  # (31, 5), all but the empty mask
+each = torch.where(masks, log_p[:, 2], log_p[:, 3])  # (31, 5)
 only_2 = torch.tensor([[False, False, True]])
-assert torch.allclose(each.logsumexp(0), presence.log_likelihood(pixels, only_2)[0])
+assert torch.allclose(
+    each.sum(-1).logsumexp(0), presence.log_likelihood(pixels, only_2)[0]
+)
 
 # %% [markdown]
-# So one identity carries two of the methods and is the yardstick for the other two.
+# Two of the methods are thus built on (0.1), and for the other two (0.1) is the yardstick.
 #
 # ## Code
 #
-# The whole chapter in a few lines: a network, an observer, and (0.1) as the loss. Between the runs
-# below only `observe` changes. `train.fit` is the training loop of the whole book; here an epoch
+# The whole chapter fits into a few lines: a network, an observer, and (0.1) as the loss. The runs
+# below differ only in `observe`. `train.fit` is the training loop of the whole book; here an epoch
 # is one step on all bags.
 
 
 # %%
 def network(seed):
     torch.manual_seed(seed)
-    layers = torch.nn.Linear(2, 32), torch.nn.Tanh(), torch.nn.Linear(32, toy.CLASSES)
-    return torch.nn.Sequential(*layers)
+    return torch.nn.Sequential(
+        torch.nn.Linear(2, 32),
+        torch.nn.Tanh(),
+        torch.nn.Linear(32, toy.CLASSES),
+    )
 
 
 def fit(model, loss, steps=120):
@@ -412,25 +459,27 @@ def fit(model, loss, steps=120):
     return model
 
 
+# %%
 def learn(observe, points, labels, seed):
     observed = observe(labels)  # (B, d): all that the learner gets to know
 
     def loss(model, _):
-        return -toy.log_marginal(model(points).log_softmax(-1), observe, observed).mean()
+        log_p = model(points).log_softmax(-1)  # (B, n, 4)
+        return -toy.log_marginal(log_p, observe, observed).mean()
 
     return fit(network(seed), loss)
 
 
 # %% [markdown]
-# `observed` is the only use of the labels; after that line they are gone. The reference is the
-# observer that tells all, which by consequence 3 is supervised learning. We draw 10, 30 and 100
-# bags of four points, three times each, train one network for each observer, and measure how many
-# of 4000 new points get their right label. Patches is left out: its painting, and so its
-# likelihood, is that of counts.
+# The labels are used only once, to compute `observed`. For reference we add an observer that
+# reports all labels, which is supervised learning by consequence 3. We draw 10, 30 and 100 bags of
+# four points, three times each, and train one network for each observer. Then we measure the share
+# of 4000 new points that get their right label. We leave patches out: its likelihood is that of
+# counts.
 #
-# For a bag of four points the sum has $4^4 = 256$ terms. That is the price of enumeration, and the
-# reason for the next chapters: with the 16 positions of a small feature map and eleven labels it
-# would have $11^{16}$.
+# For a bag of four points the sum has $4^4 = 256$ terms. Enumeration grows fast: with the 16
+# positions of a small feature map and eleven labels there would be $11^{16}$ terms. This is why we
+# need the formulas of the next chapters.
 
 # %%
 test_points, test_labels = toy.world(4000, 1, torch.Generator().manual_seed(99))
@@ -438,9 +487,11 @@ test_points, test_labels = toy.world(4000, 1, torch.Generator().manual_seed(99))
 
 def accuracy(model):
     with torch.no_grad():
-        return (model(test_points).argmax(-1) == test_labels).float().mean().item()
+        right = model(test_points).argmax(-1) == test_labels  # (4000, 1)
+        return right.float().mean().item()
 
 
+# %%
 observers = {
     "all labels": lambda h: h,
     "counts": toy.counts,
@@ -450,56 +501,66 @@ observers = {
 sizes, scores = (10, 30, 100), {}
 for name, observe in observers.items():
     for n_bags in sizes:
-        worlds = [toy.world(n_bags, 4, torch.Generator().manual_seed(seed)) for seed in range(3)]
-        runs = [accuracy(learn(observe, *world, seed)) for seed, world in enumerate(worlds)]
+        runs = []
+        for seed in range(3):
+            world = toy.world(n_bags, 4, torch.Generator().manual_seed(seed))
+            runs.append(accuracy(learn(observe, *world, seed)))
         scores[name, n_bags] = 100 * torch.tensor(runs)  # (3,)
 
 # %% [markdown]
 # ## Picture
 #
-# The marks show the mean over the three draws, the thin bars their range. By the paintings we
-# expect that coarser labels need more bags.
+# Marks show the mean over the three draws and thin bars their range. From the number of colours in
+# the tables we expect that presence and regions need more bags than counts.
 
-# %%
+# %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(6.0, 3.2))
 for shift, name in enumerate(observers):
     runs = torch.stack([scores[name, n] for n in sizes])  # (3, 3)
     mean, low, high = runs.mean(1), runs.min(1).values, runs.max(1).values
     x = [n * (1 + 0.05 * (shift - 1.5)) for n in sizes]
-    axis.errorbar(x, mean, torch.stack((mean - low, high - mean)), elinewidth=0.8, label=name)
-axis.set(xscale="log", xticks=sizes, xticklabels=sizes, xlabel="training bags of 4 points")
-axis.set(ylabel="single points classified right / %")
+    bars = torch.stack((mean - low, high - mean))  # (2, 3)
+    axis.errorbar(x, mean, bars, elinewidth=0.8, label=name)
+axis.set(xscale="log", xticks=sizes, xticklabels=sizes)
+axis.set(
+    xlabel="training bags of 4 points", ylabel="accuracy on single points / %"
+)
 axis.minorticks_off()
-axis.legend(title="the learner is told")
+axis.legend(title="the learner observes")
 show.figure(
     fig,
-    alt="Accuracy on single points against the number of training bags, for four kinds of labels."
-    " All rise. Counts lies close to full supervision, regions is lowest, presence lies between"
-    " them from 30 bags on; with a hundred bags all four have come close together.",
+    alt="Accuracy on single points against the number of training bags, for"
+    " four kinds of labels. All rise. Counts lies close to full supervision,"
+    " regions is lowest, presence lies between them from 30 bags on; with a"
+    " hundred bags all four have come close together.",
 )
 
 # %% [markdown]
-# Three of the four learners never saw the label of a single point, and all of them classify single
-# points. They pay in bags: counts is hard to tell from full supervision, regions pays most. (With
-# 10 bags, three draws do not separate presence from full supervision either.)
+# Three of the four learners have never seen the label of a single point, and yet all three classify
+# single points. The price is more bags: counts is hard to distinguish from full supervision, and
+# regions needs the most. (With 10 bags, three draws do not separate presence from full supervision
+# either.)
 #
 # ## When it breaks
 #
-# Consequence 4 is not a curiosity. Let the bags grow. With 64 points every class is almost surely
-# somewhere in the bag. The presence set is full, everybody knew that before, and (0.3) is nearly
-# zero. Li says the same in section 5.4: if every class occurs in every training sample, nothing
-# can be learned. There is a second reason. If all sets are full, (0.1) stays the same when two
-# foreground classes swap their names, so no number of bags tells the learner which is which.
+# Consequence 4 matters in practice. Suppose that the bags are large. A bag of 64 points almost
+# surely contains every class. Its presence label is then the full set, which we knew beforehand,
+# and (0.3) is nearly zero. Li makes this point in section 5.4: if every class occurs in every
+# training sample, nothing can be learned. There is a second reason. If all label sets are full,
+# (0.1) does not change when we swap two foreground classes, so no number of bags can show which is
+# which.
 #
-# A bag of 64 points has $4^{64}$ labellings, so we take the formula of the next chapters, after a
-# check against enumeration on bags of four.
+# A bag of 64 points has $4^{64}$ labellings, too many to enumerate. We use the formula of the next
+# chapters, and first check it against enumeration on bags of four.
 
 # %%
 four, four_labels = toy.world(50, 4, torch.Generator().manual_seed(5))
 log_p4 = (-torch.cdist(four, middle).square() / 3).log_softmax(-1)  # (50, 4, 4)
 observed = toy.presence(four_labels)  # (50, 3)
 formula = presence.log_likelihood(log_p4.transpose(1, 2), observed)  # (50,)
-assert torch.allclose(formula, toy.log_marginal(log_p4, toy.presence, observed), atol=1e-5)
+assert torch.allclose(
+    formula, toy.log_marginal(log_p4, toy.presence, observed), atol=1e-5
+)
 
 
 # %%
@@ -510,66 +571,79 @@ def learn_presence(n, seed):
     def log_p(model):
         return model(points).log_softmax(-1).transpose(1, 2)  # (64, 4, n)
 
+    def loss(model, _):
+        return -presence.log_likelihood(log_p(model), observed).mean()
+
     with torch.no_grad():
-        moved = presence.posterior(log_p(model), observed) - log_p(model).exp()  # (64, 4, n)
-    fit(model, lambda model, _: -presence.log_likelihood(log_p(model), observed).mean())
+        p = log_p(model).exp()  # (64, 4, n)
+        moved = presence.posterior(log_p(model), observed) - p  # (64, 4, n)
+    fit(model, loss)
     return moved.abs().sum(1).mean().item() / 2, 100 * accuracy(model)
 
 
+# %%
 ns = (1, 4, 8, 16, 32, 64)
-grown = torch.tensor([[learn_presence(n, seed) for seed in range(3)] for n in ns])  # (6, 3, 2)
+grown = torch.tensor(
+    [[learn_presence(n, seed) for seed in range(3)] for n in ns]
+)  # (6, 3, 2)
 
 # %% [markdown]
-# Left: half the sum of $|r - p|$ over the labels, the share of a point's belief that the bag's
-# label moves before training starts. Right: the accuracy after training on 64 bags; the dashed
-# line is that of always answering "background".
+# The left panel shows half the sum of $|r - p|$ over the labels. This is the share of a point's
+# probability that the bag's label moves, measured before training. The right panel shows the
+# accuracy after training on 64 bags. The dashed line is the accuracy of always answering
+# "background".
 
-# %%
+# %% tags=["hide-input"]
 fig, (moved, score) = plt.subplots(1, 2, figsize=(7.0, 2.9))
 for seed in range(3):
     moved.plot(ns, grown[:, seed, 0])
     score.plot(ns, grown[:, seed, 1])
-score.axhline(100 * (test_labels == 3).float().mean(), color=show.GREY, ls="--", marker="")
-moved.set(ylabel="share of belief moved by the label", yscale="log")
-score.set(ylabel="single points classified right / %", ylim=(0, 100))
+constant = 100 * (test_labels == 3).float().mean()
+score.axhline(constant, color=show.GREY, ls="--", marker="")
+moved.set(ylabel="share of probability moved", yscale="log")
+score.set(ylabel="accuracy on single points / %", ylim=(0, 100))
 for axis in (moved, score):
-    axis.set(xscale="log", xticks=ns, xticklabels=ns, xlabel="points in a bag")
+    axis.set(xscale="log", xlabel="points in a bag", xticks=ns, xticklabels=ns)
     axis.minorticks_off()
 show.figure(
     fig,
-    alt="Two panels against the number of points in a bag, three runs each. Left, on a logarithmic"
-    " scale, the belief moved by the label falls by many powers of ten from one to 64 points."
-    " Right, accuracy stays high up to eight points and is far below the dashed line at 64.",
+    alt="Two panels against the number of points in a bag, three runs each."
+    " Left, on a logarithmic scale, the probability moved by the label falls by"
+    " many powers of ten from one to 64 points. Right, accuracy stays high up"
+    " to eight points and is far below the dashed line at 64.",
 )
 
 # %% [markdown]
-# The failure is silent. At 64 points the loss is almost zero from the first step, which is the best
-# value it can have, and the classifier is worse than a constant. What little gradient there is
-# leads astray, for Adam divides a gradient by its own size and makes full steps of it: for a full
-# set the posterior of $\phi$ is below its prior at every point, so training never asks for
-# background. Look at the labels before you train; if nearly every bag gives the same answer, expect
-# nothing from it. Counts would survive here, because 11 and 9 points of a class are different
-# answers.
+# Nothing warns us of this failure. At 64 points the loss is almost zero from the first step, which
+# is its best possible value, and yet the classifier is worse than a constant. The small gradient
+# that remains is misleading. If the label set is full, the posterior of $\phi$ is below its prior
+# at every point, so every step lowers the probability of the background. Adam divides the gradient
+# by its own size, so even a tiny gradient gives full steps. Look at the labels before you train: if
+# nearly all bags have the same label, do not expect to learn from it. Counts would still work here,
+# because 11 points of a class and 9 points of a class are different reports.
 #
-# Two other assumptions can fail. If the observer errs, $g$ is the wrong map and a true bag may
-# have $P(o \mid X) = 0$; exercise 5 repairs this. If the labels of neighbours depend on each
-# other, the product over points counts the same evidence more than once.
+# Two other assumptions can fail. If the observer makes errors, $g$ is the wrong map, and the
+# observed label may even have probability zero; exercise 5 repairs this. If the labels of
+# neighbouring points depend on each other, the product over points counts the same evidence more
+# than once.
 #
 # ## Reproduction
 #
-# This chapter has no published number to reproduce. The numbers of the four papers, and what has
-# been reproduced of them, stand on the page [Reproductions](../book/reproductions.md). *Presence*
-# is next: [chapter 1](01_presence_likelihood.ipynb) derives its likelihood, [chapter
-# 2](02_presence_numerics.ipynb) makes it safe in floating point, chapters
-# [3](03_presence_learning.ipynb) and [4](04_presence_reproduction.ipynb) train with it.
+# This chapter has no published numbers to reproduce. The page
+# [Reproductions](../book/reproductions.md) lists all numbers of the four papers and what we
+# reproduced of them. *Presence* comes next: [chapter 1](01_presence_likelihood.ipynb) derives its
+# likelihood, [chapter 2](02_presence_numerics.ipynb) makes it safe in floating point, [chapter
+# 3](03_presence_learning.ipynb) trains with it, and [chapter 4](04_presence_reproduction.ipynb)
+# reproduces the paper.
 #
 # ## Exercises
 #
+# Each cell below starts with a wrong answer and prints a hint. Replace the answer with your own.
+#
 # **1, by hand.** Two points have $p_{1,\cdot} = (0.6, 0, 0, 0.4)$ and
-# $p_{2,\cdot} = (0.5, 0, 0, 0.5)$. The observer says: class 0 occurs, and no other. Compute
-# $P(o)$, $r_{1,0}$ and $r_{2,0}$. By what factor does the belief in class 0 grow at each point,
-# and why is it the same factor? Replace the three numbers in the cell; each exercise below starts
-# with a wrong answer and a hint.
+# $p_{2,\cdot} = (0.5, 0, 0, 0.5)$. The observer reports that class 0 occurs, and no other. Compute
+# $P(o)$, $r_{1,0}$ and $r_{2,0}$. By what factor does the probability of class 0 grow at each
+# point, and why is it the same factor?
 
 
 # %%
@@ -580,8 +654,8 @@ def two_points():
 check.attempt(check.two_points, two_points)
 
 # %% [markdown]
-# **2, code.** Binary multiple-instance learning knows one bit: is there any foreground in the bag?
-# Write this observer, from labels `(..., n)` to `(..., 1)`.
+# **2, code.** In binary multiple-instance learning we observe one bit: is there any foreground in
+# the bag? Write this observer, from labels `(..., n)` to `(..., 1)`.
 
 
 # %%
@@ -593,7 +667,7 @@ check.attempt(check.any_foreground, any_foreground)
 
 # %% [markdown]
 # **3, by hand and code.** How many labellings have given counts, for example 2, 1, 0 and 1? The
-# function counts all orders of all points; which orders give the same labelling?
+# function below counts all orders of all points. Which orders give the same labelling?
 
 # %%
 from math import factorial
@@ -606,7 +680,7 @@ def consistent_with_counts(counts):
 check.attempt(check.consistent_with_counts, consistent_with_counts)
 
 # %% [markdown]
-# **4, code.** Someone gives you a log-likelihood as a black box, and you want its E-step. By (0.3)
+# **4, code.** Someone gives you a log-likelihood as a black box, and you need its E-step. By (0.3)
 # one backward pass is enough. Return $r$ of shape `(n, k)`.
 
 
@@ -620,13 +694,13 @@ def posterior_by_autograd(logits, observe, observed):
 check.attempt(check.posterior_by_autograd, posterior_by_autograd)
 
 # %% [markdown]
-# **5, change an assumption.** The observer errs: with probability $\varepsilon$ it tells one of
-# the $A$ possible answers, drawn uniformly, instead of $g(h)$. Express the probability of what it
-# tells by (0.1). Show that the gradient becomes $w \, (r - p)$ with a weight $w$ between 0 and 1,
-# and find $w$. For which bags is it small, and what does this do to a mislabelled bag?
+# **5, change an assumption.** The observer makes errors: with probability $\varepsilon$ it reports
+# one of the $A$ possible reports, drawn uniformly, instead of $g(h)$. Express the probability of
+# its report by (0.1). Show that the gradient becomes $w \, (r - p)$ with a weight $w$ between 0
+# and 1, and find $w$. For which bags is it small, and what does this do to a mislabelled bag?
 #
 # **6, explain to a colleague.** Your colleague trains on the presence labels of large photographs.
-# Sky, ground and people are in almost all of them. The loss falls to nearly zero in the first
+# Almost all of them contain sky, ground and people. The loss falls to nearly zero in the first
 # epoch, and your colleague is pleased. Explain in three sentences, without a formula, what has
 # happened and which labels to ask for.
 #

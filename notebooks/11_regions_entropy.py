@@ -7,26 +7,28 @@ import sys
 if importlib.util.find_spec("wsl_tutorial") is None:
     home = "wsl-tutorial @ git+https://github.com/weak-supervision/wsl-tutorial"
     spec = os.environ.get("WSL_TUTORIAL_SPEC", home)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", spec], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", spec], check=True
+    )
 
 # %% [markdown]
 # # Regions: what a class says about pixels
 #
 # After this page you can derive the min-max entropy loss from the definition of entropy, say which
-# of its two terms is a bound and which is not, compute the mask of a localiser from its class maps,
-# prove when the mask of all ones minimises the loss, and say what makes masks small nevertheless.
-# You need [One idea](00_one_idea.ipynb), logarithms, and the chain rule. The page runs in ten
-# seconds on one CPU core and needs no GPU.
+# of its two terms is a bound, compute a localiser's mask from its class maps, and prove when the
+# mask of all ones minimises the loss. You need [One idea](00_one_idea.ipynb), logarithms, and the
+# chain rule. The page runs in ten seconds on one CPU core and needs no GPU.
 #
 # The paper is [Belharbi, Rony, Dolz, Ben Ayed, McCaffrey and Granger (2020), *Min-max entropy for
 # weakly supervised pointwise localization*](https://arxiv.org/abs/1907.12934). "Paper (6)" means
-# its equation 6; numbers like (11.2) are ours, and each of them is a function of the package.
+# its equation 6. Numbers like (11.2) are ours, and each of them is a function of the package.
 #
 # ## Problem
 #
-# A pathologist says of an image of tissue: malignant. She looked at the glands, and not at the
-# tissue between them. We get thousands of such images, each with its class and nothing else, and
-# want two things: a classifier, and the pixels that decide. No pixel has a label.
+# A pathologist looks at an image of tissue and writes down one word: malignant. She decided by the
+# glands and not by the tissue between them, but she did not mark them. We get thousands of such
+# images, each with its class and nothing else. We want a classifier, and also the pixels on which
+# the decision rests.
 
 # %%
 import matplotlib.pyplot as plt
@@ -39,10 +41,11 @@ from wsl_tutorial.data import glands
 show.style()
 
 # %% [markdown]
-# We study it on *synthetic glands*, tissue in which we know what decides. Stripes of one width run
-# through every image. In the stroma, the tissue between the glands, they follow a random smooth
-# field of directions. In a gland they run across its boundary (class 0) or along it (class 1). We
-# draw three images twice, with the same randomness and with both classes.
+# We study the problem on *synthetic glands*: images in which we know what decides the class.
+# Stripes of one width run through every image. In the stroma, the tissue between the glands, they
+# follow a smooth random field of directions. In a gland they cross its boundary at a right angle
+# (class 0) or run along it (class 1). The figure shows three images, each drawn once with either
+# class from the same random numbers.
 
 
 # %%
@@ -51,272 +54,305 @@ def draw(label):
     return glands.glands(3, generator, size=128, labels=torch.full((3,), label))
 
 
-# %%
+# %% tags=["hide-input"]
 drawn = [draw(0), draw(1)]
 fig, axes = plt.subplots(2, 3, figsize=(5.4, 3.7))
 for label, row in enumerate(axes):
     row[0].set_ylabel(f"class {label}")
-    for axis, image, mask in zip(row, drawn[label]["images"], drawn[label]["masks"], strict=True):
+    pictures = zip(
+        row, *(drawn[label][k] for k in ("images", "masks")), strict=True
+    )
+    for axis, image, mask in pictures:
         axis.imshow(image.permute(1, 2, 0))
         axis.contour(mask, [0.5], colors="white", linewidths=1.2)
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
 show.figure(
     fig,
-    alt="Three images of striped violet tissue, drawn twice, with the glands outlined in white. In"
-    " the upper row the stripes in the glands meet the outline at a right angle, in the lower row"
-    " they follow it. Outside the outlines both rows are the same.",
+    alt="Three images of striped violet tissue, drawn twice, with the glands"
+    " outlined in white. In the upper row the stripes in the glands meet the"
+    " outline at a right angle, in the lower row they follow it. Outside the"
+    " outlines both rows are the same.",
 )
 
 # %% [markdown]
-# The class lies in the angle between stripe and boundary, and nowhere else. That can be tested, and
-# the tests of the package do so: another label changes no bit outside the glands; on 1,600 images a
-# logistic regression on colours, edges and directions of the stroma is at chance, and so it is on
-# the area and number of the glands and on the spectrum; no threshold of brightness finds glands. The
-# cell repeats the first of these.
+# In the upper row the stripes meet the white outlines, in the lower row they follow them. The class
+# is visible in the angle between stripe and boundary, and nowhere else. The package tests this: the
+# label changes no pixel outside the glands; a logistic regression on colours, edges and directions
+# of the stroma, on area and number of glands, or on the spectrum is at chance level; and no
+# threshold on brightness finds the glands. The next cell repeats the first check.
 
 # %%
 stroma = ~drawn[0]["masks"]  # (3, 128, 128)
 changed = (drawn[0]["images"] != drawn[1]["images"]).any(1)  # (3, 128, 128)
-print("stroma pixels that change with the class:", int((changed & stroma).sum()))
-print("more than half of the gland pixels do:", bool(changed[~stroma].double().mean() > 0.5))
+most = changed[~stroma].double().mean() > 0.5
+in_stroma = (changed & stroma).sum().item()
+print("stroma pixels that change with the class:", in_stroma)
+print("more than half of the gland pixels do:", bool(most))
 
 # %% [markdown]
-# Glands that all show the class are one *regime* of the generator, `everywhere`. The next chapters
-# train in it and in five more, of which each changes one thing. In `graded` the stripes wander
-# about their direction, in some glands further than in others. In `head` they wander far in all
-# glands but for one small patch. In `one` there is a single gland. In `spurious` the stroma has a
-# main direction, and in training it goes with the class more often than not. In `unbalanced` class
-# 0 is more frequent. The figure has every regime with both classes, in grey, and below each image
-# the frequency of its class. A solid orange outline holds stripes that keep within 45 degrees of
-# their class's direction, half-way to the other one; a dashed blue outline, those that wander
-# further.
+# In the *regime* `everywhere` of the generator, every gland shows the class. The next chapters
+# train in it and in five others:
+#
+# - `graded`: the stripes deviate from their direction, in some glands more than in others;
+# - `head`: they deviate strongly everywhere except in one small patch of one gland;
+# - `one`: the image has a single gland;
+# - `spurious`: the stroma has a main direction, which in training often agrees with the class;
+# - `unbalanced`: class 0 is more frequent.
+#
+# The figure shows every regime with both classes, and below each image the frequency of its class.
+# In a solid orange outline the stripes stay within 45 degrees of the direction of their class; in a
+# dashed blue one they deviate further.
 
 
-# %%
+# %% tags=["hide-input"]
 def outlined(axis, made):
-    """One image in grey: in solid lines what shows the class well, in dashed ones other glands."""
-    axis.imshow(made["images"][0].double().mean(0) // 40, cmap="gray")  # few levels
-    well = made["strength"][0] >= 0.5  # stripes wander by (1 - strength) 90 degrees at most
-    for part, style, colour in ((made["masks"][0], "--", 5), (well, "-", 6)):
-        axis.contour(part, [0.5], colors=show.COLOURS[colour], linestyles=style, linewidths=1.6)
+    """Draw an image in grey with solid and dashed outlines."""
+    grey = made["images"][0].double().mean(0) // 40  # few levels
+    axis.imshow(grey, cmap="gray")
+    # stripes deviate by (1 - strength) 90 degrees at most
+    well = made["strength"][0] >= 0.5
+    for part, style, k in ((made["masks"][0], "--", 5), (well, "-", 6)):
+        look = {"colors": show.COLOURS[k], "linestyles": style}
+        axis.contour(part, [0.5], linewidths=1.6, **look)
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
 
 
-# %%
+# %% tags=["hide-input"]
 names = ("everywhere", "graded", "head", "one", "spurious", "unbalanced")
 fig, axes = plt.subplots(4, 3, figsize=(4.5, 6.5))
 for k, name in enumerate(names):
     regime = glands.REGIMES[name]
     for label, share in enumerate(regime.prior or (0.5, 0.5)):
-        generator, labels = torch.Generator().manual_seed(9), torch.tensor([label])
+        g, labels = torch.Generator().manual_seed(9), torch.tensor([label])
         axis = axes[k // 3 * 2 + label, k % 3]
-        outlined(axis, glands.glands(1, generator, regime, size=96, labels=labels))
-        axis.set(title="" if label else name, xlabel=f"class {label}: {100 * share:.0f} %")
+        outlined(axis, glands.glands(1, g, regime, size=96, labels=labels))
+        axis.set_title("" if label else name)
+        axis.set_xlabel(f"class {label}: {100 * share:.0f} %")
 show.figure(
     fig,
-    alt="Twelve grey images of striped tissue: six regimes, each with class 0 above class 1. All"
-    " glands have solid outlines in everywhere, one, which has a single large gland, spurious and"
-    " unbalanced; in graded some of them are dashed; in head all are, and one small patch in one of"
-    " them is solid. Inside solid lines the stripes run across the gland's boundary in class 0 and"
-    " along it in class 1. The stroma is the same in both classes, except in spurious: there its"
-    " stripes are level in class 0 and upright in class 1. Each class has 50 %, in unbalanced 70"
+    alt="Twelve grey images of striped tissue: six regimes, each with class 0"
+    " above class 1. All glands have solid outlines in the regimes"
+    " everywhere, one (with a single large gland), spurious and unbalanced."
+    " In graded some are dashed. In head all are dashed, except for one small"
+    " solid patch. Inside solid lines the stripes run across the gland's"
+    " boundary in class 0 and along it in class 1. The stroma is the same in"
+    " both classes, except in spurious: there its stripes are horizontal in"
+    " class 0 and vertical in class 1. Each class has 50 %, in unbalanced 70"
     " and 30 %.",
 )
 
 # %% [markdown]
-# From class to class the glands change and the stroma stays. `spurious` is the exception: here its
-# stripes are level for class 0 and upright for class 1, so that the image tells the class without
-# its glands.
-# The images of `unbalanced` are those of `everywhere`; the regime shows in their frequencies alone.
+# Between the classes only the glands change, except in `spurious`: there the stripes of the stroma
+# are horizontal for class 0 and vertical for class 1, so the class can be read without the glands.
 #
 # ## What is hidden
 #
-# Hidden is a mask. It has a 1 at each pixel that helps to tell the class, a *decidable* pixel, and
-# a 0 at all others (paper (1)). A mask cuts an image $X$ into two images, $X^+$ with the decidable
-# pixels and $X^-$ with the rest; what is cut out is replaced by 0, which in normalised images is a
-# grey. Of $y$, the class, the paper assumes that it can be told from the first image as well as
-# from both. **Conditional independence: given $X^+$, the class does not depend on $X^-$.**
+# The hidden variable is a mask. It is 1 at each pixel that helps to recognise the class and 0
+# elsewhere (paper (1)). A mask splits an image $X$ into two images, $X^+$ with these pixels and
+# $X^-$ with the rest. Removed pixels are set to 0. The paper assumes that the class $y$ can be
+# predicted from $X^+$ as well as from both. **Conditional independence: given $X^+$, the class does
+# not depend on $X^-$.**
 #
-# Two networks share the work. A *localiser* $M$ makes the mask $R^+$, with numbers between 0 and 1
-# in place of bits; $R^- = 1 - R^+$. A *classifier* then looks at $X^+ = X R^+$ and at
-# $X^- = X R^-$ and should be sure of the class on the first, and undecided on the second. We need a
-# measure of being undecided.
+# Two networks share the work. A *localiser* $M$ computes the mask $R^+$, with numbers between 0 and
+# 1 instead of bits, and $R^- = 1 - R^+$. A *classifier* then sees $X^+ = X R^+$ and $X^- = X R^-$.
+# It should be certain of the class on $X^+$ and undecided on $X^-$. We need a measure of being
+# undecided.
 #
 # ## Derivation
 #
 # ### Entropy from zero
 #
-# An event of probability $p$ surprises us by $-\log p$: not at all if it is certain, without bound
-# if it is impossible, and independent events add up. The *entropy* of a distribution is its mean
-# surprise. With $\hat p(k \mid x)$, the probability that the classifier gives to class $k$ of $C$
-# after seeing $x$, this is paper (2):
+# An event of probability $p$ has the surprise $-\log p$: zero if the event is certain, unbounded if
+# it is nearly impossible, and additive for independent events. The *entropy* of a distribution is
+# its mean surprise. For the probabilities $\hat p(k \mid x)$ that a classifier gives to $C$ classes
+# when it sees $x$, this is paper (2):
 #
 # $$ H(\hat p) = - \sum_{k=1}^{C} \hat p(k \mid x) \log \hat p(k \mid x) . \tag{11.1} $$
 #
 # A class with $\hat p = 0$ adds nothing, because $t \log t \to 0$. Entropy is 0 if and only if one
-# class is certain. Its greatest value belongs to the uniform distribution $u$, $u_k = 1/C$, and is
-# $\log C$. The proof needs one inequality, $\log t \leq t - 1$. Apply it to $t = q_k / p_k$, for any
-# two distributions:
+# class is certain. It is largest, $\log C$, for the uniform distribution $u$ with $u_k = 1/C$. To
+# prove this, apply the inequality $\log t \leq t - 1$ to $t = q_k / p_k$ for any two distributions:
 #
 # $$ - \mathrm{KL}(p \,\|\, q) = \sum_k p_k \log \frac{q_k}{p_k} \;\leq\; \sum_k p_k \Bigl( \frac{q_k}{p_k} - 1 \Bigr) \leq 0 . $$
 #
 # So the *Kullback-Leibler divergence* $\mathrm{KL}(p \,\|\, q)$ is never negative, and it is zero
-# only for $p = q$. With $q = u$ it is $\log C - H(p)$, and the claim follows.
+# only for $p = q$. For $q = u$ it equals $\log C - H(p)$, and the claim follows.
 
 # %%
-logits = torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, -1.0], [30.0, 0.0, 0.0]])  # (3, 3)
-for row, h in zip(logits.softmax(1).tolist(), regions.conditional_entropy(logits), strict=True):
+logits = torch.tensor(
+    [[0.0, 0.0, 0.0], [2.0, 0.0, -1.0], [30.0, 0.0, 0.0]]
+)  # (3, 3)
+for row, h in zip(
+    logits.softmax(1).tolist(), regions.conditional_entropy(logits), strict=True
+):
     print([f"{p:.3f}" for p in row], f"entropy {h:.3g} nats")
 
 # %% [markdown]
-# The last row is sure, and its entropy is tiny but not zero. It is computed from logits; the
-# formula, applied to float32 probabilities, rounds the first of them to 1 and loses its surprise.
+# In the last row the entropy is tiny but not zero. The function computes it from logits: in float32
+# the largest probability would round to 1 and its surprise would be lost.
 #
 # ### One term is a bound
 #
-# On $X^+$ the paper does not minimise the entropy of the answer. A classifier that is sure of the
-# wrong class would be optimal. It minimises the cross-entropy with the label, paper (3). What does
-# that bound? Let $p$ be the true distribution of the class given $X^+$, in the world, and write
-# $H(Y \mid X^+)$ for the mean of its entropy over images. Insert $p$ into the mean loss:
+# On $X^+$ a small entropy of the prediction is not enough: a classifier that is certain of the
+# wrong class has one. The paper minimises the cross-entropy with the label, paper (3). Let $p$ be
+# the true distribution of the class given $X^+$, and write $H(Y \mid X^+)$ for its entropy,
+# averaged over images. Then the mean loss splits in two:
 #
 # $$ \mathbb{E} \bigl[ - \log \hat p(y \mid X^+) \bigr] = H(Y \mid X^+) + \mathbb{E} \, \mathrm{KL}\bigl( p \,\|\, \hat p \bigr) \;\geq\; H(Y \mid X^+) . $$
 #
-# The first term on the right belongs to the world and the mask, the second to the classifier. The
-# loss is an upper bound of the entropy: **a small mean loss, on enough images that the classifier has
-# not seen, proves that the masked image tells the class**, whoever the classifier is.
+# The first term on the right depends on the data and the mask, the second also on the classifier.
+# So the loss is an upper bound of the entropy: **a small mean loss, on enough images that the
+# classifier has not seen, proves that the masked image determines the class**, whichever classifier
+# achieves it.
 #
-# On $X^-$ we want the opposite, a large $H(Y \mid X^-)$. The entropy of the classifier's *answer* is
-# no lower bound of it. A classifier that answers $u$ to every $X^-$ has the largest entropy there
-# is, also where $X^-$ shows every gland. To prove that $X^-$ tells nothing one would need the
-# *best* classifier for $X^-$, an adversary of the mask:
+# On $X^-$ we want the opposite, a large $H(Y \mid X^-)$. But the entropy of the *prediction* is no
+# lower bound of it. A classifier that always predicts $u$ there has the largest possible entropy,
+# even if $X^-$ shows every gland. To show that $X^-$ contains no information we would need the
+# *best* classifier for it, an adversary of the mask:
 #
 # $$ \max_{R} \; H(Y \mid X^-) = \max_{R} \; \min_{\hat p} \; \mathbb{E} \bigl[ - \log \hat p(y \mid X^-) \bigr] . $$
 #
-# In the paper both networks minimise one loss. The classifier is a collaborator on both terms, and
-# nobody checks the second. We return to this with exact numbers.
+# In the paper both networks minimise one loss. The classifier collaborates with the mask on both
+# terms, and nothing verifies the second.
 #
 # ### Two ways to be undecided
 #
-# One may maximise the entropy (11.1) of the answer to $X^-$, paper (4), or minimise the
-# cross-entropy of the uniform distribution with it, paper (5), which the authors choose:
+# One can maximise the entropy (11.1) of the prediction on $X^-$, paper (4). Or one can minimise its
+# cross-entropy with the uniform distribution, paper (5), as the authors do:
 #
 # $$ - \frac{1}{C} \sum_{k=1}^{C} \log \hat p(k \mid X^-) = \log C + \mathrm{KL}( u \,\|\, \hat p ) . \tag{11.2} $$
 #
-# Subtract the two sides' common part, $\log C = - \sum_k u_k \log u_k$, to see the identity. The
-# negative entropy is $- \log C + \mathrm{KL}(\hat p \,\|\, u)$, the other divergence. Both are least at
-# $\hat p = u$: **one optimum, two divergences**. They differ on the way. In the logits $z$, with
-# $\partial \log \hat p_j / \partial z_k = [j = k] - \hat p_k$, the gradients are
+# The negative entropy is $- \log C + \mathrm{KL}(\hat p \,\|\, u)$, with the other divergence. Both
+# are smallest at $\hat p = u$: **one optimum, two divergences**. They differ in their gradients.
+# For logits $z$, with $\partial \log \hat p_j / \partial z_k = [j = k] - \hat p_k$,
 #
 # $$ \frac{\partial}{\partial z_k} \, \text{(11.2)} = \hat p_k - \frac1C , \qquad \frac{\partial (-H)}{\partial z_k} = \hat p_k \, ( \log \hat p_k + H ) . $$
 #
-# The figure draws both for two classes, over the difference of the two logits.
+# The figure shows both for two classes, as functions of the difference of the two logits.
 
 # %%
 z = torch.linspace(-10, 10, 201, dtype=torch.float64)
 pair = torch.stack([z, torch.zeros_like(z)], 1).requires_grad_()  # (201, 2)
-(uniform,) = torch.autograd.grad(regions.cross_entropy_to_uniform(pair).sum(), pair)
-(negative,) = torch.autograd.grad(-regions.conditional_entropy(pair).sum(), pair)
+(uniform,) = torch.autograd.grad(
+    regions.cross_entropy_to_uniform(pair).sum(), pair
+)
+(negative,) = torch.autograd.grad(
+    -regions.conditional_entropy(pair).sum(), pair
+)
 p = pair.detach().softmax(1)  # (201, 2)
 H = -(p * p.log()).sum(1, keepdim=True)  # (201, 1)
 assert torch.allclose(uniform, p - 1 / 2)
 assert torch.allclose(negative, p * (p.log() + H))
 
-# %%
+# %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(5.8, 2.8))
-axis.plot(z, uniform[:, 0], markevery=25, label="cross-entropy to uniform (11.2)")
+axis.plot(
+    z, uniform[:, 0], markevery=25, label="cross-entropy to uniform (11.2)"
+)
 axis.plot(z, negative[:, 0], markevery=25, label="negative entropy")
-axis.set(xlabel="logit of class 1 minus logit of class 2", ylabel="gradient in logit 1")
+axis.set(
+    xlabel="logit of class 1 minus logit of class 2",
+    ylabel="gradient in logit 1",
+)
 axis.legend()
 show.figure(
     fig,
-    alt="Gradient of two losses against the difference of two logits. The circles of cross-entropy"
-    " to uniform rise from minus one half to one half and stay there. The squares of negative"
-    " entropy swing by a quarter at most near two and return to zero on both sides.",
+    alt="Gradient of two losses against the difference of two logits. The"
+    " circles of cross-entropy to uniform rise from minus one half to one"
+    " half and stay there. The squares of negative entropy swing by a quarter"
+    " at most near two and return to zero on both sides.",
 )
 
 # %% [markdown]
-# Both pull the logits together. Where the classifier is sure, the entropy's pull dies out, and
-# cross-entropy still pulls with one half. A classifier that was trained on whole images *is* sure,
-# so this is the better choice at the start of the training; near the middle the two agree.
+# Both gradients pull the logits together. Where the classifier is certain, as it is after training
+# on whole images, the gradient of the entropy vanishes, while that of the cross-entropy is still
+# one half.
 #
 # ### The right target when classes are not equally frequent
 #
-# What does the best classifier answer if $X^-$ tells nothing? Not $u$. It answers the frequencies of
-# the classes, the *prior* $\pi$. The loss with any fixed target $q$ is
+# What does the best classifier predict if $X^-$ contains no information? Not $u$, but the
+# frequencies of the classes, the *prior* $\pi$. The loss with any fixed target $q$ is
 #
 # $$ - \sum_{k=1}^{C} q_k \log \hat p(k \mid X^-) = H(q) + \mathrm{KL}( q \,\|\, \hat p ) , \tag{11.3} $$
 #
-# and its gradient is $\hat p_k - q_k$. With $q = \pi$ an honest classifier pays nothing beyond
-# $H(\pi)$; with $q = u$ it is asked for a lie, and what makes the lie cheaper is to learn to
-# recognise masked images. The training part of GlaS, the paper's medical data, has 29 benign and 38
-# malignant images:
+# and its gradient is $\hat p_k - q_k$. With $q = \pi$, a classifier that predicts the prior pays
+# nothing beyond $H(\pi)$. With $q = u$ it pays more, unless it learns to recognise masked images
+# and predicts $u$ for them. The training part of GlaS, the medical data of the paper, has 29 benign
+# and 38 malignant images:
 
-# %%
+# %% tags=["hide-input"]
 prior = torch.tensor([29.0, 38.0]) / 67
 honest = prior.log()[None]  # (1, 2)
 paid = regions.cross_entropy_to_uniform(honest) - torch.log(torch.tensor(2.0))
-right = regions.cross_entropy_to_prior(honest, prior) - regions.conditional_entropy(honest)
-print(f"an honest answer pays {paid.item():.4f} nats to (11.2), {right.item():.4f} to (11.3)")
+right = regions.cross_entropy_to_prior(
+    honest, prior
+) - regions.conditional_entropy(honest)
+print(f"excess when predicting the prior: {paid.item():.4f} nats in (11.2),")
+print(f"{right.item():.4f} nats in (11.3)")
 
 # %% [markdown]
-# That is little. For classes as 9 to 1 it would be half a nat.
+# This is a small amount. For classes in the ratio 9 to 1 it would be half a nat.
 #
 # ### The loss
 #
-# The mean over images of three terms: be sure on $X^+$, undecided on $X^-$, and, a third, let the
-# localiser itself tell the class of $X$, with its own probabilities $\hat p_s$ (paper (7)). Paper
-# (8) adds them up:
+# The third term trains the localiser to predict the class of $X$ with its own probabilities
+# $\hat p_s$ (paper (7)). Paper (8) adds up all three, averaged over images:
 #
 # $$ \ell = \underbrace{- \log \hat p(y \mid X^+)}_{H^+} \; \underbrace{- \frac1C \sum_k \log \hat p(k \mid X^-)}_{H^-} \; \underbrace{- \log \hat p_s(y \mid X)}_{H_s} . \tag{11.4} $$
 #
-# Paper (6) is the same without $H_s$. There is no weight between the terms, and no term that looks at
-# the size of the mask.
+# Paper (6) is the same without $H_s$. The terms have no weights, and no term depends on the size of
+# the mask.
 
 # %%
-on_plus, on_minus, on_all = 2 * torch.randn(3, 5, 2, generator=torch.Generator().manual_seed(0))
+g = torch.Generator().manual_seed(0)
+on_plus, on_minus, on_all = 2 * torch.randn(3, 5, 2, generator=g)  # (5, 2) each
 y = torch.tensor([0, 1, 1, 0, 1])
 by_hand = F.cross_entropy(on_plus, y) + F.cross_entropy(on_all, y)
 by_hand = by_hand - on_minus.log_softmax(1).mean()
-assert torch.allclose(regions.min_max_loss(on_plus, on_minus, y, on_all), by_hand)
+ours = regions.min_max_loss(on_plus, on_minus, y, on_all)
+assert torch.allclose(ours, by_hand)
 
 # %% [markdown]
 # ### From class maps to class scores
 #
 # Where does the mask come from? The localiser is a convolutional network whose last layer gives
 # one map $A_k$ for each class, on a coarse grid of $n$ positions. *Pooling* turns a map into a
-# score $s_k$, and softmax of the scores into $\hat p_s$. Four poolings are in use.
+# score $s_k$, and the softmax of the scores is $\hat p_s$. Four poolings are in use.
 #
 # - *Average* (CAM): $s_k$ is the mean of $A_k$.
-# - *Maximum*: $s_k$ is its greatest value.
+# - *Maximum*: $s_k$ is its largest value.
 # - *Log-sum-exp*, between the two, with a sharpness $r > 0$:
 #
 # $$ s_k = \frac1r \log \frac1n \sum_{j=1}^{n} e^{\, r A_{k,j}} . \tag{11.5} $$
 #
-# - *WILDCAT*: the mean over the set $J$ of the $k_{\max}$ greatest values, and $\alpha$ times that
-#   over the set $J'$ of the $k_{\min}$ least. The paper takes $\alpha = 0$ and nine percent of the
-#   positions for $k_{\max}$:
+# - *WILDCAT*: the mean over the set $J$ of the $k_{\max}$ largest values, plus $\alpha$ times the
+#   mean over the set $J'$ of the $k_{\min}$ smallest ones. The paper takes $\alpha = 0$ and nine
+#   percent of the positions for $k_{\max}$:
 #
 # $$ s_k = \frac{1}{k_{\max}} \sum_{j \in J} A_{k,j} + \frac{\alpha}{k_{\min}} \sum_{j \in J'} A_{k,j} . \tag{11.6} $$
 #
-# For $r \to 0$ expand the exponential, $\log (1 + r \bar A + \dots) / r \to \bar A$: the mean. For
-# $r \to \infty$ the largest term wins: the maximum. WILDCAT is the maximum for $k_{\max} = 1$ and the
-# mean for $k_{\max} = n$.
+# For $r \to 0$, log-sum-exp becomes the mean (expand the exponential), and for $r \to \infty$ the
+# maximum (the largest term dominates). With $\alpha = 0$, WILDCAT is the maximum for $k_{\max} = 1$
+# and the mean for $k_{\max} = n$.
 
 # %%
-A = torch.tensor([0.1, 0.3, 2.0, 2.6, 1.8, 0.4, 0.2, 0.9, 1.1, 0.3], dtype=torch.float64)
+A = [0.1, 0.3, 2.0, 2.6, 1.8, 0.4, 0.2, 0.9, 1.1, 0.3]
+A = torch.tensor(A, dtype=torch.float64)
 maps = A[None, None]  # (1, 1, 10): one map on ten positions
-assert torch.allclose(regions.log_sum_exp_pooling(maps, 1e-6), regions.average_pooling(maps))
-assert torch.allclose(regions.log_sum_exp_pooling(maps, 1e4), regions.max_pooling(maps), atol=1e-3)
-assert torch.allclose(regions.wildcat_pooling(maps, 10), regions.average_pooling(maps))
-assert torch.allclose(regions.wildcat_pooling(maps, 1), regions.max_pooling(maps))
+mean, largest = regions.average_pooling(maps), regions.max_pooling(maps)
+sharp, wildcat = regions.log_sum_exp_pooling, regions.wildcat_pooling
+assert torch.allclose(sharp(maps, 1e-6), mean)
+assert torch.allclose(sharp(maps, 1e4), largest, atol=1e-3)
+assert torch.allclose(wildcat(maps, 10), mean)
+assert torch.allclose(wildcat(maps, 1), largest)
 
 # %% [markdown]
-# What a pooling teaches is its gradient: how much of the score's error each position gets. The
-# figure shows the map, and below it the four gradients. Each sums to one.
+# The gradient of a pooling shows at which positions the network learns. The figure shows a map, and
+# beside it the gradients of the four poolings. Each gradient sums to one.
 
-# %%
+# %% tags=["hide-input"]
 poolings = {
     "average": regions.average_pooling,
     "log-sum-exp, r = 3": lambda m: regions.log_sum_exp_pooling(m, 3.0),
@@ -324,70 +360,66 @@ poolings = {
     "maximum": regions.max_pooling,
 }
 leaf = maps.clone().requires_grad_()
-shares = [torch.autograd.grad(pool(leaf).sum(), leaf)[0][0, 0] for pool in poolings.values()]
+slopes = [torch.autograd.grad(p(leaf).sum(), leaf) for p in poolings.values()]
+shares = [slope[0, 0] for (slope,) in slopes]  # (10,) each
 assert all(abs(share.sum() - 1) < 1e-9 for share in shares)
 
-# %%
+# %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 5, figsize=(7.4, 1.9), sharex=True)
-for axis, name, row in zip(axes, ["map A", *poolings], [A, *shares], strict=True):
-    axis.bar(range(10), row, color=show.GREY if name == "map A" else show.COLOURS[0])
+for axis, name, row in zip(
+    axes, ["map A", *poolings], [A, *shares], strict=True
+):
+    axis.bar(
+        range(10), row, color=show.GREY if name == "map A" else show.COLOURS[0]
+    )
     axis.set_title(name, size=8)
     axis.set(xlabel="position", ylim=(0, 2.8 if name == "map A" else 1.05))
 show.figure(
     fig,
-    alt="Five bar charts over ten positions. The map has one hill of three high values and a lower"
-    " one. Average pooling gives each position a tenth, log-sum-exp most to the top of the hill and"
-    " some to its sides, WILDCAT a third to each of three positions, the maximum all to one.",
+    alt="Five bar charts over ten positions. The map has one hill of three"
+    " high values and a lower one. Average pooling gives each position a"
+    " tenth, log-sum-exp most to the top of the hill and some to its sides,"
+    " WILDCAT a third to each of three positions, the maximum all to one.",
 )
 
 # %% [markdown]
-# Here is the first reason why masks come out small. A localiser with a sharp pooling is taught at
-# a few positions of each image, those that it likes best already. Nothing asks it to light up the
-# rest of the gland. The paper adds dropout on the sorted values, with probability 0.75 or 0.85.
-# It teaches at the same positions: in each step some of them have to do without the others. Average
-# pooling teaches at all positions, stroma included.
+# This is the first reason for small masks. With a sharp pooling the localiser learns at only a few
+# positions of each image, those where its map is already largest. Nothing encourages it to cover
+# the rest of the gland. Dropout on the sorted values, which the paper adds, only omits some of
+# these positions in each step. Average pooling learns at all positions, including the stroma.
 #
 # ### From class maps to one map
 #
-# The image's own map is the mean of the class maps under the localiser's own belief:
+# The map of the image is the mean of the class maps, weighted by the localiser's own probabilities:
 #
 # $$ T = \sum_{k=1}^{C} \hat p_s(k \mid X) \, A_k . \tag{11.7} $$
 #
-# There is a second way to read it. The gradient of $\log \sum_k e^{s_k}$ in $s_k$ is the softmax,
-# $\hat p_s(k)$. With average pooling, $\partial s_k / \partial A_{k,j} = 1/n$. So $T$ at position
-# $j$ is $n \sum_k A_{k,j} \, \partial \log \sum_l e^{s_l} / \partial A_{k,j}$: gradient times input,
-# as in Grad-CAM, of the soft maximum of all scores.
-
-# %%
-maps = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
-scores = regions.average_pooling(maps)  # (2, 3)
-(slope,) = torch.autograd.grad(scores.logsumexp(1).sum(), maps)  # (2, 3, 4, 4)
-T = regions.class_map(maps, scores)  # (2, 4, 4)
-assert torch.allclose(T, 16 * (maps * slope).sum(1), atol=1e-6)
-
-# %% [markdown]
 # ### From one map to a mask
 #
 # $T$ is enlarged to the size of the image. It has no natural scale, but a threshold needs one. The
-# released program moves and stretches it to $[0, 1]$, a step that the paper does not mention:
+# released program shifts and scales it to $[0, 1]$, a step that the paper does not mention:
 #
-# $$ \tilde T_j = \frac{T_j - \min T}{\max T - \min T} , \tag{11.8} $$
+# $$ \tilde T_j = \frac{T_j - \min T}{\max T - \min T} . \tag{11.8} $$
 #
-# where in training minimum and maximum are those of the whole batch, and in testing those of the
-# image. Then comes the soft cut of paper (9),
+# In training, minimum and maximum are taken over the whole batch, in testing over the image. Then
+# comes the soft threshold of paper (9),
 #
 # $$ R^+_j = \frac{1}{1 + e^{- \omega ( \tilde T_j - \sigma_0 )}} , \tag{11.9} $$
 #
-# with $\omega = 8$ and $\sigma_0 = 1/2$. To be evaluated, $R^+$ is cut at $1/2$. That happens where
-# $\tilde T_j \geq 1/2$, that is, where $T_j$ is above the **midrange**, half-way between its least and its
-# greatest value. $\omega$ plays no part in it, nor does any entropy.
+# with $\omega = 8$ and $\sigma_0 = 1/2$. For the evaluation $R^+$ is thresholded at $1/2$. It
+# passes where $\tilde T_j \geq 1/2$, that is, where $T_j$ is at least the **midrange**, half-way
+# between its smallest and its largest value. Neither $\omega$ nor any entropy affects this
+# threshold.
 
 # %%
-T = torch.tensor([[[-3.0, 0.0, 1.0, 5.0]]])  # (1, 1, 4): one image of four pixels
+T = torch.tensor(
+    [[[-3.0, 0.0, 1.0, 5.0]]]
+)  # (1, 1, 4): one image of four pixels
 for omega in (1.0, 8.0, 100.0):
     R = regions.soft_mask(regions.normalise(T), omega, 0.5)  # (1, 1, 1, 4)
     print(f"omega {omega:5}:", [f"{r:.3f}" for r in R.flatten().tolist()])
-print("cut:", (R >= 0.5).flatten().tolist(), "above the midrange 1:", (T >= 1).flatten().tolist())
+print("R+ at least 1/2:           ", (R >= 0.5).flatten().tolist())
+print("T at least 1, the midrange:", (T >= 1).flatten().tolist())
 
 # %% [markdown]
 # ## Code
@@ -395,101 +427,116 @@ print("cut:", (R >= 0.5).flatten().tolist(), "above the midrange 1:", (T >= 1).f
 # ### The mask is cut from the graph
 #
 # Appendix A.2 of the paper says that the enlarged map is detached and becomes "input data" for the
-# classifier, for the sake of repeatable runs. Follow the gradient and see what is left of the idea.
-# We build the smallest pair of networks, with a shared body and a head for each role; in code and
-# tables M is the localiser and C the classifier.
+# classifier, so that runs are repeatable. Which parts of the networks then receive a gradient from
+# which loss? We build the smallest pair of networks, with a shared body and a head each for the
+# localiser M and the classifier C.
 
 # %%
 torch.manual_seed(0)
 body = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU())
-head_m, head_c = torch.nn.Conv2d(8, 2, 1), torch.nn.Conv2d(8, 2, 1)  # localiser, classifier
-X, label = drawn[0]["images"][:, :, ::4, ::4] / 127.5 - 1, torch.zeros(3, dtype=torch.int64)
+head_m, head_c = (
+    torch.nn.Conv2d(8, 2, 1),
+    torch.nn.Conv2d(8, 2, 1),
+)  # localiser, classifier
+X, label = (
+    drawn[0]["images"][:, :, ::4, ::4] / 127.5 - 1,
+    torch.zeros(3, dtype=torch.int64),
+)
 
 
 # %%
 def losses(attached):
-    """H+ + H-, and H_s, of the pair of networks on three images."""
+    """Return H+ + H- and H_s of the pair of networks on three images."""
     maps = head_m(body(X))  # (3, 2, 32, 32)
-    on_all = regions.wildcat_pooling(maps, 92)  # (3, 2): nine percent of 1024 positions
+    on_all = regions.wildcat_pooling(
+        maps, 92
+    )  # (3, 2): nine percent of 1024 positions
     R = regions.region(maps, on_all, (32, 32), 8.0, 0.5)  # (3, 1, 32, 32)
     R = R if attached else R.detach()
-    plus, minus = (regions.average_pooling(head_c(body(x))) for x in (X * R, X * (1 - R)))
-    return regions.min_max_loss(plus, minus, label), F.cross_entropy(on_all, label)
+    plus, minus = (
+        regions.average_pooling(head_c(body(x))) for x in (X * R, X * (1 - R))
+    )
+    return regions.min_max_loss(plus, minus, label), F.cross_entropy(
+        on_all, label
+    )
 
 
 # %%
-parts = {"head of M": head_m.weight, "body": body[0].weight, "head of C": head_c.weight}
-for name, attached, which in (("H+ + H-", False, 0), ("H_s", False, 1), ("attached", True, 0)):
+parts = {"head of M": head_m, "body": body[0], "head of C": head_c}
+parts = {name: layer.weight for name, layer in parts.items()}
+cases = (("H+ + H-", False, 0), ("H_s", False, 1), ("attached", True, 0))
+for name, attached, which in cases:
     loss = losses(attached)[which]
     slopes = torch.autograd.grad(loss, list(parts.values()), allow_unused=True)
-    sizes = {k: 0.0 if g is None else g.norm().item() for k, g in zip(parts, slopes, strict=True)}
-    print(f"{name:8}", {k: "exactly 0" if v == 0 else "not 0" for k, v in sizes.items()})
+    zero = [g is None or g.norm() == 0 for g in slopes]
+    found = ["exactly 0" if z else "not 0" for z in zero]
+    print(f"{name:8}", dict(zip(parts, found, strict=True)))
 
 # %% [markdown]
 # With the mask detached, **the head of the localiser gets exactly no gradient from the min-max
-# terms.** It is trained by its own cross-entropy. Section 1 of the paper says that the localiser "is
-# driven through" conditional entropy; what reaches it is a change of the shared body, made for the
-# sake of the classifier. The third line attaches the mask, and then the sentence is true. Chapter 12
-# trains both.
+# terms.** It is trained only by its own cross-entropy. Section 1 of the paper says that the
+# localiser "is driven through" conditional entropy. Those terms reach it only through the shared
+# body, in changes that serve the classifier. With the mask attached (third line), the sentence is
+# true.
 #
 # ## Picture
 #
 # ### All ones
 #
-# **Claim.** *If no image of the world is constant, the mask of all ones is a global minimiser of
-# paper (6).* Let $R^+ = 1$. Then $X^+ = X$, and $X^-$ is the constant image. Choose a classifier that
-# answers $p(y \mid X)$ to an image and $u$ to the constant one. **By the assumption, it never has to
-# choose between the two answers.**
+# **Claim.** *If no image of the distribution is constant, the mask of all ones is a global
+# minimiser of paper (6).* Let $R^+ = 1$. Then $X^+ = X$, and $X^-$ is the constant image. Choose a
+# classifier that predicts $p(y \mid X)$ for an image and $u$ for the constant one. **By the
+# assumption, these two inputs never coincide.** (Photographs are hardly ever constant.)
 #
-# 1. *$H^-$ is as small as it can be.* By (11.2) it is $\log C$ plus a divergence, which is 0 here.
-# 2. *$H^+$ is as small as it can be.* By the bound it is at least $H(Y \mid X^+)$ for every mask. A
-#    mask is a function of the image, and so $X^+$ is; a function of $X$ cannot tell more of $y$
-#    than $X$ does. Hence $H(Y \mid X^+) \geq H(Y \mid X)$, with equality here.
+# 1. *$H^-$ has its smallest value.* By (11.2) it is $\log C$ plus a divergence, which is 0 here.
+# 2. *$H^+$ has its smallest value.* By the bound it is at least $H(Y \mid X^+)$ for every mask. The
+#    mask is a function of the image, so $X^+$ is a function of $X$, and it cannot contain more
+#    information about $y$ than $X$ does. Hence $H(Y \mid X^+) \geq H(Y \mid X)$, with equality here.
 #
-# Both terms are at their least at once, and so is the sum. The third term of (11.4) does not look at
-# the mask. Nothing in the loss punishes a false positive. $\square$
+# Both terms have their smallest values at once, and so does the sum. The third term of (11.4) does
+# not depend on the mask. Nothing in the loss punishes a false positive. $\square$
 #
-# (If an image is constant with probability $\pi$, and then has the classes with probabilities $r$,
-# one answer serves as $X$ and as $X^-$. The best is $m = (\pi r + u) / (1 + \pi)$, and All-ones pays
-# $(1 + \pi) H(m) - \pi H(r) - \log C$ beyond the two least values. Photographs hardly ever are.)
-#
-# So what makes masks small? Three things outside the loss: (11.8) forces pixels of both kinds, in
-# testing on every image whose map is not constant, in training on every batch; the cut at the midrange decides how many; and
-# sharp pooling makes $T$ a map of few peaks. Chapter 12 measures how much the cut alone decides.
+# So what makes masks small? Three things outside the loss. First, (11.8) forces pixels of both
+# kinds: in testing on every image whose map is not constant, in training on every batch. Second,
+# the threshold at the midrange decides how many. Third, sharp pooling makes $T$ a map of few peaks.
+# Chapter 12 measures how much the threshold alone decides.
 #
 # ### Sufficient, complete, minimal
 #
-# We now ask of *every* mask what it deserves, in a world small enough to sum over. It has three
-# cells, gland $a$, gland $b$ and stroma $s$, each 0 or 1, and two classes, equally frequent. The
-# *mutual information* $I(Y; Z) = H(Y) - H(Y \mid Z)$ is what seeing $Z$ takes away from our ignorance.
-# Its chain rule is the definition, applied twice:
+# We now compare *all* masks, in small worlds with three binary cells, gland $a$, gland $b$ and
+# stroma $s$, and two equally frequent classes. The *mutual information*
+# $I(Y; Z) = H(Y) - H(Y \mid Z)$ is the part of our uncertainty about $Y$ that $Z$ removes. By its chain rule,
 #
-# $$ I(Y; X) = I(Y; X^+) + I(Y; X^- \mid X^+) = I(Y; X^-) + I(Y; X^+ \mid X^-) . $$
+# $$ I(Y; X) = I(Y; X^+) + I(Y; X^- \mid X^+) . $$
 #
-# - The mask is *sufficient* if $I(Y; X^- \mid X^+) = 0$: the rest adds nothing. That is the paper's
-#   assumption of **conditional independence**, and minimising $H^+$ asks for it.
-# - It is *complete* if $I(Y; X^-) = 0$: the rest, on its own, tells nothing. That is *marginal*
+# - The mask is *sufficient* if $I(Y; X^- \mid X^+) = 0$: once $X^+$ is known, the rest adds nothing.
+#   This is the paper's assumption of **conditional independence**, and minimising $H^+$ asks for it.
+# - It is *complete* if $I(Y; X^-) = 0$: the rest alone contains no information. This is *marginal*
 #   independence, and being undecided on $X^-$ asks for it.
 # - It is *minimal* if no smaller mask would do.
 
 
 # %%
 def world(p_a, p_b):
-    """P(a | y) (2, 2, 1) and P(b | y, a) (2, 1 or 2, 2) -> P(y, a, b, s), (2, 2, 2, 2)."""
+    """Return P(y, a, b, s) from P(a | y) (2, 2, 1) and P(b | y, a)."""
     return (p_a * p_b / 2)[..., None] * torch.tensor([0.5, 0.5])
 
 
 def told(accuracy):
-    """P(cell | y) of a gland that shows the class with this probability."""
+    """Return P(cell | y) of a gland with this probability of showing y."""
     return torch.tensor([[accuracy, 1 - accuracy], [1 - accuracy, accuracy]])
 
 
 # %%
 fair = torch.full((2, 2), 0.5)
-b_is_y_xor_a = torch.eye(2)[torch.tensor([[0, 1], [1, 0]])]  # (2, 2, 2): y, a, b
+b_is_y_xor_a = torch.eye(2)[
+    torch.tensor([[0, 1], [1, 0]])
+]  # (2, 2, 2): y, a, b
 worlds = {
     "redundant: a = y, b = y": world(told(1.0)[:, :, None], told(1.0)[:, None]),
-    "noisy: each is y in 9 of 10": world(told(0.9)[:, :, None], told(0.9)[:, None]),
+    "noisy: each is y in 9 of 10": world(
+        told(0.9)[:, :, None], told(0.9)[:, None]
+    ),
     "joint: y = a xor b": world(fair[:, :, None], b_is_y_xor_a),
 }
 assert all(abs(p.sum() - 1) < 1e-6 for p in worlds.values())
@@ -497,77 +544,77 @@ assert all(abs(p.sum() - 1) < 1e-6 for p in worlds.values())
 
 # %%
 def entropy(p):
-    """Of a table of probabilities, in bits."""
+    """Return the entropy of a table of probabilities, in bits."""
     return -torch.special.xlogy(p, p).sum() / torch.log(torch.tensor(2.0))
 
 
+# %%
 def given(p, seen):
-    """H(Y | cells), for cells "a", "b", "s" of the world p (2, 2, 2, 2)."""
+    """Return H(Y | cells) in the world p (2, 2, 2, 2)."""
     unseen = [1 + i for i, cell in enumerate("abs") if cell not in seen]
     q = p.sum(unseen) if unseen else p  # (2, ...)
     return (entropy(q) - entropy(q.sum(0))).item() + 0.0
 
 
 # %% [markdown]
-# For each mask the table lists what is left open by $X^+$ and by $X^-$, in bits, and the two kinds of
-# information. The last two columns are losses. *Together* is paper (6) with the best classifier: it
-# reads $X^+$ as well as can be, recognises $X^-$ by the cells that are erased, and answers $u$ there.
-# *Against* lets an adversary read $X^-$ as well as can be: $H(Y \mid X^+) - H(Y \mid X^-)$.
+# For each mask the table lists, in bits, what remains unknown after seeing $X^+$ and $X^-$, and the
+# two kinds of information. The last two columns are losses. *Together* is paper (6) with the best
+# classifier: it predicts from $X^+$ as well as possible, recognises $X^-$ by its erased cells, and
+# predicts $u$ there. *Against* has an adversary that predicts from $X^-$ as well as possible:
+# $H(Y \mid X^+) - H(Y \mid X^-)$.
 
-# %%
+# %% tags=["hide-input"]
 masks = ["", "a", "b", "ab", "s", "as", "bs", "abs"]
 for name, p in worlds.items():
-    print(f"{name}\n X+   H(Y|X+)  H(Y|X-)  I(Y;X-|X+)  I(Y;X-)  together  against")
+    print(name)
+    print(" X+   H(Y|X+)  H(Y|X-)  I(Y;X-|X+)  I(Y;X-)  together  against")
     for mask in masks:
-        plus, minus = given(p, mask), given(p, "".join(c for c in "abs" if c not in mask))
+        rest = "".join(c for c in "abs" if c not in mask)
+        plus, minus = given(p, mask), given(p, rest)
         more, alone = plus - given(p, "abs"), given(p, "") - minus
         row = (plus, minus, more, alone, plus + 1, plus - minus)
-        print(f" {mask or '-':4}" + " ".join(f"{abs(v) if abs(v) < 5e-4 else v:9.3f}" for v in row))
+        row = (abs(v) if abs(v) < 5e-4 else v for v in row)  # no -0.000
+        print(f" {mask or '-':4}" + " ".join(f"{v:9.3f}" for v in row))
 
 # %% [markdown]
-# Read the rows.
-#
 # *Redundant.* Gland $a$ alone is sufficient, but not complete: $I(Y; X^-) = 1$ bit, all of it. The
-# loss of the paper does not see this. *Together* is the same for six of the eight masks: one gland
-# or two, with stroma or without. *Against* prefers the two masks that hold both glands.
+# loss of the paper cannot distinguish the two. *Together* is the same for six of the eight masks:
+# one gland or two, with stroma or without. *Against* prefers the two masks that contain both
+# glands.
 #
-# *Noisy.* Now one gland is not sufficient, and the bound on $X^+$ alone asks for both. How large
-# masks become depends on how noisy the evidence is, and not on the loss.
+# *Noisy.* Now one gland is not sufficient, and minimising the bound on $X^+$ already requires both.
+# How large masks become depends on the noise of the evidence, and not on the loss.
 #
-# *Joint.* Neither gland alone tells anything. The mask with $a$ alone leaves an $X^-$ without any
-# information, $I(Y; X^-) = 0$, and yet it is not sufficient: $I(Y; X^- \mid X^+) = 1$. **Neither
-# independence implies the other.** Section 3 of the paper concludes that $X^+$ is sufficient
-# *because* $X^-$ tells nothing. As stated the step does not hold; the last world is the
-# counterexample.
+# *Joint.* Neither gland alone contains information about the class. The mask with $a$ alone is
+# complete, and yet it is not sufficient. **Neither independence implies the other.** Section 3 of
+# the paper concludes that $X^+$ is sufficient *because* $X^-$ contains no information. This world
+# is a counterexample.
 #
-# In every world stroma is free. *Against* does not mind it either: nothing asks for minimality. A price
-# on the area of the mask would, and so would the information bottleneck, $\beta \, I(X; X^+)$.
+# In every world the stroma costs nothing, under *against* too: no term asks for minimality. A
+# penalty on the area of the mask would.
 #
-# The demo has six cells. Its classifier does not learn: it adds up the evidence for the class that it
-# sees, on $X^+$ and on $X^-$ alike. Move the mask; start from one of two equal glands, from a bird
-# whose head tells more than its body, or from all ones. It shows both answers, their entropies, and
-# the loss.
+# The demo below has six cells. Its classifier does not learn: it adds up the evidence in the cells
+# that it sees. Move the mask, starting from one of two equal glands, from a bird whose head carries
+# more evidence than its body, or from all ones.
 #
 # <div class="demo" data-demo="regions">On the web page stands an image of six cells with sliders for a mask. It shows the probability of the class on the masked image and on the rest, their entropies, and the loss (11.4), for two redundant glands, a bird with a telling head, and the mask of all ones. Without JavaScript, change the worlds above and run the cells again.</div>
 #
 # ## When it breaks
 #
-# **The background tells the class.** Then no mask of the objects is complete. A larger mask is
-# never worse for the losses on this page, if masks are the same for all images: it is better for
-# *against*, and for *together* where the background adds to what the objects tell. (A mask that
-# varies with the image tells the class by its shape, too, and enlarging it may lose that. In the
-# world *joint*, the mask that shows stroma for one class and nothing for the other leaves no bit
-# open; the larger one that always shows stroma leaves one. All-ones stays best.) In GlaS the glands are not alone in telling the class:
-# slides differ in stain, and nearly all test images come from patients who are in the training set
-# too. Chapter 12 trains in a world of this kind.
+# **The background reveals the class.** Then no mask of the objects is complete. If the mask is the
+# same for all images, a larger one is never worse for the losses on this page, and it is better for
+# *against*. (A mask that varies with the image can reveal the class by its shape, and enlarging it
+# may lose this information.) In GlaS, the glands are not the only evidence: slides differ in stain,
+# and nearly all test images come from patients who are in the training set too. Chapter 12 trains
+# in such a world.
 #
-# **A collaborator in place of an adversary.** The table's column *together* is flat because the
-# best classifier recognises a masked image and answers $u$. A network may not be the best; it may
-# transfer from whole images to $X^-$ and so feel some of what *against* feels. Nothing guarantees
-# it.
+# **A collaborator instead of an adversary.** The column *together* of the table is flat because the
+# best classifier recognises a masked image and predicts $u$. A trained network may instead
+# generalise from whole images to $X^-$, so that its loss behaves a little like *against*. Nothing
+# guarantees this.
 #
-# **Constant maps.** If $T$ is constant, (11.8) is 0/0. The package says 1/2 everywhere, with gradient
-# 0: a map that says nothing gives a mask that says nothing.
+# **Constant maps.** If $T$ is constant, (11.8) is 0/0. The package returns 1/2 everywhere, with
+# gradient 0: a map without information gives a mask without information.
 
 # %%
 flat = torch.full((1, 2, 2), 7.0, requires_grad=True)
@@ -578,16 +625,15 @@ print(R.flatten().tolist(), "gradient", slope.flatten().tolist())
 # %% [markdown]
 # ## Reproduction
 #
-# This chapter proves. [Chapter 12](12_regions_erasing.ipynb) adds recursive erasing and trains a
-# small pair of networks. [Chapter 13](13_regions_reproduction.ipynb) has the paper's tables beside
-# ours, with the three masks of this page (the learnt one, the true one, All-ones) under the loss of
-# trained classifiers; the page [Reproductions](../book/reproductions-regions.md) has every number.
+# [Chapter 12](12_regions_erasing.ipynb) adds recursive erasing and trains a small pair of networks.
+# [Chapter 13](13_regions_reproduction.ipynb) reproduces the tables of the paper; the page
+# [Reproductions](../book/reproductions-regions.md) has every number.
 #
 # ## Exercises
 #
-# **1, by hand.** A classifier answers $(1/2, 1/4, 1/4)$. Compute, in units of $\log 2$, its entropy,
-# the cross-entropy (11.2), and $\mathrm{KL}(u \,\|\, \hat p)$; leave $\log_2 3$ as it is. The attempt is
-# right about the first.
+# **1, by hand.** A classifier predicts $(1/2, 1/4, 1/4)$. Compute, in units of $\log 2$, its
+# entropy, the cross-entropy (11.2), and $\mathrm{KL}(u \,\|\, \hat p)$; leave $\log_2 3$ as it is.
+# The first value of the attempt is right.
 
 
 # %%
@@ -612,9 +658,9 @@ def entropy_gradient(logits):
 check.attempt(check.entropy_gradient, entropy_gradient)
 
 # %% [markdown]
-# **3, code.** A colleague has classes of unequal frequency. Return the divergence that is left when
-# the entropy of the prior is subtracted from (11.3), $\mathrm{KL}(\pi \,\|\, \hat p)$, for `logits`
-# `(B, C)` and `prior` `(C,)`: `(B,)`. The attempt has the arguments the wrong way round.
+# **3, code.** A colleague has classes of unequal frequency. Subtract the entropy of the prior from
+# (11.3) and return the remaining divergence, $\mathrm{KL}(\pi \,\|\, \hat p)$, for `logits` `(B,
+# C)` and `prior` `(C,)`: `(B,)`. The attempt has the arguments in the wrong order.
 
 
 # %%
@@ -640,10 +686,11 @@ def mutual_information(joint):
 check.attempt(check.mutual_information, mutual_information)
 
 # %% [markdown]
-# **5, by hand.** Take the redundant world without its stroma, and draw the mask anew for every image:
-# $a$ or $b$, each with probability one half. Now nothing tells an $X^+$ from an $X^-$. Find the
-# classifier's best answer to an image with one visible gland, and show that *together* is 1.62 bits,
-# more than for the mask of all ones. Why does (11.8), with two equal glands, not make such masks?
+# **5, by hand.** Take the redundant world without its stroma, and draw the mask anew for every
+# image: $a$ or $b$, each with probability one half. Now $X^+$ and $X^-$ cannot be distinguished.
+# Find the classifier's best prediction for an image with one visible gland, and show that
+# *together* is 1.62 bits, more than for the mask of all ones. Why does (11.8), with two equal
+# glands, not make such masks?
 #
 # **6, explain to a colleague.** Your colleague has trained with (11.4) and reports $H^-$ close to
 # $\log C$: "so the background is uninformative". Explain in three sentences, with the words
@@ -653,7 +700,7 @@ check.attempt(check.mutual_information, mutual_information)
 #
 # - [Belharbi et al. (2020)](https://arxiv.org/abs/1907.12934), section 3: the source of this chapter;
 #   and the same group's later version, [Belharbi et al. (2022)](https://arxiv.org/abs/2011.07221),
-#   with the mask attached and a price on its size.
+#   with the mask attached and a penalty on its size.
 # - [Cover and Thomas (2006)](https://doi.org/10.1002/047174882X), *Elements of information theory*,
 #   chapter 2.
 # - [Zolna, Geras and Cho (2018)](https://arxiv.org/abs/1805.08249), *Classifier-agnostic saliency map
@@ -661,4 +708,4 @@ check.attempt(check.mutual_information, mutual_information)
 #   *Rethinking cooperative rationalization*: the adversary on $X^-$.
 # - [Durand, Mordan, Thome and Cord
 #   (2017)](https://openaccess.thecvf.com/content_cvpr_2017/html/Durand_WILDCAT_Weakly_Supervised_CVPR_2017_paper.html),
-#   *WILDCAT*: pooling with the best and the worst positions.
+#   *WILDCAT*: pooling with the largest and the smallest values.

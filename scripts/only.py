@@ -1,6 +1,6 @@
 """Print the tests of one room, one chapter or one equation, as arguments for pytest.
 
-python scripts/only.py presence    the room: tests, demo, equations, notebooks
+python scripts/only.py presence    the room: tests, demo, equations; not its notebooks
 python scripts/only.py 2           chapter 2: its equations and its notebook
 python scripts/only.py 2.3         the tests of Eq. (2.3)
 
@@ -37,7 +37,7 @@ def choices() -> dict[str, list[str]]:
             parts = rooms.setdefault(
                 room, [f"tests/{room}", *(d for d in demo if (ROOT / d).exists())]
             )
-            parts += chapters[str(int(number))]
+            parts += own
     return rooms | chapters | {f"{c}.{n}": tests for (c, n), tests in of_equation.items()}
 
 

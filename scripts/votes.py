@@ -1,10 +1,10 @@
 """Record the fits of chapter 17: wsl_tutorial/results/votes.json.
 
 python scripts/votes.py              every part, in the order below
-python scripts/votes.py fits         this part only: heldout, fits, exact, eipack, check
+python scripts/votes.py fits         this part only: heldout, fits, exact, eipack, check, coverage
 
-The data are read as `wsl_tutorial.data.votes` finds them. `heldout` never reads the true
-tables of the precincts. `eipack` needs Rscript with the R package eiPack.
+The data are read as `wsl_tutorial.data.votes` finds them. `heldout` and `coverage` never
+read the true tables of the precincts. `eipack` needs Rscript with the R package eiPack.
 """
 
 import argparse
@@ -339,7 +339,61 @@ def exact() -> dict:
     return found
 
 
-PARTS = {f.__name__: f for f in (heldout, fits, exact, eipack, check)}
+WORLDS = {
+    "as assumed": {},
+    "rates follow the composition": {"slope": 1.0},
+    "skewed deviations": {"skewed": True},
+    "neighbours are alike": {"clusters": 10},
+}
+
+
+def coverage(repeats: int = 12) -> dict:
+    """Return how often intervals hold the rates of simulated regions with the margins known here.
+
+    Each region has the fitted model's rates and one assumption changed.
+    """
+    groups, parties, _, counties = precincts()
+    design = covariates(CHOSEN, groups, counties)
+    fitted = ecological.fit(groups, parties, design)
+    found = {}
+    for number, (world, changed) in enumerate(WORLDS.items()):
+        inside, errors = {"0.0": [], str(CONTEXT): []}, []
+        for seed in range(repeats):
+            g = seeded(1000 * number + seed)
+            tables = simulated(fitted, g, **changed)
+            new = ecological.fit(groups, tables.sum(1), design)
+            for context, all_ in inside.items():
+                drawn = ecological.sample(new, DRAWS, float(context), g, STEPS)
+                mean, low, high = ecological.region(drawn)
+                all_.append(((low <= rates(tables)) & (rates(tables) <= high)).double().mean())
+            errors.append((mean - rates(tables)).abs().max())
+        share = {c: round(torch.stack(x).mean().item(), 3) for c, x in inside.items()}
+        error = round(100 * torch.stack(errors).mean().item(), 2)
+        found[world] = {"regions": repeats, "inside": share, "error": error}
+    return found
+
+
+def simulated(fitted, g, slope: float = 0.0, skewed: bool = False, clusters: int = 0) -> Tensor:
+    """Return cross tables (B, R, C) of a region: fitted rates, deviations drawn anew, votes too."""
+    groups, ((b, r), p) = fitted.groups.long(), (fitted.groups.shape, len(fitted.between))
+    share = fitted.groups / fitted.groups.sum(1, keepdim=True)
+    slopes = torch.randn(r, p, generator=g, dtype=torch.float64) * slope / 2**0.5
+    deviation = torch.randn(b, p, generator=g, dtype=torch.float64)
+    if skewed:  # exponential, centred: mean 0, variance 1, skewness 2
+        deviation = -torch.rand(b, p, generator=g, dtype=torch.float64).log() - 1
+    if clusters:  # neighbours in the list share half of the variance
+        shared = torch.randn(-(-b // clusters), p, generator=g, dtype=torch.float64)
+        deviation = (deviation + shared.repeat_interleave(clusters, 0)[:b]) / 2**0.5
+    logits = fitted.design @ fitted.coefficients + (share - share.mean(0)) @ slopes
+    logits = logits + deviation @ torch.linalg.cholesky(fitted.between).mT
+    p_cell = torch.nn.functional.pad(logits.unflatten(1, (r, -1)), (0, 1)).softmax(2)
+    voters = p_cell.flatten(0, 1).repeat_interleave(groups.flatten(), 0)  # a row for each voter
+    label = torch.multinomial(voters, 1, generator=g)[:, 0]
+    cell = torch.arange(b * r).repeat_interleave(groups.flatten()) * p_cell.shape[2] + label
+    return cell.bincount(minlength=p_cell.numel()).view(p_cell.shape)
+
+
+PARTS = {f.__name__: f for f in (heldout, fits, exact, eipack, check, coverage)}
 
 
 def provenance(seconds: float) -> dict:

@@ -17,7 +17,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.api import Document, FileItem
 
-from wsl_tutorial.reproduce import costs, ledger, papers, records, tables
+from wsl_tutorial.reproduce import audit, costs, ledger, papers, records, tables
 
 PAGES = "book/reproductions-*"  # the pattern of the pages of the papers in _toc.yml
 PAGE = """# Reproductions: {room}
@@ -181,7 +181,10 @@ class Reproduction(SphinxDirective):
     optional_arguments = 1
 
     def text(self):
-        return tables.markdown(*self.arguments) if self.arguments else tables.summary_markdown()
+        if not self.arguments:
+            return tables.summary_markdown()
+        (key,) = self.arguments
+        return f"{tables.markdown(key)}\n{audit.page(key, records.published())}"
 
     def run(self):
         results = Path(str(resources.files("wsl_tutorial") / "results"))

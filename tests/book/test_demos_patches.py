@@ -159,6 +159,27 @@ def test_places_drift_to_the_objects_while_the_objective_rises_on_the_way():
     assert end["rose"] > 3
 
 
+PAIRS = [(0.0137, 0.0138, 1), (0.0138, 0.0137, -1), (0.01372, 0.01374, 0), (0.01374, 0.01372, 0),
+         (0.013749, 0.013751, 1), (0.2, 0.2, 0)]  # fmt: skip
+TREND = """
+const pairs = JSON.parse(process.argv[2]);
+import(process.argv[1]).then((d) => console.log(JSON.stringify(
+  pairs.map(([b, a]) => [d.trend(b, a), d.digits(b), d.digits(a)]))));
+"""
+
+
+@needs_node
+def test_the_objective_rises_or_falls_only_if_its_printed_digits_do():
+    command = ["node", "-e", TREND, DEMO.as_uri(), json.dumps(PAIRS)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    for (*_, expected), (trend, before, after) in zip(
+        PAIRS, json.loads(result.stdout), strict=True
+    ):
+        assert trend == expected
+        assert trend == (float(after) > float(before)) - (float(after) < float(before))
+
+
 def test_the_chapter_shows_the_demo():
     chapter = DEMO.parents[3] / "notebooks" / "08_patches_lifting.py"
     assert 'data-demo="patches"' in chapter.read_text("utf-8")

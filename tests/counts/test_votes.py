@@ -81,6 +81,33 @@ def test_the_estimate_finds_the_rates_of_many_bags():
     assert (mean - rates(tables)).abs().max() < 0.02
 
 
+def test_counts_are_regressed_on_logits_as_a_hundred_thousand_draws_are():
+    groups, spread = torch.tensor([[300.0, 100.0]]).double(), 0.1 * torch.eye(4).double()
+    spread[0, 1] = spread[1, 0] = 0.05
+    centre = torch.tensor([[1.0, -0.5, -2.0, 0.3]]).double()
+    mean, slope, variance = (x[0] for x in ecological._regression(centre, groups, spread))
+    noise = torch.randn(100_000, 4, generator=seeded(), dtype=torch.float64)
+    noise = noise @ torch.linalg.cholesky(spread).T
+    p = torch.nn.functional.pad((centre + noise).view(-1, 2, 2), (0, 1)).softmax(2)[..., :2]
+    seen = (groups[0][:, None] * p).sum(1)  # (draws, 2), before the multinomial noise
+    right = torch.cov(torch.cat([noise, seen], 1).T)
+    line = torch.linalg.solve(spread, right[:4, 4:]).T
+    torch.testing.assert_close(mean, seen.mean(0), rtol=3e-3, atol=0)
+    torch.testing.assert_close(slope, line, rtol=0, atol=1)
+    each = torch.diag_embed(p) - p[..., None] * p[..., None, :]
+    drawn = (groups[0][:, None, None] * each).sum(1).mean(0) + torch.eye(2).double() / 12
+    bent = right[4:, 4:] - line @ spread @ line.T
+    torch.testing.assert_close(variance, drawn + bent, rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize(("seed", "spread", "most"), [(1, 0.6, 0.1), (1, 1.0, 1.0), (3, 1.0, 0.3)])
+def test_rare_labels_that_vary_widely_are_fitted(seed, spread, most):
+    """A linear model that leaves out what is not linear diverges here."""
+    groups, tables = region(100, 3, 3, seed, spread, size=1000, lift=-3.0, most=most)
+    fitted = ecological.fit(groups, tables.sum(1))
+    assert fitted.between.diagonal().max() < 4 * spread**2
+
+
 def test_a_covariate_removes_the_bias_of_two_districts():
     """Within a district rates do not depend on the composition; between them both differ."""
     parts = [region(60, seed=1, spread=0.1), region(60, spread=0.1, lift=0.8, most=0.2)]

@@ -27,7 +27,6 @@ import pytest
 import server
 import test_data
 import test_data_glas
-import test_data_voc
 import torch
 from scipy.io import savemat
 
@@ -43,7 +42,6 @@ from wsl_tutorial.data import (
     mnist,
     pets,
     svhn,
-    voc,
 )
 
 encoded, tar = test_data.encoded, test_data.tar
@@ -257,34 +255,6 @@ def of_groups(rng):
     return Release("", folder(files), load)
 
 
-def of_voc(rng, tmp_path):
-    place = tmp_path / "source"
-    for i in (1, 2):
-        box = (20, 10, 30 + i, 29)
-        test_data_voc.write(place, f"00000{i}", [test_data_voc.thing("dog", box)])
-    files = {f"VOC2007/{p.relative_to(place)}": p.read_bytes() for p in place.rglob("*.*")}
-
-    def load(root):
-        found = voc.annotations(root / "VOC2007", "train")
-        return [(a.name, a.shape, voc.load(root / "VOC2007", a, 50)) for a in found]
-
-    return Release("", folder(files), load)
-
-
-def of_coco(rng):
-    told = test_data_voc.instances((139, [(18, [19.0, 9.0, 20.0, 20.0], False)]))
-    files = {
-        "coco/val2017/000000000139.jpg": encoded(noise(rng, 50, 100, 3), "jpeg"),
-        "coco/instances_val2017.json": json.dumps(told).encode(),
-    }
-
-    def load(root):
-        found = voc.coco(root / "coco/instances_val2017.json")
-        return [(a.name, a.shape, voc.load(root / "coco", a, 50, "val2017")) for a in found]
-
-    return Release("", folder(files), load)
-
-
 ALL = {
     name.removeprefix("of_"): make for name, make in list(globals().items()) if name[:3] == "of_"
 }
@@ -304,8 +274,7 @@ def frozen(value):
 @pytest.fixture
 def release(request, monkeypatch, tmp_path):
     rng = np.random.default_rng(0)
-    make = ALL[request.param]
-    release = make(rng, tmp_path) if make is of_voc else make(rng)
+    release = ALL[request.param](rng)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("WSL_DATA", raising=False)
     for patch in release.patches:

@@ -1891,11 +1891,24 @@ def _precincts(m=12, seed=0):
     return groups, counts, torch.randn(m, 1, generator=g, dtype=torch.float64)
 
 
+def _least_squares(size, centre, spread):
+    """Fit the counts of a group by a line in its two logits, at five points; mean, slope, rest."""
+    import torch
+    from torch.nn import functional as F
+
+    w, v = torch.linalg.cholesky(spread).T * 3**0.5, torch.tensor([2.0, 1, 1, 1, 1]).double() / 6
+    points = torch.stack([0 * w[0], w[0], -w[0], w[1], -w[1]])
+    p = F.pad(centre + points, (0, 1)).softmax(1)[:, :2]
+    design = torch.cat([torch.ones(5, 1), points], 1) * v.sqrt()[:, None]
+    line = torch.linalg.lstsq(design, size * p * v.sqrt()[:, None]).solution  # (3, 2)
+    rest = size * p * v.sqrt()[:, None] - design @ line
+    drawn = sum(k * size * (x.diag() - torch.outer(x, x)) for k, x in zip(v, p, strict=True))
+    return line[0], line[1:].T, drawn + rest.T @ rest
+
+
 def _dense(fitted, added=None):
     """Posterior mean and covariance of coefficients, then of all logits, in one linear model."""
     import torch
-    from torch.autograd.functional import hessian, jacobian
-    from torch.nn import functional as F
 
     (q, p), (m, _) = fitted.coefficients.shape, fitted.logits.shape
     n, size = q * p, q * p + m * p
@@ -1909,19 +1922,11 @@ def _dense(fitted, added=None):
         precision += rows.T @ inverse @ rows
         right += 0 if added is None else rows.T @ inverse @ added[b]
 
-        def mean(logits, b=b):
-            p_cell = F.pad(logits.view(2, 2), (0, 1)).softmax(1)
-            return (fitted.groups[b] @ p_cell)[:2]
-
-        p_cell = F.pad(centre.view(2, 2), (0, 1)).softmax(1)[:, :2]
-        variance = sum(
-            k * (x.diag() - torch.outer(x, x))
-            for k, x in zip(fitted.groups[b], p_cell, strict=True)
-        )
-        variance = torch.linalg.inv(variance + torch.eye(2) / 12)
-        slope = jacobian(mean, centre)
-        bends = [hessian(lambda z, c=c, f=mean: f(z)[c], centre) for c in range(2)]
-        expected = mean(centre) + torch.stack([(h * fitted.between).sum() / 2 for h in bends])
+        blocks = [fitted.between[r : r + 2, r : r + 2] for r in (0, 2)]
+        parts = map(_least_squares, fitted.groups[b], centre.view(2, 2), blocks)
+        expected, slopes, variances = zip(*parts, strict=True)
+        expected, slope = sum(expected), torch.cat(slopes, 1)
+        variance = torch.linalg.inv(sum(variances) + torch.eye(2) / 12)
         seen = fitted.counts[b, :2] - expected + slope @ centre
         here = slice(n + b * p, n + (b + 1) * p)
         precision[here, here] += slope.T @ variance @ slope

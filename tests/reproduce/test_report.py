@@ -138,6 +138,37 @@ def test_every_reason_is_given_once_with_its_number():
     assert tables.missing(paper, everything, held) == {"no GPU yet": 2, "too costly": 1}
 
 
+def test_the_claims_that_fail_are_shown_with_their_measured_gap():
+    failing = [
+        (paper, v)
+        for paper in audit.audited()
+        for v in tables.verdicts(paper, HELD)
+        if v.state == "fails" and not v.claim.own
+    ]
+    lines = audit.failing(HELD).splitlines()[2:]
+    assert len(lines) == len(failing)
+    for line, (paper, v) in zip(lines, failing, strict=True):
+        assert all(text in line for text in (v.claim.text, paper.cited, v.claim.source, v.why))
+    assert audit.failing([]) == "No claim fails."
+
+
+def test_every_program_is_listed_once_with_its_findings():
+    _, _, *lines = audit.programs_table().splitlines()
+    assert sum(int(line.split("|")[3]) for line in lines) == len(FINDINGS)
+    assert len(lines) == len({f.program for f in FINDINGS})
+    assert all(any(f.program in x and f.commit in x for x in lines) for f in FINDINGS)
+
+
+def test_the_page_of_a_paper_ends_with_its_audit_and_its_further_tables():
+    for paper in audit.audited():
+        text = audit.page(paper.key, HELD)
+        assert all(s.text in text and s.tests in text for s in paper.audit.sentences)
+        assert all(f.title in text and f.file in text for f in paper.audit.findings)
+        assert text.count(":::{dropdown}") == 2 + len(audit.further(paper, HELD))
+    chosen = audit.sentences_table(stands=(False,))
+    assert {s.text in chosen: s.stands is False for s in SENTENCES} == {True: True, False: False}
+
+
 def test_no_claim_and_no_number_is_left_out():
     for paper in audit.audited():
         table = tables.claims(paper, HELD)

@@ -20,6 +20,7 @@ from wsl_tutorial.reproduce.experiment import (
     Experiment,
     Paper,
     Reason,
+    Whose,
     Why,
     plain,
     setting,
@@ -503,6 +504,16 @@ def test_the_page_of_a_paper_shows_every_number_claim_and_command():
     assert rest.startswith("## What is known\n\n53 numbers. Not run: 53.")
     with pytest.raises(ValueError, match="no paper of the ledger"):
         tables.markdown("mnist", [])
+
+
+@pytest.mark.usefixtures("fake_paper")
+def test_claims_of_the_book_are_left_out_of_the_short_table():
+    ours = dataclasses.replace(BETTER, text="asked by the book", whose=Whose.BOOK)
+    paper = dataclasses.replace(PAPER, claims=(ours, BETTER))
+    held = [record(NESTS, 0, error=0.4), record(DIGITS, 0, error=0.5)]
+    assert tables.short_claims(paper, held).splitlines()[2:] == [
+        "| nests beat digits | Sec 5.2 | holds | paper's settings |"
+    ]
 
 
 @pytest.mark.usefixtures("fake_paper")

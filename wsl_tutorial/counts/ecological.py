@@ -132,12 +132,12 @@ def fit(
 ) -> Fit:
     """Eq. (17.5): fit rates that vary: logits ~ N(design @ coefficients, between).
 
-    EM on the linear model around the mean logits, whose expected counts are corrected to second
-    order: normal posteriors of the coefficients and of the logits, then `between` from both. (A
-    model that is linear around the posterior of each bag would weight a bag by its own counts, and
-    its coefficients are biased.) Priors: N(0, 3^2) for the base of each logit, N(0,
-    scale^2) for each coefficient of a covariate, inverse Wishart with mean-square 0.5^2 and the
-    weight of p + 3 bags for `between`.
+    EM on a linear model of each bag, the regression of its counts on logits around their means:
+    normal posteriors of the coefficients and of the logits, then `between` from both. (A model that
+    is linear around the posterior of each bag would weight a bag by its own counts, and its
+    coefficients are biased.) Priors: N(0, 3^2) for the base of each logit, N(0, scale^2) for each
+    coefficient of a covariate, inverse Wishart with mean-square 0.5^2 and the weight of p + 3 bags
+    for `between`.
     Args:
         groups, counts: as `goodman`; B must be positive.
         covariates: (B, q) float, None for none; a column of 0 and 1 for each county, say.
@@ -239,18 +239,42 @@ def _moments(logits: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean.sum(-2), each.transpose(-3, -2).flatten(-2), each.sum(-3) + unit
 
 
-def _curvature(logits: Tensor, groups: Tensor, spread: Tensor) -> Tensor:
-    """Return what a linear mean lacks in expectation, (B, d), if logits vary by spread (p, p).
+def _regression(centre: Tensor, groups: Tensor, spread: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean, slope and variance of the best linear model of the counts, as `_moments`.
 
-    It is half the second derivatives of the mean in the logits (B, p), times the covariance.
+    It is the regression of the counts of a bag on its logits ~ N(centre, spread), group by group;
+    what is not linear in the logits goes into the variance.
     """
-    p = _rates(logits, groups.shape[1])[..., :-1]  # (B, R, d)
-    r, d = p.shape[1:]
-    own = spread.view(r, d, r, d).diagonal(dim1=0, dim2=2).movedim(-1, 0)  # (R, d, d)
-    mixed = (own @ p[..., None])[..., 0]  # (B, R, d)
-    square, variance = (p * mixed).sum(-1, keepdim=True), own.diagonal(dim1=1, dim2=2)
-    bend = variance - 2 * mixed + 2 * square - (p * variance).sum(-1, keepdim=True)
-    return (groups[:, :, None] * p * bend).sum(1) / 2
+    (r, width), root, offsets, weights = (groups.shape[1], len(spread)), *_points(spread, groups)
+    logits = centre.unflatten(-1, (r, width // r)) + offsets[:, None]  # (S, B, R, d)
+    p = F.pad(logits, (0, 1)).softmax(-1)[..., :-1]
+    first = torch.einsum("s,sbrd->brd", weights, p)
+    second = torch.einsum("s,sbrd,sbre->brde", weights, p, p)
+    along = torch.einsum("s,sbrd,sre->brde", weights, p, offsets)  # covariance with the logits
+    slope = torch.cholesky_solve(along.mT, root).mT
+    n = groups[:, :, None, None]
+    bent = second - first[..., None] * first[..., None, :] - slope @ along.mT
+    variance = n * (torch.diag_embed(first) - second) + n**2 * bent
+    unit = ROUNDING * torch.eye(p.shape[-1], dtype=p.dtype)
+    mean = (groups[:, :, None] * first).sum(1)
+    return mean, (n * slope).transpose(-3, -2).flatten(-2), variance.sum(1) + unit
+
+
+def _points(spread: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the root (R, d, d) of each group's part of spread, points (S, R, d), weights (S,).
+
+    Over the points of a group, polynomials of degree 3 in its d logits have the mean that they have
+    under the normal distribution, and those of degree 5 for d = 1. Source: Julier & Uhlmann (1997),
+    with kappa = 3 - d, but never negative.
+    """
+    r = groups.shape[1]
+    d = len(spread) // r
+    blocks = spread.view(r, d, r, d).diagonal(dim1=0, dim2=2).movedim(-1, 0)
+    root, kappa = torch.linalg.cholesky(blocks), max(3 - d, 0)
+    axes = root.movedim(-1, 0) * math.sqrt(d + kappa)  # (d, R, d)
+    weights = axes.new_full((2 * d + 1,), 0.5 / (d + kappa))
+    weights[0] = kappa / (d + kappa)
+    return root, torch.cat([0 * axes[:1], axes, -axes]), weights
 
 
 def _log_likelihood(logits: Tensor, groups: Tensor, counts: Tensor) -> Tensor:
@@ -269,8 +293,7 @@ def _gap(new: Tensor, old: Tensor) -> float:
 def _linear_step(centre, between, design, prior, groups, counts) -> dict[str, Tensor]:
     """Return the posterior of the linear model around centre (B, p), and the next `between`."""
     (q, p), identity = prior.shape, torch.eye(prior.numel(), dtype=prior.dtype)
-    mean, slope, variance = _moments(centre, groups)
-    mean = mean + _curvature(centre, groups, between)
+    mean, slope, variance = _regression(centre, groups, between)
     seen = counts[:, :-1, None] - mean[..., None] + slope @ centre[..., None]  # (B, d, 1)
     root = torch.linalg.cholesky(slope @ between @ slope.mT + variance)
     rows = (design[:, None, :, None] * slope[:, :, None]).flatten(2)  # (B, d, q * p)

@@ -1,17 +1,20 @@
-"""Put the audit of all papers together: every sentence with the record or the test behind it.
+"""Collect the audits of all papers: what they claim, and the record or test that decides it.
 
 Records decide a *claim* (`tables.verdicts`). Mathematics decides a *sentence*, which names its
-test. A *finding* is a public program that computes something else; a cell of chapter 15 shows it.
-Sentences and findings are in `audit.py` of the package of their paper.
+test. A *finding* is a difference between a public program and its formula; a cell of chapter 15
+shows it. Sentences and findings are in `audit.py` of the package of their paper.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import importlib.util
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from . import ledger, papers, records, tables
+from .evidence import State
 from .experiment import Audit, Paper
 
 Held = Sequence[dict[str, Any]]
@@ -39,8 +42,11 @@ def numbers_table(key: str, held: Held) -> str:
     return tables.grid(("where", "numbers", *ledger.STATES), lines)
 
 
-def sentences_table(key: str | None = None) -> str:
-    """Return a table of the sentences of one paper or of all; `pytest -k` finds the tests."""
+def sentences_table(key: str | None = None, stands: Sequence[bool | None] = tuple(STANDS)) -> str:
+    """Return a table of the sentences of one paper or of all; `pytest -k` finds the tests.
+
+    `stands` are the verdicts to show.
+    """
     lines = [
         (
             s.source if key else f"{paper.cited}, {s.source}",
@@ -51,6 +57,7 @@ def sentences_table(key: str | None = None) -> str:
         )
         for paper, audit in _audits(key)
         for s in audit.sentences
+        if s.stands in stands
     ]
     return tables.grid(("where", "sentence", "verdict", "because", "test"), lines)
 
@@ -63,12 +70,59 @@ def findings_table(key: str | None = None) -> str:
         for f in audit.findings
     ]
     return tables.grid(
-        ("cells of chapter 15", "program", "file", "commit", "where it matters"), lines
+        ("section of chapter 15", "program", "file", "commit", "where it matters"), lines
     )
 
 
+def programs_table() -> str:
+    """Return a table of the public programs that were read, with the number of findings in each."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for _, audit in _audits():
+        for finding in audit.findings:
+            found[finding.program].append(finding.commit)
+    lines = [(name, ", ".join(dict.fromkeys(of)), len(of)) for name, of in found.items()]
+    return tables.grid(("program", "commit", "findings"), lines)
+
+
+def failing(held: Held) -> str:
+    """Return a table of the claims of all papers that fail, or a sentence if none does."""
+    lines = [
+        (v.claim.text, f"{paper.cited}, {v.claim.source}", tables.MARKS[v.evidence], v.why)
+        for paper in audited()
+        for v in tables.verdicts(paper, held)
+        if v.state is State.FAILS and v.evidence and not v.claim.own
+    ]
+    head = ("claim that fails", "where", "evidence", "measured")
+    return tables.grid(head, lines) if lines else "No claim fails."
+
+
+def page(key: str, held: Held) -> str:
+    """Return the last part of the page of a paper, in MyST: its audit and its further tables."""
+    parts = []
+    for paper, audit in _audits(key):
+        tests = "`pytest -k` finds each test by the name in the last column."
+        shown = f"{tests}\n\n{sentences_table(key)}"
+        parts += ["## Sentences, decided by mathematics\n", tables.folded("All sentences", shown)]
+        if audit.findings:
+            text = "[Chapter 15](../notebooks/15_audit.ipynb) shows each finding in a few lines."
+            shown = f"{text}\n\n{findings_table(key)}"
+            parts += ["## Public programs\n", tables.folded("All findings", shown)]
+        if more := further(paper, held):
+            parts += ["## More from the records\n", *more]
+    return "\n".join(parts)
+
+
+def further(paper: Paper, held: Held) -> list[str]:
+    """Return, folded, the tables that `page.py` of a paper lists in FURTHER, if there are any."""
+    name = f"{__package__}.{paper.room}.page"
+    if importlib.util.find_spec(name) is None:
+        return []
+    listed = getattr(import_module(name), "FURTHER", {})
+    return [tables.folded(title, f"{table(held).strip()}\n") for title, table in listed.items()]
+
+
 def summary(held: Held) -> str:
-    """Return one line a paper: its claims by state, its sentences, its numbers with a verdict."""
+    """Return a line for each paper: claims by state, sentences, and numbers with a verdict."""
     lines, numbers = [], tables.states(held)
     for paper, audit in _audits():
         states = Counter(v.state for v in tables.verdicts(paper, held) if not v.claim.own)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
@@ -294,6 +294,8 @@ class Audit:
 class Paper:
     """One paper: its experiments, its claims, and the ledger ids that are never run, with why.
 
+    `further` makes tables from records, by title, that the paper's page has beside its own.
+
     `papers` fills in `room`, the name of its package, and `audit`.
     """
 
@@ -307,6 +309,7 @@ class Paper:
     quoted: dict[str, Reason] = field(default_factory=dict)
     room: str = ""
     audit: Audit | None = None
+    further: Callable[[Sequence[dict[str, Any]]], Mapping[str, str]] | None = None
 
     @property
     def cited(self) -> str:

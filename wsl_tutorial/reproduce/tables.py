@@ -205,6 +205,15 @@ def claims_grid(found: Iterable[Verdict]) -> str:
     return grid(("claim", "where", "verdict", "evidence", "measured"), lines)
 
 
+def short_claims(paper: Paper, held: Records) -> str:
+    """Return a table of a paper's own claims and their verdicts, without the measurements."""
+    found = [v for v in verdicts(paper, held) if not v.claim.own]
+    lines = [
+        (v.claim.text, v.claim.source, v.state, MARKS.get(v.evidence or "", "none")) for v in found
+    ]
+    return grid(("claim", "where", "verdict", "evidence"), lines)
+
+
 # Pieces -------------------------------------------------------------------------------------------
 
 
@@ -512,6 +521,9 @@ def markdown(key: str, held: Records | None = None) -> str:
         parts.append("## Claims\n")
         parts += [classed("claims", claims_grid(tested))] if tested else []
         parts += [folded(f"Not tested: {len(rest)}", claims_grid(rest))] if rest else []
+    if paper is not None and paper.further:
+        parts.append("## More measurements\n")
+        parts += [folded(title, f"{text}\n") for title, text in paper.further(held).items()]
     if paper is not None:
         parts.append(f"## How to run it\n\n{instructions(paper)}")
     return "\n".join(parts)

@@ -63,7 +63,7 @@ export function learn(image, places, tau, rate) {
   return tau + (2 * rate * sum(rest.map((r, q) => r * sum(back.map((b) => b[q]))))) / image.length;
 }
 
-/** Eq. (8.2): the K greatest of the pixels that are the greatest of their window; of equals the first. */
+/** Eq. (8.2): the K largest of the pixels that are the maximum of their window; of equals the first. */
 export function extract(heatmap, k, window) {
   const reach = Math.floor(window / 2);
   const peaks = [];
@@ -93,6 +93,13 @@ export function follow(heatmap, places, rate) {
 export function objective(image, heatmap, places, tau) {
   const dots = ideal(places, heatmap.length);
   return taskLoss(image, places, tau) + LAMBDA * sum(heatmap.map((v, i) => (dots[i] - v) ** 2));
+}
+
+export const digits = (value) => value.toFixed(4);
+
+/** How the objective changed as printed: 1 if it rose, -1 if it fell, 0 if the digits are equal. */
+export function trend(before, after) {
+  return Math.sign(Number(digits(after)) - Number(digits(before)));
 }
 
 const N = 52;
@@ -186,8 +193,8 @@ export function mount(root) {
 
   function table() {
     const rows = state.history.slice(-8).map(({ name, before, after }) =>
-      element("tr", {}, element("td", {}, name), element("td", {}, before.toFixed(4)), element("td", {}, after.toFixed(4)),
-        element("td", {}, after > before + 1e-9 ? "▲ rose" : after < before - 1e-9 ? "▼ fell" : "= same")));
+      element("tr", {}, element("td", {}, name), element("td", {}, digits(before)), element("td", {}, digits(after)),
+        element("td", {}, ["▼ fell", "= same", "▲ rose"][1 + trend(before, after)])));
     const heads = ["block", "before", "after", ""].map((text) => element("th", { scope: "col" }, text));
     return element("div", { class: "scroll", tabindex: "0" },
       element("table", {}, element("caption", {}, "Objective, paper (5), in the last eight blocks"),
@@ -196,10 +203,11 @@ export function mount(root) {
 
   function announce() {
     const last = state.history.at(-1);
-    const trend = last ? ` The block ${last.name} ${last.after > last.before + 1e-9 ? "raised" : "did not raise"} it.` : "";
+    const raised = last && trend(last.before, last.after) > 0;
+    const effect = last ? ` The block ${last.name} ${raised ? "raised" : "did not raise"} it.` : "";
     status.textContent = minus(
-      `Task loss ${taskLoss(IMAGE, state.places, state.tau).toFixed(4)}, objective ${value().toFixed(4)}, ` +
-        `tau ${state.tau.toFixed(2)}; ${where(state.places)}.${trend}`,
+      `Task loss ${taskLoss(IMAGE, state.places, state.tau).toFixed(4)}, objective ${digits(value())}, ` +
+        `tau ${state.tau.toFixed(2)}; ${where(state.places)}.${effect}`,
     );
   }
 

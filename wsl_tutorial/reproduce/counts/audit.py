@@ -1,4 +1,4 @@
-"""State the audit of Baručić & Kybic (2022): what mathematics decides, and programs."""
+"""List what mathematics decides about Baručić & Kybic (2022), and findings in programs."""
 
 from ..experiment import Audit, Finding, Sentence
 
@@ -10,16 +10,18 @@ AUDIT = Audit(
             "paper (10)",
             "the weights of the E-step are the posteriors of the instances given the count",
             True,
-            "Eq. (5.2): they are shares of the configurations with this count",
+            "Eq. (5.2): each is the share, by probability, of the configurations with this count "
+            "in which the instance is positive",
             "test_eq_5_2_is_the_share_of_configurations_with_the_instance",
             equation="5.2",
         ),
         Sentence(
             "section 1.2",
-            "the paper looks at bags of fewer than 10 to 20 instances; its sum is exact for any "
-            "size",
+            "the paper restricts itself to bags of fewer than 10 to 20 instances; its sum is exact "
+            "for any size",
             None,
-            "Eq. (5.3): a scope is no claim; n y steps instead of C(n, y) configurations widen it",
+            "Eq. (5.3): a restriction is not a claim; n y steps instead of C(n, y) configurations "
+            "allow larger bags",
             "test_eq_5_3_is_the_binomial_for_equal_instances_at_any_size",
             equation="5.3",
         ),
@@ -30,36 +32,36 @@ AUDIT = Audit(
             "barucden/mlellp, released with the paper",
             "em.py",
             "e7c1641",
-            "eight or more positives in a bag, all thought impossible",
+            "bags with eight or more positives, all of which the network considers impossible",
         ),
         Finding(
             "Every configuration, one by one",
             "barucden/mlellp, released with the paper",
             "em.py",
             "e7c1641",
-            "time and memory from twenty instances on; the numbers are right",
+            "time and memory for bags of twenty or more instances; the results are right",
         ),
         Finding(
             "So many or fewer",
             "UCLA-StarAI/CountLoss, of Shukla et al. (2023)",
             "LLP/utils/log_space_algo.py",
             "afde1e0",
-            "`prob_x_equals_k_final`, which its training calls; `ret_entire_tensor_k`, in log "
-            "space too, and the linear form begin right",
+            "`prob_x_equals_k_final`, which its training calls; `ret_entire_tensor_k`, also in log "
+            "space, and the linear form start right",
         ),
         Finding(
             "The last positive",
             "Hhhhhhao/General-Framework-Weak-Supervision, of Chen et al. (2024)",
             "src/core/nfa.py",
             "4167850",
-            "targets of EM for counts other than 0 and n",
+            "the targets of EM, for counts other than 0 and n",
         ),
         Finding(
             "The mean of logarithms",
             "gaabrielfranco/llp-learn, a library",
             "src/llp_learn/dllp/_classes.py",
             "9ee832d",
-            "a baseline by the name of DLLP",
+            "a baseline that is called DLLP",
         ),
     ),
 )

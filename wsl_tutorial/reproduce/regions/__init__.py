@@ -4,6 +4,14 @@ from ..experiment import Paper
 from .claims import CLAIMS
 from .experiments import BLIND, DEEP, EQUAL, LADDER, PETS_TRIVIAL, PRINTED, SECONDS, TRIVIAL
 
+
+def further(held) -> dict[str, str]:
+    """Return the further tables of the reproduction page; importing them needs matplotlib."""
+    from . import page
+
+    return page.further(held)
+
+
 PAPER = Paper(
     key="minmax",
     title="Min-max Entropy for Weakly Supervised Pointwise Localization",
@@ -22,6 +30,7 @@ PAPER = Paper(
         *BLIND,
     ),
     claims=CLAIMS,
+    further=further,
 )
 
 __all__ = ["PAPER"]

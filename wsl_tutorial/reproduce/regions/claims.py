@@ -9,7 +9,6 @@ from ..evidence import (
     behind,
     contrast,
     exactly,
-    gaps_text,
     mean,
     plus_minus,
     ruling,
@@ -18,8 +17,20 @@ from ..evidence import (
 from ..experiment import Experiment, Whose, claim
 from .experiments import EQUAL, LADDER, PRINTED, SECONDS, TRIVIAL
 
+NAMES = {
+    "f1_plus": "F1+",
+    "f1_minus": "F1-",
+    "midrange_f1_plus": "F1+ at the midrange",
+    "midrange_f1_minus": "F1- at the midrange",
+    "pxap": "PxAP",
+}
 EQUAL_CUT = ("midrange_f1_plus", "midrange_f1_minus", "pxap")
 NEAR = 1.0  # points: "not below" and "the same" are read as within so much
+
+
+def gaps_text(ours, other, *metrics: str) -> str:
+    """Return the gaps between two experiments, with half-widths, by the names of the tables."""
+    return ", ".join(f"{NAMES[m]} {plus_minus(ahead(ours, other, m))}" for m in metrics)
 
 
 def not_below(ours, other, metric: str) -> Fact:
@@ -52,7 +63,7 @@ def erasing_helps(four, *others):
 def competitive(ours, *others):
     """Test an error at most 2.5 points above each baseline, so above the best."""
     best = min(mean(o, "error", inf) for o in others)
-    text = f"{mean(ours, 'error', inf):.1f} %, the best baseline {best:.1f} %"
+    text = f"error {mean(ours, 'error', inf):.1f} %, of the best baseline {best:.1f} %"
     return ruling(text, *(behind(ours, o, "error", plus=2.5) for o in others))
 
 
@@ -70,7 +81,7 @@ def field_helps(ours, *others):
         contrast((1, grown(ours))),
         contrast((1, grown(ours)), *((-1 / len(others), grown(o)) for o in others)),
     )
-    text = "F1+ plus F1- changes by {}, less what it does for the baselines {}"
+    text = "F1+ + F1- changes by {}; minus the mean change of the baselines: {}"
     return ruling(text.format(*(plus_minus(fact, 2) for fact in facts)), *facts)
 
 
@@ -84,7 +95,10 @@ def beats_zeros(ours, blind):
 def moderate(records):
     """Test the durations of one run, which no seed changes."""
     ratio = mean(records, "ratio", inf)
-    return ruling(f"an epoch of u = 4 takes {ratio:.2f} of u = 0", exactly(2.5 - ratio))
+    return ruling(
+        f"an epoch with u = 4 takes {ratio:.2f} times as long as one with u = 0",
+        exactly(2.5 - ratio),
+    )
 
 
 def cut_explains(ours, cam):
@@ -96,7 +110,8 @@ def cut_explains(ours, cam):
         return [a / 2 - b for a, b in zip(*pairs, strict=True)]
 
     text = (
-        f"F1- ahead by {plus_minus(own)} with each method's own cut, by {plus_minus(one)} with one"
+        f"F1- higher by {plus_minus(own)} with each method's own cut, "
+        f"by {plus_minus(one)} with one cut for all"
     )
     return ruling(text, own, contrast((1, taken(ours)), (-1, taken(cam))))
 
@@ -145,7 +160,9 @@ def all_ones_is_optimal(zero, oracle):
 
     named = (("min-max", zero, "own"), ("true masks", oracle, "true"))
     text = "; ".join(f"{n}: {plus_minus(lead(r, own), 2)}" for n, r, own in named)
-    return ruling(f"H+ + H- of the masks less those of All-ones, nats: {text}", lead(zero, "own"))
+    return ruling(
+        f"H+ + H- of the masks minus that of All-ones, in nats: {text}", lead(zero, "own")
+    )
 
 
 def of(source: str, *names: str, table=PRINTED) -> tuple[Experiment, ...]:
@@ -161,34 +178,34 @@ def on(regime: str, *steps: str) -> tuple[Experiment, ...]:
 
 BY = "not in the paper"
 CAMS = ("cam-avg", "cam-max", "cam-lse", "wildcat")
-A = "F1- above, F1+ at most 1 point below, cut at the midrange, and PxAP above"
-B = "erasing (u = 4): F1+ above, F1- at most 1 point below"
+A = "higher F1- and F1+ at most 1 point lower with all masks cut at the midrange, and higher PxAP"
+B = "erasing (u = 4) gives a higher F1+ and an F1- at most 1 point lower"
 CLAIMS = (
     claim(
         "minmax-a-printed",
-        "GlaS, each method by its own cut: u = 4 has F1- above the CAM methods, and F1+ at most 1 "
-        "point below",
+        "GlaS, each method with its own cut: u = 4 has a higher F1- than the CAM methods, and an "
+        "F1+ at most 1 point lower",
         "table 2",
         of("glas", "u4", *CAMS),
         fewer_as_printed,
     ),
     claim(
         "minmax-a-cut",
-        f"GlaS, u = 4 against CAM-Avg and WILDCAT: {A}",
+        f"GlaS, u = 4 compared with CAM-Avg and WILDCAT: {A}",
         "section 4",
         of("glas", "u4", "cam-avg", "wildcat"),
         fewer_false_positives,
     ),
     claim(
         "minmax-a-equal",
-        f"GlaS, one trunk and one training for all, u = 4 against CAM-Avg and WILDCAT: {A}",
+        f"GlaS, one network and training for all, u = 4 compared with CAM-Avg and WILDCAT: {A}",
         "section 4",
         of("glas", "u4", "cam-avg", "wildcat", table=EQUAL),
         fewer_false_positives,
     ),
     claim(
         "minmax-a-pets",
-        f"Pets, u = 4 against CAM-Avg and WILDCAT: {A}",
+        f"Pets, u = 4 compared with CAM-Avg and WILDCAT: {A}",
         "section 4, of other data",
         of("pets", "u4", "cam-avg", "wildcat", table=EQUAL),
         fewer_false_positives,
@@ -196,29 +213,29 @@ CLAIMS = (
     claim("minmax-b-glas", f"GlaS, {B}", "table 4", of("glas", "u4", "u0"), erasing_helps),
     claim(
         "minmax-c-glas",
-        "GlaS: the class of u = 4 is competitive (read as at most 2.5 points of error, two images, "
-        "above the best baseline)",
+        "GlaS: u = 4 classifies about as well as the best baseline (read as: its error is at most "
+        "2.5 points, two images, higher)",
         "table 1",
         of("glas", "u4", *CAMS, "deep-mil"),
         competitive,
     ),
     claim(
         "minmax-d-field",
-        "GlaS: the random field helps u = 4 (F1+ + F1- grows) and more than it helps CAM methods",
+        "GlaS: the random field raises F1+ + F1- of u = 4, and by more than for the CAM methods",
         "section B.3.3",
         of("glas", "u4", *CAMS),
         field_helps,
     ),
     claim(
         "minmax-e-seconds",
-        "erasing costs a moderate increase of training time (read as a factor of 2.5)",
+        "erasing increases the training time moderately (read as: at most by a factor of 2.5)",
         "section B.3.2",
         SECONDS[:1],
         moderate,
     ),
     claim(
         "minmax-zeros",
-        "GlaS: u = 4 has more F1- than All-zeros",
+        "GlaS: u = 4 has a higher F1- than All-zeros",
         "not in the paper",
         (*of("glas", "u4"), TRIVIAL["glas"]),
         beats_zeros,
@@ -227,7 +244,7 @@ CLAIMS = (
     *(
         claim(
             f"minmax-a-{regime}",
-            f"synthetic glands ({regime}), u = 4 against H_s alone and CAM-Avg: {A}",
+            f"synthetic glands ({regime}), u = 4 compared with H_s alone and CAM-Avg: {A}",
             BY,
             on(regime, "u4", "alone", "cam-avg"),
             fewer_false_positives,
@@ -238,7 +255,8 @@ CLAIMS = (
     *(
         claim(
             f"minmax-b-{regime}",
-            f"synthetic glands ({regime}), {B} than u = 0, u = 4 with the first mask, H_s divided",
+            f"synthetic glands ({regime}): {B} than u = 0, than u = 4 tested with its first mask, "
+            "and than u = 4 with H_s divided by the looks",
             BY,
             on(regime, "u4", "u0", "u4-first", "u4-matched"),
             erasing_helps,
@@ -249,8 +267,8 @@ CLAIMS = (
     *(
         claim(
             f"minmax-cut-{regime}",
-            f"synthetic glands ({regime}): one cut for all takes half of u = 0's lead over CAM-Avg "
-            "in F1-, or more",
+            f"synthetic glands ({regime}): with one cut for all, u = 0 loses at least half of its "
+            "lead over CAM-Avg in F1-",
             BY,
             on(regime, "u0", "cam-avg"),
             cut_explains,
@@ -261,8 +279,8 @@ CLAIMS = (
     *(
         claim(
             f"minmax-detached-{regime}",
-            f"synthetic glands ({regime}): detached, u = 0 has the PxAP of H_s alone (within 1 "
-            "point)",
+            f"synthetic glands ({regime}): with a detached mask, u = 0 has the same PxAP as H_s "
+            "alone (within 1 point)",
             BY,
             on(regime, "u0", "alone"),
             same_map,
@@ -272,7 +290,7 @@ CLAIMS = (
     ),
     claim(
         "minmax-erasing-where",
-        "erasing gains more F1+ where evidence is graded or small than where it is everywhere",
+        "erasing raises F1+ more where the evidence is graded or small than where it is everywhere",
         BY,
         (*on("graded", "u0", "u4"), *on("head", "u0", "u4"), *on("everywhere", "u0", "u4")),
         gains_ordered,
@@ -280,8 +298,8 @@ CLAIMS = (
     ),
     claim(
         "minmax-spurious",
-        "a stroma that tells the class: the min-max terms do not raise PxAP above H_s alone (read "
-        "as by at most 1 point)",
+        "where the stroma shows the class, the min-max terms do not raise PxAP above that of H_s "
+        "alone (read as: by at most 1 point)",
         BY,
         on("spurious", "alone", "u0", "u4"),
         not_removed,
@@ -289,7 +307,7 @@ CLAIMS = (
     ),
     claim(
         "minmax-drift",
-        "attached and without an area term, masks grow larger than detached ones",
+        "with an attached mask and no area term, masks grow larger than with a detached mask",
         BY,
         on("graded", "attached", "attached-area", "u0"),
         drifts,
@@ -297,7 +315,7 @@ CLAIMS = (
     ),
     claim(
         "minmax-all-ones",
-        "All-ones has no more of H+ + H- than the masks that were learnt",
+        "H+ + H- of All-ones is at most that of the learnt masks",
         BY,
         on("graded", "u0", "oracle"),
         all_ones_is_optimal,

@@ -28,28 +28,31 @@ from .settings import (
 
 # Deviations ---------------------------------------------------------------------------------------
 
-LAST = "the last epoch; the paper takes that of the lowest validation error, of equals the last"
+LAST = "tested after the last epoch; the paper tests the (last) epoch of lowest validation error"
 WEIGHTS = (
-    "torchvision's ImageNet weights and stem; where the metric `quantised` is 1, a copy of "
-    "ResNet-18 with fewer bits (66.74 % top-1, not 69.76 %); the authors' has a deep stem"
+    "torchvision's ImageNet weights and stem, where the authors' network has a deep stem; if the "
+    "metric `quantised` is 1, a copy of ResNet-18 with fewer bits (66.74 % top-1, not 69.76 %)"
 )
-TRUNK = "ResNet-18; the paper's min-max method has ResNet-101, as minmax/*-resnet101 have"
-HUE = "the hue turns in the plane of YIQ, not in HSV"
+TRUNK = "ResNet-18; the paper uses ResNet-101 for the min-max method (see minmax/*-resnet101)"
+HUE = "the hue is changed in the plane of YIQ, not in HSV"
 SURVEYED = (
-    "head, pooling and training after the code of the survey that the authors wrote at the time "
-    "(Rony et al. 2019); the paper states little of its baselines"
+    "head, pooling and training follow the code of the authors' survey (Rony et al. 2019), since "
+    "the paper states little about its baselines"
 )
-GRADED = "Grad-CAM reads the network of CAM-Avg; on GlaS and CUB5 the paper trained another one"
-NO_AFFINE = "no rotations by 10 degrees, shears and changes of scale in training on photos"
-LIKE_OURS = "trained as the min-max method, for a comparison on equal terms"
+GRADED = "Grad-CAM uses the network of CAM-Avg; on GlaS and CUB5 the paper trained another network"
+NO_AFFINE = "training on photos without rotations by up to 10 degrees, shears and changes of scale"
+LIKE_OURS = "trained like the min-max method, for a comparison on equal terms"
 FIELD = (
-    "pairs of pixels within three widths, at half of the size; the authors' program approximates"
+    "random field: exact for pairs of pixels within three widths, at half the image size; the "
+    "authors' program approximates all pairs"
 )
 OWN_SPLIT = "validation images drawn by our own seed"
 STAND_IN = "a stand-in for CUB5: three breeds of Oxford-IIIT Pet"
-CLOCK = "seconds of our machine, without validation; the ratio is what can be compared"
+CLOCK = "seconds on our machine, without validation; only the ratio can be compared"
 SYNTHETIC = "synthetic glands: not in the paper"
-STARTED = "the trunk starts from labels of glands that all show the class, in place of ImageNet"
+STARTED = (
+    "the trunk was pretrained on the labels of glands that all show the class, not on ImageNet"
+)
 COMMON = (LAST, WEIGHTS)
 
 # The paper's experiments --------------------------------------------------------------------------
@@ -101,8 +104,8 @@ def printed(source: str, method: str, u: int = 0) -> Experiment:
 
 
 TRIED = (
-    "before the recipe was set, 13 epochs with a rate of 1e-4 on seed 11 ended with a validation "
-    "error of 17 %"
+    "tried before the recipe was fixed: 13 epochs with a learning rate of 1e-4 on seed 11, which "
+    "ended with a validation error of 17 %"
 )
 MINUTES = {"glas": (3, 15), "cub5": (1, 20), "cub": (30, 600), "flowers": (10, 180)}
 SELECTS = ("validation_error", "lower")

@@ -1,11 +1,10 @@
-"""The tables and figures of chapter 13, made from the ledger, from settings and from records.
+"""Tables and figures of chapter 13 and of the reproduction page, from ledger, settings and records.
 
 Tables are Markdown. A figure comes with a sentence on what it shows where records decide that.
 """
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +17,8 @@ from torch import Tensor
 from ... import metrics, show
 from ...data import glands
 from .. import ledger, tables
-from ..experiment import NO_DATA, settings_of, sourced
-from . import PAPER, leaks
-from .data import CLASSES
+from ..experiment import settings_of, sourced
+from . import PAPER
 from .experiments import BLIND, EQUAL, LADDER, METHODS, SETS, STEP_NAMES, TRIVIAL
 
 Records = Sequence[dict[str, Any]]
@@ -71,23 +69,6 @@ def wilson_intervals(
             title=f"{s}, {n} images", xlabel="error / %", xlim=(-1, 52 if s == "GlaS" else 100)
         )
     axes[0].set(yticks=range(len(methods)), yticklabels=methods, ylim=(len(methods) - 0.5, -0.5))
-    return fig
-
-
-def zeros_by_ones() -> Figure:
-    """Return the figure of the range of All-zeros, with F1- of the full method, over All-ones."""
-    d = torch.linspace(0, 100, 101)
-    low, high = torch.tensor([metrics.all_zeros_bounds(x) for x in d.tolist()]).T
-    fig, axis = plt.subplots(figsize=(6.0, 3.0))
-    style = {"color": show.COLOURS[0], "alpha": 0.2, "lw": 0}
-    axis.fill_between(d, low, high, label="All-zeros can be here", **style)
-    axis.plot(d, high, color=show.COLOURS[0], marker="")
-    ones, ours = printed("Table 2", "All-ones", "F1+"), printed("Table 2", "min-max u=4", "F1-")
-    for k, s in enumerate(NAMES):
-        label = f"{s}, min-max u=4"
-        axis.plot(ones[s].number, ours[s].number, ls="", label=label, **show.line(k))
-    axis.set(xlabel="F1+ of All-ones / %", ylabel="F1- / %", xlim=(0, 100), ylim=(0, 102))
-    axis.legend(fontsize=8, loc="lower left")
     return fig
 
 
@@ -202,74 +183,26 @@ def value(runs: Records, key: str, decimals: int = 1) -> str:
 
 # The tables of the paper --------------------------------------------------------------------------
 
-BLIND_KEYS = {  # who, and the metric of the trivial experiment
-    "classification error": {"the more frequent class": "majority_error"},
-    "F1+": {"All-ones": "all_ones_f1_plus", "All-zeros": "all_zeros_f1_plus"},
-    "F1-": {"All-ones": "all_ones_f1_minus", "All-zeros": "all_zeros_f1_minus"},
-}
+SHOWN_OF_GLAS = {"classification error": "error, %", "F1+": "F1+, %", "F1-": "F1-, %"}
 
 
-def row_states(held: Records) -> str:
-    """Return the table of how many ledger rows of each place are in which state."""
-    state = {s["id"]: s for s in tables.states(held) if s["id"] in ROWS}
-    tally = Counter(
-        (r.table, r.data, s := state[i]["state"], state[i]["reason"] * (s not in ledger.VERDICTS))
-        for i, r in ROWS.items()
-    )
-    lines = [(*place, n) for place, n in tally.items()]
-    return tables.grid(("where", "data", "state", "reason", "rows"), lines)
-
-
-def section(held: Records, *places: str) -> str:
-    """Return the tables of some places of the paper: rows whose data we have, then the rest."""
-    rows = [r for r in ROWS.values() if r.table in places]
-    far = [r for r in rows if tables.is_closed(r, PAPER, held)]
-    near, parts = [r for r in rows if r not in far], []
-    if near:
-        lines = [tables.line(r, PAPER, held) for r in near]
-        lines += _blind_here(dict.fromkeys(r.measure for r in near), held)
-        parts += [tables.grid(tables.HEAD, lines), tables.notes(near, PAPER, held)]
-    parts += [_elsewhere(far)] if far else []
-    return "\n".join(parts)
-
-
-def _blind_here(kinds: Iterable[str], held: Records) -> list[tuple]:
-    """Return the lines of blind masks and answers on GlaS."""
-    runs, lines = tables.current(TRIVIAL["glas"], "paper", held), []
-    for measure in kinds:
-        for name, key in BLIND_KEYS.get(measure, {}).items():
-            ours = value(runs, key, 2) if runs else "not run"
-            lines.append((f"*{name}*", "GlaS", measure, "", ours, "", len(runs), "knows nothing"))
-    if "classification error" in kinds:
-        patient = leaks.MEASURED["error, the more frequent class of the patient"]
-        line = ("*that of the patient*", "GlaS", "classification error", "")
-        lines.append((*line, f"{patient:.2f}", "", "", "sees no pixel; kept, and tested"))
-    return lines
-
-
-def _elsewhere(rows: Sequence[ledger.Row]) -> str:
-    """Return what the paper prints where we have no data."""
-    prints = {(r.method, r.measure, r.data): r.printed for r in rows}
-    keys = dict.fromkeys((r.method, r.measure) for r in rows)
-    lines = [(*k, *(prints.get((*k, s), "") for s in NAMES[1:])) for k in keys]
-    for measure in dict.fromkeys(r.measure for r in rows):
-        lines += _blind_elsewhere(measure)
-    table = tables.grid(("method", "measure", *NAMES[1:]), lines)
-    return f"Not run: {NO_DATA}. The paper prints:\n\n{table}"
-
-
-def _blind_elsewhere(measure: str) -> list[tuple]:
-    """Return the lines of blind masks and answers on the other sets."""
-    if measure == "classification error":
-        classes = [CLASSES[k] for k in ("cub5", "cub", "flowers")]
-        return [("*any class*", measure, *(f"{100 - 100 / c:.1f}" for c in classes))]
-    if measure not in BLIND_KEYS:
-        return []
-    ones = printed("Table 2", "All-ones", "F1+")
-    known = [ones[s].number for s in NAMES[1:]]
-    ranges = [" to ".join(f"{x:.1f}" for x in metrics.all_zeros_bounds(d)) for d in known]
-    rows = {"F1+": (known, [0] * 3), "F1-": ([0] * 3, ranges)}[measure]
-    return [(f"*{m}*", measure, *v) for m, v in zip(("All-ones", "All-zeros"), rows, strict=True)]
+def glas(held: Records) -> str:
+    """Return the table of GlaS: error and both Dice indices of each method, printed and ours."""
+    shown = [r for r in ROWS.values() if r.data == "GlaS" and r.table != "Table 6"]
+    rows = {(r.method, r.measure): r for r in shown}
+    lines = []
+    for method in dict.fromkeys(m for m, measure in rows if measure in SHOWN_OF_GLAS):
+        cells, evidence = [], {}
+        for row in (rows.get((method, measure)) for measure in SHOWN_OF_GLAS):
+            known = tables.line(row, PAPER, held) if row else None
+            cells += known[3:5] if known else ["", ""]
+            evidence |= {f"{known[5]}, {known[6]}".rstrip(", "): None} if known else {}
+        lines.append((method, *cells, "; ".join(evidence)))
+    runs = tables.current(TRIVIAL["glas"], "paper", held)
+    blind = [value(runs, f"all_zeros_f1_{side}", 2) for side in ("plus", "minus")]
+    lines.append(("*All-zeros*", "", "", "", blind[0], "", blind[1], "constant mask"))
+    head = [text for name in SHOWN_OF_GLAS.values() for text in (f"{name}: paper", "ours")]
+    return tables.grid(("GlaS", *head, "evidence, seeds"), lines)
 
 
 def ratios(held: Records) -> str:
@@ -297,12 +230,6 @@ def areas(held: Records) -> str:
     ]
     table = tables.grid(("GlaS, %", "seeds", *shown.values()), lines)
     return f"{named}\n\n{table}" if lines else "No run recorded yet."
-
-
-def deviations(held: Records) -> str:
-    """Return what differs from the paper in the runs of its tables."""
-    names = [e.name for e in PAPER.experiments if e.cells and e.not_run != NO_DATA]
-    return tables.departures(PAPER, names, held)
 
 
 # The ladder ---------------------------------------------------------------------------------------
@@ -335,6 +262,21 @@ SHOWN = {
     "h_minus_own": "H-",
     "accepted_1": "looks",
 }
+COLUMNS = (
+    "All masks are cut at the midrange. *error*: of the classifier on the masked image, for the "
+    "min-max methods. *error of M*: of the localiser. *matched*: the largest F1- of any cut whose "
+    "F1+ is at least that of All-ones. H+ and H-, in nats: of the classifier on the method's own "
+    "masks. *looks*: the share of second looks that are trusted at the end."
+)
+MASKS = (
+    "The classifier's entropies on the method's own masks, on the true masks, and on All-ones, "
+    "where X- is a constant image."
+)
+READINGS = (
+    "*own*: the paper's cut of each method. *midrange*: half-way between the smallest and the "
+    "largest value of an image, for the predicted class. *chosen*: one threshold for all images, "
+    "the best on validation masks. *no cut*: PxAP."
+)
 DIGITS = {"h_plus_own": 2, "h_minus_own": 2, "accepted_1": 2}
 
 
@@ -342,14 +284,6 @@ def steps() -> str:
     """Return the table of the steps of the ladder."""
     lines = [(level, f"`{s}`", STEP_NAMES[s]) for level, s in STEPS]
     return tables.grid(("step", "name", "what is trained"), lines)
-
-
-def rules() -> str:
-    """Return the table of the claims that the ladder alone decides."""
-    of_ladder = {e.name for e in (*LADDER.values(), *BLIND)}
-    found = [c for c in PAPER.claims if set(c.experiments) <= of_ladder]
-    lines = [(c.text, ", ".join(f"`{n.partition('/')[2]}`" for n in c.experiments)) for c in found]
-    return tables.grid(("the rule holds if", "read from"), lines)
 
 
 def measured(runs: Records) -> tuple:
@@ -523,6 +457,32 @@ def _three_cuts(axis: Axes, runs: Records, k: int, label: str) -> None:
     for x, y, mark in zip(*points, ("o", "s", "^"), strict=True):
         axis.plot(x, y, mark, ms=4, **style)
     axis.annotate(str(k + 1), (points[0][0] + 1, points[1][0] + 1), fontsize=8)
+
+
+# The reproduction page ----------------------------------------------------------------------------
+
+COMPARED = {
+    "as printed: CAMs (WILDCAT)": "glas-wildcat",
+    "as printed: min-max u=4": "glas-min-max-u4-resnet101",
+    "equal: CAMs (WILDCAT)": "glas-equal-wildcat",
+    "equal: min-max u=4": "glas-equal-min-max-u4",
+}
+
+
+def further(held: Records) -> dict[str, str]:
+    """Return the tables that the reproduction page has beside those of the paper, by title."""
+    configs = {title: EXPERIMENTS[f"minmax/{name}"].config for title, name in COMPARED.items()}
+    full = configs["as printed: min-max u=4"]
+    return {
+        "Settings of the two comparisons": settings_beside(configs),
+        "Settings of the full method that differ from the paper's": settings_beside_paper(full),
+        "Areas under our precision-recall curves": areas(held),
+        "The ladder: one network, one budget and one cut": f"{COLUMNS}\n\n{ladder(held)}",
+        "Both entropies at three masks": f"{MASKS}\n\n{entropies(held)}",
+        "Other regimes, equal terms and pets": families(held),
+        "Four ways to cut the same maps": f"{READINGS}\n\n{four_cuts(held)}",
+        "Costs and recorded times": needs(held),
+    }
 
 
 def needs(held: Records) -> str:

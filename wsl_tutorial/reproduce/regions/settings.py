@@ -16,13 +16,15 @@ class Data:
     """The images, and how a training batch is made of them."""
 
     source: str = setting("glas", "glas", "section 4")
-    shrink: int = setting(1, 1, "images and masks are made smaller by this factor")
+    shrink: int = setting(1, 1, "images and masks are shrunk by this factor")
     short_side: int = setting(0, 0, f"{CODE}: photos are enlarged to 500 at least, GlaS is not")
     crop: int = setting(480, 480, B2)
     reflect: float = setting(0.5, "none", f"{CODE}: share of the size added on each side of GlaS")
     jitter: tuple[float, ...] = setting((0.5, 0.5, 0.5, 0.05), (0.5, 0.5, 0.5, 0.05), B2)
     turns: str = setting("hv", "hvr", f"{B2}; {CODE}: no rotation. h, v: reflections, r: quarters")
-    scaled: tuple[float, float] = setting((0.5, 0.5), (0.5, 0.5), f"{B2}: mean and sd taken off")
+    scaled: tuple[float, float] = setting(
+        (0.5, 0.5), (0.5, 0.5), f"{B2}: mean subtracted, divided by the sd"
+    )
     repeat: int = setting(1, 1, f"draws of an image in an epoch; {SURVEY}: 8 on GlaS")
     # of synthetic glands
     regime: str = setting("graded", "none", OURS)
@@ -38,7 +40,7 @@ class Network:
 
     network: str = setting("resnet18", "resnet101", "section 4; baselines: resnet18")
     weights: str = setting("imagenet", "imagenet", "section 4; none; glands: see `glands_weights`")
-    start_epochs: int = setting(0, "none", f"{OURS}: epochs of the start on glands")
+    start_epochs: int = setting(0, "none", f"{OURS}: epochs of pretraining on glands")
     width: int = setting(64, 64, "channels after the stem")
     stages: int = setting(4, 4, "stages of the residual network")
     blocks: int = setting(0, 0, "residual blocks a stage; 0: all")
@@ -55,7 +57,7 @@ class Method:
     method: str = setting("min-max", "min-max", "section 3")
     # pooling
     share: float = setting(0.09, 0.09, f"{B2}: share of positions pooled")
-    alpha: float = setting(0.0, 0.0, f"{B2}: weight of the least positions")
+    alpha: float = setting(0.0, 0.0, f"{B2}: weight of the smallest positions")
     dropout: float = setting(0.75, 0.75, f"{B2}: 0.75 on GlaS, 0.85 on the others")
     r: float = setting(10.0, "not stated", f"CAM-LSE; {SURVEY}")
     gated: bool = setting(False, "not stated", f"Deep MIL; {SURVEY}: no gate")
@@ -76,7 +78,7 @@ class Method:
     oracle: bool = setting(False, False, "the true mask for X+ and X-")
     alone: int = setting(0, 0, "first epochs with H_s alone")
     erase_from: int = setting(1, "not stated", f"{CODE}: the first epoch of erasing")
-    lazy: bool = setting(False, False, "unchanged images are not looked at again")
+    lazy: bool = setting(False, False, "skip looks at images that did not change")
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Optimiser:
     optimizer: str = setting("sgd", "sgd", f"{B2}: Nesterov, momentum 0.9; else adamw")
     lr: float = setting(1e-3, 1e-3, B2)
     weight_decay: float = setting(1e-5, 1e-5, B2)
-    drop: int = setting(40, 40, f"{B2}: epochs to a tenth of the rate, 1e-7 at least; 0: cosine")
+    drop: int = setting(40, 40, f"{B2}: epochs until a tenth of the rate, at least 1e-7; 0: cosine")
     bf16: bool = setting(True, "not stated", f"precision of convolutions; {CODE}: float32")
 
 
@@ -103,7 +105,7 @@ class Field:
     crf_weights: tuple[tuple[float, float], ...] = setting(
         ((1, 1), (10, 3)), ((1, 1),), f"section B.3.3; {CODE}: 10 and 3"
     )
-    crf_shrink: int = setting(2, 1, "the field works on images smaller by this factor")
+    crf_shrink: int = setting(2, 1, "the random field runs on images smaller by this factor")
 
 
 @dataclass(frozen=True)
