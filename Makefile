@@ -4,7 +4,7 @@
 #                 ONLY=presence (a room), ONLY=2 (a chapter) or ONLY=2.3 (an equation) limits it
 # Another interpreter: make test PYTHON=/path/to/python3.12. Newest versions, not the locked: NEWEST=1
 .DEFAULT_GOAL := help
-.PHONY: help book offline lab test slow notebooks lint lock readme clean
+.PHONY: help book slides handouts bank assignments lab test slow notebooks lint lock readme clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -24,16 +24,18 @@ book: $(READY)  ## build the book; warnings are errors
 	@echo "Open     file://$(CURDIR)/_build/html/index.html"
 	@echo "or serve $(BIN)/python -m http.server --directory _build/html    (the demos need this)"
 
-offline: book  ## a copy of the book in _build/offline
-	$(BIN)/python scripts/offline.py
-	@echo "Serve    $(BIN)/python -m http.server --directory _build/offline"
-
 handouts: $(READY)  ## ROSTER=students.csv: a sheet and a key for each student of a class
 	@test -n "$(ROSTER)" || { echo "Name the roster: make handouts ROSTER=students.csv" >&2; exit 1; }
 	$(BIN)/python scripts/handouts.py "$(ROSTER)" $(CHOICE)
 
 bank: $(READY)  ## the question bank for Moodle and for Canvas, VARIANTS=5 of each question
 	$(BIN)/python scripts/bank.py $(if $(VARIANTS),--variants $(VARIANTS)) $(CHOICE)
+
+assignments: $(READY)  ## the exercises of each chapter as an assignment for nbgrader
+	$(BIN)/python scripts/assignments.py
+
+slides: $(READY)  ## slides for each chapter, each also as PDF, and all equations as LaTeX
+	$(BIN)/python scripts/teaching.py --pdf
 
 lab: $(READY)  ## open the chapters in JupyterLab, which it installs the first time
 	@test -x $(BIN)/jupyter-lab || $(BIN)/uv pip install --quiet --python $(BIN)/python jupyterlab

@@ -27,6 +27,7 @@ p, li {{ break-inside: avoid; orphans: 3; widows: 3; }}
 table {{ border-collapse: collapse; font-size: 0.9em; }} tr {{ break-inside: avoid; }}
 th, td {{ border: 1px solid #999; padding: 0.15em 0.5em; text-align: left; }}
 code {{ font-size: 0.9em; overflow-wrap: anywhere; }}
+mjx-container svg g {{ stroke: none; }} /* a stroke of width 0 is printed as a hairline */
 </style><script>MathJax = {{ tex: {{ packages: {{ "[-]": ["noundefined"] }} }} }};</script>
 <script src="{mathjax}"></script></head><body>
 {body}

@@ -1,37 +1,37 @@
 """Make slides, equations and figures for teachers from the notebooks.
 
 python scripts/teaching.py            _build/teaching/slides/*.html and equations.tex
+python scripts/teaching.py --pdf      also slides/*.pdf, printed by Chromium or Chrome
 python scripts/teaching.py --figures  also figures/*.svg: executes every notebook, minutes
 
 A slide has what one writes on a board: the heading, sentences with bold words (assumptions), each
 displayed equation with the sentence before it, every figure, and the first rows of every table. The
 whole text of the page, with its tables, is in the speaker's notes (press S). A slide that does not
-fit the screen is set smaller. Slides load nothing from other hosts; npm fetches MathJax and
-reveal.js.
+fit the screen is set smaller. Slides load nothing from other hosts: MathJax and
+reveal.js come from the packages django-static-mathjax and sphinx-revealjs.
 """
 
 import argparse
 import html
+import importlib.util
 import re
-import subprocess
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
-from markdown_it import MarkdownIt
-from mdit_py_plugins.dollarmath import dollarmath_plugin
-from offline import fetch, fresh
+from paper import MARKDOWN, browser_path, fresh, mathjax, opened, rendered
+from tqdm import tqdm
 
 from notebooks import execute, read
 
 ROOT = Path(__file__).resolve().parents[1]
-REVEAL, MATHJAX = "reveal.js@5.2.1", "mathjax@3.2.2"
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="stylesheet" href="{reveal}/dist/reveal.css">
-<link rel="stylesheet" href="{reveal}/dist/theme/white.css">
+<link rel="stylesheet" href="reveal/dist/reveal.css">
+<link rel="stylesheet" href="reveal/dist/theme/white.css">
 <style>
 .reveal {{ font-size: 26px; }} .reveal h1 {{ font-size: 1.9em; }} .reveal h2 {{ font-size: 1.4em; }}
 .reveal h1, .reveal h2, .reveal h3 {{ text-transform: none; }} .reveal p {{ text-align: left; }}
@@ -41,9 +41,9 @@ PAGE = """<!doctype html>
 {slides}
 </div></div>
 <script>MathJax = {{ startup: {{ typeset: false }} }};</script>
-<script src="{mathjax}/tex-mml-chtml.js"></script>
-<script src="{reveal}/dist/reveal.js"></script>
-<script src="{reveal}/plugin/notes/notes.js"></script>
+<script src="mathjax/tex-mml-chtml.js"></script>
+<script src="reveal/dist/reveal.js"></script>
+<script src="reveal/plugin/notes/notes.js"></script>
 <script>
 const parts = "h2, p, li, table, img, mjx-container, mjx-mtd, mjx-mlabeledtr, mjx-labels";
 function over(slide) {{
@@ -73,14 +73,6 @@ MathJax.startup.promise.then(() => MathJax.typesetPromise([...faces]))
 """
 
 
-def inline_or_block(content: str, options: dict) -> str:
-    left, right = (r"\[", r"\]") if options["display_mode"] else (r"\(", r"\)")
-    return left + html.escape(content) + right
-
-
-MARKDOWN = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin, renderer=inline_or_block)
-
-
 @dataclass
 class Slide:
     """One slide: heading, items (HTML), and the prose that goes with it (Markdown).
@@ -98,12 +90,6 @@ class Slide:
         first = [opening(note) for note in self.notes[:1]]
         body = [f"<h2>{inline(self.title)}</h2>", *(self.items or first), notes]
         return "\n".join(["<section>", *body, "</section>"])
-
-
-def rendered(markdown: str) -> str:
-    """Return the HTML of some Markdown; links to other pages of the book become text."""
-    text = MARKDOWN.render(markdown)
-    return re.sub(r'<a href="(?!https?:)[^"]*">(.*?)</a>', r"\1", text, flags=re.DOTALL)
 
 
 def inline(markdown: str) -> str:
@@ -225,8 +211,33 @@ def page(notebook: nbformat.NotebookNode) -> str:
         "<section>\n" + "\n".join(slide.html() for slide in column) + "\n</section>"
         for column in columns
     )
-    where = {"reveal": f"npm/{REVEAL}", "mathjax": f"npm/{MATHJAX}/es5"}
-    return PAGE.format(title=html.escape(re.sub(r"[$\\]", "", title)), slides=slides, **where)
+    return PAGE.format(title=html.escape(re.sub(r"[$\\]", "", title)), slides=slides)
+
+
+def bring(folder: Path) -> None:
+    """Put MathJax and reveal.js, from their packages, beside the slides.
+
+    Raises: FileNotFoundError for a package that is not installed.
+    """
+    spec = importlib.util.find_spec("sphinx_revealjs")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("sphinx-revealjs is not installed; make book installs it")
+    reveal = Path(spec.submodule_search_locations[0], "_static", "revealjs")
+    for part in ("dist", "plugin/notes", "LICENSE"):
+        copy = shutil.copytree if (reveal / part).is_dir() else shutil.copy2
+        (folder / "reveal" / part).parent.mkdir(parents=True, exist_ok=True)
+        copy(reveal / part, folder / "reveal" / part)
+    shutil.copytree(mathjax(), folder / "mathjax")
+    shutil.copy2(mathjax().parent / "LICENSE", folder / "mathjax")
+
+
+def print_slides(folder: Path) -> None:
+    """Print every deck of a folder into a PDF file, a page a slide."""
+    with opened(viewport={"width": 1120, "height": 700}) as tab:
+        for file in tqdm(sorted(folder.glob("*.html")), "PDF", unit="deck"):
+            tab.goto(f"{file.resolve().as_uri()}?print-pdf")
+            tab.wait_for_selector("body[data-fits]", state="attached", timeout=120_000)
+            tab.pdf(path=file.with_suffix(".pdf"), prefer_css_page_size=True, print_background=True)
 
 
 def equations(notebooks: dict[str, nbformat.NotebookNode]) -> str:
@@ -258,6 +269,7 @@ def figures(scripts: list[Path], folder: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--pdf", action="store_true", help="also every deck as PDF")
     parser.add_argument("--figures", action="store_true", help="also every figure as SVG")
     parser.add_argument("--out", type=Path, default=ROOT / "_build" / "teaching")
     options = parser.parse_args()
@@ -266,14 +278,17 @@ def main() -> int:
     notebooks = {file.stem: nbformat.read(file, as_version=4) for file in files}
     slides = options.out / "slides"
     try:
+        if options.pdf:
+            browser_path()
         fresh(options.out, "teaching.py")
         slides.mkdir()
         for name, notebook in notebooks.items():
             (slides / f"{name}.html").write_text(page(notebook), "utf-8")
         (options.out / "equations.tex").write_text(equations(notebooks), "utf-8")
-        for package in (REVEAL, MATHJAX):
-            fetch(package, slides / "npm" / package)
-    except (OSError, subprocess.CalledProcessError) as error:
+        bring(slides)
+        if options.pdf:
+            print_slides(slides)
+    except OSError as error:
         print(error, file=sys.stderr)
         return 1
     if options.figures:

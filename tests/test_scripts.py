@@ -7,26 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import assignments
+import bank
 import clean_run
-import offline
+import handouts
 import own_bags
+import paper
 import pytest
 import report
 import teaching
 import votes
 from browsers import BROWSERS
 
-MAINS = {"offline": offline, "report": report, "teaching": teaching, "clean_run": clean_run}
-MAINS |= {"own_bags": own_bags, "votes": votes}
-
-
-@pytest.fixture
-def built(tmp_path):
-    """Make a book of one page that loads nothing, two folders deep."""
-    folder = tmp_path / "work" / "html"
-    folder.mkdir(parents=True)
-    (folder / "index.html").write_text("<p>a book</p>", "utf-8")
-    return folder
+MAINS = {"report": report, "teaching": teaching, "clean_run": clean_run, "votes": votes}
+MAINS |= {"own_bags": own_bags, "handouts": handouts, "bank": bank, "assignments": assignments}
 
 
 def main(monkeypatch, script: str, *arguments) -> int:
@@ -49,53 +43,21 @@ def mine(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("script", ["offline", "teaching"])
-def test_a_folder_of_others_is_refused_and_left_alone(script, built, mine, monkeypatch, capsys):
-    before = [built, mine] if script == "offline" else ["--out", mine]
-    assert main(monkeypatch, script, *before) == 1
+@pytest.mark.parametrize("script", ["teaching", "bank", "assignments"])
+def test_a_folder_of_others_is_refused_and_left_alone(script, mine, monkeypatch, capsys):
+    assert main(monkeypatch, script, "--out", mine) == 1
     assert f"{mine} is not empty, and {script}.py did not make it" in one_line(capsys)
     assert [file.name for file in mine.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("where", [".", "..", "../..", "new", "../html/a/b"])
-def test_the_built_book_is_never_its_own_target(built, where, monkeypatch, capsys):
-    assert main(monkeypatch, "offline", built, built / where) == 1
-    assert "is, holds or lies in the built book" in one_line(capsys)
-    assert [file.name for file in built.iterdir()] == ["index.html"]
-
-
-def test_a_link_to_the_built_book_is_the_built_book(built, tmp_path):
-    link = tmp_path / "link"
-    link.symlink_to(built)
-    with pytest.raises(ValueError, match="target"):
-        offline.offline(built, link)
-    assert (built / "index.html").exists()
-
-
-def test_what_a_script_made_before_it_makes_anew(built, tmp_path):
-    target = tmp_path / "deep" / "offline"
-    offline.offline(built, target)
+def test_what_a_script_made_before_it_makes_anew(tmp_path):
+    target = tmp_path / "deep" / "out"
+    paper.fresh(target, "teaching.py")
     (target / "old.html").touch()
-    offline.offline(built, target)
-    assert not (target / "old.html").exists()
-    assert (target / "index.html").read_text("utf-8") == "<p>a book</p>"
-    with pytest.raises(FileExistsError, match=r"teaching\.py did not make it"):
-        offline.fresh(target, "teaching.py")
-    offline.fresh(tmp_path / "empty", "teaching.py")
-    assert [f.name for f in (tmp_path / "empty").iterdir()] == [".made-by-teaching.py"]
-
-
-def test_a_run_that_was_cut_short_is_made_anew(built, tmp_path, monkeypatch):
-    def cut(*_, **__):
-        raise KeyboardInterrupt
-
-    target = tmp_path / "offline"
-    with monkeypatch.context() as patch:
-        patch.setattr(offline.shutil, "copytree", cut)
-        with pytest.raises(KeyboardInterrupt):
-            offline.offline(built, target)
-    offline.offline(built, target)
-    assert (target / "index.html").exists()
+    with pytest.raises(FileExistsError, match=r"bank\.py did not make it"):
+        paper.fresh(target, "bank.py")
+    paper.fresh(target, "teaching.py")
+    assert [f.name for f in target.iterdir()] == [".made-by-teaching.py"]
 
 
 @pytest.mark.parametrize("script", MAINS)
@@ -111,21 +73,12 @@ def test_help_is_printed_and_a_wrong_argument_ends_with_2(script, monkeypatch, c
     assert list(tmp_path.iterdir()) == []
 
 
-def test_offline_takes_two_folders_and_names_a_missing_book(tmp_path, monkeypatch, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(monkeypatch, "offline", "a", "b", "c")
-    assert ended.value.code == 2
-    capsys.readouterr()
-    assert main(monkeypatch, "offline", tmp_path, tmp_path / "b") == 1
-    assert "holds no book" in one_line(capsys)
-
-
-def test_a_target_that_cannot_be_written_is_a_line(built, mine, tmp_path, monkeypatch, capsys):
+def test_a_target_that_cannot_be_written_is_a_line(mine, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(report, "document", lambda: "text")
     assert main(monkeypatch, "report", tmp_path) == 1
     assert str(tmp_path) in one_line(capsys)
-    for script, first in (("offline", [built]), ("teaching", ["--out"])):
-        assert main(monkeypatch, script, *first, mine / "thesis.txt") == 1
+    for script in ("teaching", "bank", "assignments"):
+        assert main(monkeypatch, script, "--out", mine / "thesis.txt") == 1
         assert "thesis.txt" in one_line(capsys)
     assert (mine / "thesis.txt").read_text("utf-8") == "years of work"
 

@@ -1,11 +1,10 @@
-"""The slides of every chapter in a browser: none is larger than the screen."""
+"""The slides of every chapter in a browser: none is too large, none shows raw marks."""
 
+import importlib.util
 import re
-import shutil
 from pathlib import Path
 
 import nbformat
-import offline
 import page_checks
 import pytest
 import teaching
@@ -16,7 +15,8 @@ CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 pytestmark = [
     pytest.mark.skipif(**page_checks.ABSENT),
     pytest.mark.skipif(
-        shutil.which("npm") is None, reason="npm, which brings reveal.js, is missing"
+        importlib.util.find_spec("sphinx_revealjs") is None,
+        reason="sphinx-revealjs, which has reveal.js, is not installed",
     ),
 ]
 
@@ -28,15 +28,20 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def slides(tmp_path_factory):
-    """The address of all chapters' slides, without the notes, which nobody sees on them."""
+def folder(tmp_path_factory):
+    """All chapters' slides, without the notes, which nobody sees on them."""
     folder = tmp_path_factory.mktemp("slides")
-    for package in (teaching.REVEAL, teaching.MATHJAX):
-        offline.fetch(package, folder / "npm" / package)
+    teaching.bring(folder)
     for name in CHAPTERS:
         notebook = nbformat.read(ROOT / f"{name}.ipynb", as_version=4)
         text = re.sub('(?s)(<aside class="notes">).*?(?=</aside>)', r"\1", teaching.page(notebook))
         (folder / f"{Path(name).name}.html").write_text(text, "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def slides(folder):
+    """The address of the slides."""
     with page_checks.served(folder) as address:
         yield address
 
@@ -64,9 +69,26 @@ def projector(browser):
     page.close()
 
 
+# The text of each slide but for formulas, which are typeset, and code.
+SHOWN = """() => Reveal.getSlides().map((slide) => {
+  const face = slide.cloneNode(true);
+  face.querySelectorAll("aside, mjx-container, code, pre").forEach((part) => part.remove());
+  return [face.querySelector("h1, h2")?.textContent, face.textContent];
+})"""
+RAW = re.compile(r"\$|\\[()\[\]]|\*\*|^\s*\||\|\s*$|\|\s*:?-{3}", re.MULTILINE)
+
+
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_no_slide_is_larger_than_the_screen(projector, slides, name):
     projector.goto(f"{slides}/{Path(name).name}.html")
     projector.wait_for_selector("body[data-fits]", state="attached", timeout=60_000)
     assert projector.evaluate(BEYOND) == []
     assert projector.locator("mjx-merror").count() == 0
+    raw = [(title, text) for title, text in projector.evaluate(SHOWN) if RAW.search(text)]
+    assert raw == []
+
+
+@pytest.mark.parametrize("text", ["a $x$", r"\(x", r"x \]", "| a | b |", "|---|", "a |", "**b**"])
+def test_raw_marks_are_found(text):
+    assert RAW.search(f"words\n{text}\nwords")
+    assert not RAW.search("words of a | b, 3 - 2")

@@ -2,6 +2,10 @@
 
 import html
 import re
+import shlex
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -214,6 +218,83 @@ def test_each_chapter_of_the_book_has_its_place_in_the_plan():
     assert stumbles == sorted(stumbles)
     for file in re.findall(r"\.\./(notebooks/\w+\.ipynb)", PAGE):
         assert (ROOT / file).exists(), file
+
+
+SESSIONS = {"A block of three weeks": "session", "The term, week by week": "week"}
+
+
+@pytest.mark.parametrize("heading", SESSIONS)
+def test_a_session_names_page_slides_exercises_questions_and_mistakes_that_exist(heading):
+    for _, page, deck, exercises, asked, wrong in rows(part(heading)):
+        (chapter,) = linked(page)
+        assert deck.strip("`") in {file.stem for file in NOTEBOOKS}
+        assert int(deck.strip("`")[:2]) == chapter
+        in_class, at_home = exercises.split("; ")
+        there = {number: kind for number, kind, _ in EXERCISE.findall(TEXT[chapter])}
+        assert {in_class, *at_home.split(", ")} <= set(there)
+        assert "by hand" in there[in_class]
+        assert all("code" in there[number] for number in at_home.split(", "))
+        names = re.findall("`(.+?)`", asked)
+        made = [questions.make(name, "autumn-2026") for name in names]
+        assert [(q.chapter, q.level) for q in made] == [(chapter, "quick"), (chapter, "homework")]
+        assert len(wrong) > 20
+
+
+def test_every_session_and_week_has_its_row():
+    block, term = ([int(row[0]) for row in rows(part(heading))] for heading in SESSIONS)
+    assert block == [n for n in range(1, 13) if n != 8]
+    assert "In session 8 (the deck is again `04_presence_reproduction`)" in PAGE
+    assert questions.make("methods-on-the-same-images", "s").chapter == 4
+    assert term == list(range(1, 14))
+    weeks = [linked(row[1]) for row in rows(part("A term"))]
+    assert [linked(row[1]) for row in rows(part("The term, week by week"))] == weeks
+
+
+COMMANDS = [
+    line.partition("  #")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", PAGE, re.S)
+    for line in block.splitlines()
+]
+
+
+def command(line: str) -> list[str]:
+    """The words of a command: for `make` those of the recipe that it would run."""
+    words = shlex.split(line)
+    if words[0] == "make":
+        done = subprocess.run(
+            ["make", "--dry-run", "--assume-old=.venv/.ready", *words[1:]],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found = next(x for x in done.stdout.splitlines() if x.startswith(".venv/bin/python script"))
+        words = shlex.split(found)
+    assert words[0] == ".venv/bin/python"
+    return [sys.executable, *words[1:]]
+
+
+@cache
+def said(*words: str) -> str:
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_commands_of_the_page_name_programs_and_options_that_exist(line):
+    words = command(line)
+    program = words[:3] if words[1] == "-m" else words[:2]
+    arguments = words[len(program) :]
+    ask = [arguments[0], "--help"] if program[-1] == "wsl_tutorial.reproduce" else ["--help"]
+    shown = said(*program, *ask)
+    for option in (word for word in arguments if word.startswith("--")):
+        assert option in shown
+
+
+def test_the_page_has_a_command_for_each_material():
+    for target in ("slides", "handouts", "bank", "assignments"):
+        assert any(line.startswith(f"make {target}") for line in COMMANDS)
 
 
 @pytest.mark.parametrize("chapter", CUTS)
