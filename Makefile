@@ -4,7 +4,7 @@
 #                 ONLY=presence (a room), ONLY=2 (a chapter) or ONLY=2.3 (an equation) limits it
 # Another interpreter: make test PYTHON=/path/to/python3.12. Newest versions, not the locked: NEWEST=1
 .DEFAULT_GOAL := help
-.PHONY: help book offline lab test slow notebooks lint lock readme clean
+.PHONY: help book offline pdf lab test slow notebooks lint lock readme clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -24,6 +24,9 @@ book: $(READY)  ## build the book; warnings are errors
 offline: book  ## a copy of the book in _build/offline
 	$(BIN)/python scripts/offline.py
 	@echo "Serve    $(BIN)/python -m http.server --directory _build/offline"
+
+pdf: book  ## the whole book as _build/book.pdf; needs Chromium
+	$(BIN)/python scripts/pdf.py
 
 lab: $(READY)  ## open the chapters in JupyterLab, which it installs the first time
 	@test -x $(BIN)/jupyter-lab || $(BIN)/uv pip install --quiet --python $(BIN)/python jupyterlab
