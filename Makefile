@@ -4,7 +4,7 @@
 #                 ONLY=presence (a room), ONLY=2 (a chapter) or ONLY=2.3 (an equation) limits it
 # Another interpreter: make test PYTHON=/path/to/python3.12. Newest versions, not the locked: NEWEST=1
 .DEFAULT_GOAL := help
-.PHONY: help book slides handouts bank assignments lab test slow notebooks lint lock readme clean
+.PHONY: help book pdf slides handouts bank assignments lab test slow notebooks lint lock readme clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -36,6 +36,9 @@ assignments: $(READY)  ## the exercises of each chapter as an assignment for nbg
 
 slides: $(READY)  ## slides for each chapter, each also as PDF, and all equations as LaTeX
 	$(BIN)/python scripts/teaching.py --pdf
+
+pdf: book  ## the whole book as _build/book.pdf; needs Chromium
+	$(BIN)/python scripts/pdf.py
 
 lab: $(READY)  ## open the chapters in JupyterLab, which it installs the first time
 	@test -x $(BIN)/jupyter-lab || $(BIN)/uv pip install --quiet --python $(BIN)/python jupyterlab

@@ -1,4 +1,4 @@
-"""Every chapter in a browser: formulas, phone, dark, print, search, demos by keyboard, axe."""
+"""Every chapter in a browser: formulas, layout, length, phone, dark, print, demos, axe."""
 
 from pathlib import Path
 

@@ -23,7 +23,7 @@ ABSENT = {
     "condition": BROWSER is None and not NEEDED,
     "reason": "neither Chromium nor Chrome is installed",
 }
-CUT = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # no host but our own
+OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # no host but our own
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -47,7 +47,7 @@ def started():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as tool:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", CUT]
+        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", OFFLINE]
         browser = tool.chromium.launch(executable_path=BROWSER, args=options)
         yield browser
         browser.close()
@@ -111,7 +111,23 @@ def every_formula_is_typeset(visit: Visit):
     left = page.locator("article .math:not(:has(mjx-container))")
     assert left.count() == 0, left.all_inner_texts()
     text = page.locator("article, .bd-search-container").first.inner_text()
-    assert not re.search(r"\\[()\[\]]|\\(frac|sum|log|mathbb)", text)
+    assert not re.search(RAW, text)
+
+
+COMMANDS = "begin|frac|sum|prod|log|exp|mathbb|mathrm|tag|left|hat|le|ge"
+RAW = rf"\\[()\[\]]|\\(?:{COMMANDS})\b|(?<!\w)\$[^$\s]*[\\_^]"
+LONGEST = {"reproduction": 4500, "audit": 4500, "": 5000}  # words of a chapter, by its name
+WORDS = """() => {
+  const words = (e) => e.innerText.split(/\\s+/).filter((word) => word).length;
+  const article = document.querySelector('article');
+  const demos = [...article.querySelectorAll('.demo')].map(words);
+  return words(article) - demos.reduce((a, b) => a + b, 0);
+}"""
+
+
+def is_not_too_long(visit: Visit):
+    most = next(most for part, most in LONGEST.items() if part in visit.name)
+    assert visit.page.evaluate(WORDS) <= most
 
 
 def axe_finds_nothing_serious(visit: Visit):
@@ -123,17 +139,54 @@ BEGINS_LATE = """() => [...document.querySelectorAll('.bd-article div.math > mjx
     .length"""  # formulas whose beginning is out of sight
 
 
+# Boxes with more in them than they show, and things beyond the box around them. Folded parts are
+# opened to be measured. On a phone, columns, tables and formulas may scroll in their own box.
+CUT = """(scrolling) => {
+  const article = document.querySelector('.bd-article');
+  const things = 'pre, table, img, svg, div.math, figure, .exercise, .cell_output, details';
+  const cut = [];
+  for (const e of article.querySelectorAll(things)) {
+    if (!e.getClientRects().length || e.closest('svg *, mjx-container, .demo')) continue;
+    if (scrolling && e.closest(scrolling)) continue;
+    const beyond = e.getBoundingClientRect().right - e.parentElement.getBoundingClientRect().right;
+    const over = Math.round(Math.max(e.scrollWidth - e.clientWidth, beyond));
+    if (over > 1) cut.push(`${e.tagName} ${e.className}, ${over} px: ${e.innerText?.slice(0, 80)}`);
+  }
+  return cut;
+}"""
+UNFOLD = (
+    "(open) => document.querySelectorAll('.bd-article details').forEach((d) => (d.open = open))"
+)
+SCROLLING = ".columns, .pst-scrollable-table-container, div.math, .cell_output:has(.columns, table)"
+
+
+def nothing_is_cut(visit: Visit):
+    page = visit.page
+    page.evaluate(UNFOLD, True)
+    page.evaluate(FRAME)
+    try:
+        assert sideways(page) <= 0
+        assert page.evaluate(CUT, "") == []
+    finally:
+        page.evaluate(UNFOLD, False)
+
+
 def fits_a_phone_in_the_dark(visit: Visit):
     page = visit.page
     page.set_viewport_size(PHONE)
     show_in(page, "dark")
+    page.evaluate(UNFOLD, True)
+    page.evaluate(FRAME)
     try:
         assert visit.faults == []
         assert sideways(page) <= 0
+        assert page.evaluate(CUT, SCROLLING) == []
         assert page.evaluate(BEGINS_LATE) == 0
+        page.evaluate(UNFOLD, False)
         contrast = {"type": "rule", "values": ["color-contrast"]}
         assert violations(page, runOnly=contrast) == []
     finally:
+        page.evaluate(UNFOLD, False)
         page.set_viewport_size(WIDE)
         show_in(page, "light")
 
@@ -168,14 +221,27 @@ def sideways(page) -> int:
     )
 
 
-# Code has thousands of words in two dozen colours: the contrast of each colour is computed once.
+# A page has thousands of words in a few dozen colours: the contrast of text and paper is computed
+# once for each kind of element.
 AXE = """([context, options]) => {
   const seen = new Set();
-  for (const word of document.querySelectorAll('.highlight pre span')) {
-    const around = word.closest('.cell_input, .cell_output')?.className;
-    const kind = [word.className, word.parentElement.className, around].join('|');
-    if (!word.children.length && seen.has(kind)) word.dataset.again = '';
-    seen.add(kind);
+  const papers = new Map([[null, '']]);
+  const paper = (e) => {
+    if (!papers.has(e)) {
+      const {backgroundColor: colour, backgroundImage: image, opacity} = getComputedStyle(e);
+      const clear = colour === 'rgba(0, 0, 0, 0)' && image === 'none' && opacity === '1';
+      const behind = paper(e.parentElement);
+      papers.set(e, clear ? behind : [colour, image, opacity, behind].join());
+    }
+    return papers.get(e);
+  };
+  for (const e of document.querySelectorAll('.bd-article *')) {
+    const {color, fontSize, fontWeight, display, position} = getComputedStyle(e);
+    const style = [color, fontSize, fontWeight, display, position, paper(e)];
+    const kind = [e.tagName, e.className, ...style].join('|');
+    const words = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+    e.toggleAttribute('data-again', words && !!e.getClientRects().length && seen.has(kind));
+    if (words && e.getClientRects().length) seen.add(kind);
   }
   axe.configure({rules: [{id: 'color-contrast', selector: '*:not([data-again])'}]});
   return axe.run(context, options);
@@ -209,7 +275,6 @@ def prints_its_article_and_nothing_around_it(visit: Visit):
             "() => document.querySelector('article').getBoundingClientRect().width"
         )
         assert paper > 600
-        assert page.pdf(format="A4").startswith(b"%PDF")
     finally:
         page.emulate_media(media="screen")
 
@@ -217,19 +282,22 @@ def prints_its_article_and_nothing_around_it(visit: Visit):
 FOUND_ALL = (
     "() => document.querySelector('#search-results .search-summary')?.textContent.includes('found')"
 )
+MISSED = """() => {  // the pages that a search for the words of their title does not find
+  const {docnames, titles} = Search._index;
+  const found = (words) => Search._performSearch(...Search._parseQuery(words));
+  const plain = (title) => title.replace(/<[^>]*>/g, "");  // a chapter has its number in a span
+  return docnames.filter((name, i) => !found(plain(titles[i])).some(([other]) => other === name));
+}"""
 
 
-def search_finds_it_by_the_words_of_its_title(visit: Visit):
-    words = visit.page.inner_text("h1").replace("#", "").strip()
+def searched(visit: Visit, words: str) -> tuple[list[str], list[str]]:
+    """Return the links and the excerpts that the search page shows for some words."""
     page = visit.browser.new_page()
     try:
         page.goto(f"{visit.home}/search.html?q={quote(words)}")
         page.wait_for_function(FOUND_ALL, timeout=30_000)
         links = [a.get_attribute("href") for a in page.locator("#search-results li a").all()]
-        assert any(f"{visit.name}.html" in link for link in links)
-        excerpts = page.locator("#search-results .context").all_inner_texts()
-        assert excerpts
-        assert not re.search(r"\\[()\[\]]", " ".join(excerpts))
+        return links, page.locator("#search-results .context").all_inner_texts()
     finally:
         page.close()
 
@@ -244,6 +312,8 @@ def its_demo_works_by_keyboard_and_says_what_it_shows(visit: Visit):
         assert controls.count() > 0
         heard, asked = set(), {}
         for _ in range(2):  # a button that restores what is there says so only after a change
+            if asked and heard >= asked.keys():
+                break
             controls.first.focus()
             for place in range(controls.count()):
                 kind, name, held, inside = page.evaluate(FOCUSED)
@@ -251,7 +321,6 @@ def its_demo_works_by_keyboard_and_says_what_it_shows(visit: Visit):
                 before = says.all_inner_texts()
                 for key in KEYS.get(kind, ()):
                     page.keyboard.press(key)
-                    page.wait_for_timeout(30)
                     moved = name.startswith(LATER) and page.evaluate(FOCUSED)[2] != held
                     if says.all_inner_texts() != before or moved:
                         heard.add(place)
@@ -290,6 +359,6 @@ ANY = [
     every_formula_is_typeset,
     axe_finds_nothing_serious,
 ]
-OF_PAGES = [fits_a_phone_in_the_dark, prints_its_article_and_nothing_around_it]
-OF_CHAPTERS = [search_finds_it_by_the_words_of_its_title]
+OF_PAGES = [nothing_is_cut, fits_a_phone_in_the_dark, prints_its_article_and_nothing_around_it]
+OF_CHAPTERS = [is_not_too_long]
 OF_DEMOS = [its_demo_works_by_keyboard_and_says_what_it_shows]

@@ -1,0 +1,145 @@
+"""Make _build/book.pdf from _build/html: the whole book, with page numbers, outline and links.
+
+python scripts/pdf.py [BUILT] [TARGET]
+
+The articles of all pages become one long page, which Chromium prints. Folded cells are open in it,
+and demos are left out.
+"""
+
+import argparse
+import posixpath
+import re
+import shutil
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parents[1]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARTICLE = re.compile(r'<article class="bd-article">(.*?)</article>', re.DOTALL)
+NEXT = re.compile(r'<a class="right-next"\s+href="([^"]+)"')
+HEAD = re.compile(
+    r"<link [^>]*stylesheet[^>]*>|<script>window\.MathJax = .*?</script>"
+    r"|<script[^>]*/mathjax/[^>]*></script>"
+)
+STYLE = """
+.book-page { break-before: page; }
+body { background: #fff; }
+.bd-article .headerlink, .toggle-button, summary { display: none !important; }
+pre { break-inside: auto; }
+h1, h2, h3 { break-after: avoid; }
+mjx-container[display="true"], .pst-scrollable-table-container { overflow: visible !important; }
+"""
+FOOT = (
+    '<div style="width: 100%; text-align: center; font-size: 8px">'
+    '<span class="pageNumber"></span></div>'
+)
+READY = """async () => {
+  document.querySelectorAll('details').forEach((d) => (d.open = true));
+  document.querySelectorAll('img').forEach((image) => (image.loading = 'eager'));
+  await window.MathJax?.startup.promise;
+  await Promise.all([...document.images].map((image) => image.decode().catch(() => null)));
+}"""
+
+
+def order(built: Path) -> list[str]:
+    """Return the names of the pages in the order in which each links to the next."""
+    first = re.search(r"url=([\w/.-]+)\.html", (built / "index.html").read_text("utf-8"))[1]
+    names = [first]
+    while found := NEXT.search((built / f"{names[-1]}.html").read_text("utf-8")):
+        link = posixpath.join(posixpath.dirname(names[-1]), found[1])
+        names.append(posixpath.normpath(link).removesuffix(".html"))
+    return names
+
+
+def article(built: Path, name: str, names: list[str]) -> str:
+    """Return the article of a page, with ids of its own, and links that stay in the document."""
+    body = ARTICLE.search((built / f"{name}.html").read_text("utf-8"))[1]
+    body = re.sub(r'\bid="([^"]+)"', lambda m: f'id="{label(name, m[1])}"', body)
+    body = re.sub(
+        r'\baria-labelledby="([^"]+)"',
+        lambda m: f'aria-labelledby="{" ".join(label(name, i) for i in m[1].split())}"',
+        body,
+    )
+    body = re.sub(r'\b(href|src)="([^"]*)"', lambda m: f'{m[1]}="{moved(m[2], name, names)}"', body)
+    return f'<section class="book-page" id="{label(name)}">{body}</section>'
+
+
+def label(name: str, inside: str = "") -> str:
+    return f"{name}--{inside}".replace("/", "-") if inside else name.replace("/", "-")
+
+
+def moved(link: str, name: str, names: list[str]) -> str:
+    """Return where a link of a page leads in the document of all pages."""
+    parts = urlsplit(link)
+    if parts.scheme or parts.netloc:
+        return link
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path)))
+    target = name if not parts.path else path.removesuffix(".html")
+    if target in names and (not parts.path or path.endswith(".html")):
+        return f"#{label(target, unquote(parts.fragment))}"
+    return path
+
+
+def whole(built: Path, names: list[str]) -> str:
+    """Return all pages as one."""
+    texts = [(built / f"{name}.html").read_text("utf-8") for name in names]
+    heads = [head for text in texts for head in HEAD.findall(text)]  # each once, in order
+    links = re.sub(r'"(?:\.\./)+_static', '"_static', "\n".join(dict.fromkeys(heads)))
+    pages = "\n".join(article(built, name, names) for name in names)
+    return (
+        '<!DOCTYPE html><html lang="en" data-theme="light" data-mode="light"><head>'
+        f'<meta charset="utf-8"><title>Weak supervision, by reproduction</title>{links}'
+        f'<style>{STYLE}</style></head><body><main><article class="bd-article">{pages}'
+        "</article></main></body></html>"
+    )
+
+
+def make(built: Path, target: Path, names: list[str]) -> None:
+    """Print some pages as one PDF.
+
+    Raises: FileNotFoundError if there is no book or no browser.
+    """
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise FileNotFoundError("Chromium, which prints the book, is not installed")
+    page_of_all = built / "_all.html"
+    page_of_all.write_text(whole(built, names), "utf-8")
+    try:
+        with sync_playwright() as tool:
+            window = tool.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+            page = window.new_page(viewport={"width": 794, "height": 1123})
+            page.set_default_timeout(600_000)
+            page.goto(page_of_all.resolve().as_uri())
+            page.evaluate(READY)
+            page.pdf(
+                path=target, format="A4", print_background=True, outline=True, tagged=True,
+                display_header_footer=True, header_template="<span></span>", footer_template=FOOT,
+                margin={"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"},
+            )  # fmt: skip
+            window.close()
+    finally:
+        page_of_all.unlink()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    build = ROOT / "_build"
+    parser.add_argument("built", nargs="?", type=Path, default=build / "html", help="the book")
+    parser.add_argument("target", nargs="?", type=Path, default=build / "book.pdf", help="its PDF")
+    options = parser.parse_args()
+    try:
+        if not (options.built / "index.html").exists():
+            raise FileNotFoundError(f"{options.built} holds no book; make book first")
+        make(options.built, options.target, order(options.built))
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(options.target)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
