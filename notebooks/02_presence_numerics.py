@@ -54,9 +54,8 @@ noise = 0.5 * torch.randn(11, 64, generator=generator)  # ten digits and phi
 # %% [markdown]
 # Here is an image for which this happens. It has 64 positions and ten classes, and its label set is
 # $\{0, 1, 2\}$. The network detects labels 0 and 1 clearly, each at three positions. It has hardly
-# noticed label 2: the logit of label 2 is about $z$ at every position, that of the background about
-# 0. Networks pass through such states in training, with one faint digit among others that they
-# already read.
+# noticed label 2: the logit of label 2 is about $z$ at every position, that of the background
+# about 0.
 #
 # As a reference we evaluate (1.2) with 60 digits, using Python's `decimal`, on exactly the float32
 # numbers that the other methods get.
@@ -147,8 +146,7 @@ for z in (-12.0, -17.0, -22.0, -27.0, -32.0, -42.0):
 # %% [markdown]
 # From top to bottom, the float32 value is right, then wrong by whole nats, and finally it stops
 # changing, whatever the evidence. Its gradient mass goes from 1 to nonsense. Double precision only
-# postpones the same failure by nine digits. The columns of the package show the method of this
-# page.
+# postpones the same failure by nine digits.
 #
 # The digits of the failed entries are rounding noise and differ between machines, but the kinds of
 # failure do not. We count them over 200 images like this one, each with new noise.
@@ -339,9 +337,6 @@ show.figure(
 #
 # $$ f(S) = \sum_{A \cup B = S} f^{\text{left}}(A) \, f^{\text{right}}(B) . $$
 #
-# Joining pairs, then pairs of pairs, gives a tree of depth $\log_2 n$ instead of $n$ sequential
-# steps.
-#
 # The series is a shortcut for this union product. Add up $f$ over all subsets of $S$ (the *zeta
 # transform*): this gives $\alpha_{S,\phi}$, the probability that nothing outside $S$ is emitted.
 # The transform turns a union product into an ordinary product, separately for each set $S$. The
@@ -512,9 +507,8 @@ print("violations in", side.numel(), "truncations:", violations)
 # %% [markdown]
 # There are none. `presence.bounds` returns the best bound on each side up to an order. Since a
 # partial sum can cancel like the series, it is moved outwards by the largest possible rounding
-# error. If a lower sum is not positive, the lower bound is $-\infty$. There may be at most $2^{16}$
-# terms, which limits the order but not the number of labels. At order $L$ both sides equal the
-# likelihood.
+# error. If a lower sum is not positive, the lower bound is $-\infty$. At order $L$ both sides
+# equal the likelihood.
 
 # %% tags=["hide-input"]
 value = presence.log_likelihood(log_p, all_six)  # (300,)
@@ -705,7 +699,7 @@ show.figure(
 # ## When it breaks
 #
 # **More labels than positions.** No labelling is allowed, and the probability is 0. The series
-# returns the logarithm of its rounding errors. The recursion never reaches the full set. The
+# returns the logarithm of its rounding errors. The
 # package returns $-\infty$ with gradient zero, so that one impossible bag does not spoil the
 # gradients of its batch. The mean loss is then infinite, which you will notice.
 
@@ -811,11 +805,7 @@ check.attempt(check.digits_lost, digits_lost)
 # - [Pham, Raich and Fern (2014)](https://arxiv.org/abs/1411.4068), *Dynamic programming for instance
 #   annotation in multi-instance multi-label learning*: the same recursion over label sets, four
 #   years before the series, inside EM.
-# - [Björklund, Husfeldt, Kaski and Koivisto (2007)](https://arxiv.org/abs/cs/0611101), *Fourier meets
-#   Möbius: fast subset convolution*: zeta and Möbius transforms as an algorithm.
 # - [Higham (2002)](https://doi.org/10.1137/1.9780898718027), *Accuracy and Stability of Numerical
 #   Algorithms*: chapters 1 to 4, on conditioning, cancellation and the error of sums.
 # - [Joag-Dev and Proschan (1983)](https://doi.org/10.1214/aos/1176346079), *Negative association of
 #   random variables, with applications*: the upper side of (2.5).
-# - [Valiant (1979)](https://doi.org/10.1016/0304-3975(79)90044-6), *The complexity of computing the
-#   permanent*: why $2^L$ does not go away.
