@@ -364,8 +364,8 @@ assert torch.allclose(x, patches.move(start, task_loss, 3, 50.0, penalty=0.004))
 #
 # The release has no penalty. It takes two gradient steps from $x_0$ and stops. Measure $x$ from
 # $x_0$, along a direction in which the loss is a parabola with curvature $c$ and its minimum at
-# distance $d$. Each gradient step multiplies the remaining distance by $1 - \alpha c$. Compare $m$ such steps
-# with the exact minimum under the penalty:
+# distance $d$. Each gradient step multiplies the remaining distance by $1 - \alpha c$. Compare $m$
+# such steps with the exact minimum under the penalty:
 #
 # $$ x_m = \bigl[ 1 - (1 - \alpha c)^m \bigr] \, d , \qquad x_\lambda = \frac{c}{c + 2 \lambda} \, d . $$
 #
