@@ -670,7 +670,7 @@ print("larger bags are harder:", bool(harder))
 #
 # ## Exercises
 #
-# **1, by hand.** Two instances, one of them positive, have the logits $z_1 = t$ and $z_2 = -t$.
+# **1, by hand.** Two instances, one of them positive, have $z_1 = t$ and $z_2 = -t$.
 # Write $\log P(1 \mid X)$ as a function of $t$, and show that $t = 0$ is its minimum. What is the
 # curvature there, and is it the number above?
 #

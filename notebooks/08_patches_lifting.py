@@ -194,7 +194,7 @@ spots = {"first digit": first, "decoy": [31, 19], "second digit": second}
 
 
 def peak(heights):
-    """Return a map (1, H, W) with peaks on first digit, decoy, second digit."""
+    """Return a map (1, H, W) with a peak on each of the three spots."""
     h = torch.zeros(1, *SHAPE).double()
     for (x, y), value in zip(spots.values(), heights, strict=True):
         h[0, y, x] = value
@@ -363,9 +363,9 @@ assert torch.allclose(x, patches.move(start, task_loss, 3, 50.0, penalty=0.004))
 # ### No penalty at all: stop early
 #
 # The release has no penalty. It takes two gradient steps from $x_0$ and stops. Measure $x$ from
-# $x_0$, along a direction in which the loss has the curvature $c$ and its minimum at distance $d$.
-# Each gradient step multiplies the remaining distance by $1 - \alpha c$. Compare $m$ such steps
-# with the exact minimum under the penalty:
+# $x_0$, along a direction in which the loss is a parabola with curvature $c$ and its minimum at
+# distance $d$. Each gradient step multiplies the remaining distance by $1 - \alpha c$. Compare $m$
+# such steps with the exact minimum under the penalty:
 #
 # $$ x_m = \bigl[ 1 - (1 - \alpha c)^m \bigr] \, d , \qquad x_\lambda = \frac{c}{c + 2 \lambda} \, d . $$
 #
@@ -408,9 +408,9 @@ show.figure(
 
 # %% [markdown]
 # The two agree where the curvature is small. The rate of the release is $10^4$ on the mean over a
-# batch of 32, which is 312.5 for one image. Its two steps correspond to a penalty of $8 \cdot
-# 10^{-4}$ per squared pixel on its own loss. So **the rate of the places must grow with the batch
-# size**, because the mean over the batch divides the steps.
+# batch of 32, which is 312.5 for one image. Its two steps correspond to a penalty of
+# $8 \cdot 10^{-4}$ per squared pixel on its own loss. So **the rate of the places must grow with
+# the batch size**, because the mean over the batch divides the steps.
 #
 # ### For differentiable layers, lifting is back-propagation
 #
