@@ -127,7 +127,7 @@ def standard_error(error, n=10_000):
     return 100 * math.sqrt(e * (1 - e) / n)
 
 
-# %%
+# %% tags=["hide-input"]
 for i in ("mcmil-001", "mcmil-002", "mcmil-005", "mcmil-006"):
     wrong, se = ROWS[i].value * 100, standard_error(ROWS[i].value)
     print(f"{ROWS[i].printed} %: {wrong:.0f} images; standard error {se:.3f}")
@@ -395,7 +395,7 @@ page.one_record(HELD)
 # The fifth is the **verdict**: (4.1), applied to the row and its records. As an example we apply it to
 # the three runs that a comment in the authors' program lists for this row.
 
-# %%
+# %% tags=["hide-input"]
 listed = dict(enumerate([0.38, 0.32, 0.39]))
 v = ledger.verdict(row.value, row.sd, row.rounding, listed, lower=True)
 print(f"{v.state}: {v.ours:.3f} ± {v.sd:.3f},", end=" ")

@@ -107,7 +107,7 @@ show.Markdown(audit.sentences_table(stands=(False, None)))
 # inequality $m \alpha$ also bounds the probability of at least one failure. For the claims of each
 # paper, at $\alpha = 5\,\%$:
 
-# %%
+# %% tags=["hide-input"]
 for paper in PAPERS.values():
     m = sum(not c.own for c in paper.claims)
     one = 1 - 0.95**m
@@ -158,7 +158,7 @@ def absolute_sum(log_p, labels):
     return full + (total.abs() + 1e-16).log()
 
 
-# %%
+# %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)
 lead = 10.0 * (torch.arange(11) == 10)[:, None]  # (11, 1)
 bags = (torch.randn(20, 11, 64, generator=generator) + lead).log_softmax(1)
