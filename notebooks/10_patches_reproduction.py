@@ -54,8 +54,7 @@ show.Markdown(page.printed())
 # %% [markdown]
 # A network that was given nine labels, and no place, finds 97.8 % of nine digits. Is that a lot? A
 # detection rate can be read from two ends: how far is it from 100 %, and how far from chance? The
-# paper answers the first question with a supervised network. This page answers the second, and only
-# then reads the tables.
+# paper answers the first question with a supervised network. This page answers the second.
 #
 # ## What is hidden
 #
@@ -163,9 +162,9 @@ show.figure(
 show.Markdown(page.products())
 
 # %% [markdown]
-# It is not, and the program agrees: "Classif." ignores places. The last column is the share that the
-# text describes. By this share, the channel-wise classifier reads nearly every digit that its boxes
-# cover. Its boxes fail, so we need a chance level for boxes too.
+# It is not, and the program agrees: "Classif." ignores places. By the last column, which the text
+# describes, the channel-wise classifier reads nearly every digit that its boxes cover. Its boxes
+# fail, so we need a chance level for boxes too.
 #
 # ### Boxes that do not look
 #
@@ -392,9 +391,8 @@ show.figure(
 )
 
 # %% [markdown]
-# The panels need not agree. Equation (9) of the paper asks for the shares of the labels, and not for
-# boxes. A classifier that has learnt to read digits beside the middle of its patch has a low task
-# loss, and then the places move away from the digits. Nothing in the loss pulls them back.
+# The panels need not agree. A classifier that has learnt to read digits beside the middle of its patch
+# has a low task loss, and then the places move away from the digits.
 #
 # ## When it breaks
 #
@@ -481,9 +479,8 @@ show.figure(
 )
 
 # %% [markdown]
-# First compare each method with chance, then with the heat map network that is not trained. Note that
-# the soft and the perturbed choice have another head, so a gap to them is not due to the operator
-# alone, and that all methods use the learning rates that were tried with MIST.
+# First compare each method with chance, then with the heat map network that is not trained. The soft
+# and the perturbed choice have another head, and all methods use the learning rates of MIST.
 #
 # ### A classifier that dies
 #
@@ -519,8 +516,7 @@ show.figure(
 #
 # ### Claims
 #
-# The table tests the paper's own claims on the strongest evidence for which all necessary runs
-# exist. The measured gaps, and two questions of our own, are on the [reproduction
+# The table tests the paper's own claims. The measured gaps, and two questions of our own, are on the [reproduction
 # page](../book/reproductions-patches.md).
 
 # %% tags=["hide-input"]
@@ -627,7 +623,5 @@ check.attempt(check.precision_range, precision_range)
 #   classes challenge*: matching and average precision as most detectors are measured.
 # - [Hoiem, Chodpathumwan and Dai (2012)](https://doi.org/10.1007/978-3-642-33712-3_25), *Diagnosing
 #   error in object detectors*: which errors a single AP hides.
-# - [Davis and Goadrich (2006)](https://doi.org/10.1145/1143844.1143874), *The relationship between
-#   precision-recall and ROC curves*: how curves may be interpolated.
 # - [Musgrave, Belongie and Lim (2020)](https://arxiv.org/abs/2003.08505), *A metric learning
 #   reality check*: how much progress remains when every method gets the same network and protocol.

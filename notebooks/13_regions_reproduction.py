@@ -71,7 +71,6 @@ show.Markdown(page.claimed())
 # | How is a CAM cut? | not stated | a pixel belongs to the region where the map of the *true* class is the largest; there is no background map |
 # | How is attention cut? | not stated | at $1 / (C h w)$, which is $C$ times below uniform attention |
 # | Which networks? | ResNet-101, and "similar" ResNet-18 | ResNet-101 for the method, ResNet-18 for the baselines |
-# | How often is an image drawn in an epoch? | once | eight times for the baselines on GlaS |
 # | How many images? | 84 for training (GlaS), 111 for testing (CUB5) | 85 and 145 |
 #
 # The [reproduction page](../book/reproductions-regions.md) lists every setting that differs. We
@@ -124,10 +123,9 @@ print(f"n = 111, as in the text, explains {some} of the rates of CUB5")
 # Now that we know $k$ and $n$, we can ask which other errors they are compatible with. Let $p$ be
 # the error on images like those of the test set, and $\hat p = k / n$. **Assume that the test
 # images are independent draws.** Then $\hat p$ has standard deviation $\sqrt{p (1 - p) / n}$.
-# Chapter 4 replaced $p$ by $\hat p$ here. For $k = 0$ this gives a standard error of zero: certainty
-# from 80 images. Instead we keep $p$, and ask for all $p$ with $|\hat p - p| \leq z \sqrt{p (1 - p)
-# / n}$. Squared, this is a quadratic inequality in $p$. With $w = z^2 / n$ it reads
-# $(1 + w) p^2 - (2 \hat p + w) p + \hat p^2 \leq 0$, and its two roots are the ends of *Wilson's
+# If we replaced $p$ by $\hat p$, as in chapter 4, $k = 0$ would give a standard error of zero. Instead
+# we ask for all $p$ with $|\hat p - p| \leq z \sqrt{p (1 - p) / n}$. Squared, with $w = z^2 / n$, this
+# reads $(1 + w) p^2 - (2 \hat p + w) p + \hat p^2 \leq 0$. The two roots are the ends of *Wilson's
 # interval*:
 #
 # $$ p_\pm = \frac{\hat p + w / 2 \pm \sqrt{w \, \hat p (1 - \hat p) + w^2 / 4}}{1 + w} , \qquad w = z^2 / n . \tag{13.2} $$
@@ -199,17 +197,15 @@ show.Markdown(page.zeros_beside_methods())
 
 # %% [markdown]
 # On all four sets the printed $F_1^-$ of the full method lies *below the upper bound* for a mask
-# that ignores the image. On GlaS we have the masks, and All-zeros scores 64.04: there the method
-# gains two and a half points over it. **A large $F_1^-$ is no evidence of few false positives unless
-# All-zeros is printed beside it.** What does support the method is that both indices are high at
-# once. To measure this, one needs a number that a constant mask cannot raise by its size:
-# Matthews' correlation (MCC), or PxAP.
+# that ignores the image. On GlaS, where we have the masks, All-zeros scores 64.04, two and a half
+# points less than the method. **A large $F_1^-$ is no evidence of few false positives unless All-zeros
+# is printed beside it.** What does support the method is that both indices are high at once.
+# Matthews' correlation (MCC) and PxAP measure this: no constant mask can raise them by its size.
 #
 # ### Which curve an area belongs to
 #
-# Fig. 6 prints areas under precision-recall curves, in panels for foreground and background. Four
-# areas are left in the text that we have, and it does not say for which panel. Can the other tables
-# decide? Suppose that no cut of a map has an F1 score above $\varphi$. At recall $r$ and precision
+# Fig. 6 prints areas under precision-recall curves, in panels for foreground and background. In the
+# text that we have, four areas are left, without their panel. Can the other tables decide? Suppose that no cut of a map has an F1 score above $\varphi$. At recall $r$ and precision
 # $p$, $2 r p / (r + p) \leq \varphi$ means $p \leq \varphi r / (2 r - \varphi)$ if $2 r > \varphi$,
 # and is always true otherwise. The bound is 1 at $r_0 = \varphi / (2 - \varphi)$ and falls to $r_0$
 # at recall 1. So all cuts lie below a line at 1 up to $r_0$, followed by a hyperbola.
@@ -223,9 +219,8 @@ show.Markdown(page.zeros_beside_methods())
 #
 # $$ \text{area} \leq \tfrac12 + r_0 - \tfrac12 r_0^2 \;\; \text{(lines)} , \qquad \text{area} \leq \varphi + \tfrac12 \varphi^2 \log \bigl( \tfrac{2}{\varphi} - 1 \bigr) \;\; \text{(steps)} . \tag{13.4} $$
 #
-# The bound for lines is the larger one, so it holds for both kinds of curve. Solved for $\varphi$,
-# it gives the least F1 score that the *best* cut must have. The paper averages curves over images.
-# At large $\varphi$ the tangent of the bound lies above it everywhere (the folded cell checks this),
+# The bound for lines is larger, so it holds for both kinds of curve. Solved for $\varphi$, it gives the
+# least F1 score of the *best* cut. The paper averages curves over images. At large $\varphi$ the tangent of the bound lies above it everywhere (the folded cell checks this),
 # so by Jensen's argument the bound also holds for means over images.
 
 
@@ -269,11 +264,10 @@ show.Markdown(page.areas_beside_cuts(best_cut))
 # A training step passes the image $\max(u, 1)$ times through the localiser. It also makes two passes
 # through the classifier, on images of half the size, each of which costs a share $\kappa$ of a
 # localiser pass. Backward passes cost twice a forward pass in both. So the ratio of the costs of a
-# step with $u$ looks and with one look is $R = (u + 2 \kappa) / (1 + 2 \kappa)$. An epoch also has
-# parts that do not depend on $u$, for example loading and validation. If they take the share $b$ of
-# an epoch with one look, the ratio of the epochs is $\rho = (1 - b) R + b$. Solved for $b$, a printed
-# $\rho$ shows how large these parts were. We count operations without running the networks, and
-# check the formula on a real step of a tiny network.
+# step with $u$ looks and with one look is $R = (u + 2 \kappa) / (1 + 2 \kappa)$. If parts of an epoch
+# that do not depend on $u$, such as loading, take the share $b$ of an epoch with one look, the ratio
+# of the epochs is $\rho = (1 - b) R + b$. Solved for $b$, a printed $\rho$ shows how large these parts
+# were. We count operations, and check the formula on a real step of a tiny network.
 
 
 # %% tags=["hide-input"]
@@ -329,10 +323,9 @@ for r in ROWS.values():
 
 # %% [markdown]
 # **If time is proportional to operations**, about half of the paper's epoch with $u = 0$ is not
-# training, and the printed ratios would grow to three on a machine that loads quickly. If a GPU is
-# not filled by eight images, a small image costs nearly as much as a large one; then $\kappa$ is
-# closer to 1 and $b$ is smaller ($\kappa = 1$ gives $R = 2$). Some looks can be skipped: with fixed
-# statistics, the look after one that is not trusted repeats it. Our runs measure both ratios.
+# training. If eight images do not fill a GPU, a small image costs nearly as much as a large one; then
+# $\kappa$ is closer to 1 and $b$ is smaller ($\kappa = 1$ gives $R = 2$). Some looks can be skipped: with
+# fixed statistics, the look after one that is not trusted repeats it. Our runs measure both ratios.
 
 # %% tags=["hide-input"]
 HELD = records.published()
@@ -392,8 +385,7 @@ show.Markdown(tables.grid(("GlaS, 80 test images", "images, or %"), lines))
 # %% [markdown]
 # The stroma shows the class about as well as the glands do, through stain and texture. And nearly
 # all test images come from patients with other images in the training set, so a network that
-# recognises the slide knows the answer. Neither makes the errors of Table 1 wrong. But stroma that
-# shows the class lowers $H^+$ just as glands do, and nothing in the loss asks to leave it out. If
+# recognises the slide knows the answer. Stroma that shows the class lowers $H^+$ just as glands do. If
 # masks agree with glands on GlaS, the paper's assumption is not the reason.
 #
 # ### What the other differences change
@@ -402,9 +394,7 @@ show.Markdown(tables.grid(("GlaS, 80 test images", "images, or %"), lines))
 # |---|---|---|
 # | each method has its own cut | trades $F_1^+$ for $F_1^-$, as constant and random masks can | cut every method by four rules |
 # | the cut of CAM uses the true class of the test image | favours a method that predicts the wrong class | keep the paper's cut as *printed*; the other rules use the predicted class |
-# | attention is cut $C$ times below uniform | with 102 classes it is All-ones, and Table 2 prints its 56.10 and 0.0 | keep it as *printed*; other rules |
 # | $u = 4$ brings more looks, more of $H_s$ and more augmented images | augmentation may be mistaken for erasing | variants with the mask of the first look, and with $H_s$ divided by the looks |
-# | one seed | a difference of a few images | three seeds, and Welch's t at 5 % |
 #
 # ## Reproduction
 #
@@ -419,8 +409,7 @@ show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))
 # %% [markdown]
 # ### Tables 1 to 4 on GlaS
 #
-# Each cell shows the strongest evidence that we have. *Reduced size* gives no verdict. All-zeros is
-# computed from the true masks.
+# Each cell shows the strongest evidence that we have. *Reduced size* gives no verdict.
 
 # %% tags=["hide-input"]
 show.Markdown(page.glas(HELD))
@@ -482,9 +471,9 @@ show.figure(
 #
 # ### Claims
 #
-# The table tests the paper's own claims on the strongest evidence for which all necessary runs
-# exist. One seed can decide nothing that depends on chance. The measured gaps, and the verdicts on
-# the rules of the ladder, are on the [reproduction page](../book/reproductions-regions.md).
+# The table tests the paper's own claims. One seed can decide nothing that depends on chance. The
+# measured gaps, and the verdicts on the ladder, are on the [reproduction
+# page](../book/reproductions-regions.md).
 
 # %% tags=["hide-input"]
 show.Markdown(tables.short_claims(PAPER, HELD))
@@ -596,8 +585,6 @@ check.attempt(check.slower_by, slower_by)
 #   baselines.
 # - [Reproductions](../book/reproductions-regions.md): every number of this paper with its state, and
 #   [errata and remarks](../book/errata.md): what we noticed on the way.
-# - [Sirinukunwattana et al. (2017)](https://arxiv.org/abs/1603.00275), *Gland segmentation in colon
-#   histology images*: GlaS.
 # - [Brown, Cai and DasGupta (2001)](https://doi.org/10.1214/ss/1009213286), *Interval estimation
 #   for a binomial proportion*: why Wilson's interval, and not the one with $\hat p$ under the root.
 # - [Boyd et al. (2012)](https://arxiv.org/abs/1206.4667), *Unachievable region in precision-recall
