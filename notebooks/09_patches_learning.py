@@ -603,6 +603,12 @@ show.figure(
 # and $K$ is fixed (Table 5). Where digits overlap, a centre may lie in the window around another, and
 # the assumption of chapter 8 breaks.
 #
+# In the demo below you choose K, the window of suppression, the gap between three digits, and the
+# height of a bump where no digit is. It counts the digits that are found and the places that find
+# no digit of their own.
+#
+# <div class="demo" data-demo="extraction">On the web page stands a heat map with three digits and one false bump. You choose K, the window of suppression, the gap between the digits and the height of the false bump; the demo shows the places that are extracted, the digits found and the digits missed. Without JavaScript, change K in the cells above and run them again.</div>
+#
 # ### Several sizes
 #
 # One heat map has one side for all boxes. Two boxes with one centre and the sides $a < b$ have the
