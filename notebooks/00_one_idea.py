@@ -281,6 +281,13 @@ assert torch.allclose(weight.sum(1), r[0])
 # %% [markdown]
 # The observer has ruled out labels 1 and 2. Their probability has moved to 0 and $\phi$.
 #
+# In the demo below you choose a picture of six hidden labels, the map that observes it, and how
+# sure a network is of each label. It lists the labellings that remain, adds up their probabilities
+# (0.1), and shows the posterior (0.2) of each place. With A, B and the background there are $3^6 =
+# 729$ labellings.
+#
+# <div class="demo" data-demo="idea">On the web page you choose six hidden labels and one of the four observers. The demo lists the labellings that agree with the observation, their total probability, the bits that the label carries, and the posterior of each place. Without JavaScript, change the labels and the probabilities in the cells above and run them again.</div>
+#
 # ### The gradient
 #
 # To train the network we need the derivative of (0.1) with respect to every logit $z_{i,l}$. We

@@ -491,6 +491,12 @@ def where(epoch=1):
 
 
 # %% [markdown]
+# The demo below trains on one image of six positions that shows one class. Compare the two losses:
+# the exact likelihood pulls on every position in proportion to its posterior less its probability,
+# max-pooling pulls on the best position alone.
+#
+# <div class="demo" data-demo="sharpening">On the web page stand the logits of six positions, which you can move or train by gradient steps on the exact likelihood or on the max-pooling loss. The demo shows the probability, the posterior and the pull of each position. Without JavaScript, run the cells above with other logits.</div>
+#
 # ### What the pixels say
 #
 # Which pixels is a detection based on? The gradient of its log-probability with respect to the

@@ -579,6 +579,12 @@ by_hand = counts.log_likelihood_multiclass(reported, seen)
 assert torch.allclose(noisy_counts, by_hand)
 
 # %% [markdown]
+# In the demo below you choose the observed count of a bag of six, and whether it is exact, wrong by
+# one at a known rate (6.2), or known to a range (6.3). It compares the distribution of the true
+# count before and after the observation.
+#
+# <div class="demo" data-demo="noise">On the web page you choose a bag of six, its observed count, and whether the count is exact, wrong by one at times, or a range. The demo shows the distribution of the true count before and after the observation, and the logarithm of its probability. Without JavaScript, change the noise in the cells above and run them again.</div>
+#
 # ### Large bags
 #
 # Large bags are no problem for the recursion, but they are for learning: the same images in larger

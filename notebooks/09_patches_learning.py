@@ -652,6 +652,12 @@ show.figure(
 # the number of digits varies and $K$ is fixed (Table 5). Where digits overlap, a centre may lie in
 # the suppression window of another, which breaks the assumption of chapter 8.
 #
+# In the demo below you choose K, the window of suppression, the gap between three digits, and the
+# height of a bump where no digit is. It counts the digits that are found and the places that find
+# no digit of their own.
+#
+# <div class="demo" data-demo="extraction">On the web page stands a heat map with three digits and one false bump. You choose K, the window of suppression, the gap between the digits and the height of the false bump; the demo shows the places that are extracted, the digits found and the digits missed. Without JavaScript, change K in the cells above and run them again.</div>
+#
 # ### Several sizes
 #
 # One heat map gives all boxes the same side. Two boxes with one centre and the sides $a < b$ have

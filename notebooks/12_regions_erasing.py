@@ -165,6 +165,11 @@ total = trace(by_hand(cap=10.0), bird, u=2)
 print("R* =", [round(v, 3) for v in total.flatten().tolist()])
 
 # %% [markdown]
+# The demo below takes one look after another at an image of eight cells: the mask of the look, the
+# trust in it (12.1), the region so far (12.2), and the evidence that remains (12.3).
+#
+# <div class="demo" data-demo="erasing">On the web page stand eight cells with evidence for a class. Each look finds a mask, adds it to the region as far as it is trusted, and erases the region; the demo shows mask, region, trust and the remaining evidence for four images. Without JavaScript, change the evidence in the cells above and run them again.</div>
+#
 # ### What $u$ counts
 #
 # Paper and program count differently. Algorithm 1 loops while $t \leq u$: these are $u + 1$ looks.

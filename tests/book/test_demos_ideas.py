@@ -5,9 +5,23 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from node import javascript, needs_node
+from node import DEMOS, javascript, needs_node
 
 from wsl_tutorial import counts, patches, presence, regions, toy
+
+CHAPTERS = {
+    "idea": "00_one_idea",
+    "sharpening": "03_presence_learning",
+    "noise": "06_counts_learning",
+    "extraction": "09_patches_learning",
+    "erasing": "12_regions_erasing",
+}
+
+
+@pytest.mark.parametrize(("demo", "chapter"), CHAPTERS.items())
+def test_the_chapter_shows_the_demo(demo, chapter):
+    text = (DEMOS.parents[2] / "notebooks" / f"{chapter}.py").read_text("utf-8")
+    assert text.count(f'data-demo="{demo}"') == 1
 
 
 def random(*shape, scale=1.0, seed=0):
