@@ -863,9 +863,9 @@ check.attempt(check.floored, floored)
 # positions with a sum over subsets give the likelihood, and what does the state of a walk have to
 # remember?
 #
-# **6, experiment.** Train with `k=(1, 1)`, a single digit per picture, then with three digits,
-# then with four. Single digits are the strongest label. Which network learns fastest, and which
-# reads the large canvases best? Consider what separates two neighbours.
+# **6, experiment.** Train with `k=(1, 1)`, a single digit per picture, and compare with two. A
+# single digit is the stronger label. Which network learns faster, and which reads the large
+# canvases better? Consider what separates two neighbours. (Three digits need a larger canvas.)
 #
 # **7, explain to a colleague.** "Max-pooling reads the digits as well, so why bother with the
 # sum?" Answer with one picture of this page and no formula.

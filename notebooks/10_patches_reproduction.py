@@ -516,11 +516,11 @@ show.figure(
 #
 # ### Claims
 #
-# The table tests the paper's own claims. The measured gaps, and two questions of our own, are on the [reproduction
+# Each claim with its measured gap, and two questions of our own, are on the [reproduction
 # page](../book/reproductions-patches.md).
 
-# %% tags=["hide-input"]
-show.Markdown(tables.short_claims(PAPER, HELD))
+# %%
+show.Markdown(tables.claims_tally(PAPER, HELD))
 
 # %% [markdown]
 # ### Run it yourself

@@ -473,7 +473,7 @@ for k in (3, 6, 9):
 # counts in the total. In the program's other data set class 0 is the background; among digits it is
 # the zero.
 
-# %%
+# %% tags=["hide-input"]
 zeros, sevens = torch.zeros(1, 9).long(), torch.full((1, 9), 7)
 threes = torch.full((1, 9), 3)
 for name, truth in (("nine zeros", zeros), ("nine sevens", sevens)):

@@ -507,13 +507,11 @@ def test_the_page_of_a_paper_shows_every_number_claim_and_command():
 
 
 @pytest.mark.usefixtures("fake_paper")
-def test_claims_of_the_book_are_left_out_of_the_short_table():
+def test_claims_of_the_book_are_left_out_of_the_tally():
     ours = dataclasses.replace(BETTER, text="asked by the book", whose=Whose.BOOK)
     paper = dataclasses.replace(PAPER, claims=(ours, BETTER))
     held = [record(NESTS, 0, error=0.4), record(DIGITS, 0, error=0.5)]
-    assert tables.short_claims(paper, held).splitlines()[2:] == [
-        "| nests beat digits | Sec 5.2 | holds | paper's settings |"
-    ]
+    assert tables.claims_tally(paper, held) == "1 claim of the paper: 1 holds."
 
 
 @pytest.mark.usefixtures("fake_paper")

@@ -205,21 +205,12 @@ def claims_grid(found: Iterable[Verdict]) -> str:
     return grid(("claim", "where", "verdict", "evidence", "measured"), lines)
 
 
-def short_claims(paper: Paper, held: Records) -> str:
-    """Return a table of a paper's own claims and their verdicts, without the measurements."""
-    found = [v for v in verdicts(paper, held) if not v.claim.own]
-    lines = [
-        (v.claim.text, v.claim.source, v.state, MARKS.get(v.evidence or "", "none")) for v in found
-    ]
-    return grid(("claim", "where", "verdict", "evidence"), lines)
-
-
 def claims_tally(paper: Paper, held: Records) -> str:
     """Return one sentence: the count of a paper's claims by verdict, with those that fail."""
     found = [v for v in verdicts(paper, held) if not v.claim.own]
     count = Counter(v.state for v in found)
     listed = ", ".join(f"{count[state]} {state}" for state in DECIDED if count[state])
-    text = f"{len(found)} claims of the paper: {listed}."
+    text = f"{len(found)} claim{'s' * (len(found) != 1)} of the paper: {listed}."
     failing = [f"{v.claim.text} ({v.why})" for v in found if v.state is State.FAILS]
     return f"{text} Fails: {'; '.join(failing)}." if failing else text
 
