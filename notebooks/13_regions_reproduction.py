@@ -398,10 +398,8 @@ show.Markdown(tables.grid(("GlaS, 80 test images", "images, or %"), lines))
 #
 # ## Reproduction
 #
-# Everything below is made from records. The [reproduction
-# page](../book/reproductions-regions.md) lists every number of Tables 1 to 6 and of Fig. 6 with its
-# verdict, the runs behind it, how they differ from the paper, and why a number has no run. Here is
-# the count:
+# The [reproduction page](../book/reproductions-regions.md) lists every number of Tables 1 to 6 and
+# of Fig. 6 with its verdict and its runs. Here is the count:
 
 # %% tags=["hide-input"]
 show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))
@@ -497,8 +495,7 @@ show.Markdown(tables.claims_tally(PAPER, HELD))
 # On Colab run the first cell of this page, put the commands into a cell that begins with `%%bash`,
 # and let `--out` be a folder of a mounted drive. CUB5, CUB and OxF need
 # [CUB-200-2011](https://www.vision.caltech.edu/datasets/cub_200_2011/) (1.2 GB) and [Oxford Flowers
-# 102](https://www.robots.ox.ac.uk/~vgg/data/flowers/102/) (0.55 GB) with their segmentations. The
-# loaders fetch both where the network allows it. The cell below trains one seed of the full method
+# 102](https://www.robots.ox.ac.uk/~vgg/data/flowers/102/) (0.55 GB) with their segmentations. The cell below trains one seed of the full method
 # on synthetic glands, if you set `FULL = True`.
 
 # %%
@@ -582,8 +579,7 @@ check.attempt(check.slower_by, slower_by)
 # - [Belharbi et al. (2020)](https://arxiv.org/abs/1907.12934), section 4 and Appendix B; and [Rony
 #   et al. (2019)](https://arxiv.org/abs/1909.03354), the survey whose program trained the
 #   baselines.
-# - [Reproductions](../book/reproductions-regions.md): every number of this paper with its state, and
-#   [errata and remarks](../book/errata.md): what we noticed on the way.
+# - [Errata and remarks](../book/errata.md): what we noticed on the way.
 # - [Brown, Cai and DasGupta (2001)](https://doi.org/10.1214/ss/1009213286), *Interval estimation
 #   for a binomial proportion*: why Wilson's interval, and not the one with $\hat p$ under the root.
 # - [Boyd et al. (2012)](https://arxiv.org/abs/1206.4667), *Unachievable region in precision-recall

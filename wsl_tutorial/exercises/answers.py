@@ -16,7 +16,11 @@ REFERENCE = re.compile(r"^\{\{ (\w+) \}\}$", re.MULTILINE)
 
 def answers() -> dict[tuple[int, int], str]:
     """Return the worked answers, Markdown, by chapter and number of the exercise."""
-    files = [f for f in resources.files(__package__).iterdir() if re.match(r"ch\d\d\.md$", f.name)]
+    files = [
+        f
+        for f in resources.files("wsl_tutorial.exercises").iterdir()
+        if re.match(r"ch\d\d\.md$", f.name)
+    ]
     return {
         (int(file.name[2:4]), int(number)): text.strip()
         for file in sorted(files, key=lambda f: f.name)

@@ -1,7 +1,7 @@
 """The experiments of Baručić & Kybic (2022): settings, protocols and ledger cells of each."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ...data import groups
@@ -54,7 +54,7 @@ def listed(pairs: dict[str, float], unit: str) -> str:
     return ", ".join(f"{NAMES[m]} {v:.2f}{unit}" for m, v in pairs.items())
 
 
-def accuracies(records: list[dict]) -> dict[str, float]:
+def accuracies(records: Sequence[dict]) -> dict[str, float]:
     """Return the final accuracy of the paper's four methods, mean over the splits."""
     return {m: mean(records, f"{m}_accuracy") for m in NAMES}
 
