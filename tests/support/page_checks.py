@@ -115,7 +115,7 @@ def every_formula_is_typeset(visit: Visit):
 
 
 COMMANDS = "begin|frac|sum|prod|log|exp|mathbb|mathrm|tag|left|hat|le|ge"
-RAW = rf"\\[()\[\]]|\\(?:{COMMANDS})\b|(?<!\w)\$[^$\s]*[\\_^]"
+RAW = rf"\\[()\[\]]|\\(?:{COMMANDS})\b|(?<!\w)\$(?![A-Z][A-Z_]+\b)[^$\s]*[\\_^]"  # no $VARIABLE
 LONGEST = {"reproduction": 4500, "audit": 4500, "": 5000}  # words of a chapter, by its name
 WORDS = """() => {
   const words = (e) => e.innerText.split(/\\s+/).filter((word) => word).length;
