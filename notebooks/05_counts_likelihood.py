@@ -469,8 +469,8 @@ def read(log_p, transition, end):
 # %%
 count_table = finite_automaton.counts(y)
 set_table = finite_automaton.presence(2)
-print("counts, next state by label 0, 1:   ", count_table.tolist())
-print("presence, next set by label 0, 1, φ:", set_table.tolist())
+print("counts, next state by 0, 1:   ", count_table.tolist())
+print("presence, next set by 0, 1, φ:", set_table.tolist())
 assert torch.allclose(read(log_p, count_table, y), P.log())
 three = torch.randn(4, 3, generator=generator, dtype=torch.float64)
 three = three.log_softmax(1)  # (4, 3)

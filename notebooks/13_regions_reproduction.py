@@ -413,7 +413,7 @@ show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))
 show.Markdown(page.glas(HELD))
 
 # %% [markdown]
-# Read both indices of a method together, and compare them with the rows All-ones and All-zeros.
+# Read both indices of a method together, beside the rows All-ones and All-zeros.
 #
 # ### What the ladder gave
 #
@@ -577,8 +577,7 @@ check.attempt(check.slower_by, slower_by)
 # ## Further reading
 #
 # - [Belharbi et al. (2020)](https://arxiv.org/abs/1907.12934), section 4 and Appendix B; and [Rony
-#   et al. (2019)](https://arxiv.org/abs/1909.03354), the survey whose program trained the
-#   baselines.
+#   et al. (2019)](https://arxiv.org/abs/1909.03354), the survey.
 # - [Errata and remarks](../book/errata.md): what we noticed on the way.
 # - [Brown, Cai and DasGupta (2001)](https://doi.org/10.1214/ss/1009213286), *Interval estimation
 #   for a binomial proportion*: why Wilson's interval, and not the one with $\hat p$ under the root.

@@ -50,15 +50,19 @@ for (const table of tables) {
   name(table);
 }
 
+function fit() {
+  tables.forEach(mend);
+  shrink();
+}
+
 let width = 0;
 const boxes = new ResizeObserver(() => {
   if (width === window.innerWidth) return;
   width = window.innerWidth;
-  tables.forEach(mend);
-  shrink();
+  fit();
 });
 boxes.observe(document.documentElement);
 for (const folded of document.querySelectorAll(".bd-article details")) {
   folded.addEventListener("toggle", () => tables.filter((table) => folded.contains(table)).forEach(mend));
 }
-window.MathJax?.startup?.promise.then(shrink);
+window.MathJax?.startup?.promise.then(fit); // formulas in tables have their width now

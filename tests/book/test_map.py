@@ -55,7 +55,8 @@ def test_every_link_of_map_and_index_leads_to_an_element(site, map_page):
             target = (source.path.parent / file).resolve() if file else source.path
             if "://" in link or not fragment:
                 continue
-            pages.setdefault(target, Page(target).ids)
+            if target not in pages:
+                pages[target] = Page(target).ids
             assert fragment in pages[target], f"{source.path.name}: {link}"
 
 

@@ -20,7 +20,7 @@ CUT_THINGS = [
     f'<div><pre style="white-space: pre; overflow: auto">{"x" * 400}</pre></div>',
     '<details><pre style="width: 1500px">a folded cell</pre></details>',
     '<div style="overflow: auto"><table style="width: 1500px"><tr><td>1</td></tr></table></div>',
-    '<div><img alt="wide" style="width: 1500px; max-width: none !important"></div>',
+    '<div><img alt="wide" style="display: block; width: 1500px; max-width: none !important"></div>',
 ]
 
 
