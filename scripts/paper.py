@@ -74,8 +74,8 @@ def browser_path() -> str:
 
 
 @contextmanager
-def opened(**options) -> Iterator:
-    """Yield a page of a headless browser without a network; options: those of a new page."""
+def started() -> Iterator:
+    """Yield a headless browser that reaches no host but this one."""
     from playwright.sync_api import sync_playwright
 
     path = browser_path()
@@ -83,9 +83,16 @@ def opened(**options) -> Iterator:
     with sync_playwright() as tool:
         browser = tool.chromium.launch(executable_path=path, args=arguments)
         try:
-            yield browser.new_page(**options)
+            yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def opened(**options) -> Iterator:
+    """Yield a page of such a browser; options: those of a new page."""
+    with started() as browser:
+        yield browser.new_page(**options)
 
 
 @contextmanager

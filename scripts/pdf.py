@@ -9,15 +9,13 @@ and demos are left out.
 import argparse
 import posixpath
 import re
-import shutil
 import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from playwright.sync_api import sync_playwright
+from paper import opened
 
 ROOT = Path(__file__).resolve().parents[1]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARTICLE = re.compile(r'<article class="bd-article">(.*?)</article>', re.DOTALL)
 NEXT = re.compile(r'<a class="right-next"\s+href="([^"]+)"')
 HEAD = re.compile(
@@ -102,15 +100,10 @@ def make(built: Path, target: Path, names: list[str]) -> None:
 
     Raises: FileNotFoundError if there is no book or no browser.
     """
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        raise FileNotFoundError("Chromium, which prints the book, is not installed")
     page_of_all = built / "_all.html"
     page_of_all.write_text(whole(built, names), "utf-8")
     try:
-        with sync_playwright() as tool:
-            window = tool.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-            page = window.new_page(viewport={"width": 794, "height": 1123})
+        with opened(viewport={"width": 794, "height": 1123}) as page:
             page.set_default_timeout(600_000)
             page.goto(page_of_all.resolve().as_uri())
             page.evaluate(READY)
@@ -119,7 +112,6 @@ def make(built: Path, target: Path, names: list[str]) -> None:
                 display_header_footer=True, header_template="<span></span>", footer_template=FOOT,
                 margin={"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"},
             )  # fmt: skip
-            window.close()
     finally:
         page_of_all.unlink()
 

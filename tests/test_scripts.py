@@ -17,7 +17,6 @@ import pytest
 import report
 import teaching
 import votes
-from browsers import BROWSERS
 
 MAINS = {"report": report, "teaching": teaching, "clean_run": clean_run, "votes": votes}
 MAINS |= {"own_bags": own_bags, "handouts": handouts, "bank": bank, "assignments": assignments}
@@ -160,7 +159,7 @@ def whole_check(folder, browser="", install="true", user="0"):
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 
-@pytest.mark.parametrize("name", BROWSERS)
+@pytest.mark.parametrize("name", paper.BROWSERS)
 def test_the_whole_check_takes_the_browsers_that_the_tests_take(name, tmp_path):
     status, said, _ = whole_check(tmp_path, browser=name)
     assert (status, said) == (0, ["make book browser=", "make test browser=needed"])

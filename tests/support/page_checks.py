@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from browsers import BROWSERS
+from paper import BROWSERS, started
 
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 NEEDED = os.environ.get("WSL_BROWSER") == "needed"  # as .ci/run says: fail rather than skip
@@ -23,7 +23,6 @@ ABSENT = {
     "condition": BROWSER is None and not NEEDED,
     "reason": "neither Chromium nor Chrome is installed",
 }
-OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # no host but our own
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -39,18 +38,6 @@ def served(folder: Path):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-@contextmanager
-def started():
-    """Yield a browser."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as tool:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", OFFLINE]
-        browser = tool.chromium.launch(executable_path=BROWSER, args=options)
-        yield browser
-        browser.close()
 
 
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}

@@ -1,7 +1,12 @@
 // What the demos share: elements, labelled controls and the frame around them.
 
-export function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
+export const element = (tag, attributes = {}, ...children) =>
+  filled(document.createElement(tag), attributes, children);
+
+export const svg = (tag, attributes, ...children) =>
+  filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+
+function filled(node, attributes, children) {
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
   node.append(...children);
   return node;

@@ -1,7 +1,7 @@
 // K places from a heat map of one dimension, when K is wrong or digits overlap. The arithmetic is exported and held equal
 // to wsl_tutorial.patches by tests/book/test_demos_ideas.py. Heat map and centres are in pixels.
 
-import { controls, element, frame, minus } from "./controls.mjs";
+import { controls, element, frame, minus, svg } from "./controls.mjs";
 import { extract } from "./patches.mjs";
 
 const N = 60;
@@ -40,13 +40,6 @@ const STYLE = `
 .extraction svg { display: block; width: 100%; max-width: 44rem; height: auto }
 .extraction svg text { font: 12px sans-serif; fill: currentColor }
 `;
-
-function svg(tag, attributes, ...children) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-}
 
 function picture(map, places, centres, text) {
   const across = (x) => 15 + 11 * x;

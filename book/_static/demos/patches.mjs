@@ -2,7 +2,7 @@
 // exported and held equal to wsl_tutorial.patches by tests/book/test_demos_patches.py. A place is a number x, the centre of
 // a box of side SIDE; pixel centres are integers. The task network multiplies each patch by tau.
 
-import { controls, element, frame, minus } from "./controls.mjs";
+import { controls, element, frame, minus, svg } from "./controls.mjs";
 
 export const SIDE = 8;
 export const SIZE = 9; // samples from edge to edge
@@ -118,13 +118,6 @@ const STYLE = `
 .patches svg { display: block; width: 100%; max-width: 44rem; height: auto }
 .patches svg text { font: 11px sans-serif; fill: currentColor }
 `;
-
-function svg(tag, attributes, ...children) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-}
 
 /** Image above, heat map below, the boxes of the places between them. */
 function picture(state) {
