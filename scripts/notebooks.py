@@ -2,6 +2,7 @@
 
 python scripts/notebooks.py                      every notebook
 python scripts/notebooks.py notebooks/00_*.py    these only
+python scripts/notebooks.py --text               where only prose changed: keep the outputs
 python scripts/notebooks.py --check              compare the pairs, execute nothing
 """
 
@@ -57,10 +58,27 @@ def agrees(script: Path) -> bool:
     return text(stored) == text(read(script))
 
 
+def reuse(notebook: nbformat.NotebookNode, stored: Path) -> bool:
+    """Take the outputs of the stored .ipynb if its code is the same; else return False."""
+    if not stored.exists():
+        return False
+    new, old = (
+        [cell for cell in cells if cell.cell_type == "code"]
+        for cells in (notebook.cells, nbformat.read(stored, as_version=4).cells)
+    )
+    if [cell.source for cell in new] != [cell.source for cell in old]:
+        return False
+    for cell, before in zip(new, old, strict=True):
+        cell.update(outputs=before.outputs, execution_count=before.execution_count)
+    return True
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("scripts", nargs="*", type=Path)
-    parser.add_argument("--check", action="store_true", help="only compare, execute nothing")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--check", action="store_true", help="only compare, execute nothing")
+    how.add_argument("--text", action="store_true", help="execute nothing: only prose changed")
     options = parser.parse_args()
     scripts = options.scripts or sorted((ROOT / "notebooks").glob("*.py"))
     if options.check:
@@ -69,7 +87,11 @@ def main() -> int:
         return bool(stale)
     for script in scripts:
         start, notebook = time.perf_counter(), read(script)
-        execute(notebook, script.resolve().parent)
+        if not options.text:
+            execute(notebook, script.resolve().parent)
+        elif not reuse(notebook, script.with_suffix(".ipynb")):
+            print(f"{script}: its code changed too; run without --text", file=sys.stderr)
+            return 1
         script.with_suffix(".ipynb").write_text(text(notebook), encoding="utf-8")
         print(f"{script.name}: {time.perf_counter() - start:.0f} s", flush=True)
     return 0

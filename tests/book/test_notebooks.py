@@ -49,6 +49,16 @@ def test_both_forms_hold_the_same_cells(script):
     assert notebooks.agrees(script), f"run: python scripts/notebooks.py {script.relative_to(ROOT)}"
 
 
+def test_outputs_are_kept_only_where_the_code_is_the_same(tmp_path):
+    stored = SCRIPTS[0].with_suffix(".ipynb")
+    cells = notebooks.read(SCRIPTS[0])
+    assert notebooks.reuse(cells, stored) and notebooks.text(cells) == stored.read_text("utf-8")
+    cells = notebooks.read(SCRIPTS[0])
+    next(c for c in cells.cells if c.cell_type == "code").source += "  # changed"
+    assert not notebooks.reuse(cells, stored)
+    assert not notebooks.reuse(cells, tmp_path / "missing.ipynb")
+
+
 @each
 def test_it_ran_from_top_to_bottom(script):
     cells = [c for c in load(script).cells if c.cell_type == "code"]
