@@ -24,10 +24,10 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # We usually train a classifier of *instances* (pixels, image patches, faces) on one label per
 # instance. Often nobody has collected those labels. What we have instead is a fact about a whole
-# group of instances, called a *bag*: this house number contains a 3 and a 7; three of these seven
-# faces are women; there are nine digits somewhere in this picture; this tissue slide is malignant.
-# Such a fact is true and cheap to collect, but it does not identify the instances responsible for
-# it. It is a *weak label*.
+# group of instances, called a *bag*: this house number contains a 3 and a 7; three of the seven
+# people in this photograph are women; there are nine digits somewhere in this picture; this tissue
+# slide is malignant. Such a fact is true and cheap to collect, but it does not identify the
+# instances responsible for it. It is a *weak label*.
 #
 # Can a network learn to label single instances from such facts alone? It can. This page derives
 # the likelihood and the gradient that make it possible, for every kind of weak label at once. We
@@ -37,11 +37,12 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # |---|---|---|
 # | **presence** | *which* classes occur | [Li (2018)](https://arxiv.org/abs/1811.12346) |
 # | **counts** | *how many* instances each class has | [Baručić and Kybic (2022)](https://arxiv.org/abs/2110.03426) |
-# | **patches** | that *K things* matter, and their labels as a bag | [Angles, Jin et al. (2021)](https://arxiv.org/abs/1811.10725) |
+# | **patches** | the labels of *K things*, in no order and without their places | [Angles, Jin et al. (2021)](https://arxiv.org/abs/1811.10725) |
 # | **regions** | the *class* of the whole image | [Belharbi et al. (2020)](https://arxiv.org/abs/1907.12934) |
 #
-# The four papers look very different. We will see that they all face the same question, that two
-# of them answer it exactly, and where the other two use a substitute.
+# The four papers look very different. We will see that they all face one question: how probable is
+# the weak label, if we take every possible labelling of the instances into account? Two papers
+# answer it exactly; the other two use a substitute.
 
 # %%
 import matplotlib.pyplot as plt
@@ -143,16 +144,17 @@ show.figure(
 )
 
 # %% [markdown]
-# The points are the same in all five panels. The labels are lost in the four panels on the right,
-# but each observer keeps some information about them. This is the one idea of the book: **a weak
-# label is what remains of all hidden labels after a many-to-one map.**
+# The points are the same in all five panels. On the right their labels are lost, but each observer
+# keeps some information about them. This is the one idea of the book: **a weak label is what
+# remains of all hidden labels after a many-to-one map.**
 #
 # ## Derivation
 #
 # ### From points to labellings
 #
-# A network sees one point at a time. For point $i$ it outputs $k$ numbers, the *logits*
-# $z_{i,0}, \dots, z_{i,k-1}$, and the softmax turns them into probabilities:
+# A network sees one point at a time. For point $i$ it outputs one number for each of the $k$ labels
+# (here $k = 4$). These numbers are the *logits* $z_{i,0}, \dots, z_{i,k-1}$. The softmax turns them
+# into probabilities:
 #
 # $$ p_{i,l} = P(h_i = l \mid x_i) = \frac{e^{z_{i,l}}}{\sum_{l'} e^{z_{i,l'}}} . $$
 #
@@ -240,7 +242,8 @@ show.figure(
 # that counts keeps apart: "0 and 0" and "0 and $\phi$" have the same presence label, {0}. Fewer
 # colours mean a weaker label. Third, counts and patches give the same pattern. If the list of
 # points is *given*, "how many of each class" and "which labels, in any order" are the same
-# information. The two papers still differ, because in *patches* nobody gives us the list of points.
+# information. The two papers still differ: in *patches* the list is not given, and the method must
+# first find the points in an image.
 #
 # We now compute (0.1) for one colour, by hand and with the package.
 
@@ -267,8 +270,8 @@ assert torch.allclose(by_hand, toy.log_marginal(pair, toy.presence, seen))
 # the probability of the label given the observation of the bag. Every labelling gives point $i$
 # exactly one label, so $r_{i,\cdot}$ sums to one. In the table, take the cells of one colour and
 # divide each by the sum over this colour; the row sums are then the posterior of the first point,
-# and the column sums that of the second. We print prior and posterior of the second point, which
-# belongs to the background.
+# and the column sums that of the second. We print the prior and the posterior of the second point,
+# which belongs to the background.
 
 # %%
 weight = table.exp() * agree.reshape(4, 4) / by_hand.exp()  # (4, 4)
@@ -279,14 +282,15 @@ assert torch.allclose(weight.sum(0), r[1])
 assert torch.allclose(weight.sum(1), r[0])
 
 # %% [markdown]
-# The observer has ruled out labels 1 and 2. Their probability has moved to 0 and $\phi$.
+# The observer has ruled out labels 1 and 2. Their probability has moved to label 0 and to $\phi$.
 #
-# In the demo below you choose a picture of six hidden labels, the map that observes it, and how
-# sure a network is of each label. It lists the labellings that remain, adds up their probabilities
-# (0.1), and shows the posterior (0.2) of each place. With A, B and the background there are $3^6 =
-# 729$ labellings.
+# In the demo below, an image has six places, each with a hidden label: class A, class B or the
+# background. This makes $3^6 = 729$ labellings. You choose the hidden labels, the observer, and how
+# sure a network is of each label. The demo lists the labellings that agree with the observation,
+# adds up their probabilities (0.1), and shows the posterior (0.2) of each place. It also prints
+# $-\log_2 P(o)$, the information in the observation in *bits*.
 #
-# <div class="demo" data-demo="idea">On the web page you choose six hidden labels and one of the four observers. The demo lists the labellings that agree with the observation, their total probability, the bits that the label carries, and the posterior of each place. Without JavaScript, change the labels and the probabilities in the cells above and run them again.</div>
+# <div class="demo" data-demo="idea">On the web page you choose six hidden labels and one of the four observers. Without JavaScript, change the labels and the probabilities in the cells above and run them again.</div>
 #
 # ### The gradient
 #
@@ -304,8 +308,8 @@ assert torch.allclose(weight.sum(1), r[0])
 #
 # $$ \frac{\partial P(h \mid X)}{\partial z_{i,l}} = P(h \mid X) \, \bigl( [h_i = l] - p_{i,l} \bigr) . $$
 #
-# *Step 3, the sum.* We differentiate the logarithm in (0.1), insert step 2, and multiply out the
-# bracket:
+# *Step 3, the sum.* We differentiate the logarithm in (0.1), insert step 2, and split the sum into
+# two:
 #
 # $$ \begin{aligned}
 # \frac{\partial \log P(o \mid X)}{\partial z_{i,l}}
@@ -339,15 +343,15 @@ for name, observe in toy.OBSERVERS.items():
 # 2. For each point the entries sum to zero: probability only moves from one label to another.
 # 3. If the observer reports all labels, $g(h) = h$, then $r_{i,l} = [h_i = l]$. In this case (0.3)
 #    is minus the gradient of the cross-entropy, that is, supervised learning.
-# 4. If the report was certain beforehand, $P(o \mid X) = 1$, then $r = p$ and the gradient is
-#    zero. **A label that could not have been different teaches nothing.**
+# 4. If the report was certain beforehand, $P(o \mid X) = 1$, then $r = p$ and the gradient is zero.
+#    **A label that we could predict with certainty teaches nothing.**
 # 5. Averaged over all possible reports, $r$ equals $p$: $\sum_o P(o \mid X) \, r = p$, by the law
 #    of total probability. Once the network outputs the true $p$, the gradients cancel on average,
-#    although a single bag may still push a point in the wrong direction.
+#    although a single bag may still raise the probability of a wrong label.
 # 6. (0.3) is also the gradient of training on soft targets $r$ that we recompute at every step. If
 #    we recompute them less often, we get the EM algorithm of [Dempster, Laird and Rubin
 #    (1977)](https://www.jstor.org/stable/2984875). Its E-step computes (0.2), and its M-step
-#    minimises the cross-entropy against fixed $r$. Right after an E-step the two gradients agree.
+#    minimises the cross-entropy against fixed $r$.
 #
 # The figure shows $r - p$ for our bag of five. Each row is a point, named by its hidden label. Each
 # column is a label, whose probability rises (+) or falls (−).
@@ -375,31 +379,31 @@ show.figure(
 
 # %% [markdown]
 # The first three observers report that class 1 is absent, so its posterior is zero at every point.
-# Counts and patches agree in every entry, as they did in the colouring. Regions reports
-# class 2, and the probability of 2 rises at every point, also at the points of other classes. A
-# true report can therefore mislead about single points. By consequence 5 these errors cancel on
-# average once the network outputs the true $p$. Whether training leads the network there is another
-# question, to which we come back.
+# Counts and patches agree in every entry, as they did in the colouring. Regions reports class 2,
+# and the probability of 2 rises at every point, also at the points of other classes. A true report
+# can therefore mislead about single points. By consequence 5 these errors cancel on average once
+# the network outputs the true $p$. Training need not lead the network to the true $p$; the section
+# "When it breaks" shows a case.
 #
 # ## The four papers, side by side
 #
 # | | map $g$ | hidden | what the paper does with the sum (0.1) | cost of a bag |
 # |---|---|---|---|---|
 # | **presence** | the set of classes that occur | a class for each position of a feature map | **sums exactly**, by an alternating series over subsets of the label set (its Eq. 6) | $O(2^{L} n)$ for $L$ labels |
-# | **counts** | the number of positives, of two classes | a class for each instance | **sums exactly**, over all labellings with $y$ positives, E-step and M-step in turn (its Eqs. 6–11) | $\binom{n}{y}$ labellings; a recursion needs $O(n\,y)$ steps |
-# | **patches** | $K$, and the bag of their labels | $K$ places and sizes in a continuous image | **chooses** the top $K$ of a heat map, and lifts the choice to free variables to get a gradient (its Eqs. 1–7) | one heat map and $K$ patches |
-# | **regions** | the class of the image | a mask: which pixels decide | **a surrogate**: classify the masked part, be undecided on the rest (its Eq. 6) | passes through a classifier |
+# | **counts** | the number of positive instances | a class for each instance: positive or negative | **sums exactly**, over all labellings with $y$ positives, E-step and M-step in turn (its Eqs. 6–11) | $\binom{n}{y}$ labellings; a recursion needs $O(n\,y)$ steps |
+# | **patches** | the labels of $K$ things, in no order | $K$ places and sizes in a continuous image | **chooses** the $K$ places with the highest scores on a predicted map, the *heat map* (its Eqs. 1–7) | one heat map and $K$ patches |
+# | **regions** | the class of the image | a mask: which pixels decide | **a surrogate**: classify the masked part, be undecided on the rest (its Eq. 6) | two passes through a classifier, one or more through the network of the mask |
 #
 # The first two rows compute (0.1), in two ways. The last two rows do not.
 #
-# *Patches* first. An exact sum would run over all sets of $K$ places, and a place is a continuous
-# triple of position and size. The paper keeps only the best set, so a maximum replaces the sum.
-# This choice has no derivative. The paper therefore treats the chosen places as free variables,
-# moves them down the gradient of the task loss, and trains the heat map to predict where they
-# ended up (its Algorithm 1). For classification the task loss is a squared distance between the
-# mean label vector and the mean softmax (its Eq. 9). This is not $-\log P$. As an example take a
-# bag of two patches with the labels 0 and 1, and two networks: one is sure of the two labels, the
-# other gives each label probability one half at each patch.
+# *Patches* first. An exact sum would run over all sets of $K$ places, and a place is three real
+# numbers: two for its position and one for its size. The paper keeps only the best set, so a
+# maximum replaces the sum. This choice has no derivative. The paper therefore treats the chosen
+# places as free variables, moves them down the gradient of the task loss, and trains the heat map
+# to predict where they ended up (its Algorithm 1). For classification the task loss is a squared
+# distance between the mean label vector and the mean softmax (its Eq. 9). This is not $-\log P$. As
+# an example take a bag of two patches with the labels 0 and 1, and two networks: one is sure of the
+# two labels, the other gives each label probability one half at each patch.
 
 # %%
 sure = [[0.999, 0.001], [0.001, 0.999]]
@@ -418,18 +422,20 @@ for name, loss in (
     print(f"{name:26} sure: {loss[0]:.3f}   undecided: {loss[1]:.3f}")
 
 # %% [markdown]
-# Both losses are almost zero for the network that is sure. Only the second penalises the undecided
-# network: its loss is $\log 2$.
+# Both losses are almost zero for the network that is sure. Only $-\log P$ penalises the undecided
+# network. For this network the labels 0 and 1, in either order, have $P = 2 \cdot \frac{1}{4}$, so
+# the loss is $\log 2$.
 #
-# Now *regions*. If an image has one class $c$ and its pixels are independent, the exact sum is
-# short. It runs over all masks that are not empty: pixels in the mask have label $c$, all others
-# have $\phi$. This is the presence likelihood of the label set $\{c\}$, as the next cell verifies.
-# The paper does not compute it. Its classifier sees the whole masked part at once, so there is no
-# product over pixels, and it computes one mask instead of summing over masks. Two terms replace the
-# sum: on the masked part, the cross-entropy to the label; on the rest, the cross-entropy to the
-# uniform distribution. The second term is an assumption about what "undecidable" means and does not
-# follow from $g$. By Appendix A.2 of the paper the mask is detached from the graph, so neither term
-# sends a gradient to the mask through its own values.
+# Now *regions*. If an image has one class $c$ and its pixels are independent, the exact sum runs
+# over all masks that are not empty: pixels in the mask have label $c$, all others have $\phi$. This
+# is the presence likelihood of the label set $\{c\}$, as the next cell verifies. The paper does not
+# compute it. Its classifier sees the whole masked part at once, so there is no product over pixels,
+# and it computes one mask instead of summing over masks. Two terms replace the sum: on the masked
+# part, the cross-entropy to the label; on the rest, the cross-entropy to the uniform distribution.
+# The second term is an additional assumption, that the rest of the image supports no class more
+# than another. It does not follow from $g$. By Appendix A.2 of the paper the mask is detached from
+# the computation graph. Neither term therefore sends a gradient through the mask; the mask is
+# learned from another classification loss (its Eq. 7).
 
 # %%
 pixels = log_p.T[None]  # (1, 4, 5): our five points as an image of class 2
@@ -441,8 +447,6 @@ assert torch.allclose(
 )
 
 # %% [markdown]
-# Two of the methods are thus built on (0.1), and for the other two (0.1) is the yardstick.
-#
 # ## Code
 #
 # The whole chapter fits into a few lines: a network, an observer, and (0.1) as the loss. The runs
@@ -481,8 +485,8 @@ def learn(observe, points, labels, seed):
 # The labels are used only once, to compute `observed`. For reference we add an observer that
 # reports all labels, which is supervised learning by consequence 3. We draw 10, 30 and 100 bags of
 # four points, three times each, and train one network for each observer. Then we measure the share
-# of 4000 new points that get their right label. We leave patches out: its likelihood is that of
-# counts.
+# of 4000 new points that the network labels correctly. We leave patches out: its likelihood is that
+# of counts.
 #
 # For a bag of four points the sum has $4^4 = 256$ terms. Enumeration grows fast: with the 16
 # positions of a small feature map and eleven labels there would be $11^{16}$ terms. This is why we
@@ -544,18 +548,18 @@ show.figure(
 
 # %% [markdown]
 # Three of the four learners have never seen the label of a single point, and yet all three classify
-# single points. The price is more bags: counts is hard to distinguish from full supervision, and
-# regions needs the most. (With 10 bags, three draws do not separate presence from full supervision
-# either.)
+# single points. Counts is hard to distinguish from full supervision. The weaker labels need more
+# bags, and regions needs the most. (With 10 bags, three draws do not separate presence from full
+# supervision either.)
 #
 # ## When it breaks
 #
 # Consequence 4 matters in practice. Suppose that the bags are large. A bag of 64 points almost
-# surely contains every class. Its presence label is then the full set, which we knew beforehand,
-# and (0.3) is nearly zero. Li makes this point in section 5.4: if every class occurs in every
-# training sample, nothing can be learned. There is a second reason. If all label sets are full,
-# (0.1) does not change when we swap two foreground classes, so no number of bags can show which is
-# which.
+# certainly contains every class. Its presence label is then the full set of classes, as we could
+# predict, and (0.3) is nearly zero. Li makes this point in section 5.4: if every class occurs in
+# every training sample, nothing can be learned. Learning fails for a second reason too. If all
+# label sets are full, (0.1) does not change when we swap two foreground classes, so no number of
+# bags can show which is which.
 #
 # A bag of 64 points has $4^{64}$ labellings, too many to enumerate. We use the formula of the next
 # chapters, and first check it against enumeration on bags of four.
@@ -597,8 +601,8 @@ grown = torch.tensor(
 # %% [markdown]
 # The left panel shows half the sum of $|r - p|$ over the labels. This is the share of a point's
 # probability that the bag's label moves, measured before training. The right panel shows the
-# accuracy after training on 64 bags. Each line is one of three runs. The dashed line is the accuracy of always answering
-# "background".
+# accuracy after training on 64 bags. Each line is one of three runs. The dashed line is the
+# accuracy of always answering "background".
 
 # %% tags=["hide-input"]
 fig, (moved, score) = plt.subplots(1, 2, figsize=(7.0, 2.9))
@@ -621,13 +625,16 @@ show.figure(
 )
 
 # %% [markdown]
-# Nothing warns us of this failure. At 64 points the loss is almost zero from the first step, which
-# is its best possible value, and yet the classifier is worse than a constant. The small gradient
-# that remains is misleading. If the label set is full, the posterior of $\phi$ is below its prior
-# at every point, so every step lowers the probability of the background. Adam divides the gradient
-# by its own size, so even a tiny gradient gives full steps. Look at the labels before you train: if
-# nearly all bags have the same label, do not expect to learn from it. Counts would still work here,
-# because 11 points of a class and 9 points of a class are different reports.
+# The loss does not warn us of this failure. An untrained network gives every label a probability of
+# about one quarter at each point, so it already expects all three classes among 64 points.
+# $P(o \mid X)$ is close to 1 and the loss close to 0, its best possible value, from the first step.
+# Yet the classifier ends up worse than a constant. The small gradient that remains is misleading. A
+# point of the background does not help to complete the label set. If the set is full, the posterior
+# of $\phi$ is therefore below its prior at every point, and every step lowers the probability of
+# the background. Adam divides the gradient by its own size, so even a tiny gradient gives full
+# steps. Look at the labels before you train: if nearly all bags have the same label, do not expect
+# to learn from it. Counts would still work here, because 11 points of a class and 9 points of a
+# class are different reports.
 #
 # Two other assumptions can fail. If the observer makes errors, $g$ is the wrong map, and the
 # observed label may even have probability zero; exercise 5 repairs this. If the labels of
@@ -639,7 +646,7 @@ show.figure(
 # This chapter has no published numbers to reproduce. The page
 # [Reproductions](../book/reproductions.md) lists all numbers of the four papers and what we
 # reproduced of them. *Presence* comes next: [chapter 1](01_presence_likelihood.ipynb) derives its
-# likelihood, [chapter 2](02_presence_numerics.ipynb) makes it safe in floating point, [chapter
+# likelihood, [chapter 2](02_presence_numerics.ipynb) computes it safely in floating point, [chapter
 # 3](03_presence_learning.ipynb) trains with it, and [chapter 4](04_presence_reproduction.ipynb)
 # reproduces the paper.
 #
@@ -687,8 +694,8 @@ def consistent_with_counts(counts):
 check.attempt(check.consistent_with_counts, consistent_with_counts)
 
 # %% [markdown]
-# **4, code.** Someone gives you a log-likelihood as a black box, and you need its E-step. By (0.3)
-# one backward pass is enough. Return $r$ of shape `(n, k)`.
+# **4, code.** Someone gives you a log-likelihood as a black box, and you need the posterior $r$. By
+# (0.3) one backward pass is enough. Return $r$, of shape `(n, k)`.
 
 
 # %%
@@ -703,8 +710,9 @@ check.attempt(check.posterior_by_autograd, posterior_by_autograd)
 # %% [markdown]
 # **5, change an assumption.** The observer makes errors: with probability $\varepsilon$ it reports
 # one of the $A$ possible reports, drawn uniformly, instead of $g(h)$. Express the probability of
-# its report by (0.1). Show that the gradient becomes $w \, (r - p)$ with a weight $w$ between 0
-# and 1, and find $w$. For which bags is it small, and what does this do to a mislabelled bag?
+# its report with the help of (0.1). Show that the gradient becomes $w \, (r - p)$ with a weight $w$
+# between 0 and 1, and find $w$. For which bags is $w$ small, and what does this do to a mislabelled
+# bag?
 #
 # **6, explain to a colleague.** Your colleague trains on the presence labels of large photographs.
 # Almost all of them contain sky, ground and people. The loss falls to nearly zero in the first

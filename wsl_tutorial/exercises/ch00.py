@@ -35,10 +35,10 @@ from .core import (
             )
         ),
         "you took *both* points of class 0; one is enough": lambda p, q: (p * q, 1, 1),
-        "two points of background do not show class 0: their product is missing from P(o)": (
+        "two points of background do not show class 0: subtract their probability from P(o)": (
             lambda p, q: (1, p, q)
         ),
-        "r is conditional on the observation: divide what is left by P(o)": (
+        "r is conditional on the observation: divide each probability by P(o)": (
             lambda p, q: (p + q - p * q, p, q)
         ),
     },
@@ -96,7 +96,7 @@ def any_foreground(h: Tensor) -> Tensor:
     praise="the multinomial coefficient",
     cases=[([2, 1, 0, 1],), ([0, 0, 0, 3],), ([1, 1, 1, 3],)],
     mistakes={
-        "you counted every labelling of the bag: only those with these counts are left": (
+        "you counted every labelling of the bag: count only those with these counts": (
             lambda counts: len(counts) ** sum(counts)
         ),
         "you told apart points of one class: divide by the orders within each class": (
@@ -105,7 +105,7 @@ def any_foreground(h: Tensor) -> Tensor:
         "the order of the points matters: n! in the numerator, not the product of the counts": (
             lambda counts: prod(map(factorial, counts))
         ),
-        "you chose the places of one class only; the other classes must be placed too": (
+        "you chose the points of one class only; choose those of the other classes too": (
             lambda counts: comb(sum(counts), counts[0])
         ),
     },
@@ -140,7 +140,7 @@ def labellings_that_fit(r: Random) -> Question:
         "this is the gradient, posterior minus prior: add the prior to it": (
             lambda z, *seen: solution.posterior_by_autograd(z, *seen) - z.softmax(-1)
         ),
-        "the sign is turned: you differentiated -log P(o)": (
+        "the sign is wrong: you differentiated -log P(o)": (
             lambda z, *seen: 2 * z.softmax(-1) - solution.posterior_by_autograd(z, *seen)
         ),
         "this is the prior: the observation has not been used": lambda z, *seen: z.softmax(-1),
@@ -151,7 +151,7 @@ def labellings_that_fit(r: Random) -> Question:
                 toy.log_marginal(z.log_softmax(-1), *seen).exp(),
             )
         ),
-        "you added the logits; they are no probabilities before the softmax": (
+        "you added the logits; they become probabilities only after the softmax": (
             lambda z, *seen: solution.posterior_by_autograd(z, *seen) - z.softmax(-1) + z
         ),
     },
