@@ -22,7 +22,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # The paper is [Li (2018), *A multiclass multiple instance learning method with exact
 # likelihood*](https://arxiv.org/abs/1811.12346), and we follow its order. "Paper (6)" means its
-# equation 6. Numbers like (1.2) are ours, and each of them is a function of the package.
+# equation 6. Equations with numbers like (1.2) are ours, and the package has a function for each of
+# them.
 #
 # ## Problem
 #
@@ -86,11 +87,11 @@ assert torch.allclose(p.sum(0), torch.ones(2, 2, dtype=torch.float64))
 #
 # ### One label on four positions, by counting
 #
-# To multiply the probabilities of positions we need the paper's **Assumption 1: given the image
-# and the network, the emissions at different positions are independent.** A network whose outputs
-# are not fed back satisfies it, in the sense that $P$ is all it states about the positions. A grid
-# of classes $h$ then has probability $\prod_j p_{h_j, j}$. By (0.1) the probability of the label
-# set is the sum over all grids that show exactly this set.
+# To multiply the probabilities of positions we need the paper's **Assumption 1: given the image and
+# the network, the emissions at different positions are independent.** The paper ensures it with a
+# network without feedback from its outputs: what is emitted at one position cannot influence
+# another position. A grid of classes $h$ then has probability $\prod_j p_{h_j, j}$. By (0.1) the
+# probability of the label set is the sum over all grids that show exactly this set.
 #
 # Take $L = \{0\}$. Each position emits class 0 or $\phi$, never class 1, and at least one emits
 # class 0. There are $2^4 = 16$ grids of 0 and $\phi$, and only the grid that is all $\phi$ is
@@ -133,16 +134,17 @@ show.figure(
 )
 
 # %% [markdown]
-# The sum over grids has about $(L+1)^{MN}$ terms. Two labels on the $28 \times 28$ positions of
-# the paper's house numbers give $3^{784}$ terms, which is out of reach. Before we find a better
-# way, try the demo. It has two classes, A and B, and two sliders per position, the logits of A and
-# of B against the background. Choose a label set. The demo lists the grids that show it, adds up
-# their probabilities, and compares the sum with the terms of the formula that we derive next.
+# The sum over grids has about $(L+1)^{MN}$ terms. Two labels on the $28 \times 28$ positions of the
+# paper's house numbers give $3^{784}$ terms, which is out of reach. Before we find a better way,
+# try the demo. It has two classes, A and B, and two sliders per position: the logit of A and the
+# logit of B. The logit of the background is fixed at 0. Choose a label set. The demo lists the
+# grids that show it, adds up their probabilities, and compares the sum with the terms of the
+# formula that we derive next.
 #
-# <div class="demo" data-demo="presence">On the web page stands a grid of two by two positions with sliders. It lists the grids that show the chosen label set, adds up their probabilities, and compares the sum with the terms of Eq. (1.2). Without JavaScript, change the numbers of p above and run the cells again.</div>
+# <div class="demo" data-demo="presence">The web page shows a grid of two by two positions with sliders. It lists the grids that show the chosen label set, adds up their probabilities, and compares the sum with the terms of Eq. (1.2). Without JavaScript, change the numbers of p above and run the cells again.</div>
 #
-# We compare our sum with two others: the enumeration of the first page, which knows nothing about
-# grids, and the package.
+# We compare our sum with two others: the enumeration of chapter 0, which works for any observer,
+# and the formula of the package.
 
 # %%
 one = torch.tensor([[True, False]])  # (1, 2): the label set {0}
@@ -193,8 +195,8 @@ assert torch.allclose(alpha(flat, [0, 2]).log(), by_package)
 #
 # $$ q(S) = \sum_{T \subseteq S} f(T) \qquad \text{for every } S . $$
 #
-# We know $q$ and want $f$. Solving this system is called *Möbius inversion* on the lattice of
-# subsets. The solution is Proposition 1, paper (6):
+# We know $q$ and want $f$. The subsets of $L$, ordered by inclusion, are a *lattice*, and solving
+# this system is called *Möbius inversion* on the lattice. The solution is Proposition 1, paper (6):
 #
 # $$ \mathrm{Prb}(L \mid P) = \sum_{S \subseteq L} (-1)^{|L| - |S|} \, \alpha_{S \cup \{\phi\}} . \tag{1.2} $$
 #
@@ -231,14 +233,15 @@ for L, labels in (([0], one), ([0, 1], both)):
     print(f"Prb({set(L)}) = {value.exp():.4f}")
 
 # %% [markdown]
-# The signs are those of *inclusion-exclusion*. Take everything that shows only labels of $L$.
+# The signs are those of *inclusion-exclusion*. Start with all grids that show only labels of $L$.
 # Subtract the grids in which one label is missing. The grids in which two are missing were
 # subtracted twice, so add them back once; and so on.
 #
 # The next figure shows this for three labels. The left panel is the lattice of the eight sets $S$,
-# with the sign of each $\alpha$. In the right panel each row is a kind of grid, given by the number
-# $d$ of labels it misses, and each column is a layer of the lattice. The entry is how often the
-# layer counts such a grid.
+# with the sign of each $\alpha$. The sets of one size form a *layer*. In the right panel each row
+# is a kind of grid, given by the number $d$ of labels that it misses, and each column is a layer.
+# For each set of the layer, the $\alpha$ either counts such a grid or does not; the entry is the
+# sum of the signs of those that count it.
 
 # %% tags=["hide-input"]
 EDGE = {True: {"ec": show.COLOURS[0]}, False: {"ec": show.COLOURS[1]}}
@@ -362,27 +365,27 @@ assert torch.allclose(value, series(flat, [0, 1]))
 # This is the claim. For $S = \emptyset$ and $d = L$ it is the sum printed in the appendix,
 # $-1 + \binom{L}{1} - \binom{L}{2} + \dots$, which equals $(-1)^L - [1 + (-1)]^L$. ∎
 #
-# There is a slip in the appendix. In its first round, (15), the last sum before the $\alpha$ shows
-# only $\beta$ with $\phi$. It should contain both $\beta_T$ and $\beta_{T \cup \{\phi\}}$, for all
-# $T$ with two labels missing. We check both versions for four labels.
+# The appendix contains a misprint. In its first round, paper (15), the last sum of $\beta$ terms
+# runs over the sets $T$ with two labels missing. It prints only $\beta_{T \cup \{\phi\}}$, but
+# $\beta_T$ belongs there too. We compare both versions with Proposition 1 for four labels.
 
 # %% tags=["hide-input"]
 four = random_p(6, 5, seed=0)  # four labels, one more, phi; five positions
 L, phi = (0, 1, 2, 3), 5
 
 
-def round_one(with_companion):
+def round_one(corrected):
     value = alpha(four, (*L, phi)) + 3 * beta(four, (phi,))
     value += 2 * sum(beta(four, (i,)) + beta(four, (i, phi)) for i in L)
     for T in combinations(L, 2):
-        value += beta(four, (*T, phi)) + with_companion * beta(four, T)
+        value += beta(four, (*T, phi)) + corrected * beta(four, T)
     return value - sum(alpha(four, (*T, phi)) for T in combinations(L, 3))
 
 
 # %% tags=["hide-input"]
-for text, yes in (("with the companion", 1), ("as printed", 0)):
+for text, yes in (("corrected", 1), ("as printed", 0)):
     gap = round_one(yes) - series(four, L)
-    print(f"(15) {text:18} minus Proposition 1: {gap:.1e}")
+    print(f"paper (15) {text:10} minus Proposition 1: {gap:8.1e}")
 
 # %% [markdown]
 # ### A third view: a polynomial
@@ -470,14 +473,16 @@ assert torch.allclose(
 #
 # (1.2) has $2^L$ terms, each a product over $MN$ positions. The cost is $O(2^L \, MN)$, as the
 # paper states. For a house number with five different digits there are 32 terms. For (1.3) the
-# paper states the same cost. This is right for the $\alpha$, but the nested subtractions come on
-# top, one for each pair $T \subsetneq S$. There are about $3^{L+1}$ pairs of subsets of $L \cup
-# \{\phi\}$, because each class is in $T$, in $S$ only, or in neither.
+# paper states the same cost. This is right for computing the $\alpha$. The nested subtractions cost
+# more: there is one for each pair $T \subsetneq S$, and there are about $3^{L+1}$ pairs of subsets
+# of $L \cup \{\phi\}$, because each class is in $T$, in $S$ only, or in neither.
 #
-# Möbius inversion needs far fewer subtractions if we go label by label: for each label in turn,
-# subtract from every set that contains it the entry of the same set without it. After this step,
-# "this label may appear" has become "this label must appear". After all labels, entry $L$ is
-# $\mathrm{Prb}(L)$, **for all label sets at once**, with $L \, 2^{L-1}$ subtractions.
+# Möbius inversion needs far fewer subtractions if we go label by label. We keep one number for each
+# set of classes, at first $q(S)$. For each class in turn, and for every set that contains it, we
+# subtract the number of the same set without this class. After this step, "this class may appear"
+# has become "this class must appear". After all $C$ classes, the number of each set is its
+# probability. So we get $\mathrm{Prb}$ **for all label sets at once**, with $C \, 2^{C-1}$
+# subtractions.
 
 
 # %%
@@ -509,19 +514,20 @@ assert torch.allclose(f[2**1 + 2**3 + 2**7], by_package)
 #
 # ### Why not less
 #
-# Could a cleverer formula avoid the $2^L$? Not by much. For $L = MN$ the likelihood *is* a
+# Could a better formula avoid the $2^L$? Probably not. For $L = MN$ the likelihood *is* a
 # permanent, and [Valiant (1979)](https://doi.org/10.1016/0304-3975%2879%2990044-6) proved that
-# computing permanents is #P-hard, even for matrices of zeros and ones. An exact method that is
-# polynomial in both $L$ and $MN$ would give one for all problems of this class, which nobody
-# expects. Ryser's $2^L$ is close to the best known. For fixed $L$ the cost is linear in $MN$, and
-# [chapter 2](02_presence_numerics.ipynb) keeps it so.
+# computing permanents, even of matrices of zeros and ones, is *#P-hard*: at least as hard as
+# counting the solutions of any problem in NP. An exact method that is polynomial in both $L$ and
+# $MN$ would solve all these problems in polynomial time, which nobody expects. Ryser's $2^L$ is
+# close to the best known. For fixed $L$ the cost is linear in $MN$, also with the method of
+# [chapter 2](02_presence_numerics.ipynb).
 #
 # ## Picture
 #
 # The paper states of (6) that "generally, its truncated version gives neither an upper bound nor a
-# lower bound". This depends on the end from which we truncate. The figure shows two bags of six
-# labels. On the left the partial sums start with the full set, on the right with $\phi$ alone, and
-# they add layer after layer.
+# lower bound". This depends on the order in which we add the terms. The figure shows partial sums
+# for two bags of six labels. On the left they start with the full set, on the right with $\phi$
+# alone, and they add one layer after another.
 
 
 # %% tags=["hide-input"]
@@ -565,13 +571,14 @@ show.figure(
 
 # %% [markdown]
 # From $\phi$ alone the sums are not bounds: after three layers they are above the exact value for
-# one bag and below it for the other. Here the paper is right. It is also right about a cut inside
-# a layer, after some sets of a size and not all. But from the full set, layer by layer, the sums
-# of both bags are above, below, above, and so on. This is always so. To prove it, stop after the
-# layer with $k$ labels missing. A grid that misses $d \geq 1$ labels should be counted zero times.
-# So far it has been counted $\sum_{i=0}^{k} (-1)^i \binom{d}{i} = (-1)^k \binom{d-1}{k}$ times;
-# the identity follows from $\binom{d}{i} = \binom{d-1}{i} + \binom{d-1}{i-1}$, by which
-# neighbouring terms cancel. Therefore
+# one bag and below it for the other. Here the paper is right. It is also right if the sum stops
+# inside a layer. For example, subtract from the full set only the terms without label 1 and without
+# label 2: a grid that misses label 3 is still counted once, and one that misses 1 and 2 is counted
+# $-1$ times. But from the full set, layer by layer, the sums of both bags are above, below, above,
+# and so on. This is always so. To prove it, stop after the layer with $k$ labels missing. A grid
+# that misses $d \geq 1$ labels should be counted zero times. So far it has been counted
+# $\sum_{i=0}^{k} (-1)^i \binom{d}{i} = (-1)^k \binom{d-1}{k}$ times; the identity follows from
+# $\binom{d}{i} = \binom{d-1}{i} + \binom{d-1}{i-1}$, by which neighbouring terms cancel. Therefore
 #
 # $$ \begin{aligned}
 # (\text{sum up to layer } k) - \mathrm{Prb}(L)
@@ -581,7 +588,8 @@ show.figure(
 #
 # where all terms of the sum are non-negative. The partial sum is an upper bound for even $k$ and a
 # lower bound for odd $k$. These are *Bonferroni's inequalities*. Chapter 2 states them as Eq. (2.4)
-# with the function `presence.bounds`, and finds a cheaper pair of bounds.
+# with the function `presence.bounds`, and finds a cheaper pair of bounds. We print the best bounds
+# for bag 1 from the layers with up to $k$ labels missing, divided by the exact value.
 
 # %% tags=["hide-input"]
 six = torch.ones(1, 6, dtype=torch.bool)
@@ -589,17 +597,17 @@ exact = series(bags[0], range(6))
 for k in range(4):
     low, high = presence.bounds(bags[0].log()[None], six, order=k)
     low, high = (low.exp() / exact).item(), (high.exp() / exact).item()
-    print(f"up to {k} labels missing: {low:6.3f} <= 1 <= {high:.3f}")
+    print(f"k = {k}:  {low:5.3f} <= 1 <= {high:6.3f}")
 
 # %% [markdown]
 # ## When it breaks
 #
 # **Cancellation.** (1.2) subtracts numbers that may agree in all their digits. This happens when
 # the evidence for a label is weak: at the start of training, and on hard images. We take 64
-# positions and three labels. Two are detected with certainty; the third has the same small
-# probability $p_3$ at each position. The figure shows the computed value of the series, in two
-# precisions, divided by the exact value. It also shows a recursion that never subtracts, Eq. (2.1)
-# of the next chapter, in single precision.
+# positions and three labels. Two labels are almost certain, with probability 0.97 at four positions
+# each; the third has the same small probability $p_3$ at all 64. The figure shows the computed
+# value of the series, in two precisions, divided by the exact value. It also shows a recursion that
+# never subtracts, Eq. (2.1) of the next chapter, in single precision.
 
 
 # %% tags=["hide-input"]
@@ -642,11 +650,11 @@ show.figure(
 )
 
 # %% [markdown]
-# Where the ratio is zero, $\log 0$ ends the training. With other numbers the series can even
-# become negative. The authors' code takes the absolute value and adds $10^{-16}$. This keeps the
-# loss finite, but in places the gradient has the wrong sign. Section 3.3 of the paper proposes
-# logarithms against *underflow*; they do not help against *cancellation*. Chapter 2 solves this
-# problem.
+# Where the ratio is zero, $\log 0$ ends the training. With other numbers the series can even become
+# negative. The authors' code takes the absolute value and adds $10^{-16}$. This keeps the loss
+# finite, but where the computed sum is negative, the gradient has the wrong sign. Section 3.3 of
+# the paper proposes logarithms against *underflow*; they do not help against *cancellation*.
+# Chapter 2 measures the problem and solves it.
 #
 # **Assumption 1.** A digit covers several neighbouring positions. They see nearly the same pixels,
 # so they are right or wrong together, but the product treats them as independent evidence. Suppose
@@ -665,8 +673,8 @@ for covered in (1, 2, 4, 8):
 # The more positions agree, the higher the value of the formula, without any new evidence. So use
 # $\mathrm{Prb}(L \mid P)$ as a training loss that works, not as a calibrated probability.
 #
-# **Labels without information.** If every class is in every image, $L$ is known beforehand. The
-# [first page](00_one_idea.ipynb) shows what happens then.
+# **Labels without information.** If every class is in every image, $L$ is known beforehand.
+# [Chapter 0](00_one_idea.ipynb) shows what happens then.
 #
 # ### Who was first
 #
@@ -717,10 +725,10 @@ def count_labellings(L, n):
 check.attempt(check.count_labellings, count_labellings)
 
 # %% [markdown]
-# **4, change the observer.** A lazy annotator names some classes that occur, and perhaps not all.
-# Derive the probability that *at least* the classes of $L$ occur, others allowed, by
-# inclusion-exclusion over "label $\ell$ is missing". Write it for `log_p` `(B, C+1, M, N)` and
-# `labels` `(B, C)`, as a logarithm.
+# **4, change the observer.** A lazy annotator names some classes that occur, but perhaps not all of
+# them. Derive the probability that *at least* the classes of $L$ occur, by inclusion-exclusion over
+# "label $\ell$ is missing". Write it for `log_p` `(B, C+1, M, N)` and `labels` `(B, C)`, as a
+# logarithm.
 
 
 # %%
@@ -733,12 +741,13 @@ check.attempt(check.at_least, at_least)
 # %% [markdown]
 # **5, change an assumption.** Replace the softmax at each position by $C$ independent sigmoids, so
 # that a position may emit several classes at once. Show that $\mathrm{Prb}(L)$ becomes a product
-# over the classes, with cost $O(C \, MN)$ and no $2^L$. In which way do the classes no longer
-# influence each other? Which of the two models lets a position explain *two* labels of the bag?
+# over the classes, with cost $O(C \, MN)$ and no $2^L$. Under the softmax, how does one class
+# influence the others at the same position, and why not here? Which of the two models lets one
+# position explain *two* labels of the set?
 #
-# **6, explain to a colleague.** Your colleague has found a paper with an exact likelihood for
-# label sets "in polynomial time", whatever the number of labels. Explain in a few sentences, using
-# the word permanent, what to look for in the small print.
+# **6, explain to a colleague.** Your colleague has found a paper with an exact likelihood for label
+# sets "in polynomial time", whatever the number of labels. Explain in a few sentences, using the
+# word permanent, which restriction or changed assumption to look for.
 #
 # ## Further reading
 #
@@ -748,7 +757,6 @@ check.attempt(check.at_least, at_least)
 #   instance annotation in multi-instance multi-label learning*: the same model and the recursion
 #   of chapter 2.
 # - [Björklund, Husfeldt, Kaski and Koivisto (2007)](https://arxiv.org/abs/cs/0611101), *Fourier
-#   meets Möbius: fast subset convolution*: the transform of this page, and what else it is good
-#   for.
-# - [Valiant (1979)](https://doi.org/10.1016/0304-3975%2879%2990044-6), *The complexity of
-#   computing the permanent*: why the $2^L$ stays.
+#   meets Möbius: fast subset convolution*: the transform of this page and its other uses.
+# - [Valiant (1979)](https://doi.org/10.1016/0304-3975%2879%2990044-6), *The complexity of computing
+#   the permanent*: why we cannot expect to avoid the $2^L$.

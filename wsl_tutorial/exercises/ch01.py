@@ -23,7 +23,7 @@ def alpha(log_p: Tensor, label: int) -> Tensor:
         "you forgot that phi may be emitted too: every position emits the label *or* phi": (
             lambda log_p, label: log_p[:, label].flatten(1).sum(-1)
         ),
-        "alpha counts the grid of phi alone too, without any instance of the label: take it off": (
+        "alpha counts the grid of phi alone too, without any instance of the label: subtract it": (
             alpha
         ),
         "this is the probability; the exercise asks for its logarithm": (
@@ -70,7 +70,7 @@ def missing(log_p: Tensor, labels: Tensor) -> Tensor:
         "the labels are not independent: a position that emits one cannot emit the other": (
             lambda log_p, labels: (1 - missing(log_p, labels)).prod(-1).log()
         ),
-        "grids that miss both labels were taken off twice: put them back once": (
+        "grids that miss both labels were subtracted twice: add them back once": (
             lambda log_p, labels: (1 - missing(log_p, labels).sum(-1)).log()
         ),
         "this is the probability that a label is *missing*": (
@@ -101,9 +101,9 @@ def presence_of_two(r: Random) -> Question:
         number=torch.exp,
         without="exactly|logarithm",
         more={
-            "1 minus {A} alone minus {B} alone still holds the bags without any label": 1 - alone
+            "1 minus {A} alone minus {B} alone still contains the bags without any label": 1 - alone
         },
-        solution="Take from 1 the label maps without A and those without B, and put back those "
+        solution="Subtract from 1 the label maps without A and those without B, and add back those "
         "without "
         "either: $1 - \\prod (1 - p_A) - \\prod (1 - p_B) + \\prod p_\\phi$.",
     )
@@ -119,10 +119,10 @@ def words(L: int, n: int, extra: int = 1) -> int:
     cases=[(1, 4), (2, 3), (3, 3), (3, 2), (0, 5)],
     mistakes={
         "you forgot phi: each position has L + 1 choices, not L": lambda L, n: words(L, n, extra=0),
-        "these are all labellings with the L labels and phi: take off those that miss a label": (
+        "these are all labellings with the L labels and phi: subtract those that miss a label": (
             lambda L, n: (L + 1) ** n
         ),
-        "you took off each missing label once; grids that miss two labels went twice": (
+        "you subtracted the grids that miss two labels twice: add them back once": (
             lambda L, n: (L + 1) ** n - L * L**n
         ),
     },
@@ -145,7 +145,7 @@ def grids_with_one_label(r: Random) -> Question:
         f"How many label maps of {n} positions show label {label}, and no other label, if each "
         "position may also be background?",
         option(words(1, n), ""),
-        option((1 + 1) ** n, "the map of background alone does not show the label: take it off"),
+        option((1 + 1) ** n, "the map of background alone does not show the label: subtract it"),
         option(1, "not every position needs the label: some may be background"),
         option(n, f"these are the maps with exactly one position of {label}"),
         solution=f"Each position is {label} or background: $2^{n}$ maps. One of them, background "
@@ -178,7 +178,7 @@ def label_sets_of_two_positions(r: Random) -> Question:
             "With which probability is the label set exactly {A}?",
             only,
             {
-                "take off the case that both positions are background": (a + n) * (c + m),
+                "subtract the case that both positions are background": (a + n) * (c + m),
                 "a position may be background while the other emits A": a * c,
                 "this allows B to occur too": occurs[0],
             },
@@ -198,7 +198,7 @@ def label_sets_of_two_positions(r: Random) -> Question:
         ),
         essay(
             "A colleague multiplies the probability that A occurs with the probability that B "
-            f"occurs and gets {occurs[0] * occurs[1]:.3g} for {{A, B}}. Explain his mistake.",
+            f"occurs and gets {occurs[0] * occurs[1]:.3g} for {{A, B}}. Explain the mistake.",
             "a position emits one class: if it emits A, it does not emit B",
             "so the two events are not independent, and their probabilities must not be multiplied",
             solution="A position that emits A cannot emit B: the classes compete for positions. "
