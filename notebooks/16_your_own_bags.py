@@ -14,10 +14,11 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # %% [markdown]
 # # Your own bags
 #
-# After this page you can cross-validate a classifier on bags of your own, say when the instances of
-# a bag count as copies, and test a classifier for rules that it must not learn. You need the
-# likelihood of [chapter 1](01_presence_likelihood.ipynb). The page runs in about a minute on one
-# CPU core and downloads nothing; the numbers on Musk and Elephant come from records.
+# After this page you can cross-validate a classifier on bags of your own, correct the likelihood if
+# the instances of a bag are nearly copies of each other, and test whether a classifier has learned
+# a wrong rule. You need the likelihood of [chapter 1](01_presence_likelihood.ipynb). The page runs
+# in about a minute on one CPU core and downloads nothing; the numbers on Musk and Elephant come
+# from records.
 #
 # ## Problem
 #
@@ -45,12 +46,12 @@ from wsl_tutorial.reproduce import tables
 show.style()
 
 # %% [markdown]
-# From a table to a score takes a few lines. Folds must consist of whole bags: if some shapes of a
-# molecule are in the training set and others in the test set, the score measures memory. Each fold
-# also needs both classes, and the classic files begin with all positive bags. `BagKFold` keeps bags
-# whole, spreads the classes evenly, and shuffles on request. For an AUC of bags use
-# `scoring=bag_scorer("roc_auc")`, also from `wsl_tutorial.estimators`; the string `"roc_auc"`
-# compares rows.
+# From a table to a score takes a few lines. Folds must consist of whole bags. If some instances of
+# a bag are in the training set and others in the test set, the classifier can recognise the bag,
+# and its score is too high. Each fold also needs both classes, but a file often lists all positive
+# bags first. `BagKFold` keeps bags whole, spreads the classes evenly, and shuffles on request. For
+# an AUC of bags use `scoring=bag_scorer("roc_auc")`, also from `wsl_tutorial.estimators`; the
+# string `"roc_auc"` compares single rows instead of bags.
 #
 # A list of arrays becomes a table with `np.concatenate` and `np.repeat`, as below. Images need a
 # network that turns each image, or each of its tiles, into a row.
@@ -63,7 +64,7 @@ for bag, label in zip(ragged, labels, strict=True):
     bag[0, 0] += 3 * label  # one instance of a positive bag differs
 X = np.concatenate(ragged)
 bags = np.repeat(np.arange(60), [len(bag) for bag in ragged])
-table = np.column_stack([X, bags])
+table = np.column_stack([X, bags])  # column 5 names the bag
 model = PresenceClassifier(bags=5, random_state=0)
 folds = BagKFold(5, bags=5, shuffle=True, random_state=0)
 scores = cross_val_score(model, table, labels[bags], cv=folds)
@@ -73,27 +74,30 @@ print(f"accuracy {scores.mean():.2f}")
 # ## What is hidden
 #
 # The hidden variables are the labels of the instances. By the rule of multiple instances a bag is
-# positive if at least one instance is. Chapter 1 computes the probability of this as one minus the
-# product of the misses, $1 - \prod_j (1 - p_j)$, **assuming that the hidden labels are independent
+# positive if at least one of its instances is. Let $p_j$ be the probability that instance $j$ is
+# positive. The bag is negative only if all its instances are, so chapter 1 computes the probability
+# of a positive bag as $1 - \prod_j (1 - p_j)$, **assuming that the hidden labels are independent
 # given the features**.
 #
 # Three classic data sets are cited as examples of this rule. In Musk 1 and Musk 2 a bag is a
-# molecule and an instance is one of its shapes. In Elephant a bag is an image and an instance is a
-# segment of it. The shapes of a molecule are nearly copies of one another, so their hidden labels
-# are not independent: if one fits, its neighbours do too. A product over forty near copies is far
-# too confident.
+# molecule, an instance is one of its shapes, and the label says whether the molecule smells of
+# musk. In Elephant a bag is an image and an instance is a segment of it. The shapes of a molecule
+# are nearly copies of one another, so their hidden labels are not independent: if one shape is
+# positive, similar shapes are too. With forty near copies the product makes the probability of a
+# positive bag far too large.
 #
 # ## Derivation
 #
 # ### Copies
 #
 # Suppose a bag consists of groups of exact copies, and the copies of a group **share one hidden
-# label**. Then each group is missed once, not once for each copy. If instance $j$ has $m_j$ copies
-# in its bag, itself included, the factor $1 - p$ of its group is the product of $(1 - p_j)^{1 /
-# m_j}$ over the members. So each instance gets the weight $1 / m_j$.
+# label**. Then the product needs one factor $1 - p$ for each group, not one for each copy. If
+# instance $j$ has $m_j$ copies in its bag, itself included, the factor of its group is the product
+# of $(1 - p_j)^{1 / m_j}$ over the members. So each instance gets the weight $1 / m_j$.
 #
-# Near copies are a matter of degree. We replace the number of copies by a sum of similarities
-# between 0 and 1, here those of a Gaussian kernel with width $\sigma$:
+# Near copies are similar, but not equal. We replace the number of copies by a sum of similarities
+# between 0 and 1, here those of a Gaussian kernel with width $\sigma$ (for width 0 we take the
+# limit, in which only exact copies count):
 #
 # $$ w_j = \Bigl[ \sum_k \exp \Bigl( - \frac{\lVert x_j - x_k \rVert^2}{2 \sigma^2} \Bigr) \Bigr]^{-1} . \tag{16.1} $$
 #
@@ -111,25 +115,27 @@ for width in (0.0, 0.5, 3.0, torch.inf):
     print(f"width {width:4}: weights {shown}, effective size {w.sum():.2f}")
 
 # %% [markdown]
-# With log odds $z_j$ we have $-\log (1 - p_j) = \log (1 + e^{z_j})$, the softplus of $z_j$. It is
-# never negative. We call it the *evidence* of the instance. The weighted evidence of a bag adds up:
+# From here on we call what makes an instance positive a *concept*. With log odds $z_j$ we have
+# $-\log (1 - p_j) = \log (1 + e^{z_j})$, the softplus of $z_j$. It is never negative. We call it
+# the *evidence* of the instance. The weighted evidence of a bag adds up:
 #
 # $$ P(\text{the concept occurs}) = 1 - \prod_j (1 - p_j)^{w_j} = 1 - \exp \Bigl( - \sum_j w_j \log (1 + e^{z_j}) \Bigr) . \tag{16.2} $$
 #
-# If all weights are $1 / n$, the mean evidence counts. For a bag of copies this is logistic
-# regression on the one instance, which is why a mean works so well on Musk. Yet it differs from a
-# mean of logits: **no instance can count against the concept**, because evidence is never negative.
-# The worst an irrelevant instance can do is to have no evidence and to dilute that of the others,
-# by $n / (n + 1)$. With fixed weights, or if it is unlike all other instances in the bag, it does
-# not even do that.
+# If all weights are $1 / n$, the exponent is minus the mean evidence. For a bag of copies this is
+# logistic regression on the one instance. Yet mean evidence differs from a mean of logits: **no
+# instance can count against the concept**, because evidence is never negative. An irrelevant
+# instance can at worst have no evidence. With the weights $1 / n$ it then lowers the mean evidence
+# of a bag of $n$ other instances, by the factor $n / (n + 1)$. With the weights (16.1), if it is
+# unlike all others, it leaves their evidence unchanged.
 #
 # ### Several concepts
 #
 # Some rules need two things at once: a beach is sand *and* water. Let a bag be positive if all of
 # $K$ hidden concepts occur. **We assume that different concepts occur independently given the
-# bag.** (For classes that exclude one another in an instance, this product is the upper end of the
-# bracket (2.5).) Labels can also be wrong: **a label is flipped with a small probability**
-# $\varepsilon$, which limits the loss of a single bag.
+# bag.** (For classes that exclude one another in an instance, the product is only an upper bound,
+# Eq. (2.5) of chapter 2.) Labels can also be wrong: **a label is flipped with a small probability**
+# $\varepsilon$, which limits the loss of a single bag. Let $z_{kj}$ be the log odds of concept $k$
+# in instance $j$.
 #
 # $$ P(y = 1 \mid X) = \varepsilon + (1 - 2 \varepsilon) \prod_{k=1}^{K} \bigl[ 1 - \exp ( - s_k ) \bigr] , \qquad s_k = \sum_j w_j \log (1 + e^{z_{kj}}) . \tag{16.3} $$
 #
@@ -152,46 +158,52 @@ print(f"enumerated {0.1 + 0.8 * total:.10f}, ours {ours:.10f}")
 # %% [markdown]
 # ### A small kernel machine
 #
-# A hundred bags are few for a network. We make $z$ linear in features of a Gaussian kernel $k(x,
-# x') = \exp(-\gamma \lVert x - x' \rVert^2 / D)$ on $D$ standardised features. With $m$ landmarks
-# among the training instances and their kernel matrix $K_{mm} = U \Lambda U^\top$, the features are
+# A hundred bags are few for a network. We make $z$ linear in features of a Gaussian kernel
+# $k(x, x') = \exp(-\gamma \lVert x - x' \rVert^2 / D)$ on $D$ standardised features. We choose $m$
+# training instances $x_1, \ldots, x_m$ as *landmarks*. Their kernel matrix has the
+# eigendecomposition $U \Lambda U^\top$. The features are
 #
 # $$ \phi(x) = \Lambda^{-1/2} U^\top \bigl( k(x, x_1), \ldots, k(x, x_m) \bigr)^\top . \tag{16.4} $$
 #
-# Then $\phi(x) \cdot \phi(x') = k(x, x')$ on the landmarks (Nyström). The weights get a squared
-# penalty, the same for all data sets.
+# Then $\phi(x) \cdot \phi(x') = k(x, x')$ on the landmarks (the method of Nyström). The
+# coefficients of $z$ get a squared penalty, the same for all data sets.
 #
-# Three things remain open: $\gamma$, the width in (16.1) (that of the kernel, or infinite), and $K
-# \in \{1, 2\}$. We do not choose them by hand. Within the training bags, each candidate setting
-# predicts every bag once without having seen it, in four folds. Let $\ell_c$ be the log-likelihood
-# of all these predictions. With equal prior odds, the share of candidate $c$ in the final
-# prediction is
+# Three settings remain open: $\gamma$; the width in (16.1), either infinite or the width of this
+# kernel, $\sigma^2 = D / (2 \gamma)$; and the number of concepts, $K \in \{1, 2\}$. We do not
+# choose them by hand. Within the training bags, each candidate setting predicts every bag once
+# without having seen it, in four folds. Let $\ell_c$ be the log-likelihood of all these
+# predictions. With equal prior odds, the share of candidate $c$ in the final prediction is
 #
 # $$ \omega_c = \frac{e^{\ell_c}}{\sum_{c'} e^{\ell_{c'}}} . \tag{16.5} $$
 #
-# This would be Bayes' rule if $\ell_c$ were the log evidence of the candidate; we use the held-out
-# likelihood in its place. **Is it safe to choose by validation here?** Validation bags come from
-# the same distribution as training bags, so a wrong rule that looks perfect in training also looks
-# perfect in validation. Validation cannot protect us from it. The family of models does: none of
-# its members can express "negative because of this instance". This is a belief that we put in; the
-# data could not have given it to us.
+# This would be Bayes' rule if $\ell_c$ were the log-likelihood of the candidate with its
+# coefficients integrated out. We use the held-out log-likelihood in its place. **Is it safe to
+# choose by validation here?** Validation bags come from the same distribution as training bags, so
+# a wrong rule that looks perfect in training also looks perfect in validation. Validation cannot
+# protect us from it. The family of models can: none of its members can express "negative because of
+# this instance". This is an assumption of ours, and it does not come from the data.
 #
 # ## Code
 #
-# `KernelPresence` trains all candidates on all folds side by side, as columns of one matrix.
+# `KernelPresence` trains all candidates on all folds side by side, as columns of one matrix. A
+# `Candidate` has four fields. `scale` is $\gamma$; `copies` is the width in (16.1), "kernel" for
+# that of the kernel and "all" for infinite; `concepts` is $K$; `penalty` is the factor of the
+# squared penalty.
 #
 # ### Tests that a wrong rule passes in training
 #
 # [Raff and Holt (2023)](https://arxiv.org/abs/2310.17867) propose *unit tests* for such
 # classifiers.
 #
-# 1. Positive bags have at least one instance of a concept. Every negative *training* bag also
-#    contains a poison, an instance far from all others, so "negative if poison" is a perfect rule
-#    in training. In the test set the poison is in the positive bags. A model that learned the rule
-#    of multiple instances ignores it.
-# 2. A bag needs two concepts, with the same poison.
-# 3. Negative training bags contain one of the concepts once or twice, and negative test bags
-#    contain it forty times: a count is not a second concept.
+# 1. *Single*: positive bags have at least one instance of a concept. Every negative *training* bag
+#    also contains a poison, an instance far from all others, so "negative if poison" is a perfect
+#    rule in training. In the test set the poison is in the positive bags. A model that learned the
+#    rule of multiple instances ignores it.
+# 2. *Both*: positive bags contain two concepts, negative bags only one of them. The poison is as in
+#    the first test.
+# 3. *Frequency*: positive bags contain two concepts. Negative training bags contain one of the two,
+#    once or twice; negative test bags contain it about forty times. A model that only adds up
+#    evidence takes these test bags for positive.
 #
 # We run a small version of the first test, with our likelihood and with a logistic regression on
 # the means of bags.
@@ -215,7 +227,10 @@ def bag_means(d):
 # %%
 train = made["train"]
 settings = product(("all", "kernel"), (1, 2))
-grid = [Candidate(3.0, copies, k, 0.03) for copies, k in settings]
+grid = [
+    Candidate(scale=3.0, copies=copies, concepts=k, penalty=0.03)
+    for copies, k in settings
+]
 machine = KernelPresence(grid, landmarks=100, steps=80)
 machine.fit(train["instances"], train["bags"], train["labels"])
 linear = LogisticRegression(max_iter=1000)
@@ -229,14 +244,15 @@ for part, d in made.items():
     print(f"{part:5s}: AUC ours {aucs[0]:.2f}, bag means {aucs[1]:.2f}")
 
 # %% [markdown]
-# The means are perfect on the training bags and wrong on nearly every pair of test bags. An AUC far
-# below 1/2 is worse than chance: the model has learned the opposite of the rule.
+# The regression on bag means is perfect on the training bags. It orders nearly every pair of a
+# positive and a negative test bag wrongly. An AUC far below 1/2 is worse than chance: the model has
+# learned the opposite of the rule.
 #
 # ## Reproduction
 #
 # The records behind the next tables are in `wsl_tutorial/results/own-bags.jsonl`;
-# `scripts/own_bags.py` makes them. Each line has the versions, the commit, the checksums of the
-# data and the seconds. The number of the repeat seeds all random draws.
+# `scripts/own_bags.py` makes them. Each line of this file has the versions, the commit, the
+# checksums of the data and the run time. All random draws are seeded with the number of the repeat.
 
 
 # %% tags=["hide-input"]
@@ -271,7 +287,7 @@ def cell(kind, name, method, measures):
 
 
 # %% [markdown]
-# The first table has the unit tests: AUC on training and test bags in per cent, for 200 training
+# The first table shows the unit tests: AUC on training and test bags in per cent, for 200 training
 # bags and 400 test bags. The number of seeds is in parentheses.
 
 # %% tags=["hide-input"]
@@ -285,11 +301,11 @@ show.Markdown(tables.grid(("AUC training / test", *concepts.TESTS), rows))
 # %% [markdown]
 # Read each row from left to right and look for a drop from training to test. Ours passes all three
 # tests. Bag means, mean pooling, attention and the set kernel clearly fail the first test: each can
-# give the poison a negative weight. The set kernel does better on the third, since a mean of kernel
-# features keeps two narrow concepts apart. The likelihood with independent instances cannot use the
-# poison. It passes the second test by counting: a bag with more instances of a concept has more
-# evidence. The third test reveals this, because there the negative test bags have the higher count.
-# The maximum cannot count either, and one maximum cannot require two concepts.
+# give the poison a negative weight. The set kernel does better on the third test, probably because
+# a kernel can represent two narrow concepts by different features. The likelihood with independent
+# instances cannot use the poison. It passes the second test by counting: a bag with more instances
+# of a concept has more evidence. The third test reveals this, because its negative test bags have
+# the higher count. The maximum cannot count either, and one maximum cannot require two concepts.
 #
 # Now the three data sets. Each repeat has ten folds of whole bags, stratified and shuffled, the
 # same for all methods. Scaling, landmarks and settings use the nine training folds. Accuracy is
@@ -324,19 +340,20 @@ rows = [(NAMES[m], *(gap(s, m, "auc") for s in SETS)) for m in others]
 show.Markdown(tables.grid(("AUC of ours minus that of", *SETS), rows))
 
 # %% [markdown]
-# The ± is the standard deviation over repeats. Repeats share the bags. So it shows how much the
-# choice of folds matters, not how much a new set of molecules would.
+# The ± is the standard deviation over repeats. All repeats use the same bags. So the ± shows how
+# much the choice of folds matters, not how much a new set of molecules would matter.
 #
 # So what is best? **Ours is not the best on all three sets.** Read the columns. On Musk 1 and
 # Elephant its AUC is at the top of the table or level with it. On Musk 2 the set kernel and mean
 # pooling have a higher AUC, and on both Musk sets attention has the higher accuracy. Ours is ahead
 # of the independent likelihood and of bag means on all three in AUC. (The features of the
 # independent likelihood differ too, so copies alone do not explain this gap.) The methods that are
-# better on Musk 2 fail the first unit test. Whether that matters to you is a question about your
-# bags, and no score answers it.
+# better on Musk 2 fail the first unit test. Whether that matters depends on your bags; no score in
+# these tables can show it.
 #
 # The records also contain the shares (16.5). The table shows the two candidates with the largest
-# shares, averaged over folds and repeats.
+# shares, averaged over folds and repeats. On the unit tests nearly the whole share goes to the true
+# number of concepts.
 
 
 # %% tags=["hide-input"]
@@ -361,24 +378,27 @@ show.Markdown(tables.grid(("", "largest share", "second"), rows))
 # ## When it breaks
 #
 # - **The rule is false for your bags.** If some instances do count against a class, a family that
-#   cannot express this loses accuracy, and a set kernel may win. Decide what you believe *before*
-#   you look at the scores; validation cannot decide it.
-# - **Near copies have different labels.** With the weights (16.1) the negative neighbours of a
-#   positive instance can outvote it. In a search for one rare cell among many like it, use width 0.
-# - **Dilution.** With infinite width an added instance lowers the mean evidence. A bag with one
-#   positive among a thousand irrelevant instances is lost.
+#   cannot express this loses accuracy, and a set kernel may be better. Decide what you believe
+#   *before* you look at the scores; validation cannot decide it.
+# - **Near copies have different labels.** With the weights (16.1) a positive instance among many
+#   similar negative ones gets a small weight. If you search for one rare cell among many similar
+#   cells, use width 0.
+# - **Dilution.** With infinite width an added instance lowers the mean evidence. If a bag has one
+#   positive instance among a thousand irrelevant ones, almost nothing remains of its evidence.
 # - **The limits of the records.** We developed the method on other folds of Musk 1 and Elephant,
 #   not on other molecules and images. The third kernel scale, 10, was added after a first trial of
-#   the unit tests, in which two narrow concepts were too close for the other two scales. The
-#   penalty of the set kernel is the better of two on other folds; the networks have one untuned
-#   setting each. Where a table shows (1), there is a single repeat, and a gap of two points is no
-#   finding. Published figures differ in folds and in tuning, so compare within the tables.
+#   the unit tests, in which two narrow concepts were too close for the other two scales. For the
+#   set kernel we tried two penalties on other folds and kept the better one; each network has one
+#   setting, which we did not tune. Where a table shows (1), there is a single repeat, and a gap of
+#   two points is no finding. Published figures differ in folds and in tuning, so compare within the
+#   tables.
 #
 # ## Exercises
 #
 # **1, by hand.** A bag contains three copies of an instance with $p = 1/2$. Give the probability of
-# a positive bag if the three are independent, the same if they are one, and the effective size in
-# the second case. The attempt takes copies for independent in both.
+# a positive bag if the three are independent, the probability of a positive bag if they share one
+# label, and the effective size in the second case. The attempt treats the copies as independent in
+# both cases.
 
 
 # %%
@@ -389,8 +409,8 @@ def three_copies():
 check.attempt(check.three_copies, three_copies)
 
 # %% [markdown]
-# **2, code.** The log-probability (16.2) from `logits` `(B, n)` and `weights` `(B, n)`, right for
-# logits of -60 as well. The attempt forgets the weights.
+# **2, code.** Compute the logarithm of (16.2) from `logits` `(B, n)` and `weights` `(B, n)`,
+# accurately also for logits of -60. The attempt forgets the weights.
 
 
 # %%
@@ -403,18 +423,18 @@ check.attempt(check.log_occurs, log_occurs)
 
 # %% [markdown]
 # **3, by hand.** Show that mean pooling of logits can express "negative if poison" and (16.2)
-# cannot. Which sign decides?
+# cannot. What can be negative in the first and cannot in the second?
 #
 # **4, by hand.** A bag has two instances with $p = 0.9$ and 98 with $p = 0$. Give the probability
 # of a positive bag with the weights 1 and with the weights $1 / 100$. Which one do you want for a
 # slide with one tumour, and which one for a molecule?
 #
-# **5, code.** Write a fourth unit test: a training set in which the *size* of the bag separates the
-# classes and the rule does, too, and a test set in which only the rule does. Run `KernelPresence`
-# with width 0 and with infinite width on it.
+# **5, code.** Write a fourth unit test: a training set in which both the *size* of the bag and the
+# rule separate the classes, and a test set in which only the rule does. Run `KernelPresence` with
+# width 0 and with infinite width on it.
 #
 # **6, explain to a colleague.** Your colleague's attention model has a validation AUC of 0.99 and
-# yours 0.93. In three sentences, tell her which experiment you would run before you ship hers.
+# yours 0.93. In three sentences, tell her which experiment you would run before her model is used.
 #
 # ## Further reading
 #

@@ -11,11 +11,19 @@ from .core import Question, asked, choice, double, essay, exam, exercise
 
 
 @exercise(
-    praise="three copies speak once",
+    praise="three copies count once",
     mistakes={
-        "three copies are one instance: 0.5 is missed once": lambda: (1 - 0.5**3, 0.5, 3),
-        "the bag is positive if it is not missed: one minus": lambda: (0.5**3, 0.5, 1),
-        "the effective size adds up 1/3 three times": lambda: (1 - 0.5**3, 0.5, 1 / 3),
+        "three copies are one instance: the effective size is 1, not 3": lambda: (
+            1 - 0.5**3,
+            0.5,
+            3,
+        ),
+        "this is the probability that all are negative: subtract it from one": lambda: (
+            0.5**3,
+            0.5,
+            1,
+        ),
+        "the effective size is the sum of the three weights 1/3": lambda: (1 - 0.5**3, 0.5, 1 / 3),
     },
 )
 def three_copies() -> tuple:
@@ -28,9 +36,9 @@ def copies_of_one(r: Random) -> Question:
     copies, percent = r.randint(2, 9), 5 * r.randint(2, 12)
     p = percent / 100
     return Question(
-        f"A bag holds {copies} exact copies of one instance, which is positive with a probability "
-        f"of {percent} %. A classifier takes them as independent. Which probability of a positive "
-        "bag does it state?",
+        f"A bag contains {copies} exact copies of one instance, which is positive with a "
+        f"probability of {percent} %. A classifier treats them as independent. Which probability "
+        "of a positive bag does it compute?",
         1 - (1 - p) ** copies,
         {
             "this is the true probability; the question asks for the classifier's": p,
@@ -54,10 +62,12 @@ def _cases() -> list[tuple[Tensor, Tensor]]:
         "the weights belong in the exponent: each log(1 - p) times its weight": lambda z, w: (
             torch.log(-torch.expm1(-F.softplus(z).sum(1)))
         ),
-        "weights times logits are no likelihood": lambda z, w: torch.log(
+        "weight the evidence, the softplus of the logit, not the logit": lambda z, w: torch.log(
             -torch.expm1(-F.softplus(w * z).sum(1))
         ),
-        "this is the logarithm of missing": lambda z, w: -(w * F.softplus(z)).sum(1),
+        "this is the log-probability that the concept does not occur": lambda z, w: (
+            -(w * F.softplus(z)).sum(1)
+        ),
         "the exercise asks for a logarithm": lambda z, w: -torch.expm1(-(w * F.softplus(z)).sum(1)),
     },
 )
@@ -75,7 +85,7 @@ def copies_with_weights(r: Random) -> Question:
     right = log_occurs.right(logits, weights).exp().item()
     values = {
         p: "",
-        1 - (1 - p) ** copies: "this takes the copies for independent, with weights of one",
+        1 - (1 - p) ** copies: "this treats the copies as independent, with weights of one",
         p**copies: "this is the probability that independent copies are all positive",
         p / copies: "the weights are exponents of 1 - p, not factors of p",
     }
@@ -105,7 +115,7 @@ def slide_or_molecule(r: Random) -> Question:
             "What is the probability of a positive bag under the noisy-OR with weights of one?",
             plain,
             {
-                "this is the probability that it is missed": 1 - plain,
+                "this is the probability that all are negative": 1 - plain,
                 "this is the mean over the instances": k * p / n,
                 "probabilities of events that can both happen do not add up": k * p,
             },
@@ -117,13 +127,13 @@ def slide_or_molecule(r: Random) -> Question:
             {
                 "the weights are exponents, not factors": k * p / n,
                 "this has weights of one": plain,
-                "this is the probability that it is missed": 1 - weighted,
+                "this is the weighted probability that all are negative": 1 - weighted,
             },
             solution=f"$1 - {1 - p:g}^{{{k}/{n}}} = {weighted:.4g}$.",
         ),
         essay(
             "Which of the two do you want for a slide with one small tumour, and which one for a "
-            "molecule of which a sample holds many similar shapes? Give a reason for each.",
+            "molecule with many similar shapes in its bag? Give a reason for each.",
             "the slide: weights of one, since one positive instance makes the bag positive however "
             "many negative ones there are",
             "the molecule: small weights, since its shapes are nearly copies of each other and "
