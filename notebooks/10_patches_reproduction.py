@@ -14,18 +14,19 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # %% [markdown]
 # # Patches: the reproduction
 #
-# After this page you can compute what a program that never looks at the image scores in a table of
-# detections, decide whether two printed numbers can come from one run, and count what a way to
-# choose patches costs. You need [chapter 9](09_patches_learning.ipynb), and the *verdicts* and
+# After this page you can compute the detection rates of a program that never looks at the image,
+# decide whether two printed numbers can come from one run, and count the operations of each way to
+# choose patches. You need [chapter 9](09_patches_learning.ipynb), and the *verdicts* and
 # *protocols* of [chapter 4](04_presence_reproduction.ipynb). The page runs in twenty seconds on one
 # CPU core. It trains nothing: all results of training come from records.
 #
 # ## Problem
 #
 # [Angles, Jin et al. (2021), *MIST: Multiple Instance Spatial
-# Transformer*](https://arxiv.org/abs/1811.10725), print five tables, and an earlier version a
-# sixth. The table below shows the numbers on canvases of three and of nine digits (Tables 2 and 3),
-# in %: boxes found, labels, and both. The [reproduction
+# Transformer*](https://arxiv.org/abs/1811.10725), print five tables; an earlier version of the
+# paper has a sixth. The table below shows Tables 2 and 3, for canvases of three and of nine digits.
+# Its columns are, in %, the digits whose box is found (IoU above one half), the labels that are
+# right, and both. *Channel-wise* is a baseline with one heat map for each digit. The [reproduction
 # page](../book/reproductions-patches.md) lists all 53 numbers. All are printed without a standard
 # deviation and without the number of runs.
 
@@ -52,9 +53,10 @@ HARD, ROWS = page.EXPERIMENTS["mist/hard"].config, page.ROWS
 show.Markdown(page.printed())
 
 # %% [markdown]
-# A network that was given nine labels, and no place, finds 97.8 % of nine digits. Is that a lot? A
-# detection rate can be read from two ends: how far is it from 100 %, and how far from chance? The
-# paper answers the first question with a supervised network. This page answers the second.
+# A network that was trained with nine labels and no places for each canvas finds 97.8 % of nine
+# digits. Is that a lot? A detection rate can be read from two ends: how far is it from 100 %, and
+# how far from chance? The paper answers the first question with a supervised network. This page
+# answers the second.
 #
 # ## What is hidden
 #
@@ -66,40 +68,41 @@ show.Markdown(page.printed())
 # |---|---|---|
 # | How large is a digit, how far from the next? | not stated | boxes of a quarter of the canvas, 20 pixels |
 # | How many canvases and steps? | not stated | 10 epochs of an archive of unknown size |
-# | Do all images count equally in (8.8)? | yes | no: weight $e^{-5 \ell}$, with $\ell$ half the loss (8.10) |
+# | Do all images count equally in the heat map loss (8.8)? | yes | no: an image has the weight $e^{-5 \ell}$, where $\ell$ is half its task loss (8.10) |
 # | When is a digit found? | IoU above one half | the same; one detection may serve several digits |
-# | What is "Classif."? | "correctly classified matches" | the labels of an image as a multiset, without places; a missing 0 is not counted as missing |
-# | What is AP? | not stated | not in the program |
+# | What is "Classif."? | "correctly classified matches" | the share of the true labels of an image that are predicted, at any place; a missing 0 does not count as missing |
+# | What is AP, the average precision? | not stated | not in the program |
 # | How does soft top-K propose boxes? | in an appendix that we do not have | not in the program |
 #
-# The first row changes chance level itself, "Classif." and AP what the numbers mean. We begin with
-# these three.
+# The size and distance of the digits change the chance level, and the definitions of "Classif." and
+# of AP change what the numbers mean. We begin with these three.
 #
 # ## Derivation
 #
 # ### Labels by luck
 #
-# A canvas contains $L$ digits. A program answers $K$ labels without looking. How many of the true
-# labels are among its answers, if each answer is used once? Let $n_c$ be the number of true labels
-# of class $c$, and $m_c$ the number of answers. Then $\min(n_c, m_c)$ of them are right, for each of
-# the $C$ classes. **Assume that all labels and all answers are independent and uniform over the
-# classes.** Then $n_c$ is binomial with $L$ draws of probability $1/C$, and $m_c$ with $K$ draws.
-# The mean of a number with values $0, 1, 2, \dots$ is the sum over $t \geq 1$ of the probability
-# that it is at least $t$. A minimum is at least $t$ if both numbers are:
+# A canvas contains $L$ digits. A program predicts $K$ labels without looking. How many of the true
+# labels are right, if each predicted label counts for one true label at most? Let $n_c$ be the
+# number of true labels of class $c$, and $m_c$ the number of predicted ones. Then $\min(n_c, m_c)$
+# true labels of class $c$ are right. **Assume that all true and all predicted labels are
+# independent and uniform over the $C$ classes.** Then $n_c$ is binomial with $L$ draws of
+# probability $1/C$, and $m_c$ with $K$ draws. The mean of a number with values $0, 1, 2, \dots$ is
+# the sum over $t \geq 1$ of the probability that it is at least $t$. A minimum is at least $t$ if
+# both numbers are:
 #
 # $$ \mathbb{E} \, \frac{1}{L} \sum_{c=1}^{C} \min(n_c, m_c) = \frac{C}{L} \sum_{t=1}^{\min(K, L)} P(n \geq t) \, P(m \geq t) , \tag{10.1} $$
 #
 # $$ n \sim \mathrm{Bin}(L, 1/C) , \qquad m \sim \mathrm{Bin}(K, 1/C) . $$
 #
 # The counts of different classes are dependent, but the expectation of a sum does not need
-# independence. The program leaves class 0 out, so it does not count a missing 0. If a share $a$ is
-# right by (10.1), the missing $1 - a$ is spread evenly over the classes, and $1/C$ of it is
-# forgiven.
+# independence. The released program does not count a missing 0. Let $a$ be the share that is right
+# by (10.1). The missing share $1 - a$ is the same for every class by symmetry, so a part $1/C$ of
+# it belongs to class 0 and counts as right *as released*, that is, in the released program.
 
 
 # %%
 def forgiven(rate, classes=10):
-    """Return a rate in % if missing labels of one class do not count."""
+    """Return a rate in % if missing labels of one class count as right."""
     return rate + (100 - rate) / classes
 
 
@@ -109,14 +112,15 @@ for k in (3, 9):
     answers, truth = torch.randint(10, (2, 20_000, k), generator=generator)
     exact = metrics.label_recall_by_chance(10, k, k)
     drawn = metrics.label_recall(answers, truth, 10)
-    print(f"K = L = {k}: {exact:.1f} %, drawn {drawn:.1f} %;", end=" ")
+    print(f"K = L = {k}: {exact:.1f} %, simulated {drawn:.1f} %;", end=" ")
     print(f"as released {forgiven(exact):.1f} %")
 
 # %% [markdown]
-# A program that ignores the image can do better than luck: it may always give the same $K \leq C$
-# *different* labels. Each is right once if its class occurs at all, which has probability $1 - (1 -
-# 1/C)^L$. Class 0 is never counted as missing, so let it answer "1, 2, ..., 9" for every canvas. The
-# figure shows both programs, with the numbers that the paper prints.
+# A program that ignores the image can do better than luck: it may always predict the same
+# $K \leq C$ *different* labels. Each of them is right once if its class occurs at all, which has
+# probability $1 - (1 - 1/C)^L$. Since class 0 never counts as missing, let the program predict "1,
+# 2, ..., 9" for every canvas. The figure shows both programs, with the numbers that the paper
+# prints.
 
 # %% tags=["hide-input"]
 hedge = torch.arange(1, 10).expand(20_000, 9)
@@ -145,35 +149,38 @@ show.figure(
     fig,
     alt="The expected rate of labels that are right without looking, against"
     " the number of digits. Luck rises from 10 percent at one digit to about 70"
-    " at thirty; the released variant lies a tenth of the rest higher. A fixed"
-    " answer of different labels reaches 71 percent at nine. Grey marks are the"
-    " paper's numbers at three and nine digits: all lie above 90 except"
-    " channel-wise with 75.5 at nine, just above the fixed answer.",
+    " at thirty; counted as released it is a few percent higher. A fixed"
+    " prediction of different labels reaches 71 percent at nine. Grey marks are"
+    " the paper's numbers at three and nine digits: all lie above 90 except"
+    " channel-wise with 75.5 at nine, just above the fixed prediction.",
 )
 
 # %% [markdown]
-# The measure becomes *easier* as the task becomes harder, because bags of many labels resemble each
-# other. At three digits there is much room between luck and the printed numbers. At nine digits the
-# fixed answer scores 71 %, and channel-wise is printed with 75.5 %. So this number alone does not
-# show that channel-wise reads anything. If "Classif." were the share of *found* digits that are
-# right, as the text states, then "Both" would be the product of the first two columns of Table 2.
+# The chance level rises with the number of digits, because large bags of labels resemble each
+# other. At three digits the printed numbers are far above luck. At nine digits the fixed prediction
+# scores 71 %, and the paper prints 75.5 % for channel-wise. So this number alone does not show that
+# channel-wise reads any digit. In the text, "Classif." is the share of *found* digits that are
+# classified correctly. Then "Both" would be the product of the first two columns of Table 2.
 
 # %% tags=["hide-input"]
 show.Markdown(page.products())
 
 # %% [markdown]
-# It is not, and the program agrees: "Classif." ignores places. By the last column, which the text
-# describes, the channel-wise classifier reads nearly every digit that its boxes cover. Its boxes
-# fail, so we need a chance level for boxes too.
+# It is not. In the released program "Classif." ignores places, which explains the difference. The
+# last column is the measure that the text describes. By this measure the channel-wise classifier
+# reads nearly every digit that its boxes cover. But its boxes miss most digits, so we need a chance
+# level for boxes too.
 #
 # ### Boxes that do not look
 #
 # A true box and a detection are squares with side $s$. Let $u$ and $v$ be the distances of their
-# centres along $x$ and $y$, in units of $s$. For $u, v \leq 1$ the boxes share $(1 - u)(1 - v) =: o$
-# of a box, and their IoU is $o / (2 - o)$. It exceeds a threshold $\theta$ if $o > q$ with $q = 2
-# \theta / (1 + \theta)$: for $\theta = 1/2$ one box must cover two thirds of the other. So a
-# detection finds the centres in a region around its own centre, a rounded diamond. Its area is four
-# times that of the quarter where $0 \leq v < 1 - q / (1 - u)$:
+# centres along $x$ and $y$, in units of $s$. For $u, v \leq 1$ the boxes share a part
+# $o = (1 - u)(1 - v)$ of a box. Their union is $2 - o$ boxes, so their IoU (intersection over
+# union) is $o / (2 - o)$. The detection *finds* the true box if the IoU exceeds a threshold
+# $\theta$. This means $o > q$ with $q = 2 \theta / (1 + \theta)$: for $\theta = 1/2$ one box must
+# cover two thirds of the other. So a detection finds all true boxes with centres in a certain
+# region around its own centre, a rounded diamond. The area of the region is four times that of the
+# quarter where $0 \leq v < 1 - q / (1 - u)$:
 #
 # $$ A = 4 s^2 \int_0^{1 - q} \Bigl( 1 - \frac{q}{1 - u} \Bigr) du = 4 s^2 \, (1 - q + q \log q) . $$
 #
@@ -183,9 +190,10 @@ show.Markdown(page.products())
 #
 # $$ P(\text{found}) \leq \frac{K \cdot 4 s^2 \, (1 - q + q \log q)}{R^2} , \qquad q = \frac{2 \theta}{1 + \theta} . \tag{10.2} $$
 #
-# **Then no arrangement of boxes of this side that ignores the image finds more.** (Boxes of 1.12
-# sides each find centres in an area of 0.269 $s^2$, 6.8 % more, and no other square finds more.) On
-# 80 pixels, boxes of 20 pixels that stay inside have their centres in a square of side 60.
+# **Then no arrangement of boxes of this side that ignores the image finds more.** (Boxes with a
+# side of $1.12 \, s$ find centres in an area of $0.269 \, s^2$, 6.8 % more. A test of the package
+# compares several sides, and this one is best.) On 80 pixels, boxes of 20 pixels that stay inside
+# have their centres in a square of side 60.
 
 # %% tags=["hide-input"]
 for k in (3, 9):
@@ -193,12 +201,13 @@ for k in (3, 9):
     print(f"K = {k}: at most {bound:.1f} %")
 
 # %% [markdown]
-# The printed 25.4 % of channel-wise *is* this bound, within two tenths of a point, if the authors'
-# boxes and margins are ours. But real canvases are not uniform. Poisson-disk sampling pushes digits
-# to the border, and where digits are near a grid, a grid of boxes finds many more. (Appendix E of the
-# earlier version says that its images "involve small displacements from a uniformly spaced grid".)
-# We draw canvases, and test two programs that ignore the image: a fixed grid of boxes, and the places
-# of other canvases.
+# The printed 25.4 % of channel-wise differs from this bound by two tenths of a point, if the
+# authors' boxes and margins have the sizes that we assume. But the bound assumes uniform centres.
+# Our canvases come from *Poisson-disk sampling*: random centres that keep a minimal distance, which
+# pushes them to the border of the square. And where digits lie near a grid, a grid of boxes finds
+# many more. (Appendix E of the earlier version says that its images "involve small displacements
+# from a uniformly spaced grid".) We draw canvases and test two programs that ignore the image. One
+# predicts a fixed grid of boxes, the other the places of another canvas.
 
 
 # %% tags=["hide-input"]
@@ -222,7 +231,7 @@ SCENES = {
     "MNIST hard": ("hard", {}),
     "MNIST-3": ("hard", {"k": (3, 3)}),
     "MNIST easy": ("easy", {}),
-    "hard, 28 px": ("hard", {"side": 28.0}),
+    "hard, box of 28": ("hard", {"side": 28.0}),
 }
 worlds, by_grid, by_other = {}, {}, {}
 cells = methods.grid_places(HARD, torch.zeros(2000, 1))[..., :2]  # (n, 9, 2)
@@ -233,7 +242,7 @@ for name, (scene, layout) in SCENES.items():
         found(boxes, true),
         found(true.roll(1, 0), true),
     )
-    print(f"{name:11} grid {by_grid[name]:.0f} %,", end=" ")
+    print(f"{name:15} grid {by_grid[name]:.0f} %,", end=" ")
     print(f"places of other canvases {by_other[name]:.0f} %")
 
 # %% tags=["hide-input"]
@@ -249,25 +258,28 @@ show.figure(
 )
 
 # %% [markdown]
-# The figure shows the true centres of 60 canvases and the regions that the grid covers. On *MNIST
-# easy* a grid finds four of five digits, so that data set shows nothing about localisation. On *MNIST
-# hard* it is a little above the bound (10.2), because digits prefer the border. The last line takes
-# the whole tile of a digit, 28 pixels, as its box; then the places of other canvases find more than
-# twice as much. Chance is a property of the *data*. The paper states neither the size nor the
-# distance of its digits, so its table cannot be compared with one on other canvases.
+# The figure shows the true centres of 60 canvases and the regions in which the grid finds them. On
+# *MNIST easy* a grid finds four of five digits, so that data set shows nothing about localisation.
+# On *MNIST hard* it is a little above the bound (10.2), because digits prefer the border. In the
+# last line the box of a digit has 28 pixels, the whole image of an MNIST digit; then the places of
+# other canvases find more than twice as much. So the chance level depends on the data. The paper
+# states neither the size nor the distance of its digits, so its table cannot be compared with a
+# table on other canvases.
 #
 # ### What an average precision can be
 #
-# Table 5 has another measure, the *average precision* (AP). Sort the detections by their scores and
-# walk down the ranking. At each detection, precision is the share of right detections so far, and
-# recall is the share of objects found so far. AP is the area under the curve that has, at each
-# recall, the best precision from there on ([Everingham et al.
-# 2010](https://doi.org/10.1007/s11263-009-0275-4), at all recalls). Let an image contain $L$ objects
-# on average and $K$ detections, and let $r$ be the final recall. What does AP add to $r$?
+# Table 5 of the paper has another measure, the *average precision* (AP). Sort the detections of all
+# images by their scores. At each point of this ranking, *precision* is the share of right
+# detections so far, and *recall* is the share of all objects found so far. Now give each recall the
+# largest precision at this recall or a higher one. AP is the area under this curve, over all
+# recalls ([Everingham et al. 2010](https://doi.org/10.1007/s11263-009-0275-4)). Let an image
+# contain $L$ objects on average and $K$ detections, and let $r$ be the recall at the end of the
+# ranking. Which values can AP have?
 #
-# Per image, $r L$ of $K$ detections are right, so the *final* precision is $p = r L / K$. AP sums a
-# precision over the right detections, which are a share $r$ of the objects. Each precision is at
-# least $p$, since the end of the ranking comes later, and at most 1:
+# Per image, $r L$ of the $K$ detections are right, so the precision at the end is $p = r L / K$.
+# Each right detection adds a step to the area. All steps have the same width, and together they
+# have the width $r$. Their heights are at least $p$, since the end of the ranking has a recall that
+# is not lower, and at most 1. So AP lies between $r p$ and $r$:
 #
 # $$ \frac{r^2 L}{K} \leq \mathrm{AP} \leq r . \tag{10.3} $$
 #
@@ -288,12 +300,14 @@ print(f"-> AP between {least:.1f} and {most:.1f} %")
 print(f"{ap.table}: AP {ap.printed} %")
 
 # %% [markdown]
-# A right detection is what "Both" counts, a box and its class. So by this definition no ranking gives
-# an AP of 92.2 with a recall of 97.5. Two other definitions allow it. The older one of Everingham et
-# al. averages eleven precisions, at the recalls 0, 0.1, ..., 1. A class with final recall $r_c$ then
-# has at most $(1 + \lfloor 10 r_c \rfloor) / 11$, so 10/11 unless all its digits are found. Other
-# programs take the precision *at* each right detection. If all $w = K - r L$ wrong ones come first,
-# the right one $i$ has precision $i / (w + i)$, and for many images the sum becomes an integral:
+# "Both" counts a detection as right if its box and its class are right. So by this definition of AP
+# no ranking gives an AP of 92.2 with a recall of 97.5. Two other definitions allow it. The older
+# one of Everingham et al. averages eleven precisions, at the recalls 0, 0.1, ..., 1. If a class has
+# a missed digit, its precision at recall 1 is 0 and its AP at most 10/11; a class without misses
+# can reach 1, so a mean over classes can be 92.2 %. Other programs take the precision *at* each
+# right detection instead of the largest one from there on. If all $w = K - r L$ wrong detections of
+# an image come first, the right detection number $i$ has the precision $i / (w + i)$. For many
+# images we count $i$ and $w$ per image, and the sum becomes an integral:
 #
 # $$ \frac{1}{L} \int_0^{rL} \frac{i}{w + i} \, di = r - \frac{w}{L} \log \frac{w + rL}{w} \leq \mathrm{AP}' \leq r . $$
 
@@ -302,19 +316,20 @@ r, w = both.value / 100, 1 - both.value / 100  # L = K, in units of L
 print(f"AP' between {100 * (r - w * math.log(1 / w)):.1f} and {100 * r:.1f} %")
 
 # %% [markdown]
-# This contains 92.2. **So either the tables come from two models or two test sets, or AP is not the
-# area above; the paper does not say which.**
+# This interval contains 92.2. **So either the tables come from two models or two test sets, or AP
+# is not the area above; the paper does not say which.**
 #
-# Table 5 is about a wrong $K$ in training; in testing the paper gives the true number. This matters:
-# with $K < L$ places, recall and AP are at most $K / L$. With $K > L$, recall can be 100 %, but AP may
-# fall to $L / K$.
+# Table 5 studies a wrong $K$ in training; for testing the paper takes the true number of digits. A
+# wrong $K$ in testing would limit the measures: with $K < L$ places, recall and AP are at most
+# $K / L$. With $K > L$, recall can be 100 %, but by (10.3) AP may fall to $L / K$.
 #
 # ## Code
 #
-# All methods share the networks of the release: a heat map network of four residual blocks, and a
-# classifier of patches of 32 x 32 samples. (The soft and the perturbed choice add a head for
-# candidates.) The methods differ in how they choose places in training. We run one training step of
-# each method on one canvas of nine digits and count.
+# All methods share the networks of the released program: a heat map network of four residual
+# blocks, and a classifier of patches of 32 x 32 samples. (The soft and the perturbed choice add a
+# head that scores candidate places.) The methods differ in how they choose places in training. We
+# run one training step of each method on one canvas of nine digits and count. The last two columns
+# are for all 49,984 steps of our recipe.
 
 
 # %% tags=["hide-input"]
@@ -342,10 +357,10 @@ counted = {m: step_cost(m) for m in trained}
 show.Markdown(page.costs(counted, HARD))
 
 # %% [markdown]
-# The minutes assume $5 \cdot 10^{12}$ operations a second; few GPUs reach that with such small steps.
-# MIST reads each patch three times: two steps move the places before one trains the networks. The
-# soft choice reads every candidate, here one every eight pixels. All settings, with the paper's value
-# and the source of ours, are on the [reproduction page](../book/reproductions-patches.md).
+# The minutes assume $5 \cdot 10^{12}$ operations a second; few GPUs reach that with such small
+# steps. MIST reads each patch three times: twice to move its place and once to train the networks.
+# The soft choice reads every candidate, here one every eight pixels. All settings, with the paper's
+# value and the source of ours, are on the [reproduction page](../book/reproductions-patches.md).
 #
 # ## Picture
 #
@@ -376,9 +391,9 @@ show.figure(
 # %% [markdown]
 # ### The curves
 #
-# Fig. 7 of the paper shows the task loss (8.10) and the heat map loss (8.8) on MNIST hard. The figure
-# below shows ours, as running means of the last steps of an epoch, and adds what the losses do not
-# show: the share of test digits that are found. The dashed line is (10.2).
+# Fig. 7 of the paper shows the task loss (8.10) and the heat map loss (8.8) on MNIST hard. The
+# figure below shows ours after each epoch, averaged over its last steps, and adds the share of test
+# digits that are found. The dashed line is (10.2).
 
 # %% tags=["hide-input"]
 HELD = records.published()
@@ -391,21 +406,25 @@ show.figure(
 )
 
 # %% [markdown]
-# The panels need not agree. A classifier that has learnt to read digits beside the middle of its patch
-# has a low task loss, and then the places move away from the digits.
+# A lower task loss does not mean that more digits are found. A classifier that has learnt to read
+# digits beside the middle of its patch has a low task loss, and then the places move away from the
+# digits.
 #
 # ## When it breaks
 #
 # ### One detection for two digits
 #
-# The program's "IoU 50%" lets one detection serve several digits; a matching does not. When can the
-# two differ? The region in which a detection finds is **convex and symmetric**. Two such regions,
-# around two digits, share a point exactly if the midpoint of the digits lies in both. So one
-# detection can serve two digits if and only if *half their difference* $(d_x, d_y)$ is inside:
+# The program's "IoU 50%" lets one detection find several digits; a one-to-one matching does not.
+# When can the two rates differ? A detection finds a digit if its centre lies in the rounded diamond
+# around the digit, which is **convex and symmetric**. If a point lies in the diamonds of two
+# digits, so does its reflection in their midpoint, and by convexity the midpoint itself. So one
+# detection can find two digits at the distances $d_x$ and $d_y$ if and only if *half the
+# difference*, $(d_x, d_y) / 2$, is inside the diamond:
 #
 # $$ \Bigl( 1 - \frac{|d_x|}{2 s} \Bigr) \Bigl( 1 - \frac{|d_y|}{2 s} \Bigr) > q , \qquad q = \frac{2 \theta}{1 + \theta} . $$
 #
-# Along an axis this is a distance below $2 s (1 - q)$.
+# Along an axis this is a distance below $2 s (1 - q)$. We test the condition on MNIST hard (*even*)
+# and on *uneven* canvases, where the digits crowd in one part.
 
 
 # %%
@@ -426,25 +445,25 @@ for name, true in scenes.items():
         print(f"{name}, IoU {threshold}: possible on {share:.0f} % of canvases")
 
 # %% [markdown]
-# Our centres are at least 14.8 pixels apart, so at an IoU of one half the two rates agree on *these*
-# canvases. They differ where digits come nearer, as in the earlier version's uneven layouts, or at a
-# lower threshold.
+# On MNIST hard the centres are at least 16 pixels apart, 14.8 after rounding to whole pixels. So at
+# an IoU of one half the two rates agree on these canvases. They can differ where digits come
+# nearer, as in the earlier version's uneven layouts, or at a lower threshold.
 #
 # ### What the other differences change
 #
 # | difference | effect | what we do |
 # |---|---|---|
-# | size and distance of digits | chance level, and how much digits cover each other | boxes of 20, centres 16 apart, and chance as an experiment of its own |
-# | "Classif." ignores places and zeros | luck scores 53 % instead of 48 %, a constant answer 71 % | the printed measure, and all classes beside it |
-# | the head of the soft choice | Table 3 compares two architectures | one score and one offset every 8 pixels |
-# | rate of the places | a move below half a pixel is rounded away ([chapter 8](08_patches_lifting.ipynb)) | the program's at nine digits, in proportion to $K$ at others; `mist/three-normalised` has steps of fixed length |
-# | weight $e^{-5 \ell}$ | images with uncertain answers count less | the program's; `mist/three-unweighted` has none |
+# | size and distance of digits | chance level, and how much digits cover each other | boxes of 20, centres 16 apart; the experiments `mist/*-chance` measure the chance level |
+# | "Classif." ignores places and zeros | luck scores 53 % instead of 48 %, a fixed prediction 71 % | the printed measure, and all classes beside it |
+# | the soft choice needs another head | Table 3 compares two architectures | a score and an offset every 8 pixels |
+# | learning rate of the places | a move below half a pixel is rounded away ([chapter 8](08_patches_lifting.ipynb)) | for nine digits the program's rate, for other $K$ in proportion to $K$; `mist/three-normalised` has steps of fixed length |
+# | weight $e^{-5 \ell}$ of an image | images with uncertain predictions count less | the program's weight; `mist/three-unweighted` has none |
 #
 # ## Reproduction
 #
-# Everything below is made from records. The [reproduction
-# page](../book/reproductions-patches.md) lists every number with its verdict, the runs behind it,
-# how they differ from the paper, and why a number has no run. Here is the count:
+# Everything below is made from records. The [reproduction page](../book/reproductions-patches.md)
+# lists every number with its verdict, the runs behind it, how they differ from the paper, and why a
+# number has no run. Here is the count, with the verdicts of chapter 4 in brackets:
 
 # %% tags=["hide-input"]
 show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))
@@ -453,8 +472,8 @@ show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))
 # ### Tables 2 and 3: found, named, both
 #
 # Each cell shows the strongest evidence that we have, in %. *Reduced size* (protocol `short`, with
-# smaller canvases and networks and few steps) gives no verdict. Chance is at most 25 % of the boxes
-# of nine digits by (10.2), and 53 % of the labels by (10.1), as released.
+# smaller canvases and networks and few steps) gives no verdict. For nine digits, chance is at most
+# 25 % of the boxes by (10.2), and 53 % of the labels by (10.1), counted as released.
 
 # %% tags=["hide-input"]
 show.Markdown(page.rates(HELD))
@@ -465,9 +484,9 @@ show.Markdown(page.rates(HELD))
 #
 # ### Eight ways to train a choice
 #
-# Table 3 compares MIST with one other method. [Chapter 9](09_patches_learning.ipynb) has more, and
-# the figure compares all of them on the same canvases with three and with nine digits. Dotted lines
-# mark chance: the places of other canvases, and (10.1).
+# Table 3 compares MIST with one other method. [Chapter 9](09_patches_learning.ipynb) describes more
+# methods, and the figure compares all of them on the same canvases with three and with nine digits.
+# Dotted lines mark chance: the places of other canvases, and (10.1).
 
 # %% tags=["hide-input"]
 fig, caption, text = page.choices(HELD, by_other)
@@ -479,26 +498,30 @@ show.figure(
 )
 
 # %% [markdown]
-# First compare each method with chance, then with the heat map network that is not trained. The soft
-# and the perturbed choice have another head, and all methods use the learning rates of MIST.
+# A method has learnt to find digits only if its dots lie clearly to the right of chance and of the
+# heat map network that is not trained. The comparison of the methods has two limits. The soft and
+# the perturbed choice have another head, and all methods use the learning rates of MIST.
 #
 # ### A classifier that dies
 #
-# At a larger learning rate the classifier can end with the same answer for all patches. The loss
-# (8.10) explains why. Let $\bar p = p_0 + d$, where the part $d$ varies with the patches. Then
+# At a larger learning rate the classifier can end with the same prediction for all patches. The
+# loss (8.10) explains why: it is the squared distance between the shares $\bar y$ of the true
+# labels and the mean prediction $\bar p$ over the patches. Let $\bar p = p_0 + d$ with a constant
+# $p_0$ and a part $d$ that varies with the patches. Then
 #
 # $$ \mathbb{E} \, \| \bar y - p_0 - d \|^2 = \mathbb{E} \, \| \bar y - p_0 \|^2 - 2 \, \mathbb{E} \, \langle \bar y - p_0, d \rangle + \mathbb{E} \, \| d \|^2 . $$
 #
-# What a patch reveals about the labels lowers the loss in proportion to $d$; the variation itself
-# raises it by the square. At first patches reveal little, so small steps gain, but after a large step
-# the square dominates, and the descent leads to $d = 0$. There the *places* have no gradient.
-# **Comparing methods at the rate of one of them compares rates.**
+# If the patches reveal something about the labels, the second term lowers the loss, in proportion
+# to the size of $d$. The third term raises it with the square of $d$. At first patches reveal
+# little, so only a small $d$ lowers the loss. After a large step the square dominates, and the
+# descent leads to $d = 0$. There the *places* have no gradient. **So a comparison at the learning
+# rate of one method partly compares learning rates.**
 #
 # ### Where it starts
 #
-# The seed determines the first heat map network. The figure begins with what this network finds
-# without training, and continues with MIST after every epoch, with a line for each seed. Dotted
-# lines mark chance.
+# The seed determines the first heat map network. Each line of the figure is a seed. It begins with
+# the share of digits that this network finds without training, and continues with MIST after every
+# epoch. Dotted lines mark chance.
 
 # %% tags=["hide-input"]
 fig, caption, text = page.starts(HELD, by_other)
@@ -516,8 +539,8 @@ show.figure(
 #
 # ### Claims
 #
-# Each claim with its measured gap, and two questions of our own, are on the [reproduction
-# page](../book/reproductions-patches.md).
+# Each claim, with the difference that we measured, and two questions of our own are on the
+# [reproduction page](../book/reproductions-patches.md).
 
 # %%
 show.Markdown(tables.claims_tally(PAPER, HELD))
@@ -539,10 +562,10 @@ show.Markdown(tables.claims_tally(PAPER, HELD))
 # ```
 #
 # On Colab run the first cell of this page, put the commands into a cell that begins with `%%bash`,
-# and let `--out` be a folder of a mounted drive. Two tables need more data: the earlier version's
-# Table 4 the SVHN archives with full numbers (2.6 GB, read by `mist/svhn`), and Table 4 the authors'
-# 9,780 images from PASCAL and COCO, whose random crops are not printed. The cell below trains one
-# seed of MNIST-3, if you set `FULL = True`; it downloads MNIST if needed.
+# and let `--out` be a folder of a mounted drive. Two tables need more data: Table 4 of the earlier
+# version the SVHN archives with full numbers (2.6 GB, read by `mist/svhn`), and Table 4 of the
+# final one the authors' 9,780 images from PASCAL and COCO, whose random crops are not printed. The
+# cell below trains one seed of MNIST-3, if you set `FULL = True`; it downloads MNIST if needed.
 
 # %%
 FULL = False
@@ -561,9 +584,9 @@ show.Markdown(page.beside(NAME, fresh, HELD) if FULL else "Not run.")
 # ## Exercises
 #
 # **1, by hand.** A detection has the size of the true box and is off by $u$ of its side, first
-# along one axis only, then along both. At which two values of $u$ is the IoU one half? A
-# detection is off by a quarter of the box along both axes: does the program of the authors count it
-# as found?
+# along one axis only, then along both. At which two values of $u$ is the IoU one half? Another
+# detection is off by a quarter of the box along both axes: does the authors' program count the
+# digit as found?
 
 
 # %%
@@ -574,9 +597,10 @@ def half_found():
 check.attempt(check.half_found, half_found)
 
 # %% [markdown]
-# **2, code.** Return the expected share in % of the `told` labels, uniform over `classes`, that are
-# among `guessed` $\leq C$ different labels, each used once. The attempt forgets that a label may
-# occur twice.
+# **2, code.** An image has $L$ = `told` true labels, independent and uniform over $C$ = `classes`.
+# A program always predicts the same `guessed` $\leq C$ different labels, each for one true label at
+# most. Return the expected share of true labels that are right, in %. The attempt forgets that a
+# label may occur twice.
 
 
 # %%
@@ -587,8 +611,9 @@ def constant_answer(classes, told, guessed):
 check.attempt(check.constant_answer, constant_answer)
 
 # %% [markdown]
-# **3, code.** Write (10.3): from the recall in %, the objects and the detections of an image, return
-# the smallest and the largest average precision in %. The attempt knows only $K = L$.
+# **3, code.** Write (10.3): from the recall in %, the number of objects and the number of
+# detections of an image, return the smallest and the largest average precision in %. The attempt is
+# right only for $K = L$.
 
 
 # %%
@@ -599,10 +624,11 @@ def precision_range(recall, told, guessed):
 check.attempt(check.precision_range, precision_range)
 
 # %% [markdown]
-# **4, change the measure.** A rate can be corrected for chance: $(a - a_0) / (1 - a_0)$ is 0 at
-# chance level and 1 for perfection ([Cohen 1960](https://doi.org/10.1177/001316446002000104)).
-# Correct the "Classif." of Table 2, as a share, once with $a_0$ from luck as the program counts and
-# once from the constant answer. Which would you print, and what do you need to know $a_0$ on new
+# **4, change the measure.** A rate $a$ can be corrected for its chance level $a_0$:
+# $(a - a_0) / (1 - a_0)$ is 0 at chance level and 1 for perfection ([Cohen
+# 1960](https://doi.org/10.1177/001316446002000104)). Correct the "Classif." of MIST and of
+# channel-wise in Table 2, once with $a_0$ from luck, counted as released, and once with $a_0$ from
+# the fixed prediction. Which would you print, and what do you need to know to compute $a_0$ on new
 # data?
 #
 # **5, by hand.** Two digits are 18 pixels apart along an axis, with boxes of 20. Below which

@@ -14,21 +14,23 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # %% [markdown]
 # # Regions: what a class says about pixels
 #
-# After this page you can derive the min-max entropy loss from the definition of entropy, say which
-# of its two terms is a bound, compute a localiser's mask from its class maps, and prove when the
-# mask of all ones minimises the loss. You need [One idea](00_one_idea.ipynb), logarithms, and the
-# chain rule. The page runs in ten seconds on one CPU core and needs no GPU.
+# After this page you can derive a loss that trains two networks together: one computes a mask of
+# the pixels that show the class, the other classifies the masked image. You can say which term of
+# the loss bounds an entropy, compute the mask from the maps of the first network, and prove when
+# the mask of all ones minimises the loss. You need [One idea](00_one_idea.ipynb), logarithms, and
+# the chain rule of derivatives. The page runs in ten seconds on one CPU core and needs no GPU.
 #
 # The paper is [Belharbi, Rony, Dolz, Ben Ayed, McCaffrey and Granger (2020), *Min-max entropy for
 # weakly supervised pointwise localization*](https://arxiv.org/abs/1907.12934). "Paper (6)" means
-# its equation 6. Numbers like (11.2) are ours, and each of them is a function of the package.
+# its equation 6. Numbers like (11.2) are ours; the package has a function for each of these
+# equations.
 #
 # ## Problem
 #
-# A pathologist looks at an image of tissue and writes down one word: malignant. She decided by the
-# glands and not by the tissue between them, but she did not mark them. We get thousands of such
-# images, each with its class and nothing else. We want a classifier, and also the pixels on which
-# the decision rests.
+# A pathologist looks at an image of tissue and writes down one word: malignant. Her decision rests
+# on the glands and not on the tissue between them, but she did not mark them. We get thousands of
+# such images, each with its class and nothing else. We want a classifier, and also the pixels on
+# which the decision rests.
 
 # %%
 import matplotlib.pyplot as plt
@@ -41,11 +43,11 @@ from wsl_tutorial.data import glands
 show.style()
 
 # %% [markdown]
-# We study the problem on *synthetic glands*: images in which we know what decides the class.
-# Stripes of one width run through every image. In the stroma, the tissue between the glands, they
-# follow a smooth random field of directions. In a gland they cross its boundary at a right angle
-# (class 0) or run along it (class 1). The figure shows three images, each drawn once with either
-# class from the same random numbers.
+# We study the problem on *synthetic glands*: images in which we know what decides the class. Each
+# image is covered with stripes. In the stroma, the tissue between the glands, their direction
+# varies smoothly and at random. In a gland they cross its boundary at a right angle (class 0) or
+# run along it (class 1). The figure shows three images. Each is drawn twice from the same random
+# numbers, once as class 0 and once as class 1.
 
 
 # %%
@@ -76,11 +78,12 @@ show.figure(
 )
 
 # %% [markdown]
-# In the upper row the stripes meet the white outlines, in the lower row they follow them. The class
-# is visible in the angle between stripe and boundary, and nowhere else. The package tests this: the
-# label changes no pixel outside the glands; a logistic regression on colours, edges and directions
-# of the stroma, on area and number of glands, or on the spectrum is at chance level; and no
-# threshold on brightness finds the glands. The next cell repeats the first check.
+# In the upper row the stripes in the glands meet the white outlines, in the lower row they follow
+# them. Only the angle between stripes and boundary shows the class. The tests of the package check
+# three things. Another label changes no pixel outside the glands. A logistic regression is at
+# chance level on colours, edges and directions of the stroma, on area and number of the glands, and
+# on the spatial frequencies of the image. Two common thresholds on the brightness do not find the
+# glands. The next cell repeats the first check.
 
 # %%
 stroma = ~drawn[0]["masks"]  # (3, 128, 128)
@@ -91,18 +94,20 @@ print("stroma pixels that change with the class:", in_stroma)
 print("more than half of the gland pixels do:", bool(most))
 
 # %% [markdown]
-# In the *regime* `everywhere` of the generator, every gland shows the class. The next chapters
+# The generator has several *regimes*. In `everywhere`, used above, the stripes in all glands follow
+# the *class direction*: across the boundary for class 0, along it for class 1. The next chapters
 # train in it and in five others:
 #
-# - `graded`: the stripes deviate from their direction, in some glands more than in others;
+# - `graded`: the stripes deviate from the class direction, in some glands more than in others;
 # - `head`: they deviate strongly everywhere except in one small patch of one gland;
 # - `one`: the image has a single gland;
-# - `spurious`: the stroma has a main direction, which in training often agrees with the class;
+# - `spurious`: the stroma has a main direction, and in most training images it depends on the
+#   class;
 # - `unbalanced`: class 0 is more frequent.
 #
-# The figure shows every regime with both classes, and below each image the frequency of its class.
-# In a solid orange outline the stripes stay within 45 degrees of the direction of their class; in a
-# dashed blue one they deviate further.
+# The figure shows these regimes with both classes, and below each image the frequency of its class.
+# Inside a solid orange outline the stripes stay within 45 degrees of the class direction; inside a
+# dashed blue one they may deviate further.
 
 
 # %% tags=["hide-input"]
@@ -144,40 +149,45 @@ show.figure(
 )
 
 # %% [markdown]
-# Between the classes only the glands change, except in `spurious`: there the stripes of the stroma
-# are horizontal for class 0 and vertical for class 1, so the class can be read without the glands.
+# Two images of one regime differ only in the glands, except in `spurious`: there the stripes of the
+# stroma are horizontal for class 0 and vertical for class 1, so the class can be read without the
+# glands.
 #
 # ## What is hidden
 #
 # The hidden variable is a mask. It is 1 at each pixel that helps to recognise the class and 0
-# elsewhere (paper (1)). A mask splits an image $X$ into two images, $X^+$ with these pixels and
-# $X^-$ with the rest. Removed pixels are set to 0. The paper assumes that the class $y$ can be
-# predicted from $X^+$ as well as from both. **Conditional independence: given $X^+$, the class does
-# not depend on $X^-$.**
+# elsewhere (paper (1)). A mask splits an image $X$ into two images: $X^+$ keeps the pixels of the
+# mask, $X^-$ keeps the others, and removed pixels are set to 0. The paper assumes that the class
+# $y$ can be predicted from $X^+$ as well as from the whole image. **Conditional independence: given
+# $X^+$, the class does not depend on $X^-$.**
 #
-# Two networks share the work. A *localiser* $M$ computes the mask $R^+$, with numbers between 0 and
-# 1 instead of bits, and $R^- = 1 - R^+$. A *classifier* then sees $X^+ = X R^+$ and $X^- = X R^-$.
-# It should be certain of the class on $X^+$ and undecided on $X^-$.
+# Two networks share the work. A *localiser* $M$ computes a *soft* mask $R^+$, with numbers between
+# 0 and 1 instead of bits. Let $R^- = 1 - R^+$. A *classifier* then sees $X^+ = X R^+$ and $X^- = X
+# R^-$. It should be certain of the class on $X^+$ and undecided on $X^-$.
 #
 # ## Derivation
 #
 # ### Entropy from zero
 #
-# An event of probability $p$ has the surprise $-\log p$: zero if the event is certain, unbounded if
-# it is nearly impossible, and additive for independent events. The *entropy* of a distribution is
-# its mean surprise. For the probabilities $\hat p(k \mid x)$ that a classifier gives to $C$ classes
-# when it sees $x$, this is paper (2):
+# We call $-\log p$ the *surprise* of an event of probability $p$. It is 0 if the event is certain,
+# it grows without bound as $p$ goes to 0, and the surprises of independent events add up. The
+# *entropy* of a distribution is its mean surprise; with the natural logarithm it is in *nats*. A
+# classifier that sees $x$ gives each of $C$ classes a probability $\hat p(k \mid x)$. Their entropy
+# is paper (2):
 #
 # $$ H(\hat p) = - \sum_{k=1}^{C} \hat p(k \mid x) \log \hat p(k \mid x) . \tag{11.1} $$
 #
-# A class with $\hat p = 0$ adds nothing, because $t \log t \to 0$. Entropy is 0 if and only if one
-# class is certain. It is largest, $\log C$, for the uniform distribution $u$ with $u_k = 1/C$. To
-# prove this, apply the inequality $\log t \leq t - 1$ to $t = q_k / p_k$ for any two distributions:
+# A class with $\hat p = 0$ adds nothing, because $t \log t \to 0$ as $t \to 0$. The entropy is 0 if
+# and only if one class is certain. It is largest, $\log C$, for the uniform distribution $u$ with
+# $u_k = 1/C$. To prove this, take any two distributions $p$ and $q$ and sum over the classes with
+# $p_k > 0$. Apply the inequality $\log t \leq t - 1$, an equality only at $t = 1$, to
+# $t = q_k / p_k$:
 #
 # $$ - \mathrm{KL}(p \,\|\, q) = \sum_k p_k \log \frac{q_k}{p_k} \;\leq\; \sum_k p_k \Bigl( \frac{q_k}{p_k} - 1 \Bigr) \leq 0 . $$
 #
 # So the *Kullback-Leibler divergence* $\mathrm{KL}(p \,\|\, q)$ is never negative, and it is zero
-# only for $p = q$. For $q = u$ it equals $\log C - H(p)$, and the claim follows.
+# only if every $q_k / p_k$ is 1, that is, for $p = q$. For $q = u$ it equals $\log C - H(p)$, so
+# $H(p) \leq \log C$.
 
 # %%
 logits = torch.tensor(
@@ -189,46 +199,52 @@ for row, h in zip(
     print([f"{p:.3f}" for p in row], f"entropy {h:.3g} nats")
 
 # %% [markdown]
-# In the last row the entropy is tiny but not zero. The function computes it from logits: in float32
-# the largest probability would round to 1 and its surprise would be lost.
+# In the last row the entropy is tiny but not zero. The function computes it from differences of
+# logits. Computed from the probabilities, a part of it would be lost: in float32 the largest one
+# rounds to 1, and its surprise to 0.
 #
 # ### One term is a bound
 #
 # On $X^+$ a small entropy of the prediction is not enough: a classifier that is certain of the
-# wrong class has one. The paper minimises the cross-entropy with the label, paper (3). Let $p$ be
-# the true distribution of the class given $X^+$, and write $H(Y \mid X^+)$ for its entropy,
-# averaged over images. Then the mean loss splits in two:
+# *wrong* class has a small entropy, too. So the paper minimises the cross-entropy with the label,
+# paper (3). Let $p$ be the true distribution of the class given $X^+$. We write $H(Y \mid X^+)$ for
+# its entropy, averaged over images. For one $X^+$ the mean of the loss over the class is $- \sum_k
+# p_k \log \hat p_k = H(p) + \mathrm{KL}(p \,\|\, \hat p)$. Now average over images:
 #
 # $$ \mathbb{E} \bigl[ - \log \hat p(y \mid X^+) \bigr] = H(Y \mid X^+) + \mathbb{E} \, \mathrm{KL}\bigl( p \,\|\, \hat p \bigr) \;\geq\; H(Y \mid X^+) . $$
 #
-# The first term on the right depends on the data and the mask, the second also on the classifier.
-# So the loss is an upper bound of the entropy: **a small mean loss, on enough images that the
-# classifier has not seen, proves that the masked image determines the class**.
+# On the right, the entropy depends on the data and the mask, the divergence also on the classifier.
+# So the mean loss is an upper bound of the entropy: **a small mean loss, on enough images that the
+# classifier has not seen, shows that the masked image almost determines the class**.
 #
 # On $X^-$ we want the opposite, a large $H(Y \mid X^-)$. But the entropy of the *prediction* is no
-# lower bound of it. A classifier that always predicts $u$ there has the largest possible entropy,
-# even if $X^-$ shows every gland. To show that $X^-$ contains no information we would need the
-# *best* classifier for it, an adversary of the mask:
+# lower bound of $H(Y \mid X^-)$. A classifier that always predicts $u$ there has the largest
+# possible entropy, even if $X^-$ shows every gland. To show that $X^-$ contains no information we
+# would need the *best* classifier on $X^-$. It is an *adversary* of the mask, since it minimises
+# what the mask maximises:
 #
 # $$ \max_{R} \; H(Y \mid X^-) = \max_{R} \; \min_{\hat p} \; \mathbb{E} \bigl[ - \log \hat p(y \mid X^-) \bigr] . $$
 #
-# In the paper both networks minimise one loss. The classifier collaborates with the mask on both
-# terms, and nothing verifies the second.
+# In the paper both networks minimise the same loss. So the classifier is no adversary but a
+# *collaborator*: it helps the mask to make both terms small. Nothing checks whether another
+# classifier could read the class from $X^-$.
 #
 # ### Two ways to be undecided
 #
-# One can maximise the entropy (11.1) of the prediction on $X^-$, paper (4). Or one can minimise its
-# cross-entropy with the uniform distribution, paper (5), as the authors do:
+# One can maximise the entropy (11.1) of the prediction on $X^-$, paper (4). Or one can minimise the
+# cross-entropy of this prediction with the uniform distribution, paper (5), as the authors do:
 #
 # $$ - \frac{1}{C} \sum_{k=1}^{C} \log \hat p(k \mid X^-) = \log C + \mathrm{KL}( u \,\|\, \hat p ) . \tag{11.2} $$
 #
-# The negative entropy is $- \log C + \mathrm{KL}(\hat p \,\|\, u)$, with the other divergence. Both
-# are smallest at $\hat p = u$: **one optimum, two divergences**. They differ in their gradients
-# with respect to the logits $z$:
+# The negative entropy is $- \log C + \mathrm{KL}(\hat p \,\|\, u)$, with the two arguments of the
+# divergence exchanged. **Both losses are smallest at $\hat p = u$, but their gradients differ.**
+# With respect to the logits $z$ they are
 #
 # $$ \frac{\partial}{\partial z_k} \, \text{(11.2)} = \hat p_k - \frac1C , \qquad \frac{\partial (-H)}{\partial z_k} = \hat p_k \, ( \log \hat p_k + H ) . $$
 #
-# The figure shows both for two classes, as functions of the difference of the two logits.
+# Both follow from $\partial \log \hat p_j / \partial z_k = \delta_{jk} - \hat p_k$, where
+# $\delta_{jk}$ is 1 for $j = k$ and otherwise 0. The figure shows them for two classes, as
+# functions of the difference of the two logits.
 
 # %%
 z = torch.linspace(-10, 10, 201, dtype=torch.float64)
@@ -252,33 +268,35 @@ axis.plot(
 axis.plot(z, negative[:, 0], markevery=25, label="negative entropy")
 axis.set(
     xlabel="logit of class 1 minus logit of class 2",
-    ylabel="gradient in logit 1",
+    ylabel="gradient for logit 1",
 )
 axis.legend()
 show.figure(
     fig,
     alt="Gradient of two losses against the difference of two logits. The"
     " circles of cross-entropy to uniform rise from minus one half to one"
-    " half and stay there. The squares of negative entropy swing by a quarter"
-    " at most near two and return to zero on both sides.",
+    " half and stay there. The squares of negative entropy are at most about a"
+    " quarter, near a difference of two, and return to zero on both sides.",
 )
 
 # %% [markdown]
-# Both gradients pull the logits together. Where the classifier is certain, as it is after training
-# on whole images, the gradient of the entropy vanishes, while that of the cross-entropy is still
-# one half.
+# With either loss, a step of gradient descent brings the two logits closer together. Where the
+# classifier is certain, as it is after training on whole images, the gradient of the negative
+# entropy vanishes, while the gradient of the cross-entropy is still one half.
 #
 # ### The right target when classes are not equally frequent
 #
 # What does the best classifier predict if $X^-$ contains no information? Not $u$, but the
-# frequencies of the classes, the *prior* $\pi$. The loss with any fixed target $q$ is
+# frequencies of the classes, the *prior* $\pi$. With any fixed distribution $q$ as the target, the
+# loss is
 #
 # $$ - \sum_{k=1}^{C} q_k \log \hat p(k \mid X^-) = H(q) + \mathrm{KL}( q \,\|\, \hat p ) , \tag{11.3} $$
 #
-# and its gradient is $\hat p_k - q_k$. With $q = \pi$, a classifier that predicts the prior pays
-# nothing beyond $H(\pi)$. With $q = u$ it pays more, unless it learns to recognise masked images
-# and predicts $u$ for them. The training part of GlaS, the medical data of the paper, has 29 benign
-# and 38 malignant images:
+# and its gradient is $\hat p_k - q_k$. For $q = \pi$ a classifier that predicts the prior has the
+# smallest possible loss, $H(\pi)$. For $q = u$ its loss exceeds the smallest one by $\mathrm{KL}(u
+# \,\|\, \pi)$. To avoid this excess, it would have to recognise masked images and predict $u$ for
+# them. The training part of GlaS, the medical data of the paper, has 29 benign and 38 malignant
+# images:
 
 # %% tags=["hide-input"]
 prior = torch.tensor([29.0, 38.0]) / 67
@@ -287,20 +305,21 @@ paid = regions.cross_entropy_to_uniform(honest) - torch.log(torch.tensor(2.0))
 right = regions.cross_entropy_to_prior(
     honest, prior
 ) - regions.conditional_entropy(honest)
-print(f"excess when predicting the prior: {paid.item():.4f} nats in (11.2),")
-print(f"{right.item():.4f} nats in (11.3)")
+print(f"excess for the prior in (11.2): {paid.item():.4f} nats")
+print(f"excess for the prior in (11.3): {right.item():.4f} nats")
 
 # %% [markdown]
-# This is a small amount. For classes in the ratio 9 to 1 it would be half a nat.
+# The excess in (11.2) is small. For classes in the ratio 9 to 1 it would be half a nat.
 #
 # ### The loss
 #
-# The third term trains the localiser to predict the class of $X$ with its own probabilities
-# $\hat p_s$ (paper (7)). Paper (8) adds up all three, averaged over images:
+# The first two terms of the loss are the cross-entropy on $X^+$ and (11.2) on $X^-$. A third term
+# trains the localiser to predict the class of $X$ with probabilities $\hat p_s$ of its own (paper
+# (7)). Paper (8) adds up all three, averaged over images:
 #
 # $$ \ell = \underbrace{- \log \hat p(y \mid X^+)}_{H^+} \; \underbrace{- \frac1C \sum_k \log \hat p(k \mid X^-)}_{H^-} \; \underbrace{- \log \hat p_s(y \mid X)}_{H_s} . \tag{11.4} $$
 #
-# Paper (6) is the same without $H_s$. The terms have no weights, and no term depends on the size of
+# Paper (6) is the same without $H_s$. The terms have no weights, and no term measures the size of
 # the mask.
 
 # %%
@@ -319,7 +338,7 @@ assert torch.allclose(ours, by_hand)
 # coarse grid of $n$ positions. *Pooling* turns a map into a score $s_k$, and the softmax of the
 # scores is $\hat p_s$. Four poolings are in use.
 #
-# - *Average* (CAM): $s_k$ is the mean of $A_k$.
+# - *Average*, as in class activation mapping (CAM): $s_k$ is the mean of $A_k$.
 # - *Maximum*: $s_k$ is its largest value.
 # - *Log-sum-exp*, between the two, with a sharpness $r > 0$:
 #
@@ -347,8 +366,8 @@ assert torch.allclose(wildcat(maps, 10), mean)
 assert torch.allclose(wildcat(maps, 1), largest)
 
 # %% [markdown]
-# The gradient of a pooling shows at which positions the network learns. The figure shows a map, and
-# beside it the gradients of the four poolings. Each gradient sums to one.
+# The gradient of $s_k$ with respect to the map shows which positions a training step changes. The
+# figure shows a map, and beside it this gradient for the four poolings. Each gradient sums to one.
 
 # %% tags=["hide-input"]
 poolings = {
@@ -381,21 +400,24 @@ show.figure(
 )
 
 # %% [markdown]
-# This is the first reason for small masks. With a sharp pooling the localiser learns at only a few
-# positions of each image, those where its map is already largest. Nothing encourages it to cover
-# the rest of the gland. Dropout on the sorted values, which the paper adds, only omits some of
-# these positions in each step. Average pooling learns at all positions, including the stroma.
+# With a sharp pooling, a training step changes the map at only a few positions, those where it is
+# already largest. Nothing encourages the localiser to cover the rest of the gland. This is the
+# first of three reasons for small masks on this page. (The paper also applies dropout to the sorted
+# values of a map; this only leaves out some of these positions in each step.) Average pooling
+# changes all positions, including those in the stroma.
 #
 # ### From class maps to one map
 #
-# The map of the image is the mean of the class maps, weighted by the localiser's own probabilities:
+# One map $T$ for the whole image is the mean of the class maps, weighted by the localiser's own
+# probabilities:
 #
 # $$ T = \sum_{k=1}^{C} \hat p_s(k \mid X) \, A_k . \tag{11.7} $$
 #
 # ### From one map to a mask
 #
-# $T$ is enlarged to the size of the image. It has no natural scale, but a threshold needs one. The
-# released program shifts and scales it to $[0, 1]$, a step that the paper does not mention:
+# $T$ is enlarged to the size of the image. Its values have no fixed scale, but the threshold will
+# be a fixed number. So the released program shifts and scales $T$ to $[0, 1]$, a step that the
+# paper does not mention:
 #
 # $$ \tilde T_j = \frac{T_j - \min T}{\max T - \min T} . \tag{11.8} $$
 #
@@ -404,10 +426,10 @@ show.figure(
 #
 # $$ R^+_j = \frac{1}{1 + e^{- \omega ( \tilde T_j - \sigma_0 )}} , \tag{11.9} $$
 #
-# with $\omega = 8$ and $\sigma_0 = 1/2$. For the evaluation $R^+$ is thresholded at $1/2$. It
-# passes where $\tilde T_j \geq 1/2$, that is, where $T_j$ is at least the **midrange**, half-way
-# between its smallest and its largest value. Neither $\omega$ nor any entropy affects this
-# threshold.
+# with $\omega = 8$ and $\sigma_0 = 1/2$. For the evaluation a pixel is in the mask if $R^+_j \geq
+# 1/2$. This means $\tilde T_j \geq 1/2$, that is, $T_j$ is at least the **midrange**, half-way
+# between the smallest and the largest value of $T$. Neither $\omega$ nor an entropy enters this
+# condition.
 
 # %%
 T = torch.tensor(
@@ -425,9 +447,10 @@ print("T at least 1, the midrange:", (T >= 1).flatten().tolist())
 # ### The mask is cut from the graph
 #
 # Appendix A.2 of the paper says that the enlarged map is detached and becomes "input data" for the
-# classifier, so that runs are repeatable. Which parts of the networks then receive a gradient from
-# which loss? We build the smallest pair of networks, with a shared body and a head each for the
-# localiser M and the classifier C.
+# classifier, because the gradient of the enlargement is not deterministic, so that runs could not
+# be repeated. Which parts of the networks then receive a gradient from which loss? We build the
+# smallest pair of networks, with a shared body and a head each for the localiser M and the
+# classifier C.
 
 # %%
 torch.manual_seed(0)
@@ -462,58 +485,68 @@ def losses(attached):
 # %%
 parts = {"head of M": head_m, "body": body[0], "head of C": head_c}
 parts = {name: layer.weight for name, layer in parts.items()}
-cases = (("H+ + H-", False, 0), ("H_s", False, 1), ("attached", True, 0))
+cases = (
+    ("H+ + H-", False, 0),
+    ("H_s", False, 1),
+    ("H+ + H-, attached", True, 0),
+)
 for name, attached, which in cases:
     loss = losses(attached)[which]
     slopes = torch.autograd.grad(loss, list(parts.values()), allow_unused=True)
     zero = [g is None or g.norm() == 0 for g in slopes]
-    found = ["exactly 0" if z else "not 0" for z in zero]
-    print(f"{name:8}", dict(zip(parts, found, strict=True)))
+    found = ["0" if z else "not 0" for z in zero]
+    print(f"{name:17}", dict(zip(parts, found, strict=True)))
 
 # %% [markdown]
 # With the mask detached, **the head of the localiser gets exactly no gradient from the min-max
-# terms.** It is trained only by its own cross-entropy. Section 1 of the paper says that the
-# localiser "is driven through" conditional entropy. Those terms reach it only through the shared
-# body, in changes that serve the classifier. With the mask attached (third line), the sentence is
-# true.
+# terms** $H^+$ and $H^-$. It is trained only by its own cross-entropy $H_s$. Section 1 of the paper
+# says that the localiser "is driven through" conditional entropy. But the min-max terms reach it
+# only through the shared body, which they change so that the classifier improves. With the mask
+# attached (third line), they train its head too, and the sentence of the paper is true.
 #
 # ## Picture
 #
 # ### All ones
 #
 # **Claim.** *If no image of the distribution is constant, the mask of all ones is a global
-# minimiser of paper (6).* Let $R^+ = 1$. Then $X^+ = X$, and $X^-$ is the constant image. Choose a
-# classifier that predicts $p(y \mid X)$ for an image and $u$ for the constant one. **By the
-# assumption, these two inputs never coincide.** (Photographs are hardly ever constant.)
+# minimiser of paper (6).* Let $R^+ = 1$. Then $X^+ = X$, and $X^-$ is 0 at every pixel. Choose a
+# classifier that predicts $p(y \mid X)$ for an image and $u$ for the image of zeros. **By the
+# assumption, no image is the image of zeros**, so such a classifier exists. (Photographs are hardly
+# ever constant.)
 #
-# 1. *$H^-$ has its smallest value.* By (11.2) it is $\log C$ plus a divergence, which is 0 here.
-# 2. *$H^+$ has its smallest value.* By the bound it is at least $H(Y \mid X^+)$ for every mask. The
+# 1. *$H^-$ has its smallest value.* By (11.2) it is $\log C$ plus a divergence, and the divergence
+#    is 0 for the prediction $u$.
+# 2. *$H^+$ has its smallest value.* We saw that it is at least $H(Y \mid X^+)$ for every mask. The
 #    mask is a function of the image, so $X^+$ is a function of $X$, and it cannot contain more
-#    information about $y$ than $X$ does. Hence $H(Y \mid X^+) \geq H(Y \mid X)$, with equality
-#    here.
+#    information about $y$ than $X$ does. Hence $H(Y \mid X^+) \geq H(Y \mid X)$. With our mask and
+#    classifier, $H^+$ equals $H(Y \mid X)$.
 #
-# Both terms have their smallest values at once, and so does the sum. The third term of (11.4) does
-# not depend on the mask. Nothing in the loss punishes a false positive. $\square$
+# Both terms have their smallest values at once, so their sum is smallest, too. $\square$
 #
-# So what makes masks small? Three things outside the loss. First, (11.8) forces pixels of both
-# kinds: in testing on every image whose map is not constant, in training on every batch. Second,
-# the threshold at the midrange decides how many. Third, sharp pooling makes $T$ a map of few peaks.
+# The third term of (11.4) does not depend on the mask. So no term penalises *false positives*,
+# pixels of the stroma in the mask.
+#
+# What makes masks small, then? Three things outside the loss. First, (11.8) gives the smallest
+# value of $T$ a 0 and the largest a 1, so some pixels are in the mask and some are not: in testing
+# in every image whose map is not constant, in training in every batch. Second, the threshold at the
+# midrange decides how many pixels are in the mask. Third, sharp pooling gives $T$ only a few peaks.
 # Chapter 12 measures how much the threshold alone decides.
 #
 # ### Sufficient, complete, minimal
 #
-# We now compare *all* masks, in small worlds with three binary cells, gland $a$, gland $b$ and
-# stroma $s$, and two equally frequent classes. The *mutual information* $I(Y; Z) = H(Y) - H(Y \mid
-# Z)$ is the part of our uncertainty about $Y$ that $Z$ removes. By its chain rule,
+# We now compare *all* masks on images of three binary cells, gland $a$, gland $b$ and stroma $s$,
+# with two equally frequent classes. We call a joint distribution of class and cells a *world*. The
+# *mutual information* $I(Y; Z) = H(Y) - H(Y \mid Z)$ is the part of our uncertainty about $Y$ that
+# $Z$ removes. After $X^+$, the remaining image $X^-$ removes another $I(Y; X^- \mid X^+) = H(Y \mid
+# X^+) - H(Y \mid X)$. The sum is
 #
 # $$ I(Y; X) = I(Y; X^+) + I(Y; X^- \mid X^+) . $$
 #
-# - The mask is *sufficient* if $I(Y; X^- \mid X^+) = 0$: once $X^+$ is known, the rest adds
-#   nothing. This is the paper's assumption of **conditional independence**, and minimising $H^+$
-#   asks for it.
-# - It is *complete* if $I(Y; X^-) = 0$: the rest alone contains no information. This is *marginal*
-#   independence, and being undecided on $X^-$ asks for it.
-# - It is *minimal* if no smaller mask would do.
+# - The mask is *sufficient* if $I(Y; X^- \mid X^+) = 0$: once $X^+$ is known, $X^-$ adds nothing.
+#   This is the paper's assumption of **conditional independence**. Minimising $H^+$ aims at it.
+# - It is *complete* if $I(Y; X^-) = 0$: $X^-$ alone contains no information. This is *marginal*
+#   independence. The demand to be undecided on $X^-$ aims at it.
+# - A sufficient mask is *minimal* if no smaller mask is sufficient.
 
 
 # %%
@@ -557,11 +590,11 @@ def given(p, seen):
 
 
 # %% [markdown]
-# For each mask the table lists, in bits, what remains unknown after seeing $X^+$ and $X^-$, and the
-# two kinds of information. The last two columns are losses. *Together* is paper (6) with the best
-# classifier: it predicts from $X^+$ as well as possible, recognises $X^-$ by its erased cells, and
-# predicts $u$ there. *Against* has an adversary that predicts from $X^-$ as well as possible:
-# $H(Y \mid X^+) - H(Y \mid X^-)$.
+# For each mask (`-` is the empty one) the table lists, in bits, what remains unknown about the
+# class after seeing $X^+$ only and after seeing $X^-$ only, and the two kinds of information. The
+# last two columns are losses. *Together* is paper (6) with the best classifier: it predicts from
+# $X^+$ as well as possible, recognises $X^-$ by its erased cells, and predicts $u$ there. *Against*
+# has an adversary that predicts from $X^-$ as well as possible: $H(Y \mid X^+) - H(Y \mid X^-)$.
 
 # %% tags=["hide-input"]
 masks = ["", "a", "b", "ab", "s", "as", "bs", "abs"]
@@ -577,44 +610,46 @@ for name, p in worlds.items():
         print(f" {mask or '-':4}" + " ".join(f"{v:9.3f}" for v in row))
 
 # %% [markdown]
-# *Redundant.* Gland $a$ alone is sufficient, but not complete: $I(Y; X^-) = 1$ bit, all of it. The
-# loss of the paper cannot distinguish the two. *Together* is the same for six of the eight masks:
-# one gland or two, with stroma or without. *Against* prefers the two masks that contain both
-# glands.
+# *Redundant.* Gland $a$ alone is sufficient. But it is not complete: $X^-$ shows gland $b$, so
+# $I(Y; X^-) = 1$ bit, the whole entropy of the class. The loss of the paper does not distinguish
+# this mask from a complete one. *Together* is the same for six of the eight masks: one gland or
+# two, with stroma or without. *Against* prefers the two masks that contain both glands.
 #
-# *Noisy.* Now one gland is not sufficient, and minimising the bound on $X^+$ already requires both.
-# How large masks become depends on the noise of the evidence, and not on the loss.
+# *Noisy.* Now one gland is not sufficient, and minimising $H(Y \mid X^+)$ alone already requires
+# both. The same loss accepts one gland in the first world, because there the glands show the class
+# without noise.
 #
 # *Joint.* Neither gland alone contains information about the class. The mask with $a$ alone is
-# complete, and yet it is not sufficient. **Neither independence implies the other.** Section 3 of
-# the paper concludes that $X^+$ is sufficient *because* $X^-$ contains no information. This world
-# is a counterexample.
+# complete, but it is not sufficient. With the first world this shows that **neither independence
+# implies the other.** Section 3 of the paper concludes that $X^+$ is sufficient *because* $X^-$
+# contains no information. This world is a counterexample.
 #
-# In every world the stroma costs nothing, under *against* too: no term asks for minimality. A
-# penalty on the area of the mask would.
+# In every world, adding the stroma to a mask changes neither *together* nor *against*: no term
+# favours minimal masks. A penalty on the area of the mask would.
 #
 # The demo below has six cells. Its classifier adds up the evidence in the cells that it sees. Move
-# the mask, starting from one of two equal glands, from a bird with a telling head, or from all
-# ones.
+# the mask, starting from one of two equal glands, from a bird whose head shows the class best, or
+# from all ones.
 #
-# <div class="demo" data-demo="regions">On the web page stands an image of six cells with sliders for a mask. It shows the probability of the class on the masked image and on the rest, their entropies, and the loss (11.4), for two redundant glands, a bird with a telling head, and the mask of all ones. Without JavaScript, change the worlds above and run the cells again.</div>
+# <div class="demo" data-demo="regions">The web page shows an image of six cells with sliders for a mask, the probability of the class on the masked image and on the remaining image, their entropies, and the loss (11.4), for two redundant glands, a bird whose head shows the class best, and the mask of all ones. Without JavaScript, change the worlds above and run the cells again.</div>
 #
 # ## When it breaks
 #
-# **The background reveals the class.** Then no mask of the objects is complete. If the mask is the
-# same for all images, a larger one is never worse for the losses on this page, and it is better for
-# *against*. (A mask that varies with the image can reveal the class by its shape, and enlarging it
-# may lose this information.) In GlaS, the glands are not the only evidence: slides differ in stain,
-# and nearly all test images come from patients who are in the training set too. Chapter 12 trains
-# in such a world.
+# **The background reveals the class.** Then no mask of the objects alone is complete. Suppose that
+# the mask is the same for all images. Enlarging it never increases $H(Y \mid X^+)$ and never
+# decreases $H(Y \mid X^-)$, so neither *together* nor *against* gets worse, and *against* is better
+# for the mask of all ones than for any mask of the objects. (A mask that varies with the image can
+# reveal the class by its shape, and enlarging it may lose this information.) GlaS is such a case:
+# in chapter 13 the stroma shows the class about as well as the glands do. Chapter 12 trains in such
+# a world.
 #
-# **A collaborator instead of an adversary.** The column *together* of the table is flat because the
-# best classifier recognises a masked image and predicts $u$. A trained network may instead
-# generalise from whole images to $X^-$, so that its loss behaves a little like *against*. Nothing
-# guarantees this.
+# **A collaborator instead of an adversary.** In the table, *together* does not depend on what $X^-$
+# shows, because the best classifier recognises a masked image and predicts $u$. A trained network
+# may instead predict the class from a gland that it sees in $X^-$. Then a gland outside the mask
+# increases the loss, as in *against*. Nothing guarantees this.
 #
-# **Constant maps.** If $T$ is constant, (11.8) is 0/0. The package returns 1/2 everywhere, with
-# gradient 0: a map without information gives a mask without information.
+# **Constant maps.** If $T$ is constant, (11.8) is 0/0. The package then returns 1/2 everywhere,
+# with gradient 0.
 
 # %%
 flat = torch.full((1, 2, 2), 7.0, requires_grad=True)
@@ -633,7 +668,7 @@ print(R.flatten().tolist(), "gradient", slope.flatten().tolist())
 #
 # **1, by hand.** A classifier predicts $(1/2, 1/4, 1/4)$. Compute, in units of $\log 2$, its
 # entropy, the cross-entropy (11.2), and $\mathrm{KL}(u \,\|\, \hat p)$; leave $\log_2 3$ as it is.
-# The first value of the attempt is right.
+# In the attempt only the first value is right.
 
 
 # %%
@@ -645,8 +680,8 @@ def three_entropies():
 check.attempt(check.three_entropies, three_entropies)
 
 # %% [markdown]
-# **2, code.** Write the gradient of the *negative* entropy in the logits, without autograd, for
-# `logits` `(B, C)`. A class may have the logit $-\infty$; its entry is 0.
+# **2, code.** Write the gradient of the *negative* entropy with respect to the logits, without
+# autograd, for `logits` `(B, C)`. A class may have the logit $-\infty$; its entry is 0.
 
 
 # %%
@@ -659,8 +694,8 @@ check.attempt(check.entropy_gradient, entropy_gradient)
 
 # %% [markdown]
 # **3, code.** A colleague has classes of unequal frequency. Subtract the entropy of the prior from
-# (11.3) and return the remaining divergence, $\mathrm{KL}(\pi \,\|\, \hat p)$, for `logits` `(B,
-# C)` and `prior` `(C,)`: `(B,)`. The attempt has the arguments in the wrong order.
+# (11.3) and return the remaining divergence, $\mathrm{KL}(\pi \,\|\, \hat p)$, of shape `(B,)`, for
+# `logits` `(B, C)` and `prior` `(C,)`. The attempt has the arguments in the wrong order.
 
 
 # %%
@@ -689,8 +724,8 @@ check.attempt(check.mutual_information, mutual_information)
 # **5, by hand.** Take the redundant world without its stroma, and draw the mask anew for every
 # image: $a$ or $b$, each with probability one half. Now $X^+$ and $X^-$ cannot be distinguished.
 # Find the classifier's best prediction for an image with one visible gland, and show that
-# *together* is 1.62 bits, more than for the mask of all ones. Why does (11.8), with two equal
-# glands, not make such masks?
+# *together* is 1.62 bits, more than for the mask of all ones. Why can (11.8) not make such masks if
+# the two glands are equal?
 #
 # **6, explain to a colleague.** Your colleague has trained with (11.4) and reports $H^-$ close to
 # $\log C$: "so the background is uninformative". Explain in three sentences, with the words

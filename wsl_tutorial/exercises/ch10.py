@@ -10,18 +10,19 @@ from .core import Question, asked, choice, essay, exam, exercise
 
 
 @exercise(
-    praise="a quarter off along both is not found",
+    praise="a detection that is off by a quarter along both axes does not find the digit",
     mistakes={
-        "half of the box is shared there: the union is more than one box": (
+        "an IoU of 1/2 is more than half of the box: the union is larger than one box": (
             lambda: (0.5, 1 - 0.5**0.5)
         ),
-        "along both axes the shared part is (1 - u)^2: it falls faster": lambda: (1 / 3, 1 / 3),
-        "the shared part is two thirds at an IoU of one half, so 1 - u = 2/3": (
+        "along both axes the boxes share (1 - u)^2, less than along one axis": lambda: (
+            1 / 3,
+            1 / 3,
+        ),
+        "at an IoU of one half the boxes share two thirds: along one axis 1 - u = 2/3": (
             lambda: (2 / 3, 1 - (2 / 3) ** 0.5)
         ),
-        "(1 - u)^2 is two thirds: take the root, then take it from 1": (
-            lambda: (1 / 3, (2 / 3) ** 0.5)
-        ),
+        "(1 - u)^2 is two thirds: the root is 1 - u, not u": (lambda: (1 / 3, (2 / 3) ** 0.5)),
     },
 )
 def half_found() -> tuple:
@@ -30,22 +31,22 @@ def half_found() -> tuple:
 
 
 def occurs(classes: int, told: int) -> float:
-    """Return the probability, in %, that a class is among the labels that are told."""
+    """Return the probability, in %, that a class is among the true labels."""
     return 100 * (1 - (1 - 1 / classes) ** told)
 
 
 @exercise(
-    praise="hedging beats luck",
+    praise="a fixed prediction is better than luck",
     cases=[(10, 9, 9), (10, 3, 3), (4, 6, 2), (5, 1, 5)],
     mistakes={
-        "a class may be told twice and is guessed once: 1 - (1 - 1/C)^L of it is right": (
+        "a class is right once, with probability 1 - (1 - 1/C)^L, even if it occurs twice": (
             lambda c, n, m: 100 * m / c
         ),
-        "divide by the labels told: a share of them is asked for": (
+        "divide by the true labels: the exercise asks for a share of them": (
             lambda c, n, m: m * occurs(c, n)
         ),
-        "divide by the labels told, not by the guesses": lambda c, n, m: occurs(c, n),
-        "a guess is right if its class occurs at all, not only if it occurs once": (
+        "divide by the true labels, not by the predicted ones": lambda c, n, m: occurs(c, n),
+        "a predicted label is right if its class occurs at all, not only if it occurs once": (
             lambda c, n, m: 100 * m / c * (1 - 1 / c) ** (n - 1)
         ),
         "in %, please": lambda c, n, m: m / n * occurs(c, n) / 100,
@@ -57,13 +58,13 @@ def constant_answer(classes: int, told: int, guessed: int) -> float:
 
 
 @exercise(
-    praise="a recall tells most of an AP",
+    praise="the recall leaves AP only a small range",
     cases=[(97.5, 9, 9), (60.0, 3, 5), (40.0, 10, 4), (100.0, 2, 8)],
     mistakes={
         "the final precision is r L / K: it is r only for K = L": (
             lambda r, told, guessed: (r * r / 100, r)
         ),
-        "turn the fraction: more detections lower the precision": (
+        "invert the fraction: more detections lower the precision": (
             lambda r, told, guessed: (r * r / 100 * guessed / told, r)
         ),
         "the curve ends at the recall r: multiply the precision by it": (
@@ -72,13 +73,13 @@ def constant_answer(classes: int, told: int, guessed: int) -> float:
         "percent times percent: divide by 100": (
             lambda r, told, guessed: (r * r * told / guessed, r)
         ),
-        "beyond the recall r there is no curve: the greatest AP is r": (
+        "beyond the recall r there is no curve: the largest AP is r": (
             lambda r, told, guessed: (r * r / 100 * told / guessed, 100)
         ),
     },
 )
 def precision_range(recall: float, told: int, guessed: int) -> tuple[float, float]:
-    """Return (10.3), (recall in %, told, guessed) -> least and greatest AP in %."""
+    """Return (10.3), (recall in %, told, guessed) -> smallest and largest AP in %."""
     return metrics.precision_bounds(recall, told, guessed)
 
 

@@ -28,14 +28,14 @@ ENTROPY, CROSS, LOG3 = 1.5, 5 / 3, log2(3)  # of (1/2, 1/4, 1/4), in bits
 @exercise(
     praise="H below log C, and (11.2) above",
     mistakes={
-        "(11.2) is not log C: that is its least value, for p = u": lambda: (ENTROPY, LOG3, 0),
+        "(11.2) is not log C: that is its smallest value, for p = u": lambda: (ENTROPY, LOG3, 0),
         "(11.2) is the mean surprise under u, not under p": (
             lambda: (ENTROPY, ENTROPY, LOG3 - ENTROPY)
         ),
-        "this is KL(p || u) = log C - H(p); the exercise asks for the other one": (
+        "this is KL(p || u) = log C - H(p); the exercise asks for KL(u || p)": (
             lambda: (ENTROPY, CROSS, LOG3 - ENTROPY)
         ),
-        "KL = cross-entropy minus entropy *of u*, which is log C": (
+        "KL = cross-entropy minus the entropy *of u*, which is log C": (
             lambda: (ENTROPY, CROSS, CROSS - ENTROPY)
         ),
         "in units of log 2, please: these are nats": (
@@ -55,17 +55,17 @@ def slope(logits: Tensor, entropy: float = 1) -> Tensor:
 
 
 @exercise(
-    praise="it dies where p is sure",
+    praise="it vanishes where the classifier is certain",
     cases=[(double([[2.0, 0.0, -1.0], [0.3, -torch.inf, 0.1]]),)],
     signs={"0 times -inf is NaN: where p is 0, the entry is 0": lambda a: a.isnan().any()},
     mistakes={
         "this is the gradient of H; the exercise asks for -H": lambda z: -slope(z),
         "this is the gradient of (11.2), p - 1/C": lambda z: z.softmax(1) - 1 / z.shape[1],
-        "p depends on all logits: the normaliser brings the + H": lambda z: slope(z, 0),
-        "this is the derivative in p, not in the logits": (
+        "each p depends on all logits: the normaliser contributes + H": lambda z: slope(z, 0),
+        "this is the derivative for p, not for the logits": (
             lambda z: z.log_softmax(1).masked_fill(z == -torch.inf, 0) + 1
         ),
-        "the sign of H: it is minus the mean of log p": lambda z: slope(z, -1),
+        "the sign of H is wrong: H is minus the mean of log p": lambda z: slope(z, -1),
     },
 )
 def entropy_gradient(logits: Tensor) -> Tensor:
@@ -109,20 +109,20 @@ def negative_entropy(p: Tensor) -> Tensor:
 
 
 @exercise(
-    praise="zero for an honest answer",
+    praise="it is zero for a classifier that predicts the prior",
     cases=[(double([[1.0, -0.5, 0.2], [-2.0, 60.0, 0.0]]), double([0.5, 0.3, 0.2]))],
     signs={
         "one number an image: no mean over the batch": lambda a: a.shape == (),
-        "a sure row underflows: stay with log_softmax, not the log of softmax": (
+        "a certain row underflows: use log_softmax, not the log of softmax": (
             lambda a: not a.isfinite().all()
         ),
     },
     mistakes={
-        "this is KL(p || prior): the prior weighs the logarithms, not p": (
+        "this is KL(p || prior): weight the logarithms with the prior, not with p": (
             lambda z, prior: (z.softmax(1) * (z.log_softmax(1) - prior.log())).sum(1)
         ),
-        "this is (11.3); take off the entropy of the prior": regions.cross_entropy_to_prior,
-        "H(prior) has the sign of a surprise: it is taken off, not added": (
+        "this is (11.3); subtract the entropy of the prior": regions.cross_entropy_to_prior,
+        "subtract H(prior) from (11.3), do not add it": (
             lambda z, prior: regions.cross_entropy_to_prior(z, prior) - negative_entropy(prior)
         ),
         "the target is the prior, not the uniform distribution": (
@@ -161,7 +161,7 @@ def from_information(rule: Callable) -> Callable:
 
 
 @exercise(
-    praise="complete and sufficient are two things",
+    praise="a complete mask need not be sufficient, nor a sufficient one complete",
     cases=[(_joint(),)],
     signs={"0 log 0 is 0: use torch.special.xlogy": lambda a: a.isnan().any()},
     mistakes={
@@ -180,7 +180,7 @@ def from_information(rule: Callable) -> Callable:
         "these are bits; the exercise asks for nats": (
             lambda joint: [x / log(2) for x in solution.mutual_information(joint)]
         ),
-        "these are entropies of Y, what is left open, not what is told": (
+        "these are the remaining entropies of Y, not the information about Y": (
             lambda joint: (left_open(joint.sum(1)), left_open(joint))
         ),
     },
