@@ -21,15 +21,15 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # and gradient descent. The page runs in ten seconds on one CPU core and needs no GPU.
 #
 # The paper is [Angles, Jin, Kornblith, Tagliasacchi and Yi (2021), *MIST: Multiple Instance Spatial
-# Transformer*](https://arxiv.org/abs/1811.10725). "Paper (6)" means its equation 6, "the release"
-# the authors' code, and "the papers" also version 3 of the arXiv entry. Numbers like (8.2) are
-# ours.
+# Transformer*](https://arxiv.org/abs/1811.10725). "Paper (6)" means its equation 6, "version 3" is
+# an earlier text of the same arXiv entry, "the papers" means both texts, and "the release" is the
+# authors' code. Numbers like (8.2) are ours.
 #
 # ## Problem
 #
-# An image contains $K$ digits at unknown places. The label is the *bag* of their classes, or only
-# the number $K$ of things worth looking at. A network has to find the digits, cut out a patch
-# around each, and read the patches.
+# An image contains $K$ digits at unknown places. The observed label is the *bag* of the digits'
+# classes; in an easier task only the number $K$ is given. A network has to find the digits, cut out
+# a patch around each, and then classify the patches or rebuild the image from them.
 
 # %%
 from functools import partial
@@ -48,8 +48,8 @@ show.style()
 #
 # The $K$ *places* are hidden. A place is $x_k = (x, y, s)$: the centre of a square box in pixels,
 # and the side $s$ of the box. Pixel centres are integers, and $x$ runs along the width. Our example
-# has two digits of 8 x 8 pixels and boxes of side 8. Such a box covers 9 x 9 pixels when its centre
-# is a pixel.
+# has two digits of 8 x 8 pixels and boxes of side 8. If the centre of such a box is an integer $x$,
+# its edges are at $x - 4$ and $x + 4$, so the box covers 9 x 9 pixel centres.
 
 # %%
 tiles, classes = (x.double() for x in digits.load("test"))
@@ -79,23 +79,25 @@ def frame(axis, places, colour=show.COLOURS[1], style="-", mark="s"):
 #
 # ### From a heat map to places
 #
-# A network $\mathcal{H}_\eta$ with weights $\eta$ gives every pixel a score. On this page the mean
-# brightness of 7 x 7 pixels takes the role of the network. Let $z_i$ be the score of pixel $i$. The
-# paper compares each score only with its neighbours: it takes a softmax with strength $a$ over the
-# window $W_i$ of pixels around pixel $i$, the *local softmax*:
+# A network $\mathcal{H}_\eta$ with weights $\eta$ gives every pixel $i$ a score $z_i$. On this page
+# the mean brightness of 7 x 7 pixels takes the role of the score. The paper compares each score
+# only with its neighbours: the last layer of $\mathcal{H}_\eta$ is a softmax with strength $a$ over
+# the window $W_i$ of pixels around pixel $i$, the *local softmax*. Its result is the *heat map*
+# $h$:
 #
 # $$ h_i = \frac{e^{a z_i}}{\sum_{j \in W_i} e^{a z_j}} . \tag{8.1} $$
 #
-# In a window of $n$ pixels, a peak comes close to 1 as soon as it exceeds the others by a little
-# more than $(\log n) / a$, whatever its height. A constant map gets $1/n$ everywhere.
+# A peak that exceeds the other $n - 1$ pixels of its window by $d$ gets about
+# $1 / (1 + n e^{-a d})$, whatever its height. This is close to 1 as soon as $d$ exceeds
+# $(\log n) / a$ by a few times $1 / a$. A constant map gets $1/n$ everywhere.
 #
 # The next step is *suppression*: a pixel that is not the maximum of a small window $V_i$ around it
-# is discarded. The $K$ largest remaining pixels are the places. The paper calls the whole extractor
-# $E_K$:
+# is discarded. The $K$ largest remaining pixels are the centres of the places. The paper calls the
+# whole extractor $E_K$:
 #
 # $$ E_K(h) = \operatorname*{arg\,top}_{K} \; \bigl\{ h_i \;:\; h_i = \max_{j \in V_i} h_j \bigr\} . \tag{8.2} $$
 #
-# The figure shows the four stages.
+# The side $s$ is fixed until (8.6). The figure shows the four stages.
 
 # %%
 blur = torch.full((1, 1, 7, 7), 1 / 49).double()
@@ -135,8 +137,8 @@ show.figure(
 #
 # Between pixels the interpolated image is linear along each axis, so its derivative in $x$ exists
 # there: on a row of pixels it is the difference of the two neighbouring pixels. **Interpolation is
-# the only source of gradients for places**, here and in the inverse (8.4). It sees one pixel beyond
-# the box.
+# the only source of gradients for places**, here and in the inverse (8.4). It reads at most one
+# pixel beyond the edge of the box, so a digit farther away gives the place no gradient.
 
 # %%
 seen = patches.sample(image, places, SIZE)  # (1, 2, 1, 9, 9)
@@ -152,8 +154,8 @@ print(f"slope {slope[0, 0, 0]:+.4f}, pixels {difference:+.4f}")
 
 # %% [markdown]
 # The *generalised inverse* $\mathcal{S}^{-1}$ puts a patch $P$ back into its box in an image of
-# zeros. At a pixel $q$ inside the box it reads the patch where the sampler would have read $q$;
-# outside it gives 0:
+# zeros. A pixel $q$ inside the box gets the value of the patch at the $u$ for which the sampler
+# reads $q$, by interpolation; a pixel outside gets 0:
 #
 # $$ \mathcal{S}^{-1}(P, x_k)(q) = P\Bigl( \frac{q - (x, y)}{s} \Bigr) . \tag{8.4} $$
 #
@@ -163,7 +165,8 @@ print(f"slope {slope[0, 0, 0]:+.4f}, pixels {difference:+.4f}")
 # $$ \ell = \Bigl\| I - \sum_{k=1}^{K} \mathcal{S}^{-1} \bigl( T_\tau(P_k), x_k \bigr) \Bigr\|_2^2 . \tag{8.5} $$
 #
 # The package takes the mean over the pixels. On this page $T_\tau$ multiplies the patch by a number
-# $\tau$. With $\tau = 1$ the loss is what the boxes miss.
+# $\tau$. With $\tau = 1$, integer centres and disjoint boxes, every pixel inside a box is
+# reproduced exactly, and the loss comes only from pixels outside the boxes.
 
 
 # %%
@@ -183,10 +186,10 @@ print(f"with the two places {task_loss(places)[0]:.4f}")
 # %% [markdown]
 # ### Why top-K has no gradient
 #
-# Paper (1) chains the parts, from the image to the loss, and minimises the loss over all weights.
-# What is its derivative in the heat map? We build a map with three peaks: one on each digit, and a
-# decoy on an empty spot. The left panel changes the height of the second digit's peak; the right
-# panel moves the second place itself.
+# Paper (1) composes these parts into one loss and minimises it over $\eta$ and $\tau$. What is its
+# derivative in the heat map? We build a map with three peaks: one on each digit, and a *decoy* on
+# an empty spot. The left panel changes the height of the second digit's peak; the right panel moves
+# the second place itself.
 
 # %%
 first, second = true[0, :, :2].round().long().tolist()
@@ -234,16 +237,17 @@ show.figure(
 
 # %% [markdown]
 # On the left the derivative is zero wherever it exists. The height of a peak does not matter; only
-# which peaks are chosen does. The loss is **piecewise constant in a heat map of one scale**, so
+# which peaks are chosen does. The loss is **piecewise constant in the heat map**, so
 # back-propagation gives the network no gradient. On the right the loss is **piecewise smooth in the
 # places**: near the digit it slopes down to the digit, and far away it is flat. Between 5 and 15
-# pixels the second box overlaps the first, and (8.5) counts the shared pixels twice. The method has
-# to use the right panel and find a replacement for the left one.
+# pixels the second box overlaps the first, and (8.5) counts the shared pixels twice. So the method
+# has to use the derivative in the places, and needs a replacement for the derivative in the heat
+# map.
 #
-# The ripple on the right comes from interpolation, which blurs a patch a little between pixels. It
-# leaves a kink at each pixel, where extracted places lie: there automatic differentiation returns
-# the derivative from the left, from the right, or a mixture. (The kinks average out if the samples
-# fall between pixels.)
+# The ripple on the right comes from interpolation, which blurs a patch a little between pixels. The
+# loss therefore has a kink wherever the centre is an integer, and extracted centres are integers.
+# At a kink, automatic differentiation returns the derivative from the left, the one from the right,
+# or a value between them.
 #
 # ### The side of a box
 #
@@ -253,11 +257,12 @@ show.figure(
 #
 # $$ \bar s = \frac{\sum_s h_s \, s}{\sum_s h_s} . \tag{8.6} $$
 #
-# The paper prints only the numerator (section 4.1), which grows with the values of the map. It also
-# squares them when it pools the maps over the scales (appendix A of version 3). Take a digit
-# half-way between the scales 1 and 2, so that both maps give 1/2. After pooling, the printed moment
-# is 3/4, smaller than *both* scales. Dividing repairs this only with the values *before* pooling:
-# for the values 0.8 and 0.2 the pooled ones give 1.06 instead of 1.2.
+# The paper prints only the numerator (section 4.1), which grows with the values of the map. Version
+# 3 (appendix A) pools the maps over the scales with the terms $h_s^2 / \sum_s h_s$, and the printed
+# moment seems to use these terms. A digit half-way between the scales 1 and 2 gives 1/2 on both
+# maps. Both terms are then 1/4, and the printed moment is 3/4, smaller than *both* scales. Dividing
+# by the sum of the terms helps here, but not in general: the values 0.8 and 0.2 give 1.06 in place
+# of 1.2.
 
 # %% tags=["hide-input"]
 two = torch.tensor([1.0, 2.0]).double()  # the scales
@@ -267,56 +272,60 @@ for answers in ((0.5, 0.5), (0.8, 0.2)):
     assert torch.allclose(pooled.sum(1), patches.pool_scales(maps))
     printed = (pooled[0, :, 0, 0] @ two).item()
     sides = [patches.first_moment(x, two).item() for x in (pooled, maps)]
-    print(f"{answers}: printed {printed:.2f}, divided {sides[0]:.2f},", end=" ")
-    print(f"before pooling {sides[1]:.2f}")
+    print(f"{answers}: printed moment {printed:.2f},", end=" ")
+    print(f"divided {sides[0]:.2f}, (8.6) {sides[1]:.2f}")
 
 # %% [markdown]
 # ### The ideal heat map
 #
 # The extractor goes from maps to places. Its partner $G$ goes back: its map is 1 at the rounded
 # centre of every place and 0 elsewhere. (With several scales the 1 is split between the two nearest
-# scales so that (8.6) returns the side.)
+# scales so that (8.6) returns the side.) The bracket is 1 if its statement is true, and else 0:
 #
 # $$ G(\{x_k\})_i = \bigl[ \, i = \mathrm{round}(x_k, y_k) \text{ for some } k \, \bigr] . \tag{8.7} $$
 #
 # The paper *assumes* that $\{x_k\} \approx E_K(G(\{x_k\}))$. With (8.7) this is exact under three
 # conditions: **the centres lie on pixels, the sides lie within the scales, and no place lies in the
 # suppression window of another.** Rounding costs up to half a pixel along each axis. If one place
-# lies in the window of another, one of the two is lost.
+# lies in the window of another, one of the two is lost. We apply $G$ and then $E_K$ to two pairs of
+# places:
 
 # %% tags=["hide-input"]
 scales = torch.tensor([6.0, 8.0, 12.0]).double()
 apart = torch.tensor([[[10, 8, 9.5], [22, 17, 6.0]]]).double()
 ideal = patches.ideal_heatmap(apart, SHAPE, scales)
-print("apart:   ", patches.extract(ideal, K, 5, scales)[0][0].tolist())
+found = patches.extract(ideal, K, 5, scales)[0]
+print("apart: ", apart[0].tolist(), "->", found[0].tolist())
 close = torch.tensor([[[10, 8, SIDE], [12, 8, SIDE]]]).double()
 ideal = patches.ideal_heatmap(close, SHAPE)
 found, value = patches.extract(ideal, K, 5, SIDE)
-print("together:", found[0].tolist(), "values", value[0].tolist())
+print("close: ", close[0].tolist(), "->", found[0].tolist(), end=" ")
+print("values", value[0].tolist())
 
 # %% [markdown]
-# The value 0 marks an empty second place: only one peak survived the suppression.
+# The first pair comes back, in another order. Of the second pair only one peak survives the
+# suppression; the value 0 marks the empty second place.
 #
 # ### Slack variables
 #
 # *Lifting* means adding variables until the hard step moves from the objective into a constraint,
-# and then softening the constraint. Write $\ell_\tau(x)$ for the task loss at places $x$.
+# and then replacing the constraint by a penalty. The added variables are called *slack variables*.
+# Write $\ell_\tau(x)$ for the task loss at places $x$.
 #
 # **Paper (2): copies.** Minimise $\ell_\tau(x)$ also over the heat map $h$ and the places $x$,
 # subject to the constraints $h = \mathcal{H}_\eta(I)$ and $x = E_K(h)$. This is still the problem
-# of paper (1). **Every image has its own $h$ and $x$; all images share the weights**, which will
-# matter.
+# of paper (1). **Every image has its own $h$ and $x$, but all images share the weights.**
 #
 # **Paper (3): a penalty.** The first constraint enters the objective as
 # $\lambda \| h - \mathcal{H}_\eta(I) \|^2$. The papers call $\lambda$ a Lagrange multiplier, but it
-# is the weight of a *penalty*. The optimisation would *find* a multiplier, and the constraint would
-# hold. We *choose* the weight of a penalty, and the constraint is violated wherever the loss still
-# pulls: the minimum of $f(v) + \lambda (v - g)^2$ has $v - g = -f'(v) / (2 \lambda)$. The slack is
-# proportional to the force on it, and this force is the information we want.
+# is the weight of a *penalty*. A multiplier is determined by the optimisation, and the constraint
+# then holds exactly. The weight of a penalty is chosen by us, and the constraint is violated: the
+# minimum of $f(v) + \lambda (v - g)^2$ has $v - g = -f'(v) / (2 \lambda)$. The deviation $v - g$ is
+# proportional to the derivative of the loss $f$. It is the training signal that we want.
 #
 # **Paper (4): invert the extractor.** Replace $x = E_K(h)$ by $h = G(x)$. **Assumption:
-# $x = E_K(G(x))$**, under the three conditions above. This asks more of the network than (3): not
-# only the right maxima, but the value 1 at each and 0 elsewhere.
+# $x = E_K(G(x))$**, under the three conditions above. Paper (4) asks more of the network than paper
+# (3): not only the right maxima, but the value 1 at each and 0 elsewhere.
 #
 # **Paper (5): drop $h$**, which is now a function of $x$:
 #
@@ -341,8 +350,10 @@ print("together:", found[0].tolist(), "values", value[0].tolist())
 #
 # $$ x_{t+1} = \frac{x_t - \alpha \, \nabla \ell(x_t) + 2 \alpha \lambda \, x_0}{1 + 2 \alpha \lambda} . \tag{8.9} $$
 #
-# With $\lambda = 0$ this is gradient descent with the rate $\alpha$. For large $\lambda$ it stays
-# at $x_0$, where an explicit step on both terms would overshoot.
+# With $\lambda = 0$ this is gradient descent with the rate $\alpha$. The penalty's derivative is
+# taken at the new place $x_{t+1}$; the step is called *implicit* in the penalty. For large
+# $\lambda$ it ends near $x_0$. An *explicit* step, which takes both derivatives at $x_t$, would
+# jump past $x_0$.
 
 
 # %%
@@ -372,7 +383,7 @@ assert torch.allclose(x, patches.move(start, task_loss, 3, 50.0, penalty=0.004))
 # (They are known as Landweber's iteration and Tikhonov's regularisation.) For small $c$ the two
 # distances are $m \alpha c \, d$ and $c \, d / (2 \lambda)$: **equal for
 # $\lambda = 1 / (2 m \alpha)$.** In this range early stopping acts like a penalty. The figure
-# compares both, as shares of $d$.
+# compares $x_m / d$ with $x_\lambda / d$.
 
 # %% tags=["hide-input"]
 m, alpha = 2, 1.0
@@ -407,19 +418,22 @@ show.figure(
 )
 
 # %% [markdown]
-# The two agree where the curvature is small. The rate of the release is $10^4$ on the mean over a
-# batch of 32, which is 312.5 for one image. Its two steps correspond to a penalty of
-# $8 \cdot 10^{-4}$ per squared pixel on its own loss. So **the rate of the places must grow with
-# the batch size**, because the mean over the batch divides the steps.
+# The two agree where the curvature is small. The release has the rate $10^4$ on the mean loss of a
+# batch of 32, which is the rate $10^4 / 32 = 312.5$ on the loss of one image. With $m = 2$ this
+# corresponds to $\lambda = 1 / (2 \cdot 2 \cdot 312.5) = 8 \cdot 10^{-4}$ per squared pixel. So
+# **the rate of the places must grow with the batch size**, because the mean divides the gradient of
+# each image by the batch size.
 #
 # ### For differentiable layers, lifting is back-propagation
 #
 # Is the difference of two heat maps a sensible training signal? Apply the recipe where we can check
-# it: to a differentiable $g(\theta)$ in the role of the extractor.
+# it: to a differentiable $g(\theta)$ in the role of network and extractor.
 #
-# 1. Take a step on the slack from $v_0 = g(\theta)$: $v^+ = v_0 - \alpha \nabla \ell(v_0)$.
-# 2. Regress $g$ onto the constant $v^+$. At $v_0$ the gradient of $\tfrac12 \| g(\theta) - v^+ \|^2$
-#    is $J_g^\top (v_0 - v^+) = \alpha \, J_g^\top \nabla \ell(v_0)$, with the Jacobian $J_g$: this is
+# 1. Take a step on the slack variable from $v_0 = g(\theta)$:
+#    $v^+ = v_0 - \alpha \nabla \ell(v_0)$.
+# 2. Regress $g$ onto the constant $v^+$. At $v_0$ the gradient of
+#    $\tfrac12 \| g(\theta) - v^+ \|^2$ is
+#    $J_g^\top (v_0 - v^+) = \alpha \, J_g^\top \nabla \ell(v_0)$, with the Jacobian $J_g$: this is
 #    **back-propagation, times $\alpha$.**
 #
 # [Frerix et al. (2018)](https://arxiv.org/abs/1706.04638) prove it layer by layer. We check it with
@@ -439,8 +453,8 @@ print("equal, with the factor 7:", equal)
 # %% [markdown]
 # So lifting gives something new only where the Jacobian is useless, as for top-K. *Target
 # propagation* ([Lee et al. 2015](https://arxiv.org/abs/1412.7525)) also gives a layer a target
-# instead of a gradient, but learns the inverse that carries the target down. **$G$ is an inverse
-# that need not be learned.**
+# instead of a gradient, but it learns the inverse of a layer, which computes the target of the
+# layer before it. **MIST's $G$ is an inverse that need not be learned.**
 #
 # ### At top-K: the better choice minus the present one
 #
@@ -451,12 +465,15 @@ print("equal, with the factor 7:", equal)
 #
 # Two known estimators for discrete layers also subtract two selections: *black-box differentiation*
 # ([Vlastelica et al. 2020](https://arxiv.org/abs/1912.02175)) and *I-MLE* ([Niepert et al.
-# 2021](https://arxiv.org/abs/2106.01798)). They improve the *scores* and need the derivative of the
-# loss for every candidate, so they read all patches. MIST improves the *positions* and reads only
-# $K$ patches.
+# 2021](https://arxiv.org/abs/2106.01798)). Describe a choice by a *mask* with a 1 for each chosen
+# candidate and a 0 for each other one. These methods change the *scores* along the derivative of
+# the loss in the mask, and select again, so they need the patches of all candidates. MIST changes
+# the *positions* of the chosen places and reads only their $K$ patches.
 #
-# That saves much computation and loses some information. Take the three peaks again, now with the
-# decoy above the second digit:
+# That saves much computation and loses some information. Take the three peaks again, but now the
+# decoy's peak is higher than the second digit's. The output shows the *pull* on each peak: minus
+# the gradient of half of (8.8), summed over the 5 x 5 pixels around it. Its last line is the
+# derivative of the task loss in the mask, for the first digit, the decoy and the second digit.
 
 # %%
 h = peak((0.9, 0.8, 0.6)).requires_grad_()
@@ -475,29 +492,32 @@ every = patches.sample(image, candidates, SIZE)
 every = patches.place(every, candidates, SHAPE)[0]  # (3, 1, 24, 36)
 rest = image[0] - (mask[:, None, None, None] * every).sum(0)
 (slope,) = torch.autograd.grad(rest.square().mean(), mask)
-print("derivative in the mask", slope.round(decimals=4).tolist())
+print("derivative of the loss in the mask", slope.round(decimals=4).tolist())
 
 # %% [markdown]
 # The chosen digit is pulled up towards 1. The *decoy is pulled up too*: its box is empty, so its
 # place has no gradient and stays, and the regression turns it into an ideal peak. The missed digit
-# is *pushed down*, because it is not in the target. The last line shows what a method can see that
-# reads all three patches: choosing the missed digit would lower the loss.
+# is *pushed down*, because it is not in the target. The derivative in the mask is negative for the
+# missed digit: choosing it would lower the loss. MIST never computes this derivative.
 #
 # This shows two limits. **No gradient asks for a peak far away**: places move about a pixel at a
-# time. And **every choice is reinforced, right or wrong**. It can work because all images share the
-# network, which can regress only what recurs. Digits recur. Blank spots recur even more, but their
-# target is nearly always 0, so regression pulls their peaks down. The argument assumes that the
-# network cannot tell *where* a pixel is. Zero padding reveals the border, and then the network can
-# learn to choose a corner of every image.
+# time. And **every choice is reinforced, right or wrong**. Training can still succeed, because all
+# images share the network: it gives pixels that look alike similar values, and the regression fits
+# the mean of their targets. Digits look alike and are often targets. Blank spots look alike too,
+# but their target is nearly always 0, so regression pulls their peaks down. The argument assumes
+# that the network cannot tell *where* a pixel is. Zero padding reveals the border, and then the
+# network can learn to choose a corner of every image.
 #
 # ### Three other names for the same loop
 #
-# *EM.* Moving the hidden places is a partial hard E-step, updating $\tau$ is an M-step, and the
-# heat map network learns to predict the result of the E-step (*amortised inference*, as in
-# wake-sleep, [Hinton et al. 1995](https://doi.org/10.1126/science.7761831)). *Self-training.* With
-# steps of length zero the network is trained on its own choice; the next chapter measures how far
-# this goes. *Vector quantisation.* (8.8) resembles the commitment loss of VQ-VAE ([van den Oord et
-# al. 2017](https://arxiv.org/abs/1711.00937)).
+# *EM.* Moving the places improves a single guess of what is hidden, where a full E-step would
+# compute a distribution; updating $\tau$ is an M-step. The heat map network learns to predict the
+# improved guess from the image (*amortised inference*, as in wake-sleep, [Hinton et al.
+# 1995](https://doi.org/10.1126/science.7761831)). *Self-training.* With steps of length zero the
+# network is trained on its own choice; the next chapter measures how far this goes. *Vector
+# quantisation.* (8.8) pulls the map towards a discrete map, as the commitment loss of VQ-VAE pulls
+# a code towards an entry of its table ([van den Oord et al.
+# 2017](https://arxiv.org/abs/1711.00937)).
 #
 # ### What a bag of labels says
 #
@@ -509,13 +529,14 @@ print("derivative in the mask", slope.round(decimals=4).tolist())
 #
 # Both sides are proportions, so there may be more places than labels, such as two on each digit. A
 # bag with label *proportions* is the observation of [chapter 5](05_counts_likelihood.ipynb), and
-# (8.10) is a proportion loss like DLLP's (6.1), with squares in place of the cross-entropy.
+# (8.10) is a loss on proportions like (6.1) of chapter 6, with squares in place of the
+# cross-entropy.
 #
-# *What it cannot see.* The gradient in $\hat p_k$ is $\tfrac{2}{K} (\bar p - \bar y)$, the same for
-# every patch of the bag. When the mean is right it is zero, whichever patch gave which answer. The
-# exact likelihood of the counts, (5.5), still has a gradient there (but needs as many places as
-# labels). Two patches have the answers (0.6, 0.4) and (0.4, 0.6), and the bag has one label of each
-# class:
+# *What the loss cannot see.* The gradient in $\hat p_k$ is $\tfrac{2}{K} (\bar p - \bar y)$, the
+# same for every patch of the bag. When the mean is right it is zero, whichever patch gave which
+# answer. The exact likelihood of the counts, (5.5), still has a gradient there (but needs as many
+# places as labels). Suppose that two patches have the answers (0.6, 0.4) and (0.4, 0.6), and that
+# the bag has one label of each class. The descent directions in the logits are:
 
 # %% tags=["hide-input"]
 answers = torch.tensor([[[0.6, 0.4], [0.4, 0.6]]]).double()  # (1, 2, 2)
@@ -529,9 +550,9 @@ print("pull of (8.10):    ", (-of_means[0]).abs().round(decimals=3).tolist())
 print("pull of the counts:", of_counts.tolist())
 
 # %% [markdown]
-# *Different bags identify the classes all the same.* Let $p_a$ be the answer for a patch of true
-# class $a$, **the same in every bag**. If the bags $\{1, 2\}$, $\{1, 3\}$ and $\{2, 3\}$ have zero
-# loss, then $p_1 + p_2 = e_1 + e_2$ and so on, with one-hot vectors $e_a$. The sum of the first two
+# *Different bags can still identify the classes.* Let $p_a$ be the answer for a patch of true class
+# $a$, **the same in every bag**. If the bags $\{1, 2\}$, $\{1, 3\}$ and $\{2, 3\}$ have zero loss,
+# then $p_1 + p_2 = e_1 + e_2$ and so on, with one-hot vectors $e_a$. The sum of the first two
 # equations minus the third gives $p_1 = e_1$. If all bags are equal, any constant answer with the
 # right mean has zero loss.
 #
@@ -585,8 +606,7 @@ print(f"first objective J {J[0, 0]:.4f}, last {J[-1, -1]:.4f};", end=" ")
 print(f"tau from 0.5 to {tau:.2f}")
 
 # %% [markdown]
-# The package's `lifted_step` does the middle of this loop. It returns both losses of (8.11) and the
-# moved places:
+# The package's `lifted_step` does (ii). It returns both losses of (8.11) and the moved places:
 
 # %% tags=["hide-input"]
 h = eta.clone().requires_grad_()
@@ -641,24 +661,26 @@ rise = J.diff(dim=1) > 1e-9  # (12, 3): after places, task, heat map
 for name, number in zip(names[1:], rise.sum(0).tolist(), strict=True):
     print(f"the block {name:8} raised J in {number} of {len(J)} rounds")
 number = (terms[..., 0].diff(dim=1)[:, 0] > 1e-9).sum().item()
-print("the places raised the task loss in", number)
+print(f"the block places   raised the task loss in {number} of {len(J)} rounds")
 for lam in (0.0005, 0.001):
     one = {"penalty": lam, "lam": lam, "alpha": 500.0}
     terms = train(eta, torch.tensor(0.5).double(), 12, **one)[1]
     rose = terms.sum(-1).diff(dim=1)[:, 0] > 1e-9
     left = terms[..., 1].diff(dim=1)[:, 0] > 1e-9  # a dot left its peak
-    print(f"one λ = {lam} in (8.9) and J: the places raised J in", end=" ")
-    print(f"{rose.sum()}, and left a pixel in {left.sum()}")
+    print(f"gradient steps, λ = {lam}: places raised J in", end=" ")
+    print(f"{rose.sum()} of {len(J)} rounds, dots moved in {left.sum()}")
 
 # %% [markdown]
-# A place that moves by a pixel moves its dot in $G(x)$ by a pixel, where the map has no peak yet.
-# So the squared distance in (5) jumps, by up to 2 for maps in $[0, 1]$, however short the move was.
-# The block on the places cannot see the jump: its penalty (6) is a distance in pixels. With steps
-# of fixed length this happens in every round. (Near the end they also overshoot the minimum of the
-# task loss, which is the fourth line.) The last two lines use steps along the gradient, and the
-# same $\lambda$ in (8.9) and in $J$: now $J$ can rise only in a round in which a place leaves its
-# pixel. The smooth curves of the paper are an observation on its data; the construction does not
-# guarantee them.
+# A place that moves to another pixel moves its dot in $G(x)$ there. With the values $h_0$ of the
+# map at the old pixel and $h_1$ at the new one, this adds $2 (h_0 - h_1)$ to the squared distance
+# in (5): up to 2 for maps in $[0, 1]$, however short the move was. The block on the places cannot
+# see this jump, because its penalty (6) is a distance in pixels.
+#
+# In the first four lines every step is one pixel long, so a dot moves in every round. (Near the end
+# the steps are too long for the task loss as well: the fourth line.) In the last two lines the
+# places take gradient steps (8.9), with the same $\lambda$ as in $J$. These steps lower the task
+# loss, so $J$ can rise only when a dot moves. The smooth curves of the paper are an observation on
+# its data; the construction does not guarantee them.
 #
 # **Steps below half a pixel vanish.** $G$ rounds. If a round moves a place by less than half a
 # pixel, the target is the old pixel, and the next round starts from it again. So for one image the
@@ -674,11 +696,11 @@ for penalty in (0.0, 0.2, 0.6):
     print(f"from {ends[0]} to {ends[1]}")
 
 # %% [markdown]
-# **Two digits in one suppression window** break the assumption of (4). **No digit within reach** is
-# the decoy above. Try both in the demo, a world of one dimension: an image with two objects, a heat
-# map, and two places. Step through the blocks one by one.
+# **Two digits in one suppression window** violate the assumption of paper (4). **If no digit is
+# within reach**, a place stays where it is, like the decoy above. Try both in the demo, an image of
+# one dimension.
 #
-# <div class="demo" data-demo="patches">On the web page stands an image of one dimension with two objects, a heat map and two places, with a button for each block of the algorithm and sliders for the penalty, the step and the width of suppression. It shows how the places drift and the heat map follows, and the objective after each block. Without JavaScript, change the places `beside` above and run the cells again.</div>
+# <div class="demo" data-demo="patches">The web page shows here an image of one dimension with two objects, a heat map and two places, with a button for each block of the algorithm and sliders for the penalty, the step and the width of suppression. It shows how the places drift and the heat map follows, and the objective after each block. Without JavaScript, change the places `beside` above and run the cells again.</div>
 #
 # ## Reproduction
 #

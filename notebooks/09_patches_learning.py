@@ -23,8 +23,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # The algorithm of chapter 8 is not a descent, moves places by about a pixel, and reinforces
 # whatever it has chosen. [Angles, Jin et al. (2021)](https://arxiv.org/abs/1811.10725) report that
-# it finds 97.8 % of nine digits (their Table 2). Does it learn on a task that we can watch? And
-# would something simpler learn as well?
+# it finds 97.8 % of nine digits (their Table 2). Does it also learn on a small task, where we can
+# look at the places after every few steps? And would a simpler method learn as well?
 
 # %%
 from functools import partial
@@ -45,7 +45,8 @@ show.style()
 #
 # Our images are canvases of 30 x 30 pixels with three handwritten digits of 8 x 8 pixels at random
 # places, without overlap. The training data contain only how often each digit occurs on a canvas.
-# The test canvases contain digits of other writers. There we also keep the places, to measure.
+# The test canvases contain digits of other writers. For these canvases we also keep the places, to
+# measure how many digits are found.
 
 # %%
 SIZE, K = 30, 3  # canvas, places
@@ -86,12 +87,12 @@ show.figure(
 # A digit is found if a box overlaps its true box with an *IoU* (intersection over union) above one
 # half. The release counts the true boxes that *any* detection overlaps in this way, so one
 # detection may serve several. The fair count is a one-to-one *matching*. For the labels, the
-# release counts the true labels that occur among the guesses, with multiplicity, wherever the
-# guesses are, and it does not count missing zeros as errors; the paper calls this "Classif.". We
-# count all classes. "Both" requires a box and its label.
+# release compares two bags, whatever the places: it counts the true labels that occur among the
+# guesses, each guess once. A missing label 0 is not counted as an error. The paper calls this
+# measure "Classif.". We count all classes. "Both" requires a box and its label.
 #
-# What is the chance level? The next cell takes the places and labels of *other* canvases: they are
-# right in number, size and spread, and unrelated to the image.
+# What is the chance level? The next cell takes the places and labels of *other* canvases: their
+# number, size and spread are right, but they are unrelated to the image.
 
 
 # %%
@@ -119,12 +120,13 @@ for k in (1, 3, 9):
     print(f"K = {k}: {recall:.1f} % of the labels by luck")
 
 # %% [markdown]
-# Look at the last lines. With nine labels, each of ten classes, independent guesses contain almost
-# half of the true labels, because two bags of nine labels have much in common (53 % as the release
-# counts: [chapter 10](10_patches_reproduction.ipynb)). In the paper's Table 2 the channel-wise
-# baseline has "Classif." 75.5 % and "IOU 50%" 25.4 %. For an image of 80 pixels with nine boxes of
-# 20, places that are unrelated to the image score between 23 and 29 %, depending on their layout.
-# **A rate without its chance level says little.**
+# Look at the last lines. Nine labels are guessed independently, each from ten classes. Almost half
+# of the true labels are then among the guesses, because a true label counts if *any* of the nine
+# guesses equals it and is still unused. (As the release counts, it is 53 %.) In the paper's Table 2
+# the channel-wise baseline has "Classif." 75.5 % and "IOU 50%" 25.4 %. On canvases like the
+# paper's, places that are unrelated to the image score 23 or 29 %, depending on their layout
+# ([chapter 10](10_patches_reproduction.ipynb)). **So neither number can be judged without its
+# chance level.**
 #
 # ### Other ways to train a choice
 #
@@ -133,16 +135,20 @@ for k in (1, 3, 9):
 #
 # **Soft top-K.** [Xie et al. (2020)](https://arxiv.org/abs/2002.06504) let every candidate belong
 # to the choice with a degree $p_i$, where $\sum_i p_i = K$. They compute the degrees by optimal
-# transport between the scores and two anchors, with Sinkhorn's iterations. Transport to *two*
-# anchors has one degree of freedom, a threshold $t$, so the result has a closed form:
+# transport with Sinkhorn's iterations: score $i$ sends the share $p_i$ of its mass to an anchor at
+# 1, at the cost $(s_i - 1)^2$, and the rest to an anchor at 0, at the cost $s_i^2$. The
+# regularisation by entropy makes the log-odds of $p_i$ equal to the difference of the two costs,
+# $2 s_i - 1$, minus a constant, over the temperature $2 \varepsilon$. So $p_i$ depends only on
+# $s_i$ and one threshold $t$, which all candidates share:
 #
 # $$ p_i = F\Bigl( \frac{s_i - t}{\varepsilon} \Bigr) , \qquad t \text{ such that } \sum_i p_i = K , \tag{9.1} $$
 #
-# where $F$ is the logistic function. Other choices of $F$ give other published operators: the
-# identity clipped to $[0, 1]$ is the projection onto the capped simplex ([Wang and Lu
-# 2015](https://arxiv.org/abs/1503.01002)), and the distribution function of a Laplace variable is
-# LapSum ([Struski et al. 2025](https://arxiv.org/abs/2503.06242)). That of a normal variable comes
-# close to the perturbed top-K below. One bisection for $t$ serves all.
+# where $F$ is the logistic function. Other choices of $F$ give other published operators. The
+# identity clipped to $[0, 1]$ is the projection onto the vectors in $[0, 1]^n$ with the sum $K$
+# ([Wang and Lu 2015](https://arxiv.org/abs/1503.01002)); the distribution function of a Laplace
+# variable is LapSum ([Struski et al. 2025](https://arxiv.org/abs/2503.06242)). With the
+# distribution function of a normal variable, (9.1) is close to the perturbed top-K below. For every
+# $F$ we can find $t$ by bisection.
 
 
 # %%
@@ -174,8 +180,7 @@ sinkhorn = patches.sinkhorn_top_k(s[None], K, 0.2, 500)
 assert torch.allclose(sinkhorn, soft, atol=1e-6)
 
 # %% [markdown]
-# (The two transport costs of Sinkhorn, $s_i^2$ and $(s_i - 1)^2$, differ by $2 s_i - 1$. So Sinkhorn
-# at the temperature $2 \varepsilon$ is (9.1) at $\varepsilon$.) To find the derivative of $t$,
+# The assertions compare three computations of the same degrees. To find the derivative of $t$,
 # differentiate $\sum_i F((s_i - t)/\varepsilon) = K$. With the slopes
 # $v_i = F'((s_i - t)/\varepsilon)$ the Jacobian is
 #
@@ -210,21 +215,24 @@ show.figure(
 #
 # **Perturbed top-K.** [Cordonnier et al. (2021)](https://arxiv.org/abs/2104.03059) add Gaussian
 # noise $\sigma \xi$ with the standard deviation $\sigma$ to the scores, and average the hard
-# choices. The mean is smooth. A shift of the variable of integration moves the derivative from the
-# choice to the density of the noise:
+# choices. The mean is smooth in $s$: write it as an integral over $y = s + \sigma \xi$. The choice
+# depends only on $y$, and $s$ occurs only in the density of $y$, whose logarithm has the derivative
+# $\xi_j / \sigma$ in $s_j$. (A statement counts as 1 if it is true, and else as 0.)
 #
 # $$ p_i = \mathbb{E} \bigl[ \, i \in \operatorname{top}_K(s + \sigma \xi) \bigr] , \qquad \frac{\partial p_i}{\partial s_j} = \frac{1}{\sigma} \, \mathbb{E} \bigl[ [\, i \in \operatorname{top}_K(s + \sigma \xi) ] \; \xi_j \bigr] . \tag{9.2} $$
 #
-# The task network reads $K$ *mixtures* of patches. In every draw the chosen patches are sorted by
-# their index; then the first patches of all draws are averaged, the second patches, and so on. The
-# weights of candidate $i$ in the $K$ mixtures sum to $p_i$.
+# The task network reads $K$ *mixtures* of patches. In every draw the $K$ chosen patches are sorted
+# by their index. The first mixture is the mean of the first patches of all draws, the second
+# mixture that of the second patches, and so on. The weights of candidate $i$ in the $K$ mixtures
+# sum to $p_i$.
 #
-# **Straight-through.** Multiply the prediction for patch $k$ by a gate. Its value is 1, and its
-# derivative is that of the peak's height; $\mathrm{sg}$ stops the gradient:
+# **Straight-through.** Multiply the prediction for patch $k$ by a gate. The value of the gate is 1,
+# and its derivative is that of the peak's height $h_k$; $\mathrm{sg}$ stops the gradient:
 #
 # $$ \text{gate}_k = 1 + h_k - \mathrm{sg}(h_k) . \tag{9.3} $$
 #
-# The gradient is biased. It says whether a patch should count more, not where to look.
+# This gradient is biased, since the true derivative of the loss in $h_k$ is zero almost everywhere.
+# It tells the heat map whether a chosen patch should count more, but not where a better patch is.
 #
 # **REINFORCE.** Draw the places one after the other, each from a softmax over the pixels $R_k$ that
 # earlier places have not suppressed:
@@ -240,19 +248,21 @@ show.figure(
 #
 # This estimate is unbiased, takes suppression into account, and reads $M K$ patches.
 #
-# **Channel-wise.** Use one heat map for each place, and take its mean pixel:
+# **Channel-wise.** Use one score map $z^{(k)}$ for each place $k$. Its softmax with strength $a$ is
+# a distribution over the pixels, and the place is the mean position:
 #
 # $$ (x_k, y_k) = \sum_i \operatorname{softmax}(a \, z^{(k)})_i \; (x_i, y_i) . \tag{9.6} $$
 #
-# This is differentiable. But nothing decides which map takes which digit if any digit may be
-# anywhere.
+# This is differentiable. But the maps are interchangeable: if any digit may be anywhere, nothing
+# decides which map should follow which digit.
 #
 # ## Code
 #
 # The heat map network is as small as possible: 16 templates of 9 x 9 pixels, and two layers that
 # weight them. The local softmax is (8.1) in windows of 7 x 7 pixels with strength 10; beyond the
 # border the scores are continued by their border values. The classifier ends in a *maximum over
-# positions*: it ignores where in the patch a stroke is. This detail will matter.
+# positions*: it ignores where in the patch a stroke is. We remove this maximum in the section *A
+# place beside the digit*.
 
 
 # %%
@@ -401,9 +411,9 @@ show.figure(
 # %% [markdown]
 # This is the main picture of the chapter. No label says where a digit is, yet after some tens of
 # steps the boxes lie on the digits. The map is dark with a few bright pixels in the middle of each
-# digit. It is not the ideal map with one dot each, because its targets move by a pixel in every
-# step, and a box one pixel further is as good. Note the order of events: the network learns places
-# first, labels later. The next figure shows the curves.
+# digit. It is not the ideal map with one dot for each digit, because the places move by a pixel in
+# every step, and so do the dots of the target. The network learns the places first and the labels
+# later, as the next figure shows.
 
 # %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(6.0, 3.0))
@@ -430,8 +440,8 @@ show.figure(
 #
 # Now the other methods, with the same networks, seeds, batches and number of steps, and the same
 # rule at test time (local softmax, suppression, top-K; (9.6) for the channels). Two controls come
-# first. *Frozen* never trains the heat map. *Self-training* is the lifting with steps of length
-# zero: the network is trained on its own choice.
+# first. *Frozen* never trains the heat map. *Self-training* is lifting with steps of length zero:
+# the network is trained on its own choice.
 
 
 # %%
@@ -557,41 +567,42 @@ narrow = centres.std() < true[..., :2].std() / 2
 print("its places spread less than half as far as the digits:", bool(narrow))
 
 # %% [markdown]
-# The dots come from one training run, and another processor ends elsewhere. Look at the labels
-# first. Nearly every method is far above chance, even with a random heat map: a classifier can
-# learn from patches that show the same part of a digit again and again. The methods differ in the
-# boxes.
+# The dots come from one training run; on another processor they differ. Look at the labels first.
+# Nearly every method is far above chance, even with a random heat map: a classifier can learn from
+# patches that show the same part of a digit again and again. The methods differ in the boxes.
 #
-# - **Self-training alone goes a long way.** The shared network regresses what recurs, and digits
-#   recur. It may keep an offset that it began with; with some seeds it finds the centres by itself.
-#   Run the cell with other seeds: its labels change little, its boxes much.
-# - **Moving the places turns an offset into a centre**, so lifting has better boxes than
-#   self-training. The price: the classifier learns at places that have moved to lower its loss, and
-#   is tested at places that have not moved, so its labels improve later. In *both* it is about as
-#   good as self-training, and behind soft and perturbed top-K.
+# - **Self-training alone goes a long way.** What the chosen patches have in common is parts of
+#   digits, so the shared network learns to give digits high values. If the first choices lie two
+#   pixels beside the digits, for example, it may keep this offset; with some seeds it finds the
+#   centres. Run the cell with other seeds: its labels change little, its boxes much.
+# - **Moving the places removes such an offset**, so lifting has better boxes than self-training.
+#   The price is in the labels. The classifier is trained at the moved places, where its loss is
+#   lower, but it is tested at the extracted places, so its labels improve later. In the rate
+#   "both", lifting is about as good as self-training, and behind soft and perturbed top-K.
 # - **Straight-through** gets a signal about which patch should count, but not where a better one
 #   is. It can read the labels well from boxes that match no digit.
-# - **Soft top-K** learns well, but reads many times more patches. **REINFORCE** is slow to start:
-#   without a gradient it can only repeat lucky draws. **Perturbed top-K** reads mixtures of patches
-#   until its choice is sure.
+# - **Soft top-K** learns well, but reads many times more patches. **REINFORCE** improves slowly: it
+#   has no derivative of the loss in the places, and can only make draws with a low loss more
+#   likely. **Perturbed top-K** reads mixtures of patches, which become single patches when the
+#   scores differ by much more than the noise.
 # - **Channel-wise** is no better than chance in this run. With digits anywhere, nothing decides
-#   which map takes which digit. The maps stay nearly flat, and the mean pixel of a flat map is the
-#   middle of the canvas, whatever the canvas shows. This holds for this start and these 160 steps.
-#   With other seeds and more steps it can rise above chance, and on other canvases and with a larger
-#   network it does: see the record `mist/three-channel-wise`, of the short protocol, in [chapter
-#   10](10_patches_reproduction.ipynb).
+#   which map takes which digit. The maps stay nearly flat, and the mean position of a flat map is
+#   the middle of the canvas, whatever the canvas shows. This holds for this start and these 160
+#   steps. With other seeds and more steps it can rise above chance, and on other canvases and with
+#   a larger network it does: see the record `mist/three-channel-wise` in [chapter
+#   10](10_patches_reproduction.ipynb), from a run of reduced size (the protocol `short`).
 #
-# One run of 160 steps on easy canvases is no ranking: a start that differs in the sixth digit can
-# move the boxes of REINFORCE by tens of points. The experiments of the reproduction use the paper's
-# canvases and several seeds.
+# One run of 160 steps on easy canvases is no ranking, since small differences at the start can grow
+# during training. The experiments of the reproduction use the paper's canvases and several seeds.
 #
 # ## When it breaks
 #
 # ### A place beside the digit
 #
-# The task decides what a place *is*. Remove the maximum over positions from the classifier, so that
-# it reads strokes where they are. Now the two networks can agree on an offset: the classifier
-# learns how digits look two pixels off centre, and then the places have no reason to move.
+# Only the task loss decides which point of a digit the centre of a box moves to, so this point
+# depends on the classifier. Remove the maximum over positions from the classifier, so that it reads
+# strokes where they are. Now the two networks can agree on an offset: the classifier learns how
+# digits look two pixels off centre, and then the places have no reason to move.
 
 
 # %%
@@ -644,19 +655,21 @@ show.figure(
 )
 
 # %% [markdown]
-# With the rigid classifier fewer boxes match and fewer labels are right, some of them by luck. A
-# wrong $K$ is allowed, since both sides of (8.10) are proportions: two of the five places look at
-# something else, or at a digit that already has a place. But five sure predictions never have the
-# shares 1/3, 1/3, 1/3. The loss of a perfect reader is at least 0.027, and training asks the
-# classifier to be unsure. The paper reports a loss of at most 2.1 points of average precision where
-# the number of digits varies and $K$ is fixed (Table 5). Where digits overlap, a centre may lie in
-# the suppression window of another, which breaks the assumption of chapter 8.
+# With the classifier that reads by position, fewer boxes match than above, and fewer labels are
+# right (26 % would be right by chance). A wrong $K$ is allowed, since both sides of (8.10) are
+# proportions: two of the five places look at something else, or at a digit that already has a
+# place. But if all five predictions are one-hot, their shares are multiples of 1/5, and three
+# different labels have the shares 1/3. The nearest shares, 2/5, 2/5 and 1/5, have the loss
+# $2 (1/15)^2 + (2/15)^2 = 0.027$, so training makes the classifier less certain. In the paper the
+# average precision is lower by at most 2.1 points where the number of digits varies and $K$ is
+# fixed (Table 5). Where digits overlap, the centre of one may lie in the suppression window of
+# another. Then the assumption of chapter 8 fails.
 #
 # In the demo below you choose K, the window of suppression, the gap between three digits, and the
-# height of a bump where no digit is. It counts the digits that are found and the places that find
-# no digit of their own.
+# height of a bump where no digit is. The demo counts the digits that are found, and the places that
+# do not find a digit of their own.
 #
-# <div class="demo" data-demo="extraction">On the web page stands a heat map with three digits and one false bump. You choose K, the window of suppression, the gap between the digits and the height of the false bump; the demo shows the places that are extracted, the digits found and the digits missed. Without JavaScript, change K in the cells above and run them again.</div>
+# <div class="demo" data-demo="extraction">The web page shows here a heat map with three digits and one false bump. You choose K, the window of suppression, the gap between the digits and the height of the false bump; the demo shows the places that are extracted, the digits found and the digits missed. Without JavaScript, change K in the cells above and run them again.</div>
 #
 # ### Several sizes
 #
@@ -676,8 +689,8 @@ print("sides that a box of 10 finds:", found)
 # %% [markdown]
 # The paper describes heat maps at several scales with (8.6), and its places move with their sides;
 # the release has one scale. We try the two scales 8 and 16 on an image with one large digit. The
-# map begins with the side 8, the task is (8.5) with $\tau = 1$, and the side takes steps of a
-# pixel.
+# first map is ideal for a box of side 8 that is not centred on the digit. The task loss is (8.5)
+# with $\tau = 1$. In each round the centre moves by 0.6 pixels, and the side changes by one pixel.
 
 # %%
 tile = digits.load("test")[0][1:2]
@@ -719,8 +732,8 @@ print("the loss fell to less than a third:", last_loss < loss / 3)
 # ## Exercises
 #
 # **1, by hand.** There are two classes, all labels are independent and uniform, and so are the
-# guesses. What share of the labels is among the guesses by luck, on average, for $K = 1$ and for
-# $K = 2$? Why does it grow with $K$?
+# guesses. What share of the true labels is among the guesses by chance, on average, for $K = 1$ and
+# for $K = 2$? Why does it grow with $K$?
 
 
 # %%
@@ -757,9 +770,10 @@ def leave_one_out(losses):
 check.attempt(check.leave_one_out, leave_one_out)
 
 # %% [markdown]
-# **4, change the observer.** An image contains at most $K$ objects, and `counts` `(B, C)` lists
-# them. The paper adds a class, the background, for places without an object (PASCAL + COCO); let it
-# be class 0. Return the counts `(B, C+1)` that $K$ places should show.
+# **4, change the observer.** An image contains at most $K$ objects; `counts` `(B, C)` has their
+# number in each class. On PASCAL and COCO the paper adds one class, the background, for places
+# without an object; let this class come first. Return the counts `(B, C+1)` of the labels that $K$
+# places should have.
 
 
 # %%

@@ -12,13 +12,13 @@ from .core import Question, asked, choice, double, essay, exam, exercise, listed
 
 
 @exercise(
-    praise="one of three is a side",
+    praise="only the first of the three is a weighted mean of the scales",
     mistakes={
-        "the terms h**2 / sum h are not the h: square first": lambda: (22, 11, 11),
+        "the third moment uses h**2 / sum h, not h: square the values": lambda: (22, 11, 11),
         "divide by the sum of h, which is not 1": lambda: (11, 11, 4.6),
         "the printed moment is not divided by anything": lambda: (22, 22, 4.6),
         "the third moment is printed, so not normalised either": lambda: (22, 11, 4.6 / 0.22),
-        "this is the plain mean of the scales: weigh them": lambda: (70 / 3, 11, 4.6),
+        "this is the plain mean of the scales: weight them by h": lambda: (70 / 3, 11, 4.6),
     },
 )
 def three_sides() -> tuple:
@@ -35,10 +35,10 @@ def row(scores: Tensor, size: int, strength: float, outside: float = 0.0) -> Ten
 
 
 @exercise(
-    praise="every window by itself",
+    praise="each window has its own sum",
     cases=[(double([0.3, 1.0, 0.2, -0.4, 0.8, 0.1]), 3, 4.0)],
     mistakes={
-        "padding is no pixel: outside there is nobody, with weight 0": (
+        "there are no pixels beyond the ends: padding must have weight 0 in the sum": (
             lambda s, n, a: row(s, n, a, outside=1.0)
         ),
         "the softmax is local: sum over the window, not over the row": (
@@ -47,7 +47,7 @@ def row(scores: Tensor, size: int, strength: float, outside: float = 0.0) -> Ten
         "multiply the scores by the strength": lambda s, n, a: row(s, n, 1.0),
         "size is the whole window, size // 2 to each side": lambda s, n, a: row(s, 2 * n + 1, a),
         "divide by the sum over the window": lambda s, n, a: (a * s).exp(),
-        "this is its logarithm": lambda s, n, a: row(s, n, a).log(),
+        "this is the logarithm of the result": lambda s, n, a: row(s, n, a).log(),
     },
 )
 def local_softmax_row(scores: Tensor, size: int, strength: float) -> Tensor:
@@ -64,16 +64,15 @@ def second_place(r: Random) -> Question:
     places, _ = patches.extract(double(h)[None, None], 2, 3, 1.0)
     plain = sorted(range(10), key=lambda i: -h[i])
     return Question(
-        f"A heat map of one row holds {listed(h)}. Local maxima within three pixels survive, and "
-        "the two largest are extracted. Where, counted from 0, is the second?",
+        f"A heat map of one row has the values {listed(h)}. Local maxima within three pixels "
+        "survive, and the two largest are extracted. Where, counted from 0, is the second?",
         places[0, 1, 0].item(),
         {
-            "its neighbour is larger: it does not survive the suppression": plain[1],
-            "this is the first": plain[0],
+            "this pixel has a larger neighbour, so it does not survive the suppression": plain[1],
+            "this is the largest value, the first place": plain[0],
         },
-        solution=f"The largest value, 0.97, stands at {top}, and what is next to it is "
-        f"suppressed. The "
-        f"next local maximum, the largest of its three, stands at {places[0, 1, 0]:g}.",
+        solution=f"The largest value, 0.97, is at {top}, and its neighbours are suppressed. The "
+        f"next local maximum, the largest of its three pixels, is at {places[0, 1, 0]:g}.",
     )
 
 
@@ -83,7 +82,7 @@ def step(x: Tensor, x0: Tensor, slope: Tensor, weight: float) -> Tensor:
 
 
 @exercise(
-    praise="no penalty is too great",
+    praise="this step is stable for every penalty",
     cases=[
         (
             torch.tensor([[4.0, 2.0], [1.0, 7.0]]),
@@ -93,20 +92,20 @@ def step(x: Tensor, x0: Tensor, slope: Tensor, weight: float) -> Tensor:
         )
     ],
     mistakes={
-        "an explicit step on the penalty runs away for great penalties: divide instead": (
+        "an explicit step diverges for large penalties: divide, as (8.9) does": (
             lambda x, x0, g, lr, penalty: x - lr * (g + 2 * penalty * (x - x0))
         ),
         "the derivative of |x - x0|**2 has a factor 2": (
             lambda x, x0, g, lr, penalty: step(x, x0, lr * g, lr * penalty)
         ),
-        "the penalty pulls to x0, where the round began, not to x": (
+        "the penalty pulls towards x0, where the round began, not towards x": (
             lambda x, x0, g, lr, penalty: step(x, x, lr * g, 2 * lr * penalty)
         ),
         "the penalty is missing": lambda x, x0, g, lr, penalty: x - lr * g,
-        "the loss falls along -g": (
+        "the loss falls along -g: subtract the gradient": (
             lambda x, x0, g, lr, penalty: step(x, x0, -lr * g, 2 * lr * penalty)
         ),
-        "divide everything, not the start alone": (
+        "divide the whole numerator, not the term with x0 alone": (
             lambda x, x0, g, lr, penalty: x - lr * g + x0 / (1 + 1 / (2 * lr * penalty))
         ),
     },
@@ -117,16 +116,16 @@ def proximal_step(x: Tensor, x0: Tensor, g: Tensor, lr: float, penalty: float) -
 
 
 @exercise(
-    praise="8e-4 for the release",
+    praise="for the release this gives 8e-4",
     cases=[(2, 1e4, 32), (1, 50.0, 1), (5, 300.0, 8)],
     mistakes={
         "the mean divides the gradient of each image by the batch": lambda m, a, b: 1 / (2 * m * a),
-        "a larger batch means smaller steps, so a greater penalty": (
+        "a larger batch means smaller steps, so a larger penalty": (
             lambda m, a, b: 1 / (2 * m * a * b)
         ),
         "the derivative of lambda |x - x0|**2 has a factor 2": lambda m, a, b: b / (m * a),
-        "all steps together go the way: m belongs in it": lambda m, a, b: b / (2 * a),
-        "more steps hold less: turn the fraction round": lambda m, a, b: 2 * m * a / b,
+        "the penalty depends on the number of steps m": lambda m, a, b: b / (2 * a),
+        "more steps mean a smaller penalty: invert the fraction": lambda m, a, b: 2 * m * a / b,
     },
 )
 def implicit_penalty(steps: int, lr: float, batch: int) -> float:
@@ -141,10 +140,16 @@ def penalty_of_a_setting(r: Random) -> Question:
     setting = {"steps": (2 * factor, 100.0, 8), "rate": (2, 100.0 * factor, 8)}
     after = implicit_penalty.right(*setting.get(what, (2, 100.0, 8 * factor)))
     ways = {
-        factor: ("it becomes {} times larger", "a longer way means a weaker pull back"),
+        factor: ("it becomes {} times larger", "places that move farther have a weaker pull back"),
         1 / factor: ("it becomes {} times smaller", "the mean over a larger batch shortens steps"),
-        1: ("it stays as it is", "the way that the places go changes, and with it the penalty"),
-        factor**2: ("it becomes {} times larger", "the penalty is not quadratic in this"),
+        1: (
+            "it stays as it is",
+            "the distance that the places move changes, and with it the penalty",
+        ),
+        factor**2: (
+            "it becomes {} times larger",
+            "the penalty does not depend on the square of this setting",
+        ),
     }
     named = {"steps": "number of steps", "rate": "learning rate", "batch": "batch"}[what]
     return choice(
@@ -183,7 +188,7 @@ def side_and_step(r: Random) -> Question:
             solution=f"$\\sum h_s s / \\sum h_s = {printed:.4g} / {sum(h):.2g} = {side:.4g}$.",
         ),
         proximal_step.question(
-            f"A coordinate stands at {x}; its round began at {x0}. The gradient of the loss is "
+            f"A coordinate is at {x}; its round began at {x0}. The gradient of the loss is "
             f"{g:g}, the rate {lr:g} and the penalty $\\lambda = {penalty:g}$. Where does the "
             "implicit (proximal) step lead?",
             *case,

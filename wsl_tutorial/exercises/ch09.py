@@ -12,18 +12,18 @@ from .core import Question, asked, choice, double, essay, exam, exercise, listed
 
 
 @exercise(
-    praise="and 0.477 for nine labels of ten classes",
+    praise="for nine labels of ten classes it is 0.477",
     mistakes={
-        "for K = 2 the labels need not come in order: 01 contains the labels of 10": (
+        "for K = 2 the order does not count: the guesses 0, 1 contain both labels 1, 0": (
             lambda: (0.5, 0.5)
         ),
         "this is the chance that *all* labels are right": lambda: (0.5, 0.375),
-        "one of two right counts a half: average over the 16 pairs of bags": lambda: (0.5, 0.875),
+        "one of two right counts 1/2: average over the 16 pairs of bags": lambda: (0.5, 0.875),
         "with K = 1 one guess in two is right": lambda: (1.0, 0.625),
     },
 )
 def lucky_labels() -> list[float]:
-    """Return the share of two-class labels told by luck, for K = 1 and 2, () -> two numbers."""
+    """Return the share of two-class labels found by chance, for K = 1 and 2, () -> two numbers."""
     bags = [torch.cartesian_prod(*[torch.arange(2)] * k).view(-1, k) for k in (1, 2)]
     return [
         fmean(metrics.label_recall(guess[None], true[None], 2) / 100 for guess in b for true in b)
@@ -46,20 +46,26 @@ def clipped(x: Tensor) -> Tensor:
 
 
 @exercise(
-    praise="one threshold for every F",
+    praise="this works for every F: only the threshold changes",
     cases=[(double([0.9, 0.7, 0.65, 0.2, -0.3]), 2, 0.2, cdf) for cdf in (torch.sigmoid, clipped)],
     mistakes={
-        "a factor makes degrees above 1: move a threshold until the sum is K": (
+        "scaling p can give degrees above 1: move a threshold until the sum is K": (
             lambda s, k, eps, cdf: k * cdf(s / eps) / cdf(s / eps).sum()
         ),
-        "there is no threshold: the degrees do not sum to K": lambda s, k, eps, cdf: cdf(s / eps),
+        "the degrees do not sum to K: subtract a threshold from the scores": (
+            lambda s, k, eps, cdf: cdf(s / eps)
+        ),
         "divide by the temperature": lambda s, k, eps, cdf: member(s, k, cdf),
-        "*divide* by the temperature": lambda s, k, eps, cdf: member(s * eps, k, cdf),
+        "divide by the temperature, do not multiply": (
+            lambda s, k, eps, cdf: member(s * eps, k, cdf)
+        ),
         "the degrees sum to K, not to 1": lambda s, k, eps, cdf: member(s / eps, 1, cdf),
-        "cdf is an argument; this is the logistic one": (
+        "use the argument cdf, not always the logistic function": (
             lambda s, k, eps, cdf: member(s / eps, k, torch.sigmoid)
         ),
-        "a hard choice has no slope": (lambda s, k, eps, cdf: (s >= s.topk(k).values[-1]).double()),
+        "this is the hard choice, whose slope is 0": (
+            lambda s, k, eps, cdf: (s >= s.topk(k).values[-1]).double()
+        ),
     },
 )
 def soft_member(scores: Tensor, k: int, temperature: float, cdf: Callable) -> Tensor:
@@ -73,18 +79,18 @@ def against_others(losses: Tensor, n: int) -> Tensor:
 
 
 @exercise(
-    praise="they sum to zero",
+    praise="the factors sum to zero",
     cases=[(double([0.7, 0.2, 0.4, 1.1]),)],
     mistakes={
-        "the mean of all draws holds the draw itself: too small by (M - 1) / M": (
+        "the mean of all draws contains the draw itself: average the M - 1 others": (
             lambda losses: losses - losses.mean()
         ),
-        "subtract the baseline": lambda losses: losses,
+        "subtract the mean of the other losses": lambda losses: losses,
         "the sum of the others is not their mean": lambda losses: against_others(losses, 1),
-        "this is for a reward; a loss keeps its sign": lambda losses: (
+        "this sign is for a reward: a loss keeps its sign": lambda losses: (
             -solution.leave_one_out(losses)
         ),
-        "the others are M - 1": lambda losses: against_others(losses, len(losses)),
+        "there are M - 1 other draws, not M": lambda losses: against_others(losses, len(losses)),
     },
 )
 def leave_one_out(losses: Tensor) -> Tensor:
@@ -103,22 +109,22 @@ def beside(first: Tensor, counts: Tensor) -> Tensor:
 
 
 @exercise(
-    praise="every place has a label",
+    praise="now every place has a label",
     cases=[(torch.tensor([[1, 0, 1], [0, 0, 0], [2, 1, 1]]), 4)],
     mistakes={
-        "places with an object are no background: K minus the objects": (
+        "places with an object are not background: subtract the objects from K": (
             lambda counts, k: beside(torch.full_like(counts[:, :1], k), counts)
         ),
         "the background is class 0, the first column": (
             lambda counts, k: beside(counts, spare(counts, k))
         ),
-        "the number of places without an object, not whether there is one": (
+        "return the number of places without an object, not whether there is one": (
             lambda counts, k: beside((spare(counts, k) > 0).long(), counts)
         ),
-        "K counts the places, not the classes": (
+        "count the places without an object, not the classes without one": (
             lambda counts, k: beside((counts == 0).sum(1, keepdim=True), counts)
         ),
-        "take the objects from K, not K from the objects": (
+        "the sign is wrong: subtract the objects from K": (
             lambda counts, k: beside(-spare(counts, k), counts)
         ),
     },
@@ -155,7 +161,7 @@ def labels_of_the_places(r: Random) -> Question:
         k = sum(objects) + r.randint(2, 4)
         given = torch.tensor([objects])
         right = with_background.right(given, k)
-        rows = {h: f(given, k) for h, f in with_background.mistakes.items() if "take" not in h}
+        rows = {h: f(given, k) for h, f in with_background.mistakes.items() if "sign" not in h}
         shown = {h: ", ".join(map(str, x[0].tolist())) for h, x in ({"": right} | rows).items()}
         if len(set(shown.values())) == len(shown):
             break
@@ -187,23 +193,24 @@ def baseline_of_some_draws(r: Random) -> Question:
         ),
         Question(
             "A program subtracts the mean of all draws instead. By which factor is its gradient "
-            "too small in the mean?",
+            "too small on average?",
             with_itself / factor,
             {
-                "turn the fraction round": factor / with_itself,
+                "invert the fraction": factor / with_itself,
                 "the draw itself is one of them, not two": (m - 2) / m,
-                "this is the share that is lost": 1 / m,
+                "this is the share that is missing": 1 / m,
             },
             solution=f"The draw itself is in the mean with weight 1/{m}: every factor is "
             f"$(M-1)/M = {with_itself / factor:.4g}$ of the right one.",
         ),
         essay(
             "Explain in two sentences why a baseline does not change the expected gradient, and "
-            "why the own draw must not be in it.",
+            "why the draw itself must not be in it.",
             "the expectation of the gradient of log P is zero, so a constant times it adds nothing",
-            "a baseline with the own loss depends on the draw, so the two do not separate",
+            "a baseline that contains the draw's own loss depends on the draw, so the expectation "
+            "of its product with the gradient need not be zero",
             solution="A baseline that does not depend on the draw multiplies a quantity whose "
-            "expectation is zero. With the own loss in it, the baseline and the gradient of the "
-            "draw are dependent, and the expectation of the product is not zero.",
+            "expectation is zero. If it contains the draw's own loss, the baseline and the "
+            "gradient of the draw are dependent, and the expectation of the product is not zero.",
         ),
     )
