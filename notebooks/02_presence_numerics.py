@@ -14,11 +14,11 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # %% [markdown]
 # # Presence, computed safely
 #
-# After this page you can explain why logarithms do not rescue an alternating series, compute the
-# same likelihood with a recursion that never subtracts, obtain its posterior and gradient, and
-# bound it when $2^L$ terms are too many. You need [chapter 1](01_presence_likelihood.ipynb), above
-# all (1.1) and (1.2), and you should know what a rounding error is. The page runs in ten seconds on
-# one CPU core and needs no GPU.
+# After this page you can explain why logarithms do not make the alternating series of chapter 1
+# accurate, compute the same likelihood with a recursion that never subtracts, obtain its posterior
+# and gradient, and bound it when a bag has too many labels. You need [chapter
+# 1](01_presence_likelihood.ipynb), above all (1.1) and (1.2), and you should know what a rounding
+# error is. The page runs in ten seconds on one CPU core and needs no GPU.
 #
 # ## Problem
 #
@@ -29,11 +29,12 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # $$ \mathrm{Prb}(L \mid P) = \sum_{S \subseteq L} (-1)^{|L \setminus S|} \, \alpha_{S,\phi} ,
 # \qquad \alpha_{S,\phi} = \prod_{j=1}^{n} q_j(S) , $$
 #
-# with $n = MN$ positions. A product over many positions underflows. Therefore [Li
-# (2018)](https://arxiv.org/abs/1811.12346), section 3.3, works with logarithms throughout, using
-# $\log(x - y) = \log x + \log(1 - e^{\log y - \log x})$. This cures underflow, but not
-# *cancellation*. Suppose that $x$ and $y$ agree in their first eight digits and that we compute
-# with seven. Then the difference is lost when $y$ is rounded, before any logarithm is taken.
+# with $n = MN$ positions. (As in the paper, $L$ in $2^L$ is the number of labels in $L$.) A product
+# over many positions underflows. Therefore [Li (2018)](https://arxiv.org/abs/1811.12346), section
+# 3.3, works with logarithms throughout, using $\log(x - y) = \log x + \log(1 - e^{\log y - \log
+# x})$. This cures underflow, but not *cancellation*. Suppose that $x$ and $y$ agree in their first
+# eight digits and that we compute with seven. Then both are rounded to the same number, and $x - y$
+# is lost before any logarithm of it is taken.
 
 # %%
 import time
@@ -52,13 +53,14 @@ generator = torch.Generator().manual_seed(0)
 noise = 0.5 * torch.randn(11, 64, generator=generator)  # ten digits and phi
 
 # %% [markdown]
-# Here is an image for which this happens. It has 64 positions and ten classes, and its label set is
-# $\{0, 1, 2\}$. The network detects labels 0 and 1 clearly, each at three positions. It has hardly
-# noticed label 2: the logit of label 2 is about $z$ at every position, that of the background
-# about 0.
+# The function `image` makes an image for which this happens, with 64 positions, ten classes and the
+# label set $\{0, 1, 2\}$. The network detects labels 0 and 1 clearly, each at three positions. The
+# logit of label 2 is about $z$ at every position, that of the background about 0. We call the
+# evidence for label 2 *weak* if the label is improbable at every position, here if $z$ is far below
+# 0.
 #
-# As a reference we evaluate (1.2) with 60 digits, using Python's `decimal`, on exactly the float32
-# numbers that the other methods get.
+# As a reference we evaluate (1.2) with 60 digits, using Python's `decimal`. The input of every
+# method is the same float32 array.
 
 
 # %%
@@ -95,15 +97,19 @@ labels = (torch.arange(10) < 3)[None]  # (1, 10)
 print(f"z = -12: Prb = {exact(image(-12.0)):.6e}")
 
 # %% [markdown]
-# The authors' training code divides all terms of (1.2) by the leading one, $\alpha_{L,\phi}$. It
-# starts a sum $T$ at 1, adds the terms from the smallest set to the largest, and returns
+# The authors' training code divides all terms of (1.2) by the leading term $\alpha_{L,\phi}$. It
+# starts a sum $T$ at 1, adds the other terms from the smallest set to the largest, and returns
 # $\log \alpha_{L,\phi} + \log(|T| + 10^{-16})$. The absolute value and the small constant keep the
-# logarithm finite. We rewrite this routine from its description.
+# logarithm finite. The function `literal` is our own version of this routine.
 #
-# To judge its gradient we look at one number, the *gradient mass* of label 2,
-# $\sum_j \partial \log \mathrm{Prb} / \partial \log p_{2,j}$. We will see below that it is the
-# expected number of positions that emit label 2, given the label set. With evidence as weak as here
-# it must be close to 1.
+# To judge its gradient we look at one number, the *gradient mass* of label 2, $\sum_j \partial \log
+# \mathrm{Prb} / \partial \log p_{2,j}$. We will see below that it is the expected number of
+# positions that emit label 2, given the label set. Label 2 must occur at least once, and with weak
+# evidence a second occurrence is very improbable. So the gradient mass must be close to 1.
+#
+# The table compares the exact value with `literal` in float32, `literal` in float64, and
+# `presence.log_likelihood` of our package. Its second column is the probability of label 2 at the
+# first position.
 
 
 # %%
@@ -131,8 +137,8 @@ def ours(log_p):
 
 
 # %% tags=["hide-input", "nbval-ignore-output"]
-print(f"{'':11}log Prb{'':30}gradient mass of label 2")
-print("  p of 2    exact  float32  float64  package", end="  ")
+print(f"{'':15}log Prb{'':30}gradient mass of label 2")
+print("  z   p of 2    exact  float32  float64  package", end="  ")
 print("  float32   float64   package")
 for z in (-12.0, -17.0, -22.0, -27.0, -32.0, -42.0):
     single, double = image(z), image(z).double()
@@ -141,15 +147,17 @@ for z in (-12.0, -17.0, -22.0, -27.0, -32.0, -42.0):
     masses = [mass(f, x) for f, x in ways]
     row = " ".join(f"{v:8.3f}" for v in values)
     masses = " ".join(f"{v:9.2g}" for v in masses)
-    print(f"{single[0, 2, 0].exp():8.0e} {row}  {masses}")
+    print(f"{z:3.0f} {single[0, 2, 0].exp():8.0e} {row}  {masses}")
 
 # %% [markdown]
-# From top to bottom, the float32 value is right, then wrong by whole nats, and finally it stops
-# changing, whatever the evidence. Its gradient mass goes from 1 to nonsense. Double precision only
-# postpones the same failure by nine digits.
+# From top to bottom, the float32 value of $\log \mathrm{Prb}$ is right, then wrong by more than 2,
+# and finally does not depend on $z$ any more. Its gradient mass is first 1 and then meaningless.
+# Float64 fails in the same way, but only when label 2 is less probable by another factor of about
+# $10^9$.
 #
-# The digits of the failed entries are rounding noise and differ between machines, but the kinds of
-# failure do not. We count them over 200 images like this one, each with new noise.
+# The wrong entries are rounding noise and differ between machines, but the kinds of failure are the
+# same. We sort 200 images like this one, each with new noise, by their gradient mass from `literal`
+# in float32: about right (0.5 to 1.5), wrong but not negative, or negative.
 
 
 # %% tags=["hide-input"]
@@ -163,7 +171,7 @@ def kinds(images):
 
 
 # %% tags=["hide-input", "nbval-ignore-output"]
-print("evidence    within a factor 2   too weak or strong   wrong sign")
+print("evidence           about right             wrong         negative")
 for z in (-12.0, -17.0, -22.0, -27.0):
     noises = [
         0.5 * torch.randn(11, 64, generator=generator) for _ in range(200)
@@ -172,30 +180,31 @@ for z in (-12.0, -17.0, -22.0, -27.0):
     print(f"z = {z:5.0f} " + "".join(f"{s:>18}" for s in kinds(others)))
 
 # %% [markdown]
-# From $z = -22$ on, the sign of the gradient is almost a coin toss. Where rounding makes $T$
-# negative, the absolute value reverses the gradient, and a training step pushes label 2 *away* from
-# an image that contains it. The rest of this page derives a computation that cannot do this.
+# From $z = -22$ on, the sign of the gradient is wrong for about half of the images. Where rounding
+# makes $T$ negative, the absolute value reverses the gradient, and a training step makes label 2
+# *less* probable in an image that contains it. The rest of this page derives a computation for
+# which this cannot happen.
 #
 # ## What is hidden
 #
 # As in chapter 1, the class that each position emits is hidden. This time we go through the
-# positions one after the other and remember only *which labels have appeared so far*. For $L$
-# labels this is one of $2^L$ sets, however many positions there are.
+# positions one after the other and remember only *which labels have appeared so far*, the *covered
+# set*. A bag of $L$ labels has $2^L$ possible covered sets, however many positions there are.
 #
 # ## Derivation
 #
 # ### How many digits a sum loses
 #
 # Consider a sum $T = \sum_i t_i$ whose terms are computed with a relative error of at most
-# $\delta$. **Assume that the additions are exact** (each adds at most the rounding of $\sum_i
-# |t_i|$). The error of $T$ is then at most $\delta \sum_i |t_i|$. Relative to $T$ this is
+# $\delta$. **Assume that the additions are exact.** (In fact each of them is rounded too, but this
+# only adds an error of about the same size.) The error of $T$ is then at most $\delta \sum_i
+# |t_i|$. Relative to $T$ this is
 #
 # $$ \frac{|\text{error}|}{|T|} \le \kappa \, \delta , \qquad \kappa = \frac{\sum_i |t_i|}{|\sum_i t_i|} . $$
 #
 # If all $t_i \ge 0$, then $\kappa = 1$, and the sum is as accurate as its terms. If the signs
 # differ, $\kappa$ can be arbitrarily large. We compute it for our image and compare it with the
-# precision of the formats: $\delta$ is about $6 \cdot 10^{-8}$ in float32 and $10^{-16}$ in
-# float64.
+# rounding error of the formats, about $6 \cdot 10^{-8}$ in float32 and $10^{-16}$ in float64.
 
 
 # %%
@@ -211,16 +220,16 @@ for z in (-2.0, -7.0, -12.0, -17.0, -27.0):
     print(f"z = {z:5.0f}   kappa = {kappa(image(z)):.0e}")
 
 # %% [markdown]
-# At $z = -17$ the series loses six digits, nearly all that float32 has. Is the problem itself
-# ill-conditioned? It is not. Change every $\log p$ by at most $\delta$. Each labelling is a
-# product of $n$ factors, so its probability changes by a factor between $e^{-n\delta}$ and
-# $e^{n\delta}$. So does any sum of labellings:
+# At $z = -17$ the series loses six digits, nearly all that float32 has. The problem itself is not
+# ill-conditioned. Change every $\log p$ by at most $\delta$. The probability of a labelling is a
+# product of $n$ factors, so it changes by a factor between $e^{-n\delta}$ and $e^{n\delta}$. The
+# same is true of a sum of such probabilities:
 #
 # $$ |\Delta \log \mathrm{Prb}(L \mid P)| \le n \, \delta . $$
 #
-# The likelihood is a well-conditioned function of $\log P$. It is the *formula* that loses digits,
-# because it adds labellings that do not belong to the sum and subtracts them again. We need a
-# formula that adds only the right labellings.
+# It is the *formula* that loses digits: its leading term also contains the labellings that miss a
+# label of the bag, and the other terms subtract their probability again. We need a formula that
+# sums the allowed labellings alone.
 #
 # ### A walk over the positions
 #
@@ -228,11 +237,10 @@ for z in (-2.0, -7.0, -12.0, -17.0, -27.0):
 # 1 to $j$ emit each label of $S$ at least once, and otherwise only background. Before the first
 # position nothing has been emitted: $f_0(\emptyset) = 1$, and $f_0(S) = 0$ for all other $S$.
 #
-# There are two ways in which $S$ can be the set covered after position $j$. Either it was covered
-# before, and $j$ emits background or a label of $S$. Or exactly one label $\ell \in S$ was missing,
-# and $j$ emits $\ell$. The two cases exclude each other. By **conditional independence**
-# (Assumption 1 of Li) the emission at $j$ does not depend on the others, so the probabilities
-# multiply:
+# The covered set after position $j$ is $S$ in two cases. Either it was $S$ before, and $j$ emits
+# background or a label of $S$. Or exactly one label $\ell \in S$ was missing, and $j$ emits $\ell$.
+# By **conditional independence** (Assumption 1 of Li) the emission at $j$ does not depend on the
+# others, so the probabilities multiply:
 #
 # $$ f_j(S) = f_{j-1}(S) \Bigl( p_{\phi,j} + \sum_{\ell \in S} p_{\ell,j} \Bigr)
 # + \sum_{\ell \in S} f_{j-1}(S \setminus \{\ell\}) \, p_{\ell,j} . \tag{2.1} $$
@@ -240,13 +248,13 @@ for z in (-2.0, -7.0, -12.0, -17.0, -27.0):
 # At the end $\mathrm{Prb}(L \mid P) = f_n(L)$. The formula has no minus sign.
 #
 # In code a set of labels is a bit mask. Emitting $\ell$ turns $S$ into `S | 1 << l`, whether $\ell$
-# is new or not. One position is then a matrix from covered sets to covered sets, and the walk is a
-# product of these matrices.
+# is new or not. One position is then a matrix whose entry $(S, S')$ is the probability that the
+# covered set $S$ becomes $S'$, and the walk is a product of these matrices.
 
 
 # %%
 def transition(p):
-    """Return (2**L, 2**L), at [S, T] Prb(S becomes T), from p (L+1,)."""
+    """Return Prb(S becomes S'), (2**L, 2**L), for one position p (L+1,)."""
     n_labels = len(p) - 1
     A = p.new_zeros(2**n_labels, 2**n_labels)
     for S in range(2**n_labels):
@@ -268,7 +276,7 @@ def walk(log_p):
 
 # %% [markdown]
 # `walk` stores logarithms, because $f$ may underflow, but it adds only non-negative numbers. We run
-# it in float32 on the image with $z = -42$, where even the float64 series failed.
+# it in float32 on the image with $z = -42$, where even the float64 series fails.
 
 # %% tags=["hide-input"]
 log_p = image(-42.0)
@@ -282,14 +290,15 @@ assert torch.allclose(walk(log_p[0, OWN]), ours(log_p), rtol=1e-12)
 # %% [markdown]
 # ### What only adding buys
 #
-# Each $f_j(S)$ is a sum of products of non-negative numbers. At each position (2.1) rounds a
-# number at most $2L + 1$ times. Let $\varepsilon$ be the rounding error of the format. The
-# relative error of $f_n(L)$ is then at most about $n (2L + 1) \, \varepsilon$, *whatever the
-# evidence*. In log space each stored logarithm is rounded as well, by $\varepsilon$ times its
-# size. Neither error contains $\kappa$.
+# Each $f_j(S)$ is a sum of products of non-negative numbers. At each position, a term of (2.1)
+# passes through one multiplication and at most $2L$ additions, and each of these rounds by a
+# relative error of at most $\delta$. The relative error of $f_n(L)$ is then at most about
+# $n (2L + 1) \, \delta$, *however weak the evidence*. In log space each stored logarithm is rounded
+# as well, by $\delta$ times its size. Neither error contains $\kappa$.
 #
-# The figure compares the four methods. It shows the error of $\log \mathrm{Prb}$ against the
-# probability of label 2 at each position.
+# The figure compares the series (`literal`) in float32 and float64, the recursion in float32 and
+# the package. It shows the error of $\log \mathrm{Prb}$, in nats (with natural logarithms), against
+# the probability of label 2 at each position.
 
 # %% tags=["hide-input"]
 zs = torch.linspace(-2, -46, 45)
@@ -322,59 +331,60 @@ show.figure(
 )
 
 # %% [markdown]
-# The two rising lines follow $\kappa \delta$. They flatten where $\kappa \delta$ reaches one and
-# all digits are lost. The recursion and the package stay accurate, however weak the evidence.
+# The two rising lines are those of the series. They follow $\kappa \delta$ and flatten where
+# $\kappa \delta$ reaches one and all digits are lost. The recursion and the package stay accurate.
 #
 # ### What it costs, and its relatives
 #
-# The walk (2.1) needs $n (L 2^{L-1} + 2^L)$ multiplications. A house number of SVHN has at most
-# five labels; then the walk needs 112 multiplications per position, and the series needs 32.
+# For each set $S$ and each position, the walk (2.1) multiplies once, and once more for each label
+# of $S$. In all it needs $n (L 2^{L-1} + 2^L)$ multiplications, and the series needs $n 2^L$. A
+# house number of SVHN has at most five labels: 112 multiplications per position for the walk, 32
+# for the series.
 #
-# The walk is the forward algorithm of a hidden Markov model whose state is the covered set;
-# connectionist temporal classification (chapter 3) has another state, a prefix of a sequence. Our
-# order of positions is arbitrary. We may therefore walk over two halves of the image separately and
-# join them: the labels of the whole image are the *union* of the labels of the halves,
+# (The walk is the forward algorithm of a hidden Markov model whose state is the covered set.) The
+# order of the positions is arbitrary. We may therefore walk over two halves of the image separately
+# and join them: the label set of the image is the *union* of the label sets of the halves, so
 #
 # $$ f(S) = \sum_{A \cup B = S} f^{\text{left}}(A) \, f^{\text{right}}(B) . $$
 #
-# The series is a shortcut for this union product. Add up $f$ over all subsets of $S$ (the *zeta
-# transform*): this gives $\alpha_{S,\phi}$, the probability that nothing outside $S$ is emitted.
-# The transform turns a union product into an ordinary product, separately for each set $S$. The
-# product over all positions is (1.1). The inverse, the Möbius transform, is (1.2). So the series
-# transforms, multiplies, and transforms back ([Björklund et al.
-# 2007](https://arxiv.org/abs/cs/0611101)). The minus signs are in the last step, and this is where
-# the digits are lost.
+# We call this the *union product* of $f^{\text{left}}$ and $f^{\text{right}}$. The series computes
+# it in another way. Add up $f$ over all subsets of $S$. This sum, the *zeta transform* of $f$, is
+# the probability $\alpha_{S,\phi}$ that no label outside $S$ is emitted. The image emits none if
+# neither half does. So the zeta transform of a union product is an ordinary product, for each $S$
+# separately. The product over all single positions is (1.1). The inverse transform, named after
+# Möbius, is (1.2) ([Björklund et al. 2007](https://arxiv.org/abs/cs/0611101)). Only this last step
+# has minus signs, and there the digits are lost.
 #
 # ### A quick path with a certificate
 #
-# The $2^L$ products of the series can be computed in any order, so a batch of bags is one matrix
-# product, while the walk needs $n$ steps one after the other. Moreover, most bags do not cancel.
-# We can use the series where it is safe, because we can *detect* whether it has lost its digits.
-# Divide it by its leading term:
+# The walk needs $n$ steps one after the other. The $2^L$ products of the series do not depend on
+# each other, so one matrix product computes them for a whole batch. We can use the series where it
+# is accurate, because we can *detect* whether it has lost its digits. Divide it by its leading
+# term, as the authors do:
 #
 # $$ \begin{aligned}
 # \log \mathrm{Prb}(L \mid P) &= \sum_{j} \log q_j(L) + \log T , \cr
 # T &= \sum_{S \subseteq L} (-1)^{|L \setminus S|} \prod_{j} \frac{q_j(S)}{q_j(L)} .
 # \end{aligned} \tag{2.2} $$
 #
-# The ratios lie between 0 and 1, and the leading term is 1. A product that underflows is negligible
-# beside this 1, so $T$ needs no logarithms. Each product has a relative error of about
-# $n \varepsilon$, so $T$ has an absolute error of about $n \varepsilon \sum |\text{terms}|$. We
-# accept $T$ if $T > \tau \sum |\text{terms}|$. Its relative error is then below
-# $n \varepsilon / \tau$. With $\tau = 10^{-4}$, float64 and a thousand positions this is below
-# $10^{-8}$. All other bags go to (2.1).
+# The ratios lie between 0 and 1, and the leading term of $T$ is 1. A product that underflows is
+# negligible beside this 1, so $T$ needs no logarithms. Each product has a relative error of about
+# $n \delta$, so $T$ has an absolute error of about $n \delta \sum |\text{terms}|$. We accept $T$ if
+# $T > \tau \sum |\text{terms}|$. Its relative error is then below $n \delta / \tau$. With $\tau =
+# 10^{-4}$, float64 and a thousand positions this is below $10^{-8}$. For all other bags we compute
+# (2.1). We try this on our image with $z = -2, -7, -12, -17$ and $-27$.
 
 
 # %%
 def members(L):
-    """Return (2**L, L+1): which labels are in each set; phi always is."""
+    """Return (2**L, L+1), true if the set contains the label (or phi)."""
     sets = subsets(range(L))
     return torch.tensor([[l in s for l in range(L)] + [True] for s in sets])
 
 
 # %%
-def quick(log_p, tau=1e-4):
-    """Return the series (B,), and whether to accept it, from (B, L+1, n)."""
+def quick(log_p, tau=1e-4):  # (B, L+1, n)
+    """Return log Prb by (2.2) and whether to accept it, (B,) each."""
     keep = members(log_p.shape[1] - 1)  # (2**L, L+1)
     total = log_p.logsumexp(1, keepdim=True)  # (B, 1, n): log q(L)
     ratio = keep.to(log_p) @ (log_p - total).exp()  # (B, 2**L, n)
@@ -392,10 +402,11 @@ assert torch.allclose(value[accepted], truth[accepted], rtol=1e-9)
 print("accepted:", accepted.tolist())
 
 # %% [markdown]
-# `presence.log_likelihood` works like this, in float64 inside, whatever the precision of the
-# network: the series for bags that pass, the recursion, in chunks joined by union products, for
-# the others. A bag fails if one label hardly occurs, or if many labels have moderate evidence. The
-# better the network, the fewer such bags.
+# The last two images fail the test. `presence.log_likelihood` works like this, in float64 inside,
+# whatever the precision of the network. (For the bags that fail, it walks over several parts of the
+# image at once and joins them by union products.) If each label of a bag is detected clearly
+# somewhere, all terms but the leading one are small, and the bag passes. It fails if one label has
+# very weak evidence.
 #
 # ### The posterior
 #
@@ -453,34 +464,36 @@ expected = [f"{v:.3f}" for v in r[:3].sum(1)]
 print("expected number of positions for label 0, 1, 2:", expected)
 
 # %% [markdown]
-# Three facts will be useful.
+# Three facts follow.
 #
-# 1. With respect to the logits the gradient is $r - p$, by (0.3). Every entry lies between $-1$
-#    and $1$, so no bag, however unlikely, makes it explode. The package returns $r$ as the gradient
-#    in $\log p$, and the softmax subtracts $p$.
-# 2. If $\ell$ is in the bag, at least one position emits it, so $\sum_j r_{\ell,j} \ge 1$. This is
-#    the gradient mass of our table. **Even a label that the network does not see at all pulls with
-#    the full weight of one position.**
-# 3. Ratios decide how this pull is shared out, however small the $p_{\ell,j}$ are. For a label with
-#    $p_{\ell,j} \to 0$ everywhere, $r_{\ell,j}$ is proportional to $p_{\ell,j} / q_j(L)$ times the
-#    probability that the *other* positions supply the other labels. If $\ell$ is the only label,
-#    these are the odds $p_{\ell,j} / p_{\phi,j}$.
+# 1. With respect to the logits the gradient is $r - p$, by (0.3). Every entry lies between $-1$ and
+#    $1$, so the gradient does not explode, however improbable the bag. The package returns $r$ as
+#    the gradient in $\log p$; differentiating through the softmax subtracts $p$.
+# 2. If $\ell$ is in the bag, at least one position emits it, so $\sum_j r_{\ell,j} \ge 1$. This sum
+#    is the gradient mass of our table. **Even a label that the network does not see at all has a
+#    gradient mass of at least 1.**
+# 3. How the gradient mass of $\ell$ is divided among the positions depends on ratios of the
+#    $p_{\ell,j}$, not on their size. If $p_{\ell,j} \to 0$ at all positions, $r_{\ell,j}$ is
+#    proportional to $p_{\ell,j} / q_j(L)$ times the probability that the *other* positions supply
+#    the other labels. If $\ell$ is the only label of the bag, then $r_{\ell,j}$ is proportional to
+#    the odds $p_{\ell,j} / p_{\phi,j}$.
 #
 # ### Bounds: too many labels
 #
-# A bag of 30 labels has too many subsets. We have two pairs of bounds for it. The first stops the
-# series early: with at most two labels missing, a bag of 30 has 466 terms. Li writes in section 3.2
-# that a truncated series is in general neither an upper nor a lower bound. That is true if we drop
-# arbitrary terms, or stop in the middle of a size, after some of the sets that miss $k$ labels. But
-# if we keep *all* sets from which at most $k$ labels are missing, then the sum is a bound:
+# A bag of 30 labels has $2^{30}$ subsets, too many for the series and the walk. We have two pairs
+# of bounds for its likelihood. The first pair stops the series early: only 466 of the $2^{30}$
+# terms belong to sets from which at most two labels are missing. Li writes in section 3.2 that a
+# truncated series is in general neither an upper nor a lower bound. That is true if we drop
+# arbitrary terms. But if we keep *all* sets from which at most $k$ labels are missing, then the sum
+# is a bound:
 #
 # $$ \sum_{i=0}^{k} (-1)^i \sum_{\substack{S \subseteq L \cr |L \setminus S| = i}} \alpha_{S,\phi}
 # \;\; \begin{cases} \ge \mathrm{Prb}(L \mid P) & k \text{ even} \cr
 # \le \mathrm{Prb}(L \mid P) & k \text{ odd.} \end{cases} \tag{2.4} $$
 #
 # These are Bonferroni's inequalities, and [chapter 1](01_presence_likelihood.ipynb) proves them. We
-# look for violations at every $k$ in 300 random bags of six labels on nine positions, with very
-# different evidence.
+# look for violations at every $k$ in 300 random bags of six labels on nine positions. The spread of
+# the logits differs from bag to bag, so some bags have weak evidence.
 
 # %% tags=["hide-input"]
 strength = torch.rand(300, 1, 1, generator=generator) * 4  # (300, 1, 1)
@@ -505,10 +518,12 @@ violations = int((side < -1e-12).sum())
 print("violations in", side.numel(), "truncations:", violations)
 
 # %% [markdown]
-# There are none. `presence.bounds` returns the best bound on each side up to an order. Since a
-# partial sum can cancel like the series, it is moved outwards by the largest possible rounding
-# error. If a lower sum is not positive, the lower bound is $-\infty$. At order $L$ both sides
-# equal the likelihood.
+# There are none. `presence.bounds` evaluates all truncations up to a given $k$, its argument
+# `order`, and returns the largest lower and the smallest upper bound on $\log \mathrm{Prb}$.
+# Because a truncated series can cancel too, it moves each bound outwards by the largest possible
+# rounding error. For four orders we print whether all 300 likelihoods lie between their bounds, how
+# many lower bounds are finite (the other lower sums are not positive), and the median error of the
+# upper bound.
 
 # %% tags=["hide-input"]
 value = presence.log_likelihood(log_p, all_six)  # (300,)
@@ -517,36 +532,37 @@ for k in (1, 2, 4, 6):
     inside = ((lower <= value) & (value <= upper)).all()
     finite, high = lower.isfinite().sum(), (upper - value).median()
     print(
-        f"order {k}: inside {bool(inside)}, lower side finite for {finite},",
-        f"upper side {high:.3f} nats too high",
+        f"order {k}: inside {bool(inside)}, finite lower bounds {finite},",
+        f"upper bounds {high:.3f} too high",
     )
 
 # %% [markdown]
-# Truncation still needs about $L^k$ terms, and it subtracts. The second pair of bounds needs
-# $L \cdot MN$ steps. Condition on the event that only labels of $L$ and the background are emitted.
-# Position $j$ then emits $\ell$ with probability $\rho_{\ell,j} = p_{\ell,j} / q_j(L)$, still
-# independently of the other positions. Label $\ell$ occurs nowhere with probability
-# $s_\ell = \prod_j (1 - \rho_{\ell,j})$. We claim
+# At order 6, the number of labels, both bounds equal the likelihood. Truncation still needs about
+# $L^k$ terms, and it subtracts. The second pair of bounds needs $L \cdot MN$ steps. Condition on
+# the event that only labels of $L$ and the background are emitted. Position $j$ then emits $\ell$
+# with probability $\rho_{\ell,j} = p_{\ell,j} / q_j(L)$, still independently of the other
+# positions. Label $\ell$ is missing with probability $s_\ell = \prod_j (1 - \rho_{\ell,j})$. The
+# probability that no label is missing is the ratio in the middle of
 #
 # $$ \max \Bigl( 0, \; 1 - \sum_{\ell \in L} s_\ell \Bigr) \; \le \;
 # \frac{\mathrm{Prb}(L \mid P)}{\alpha_{L,\phi}} \; \le \; \prod_{\ell \in L} (1 - s_\ell) . \tag{2.5} $$
 #
-# The ratio is the probability that no label is missing.
 #
-# *Lower side.* Label $\ell$ is missing with probability $s_\ell$. By the union bound, the
-# probability that some label is missing is at most the sum of all $s_\ell$.
+# *Lower side.* By the union bound, the probability that some label is missing is at most the sum of
+# all $s_\ell$.
 #
-# *Upper side.* Labels compete for positions. A position emits only one class, so its indicators
-# "emits $\ell$" are negatively associated, and they stay so when we join independent positions.
-# "Label $\ell$ occurs" is an increasing function of the indicators of $\ell$ alone. For increasing
-# functions of disjoint groups of negatively associated variables, the mean of the product is at
-# most the product of the means (Joag-Dev and Proschan 1983). All labels together are therefore at
+# *Upper side.* Let an indicator be 1 if position $j$ emits label $\ell$, and 0 otherwise. At most
+# one indicator of a position is 1. Such indicators are *negatively associated*, and so are those of
+# several independent positions together (Joag-Dev and Proschan 1983). This means: if we split them
+# into disjoint groups and take an increasing function of each group, the mean of the product is at
+# most the product of the means. Take one group for each label. "Label $\ell$ occurs" is an
+# increasing function of its group, with mean $1 - s_\ell$. All labels together are therefore at
 # most as probable as if they occurred independently.
 
 
 # %%
-def sides(own):
-    """Return both sides of (2.5), times alpha, (2, B), from (B, L+1, n)."""
+def sides(own):  # (B, L+1, n)
+    """Return the logarithms of both sides of (2.5), times alpha, (2, B)."""
     total = own.logsumexp(1)  # (B, n)
     share = (own[:, :-1] - total[:, None]).exp()  # (B, L, n)
     s = (1 - share).prod(-1)  # (B, L)
@@ -560,14 +576,12 @@ packaged = torch.stack(presence.bracket(log_p, all_six))  # (2, 300)
 assert torch.allclose(packaged, torch.stack((lower, upper)))
 inside = ((lower <= truth + 1e-9) & (truth <= upper + 1e-9)).all()
 far = (upper - truth).median()
-print(
-    f"inside: {bool(inside)}, median distance to the upper side {far:.2f} nats"
-)
+print(f"(2.5) holds: {bool(inside)}, upper side too high by {far:.2f} (median)")
 
 # %% [markdown]
-# If the evidence is good, all $s_\ell$ are small and the two sides nearly meet. An example is a
-# bag of 60 labels on 40 × 40 positions, each detected somewhere. No exact method of this page can
-# handle it.
+# All 300 likelihoods lie between their bounds. If every label is detected clearly somewhere, all
+# $s_\ell$ are small and the two sides nearly meet. An example is a bag of 60 labels on 40 × 40
+# positions. No exact method of this page can handle it.
 
 # %% tags=["hide-input"]
 shape, float64 = (1, 61, 40, 40), torch.float64
@@ -582,8 +596,8 @@ print(f"log Prb between {lower.item():.4f} and {upper.item():.4f}")
 # %% [markdown]
 # ## Code
 #
-# In practice you need two calls on a batch. `log_p` may have any number of position axes. The
-# package itself removes the classes that a bag does not contain.
+# In practice you need two functions, and both take a batch. `log_p` may have any number of position
+# axes. The package itself removes the classes that a bag does not contain.
 
 # %%
 logits = torch.randn(3, 11, 8, 8, generator=generator)  # (B, C+1, M, N)
@@ -602,8 +616,8 @@ print("largest entry of the gradient below 1/B:", bool(largest < 1 / 3))
 
 # %% [markdown]
 # How fast is it? We time value and gradient for 32 bags of one to five labels on 28 × 28 positions,
-# the size of the paper's house numbers, and compare with the authors' routine and its loops. Times
-# depend on the machine.
+# the size of the paper's house numbers. The function `loop` calls `literal` once for each bag, as
+# the authors' code does. Times depend on the machine.
 
 # %% tags=["hide-input"]
 logits = torch.randn(32, 11, 28, 28, generator=generator).requires_grad_()
@@ -639,9 +653,9 @@ for way in (loop, package):
 #
 # Forward times backward, $f_j(S) \, b_j(S) / \mathrm{Prb}(L \mid P)$, is the probability that the
 # covered set after $j$ positions is $S$, given the label set of the bag. The left panel shows it
-# for our image with $z = -12$. For the right panel we raise the logit of label 2 at a single
-# position, from about $-22$ to $-16$, and show the prior and the posterior of label 2 at all
-# positions.
+# for our image with $z = -12$. For the right panel we take $z = -22$ and raise the logit of label 2
+# by 6 at a single position, number 22. It shows the prior $p_{2,j}$ and the posterior $r_{2,j}$ at
+# all positions.
 
 # %% tags=["hide-input"]
 share = f * b / f[-1, -1]  # (65, 8)
@@ -650,7 +664,7 @@ lifted[0, 2, 22] += 6.0
 lifted = lifted.log_softmax(1)
 r = presence.posterior(lifted, labels)[0, 2]  # (64,)
 prior = lifted[0, 2].exp()  # (64,)
-print(f"prior at the lifted position {prior[22]:.0e}, posterior {r[22]:.2f}")
+print(f"position 22: prior {prior[22]:.0e}, posterior {r[22]:.2f}")
 
 # %% tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.2))
@@ -668,29 +682,30 @@ right.plot(r, label="posterior of label 2", **hue)
 right.set(xlabel="position", yscale="log", ylim=(1e-11, 3))
 right.set_ylabel("probability")
 above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1)}
-left.legend(fontsize=8, ncols=3, columnspacing=1, **above)
-right.legend(fontsize=8, ncols=2, columnspacing=1, **above)
 
 # %% tags=["hide-input"]
+left.legend(fontsize=8, ncols=3, columnspacing=1, **above)
+right.legend(fontsize=8, ncols=2, columnspacing=1, **above)
 show.figure(
     fig,
     alt="Left: probability of the covered set against positions walked. It"
     " moves from the empty set to sets with label 0 near position 10, to sets"
     " with label 1 near position 40, while the sets that contain label 2 gain"
     " steadily. Right: the prior of label 2 is about 1e-10 at every position;"
-    " its posterior is above one half at the lifted position and a few percent"
+    " its posterior is above one half at position 22 and a few percent"
     " or less elsewhere, least where labels 0 and 1 are seen.",
 )
 
 # %% [markdown]
-# On the left the covered set grows with a step at each detection; label 2 may enter anywhere. On
-# the right the prior is below one in a million everywhere. Nevertheless the posterior is high at
-# the lifted position, because the label must be somewhere and all other positions are even less
-# likely. This is how a network can start to learn from labels without places, and it works only if
-# numbers of size $10^{-10}$ keep their digits.
+# On the left, labels 0 and 1 join the covered set where they are detected; label 2 may join at any
+# position. On the right the prior is below one in a million everywhere. Nevertheless the posterior
+# is high at position 22, because label 2 must be somewhere and is even less probable at every other
+# position. In this way a network can start to learn where a label is, although nobody marked its
+# place. It works only if numbers of size $10^{-10}$ keep their digits.
 #
-# In the demo you can change the sum yourself. The preset "weak evidence" has four positions and a
-# faint B. Compare the float32 series with the float32 recursion.
+# In the demo you can change the logits of a 2 × 2 image with two labels, A and B. In the preset
+# "weak evidence", B is improbable at all four positions. Compare the series in float32 with the
+# recursion in float32.
 #
 # <div class="demo" data-demo="presence">This demo needs JavaScript. It lets you set the logits of a
 # 2 by 2 image, and shows the allowed labellings, the terms of the series, and the posterior.</div>
@@ -699,9 +714,9 @@ show.figure(
 # ## When it breaks
 #
 # **More labels than positions.** No labelling is allowed, and the probability is 0. The series
-# returns the logarithm of its rounding errors. The
-# package returns $-\infty$ with gradient zero, so that one impossible bag does not spoil the
-# gradients of its batch. The mean loss is then infinite, which you will notice.
+# returns the logarithm of its rounding errors. The package returns $-\infty$ with gradient zero, so
+# that one impossible bag does not spoil the gradients of its batch. The mean loss is then infinite,
+# so you will notice such a bag.
 
 # %% tags=["hide-input"]
 two = torch.randn(1, 11, 2, generator=generator, dtype=float64)
@@ -714,18 +729,19 @@ print(
 )
 
 # %% [markdown]
-# **A wrong label.** The small constant of the authors' routine limits its loss. By accident this
-# makes it insensitive to labels for which there is no evidence at all, and wrong labels are among
-# them. In the exact likelihood a wrong label always pulls with gradient mass of at least 1. If
-# your labels contain errors, put the errors into the model, as exercise 5 of [chapter
-# 0](00_one_idea.ipynb) and the end of [chapter 3](03_presence_learning.ipynb) do.
+# **A wrong label.** The authors' routine also limits the loss, because $|T| + 10^{-16}$ cannot
+# become much smaller than a rounding error. By accident it thus ignores a label without any
+# evidence (the last row of our table, in float32), and wrong labels are often of this kind. In the
+# exact likelihood a wrong label always has a gradient mass of at least 1. If your labels contain
+# errors, put the errors into the model, as exercise 5 of [chapter 0](00_one_idea.ipynb) and the end
+# of [chapter 3](03_presence_learning.ipynb) do.
 #
 # ## Reproduction
 #
-# This page settles two statements of the paper. Section 3.2 does not say that a series truncated
-# after all sets of a size is a bound, (2.4). The arithmetic of section 3.3 is not sufficient,
-# although the paper's networks learned with it; for house numbers the authors' code uses float64.
-# All runs of [chapter 4](04_presence_reproduction.ipynb) use `presence.log_likelihood`.
+# Section 3.2 of the paper calls a truncated series no bound in general; (2.4) shows which
+# truncations are bounds. Section 3.3 computes with logarithms, but this does not prevent
+# cancellation. The paper's networks learned nevertheless; for house numbers the authors' code uses
+# float64. All runs of [chapter 4](04_presence_reproduction.ipynb) use `presence.log_likelihood`.
 #
 # ## Exercises
 #
@@ -776,8 +792,8 @@ def posterior(log_p, labels):
 check.attempt(check.posterior, posterior)
 
 # %% [markdown]
-# **4, code.** How many decimal digits will the series lose on a bag? Return $\log_{10} \kappa$ from
-# the terms of the series, each with its sign and the leading term first: `terms (2**L,)`.
+# **4, code.** How many decimal digits will the series lose on a bag? The argument `terms (2**L,)`
+# holds the terms of the series with their signs, the leading term first. Return $\log_{10} \kappa$.
 
 
 # %%
@@ -792,9 +808,9 @@ check.attempt(check.digits_lost, digits_lost)
 # \leq 1$, express the distance to each side by $s_1$, $s_2$ and the probability that both labels
 # are missing. Why is the upper side far off when $MN = L$?
 #
-# **6, change an assumption.** Suppose that the observation is only "at least these labels"; other
-# classes may occur too. Which term of (2.1) changes, and what does the loss then ask of an image
-# with no label?
+# **6, change an assumption.** Suppose that we observe only "at least these labels"; other classes
+# may occur too. Which term of (2.1) changes? What does the loss then demand of an image with no
+# label?
 #
 # **7, explain to a colleague.** Your colleague converts everything to float64 and believes that
 # the problem is solved. Explain, with $\kappa$ and without formulas, for which images it is not,
@@ -802,9 +818,9 @@ check.attempt(check.digits_lost, digits_lost)
 #
 # ## Further reading
 #
-# - [Pham, Raich and Fern (2014)](https://arxiv.org/abs/1411.4068), *Dynamic programming for instance
-#   annotation in multi-instance multi-label learning*: the same recursion over label sets, four
-#   years before the series, inside EM.
+# - [Pham, Raich and Fern (2014)](https://arxiv.org/abs/1411.4068), *Dynamic programming for
+#   instance annotation in multi-instance multi-label learning*: the same recursion over label sets,
+#   four years before the series, as part of an EM algorithm.
 # - [Higham (2002)](https://doi.org/10.1137/1.9780898718027), *Accuracy and Stability of Numerical
 #   Algorithms*: chapters 1 to 4, on conditioning, cancellation and the error of sums.
 # - [Joag-Dev and Proschan (1983)](https://doi.org/10.1214/aos/1176346079), *Negative association of

@@ -14,21 +14,19 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # %% [markdown]
 # # Presence, learned
 #
-# After this page you can train a network to find and read digits when all it gets is the set of
+# After this page you can train a network to find and read digits when the labels only list the
 # digits in each picture. You can also explain how this loss is related to cross-entropy,
-# max-pooling, noisy-OR and CTC, decide on a class from a label map, and name three situations in
-# which the labels are not enough to learn from. You need chapters
-# [1](01_presence_likelihood.ipynb) and [2](02_presence_numerics.ipynb), and you should have trained
-# a convolutional network once. The page trains three networks in forty seconds on one CPU core and
-# needs no GPU.
+# max-pooling, noisy-OR and CTC, and name three situations in which the labels are not enough to
+# learn from. You need chapters [1](01_presence_likelihood.ipynb) and
+# [2](02_presence_numerics.ipynb), and you should have trained a convolutional network once. The
+# page trains three networks in forty seconds on one CPU core and needs no GPU.
 #
 # ## Problem
 #
-# The four pictures below contain two handwritten digits each, at arbitrary places. The title gives
-# the set of digits, so two equal digits have one label. The places are not given, and no picture
-# shows a single digit, as the usual training sets do. We want a network that finds and reads each
-# digit, in pictures of any size. This is the paper's "extended MNIST", here with the small digits
-# that come with scikit-learn.
+# The four pictures below contain two handwritten digits each, at arbitrary places that are not
+# given. The title is the set of digits, so a digit that occurs twice is listed once. No picture
+# shows a single digit. We want a network that finds and reads each digit, in pictures of any size.
+# This is the paper's "extended MNIST", here with the small digits that come with scikit-learn.
 
 # %%
 from itertools import product
@@ -75,9 +73,9 @@ show.figure(
 #
 # `models.reader` is such a network with four layers. Each position sees 13 × 13 pixels, a digit and
 # its surroundings, and neighbouring positions are 2 pixels apart. There is no pooling and no fully
-# connected layer, so a larger picture gives a larger map. No output is fed back. Given the picture,
-# the positions are therefore independent, as **Assumption 1** of [Li
-# (2018)](https://arxiv.org/abs/1811.12346) requires.
+# connected layer, so a larger picture gives a larger map. No position receives the class of another
+# as an input. Given the picture, the positions are therefore independent, as **Assumption 1** of
+# [Li (2018)](https://arxiv.org/abs/1811.12346) requires.
 
 # %%
 model = models.reader(torch.Generator().manual_seed(0))
@@ -88,8 +86,8 @@ print("parameters", sum(p.numel() for p in model.parameters()))
 # %% [markdown]
 # ## Derivation
 #
-# The loss is minus the log-likelihood of the label set, averaged over the pictures of a batch.
-# Chapter 1 derived it and chapter 2 computed it. Here we compare it with related losses.
+# The loss is minus the log-likelihood of the label set, averaged over the pictures of a batch. Here
+# we compare it with related losses.
 #
 # ### Cross-entropy: one position
 #
@@ -108,17 +106,22 @@ print(f"presence {ours:.6f}, cross-entropy {usual:.6f}")
 # %% [markdown]
 # ### Noisy-OR: one class, or many taken one by one
 #
-# With one class, $C = 1$, the label is "it occurs" or "it does not". It occurs with probability
-# $1 - \prod_j (1 - p_j)$. This is the *noisy-OR* of binary multiple-instance learning, and it is
-# (1.2).
+# With one class, $C = 1$, the label is "it occurs" or "it does not". The class is absent if no
+# position emits it, with probability $\prod_j (1 - p_j) = \prod_j p_{\phi,j}$. It occurs with
+# probability $1 - \prod_j (1 - p_j)$, the *noisy-OR* of binary multiple-instance learning. This is
+# (1.2) for $L = \{1\}$.
 #
-# With more classes, $\ell$ still occurs with probability
-# $\pi_\ell = 1 - \prod_j (1 - p_{\ell,j})$. It is tempting to multiply these as if the classes
-# occurred independently: $\pi_\ell$ for each class in the bag, $1 - \pi_\ell$ for each other class.
-# This costs $C \cdot MN$ and has no $2^L$. But each position emits *one* class, so the events are
-# not independent. The two probabilities agree when every position is nearly certain, and differ
-# otherwise. (Their logarithms need not agree. Two labels on a single position are impossible under
-# the exact likelihood, but only improbable under noisy-OR.)
+# With more classes, $\ell$ still occurs with probability $\pi_\ell = 1 - \prod_j (1 - p_{\ell,j})$.
+# It is tempting to multiply these as if the classes occurred independently: $\pi_\ell$ for each
+# class in the bag, $1 - \pi_\ell$ for each other class. The product has $C \cdot MN$ factors, while
+# (1.2) has $2^L$ terms. But each position emits *one* class, so the events are not independent. For
+# example, two labels on a single position are impossible under the exact likelihood, but not under
+# noisy-OR.
+#
+# If each position emits one class almost surely, both formulas give nearly 0 or nearly 1. In
+# between they differ. To see by how much, we multiply random logits by a *sharpness*, draw label
+# maps from the resulting $P$, and print the mean *gap*: the log-probability of the label set minus
+# that of noisy-OR.
 
 
 # %%
@@ -150,9 +153,9 @@ exact_one = presence.log_likelihood(log_p, labels)  # (100,)
 assert torch.allclose(exact_one, noisy_or(log_p, labels))
 
 # %% [markdown]
-# The gap is the mean information that noisy-OR ignores. The exact likelihood is the better model of
-# maps drawn from $P$, and its advantage shrinks as $P$ becomes certain. Keep noisy-OR in mind as a
-# competitor.
+# Because the label sets are drawn from the exact distribution, the mean gap estimates the
+# Kullback-Leibler divergence of noisy-OR from it. It shrinks as $P$ becomes sharper. With one class
+# there is no gap, as the assertion checks.
 #
 # ### Max-pooling: the traditional loss
 #
@@ -160,13 +163,13 @@ assert torch.allclose(exact_one, noisy_or(log_p, labels))
 #
 # $$ J_{\max}(L, P) = - \frac{1}{|L|} \sum_{\ell \in L} \log \max_{j} p_{\ell,j} . \tag{3.1} $$
 #
-# The classes outside $L$ do not appear. With a softmax at each position this is fatal. Let
-# position 1 always emit class 1, position 2 class 2, and so on. Then every maximum is 1, and the
-# loss is zero for *every* label set, although the network ignores the picture. (This needs as many
-# positions as classes, $MN \ge C$; with fewer it works for every set that fits.) Under the exact
-# likelihood the same constant output has probability zero for every set but one. The paper
-# therefore normalises over classes *and* positions together, so that probability given to one
-# class is taken from all others.
+# The classes outside $L$ do not appear in this loss. If $p$ is a softmax at each position, the loss
+# therefore has a useless minimum. Let position 1 always emit class 1, position 2 class 2, and so on
+# ($MN \ge C$ positions are enough). Then every maximum is 1, and the loss is zero for *every* label
+# set, although the network ignores the picture. Under the exact likelihood the same constant output
+# has probability zero for every set but one. The paper therefore uses one softmax over all classes
+# *and* positions of an image, so that raising the probability of one class lowers all others. We
+# compute three losses of this constant output for the label set $\{0, 1\}$.
 
 # %%
 constant = torch.full((1, 11, 6, 6), -40.0)
@@ -176,33 +179,33 @@ some = torch.arange(10)[None] < 2  # the label set {0, 1}
 joint = constant.flatten(1).log_softmax(1).view_as(constant)
 log_p = constant.log_softmax(1)
 each = presence.max_pooling_loss(log_p, some).abs()
-print(f"max-pooling, softmax at each position: {each:.3f}")
+print(f"max-pooling, softmax at each position: loss {each:.3f}")
 everything = presence.max_pooling_loss(joint, some)
-print(f"max-pooling, softmax over everything:  {everything:.3f}")
-print(f"presence: {-presence.log_likelihood(log_p, some).item():.0f}")
+print(f"max-pooling, joint softmax:            loss {everything:.3f}")
+ours = -presence.log_likelihood(log_p, some).item()
+print(f"exact likelihood:                      loss {ours:.0f}")
 
 # %% [markdown]
-# With this normalisation (3.1) has a lower limit. The maxima of $|L|$ labels share a total
-# probability of 1, so the best value is $1/|L|$ for each, a loss of $\log |L|$. (The constant
-# output above shares its probability among ten positions, and pays $\log 10$ for each label.) At
-# the optimum all other entries are zero, including those of the background: the joint softmax
-# cannot express "nothing here".
+# With the joint softmax the loss (3.1) is at least $\log |L|$, because the maxima of $|L|$ labels
+# share a total probability of 1, at best $1/|L|$ each. (The constant output shares it among ten
+# positions, so its loss is $\log 10 = 2.303$.) At this minimum all other probabilities are zero,
+# including those of the background: the joint softmax cannot express "nothing here".
 #
-# The authors' code does something else again: it divides by the sum over the *whole batch*, and
-# does not divide by $|L|$. The pictures of a batch then compete for probability, and the gradient
-# of one picture depends on the others in its batch. We write both versions and test what happens
-# to the gradient of the first picture when we turn the second one black.
+# The authors' code differs from the paper: its softmax runs over the *whole batch*, and it does not
+# divide by $|L|$. The gradient of one picture then depends on the other pictures in its batch. We
+# write both versions and test whether the gradient of the first picture changes when we turn the
+# second one black.
 
 
 # %%
 def max_pooling(logits, labels):
-    joint = logits.flatten(1).log_softmax(1).view_as(logits)  # as printed
+    joint = logits.flatten(1).log_softmax(1).view_as(logits)  # as in the paper
     return presence.max_pooling_loss(joint, labels)
 
 
 # %%
 def max_pooling_released(logits, labels):
-    log_p = logits - logits.logsumexp((0, 1, 2, 3))  # as coded: over the batch
+    log_p = logits - logits.logsumexp((0, 1, 2, 3))  # over the whole batch
     best = log_p[:, :-1].flatten(2).amax(-1)  # (B, C)
     return -best.masked_fill(~labels, 0).sum(1).mean()
 
@@ -216,15 +219,16 @@ for loss in (max_pooling, max_pooling_released):
         logits = logits.detach().requires_grad_()
         slopes.append(grad(loss(logits, four["labels"][:2]), logits)[0][0])
     alone = torch.allclose(*slopes, rtol=1e-3)
-    print(f"{loss.__name__}: gradient of 1 independent of 2: {alone}")
+    print(f"{loss.__name__}: gradient of picture 1 unchanged: {alone}")
 
 # %% [markdown]
 # ### CTC: forgetting the order
 #
-# On a line of positions, connectionist temporal classification (CTC) learns from the *sequence* of
-# labels. A path emits a class or the blank at each position. Repeats are merged, then blanks are
-# dropped. The loss is minus the log of the total probability of all paths that collapse to the
-# given sequence. Its blank is our $\phi$.
+# If the positions form a line, connectionist temporal classification (CTC) learns from the
+# *sequence* of labels. A *path* consists of one symbol for each position, a class or a *blank*,
+# which plays the role of our $\phi$. To read a path, we merge equal neighbours and then drop the
+# blanks: the path *collapses* to a sequence. The loss is minus the log of the total probability of
+# all paths that collapse to the given sequence.
 #
 # Every path collapses to one sequence and has the label set of this sequence. So the presence
 # likelihood is the CTC likelihood summed over all sequences with these labels, in any order and
@@ -251,7 +255,7 @@ print(f"CTC over all sequences {total:.6f}, presence {ours:.6f}")
 
 # %% [markdown]
 # CTC needs an order, so it works on lines. Presence ignores the order, so it works on grids and on
-# bags without any geometry. The price is the count: two 7s and one 7 have the same label.
+# bags whose instances have no places. But its label cannot distinguish two 7s from one 7.
 #
 # ### Deciding
 #
@@ -262,13 +266,16 @@ print(f"CTC over all sequences {total:.6f}, presence {ours:.6f}")
 # $$ \log \alpha_{\ell,\phi} = \sum_j \log \bigl( p_{\ell,j} + p_{\phi,j} \bigr) . \tag{3.2} $$
 #
 # For a trained network and the right answer $\ell$, $p_{\ell,j} + p_{\phi,j}$ is close to 1 at
-# nearly every position. Insert $\log z = (z - 1) + O((z-1)^2)$, and drop the terms without $\ell$.
-# What remains is the mean over the positions,
+# nearly every position. There $\log(p_{\ell,j} + p_{\phi,j}) \approx p_{\ell,j} + p_{\phi,j} - 1$.
+# The sum of $p_{\phi,j} - 1$ is the same for all $\ell$ and does not affect the decision. We are
+# left with the paper's approximate rule: the class with the largest mean over the positions,
 #
-# $$ \frac{1}{MN} \sum_j p_{\ell,j} , \tag{3.3} $$
+# $$ \frac{1}{MN} \sum_j p_{\ell,j} . \tag{3.3} $$
 #
-# the paper's approximate rule. The two rules differ where some position emits a third class with
-# confidence. Then (3.2) penalises every $\ell$ except this class, without limit; (3.3) does not.
+# Suppose that some position emits a class $c$ almost surely. For every other $\ell$, $p_{\ell,j} +
+# p_{\phi,j}$ is then close to 0 there, and (3.2) becomes very small, whatever the other positions
+# emit; (3.3) does not. To see how often the rules agree, we draw random maps with background logits
+# near 0, class logits near $-2$, $-4$ or $-8$, and evidence for a 3 at one position.
 
 
 # %%
@@ -292,10 +299,10 @@ for doubt in (-2.0, -4.0, -8.0):
 # ## Code
 #
 # We train on 1,280 new pictures per epoch, drawn from the training digits, with AdamW and a
-# learning rate that rises and falls. The loop is `train.fit`; the loss is one line. We keep the
-# network's output for one picture after every epoch, to look at it later. We also measure how many
-# *single* unseen digits in the middle of a canvas are misread, although training never sees such
-# pictures. The decision rule is (3.3) or, for max-pooling, its own rule, the largest maximum.
+# learning rate that first rises and then falls to 0. We keep the network's output for the picture
+# `watched` after every epoch. We also measure how many *single* unseen digits in the middle of a
+# canvas are misread; there are no such pictures in the training. The decision rule is (3.3). For
+# max-pooling it is the class with the largest maximum.
 
 
 # %%
@@ -366,11 +373,11 @@ def learn(loss, keep=None):
 # %%
 history = []
 reader, curve = learn(exact, keep=history)
-print("unseen single digits misread, below 10 %:", curve[-1] < 10)
+print("misreads fewer than 10 % of unseen single digits:", curve[-1] < 10)
 
 # %% [markdown]
-# The network has never seen a single digit and never received a place, and yet it reads single
-# digits. Do the two decision rules differ?
+# The network has been trained without places and without pictures of a single digit, and yet it
+# reads single digits. Do the two decision rules differ?
 
 # %%
 with torch.no_grad():
@@ -401,10 +408,9 @@ show.figure(
 )
 
 # %% [markdown]
-# The map is sparse, and each cluster lies on a digit or a few pixels beside it. Any position whose
-# 13 × 13 pixels contain the digit may emit it, and for the likelihood one such position is enough.
-# The background separates two neighbours. The network does not learn to turn clusters into a list
-# of digits, as the paper notes in section 5.4.
+# Most positions emit the background, and each cluster of other classes lies on a digit or a few
+# pixels beside it. Any position whose 13 × 13 pixels contain the digit may emit it, and for the
+# likelihood one such position is enough. Background separates the clusters of neighbouring digits.
 #
 # To count successes, we call a digit *found* if its class is emitted within 8 pixels of its middle.
 # An emission is *right* if a digit of its class lies within 8 pixels of it.
@@ -429,16 +435,17 @@ def score(model, n=100):
 
 # %% tags=["hide-input"]
 found, right, emitting = score(reader)
-print("found, more than 75 %:", bool(found > 0.75))
-print("right, more than 75 %:", bool(right > 0.75))
-print("positions that emit, below 20 %:", bool(emitting < 0.2))
+print("more than 75 % of the digits found:", bool(found > 0.75))
+print("more than 75 % of the emissions right:", bool(right > 0.75))
+print("fewer than 20 % of the positions emit:", bool(emitting < 0.2))
 
 # %% [markdown]
 # ### The posterior sharpens
 #
-# How can a network learn places from sets? Watch the E-step. The picture `watched` contains two
-# unseen digits. The figure shows the posterior (2.3) of each of its labels, given its label set,
-# under the network at six moments of the training.
+# How can a network learn places from sets? We watch the posterior, the result of the E-step in
+# expectation maximisation (EM). The picture `watched` contains two unseen digits. The figure shows
+# the posterior (2.3) of each of its labels, given its label set, under the network after six of the
+# epochs.
 
 # %% tags=["hide-input"]
 moments = [1, 2, 3, 5, 10, 20]
@@ -464,15 +471,15 @@ show.figure(
 )
 
 # %% [markdown]
-# At epoch 1 the network knows no digit yet, and the posterior spreads each label over the empty
-# places. The gradient $r - p$ asks each of them for a little more of it. But across many pictures
-# only the strokes of the digit are common to all bags with the label. So the ratios of $p$ begin to
-# favour the strokes. The posterior depends only on these ratios, so it concentrates, and the
-# gradient follows. This is expectation maximisation with an exact E-step at every step of the
-# optimiser.
+# After epoch 1 the network recognises no digit yet, and the posterior of a label is spread over the
+# black places. The gradient $r - p$ raises the probability of the label a little at each of them.
+# But black places look the same in pictures without the label, and there the gradient lowers it.
+# Only the strokes of the digit belong to pictures with the label. So $p$ becomes larger at the
+# strokes than elsewhere. The posterior depends on the ratios of $p$ between the positions (chapter
+# 2), so it becomes large at the strokes, and then the gradient does too. This is EM with an exact
+# E-step at every step of the optimiser.
 #
-# With a live kernel the next cell shows all epochs, with a slider. The page in the book does not
-# run it.
+# In the notebook the next cell shows all epochs, with a slider.
 
 # %% tags=["skip-execution", "nbval-skip"]
 import ipywidgets
@@ -491,16 +498,16 @@ def where(epoch=1):
 
 
 # %% [markdown]
-# The demo below trains on one image of six positions that shows one class. Compare the two losses:
-# the exact likelihood pulls on every position in proportion to its posterior less its probability,
-# max-pooling pulls on the best position alone.
+# The demo below trains on one image of six positions that shows one class. It calls minus the
+# gradient of the loss in a logit the *pull*. Compare the two losses: under the exact likelihood the
+# pull is the posterior minus the probability, and max-pooling pulls on the best position only.
 #
-# <div class="demo" data-demo="sharpening">On the web page stand the logits of six positions, which you can move or train by gradient steps on the exact likelihood or on the max-pooling loss. The demo shows the probability, the posterior and the pull of each position. Without JavaScript, run the cells above with other logits.</div>
+# <div class="demo" data-demo="sharpening">On the web page you can move the logits of six positions, or train them by gradient steps on the exact likelihood or on the max-pooling loss. The demo shows the probability, the posterior and the pull of each position. Without JavaScript, run the cells above with other logits.</div>
 #
 # ### What the pixels say
 #
-# Which pixels is a detection based on? The gradient of its log-probability with respect to the
-# pixels shows this. Let $I_c$ be the channels of the picture, and define
+# On which pixels is a detection based? Let position $j$ emit class $\ell$. We differentiate $\log
+# p_{\ell,j}$ with respect to the pixels. Let $I_c$ be the channels of the picture, and define
 #
 # $$ G(y, x) = \sum_c \Bigl| \frac{\partial \log p_{\ell,j}}{\partial I_c(y, x)} \Bigr| . \tag{3.4} $$
 #
@@ -532,8 +539,8 @@ show.figure(
 )
 
 # %% [markdown]
-# The image is vague, as the paper says. $G$ is zero outside the 13 × 13 pixels that the position
-# sees, and strongest on and around the strokes.
+# The image of $G$ is blurred, as the paper says. $G$ is zero outside the 13 × 13 pixels that the
+# position sees, and largest on and around the strokes.
 #
 # ### The relatives, on the same budget
 #
@@ -591,35 +598,39 @@ for name, (rival, errors) in rivals.items():
     )
 
 # %% [markdown]
-# We see three things. The first is not what the paper's supplement A leads one to expect.
+# The paper's supplement A reports that max-pooling misreads 5 to 10 % of single digits, against
+# less than 0.4 % for the exact likelihood. We see three things.
 #
-# 1. Max-pooling, normalised as printed, *reads* single digits too, with its own decision rule, and it
-#    starts faster. Its error ends a few points above those of the other two. Digits of 64 pixels on a
-#    map of 36 positions are a mild test. [Chapter 4](04_presence_reproduction.ipynb) examines whether
-#    the gap that the paper reports on MNIST exists.
-# 2. Max-pooling cannot *find* digits: on the canvas above it hardly ever outputs the background. The
-#    gradient of (3.1) in the logit of a background entry is the probability of this entry, which is
-#    never negative. So training only lowers the background.
-# 3. On this small problem noisy-OR does all that the exact likelihood does, at lower cost. With two
-#    labels in a bag and a network that soon becomes certain, they hardly differ. Noisy-OR is a
-#    probability of label sets too, but for a map on which the classes are emitted independently,
-#    possibly several at one position. Only the exact sum describes the map of the softmax, with one
-#    class per position, and only it has the posterior above.
+# 1. Here max-pooling with the paper's joint softmax *reads* single digits too, with its own
+#    decision rule, and it learns faster at first. Its error ends a few points above those of the
+#    other two. But our digits have only 64 pixels and our maps 36 positions, an easy test. [Chapter
+#    4](04_presence_reproduction.ipynb) examines whether the gap of the paper exists on MNIST.
+# 2. Max-pooling cannot *find* digits: on the canvas above it hardly ever outputs the background.
+#    The gradient of (3.1) in the logit of a background entry is the probability of this entry,
+#    which is never negative. So training only lowers the background.
+# 3. On this small problem noisy-OR reads and finds digits like the exact likelihood, at lower cost.
+#    With two labels in a bag and a network that soon becomes certain, the two hardly differ. But
+#    noisy-OR describes a map that may emit several classes at one position. Only the exact sum
+#    describes the map of the softmax, with one class per position, and only this sum has the
+#    posterior above.
 #
 # ### Predicting the label set
 #
-# The same network predicts label sets. Whatever else occurs, label $\ell$ occurs with probability
+# The same network predicts label sets. Whatever other labels occur, label $\ell$ occurs with
+# probability
 #
 # $$ \pi_\ell = 1 - \prod_j (1 - p_{\ell,j}) . \tag{3.5} $$
 #
-# For a single label noisy-OR is exact. `presence.marginals` computes it in log space, so that a
-# probability of $10^{-20}$ keeps its digits. Predicting all labels with $\pi_\ell > 1/2$ gives the
-# fewest wrong labels on average. The most probable *set* may be another one. For example, let
-# three positions emit A and B with probability 0.2 each. Then both $\pi$ are 0.49, and yet
-# $\{A\}$, with probability 0.30, is more probable than no label, with 0.22.
-# `presence.most_probable_set` finds it exactly. A set is at most as probable as each of its
-# labels, so a class with a small $\pi_\ell$ is left out if some set is more probable than this.
-# One walk (2.1) then gives the probabilities of all sets of the remaining classes.
+# For one label, noisy-OR is exact; `presence.marginals` computes it. Predicting all labels with
+# $\pi_\ell > 1/2$ gives the fewest wrong labels on average. The most probable *set* may be another
+# one. For example, let three positions emit A and B with probability 0.2 each. Then both $\pi$ are
+# 0.49, so this rule predicts no label. But $\{A\}$ has probability 0.30, and the empty set only
+# 0.22.
+#
+# `presence.most_probable_set` finds the most probable set exactly. A set is at most as probable as
+# each of its labels. So once we know the probability of some set, we can leave out every class
+# whose $\pi_\ell$ is smaller. One walk (2.1) gives the probabilities of all sets of the remaining
+# classes. We compare both predictions on 100 pictures.
 
 # %% tags=["hide-input"]
 six = torch.Generator().manual_seed(6)
@@ -629,24 +640,23 @@ each = presence.marginals(log_p) > 0.5  # (100, 10)
 best = presence.most_probable_set(log_p)  # (100, 10)
 log_best, log_each = (presence.log_likelihood(log_p, s) for s in (best, each))
 gain = log_best - log_each  # (100,)
-print("the best set is never less probable:", bool((gain > -1e-4).all()))
+print("most probable set >= set of pi > 1/2:", bool((gain > -1e-4).all()))
 agree = (best == each).all(1).float().mean()
-print("both agree on most pictures:", bool(agree > 0.5))
+print("the two sets agree on most pictures:", bool(agree > 0.5))
 
 # %% [markdown]
 # ### Padded maps, and labels that nobody checked
 #
 # To put maps of different sizes into one batch, pad the small ones and pass a `mask` that is true
-# where a position is real. A padded position emits the background with certainty, which is a
-# factor of 1 in every formula of these chapters. So a padded bag has the same value, gradient and
-# posterior as the bag alone. A bag of padding only has the empty label set with probability 1.
+# where a position is real. A padded position emits the background with certainty, which is a factor
+# of 1 in every formula of these chapters. So a padded bag has the same value, gradient and
+# posterior as the bag alone.
 #
-# Labels may be integers: 1 for present, 0 for absent, $-1$ for *unknown*, if nobody checked. For
-# an unknown label we sum over both possibilities: a position may emit it or not, as it may emit
-# $\phi$. So we add its $p_{\ell,j}$ to $p_{\phi,j}$ and leave $\ell$ out of the sets $S$; an
-# unknown label costs nothing. `presence.at_least(labels)` makes all labels unknown that are not
-# present, as in exercise 6 of chapter 2. If every position has a class, `background=False` takes a
-# `log_p` without $\phi$.
+# Labels may be integers: 1 for present, 0 for absent, $-1$ for *unknown*. For an unknown label we
+# sum over both possibilities: a position may emit it or not, like $\phi$. So we add its
+# $p_{\ell,j}$ to $p_{\phi,j}$ and leave $\ell$ out of the sets $S$, which costs no additional term.
+# `presence.at_least(labels)` makes all labels unknown that are not present, as in exercise 6 of
+# chapter 2. If every position has a class, `background=False` takes a `log_p` without $\phi$.
 
 # %%
 padded = log_p[:2].clone()  # (2, 11, 12, 12)
@@ -667,11 +677,12 @@ assert torch.allclose(value[0], both.logsumexp(0))
 # %% [markdown]
 # ## When it breaks
 #
-# **A class in every bag.** Suppose that a 0 occurs in each picture. Take any output $P$, and let
-# one corner of the map emit 0 for every picture. Label 0 is then explained in every bag, and no
-# other position has to look for zeros. In the extreme case of section 5.4 of the paper every class
-# is in every bag. Then the constant output above, one class per position, is certain of every
-# label set it will meet, and where a label was certain the gradient is zero, by (0.3).
+# **A class in every bag.** Suppose that a 0 occurs in each picture. A network can then emit 0 at
+# one corner of the map for every picture. This alone makes label 0 certain in every bag, and
+# nothing is left to learn about zeros. In the extreme case of section 5.4 of the paper every class
+# is in every bag. Then the constant output above, one class per position, gives every bag
+# probability 1. If the label has probability 1, the posterior equals the prior, and the gradient is
+# zero by (0.3).
 
 # %%
 full = torch.ones(4, 10, dtype=torch.bool)
@@ -687,9 +698,9 @@ print(
 # %% [markdown]
 # **Two classes that always come together.** Suppose that 0 and 1 occur together or not at all.
 # Exchange their channels in the last layer of the trained network. It now calls each 0 a 1 and each
-# 1 a 0, and no bag shows the difference: the likelihood of every such label set is symmetric in the
-# two classes. The data cannot choose between a perfect reader and this one. If the correlation is
-# strong but not complete, only a few bags decide, and learning becomes slow, as the paper remarks.
+# 1 a 0, but no likelihood changes, because each label set contains both classes or neither. The
+# data cannot distinguish this network from one that reads perfectly. If the correlation is strong
+# but not complete, only a few bags decide, and learning becomes slow, as the paper remarks.
 
 # %% tags=["hide-input"]
 swap = torch.tensor([1, 0, *range(2, 11)])
@@ -710,18 +721,19 @@ for name, channels in (("trained", torch.arange(11)), ("exchanged", swap)):
         f"{name:9}: reads more than half of the zeros and ones: {bool(right)}"
     )
 small = change.abs().max() < 1e-5
-print("largest change of a log-likelihood below 1e-5:", bool(small))
+print("change of each log-likelihood below 1e-5:", bool(small))
 
 # %% [markdown]
-# **Wrong labels.** A label that is not in the picture pulls with gradient mass of at least 1,
-# however certain the network is, and its loss has no limit. Exercise 5 of chapter 0 puts the error
-# into the model: with a small probability the report is random. Up to constants the loss becomes
-# $-\log(\mathrm{Prb} + \eta)$ with a floor $\eta$. Its gradient is $w \, (r - p)$ with the weight
-# $w = \mathrm{Prb} / (\mathrm{Prb} + \eta)$. The authors' code has a floor by accident, $10^{-16}
-# \alpha_{L,\phi}$.
+# **Wrong labels.** A label that is not in the picture has a gradient mass of at least 1, however
+# certain the network is, and the loss of its bag has no upper limit. Exercise 5 of chapter 0 puts
+# the error into the model: with a small probability the observed label set is drawn at random from
+# all sets. The probability of the observation is then proportional to $\mathrm{Prb} + \eta$ with a
+# constant $\eta$, the *floor*, and the loss becomes $-\log(\mathrm{Prb} + \eta)$. This multiplies
+# the gradient of each bag by $w = \mathrm{Prb} / (\mathrm{Prb} + \eta)$. The authors' code has a
+# floor by accident, $10^{-16} \alpha_{L,\phi}$.
 #
-# We give 400 pictures one wrong label each. The figure shows how probable the right and the wrong
-# sets are under the trained network, and $w$ for two floors.
+# We add one wrong label to the label set of each of 400 pictures. The figure shows how probable the
+# right and the wrong sets are under the trained network, and $w$ for two floors.
 
 # %% tags=["hide-input"]
 clean = drawn["labels"]  # (400, 10)
@@ -731,7 +743,7 @@ wrong = clean.scatter(1, extra, True)  # (400, 10)
 log_p = look(reader, drawn["images"]).double()  # (400, 11, 12, 12)
 r = presence.posterior(log_p, wrong)  # (400, 11, 12, 12)
 mass = r.sum((2, 3)).gather(1, extra)  # (400, 1)
-print(f"gradient mass of the wrong label: at least {mass.min():.1f}")
+print(f"smallest gradient mass of a wrong label: {mass.min():.1f}")
 
 # %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(6.4, 3.0))
@@ -758,11 +770,11 @@ show.figure(
 )
 
 # %% [markdown]
-# The histograms overlap, because some wrong labels are plausible and some right ones hard to see.
-# A large floor silences many wrong labels and some right ones. A small floor removes only absurd
-# labels. The floor must be added late: at the start of training *all* sets are improbable, so it
-# would silence them all, and the network would never learn. If you use a floor, report its value
-# and a run without it.
+# The histograms overlap, because some wrong labels are plausible and some right labels are hard to
+# see. With the large floor, many bags with a wrong label get a small weight, but so do some right
+# ones. With the small floor, only bags with a very improbable label do. The floor must be added
+# late: at the start of training *all* sets are improbable, so all weights would be small, and the
+# network would hardly learn.
 #
 # **Wrong labels, of known rates.** If labels err independently, we can do better than a floor. Let
 # $a$ be the probability that a label is observed although it does not occur, and $b$ the
@@ -773,12 +785,18 @@ show.figure(
 #
 # where the factor of an observed label is $w_1 = 1 - b$ if the label occurs and $w_0 = a$ if it
 # does not. For a label that is not observed, $w_1 = b$ and $w_0 = 1 - a$. In both cases the factor
-# is $w_1 + (w_0 - w_1) \, [\ell \text{ is absent}]$, and $\alpha_{S,\phi}$ is the probability that
-# all labels outside $S$ are absent. Multiply out: (3.6) becomes a series like (1.2), in which
-# $\alpha_{S,\phi}$ has a factor $w_1$ for each label in $S$ and $w_0 - w_1$ for each label
-# outside. If $a + b < 1$, only observed labels bring minus signs. Where the series cancels, the
-# walk (2.1) adds up all covered sets with their factors. With $a > 0$ and $b > 0$ no observation
-# is impossible. The cost is $2^C$, or $2^{|L|}$ for $b = 0$.
+# is $w_1 + (w_0 - w_1) \, [\ell \text{ is absent}]$. Multiply these factors out. Since
+# $\alpha_{S,\phi}$ is the probability that all labels outside $S$ are absent, (3.6) becomes a
+# series like (1.2), in which $\alpha_{S,\phi}$ has a factor $w_1$ for each label in $S$ and $w_0 -
+# w_1$ for each label outside. For an observed label, $w_0 - w_1 = a + b - 1$ is negative if $a + b
+# < 1$; for all others it is positive. Where the series cancels, we use the walk (2.1): it gives the
+# probability of each label set, and we add them with the factors of (3.6). With $a > 0$ and $b > 0$
+# no observation is impossible. The cost is $2^C$, or $2^{|L|}$ for $b = 0$.
+#
+# We take 50 of the pictures with a wrong label, and $a = b = 0.05$. The observed set can arise from
+# the right set by one error, so $\mathrm{Prb}(o \mid P)$ must be at least the product of these two
+# probabilities. We also test whether the model of errors reduces the gradient mass of the wrong
+# label.
 
 # %% tags=["hide-input"]
 a = b = 0.05
@@ -791,23 +809,22 @@ right = presence.log_likelihood(some, clean[:50])  # (50,)
 
 # %% tags=["hide-input"]
 probable = (noisy > right + one_error - 1e-6).all()
-print("at least as probable as one error:", bool(probable))
+print("Prb(o) >= Prb(right set) Prb(one error):", bool(probable))
 weaker = (pull < mass[:50]).float().mean() > 0.5
-print("the wrong label pulls less, on most pictures:", bool(weaker))
+print("gradient mass smaller on most pictures:", bool(weaker))
 
 # %% [markdown]
 # ## Reproduction
 #
-# Everything above ran on small embedded digits in seconds. It proves nothing about the paper's
-# numbers. [Chapter 4](04_presence_reproduction.ipynb) trains the networks of the paper on MNIST,
-# CIFAR-10, extended MNIST and SVHN. It compares each published number with ours, or explains why we
-# did not run it.
+# Everything above ran on small digits and proves nothing about the paper's numbers. [Chapter
+# 4](04_presence_reproduction.ipynb) trains the networks of the paper on MNIST, CIFAR-10, extended
+# MNIST and SVHN. It compares each published number with ours, or explains why we did not run it.
 #
 # ## Exercises
 #
 # **1, by hand.** One class, two positions with $p = (0.6, 0.5)$, and the label is "it occurs".
-# Compute the probability of this bag under the exact likelihood, under max-pooling with these same
-# numbers (the largest $p$), and the posterior that position 1 emits the class.
+# Compute the probability of this label under the exact likelihood, the largest $p$, which
+# max-pooling uses instead, and the posterior that position 1 emits the class.
 
 
 # %%
@@ -818,9 +835,9 @@ def one_class():
 check.attempt(check.one_class, one_class)
 
 # %% [markdown]
-# **2, code.** Independent sigmoids: a network outputs a separate yes or no for each class at each
-# position, so several classes may be emitted at one place, and $\phi$ means "no to all". Write the
-# exact log-likelihood of a label set from `logits (B, C, M, N)`. Take care of large logits.
+# **2, code.** Independent sigmoids: a network decides about each class at each position separately,
+# so several classes may be emitted at one position, and $\phi$ means that none is. Write the exact
+# log-likelihood of a label set from `logits (B, C, M, N)`. Take care of large logits.
 
 
 # %%
@@ -832,8 +849,8 @@ def sigmoids(logits, labels):
 check.attempt(check.sigmoids, sigmoids)
 
 # %% [markdown]
-# **3, code.** A row of a label map becomes a reading as in CTC: merge repeats, then drop the
-# background. Two equal digits with background between them are two digits. Write it for a list.
+# **3, code.** A row of a label map is read like a path of CTC: merge equal neighbours, then drop
+# the background. Two equal digits with background between them are two digits. Write it for a list.
 
 
 # %%
@@ -858,14 +875,15 @@ def floored(log_prb, eta):
 check.attempt(check.floored, floored)
 
 # %% [markdown]
-# **5, change an assumption.** The only label of a picture is its *most frequent* class (the
-# observer *regions* of chapter 0). Which label maps agree with it? Why does no product over
+# **5, change an assumption.** The only label of a picture is its *most frequent* class, as for the
+# observer *regions* in chapter 0. Which label maps agree with it? Why does no product over
 # positions with a sum over subsets give the likelihood, and what does the state of a walk have to
 # remember?
 #
 # **6, experiment.** Train with `k=(1, 1)`, a single digit per picture, and compare with two. A
 # single digit is the stronger label. Which network learns faster, and which reads the large
-# canvases better? Consider what separates two neighbours. (Three digits need a larger canvas.)
+# canvases better? Which of them learns what separates two neighbouring digits? (Three digits need a
+# larger canvas.)
 #
 # **7, explain to a colleague.** "Max-pooling reads the digits as well, so why bother with the
 # sum?" Answer with one picture of this page and no formula.
@@ -873,10 +891,10 @@ check.attempt(check.floored, floored)
 # ## Further reading
 #
 # - [Graves, Fernández, Gomez and Schmidhuber (2006)](https://doi.org/10.1145/1143844.1143891),
-#   *Connectionist temporal classification*: the ordered relative.
+#   *Connectionist temporal classification*: the related loss for sequences.
 # - [Pathak, Shelhamer, Long and Darrell (2015)](https://arxiv.org/abs/1412.7144), *Fully
 #   convolutional multi-class multiple instance learning*: max-pooling for label maps of photographs.
 # - [Ilse, Tomczak and Welling (2018)](https://arxiv.org/abs/1802.04712), *Attention-based deep
-#   multiple instance learning*: let the network learn the pooling.
+#   multiple instance learning*: a pooling that the network learns.
 # - [Carbonneau, Cheplygina, Granger and Gagnon (2018)](https://arxiv.org/abs/1612.03365), *Multiple
-#   instance learning: a survey*: what bags, labels and assumptions can be.
+#   instance learning: a survey*: kinds of bags, labels and assumptions.

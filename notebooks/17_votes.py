@@ -14,20 +14,22 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # %% [markdown]
 # # Votes: who registered with which party?
 #
-# After this page you can estimate a cross table of which only the margins are known, for example
-# race by party in each precinct, give an interval for each cell, and say which assumption the
-# interval rests on. You need the count likelihood of [chapter 5](05_counts_likelihood.ipynb). The
-# page runs in under a minute on one CPU core. Its live cells use a small simulated region;
-# the numbers of North Carolina come from records.
+# After this page you can estimate a table when you know only its *margins*, the sums of its rows
+# and columns. In this page's example, the table counts the voters of each race that are registered
+# with each party in a precinct, a small election district. You can also give an interval for each
+# cell, and name the assumption on which the interval rests. You need the count likelihood of
+# [chapter 5](05_counts_likelihood.ipynb). The page runs in under a minute on one CPU core. Its code
+# uses a small simulated region, the *live example*; the numbers of North Carolina come from
+# records.
 #
 # ## Problem
 #
 # In 2001 the voters' register of south-east North Carolina listed 366,290 voters in 212 precincts.
 # For each precinct we know how many voters are white, black and Native American, and how many are
-# registered as Democrats, as Republicans and with neither party. We want the share of each group
-# that is registered with each party. A secret ballot hides this table forever. A party register
-# does not: the true table of each precinct is public, and so we can check a method that sees
-# only the margins.
+# registered as Democrats, as Republicans and with neither party (`dem`, `rep` and `non` in the
+# tables below). We want the share of each group that is registered with each party. After a secret
+# ballot nobody can know this table. A party register is public, so here the true table of each
+# precinct is known, and we can check a method that sees only the margins.
 #
 # The data are `senc` of the R package
 # [eiPack](https://cran.r-project.org/package=eiPack) (Lau, Moore and Kellermann 2007), and
@@ -53,10 +55,11 @@ record = json.loads(place.read_text("utf-8"))
 # %% [markdown]
 # ## What is hidden
 #
-# A precinct is a bag and a voter is an instance. The only feature of a voter is the group $r$, and
-# the label is the party $c$. The bag shows how many voters have each label. This is *learning from
-# label proportions*, as in chapters 5 to 7, with two special features: there are only $R = 3$
-# different instances, and a bag has hundreds or thousands of them.
+# A precinct is a bag and a voter is an instance. The only feature of a voter is the group $r$, one
+# of $R$, and the label is the party $c$, one of $C$. The bag shows how many voters have each label.
+# This is *learning from label proportions*, as in chapters 5 to 7, with two special features: all
+# voters of a group have the same feature, so there are only $R = 3$ kinds of instances, and a bag
+# has hundreds or thousands of them.
 #
 # Social scientists have studied the same problem since 1950 under the name *ecological inference*.
 # The two literatures hardly cite each other.
@@ -66,24 +69,24 @@ record = json.loads(place.read_text("utf-8"))
 # | a bag | bag, group | precinct, unit, area |
 # | a label proportion | label proportion | column margin |
 # | a feature | vector, image | the row of the table |
-# | what is wanted | a classifier of instances | the cross table |
-# | what is feared | overfitting of bags | aggregation bias |
-# | beginnings | Kück and de Freitas (2005), Musicant et al. (2007), Quadrianto et al. (2009) | Robinson (1950), Goodman (1953), Duncan and Davis (1953) |
+# | goal | a classifier of instances | the cross table |
+# | main danger | overfitting of bags | aggregation bias |
+# | first papers | Kück and de Freitas (2005), Musicant et al. (2007), Quadrianto et al. (2009) | Robinson (1950), Goodman (1953), Duncan and Davis (1953) |
 # | exact or hierarchical likelihoods | Sun et al. (2017), Baručić and Kybic (2022) | King (1997), King, Rosen and Tanner (1999), Rosen et al. (2001), Wakefield (2004), Greiner and Quinn (2009) |
 #
-# Each field has what the other lacks. Learning from label proportions has likelihoods for any
-# features. Ecological inference has bounds, long experience with assumptions that fail, and data
-# sets with a known truth.
+# Learning from label proportions has likelihoods for arbitrary features. Ecological inference has
+# bounds, long experience with wrong assumptions, and data sets with a known truth.
 #
-# For precinct $i$, $N_{ir}$ is the number of voters of group $r$ and $T_{ic}$ the number of voters
-# of party $c$. The hidden table has the cells $n_{irc}$, so that $\sum_c n_{irc} = N_{ir}$ and
-# $\sum_r n_{irc} = T_{ic}$. We want the rates of the region,
-# $\sum_i n_{irc} / \sum_i N_{ir}$. **The error of an estimate is the largest absolute difference
-# from the truth over the nine rates, in percentage points.**
+# For precinct $i$, $N_{ir}$ is the number of voters of group $r$, $T_{ic}$ the number of voters of
+# party $c$, and $N_i$ the number of all voters. The hidden table has the cells $n_{irc}$, so that
+# $\sum_c n_{irc} = N_{ir}$ and $\sum_r n_{irc} = T_{ic}$. We want the rates of the region, $\sum_i
+# n_{irc} / \sum_i N_{ir}$. **The error of an estimate is the largest absolute difference from the
+# truth over the nine rates, in percentage points.**
 #
 # The live example has 100 precincts, two groups and two labels. In the second half of the
-# precincts, the second group is larger and all rates are higher, so the rates are related to the
-# composition.
+# precincts, called urban, the second group is larger, and both groups have a higher rate of the
+# first label. So the rates are related to the *composition* of a precinct, the shares of its
+# groups.
 
 # %%
 g = torch.Generator().manual_seed(17)
@@ -113,8 +116,10 @@ print("truth, share of the first label in each group:", rates)
 #
 # $$ \hat\beta = \arg\min_\beta \sum_i \sum_c \Bigl( t_{ic} - \sum_r x_{ir} \beta_{rc} \Bigr)^2 . \tag{17.1} $$
 #
-# Nothing keeps $\hat\beta$ between 0 and 1. If the rates depend on $x$, the regression mistakes
-# this dependence for a difference between groups. This is *aggregation bias*.
+# The estimate $\hat\beta$ need not lie between 0 and 1. If the rates depend on $x$, the assumption
+# fails, and the regression takes a part of this dependence for a difference between the groups.
+# This is *aggregation bias*. In the live example the rate of the first group comes out too small
+# and that of the second too large.
 
 # %%
 x = groups / groups.sum(1, keepdim=True)  # (100, 2)
@@ -132,9 +137,10 @@ assert torch.allclose(beta, ecological.goodman(groups, totals), atol=1e-6)
 # $$ \max(0, \; N_{ir} + T_{ic} - N_i) \;\le\; n_{irc} \;\le\; \min(N_{ir}, \; T_{ic}) . \tag{17.2} $$
 #
 # These bounds of Duncan and Davis (1953) need no assumption. Added over the precincts they bound
-# the rates of the region. For two groups, $n_{i1c} + n_{i2c} = T_{ic}$ ties the two rates of a
-# precinct: the pair lies on a line, and (17.2) is where this line leaves the unit square. King
-# (1997) calls the picture a *tomography plot*. The next figure draws the lines of the example.
+# the rates of the region. For two groups, $n_{i1c} + n_{i2c} = T_{ic}$. The two rates of a precinct
+# are therefore the coordinates of a point on a known line, and (17.2) gives the ends of its part
+# inside the unit square. King (1997) calls a picture of these lines a *tomography plot*. The next
+# figure draws them for the live example, with a mark on each line at the true rates.
 
 # %%
 low, high = ecological.bounds(groups, totals)  # (100, 2, 2) each
@@ -171,17 +177,18 @@ show.figure(
 )
 
 # %% [markdown]
-# Each mark lies on its line, and the data do not show where. Every method that goes beyond (17.2)
-# adds an assumption about the places of the marks on their lines. Goodman puts all marks at one
-# point.
+# The margins determine the line of a precinct, but not where on the line its mark lies. Every
+# method that gives more than (17.2) adds an assumption about the places of the marks. Goodman's
+# regression assumes that all marks coincide.
 #
 # ### The count likelihood
 #
-# Given the rates of precinct $i$, **voters choose independently**. The voters of group $r$ are
-# $N_{ir}$ identical instances, so their party counts are multinomial, and $T_i$ is the sum of $R$
-# independent multinomials. Its probability is the multiclass count likelihood (5.5). The argument
-# `multiplicity` says how many identical instances a row stands for. For two groups and two labels
-# it is a convolution of two binomials.
+# **Assume that, given the rates of precinct $i$, voters choose independently.** The voters of group
+# $r$ are $N_{ir}$ identical instances, so their party counts are multinomial, and $T_i$ is the sum
+# of $R$ independent multinomials. Its probability is the multiclass count likelihood (5.5). In the
+# code each group is one row of `log_p`, and the argument `multiplicity` is the number of its
+# voters. We check it for two groups and two labels, where $T_{i1}$ is a sum of two independent
+# binomials.
 
 # %%
 z0 = torch.tensor([-0.5, 1.0], dtype=torch.float64)
@@ -206,8 +213,12 @@ print(f"log P = {exact.item():.4f}")
 #
 # $$ \log P(T_i \mid \beta_i) \approx \log \mathcal N \Bigl( T_i ; \; \sum_r N_{ir} \beta_{ir} , \; \sum_r V_{ir} + \tfrac{1}{12} I \Bigr) . \tag{17.3} $$
 #
-# The $1/12$ is the variance of a number spread over an interval of length one: a count stands for
-# such an interval, and without this term the density would be infinite where a rate reaches 0.
+# A count stands for an interval of length one, and a uniform number in it has variance $1/12$.
+# Without this term the density would be infinite if a party's rate is 0 in all groups.
+#
+# The *gap* between the exact and the approximate $\log P$ is about 0.1 for the first precinct of
+# the live example and the arbitrary rates `z0`. A record gives the gaps in the 212 precincts of
+# North Carolina, at the rates that the model of the next section fits there.
 
 # %%
 logits = z0.expand(100, -1)  # (100, 2)
@@ -218,42 +229,48 @@ print("gap in nats over the 212 precincts, at the fitted rates:")
 print(f"median {gaps['median_gap']}, largest {gaps['largest_gap']}")
 
 # %% [markdown]
-# Given the rates and both margins, the hidden table is nearly normal as well. Draw each row from
-# its multinomial. The drawn table misses the counts by $e = T_i - \sum_r n_{ir}$. Distribute $e$
-# over the rows by the regression of a row on the sum,
+# Given the rates and both margins, the hidden table is nearly normal as well. To draw it, we first
+# draw each row $n_{ir}$ from its multinomial. The drawn rows do not sum to the party counts; the
+# difference is $e_i = T_i - \sum_s n_{is}$. Then we distribute $e_i$ over the rows:
 #
-# $$ n_{ir} \; \leftarrow \; n_{ir} + V_{ir} \Bigl( \sum_{s} V_{is} \Bigr)^{-1} e . \tag{17.4} $$
+# $$ n_{ir} \; \leftarrow \; n_{ir} + V_{ir} \Bigl( \sum_{s} V_{is} \Bigr)^{-1} e_i . \tag{17.4} $$
 #
-# This conditions a normal vector on a sum. (The code adds the $1/12$ of (17.3) here too, and splits
-# the remainder by group size.)
+# For independent normal rows this gives exactly their distribution given the sum $T_i$. (The code
+# adds the $1/12$ of (17.3) here too, and splits the remainder by group size.)
 #
 # ### Rates that vary
 #
-# Common rates are a poor model: no precinct of North Carolina has them. Let the log-odds of
-# precinct $i$ be a vector $\theta_i$ of length $p = R (C - 1)$, each group's parties against the
-# last one. **Assume**
+# In reality the rates differ between precincts. Take for each group the log-odds of each party
+# against the last party. For precinct $i$ they form a vector $\theta_i$ of length $p = R (C - 1)$.
+# **Assume**
 #
 # $$ \theta_i \sim \mathcal N ( W^\top z_i , \; \Sigma ) , \qquad T_i \mid \theta_i \sim \text{(17.3)} , \tag{17.5} $$
 #
 # where $z_i$ contains a one and the covariates of the precinct, here its county. $\Sigma$ is a full
-# $p \times p$ matrix, so that groups of one precinct may differ from the mean together (Greiner and
-# Quinn 2009). The coefficients have a prior, $\mathcal N(0, 1)$ for a county and $\mathcal N(0,
-# 3^2)$ for the constants; $\Sigma$ has an inverse Wishart prior with the weight of $p + 3$
-# precincts.
+# $p \times p$ matrix, so the deviations of the groups of one precinct may be correlated (Greiner
+# and Quinn 2009). The coefficients $W$ have a prior, $\mathcal N(0, 1)$ for a county and $\mathcal
+# N(0, 3^2)$ for the constants. $\Sigma$ has an inverse Wishart prior, which counts like $p + 3$
+# additional precincts.
 #
-# The fit needs no sampling. Replace the mean of $T_i$ in (17.3) by a linear function of $\theta_i$:
-# its regression on $\theta_i \sim \mathcal N(W^\top z_i, \Sigma)$. What is not linear becomes noise
-# and is added to the variance of $T_i$. Mean, slope $J_i$ and noise are averages over normal logits.
-# Five points for each group, its centre and two steps along each of two directions, are enough for
-# them (*sigma points*, Julier and Uhlmann 1997). In a linear normal model the posterior of $W$ is
-# in closed form, with all $\theta_i$ integrated out. So are the posteriors of the $\theta_i$.
-# $\Sigma$ becomes the mean of the expected products of the deviations $\theta_i - W^\top z_i$: the
-# M-step of EM. Regress again around the new means, and repeat until convergence. A test compares
-# the result with one dense linear model of all unknowns.
+# The fit needs no sampling. It is an EM algorithm that repeats three steps until convergence.
 #
-# It matters around which point the model is made linear. Around the posterior of each precinct the
-# model would be closer to $T_i$. But then $J_i$, and with it the weight of the precinct, depends on the noise in
-# $T_i$, and the estimates are biased.
+# 1. *Linearise.* The mean of $T_i$ in (17.3) is a nonlinear function of $\theta_i$. We replace it
+#    by its linear regression on $\theta_i \sim \mathcal N(W^\top z_i, \Sigma)$, and add the
+#    variance of the remainder to the variance of $T_i$. The regression needs averages over normal
+#    log-odds. With three parties, five points for each group are enough for them: the centre, and
+#    two opposite steps in each of two directions (*sigma points*, Julier and Uhlmann 1997).
+# 2. *Solve.* In a linear normal model the posterior of $W$, with all $\theta_i$ integrated out,
+#    has a closed form. So have the posteriors of the $\theta_i$.
+# 3. *Update.* The new $\Sigma$ is the mean of the expected products of the deviations
+#    $\theta_i - W^\top z_i$, together with its prior.
+#
+# A test of the package compares the result with one dense linear model of all unknowns. Step 1
+# could also linearise around the posterior mean of $\theta_i$, which fits $T_i$ more closely. But
+# then the slope of the linear function, and with it the weight of the precinct, depends on the
+# noise in $T_i$, and the estimates are biased.
+#
+# We fit the live example without a covariate and with one, urban or not. The estimates and
+# intervals can be compared with the truth printed above.
 
 # %%
 plain = ecological.fit(groups, totals)
@@ -268,35 +285,39 @@ for name, fitted in {"no covariate": plain, "urban or not": county}.items():
     print(f"{name}:", ", ".join(cells))
 
 # %% [markdown]
-# Without the covariate the intervals are narrow and wrong: the model assumes that the rates are
-# unrelated to the composition, and in this region they are related. *Within* each half they are
-# unrelated, and with the covariate the estimate is right. This is the first remedy for aggregation
-# bias: compare precincts only with precincts of the same kind.
+# Without the covariate the intervals are narrow and miss the truth: the model assumes that the
+# rates are unrelated to the composition, and in this region they are related. *Within* each half
+# they are unrelated, and with the covariate both intervals contain the truth. This is the first
+# remedy for aggregation bias: compare precincts only with precincts of the same kind.
 #
 # ### Slopes that no data can correct
 #
-# A covariate does not cure everything. Within a county, too, a rate may depend on the composition
-# $x_i$ of the precinct. Add slopes, $\theta_i = W^\top z_i + \delta^\top x_i + \dots$. What can the
-# margins show about $\delta$? Take two groups and linear rates, $\beta_{i1} = a_1 + d_1 x_i$ and
-# $\beta_{i2} = a_2 + d_2 x_i$, where $x_i$ is the share of the second group. The expected share of
-# a party is
+# A covariate is not always enough. Within a county, too, a rate may depend on the composition $x_i$
+# of the precinct. This is called a *contextual effect*. We could add it to the mean of $\theta_i$,
+# which becomes $W^\top z_i + \delta^\top x_i$ with slopes $\delta$. What can the margins show about
+# $\delta$? Take two groups and linear rates, $\beta_{i1} = a_1 + d_1 x_i$ and $\beta_{i2} = a_2 +
+# d_2 x_i$, where $x_i$ is the share of the second group. The expected share of a party is
 #
 # $$ (1 - x_i)(a_1 + d_1 x_i) + x_i (a_2 + d_2 x_i) = a_1 + (a_2 - a_1 + d_1) \, x_i + (d_2 - d_1) \, x_i^2 . $$
 #
-# Four unknowns enter three coefficients, so $d_1$ cannot be separated from $a_2$. The difference
-# $d_2 - d_1$ is the curvature, which a nonlinear link or a third cause can produce as well. A model
-# that estimates the slopes does get an answer, but from the form of its link.
+# The four unknowns $a_1, a_2, d_1, d_2$ enter three coefficients, so $d_1$ cannot be separated from
+# $a_2$. The difference $d_2 - d_1$ is the curvature, but a curvature can have other causes too:
+# log-odds instead of linear rates, or a third variable. A model that estimates the slopes does get
+# an answer, but the answer comes from the functional form that it assumes.
 #
-# So we do not estimate $\delta$. We state how large it may be, and keep this prior:
+# So we do not estimate $\delta$. We state by a prior how large it may be, and do not update this
+# prior by the data:
 #
 # $$ p(n \mid T) = \int p(n \mid T, \delta) \; \mathcal N \bigl( \delta ; 0, \tfrac12 s^2 I \bigr) \, d\delta . \tag{17.6} $$
 #
-# This is called a *cut* posterior. **The scale $s$ is an assumption**: between a precinct of one
-# group only and a precinct of another group only, a log-odds differs by $\mathcal N(0, s^2)$. With
-# $s = 1$, 95 % of the odds ratios are between 1/7 and 7. For each draw of $\delta$ the coefficients
-# $W$ follow in closed form, the mode of each $\theta_i$ is found anew, and forty Metropolis steps
-# with the likelihood (17.3) correct the shape of its distribution. The interval then allows for
-# every contextual effect of that size, in any direction.
+# This is called a *cut* posterior. **The scale $s$ is an assumption.** Compare a precinct of one
+# group only with a precinct of another group only. Each log-odds differs between them by the
+# difference of two slopes, which is $\mathcal N(0, s^2)$. With $s = 1$, 95 % of the odds ratios are
+# between 1/7 and 7. For each draw of $\delta$, $W$ has a closed form, and we compute the mode of
+# each $\theta_i$ anew. We draw $\theta_i$ from a normal distribution around this mode. Forty
+# Metropolis steps, which propose a change of $\theta_i$ and accept or reject it, correct this draw
+# towards the posterior with likelihood (17.3). The intervals then allow for contextual effects of
+# that size, in any direction.
 
 # %%
 for s in (0.0, 0.5, 1.0):
@@ -310,11 +331,12 @@ for s in (0.0, 0.5, 1.0):
 #
 # ### Choosing a model without the truth
 #
-# The choice of covariates must not use the true tables. We predict the party counts of a quarter of
-# the precincts from the other three quarters, and add up the log-likelihoods. The rule is the usual
-# one: of all models within one standard error of the best, take the one with the fewest
-# covariates; a county is one covariate. "Share" means that slopes on the composition are estimated,
-# "size" is the logarithm of the number of voters.
+# The choice of covariates must not use the true tables. We predict the party counts of each quarter
+# of the precincts from the other three quarters, and add up these held-out log-likelihoods. The
+# rule is the usual one: of all models within one standard error of the best, take the one with the
+# fewest covariates. All counties together are one covariate. "Share" means that slopes on the
+# composition are estimated, "size" is the logarithm of the number of voters, and ± gives the
+# standard error.
 
 # %% tags=["hide-input"]
 rows = []
@@ -323,27 +345,28 @@ for name, v in record["heldout"].items():
         behind = f"{v['behind']:.1f} ± {v['standard_error']:.1f}"
         error = f"{found['error']:.2f}"
         rows.append((name, f"{v['nats']:.1f}", behind, error))
-head = ("held out, nats", "behind the best", "error, points (s = 0)")
+head = ("held out, nats", "below the best", "error, points (s = 0)")
 show.Markdown(tables.grid(("covariates", *head), rows))
 
 # %% [markdown]
-# The rule takes *county*. The last column was computed after the choice, and shows why care is
-# needed. With counties, the models that estimate slopes predict margins as well as the others, but
+# The rule takes *county*. The last column was computed after the choice. It shows that with
+# counties, the models that also estimate slopes predict the margins no worse than the others, but
 # their tables are far from the truth. (Without counties the slopes happen to come close.) A
-# held-out likelihood of margins cannot detect this, by the argument before (17.6). If we had taken
-# the best number without regard to its standard error, we would have chosen one of them.
+# held-out likelihood of margins cannot detect this, by the argument before (17.6). The model with
+# the largest likelihood is one of them.
 #
 # The rule and the scale $s = 1$ were set before any estimate was compared with the truth. After
-# that the fit was changed twice. It had been linear around the posterior of each precinct, and
-# simulated regions showed a bias; for North Carolina this change made the error for $s = 0$ larger.
-# Then the mean was corrected by its second derivatives, and one simulated region in three had no
-# estimate because the steps diverged; the regression replaced that, and here it hardly changed the
-# error.
+# that the fit was changed twice. The first version linearised around the posterior mean in each
+# precinct. Simulated regions showed that it is biased, and we replaced it; for North Carolina this
+# made the error for $s = 0$ larger. The second version corrected the mean of $T_i$ by its second
+# derivatives. In one simulated region in three its steps diverged, so there was no estimate. The
+# regression of step 1 replaced this correction; here it hardly changed the error.
 #
 # ### The table
 #
 # The first table shows all estimates, with 95 % intervals in brackets. The second one compares the
-# errors of the methods.
+# errors of the methods. "Common rates" maximises the likelihood (17.3) with the same rates in all
+# precincts.
 
 # %% tags=["hide-input"]
 found, eipack = record["fits"], record["eipack"]["runs"]
@@ -378,14 +401,14 @@ show.Markdown(tables.grid(head, rows))
 # %% tags=["hide-input"]
 def line(name, e):
     inside = f"{sum(map(sum, e['inside']))} of 9"
-    return name, e["error"], inside, e["seconds"]
+    return name, f"{e['error']:.2f}", inside, e.get("seconds", "")
 
 
 # %% tags=["hide-input"]
 common = found["common"]
 rows = [
-    ("Goodman (17.1)", found["goodman"]["error"], "none", ""),
-    ("common rates (17.3)", common["error"], "none", common["seconds"]),
+    ("Goodman (17.1)", found["goodman"]["error"], "no interval", ""),
+    ("common rates (17.3)", common["error"], "no interval", common["seconds"]),
 ]
 rows += [line(f"eiPack, seed {e['seed']}", e) for e in eipack]
 rows += [line(f"county, s = {s}", e) for s, e in found["context"].items()]
@@ -393,14 +416,16 @@ head = ("error, points", "cells inside the 95 % interval", "CPU seconds")
 show.Markdown(tables.grid(("method", *head), rows))
 
 # %% [markdown]
-# eiPack is the multinomial-Dirichlet model of Rosen et al. (2001), without covariates, with 20,000
-# steps of burn-in. It compares all precincts of the region with each other, and our model without
-# covariates does no better. So the gain comes from the counties, and other models could use them
-# too. The seconds are processor time on the same machine, one thread. Five more seeds of the draws
-# with $s = 1$ are in the record; their errors are printed below.
+# eiPack fits the multinomial-Dirichlet model of Rosen et al. (2001), without covariates, by a
+# Markov chain whose first 20,000 steps are discarded. It compares all precincts of the region with
+# each other, and our model without covariates (row "none" of the table of covariates) does no
+# better. So the gain comes from the counties, and other models could use them too. The seconds are
+# processor time on the same machine, one thread. The draws with $s = 1$ were repeated with five
+# more seeds; their errors are printed below.
 #
-# The last figure shows the share of Democrats in each group. The intervals for $s = 0$ allow for no
-# contextual effects, and one of the nine misses the truth. The wider ones contain all nine.
+# The last figure shows the share of Democrats in each group. In the table, the intervals for $s =
+# 0$, which allow for no contextual effects, miss the truth in one of the nine cells. Those for $s =
+# 0.5$ and $s = 1$ contain it in all nine.
 
 # %%
 print("errors of other seeds, s = 1:", found["seeds"])
@@ -441,11 +466,12 @@ show.figure(
 #
 # ### Coverage
 #
-# One region is one draw, and nine cells inside prove little. We drew regions with the voters of
-# these precincts and the fitted rates, the votes anew, and fitted each. The table shows the share of
-# the nine true rates that lie in their 95 % intervals. In each row after the first, one assumption
-# fails: rates follow the composition of a precinct with slopes of standard deviation 1, deviations
-# are exponential instead of normal, or ten neighbours share half of the variance.
+# One region is a single draw, so even nine intervals out of nine prove little. We simulated regions
+# with the voters of these precincts and the fitted rates, drew new votes, and fitted each region.
+# The table shows the share of the nine true rates that lie in their 95 % intervals. In each row
+# after the first, one assumption fails: rates follow the composition of a precinct with slopes of
+# standard deviation 1, deviations are exponential instead of normal, or ten neighbours share half
+# of the variance.
 
 # %% tags=["hide-input"]
 rows = [
@@ -471,36 +497,38 @@ show.Markdown(tables.grid(head, rows))
 #
 # ### The approximation of the fit
 #
-# (17.5) is fitted by a linear model, with $\Sigma$ at its mode. To see what this costs, each of 100
-# draws becomes a chain: Metropolis steps for all $\theta_i$, then exact draws of $W$ and $\Sigma$.
-# If the approximation were exact, the estimates would not change.
+# We fit (17.5) by a linear model, and use a single estimate of $\Sigma$. To see what this costs, we
+# continue from each of 100 draws with a Markov chain. One *sweep* takes Metropolis steps for all
+# $\theta_i$, then draws $W$ and $\Sigma$ from their exact distributions given all $\theta_i$. If
+# the approximation were exact, the estimates would not change from sweep to sweep. (These are other
+# draws than those of the table above, so the rows with 0 sweeps differ a little from it.)
 
 # %% tags=["hide-input"]
 rows = [
-    (s, sweep, *(cell(e, r, 0) for r in range(3)), f"{e['error']:.2f}")
+    (s, sweep, *(cell(e, r, 0) for r in range(3)), *line("", e)[1:3])
     for s, part in record["check"].items()
     if s != "provenance"
     for sweep, e in part["sweeps"].items()
 ]
-head = ("s", "sweeps", *(f"{name}, dem" for name in names), "error")
-show.Markdown(tables.grid(head, rows))
+head = (*(f"{name}, dem" for name in names), "error", "cells inside")
+show.Markdown(tables.grid(("s", "sweeps", *head), rows))
 
 # %% [markdown]
 # The means move by less than a point, a small part of the intervals. For $s = 0$ up to three more
-# cells miss the truth, since it lies close to the ends of their intervals; this is another reason
+# cells miss the truth, because it lies close to the ends of their intervals. This is another reason
 # not to rely on $s = 0$.
 #
 # ### What is not claimed
 #
-# No interval here protects against slopes much larger than $s$, or against contextual effects that
-# are not linear. Only the bounds (17.2) are free of assumptions. For black voters they reach from a
-# third to all. If a decision depends on the width of the interval, find data in which the table is
-# known, or ask individuals.
+# No interval here allows for slopes much larger than $s$, or for contextual effects that are not
+# linear. Only the bounds (17.2) are free of assumptions. For the Democrats among black voters they
+# reach from about a third to nearly all. If a decision depends on the width of the interval, find
+# data in which the table is known, or ask individuals.
 #
 # ## Exercises
 #
 # **1, by hand.** A precinct has 490 voters, 355 of them white, and 399 Democrats. Write the bounds
-# (17.2) of the white Democrats, and name a third number that would make them tighter.
+# (17.2) of the white Democrats, and name one more number that would make them tighter.
 #
 # **2, code.** Return the smallest value of a cell with the margins `row` and `column` in a precinct
 # of `total` voters.
@@ -515,8 +543,8 @@ check.attempt(check.smallest_cell, smallest_cell)
 
 # %% [markdown]
 # **3, code.** Return the variance of the number of Democrats, from group sizes `n` and rates `p`,
-# both known. The attempt below draws the groups as well, as a multinomial model of the whole
-# precinct does.
+# both known. The attempt below treats the group of each voter as random too, as a multinomial model
+# of the whole precinct does.
 
 
 # %%
@@ -538,7 +566,7 @@ check.attempt(check.variance_of_votes, variance_of_votes)
 #
 # **6, explain to a colleague.** Your colleague fits slopes on the composition, finds a better
 # likelihood, and concludes that the margins show a contextual effect. Explain in three sentences
-# what the likelihood has compared.
+# what the two likelihoods have compared, and why this is no proof of a contextual effect.
 #
 # ## Further reading
 #

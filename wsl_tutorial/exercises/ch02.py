@@ -25,9 +25,9 @@ from .core import (
 
 
 @exercise(
-    praise="and phi drops out of the last",
+    praise="phi does not enter f_2(L)",
     mistakes={
-        "label 0 may come first or second: the last number is a sum of two products": (
+        "the last number is a sum of two products: label 0 may come first or second": (
             lambda: (0.3, 0.6, 0.36)
         ),
         "a covered label needs no background: phi takes no part in f_2(L) here": (
@@ -36,7 +36,7 @@ from .core import (
         "before the first position f_0(empty) = 1; f_1(empty) has emitted phi once": (
             lambda: (1.0, 0.6, 0.37)
         ),
-        "f_1({0}) asks that position 1 emits label 0, not that it emits 0 or phi": (
+        "f_1({0}) is the probability that position 1 emits label 0, not 0 or phi": (
             lambda: (0.3, 0.9, 0.37)
         ),
     },
@@ -65,9 +65,9 @@ def without_phi(p: Tensor) -> Tensor:
     praise="nothing is subtracted",
     cases=[(random_log_p(1, 4, 5, seed=3)[0].exp(),)],
     mistakes={
-        "a label that is covered already may be emitted again: the set then stays": once,
-        "the background may be emitted too: the set then stays": without_phi,
-        "this is everything that may be emitted: read off f(L), do not sum over the sets": (
+        "a label that is covered already may be emitted again: then the set does not change": once,
+        "the background may be emitted too: then the set does not change": without_phi,
+        "this is the probability that any covered set results: return f(L) alone": (
             lambda p: p.sum(0).prod()
         ),
         "the exercise asks for the probability, not its logarithm": (
@@ -96,10 +96,10 @@ def restricted(log_p: Tensor, labels: Tensor) -> Tensor:
         )
     ],
     mistakes={
-        "this is the gradient in p; (2.3) takes it in log p, a factor p": (
+        "this is the gradient in p; (2.3) differentiates in log p: multiply by p": (
             lambda log_p, labels: solution.posterior(log_p, labels) / log_p.exp()
         ),
-        "the sign is turned: you differentiated the loss": (
+        "the sign is wrong: you differentiated the loss": (
             lambda log_p, labels: -solution.posterior(log_p, labels)
         ),
         "this is the gradient in the logits, r - p: stop at log_p": (
@@ -124,10 +124,12 @@ def posterior(log_p: Tensor, labels: Tensor) -> Tensor:
     praise="known before training",
     cases=[(double([1.0, -0.9, -0.3, 0.2003]),)],
     mistakes={
-        "the numerator sums the sizes of all terms, not the largest alone": (
+        "the numerator is the sum of the sizes of all terms, not only the largest size": (
             lambda terms: (terms.abs().max() / terms.sum().abs()).log10()
         ),
-        "the ratio is upside down: sizes over sum": lambda terms: -solution.digits_lost(terms),
+        "the ratio is upside down: divide the sum of sizes by the sum": lambda terms: (
+            -solution.digits_lost(terms)
+        ),
         "natural logarithm: digits are counted by log10": (
             lambda terms: (terms.abs().sum() / terms.sum().abs()).log()
         ),

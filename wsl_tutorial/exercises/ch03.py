@@ -32,9 +32,9 @@ from .core import (
 
 
 @exercise(
-    praise="the maximum misses a quarter of it",
+    praise="the maximum alone misses a quarter of the probability",
     mistakes={
-        "probabilities of events that can both happen do not add: take 1 - prod(1 - p)": (
+        "do not add probabilities of events that can both happen: take 1 - prod(1 - p)": (
             lambda: (1.1, 0.6, 0.6)
         ),
         "Prb is the chance of *at least one*; 0.6 x 0.5 is the chance of both": (
@@ -101,11 +101,11 @@ def _look_at_large_logits(ask: Callable) -> None:
 
 
 @exercise(
-    praise="no 2**L, for the classes do not compete",
+    praise="no sum over 2**L subsets, because the classes do not compete",
     cases=[_sigmoid_case()],
     look=_look_at_large_logits,
     mistakes={
-        "absent classes count too: each position says no to them": (
+        "absent classes contribute too: no position may emit them": (
             lambda x, labels: independent(x, labels, somewhere, absent=0)
         ),
         "a class occurs if *some* position emits it, not if all do": (
@@ -117,7 +117,7 @@ def _look_at_large_logits(ask: Callable) -> None:
         "this is the probability; the exercise asks for its logarithm": (
             lambda x, labels: solution.sigmoids(x, labels).exp()
         ),
-        "the sign is turned: this is the loss": lambda x, labels: -solution.sigmoids(x, labels),
+        "the sign is wrong: this is the loss": lambda x, labels: -solution.sigmoids(x, labels),
     },
 )
 def sigmoids(logits: Tensor, labels: Tensor) -> Tensor:
@@ -145,11 +145,11 @@ def dropped(row: list[int], background: int) -> list[int]:
     ],
     view=padded,
     mistakes={
-        "merge first, then drop: background between two equal digits keeps them apart": (
+        "merge first, then drop: equal digits with background between them are two digits": (
             lambda row, background: merged(dropped(row, background))
         ),
         "repeats are one digit: merge them": dropped,
-        "the background is no digit: drop it at the end": lambda row, background: merged(row),
+        "the background is not a digit: drop it at the end": lambda row, background: merged(row),
         "a digit may come back later: merge neighbours, not all equal digits": (
             lambda row, background: list(dict.fromkeys(dropped(row, background)))
         ),
@@ -177,7 +177,7 @@ def _look_at_gradient(ask: Callable) -> None:
     cases=[(double([-0.1, -3.0, -7.0, -1000.0]), 1e-3)],
     look=_look_at_gradient,
     mistakes={
-        "a clamp has no gradient below the floor: mix the two, do not choose": (
+        "a clamp has no gradient below the floor: add eta to Prb instead": (
             lambda log_prb, eta: log_prb.clamp_min(log(eta))
         ),
         "eta is added to Prb, not to its logarithm": lambda log_prb, eta: log_prb + eta,

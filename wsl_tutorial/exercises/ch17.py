@@ -12,7 +12,7 @@ def least(row: int, column: int, total: int) -> int:
 
 
 @exercise(
-    praise="what the other groups cannot take",
+    praise="the other groups are too small to hold the rest",
     cases=[(355, 399, 490), (30, 40, 100), (50, 50, 100), (100, 60, 100)],
     mistakes={
         "a cell is never negative": lambda row, column, total: row + column - total,
@@ -34,7 +34,7 @@ def smallest_cell(row: int, column: int, total: int) -> int:
     praise="groups of fixed size vary less than a mixture",
     cases=[((300, 100), (0.4, 0.9)), ((50, 450), (0.2, 0.25)), ((10, 20, 70), (0.1, 0.9, 0.5))],
     mistakes={
-        "the sizes of the groups are known: this is a mixture's variance": (
+        "the group sizes are known: this is the variance if groups are random too": (
             lambda n, p: mixture(n, p)
         ),
         "variances add up, standard deviations do not": (
@@ -127,7 +127,7 @@ def votes_of_a_precinct(r: Random) -> Question:
             "What is the variance of the party's votes, if the sizes of the groups are known?",
             variance,
             {
-                "the sizes of the groups are known: this is a mixture's variance": mixture(
+                "the group sizes are known: this is the variance if groups are random too": mixture(
                     (row, total - row), (a, b)
                 ),
                 "this is the mean": row * a + (total - row) * b,
