@@ -13,18 +13,18 @@ from .core import Question, asked, choice, double, essay, exam, exercise, some, 
 
 
 @exercise(
-    praise="the third is not trusted",
+    praise="the third look is not trusted",
     view=lambda answer: tensor(answer).mul(1000).round() / 1000,
     mistakes={
-        "each look is weighed with its trust: 0.881 at t = 0": lambda: (1, 0, 1, 1),
-        "the mask is all that lies above the midrange 2, not the greatest alone": (
+        "multiply each look by its trust: 0.881 at t = 0": lambda: (1, 0, 1, 1),
+        "the mask contains every pixel above the midrange 2, not only the largest": (
             lambda: (0.797, 0, 0.881, 0.721)
         ),
-        "pixel 1 lies above the midrange 2 as well": lambda: (0, 0, 0.881, 0.797),
-        "the second look is trusted: its score saturates too, so it is no less sure": (
+        "pixel 1 is above the midrange 2 too": lambda: (0, 0, 0.881, 0.797),
+        "the second look is trusted: its score saturates too, so p is not lower": (
             lambda: (0.881, 0, 0.881, 0)
         ),
-        "trust fades: the second look has the factor exp(-1/10)": lambda: (0.881, 0, 0.881, 0.881),
+        "trust decays: the second look has the factor exp(-1/10)": lambda: (0.881, 0, 0.881, 0.881),
         "at t = 0 the factor exp(-t/10) is 1": lambda: (0.797, 0, 0.797, 0.721),
     },
 )
@@ -39,16 +39,16 @@ def dice(f: float) -> float:
 
 
 @exercise(
-    praise="the least that a method has to beat",
+    praise="a method has to beat at least these",
     cases=[(0.2,), (0.5,)],
     mistakes={
-        "F1 is not the share of right pixels: |A| + |B| is below, twice the overlap above": (
+        "F1 is not the share of right pixels: divide twice the overlap by |A| + |B|": (
             lambda f: (f, 0, 0, 1 - f)
         ),
-        "below stands |A| + |B|, here 1 + f, and above 2 |A and B|": (
+        "the numerator is 2 |A and B|, the denominator |A| + |B|, here 1 + f": (
             lambda f: (dice(f) / 2, 0, 0, dice(1 - f) / 2)
         ),
-        "All-zeros hits all of the complement, All-ones all of the region: exchange the pairs": (
+        "All-ones covers the region, All-zeros the complement: exchange the pairs": (
             lambda f: (0, dice(1 - f), dice(f), 0)
         ),
         "the complement covers 1 - f: put that in place of f": lambda f: (dice(f), 0, 0, dice(f)),
@@ -83,7 +83,7 @@ def answers(p: Tensor, named: Tensor) -> Tensor:
 
 
 @exercise(
-    praise="three ways to lose it",
+    praise="the trust can be lost in two ways, and it decays",
     cases=[
         (
             *double([[0.9, 0.6, 0.8, 0.4], [0.8, 0.7, 0.8, 0.3]]),
@@ -92,22 +92,22 @@ def answers(p: Tensor, named: Tensor) -> Tensor:
         )
     ],
     mistakes={
-        "trust fades with t: the factor exp(-t / sigma) is missing": (
+        "trust decays with t: the factor exp(-t / sigma) is missing": (
             lambda p, first, named, t, sigma: p * named * (p >= first)
         ),
-        "as sure as at first is enough: >=, not >": (
+        "a probability equal to the first is enough: >=, not >": (
             lambda p, first, named, t, sigma: exp(-t / sigma) * p * named * (p > first)
         ),
-        "a look that is less sure than the first is not trusted": (
+        "a look with a lower probability than the first is not trusted": (
             lambda p, first, named, t, sigma: exp(-t / sigma) * p * named
         ),
-        "a look that names another class is not trusted": (
+        "a look that predicts another class is not trusted": (
             lambda p, first, named, t, sigma: exp(-t / sigma) * p * (p >= first)
         ),
-        "the trust is this look's own p, not the first one's": (
+        "use the p of this look, not of the first one": (
             lambda p, first, named, t, sigma: exp(-t / sigma) * first * named * (p >= first)
         ),
-        "the trust holds p itself, not only the conditions": (
+        "p itself is a factor of the trust, not only the conditions": (
             lambda p, first, named, t, sigma: exp(-t / sigma) * named * (p >= first)
         ),
     },
@@ -162,7 +162,7 @@ def ratio(tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
         ),
         "a blind mask is 0/0: return 0 there": of_confusion(ratio),
         "this is the share of right pixels": lambda p, t: (p == t).double().mean(),
-        "this is the Dice index; it does not see the complement": (
+        "this is the Dice index, which ignores true negatives": (
             of_confusion(lambda tp, fp, fn, tn: 2 * tp / (2 * tp + fp + fn))
         ),
         "this is Jaccard's index, intersection over union": (

@@ -14,15 +14,15 @@ from .core import Question, asked, choice, essay, exam, exercise, refuse
 @exercise(
     praise="no pair of Table 1 on GlaS is so far apart",
     mistakes={
-        "two tosses agree in one case of two: Table 1 shows no difference": lambda: (2, 2.5),
-        "two-sided: either method might be the better one, 2 / 2^m, and 2 / 2^5 is above 5 %": (
+        "two fair tosses agree with probability 1/2: Table 1 shows no difference": lambda: (2, 2.5),
+        "two-sided: either method may be right, so it is 2 / 2^m, and 2 / 2^5 is above 5 %": (
             lambda: (5, 6.25)
         ),
-        "m images of 80 are m / 80 of 100 %": lambda: (6, 6),
+        "m of 80 images are 100 m / 80 percentage points": lambda: (6, 6),
     },
 )
 def images_apart() -> tuple[int, float]:
-    """Return images that differ until a sign test sees it, and points of error, () -> two."""
+    """Return the images that a sign test needs, and points of error, () -> two numbers."""
     m = next(m for m in range(1, 80) if 2 * 0.5**m < 0.05)
     return m, 100 * m / 80
 
@@ -46,9 +46,9 @@ def all_with(printed: Callable) -> Callable:
     cases=[(69.65, 145), (1.25, 80), (33.33, 12), (24.62, 5794), (19.98, 145), (0.0, 30_000)],
     view=marks,
     mistakes={
-        "the decimals are cut, not rounded": all_with(lambda k, n: round(10_000 * k / n)),
+        "the decimals are cut off, not rounded": all_with(lambda k, n: round(10_000 * k / n)),
         "the rate is in %: 100 k / n, and two decimals more": all_with(lambda k, n: 100 * k // n),
-        "all k, not the first alone: large n have several": (
+        "return all k, not only the first: a large n has several": (
             lambda rate, n: metrics.counts_behind(rate, n)[:1]
         ),
         "some rates have no k: leave the list empty": (
@@ -65,11 +65,11 @@ def shares_behind(rate: float, n: int) -> list[int]:
     praise="the row that was not printed",
     cases=[(66.01,), (23.72,), (0.0,), (100.0,)],
     mistakes={
-        "this is the chord, the least; the arc lies above": lambda d: 100 - d,
-        "this takes d for f; f = d / (2 - d) first, then 2 (1 - f) / (2 - f)": (
+        "this is the smallest value, on the chord; the largest is on the curve": lambda d: 100 - d,
+        "d is not f: compute f = d / (2 - d) first, then 2 (1 - f) / (2 - f)": (
             lambda d: 200 * (100 - d) / (200 - d)
         ),
-        "in %, please": lambda d: metrics.all_zeros_bounds(d)[1] / 100,
+        "return the value in %": lambda d: metrics.all_zeros_bounds(d)[1] / 100,
     },
 )
 def zeros_from_ones(d: float) -> float:
@@ -78,16 +78,18 @@ def zeros_from_ones(d: float) -> float:
 
 
 def steps(u: int, kappa: float, passes: int = 2) -> float:
-    """Return the steps of u looks over those of one, the classifier with passes a step."""
+    """Return the cost of a step with u looks over that of a step with one look."""
     return (u + passes * kappa) / (1 + passes * kappa)
 
 
 @exercise(
-    praise="a fast loader makes erasing look dear",
+    praise="the faster the loading, the more erasing adds to an epoch",
     cases=[(4, 0.25, 0.5), (2, 0.25, 0.0), (1, 0.3, 0.2), (8, 1.0, 0.9)],
     mistakes={
-        "the share b of an epoch stays as it is: only 1 - b grows": lambda u, k, b: steps(u, k),
-        "b is a share of the epoch with one look, so that 1 - b of it are steps": (
+        "the share b of an epoch does not grow with u: only 1 - b does": lambda u, k, b: steps(
+            u, k
+        ),
+        "b is a share of the epoch with one look, so the steps are the share 1 - b": (
             lambda u, k, b: steps(u, k) + b
         ),
         "b and 1 - b are exchanged": lambda u, k, b: b * steps(u, k) + 1 - b,
@@ -100,7 +102,7 @@ def steps(u: int, kappa: float, passes: int = 2) -> float:
     },
 )
 def slower_by(u: int, kappa: float, b: float) -> float:
-    """Return epochs of u looks over epochs of one, (u, kappa, b) -> ratio."""
+    """Return the duration of an epoch of u looks over that of one look, (u, kappa, b) -> ratio."""
     return (1 - b) * steps(u, kappa) + b
 
 
@@ -115,7 +117,7 @@ def rates_not_refuted(r: Random) -> Question:
         {
             "this is the error that was seen": 100 * share,
             "put p under the root, not k / n": 100 * (share + 1.96 * sqrt(share * (1 - share) / n)),
-            "this is the least error that is not refuted": metrics.wilson_interval(k, n)[0],
+            "this is the smallest error that is not refuted": metrics.wilson_interval(k, n)[0],
         },
         solution=f"The upper end of Wilson's interval for {k} of {n}: the rate $p$ at which "
         f"$k/n$ lies 1.96 "
@@ -149,8 +151,8 @@ def errors_that_can_be_seen(r: Random) -> Question:
         f"A test set has {n} images.",
         Question(
             "Two methods differ on some of them, and one method is right on all of these. If both "
-            "were equally good, each would be a toss of a fair coin. From which number of images "
-            f"on is the two-sided probability of so clear a result below {level:g} %?",
+            "were equally good, each would be a toss of a fair coin. What is the smallest number "
+            f"of images for which the two-sided probability of such a result is below {level:g} %?",
             m,
             {
                 "either method might be the better one: the probability is twice as large": m - 1,
@@ -180,12 +182,12 @@ def errors_that_can_be_seen(r: Random) -> Question:
             solution=f"$z^2 / (n + z^2) = 3.84 / {n + 3.84:g}$, {upper:.3g} %.",
         ),
         essay(
-            "A report says that this network without errors reads the object and not its "
+            "A report says that this network without errors recognises the object and not its "
             "surroundings. Explain in two sentences why the test set does not show this.",
             "no error still allows the error rate of the interval: the test set is small",
-            "a label can be right for another reason: the surroundings may show the class too",
-            solution="The interval still holds an error rate above zero, and images of one patient "
-            "are no independent tests. The class may show in the surroundings as well, and the "
-            "rate counts right classes, wherever the network looked.",
+            "a prediction can be right for another reason: the surroundings may show the class too",
+            solution="The interval still contains error rates above zero, and images of one "
+            "patient are not independent tests. The surroundings may show the class too, and the "
+            "error rate counts right classes, wherever the network looked.",
         ),
     )

@@ -97,8 +97,9 @@ def areas_beside_cuts(best_cut: Callable[[float], float]) -> str:
         share = d / (2 - d / 100), d  # of the bird, least and greatest mean
         blind = " to ".join(f"{100 - f / 2:.0f}" for f in reversed(share))
         lines.append((r.data, r.method, r.printed, f"{f1:.1f}", plus, minus, blind))
-    head = ("data", "method", "area", "so a cut has F1 from, %", "printed F1+", "printed F1-")
-    return tables.grid((*head, "area of a constant map, background, %"), lines)
+    head = ("data", "method", "area", "F1 of the best cut, at least, %")
+    blind = "background area of a constant map, %"
+    return tables.grid((*head, "printed F1+", "printed F1-", blind), lines)
 
 
 # From settings ------------------------------------------------------------------------------------
@@ -203,9 +204,9 @@ def ratios(held: Records) -> str:
     for p in ("paper", "short"):
         for r in tables.current(EXPERIMENTS["minmax/glas-seconds"], p, held):
             m = r["metrics"]
-            text = f"{m['ratio']:.2f} by the clock (protocol {p}, {r['provenance']['device']})"
+            text = f"{m['ratio']:.2f} (protocol {p}, {r['provenance']['device']})"
             if "ratio_lazy" in m:
-                text += f", {m['ratio_lazy']:.2f} without looks that change nothing"
+                text += f", {m['ratio_lazy']:.2f} if looks that change nothing are skipped"
             texts.append(text)
     return "; ".join(texts) or "no measurement recorded yet"
 
