@@ -14,11 +14,11 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # %% [markdown]
 # # Presence: the reproduction
 #
-# After this page you can say what a printed "0.37 ± 0.04 %" means and what it does not, derive the rule
-# that judges our number against it, compute by how much choosing the best epoch lowers an error, and
-# trace any number of this book back to its settings. You need [chapter
-# 1](01_presence_likelihood.ipynb) and the variance of a mean. The page runs in twenty seconds on one
-# CPU core. It trains nothing and reads all results of training from records.
+# After this page you can say what a printed "0.37 ± 0.04 %" means and what it does not mean, derive
+# a rule for comparing our number with a printed one, compute how much lower an error looks if the
+# best epoch is chosen on the test set, and trace any number of this book back to its settings. You
+# need [chapter 1](01_presence_likelihood.ipynb) and the variance of a mean. The page runs in twenty
+# seconds on one CPU core. It trains nothing and reads all results of training from records.
 #
 # ## Problem
 #
@@ -51,13 +51,15 @@ ROWS = {i: row for i, row in ledger.load().items() if row.paper == PAPER.key}
 page.numbers()
 
 # %% [markdown]
-# There are three kinds of numbers here: means with a ±, single runs, and bars or remarks without a
-# number. Each kind is judged in its own way.
+# There are three kinds of entries here: means with a ±, single runs, and entries without a number,
+# which are only a bar of a figure or a remark in the paper. "7.5M" is the number of parameters of a
+# network. *Max pooling* is a baseline: for each label of the bag its loss sees only
+# the position with the largest probability.
 #
 # ## What is hidden
 #
-# A table is a weak label too: many decisions led to it, and most are not printed. For "any detail not
-# reported here" the paper refers to the authors' program, which answers most questions. We read both:
+# Many decisions lead to a table, and most of them are not printed. For "any detail not reported
+# here" the paper refers to the authors' program, which answers most questions. We read both:
 #
 # | question | the text | the program |
 # |---|---|---|
@@ -67,10 +69,10 @@ page.numbers()
 # | Which learning rate? | 0.01, then 0.001 | 0.02, then 0.002 for MNIST; three stages for SVHN |
 # | Which augmentation on CIFAR-10? | not stated | crops and flips, and rotations *for the baseline only* |
 # | How is a house number cropped? | "a tight square crop" | enlarged by a factor that depends on the number of digits, test images too |
-# | What normalises the baseline (16)? | one image | the whole batch |
+# | Over what is max pooling, paper (16), normalised? | one image | the whole batch |
 #
-# The comments in the programs also list single runs. Does any usual measure of spread of these runs give
-# the printed ±?
+# The comments in the programs also list the errors of single runs. Does any usual measure of their
+# spread give the printed ±? (`mcmil` is the short name of this paper in the ledger.)
 
 # %% tags=["hide-input"]
 RUNS = {  # test errors in %, from the comments in the authors' programs
@@ -98,31 +100,32 @@ head = ("id", "runs", "the paper prints", "mean", *SPREADS)
 show.Markdown(tables.grid(head, lines))
 
 # %% [markdown]
-# The means agree with the listed runs. For the second row the ± agrees with the *population* standard
-# deviation, which divides by $n$ and not by $n - 1$. No column gives the printed ± of all other rows,
-# so there were more runs than listed, or the spread was measured in another way. We read ± as a standard
-# deviation over runs and keep in mind that this is a guess.
+# The means agree with the listed runs. In the second row the ± agrees with the *population*
+# standard deviation, which divides by $n$ and not by $n - 1$, and in the first row with the
+# difference between the largest and the smallest error. In the last two rows no column agrees, so
+# there were more runs than listed, or the spread was measured in another way. We read ± as a
+# standard deviation over runs and keep in mind that this is a guess.
 #
 # ## Derivation
 #
-# A printed error results from four steps: test images are counted, seeds are averaged, an epoch is
-# chosen, and for house numbers a map of classes becomes a sequence. We take them in turn.
+# Four steps lead to a printed error: count errors on the test images, average over seeds, choose an
+# epoch, and, for house numbers, turn a map of classes into a sequence. We take them in turn.
 #
 # ### An error rate has a standard error
 #
-# Let $e$ be the probability that a trained network is wrong on an image like those of the test set.
-# **Assumption: the $n$ test images are independent draws.** Then the number of errors is binomial with
-# variance $n e (1 - e)$, and the error *rate* has the standard deviation
+# Let $e$ be the probability that a trained network is wrong on a random image. **Assumption: the
+# $n$ test images are independent draws from the same distribution.** Then the number of errors is
+# binomial with variance $n e (1 - e)$, and the error *rate* has the standard deviation
 #
 # $$ \mathrm{se} = \sqrt{\frac{e (1 - e)}{n}} . $$
 #
-# With the measured rate in place of $e$ it is called the *standard error*. MNIST has 10,000 test images,
-# so one image is a hundredth of a percent.
+# With the measured rate in place of $e$ it is called the *standard error*. MNIST has 10,000 test
+# images, so one wrong image changes the error by 0.01 percentage points.
 
 
 # %%
 def standard_error(error, n=10_000):
-    """Of an error rate in % over n images, in points of %."""
+    """Return the standard error of an error in %, in percentage points."""
     e = error / 100
     return 100 * math.sqrt(e * (1 - e) / n)
 
@@ -133,17 +136,18 @@ for i in ("mcmil-001", "mcmil-002", "mcmil-005", "mcmil-006"):
     print(f"{ROWS[i].printed} %: {wrong:.0f} images; standard error {se:.3f}")
 
 # %% [markdown]
-# The standard errors are *larger* than the printed ±. This is no contradiction, because all runs are
-# tested on the same images. Let $a_i$ be the probability, over seeds, that a newly trained network is
-# wrong on test image $i$; hard images have a large $a_i$. **Assumption: given the images, one network
-# errs on different images independently.** The rate of one run is then a mean of $n$ independent zeros
-# and ones with probabilities $a_i$, and its variance over seeds is
+# The standard errors are *larger* than the printed ±. This is no contradiction, because all runs
+# are tested on the same images. Let $a_i$ be the probability, over seeds, that a newly trained
+# network is wrong on test image $i$; hard images have a large $a_i$. **Assumption: given the
+# images, one network errs on different images independently.** The rate of one run is then a mean
+# of $n$ independent zeros and ones with probabilities $a_i$. With $\bar a$ and $\mathrm{var}(a)$
+# for the mean and the variance of the $a_i$ over the images, the variance of the rate over seeds is
 #
 # $$ \frac{1}{n^2} \sum_{i=1}^{n} a_i (1 - a_i) = \frac{1}{n} \Bigl( \bar a (1 - \bar a) - \mathrm{var}(a) \Bigr) , $$
 #
-# because the mean of $a_i^2$ is $\bar a^2 + \mathrm{var}(a)$. The first term is the binomial one. The
-# second is subtracted because the same images are hard in every run. (If a bad run is bad on many images
-# together, a covariance is added.) A simulation with 10,000 images, a few of them hard:
+# because the mean of $a_i^2$ is $\bar a^2 + \mathrm{var}(a)$. The first term is the binomial one.
+# The second is subtracted because the same images are hard in every run. A simulation with 10,000
+# images, a few of them hard, confirms the formula:
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)
@@ -160,9 +164,10 @@ print(f"same images, new seeds: sd {100 * same:.3f} (formula: {theory:.3f})")
 print(f"new images, new seeds:  sd {100 * new:.3f}")
 
 # %% [markdown]
-# So a ± over seeds says how far a new *seed* may move the number on these test images, and not how far it
-# is from the error on new images. A reproduction uses the same test set, so the ± over seeds is the right
-# scale for us. It is the wrong scale for "method A reads digits better than method B".
+# So a ± over seeds measures how much another *seed* may change the error on these test images. It
+# does not measure the distance from the error on new images. A reproduction uses the same test set,
+# so the ± over seeds is the right scale for us. It is the wrong scale for "method A reads digits
+# better than method B".
 #
 # A standard deviation from few runs is itself rough: for $n$ normal values its relative error is about
 # $1 / \sqrt{2 (n - 1)}$, 35 % for five runs and 24 % for ten.
@@ -178,17 +183,18 @@ print(f"new images, new seeds:  sd {100 * new:.3f}")
 # and otherwise *better* or *worse*; $s$ or $\hat s$ is 0 if it does not exist. A gap below $r$ may come
 # from rounding alone, and at a gap of $s + \hat s$ the two error bars touch.
 #
-# Which gaps does this rule accept? **Assume that both sides draw runs from normal distributions with
-# one standard deviation $\sigma$**, theirs $\hat n$ runs and ours $n$. The gap of the means then has
-# standard deviation $\sigma \sqrt{1/n + 1/\hat n}$, while $\tau$ is near $2 \sigma$. For ten runs on
-# either side this is generous by a factor of 4.5. A single printed run has no ±, so $\tau$ is near
-# $\sigma$, less than the standard deviation $\sqrt 2 \sigma$ of the gap between two runs: that is
-# strict. We apply the package's rule to invented runs whose true gap we know.
+# Which gaps does this rule accept? **Assume that the paper draws $\hat n$ runs and we draw $n$, all
+# from normal distributions with one standard deviation $\sigma$.** The gap of the means then has
+# standard deviation $\sigma \sqrt{1/n + 1/\hat n}$, while $\tau$ is near $2 \sigma$. For ten runs
+# on either side this is generous by a factor of 4.5. A single printed run has no ±. We compare one
+# of our runs with it, and $\tau = s$ is near $\sigma$, while the gap between two runs has standard
+# deviation $\sqrt 2 \sigma$: here the rule is strict. We apply the package's rule to simulated runs
+# whose true gap we know.
 
 
 # %% tags=["hide-input"]
 def chance(gap, theirs, ours, rule, draws=400):
-    """Share passed by (4.1) if our true mean is gap sd higher."""
+    """Return the share accepted by (4.1) if our mean is gap sd higher."""
     generator = torch.Generator().manual_seed(2)
     passed = 0
     for _ in range(draws):
@@ -219,33 +225,34 @@ axis.set(ylabel="share called reproduced")
 axis.legend()
 show.figure(
     fig,
-    alt="The share of invented reproductions that the rule accepts, against"
+    alt="The share of simulated reproductions that the rule accepts, against"
     " the true gap in standard deviations. For means of ten or five runs it"
-    " begins near one, is still above 0.8 at a gap of one, about a half at"
+    " begins near one, is still above 0.8 at a gap of one, about 0.4 at"
     " two, and zero at about four. For single runs it begins near one half"
     " and falls slowly.",
 )
 
 # %% [markdown]
-# At the left end the reproduction is right: means pass, and single runs fail about every second time. A
-# real gap of two standard deviations still passes in about four of ten cases for means. So *reproduced*
-# means "within about two standard deviations", and *worse* means little for a single run. That is why we
-# also test *claims*, which compare two methods that we ran ourselves under one protocol.
+# At a true gap of 0 nearly all means pass, but about half of the single runs fail. At a true gap of
+# two standard deviations about four of ten means still pass. So *reproduced* means "within about
+# two standard deviations", and for a single run *worse* is weak evidence. That is why we also test
+# *claims* on our own runs under one protocol.
 #
-# A claim says that some gaps are above 0: a difference of two means, or the distance of a mean from a
-# limit. Let $g$ be such a gap, a sum of means $\bar x_k$ of $n_k$ runs with weights $w_k$, and $s_k$ the
-# standard deviation over the runs of group $k$. **Assume that runs are independent and nearly normal.**
-# Then
+# A claim says that some gaps are above 0: a difference of two means, or the distance of a mean from
+# a limit. Let $g$ be such a gap, a weighted sum of means $\bar x_k$ with weights $w_k$. Group $k$
+# has $n_k$ runs with the standard deviation $s_k$. **Assume that runs are independent and nearly
+# normal.** Then
 #
 # $$ g \pm t \sqrt{\textstyle\sum_k w_k^2 s_k^2 / n_k} $$
 #
-# is an interval at the level of 5 %, where $t$ is the 97.5 % quantile of Student's distribution with
-# Welch's degrees of freedom. Two groups of two runs with equal spread need $t = 4.3$ standard errors,
-# groups of three runs 2.8; with *two* standard errors, 18 of 100 pairs of equal experiments of two runs
-# would be called different. A claim *holds* if all its gaps exceed their half-widths, *fails* if one is
-# below minus its half-width, and is *undecided* otherwise. One run has no $s_k$ and decides nothing,
-# unless no seed can change the result (a duration, for example). A run without a finite number counts as
-# worse than every number, here as in (4.1).
+# is a 95 % confidence interval, where $t$ is the 97.5 % quantile of Student's distribution with
+# Welch's degrees of freedom. For two groups of equal spread $t$ is 4.3 if each has two runs, and
+# 2.8 if each has three. With $t = 2$ for two runs each, 18 of 100 comparisons of a method with
+# itself would find a difference. A claim *holds* if every gap is above 0 by more than its
+# half-width, *fails* if some gap is below 0 by more than its half-width, and is *undecided*
+# otherwise. One run has no $s_k$ and decides nothing, unless we do not treat the quantity as random
+# (a duration, for example). A run without a finite number counts as worse than every number, here
+# as in (4.1).
 #
 # ### The best epoch flatters
 #
@@ -262,13 +269,14 @@ show.figure(
 #
 # $$ m - \sigma \sqrt{2 \log T} \; \leq \; \mathbb{E} \min_t m_t \; \leq \; m . $$
 #
-# The figure compares this bound with simulations in which neighbouring epochs have correlation $\rho$:
-# $z_t = \rho z_{t-1} + \sqrt{1 - \rho^2} \, \varepsilon_t$.
+# The figure compares this bound with simulations in which neighbouring epochs have correlation
+# $\rho$: $z_t = \rho z_{t-1} + \sqrt{1 - \rho^2} \, \varepsilon_t$ with independent standard normal
+# $\varepsilon_t$.
 
 
 # %%
 def flattery(T, rho, draws=20_000):
-    """E max(-z_t) over the first 1, 2, ..., T epochs: (T,)."""
+    """Estimate E max(-z_t) over the first 1, 2, ..., T epochs: (T,)."""
     generator = torch.Generator().manual_seed(3)
     noise = torch.randn(T, draws, generator=generator)
     z = [noise[0]]
@@ -297,38 +305,41 @@ show.figure(
 )
 
 # %% tags=["hide-input"]
-twenty = [f"{flattery(20, rho)[-1]:.2f} σ" for rho in (0.0, 0.7, 0.95)]
-bound = math.sqrt(2 * math.log(20))
-print(f"20 epochs: {', '.join(twenty)} (bound {bound:.2f} σ)")
+print(f"best of 20 epochs: at most {math.sqrt(2 * math.log(20)):.2f} σ below m")
+for rho in (0.0, 0.7, 0.95):
+    print(f"  correlation {rho}: {flattery(20, rho)[-1]:.2f} σ below m")
 row, least = ROWS["mcmil-005"], ROWS["mcmil-006"]
 lucky = row.value - flattery(10, 0.0)[-1] * row.sd
 print(f"best of ten runs: {lucky:.2f} % expected, {least.printed} % printed")
 
 # %% [markdown]
-# With independent epochs the best of 20 is nearly two standard deviations too low. This is a *bias*: it
-# has the same sign in every run, so averaging ten runs does not remove it, and no ± shows it. If $\sigma$
-# between epochs were as large as the printed 0.04 between runs, the bias would be 0.07 points of the
-# printed 0.37, and at most 0.10 by the bound. The true bias is smaller, because late epochs are
-# correlated; our records measure it below. The same computation explains the last row of section 5.2:
-# the best of ten runs, 0.32 %, is about what luck gives.
+# With independent epochs the best of 20 is nearly two standard deviations too low. This is a
+# *bias*: it has the same sign in every run, so averaging ten runs does not remove it, and no ±
+# shows it. Suppose that $\sigma$ between epochs is as large as the printed 0.04 between runs. Then
+# the bias is 0.07 points of the printed 0.37 for independent epochs, and at most 0.10 by the bound.
+# The true bias is smaller, because late epochs are correlated; we measure it below in our records.
+# The same computation explains the 0.32 % of section 5.2: the expected best of ten runs with 0.37 ±
+# 0.04 % is 0.31 %.
 #
-# The remedy costs little: hold out a part of the *training* images and choose the epoch by them. Our
-# records have the errors of the last epoch, of the best epoch on the test set (the paper's rule, the only
-# one compared with the paper), and of the epoch chosen on held-out images.
+# The remedy costs little: hold out a part of the *training* images and choose the epoch with the
+# lowest error on them. Our records have the errors of the last epoch, of the best epoch on the test
+# set (the paper's rule, the only one compared with the paper), and of the epoch chosen on held-out
+# images.
 #
 # ### From a label map to a sequence
 #
 # For house numbers there is a fourth step. The network predicts a class for each of $28 \times 28$
-# positions, and the paper needs a sequence of digits. Let $h_{m,n} = \arg\max_\ell p_{\ell,m,n}$ be the
-# class at row $m$ and column $n$. Each column votes, and each change gives a digit:
+# positions, and the paper needs a sequence of digits. Let $h_{m,n} = \arg\max_\ell p_{\ell,m,n}$ be
+# the class at row $m$ and column $n$. The positions of column $n$ vote for its class $c_n$. Read
+# from left to right, each digit that differs from the class of the column before is written down:
 #
 # $$ \begin{aligned}
 # c_n &= \begin{cases} \arg\max_{\ell \neq \phi} \; \#\{ m : h_{m,n} = \ell \} & \text{if some } h_{m,n} \neq \phi , \cr \phi & \text{otherwise,} \end{cases} \cr
 # \text{sequence} &= (c_n : c_n \neq \phi, \; c_n \neq c_{n-1}) , \qquad c_0 = \phi .
 # \end{aligned} \tag{4.2} $$
 #
-# With equal votes the smallest digit wins. A number counts as right if the whole sequence is right. In
-# code:
+# With equal votes the smallest digit wins. A house number is right if its whole sequence is right.
+# In code:
 
 
 # %%
@@ -359,12 +370,13 @@ assert [read(s.argmax(0)) for s in scores] == metrics.transcribe(scores)
 # %%
 row = ROWS["mcmil-005"]
 print(f"{row.table}, {row.method}, {row.measure}: {page.printed(row)}")
-print(f"answered by {row.metric} of {row.experiment}")
+print(f"compared with {row.metric} of {row.experiment}")
 
 # %% [markdown]
-# The second is the **experiment** that answers the row. Its `config` has all settings, each with the
-# paper's value and its source. We list the settings that the paper states in words, or that we chose
-# differently. All others are the paper's.
+# The second is the **experiment** that we compare with the row. Its `config` has all settings, each
+# with the paper's value and its source. We list the settings that the paper states in words, or
+# that we chose differently. All others are the paper's. `preconditioner_every` belongs to PSGD, the
+# second-order optimiser of the authors: we update its preconditioner at every fifth step.
 
 # %%
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
@@ -374,23 +386,24 @@ print(count)
 table
 
 # %% [markdown]
-# The third is a **run**: an experiment, a seed and a *protocol*. Under `paper` all settings are as above.
-# Under `desk` the data, the network, the test set and the measure are the paper's, and the training is
-# our own recipe for one CPU core. Under `short` the network is smaller and there are fewer images;
-# `smoke` takes seconds and only shows that the code works. Runs of `paper` and `desk` give verdicts, and
-# the latter are marked as *our recipe*; `short` gives none.
+# The third is a **run**: an experiment, a seed and a *protocol*. Under `paper` all settings are as
+# above. Under `desk` the data, the network, the test set and the measure are the paper's, and the
+# training is our own recipe for one CPU core. Under `short` the network is smaller and there are
+# fewer images; `smoke` takes seconds and only shows that the code works. The tables call the
+# protocol of a number its *evidence*: *paper's settings*, *our recipe* (`desk`) or *reduced size*
+# (`short`). Numbers of reduced size get no verdict. If there are runs under several protocols, a
+# table shows the first of these three, the strongest evidence.
 #
-# The fourth is the **record** of a finished run, one line of JSON in the package. A figure shows the
-# protocol under which most of its experiments have run; a table shows each number by its strongest
-# evidence.
+# The fourth is the **record** of a finished run, one line of JSON in the package:
 
 # %%
 HELD = records.published()
 page.one_record(HELD)
 
 # %% [markdown]
-# A record also has the whole configuration, all metrics and a thinned curve. Its id ends in a hash of the
-# configuration: if somebody changes a default, old records disappear from the tables.
+# A record also has the whole configuration, all metrics and their values at some of the epochs. Its
+# id ends in a hash of the configuration: if somebody changes a default, old records disappear from
+# the tables.
 #
 # The fifth is the **verdict**: (4.1), applied to the row and its records. As an example we apply it to
 # the three runs that a comment in the authors' program lists for this row.
@@ -426,16 +439,17 @@ shown = [pair for batch in several for pair in zip(*batch, strict=True)]
 page.canvases(network, shown)
 
 # %% [markdown]
-# Canvases of one batch have the same size. The fourth has two digits of one class, so its label set has
-# one member. The network has no layer of fixed size. No training image looks like the test image, which
-# shows one digit that fills the frame.
+# Canvases of one batch have the same size. Different batches can have different sizes, because the
+# network has no layer of fixed size. The fourth canvas has two digits of one class, so its label
+# set has one member.
 #
 # ### Two ways to crop a house number
 #
-# The paper crops a house number to a square around all digits. Its side is the larger side of the number
-# times $1 + (6 - n)/7$, where $n$ is the *true number of digits*, taken from the annotation, for test
-# images too. The experiments with `count-free` in their name always use the factor for two digits. Below,
-# generated numbers of one to five digits are cut in both ways.
+# The authors' program crops a house number to a square. Take the box around all its digits. The
+# side of the square is the larger side of this box times $1 + (6 - n)/7$, where $n$ is the *true
+# number of digits*, taken from the annotation, for test images too. The experiments with
+# `count-free` in their name always use the factor for two digits. Below, generated numbers of one
+# to five digits are cut in both ways.
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)
@@ -448,15 +462,18 @@ boxes = [numbers["boxes"][i] + torch.tensor([32, 32, 0, 0]) for i in chosen]
 page.crops(wide, boxes)
 
 # %% [markdown]
-# In both rows the digits of longer numbers are smaller, but less so in the first row, which helps the
-# network. But its factor reveals the number of digits, and at test time nobody knows $n$ before reading.
-# In the second row five digits are $7/11 : 7/8$, about 27 %, smaller.
+# In both rows the digits of longer numbers are smaller. In the first row the difference is smaller,
+# which helps the network. But its factor reveals the number of digits, and at test time nobody
+# knows $n$ before reading. In the second row the factor for five digits is $11/7$ instead of $8/7$,
+# which makes them about 27 % smaller.
 #
 # ### The curves
 #
-# The next figure shows the test error by epoch for three losses on extended MNIST, each seed as a thin
-# line and their mean as a thick one, with the authors' optimiser and with AdamW. Dashed lines are the
-# paper's numbers for full training: the exact likelihood, and the mean of six runs of max pooling.
+# The next figure shows the test error by epoch for three losses on extended MNIST: the exact
+# likelihood, and max pooling *as printed* in the paper and *as coded* in the program. Each seed is
+# a thin line and their mean a thick one. The left panel uses the authors' optimiser, the right one
+# AdamW. Dashed lines are the paper's numbers for full training: the exact likelihood, and the mean
+# of six runs of max pooling.
 
 # %%
 page.curves(HELD)
@@ -466,8 +483,8 @@ page.curves(HELD)
 #
 # ### The reading rule
 #
-# The paper calls its transcription "very coarse". In the small label maps below, with a dot for the
-# background, every digit is found.
+# The paper calls its transcription, the rule (4.2), "very coarse". In the small label maps below,
+# with a dot for the background, every digit is found.
 
 # %% tags=["hide-input"]
 MAPS = {
@@ -499,15 +516,18 @@ head = ("situation", "label map", "truth", "read", "")
 show.Markdown(tables.grid(head, lines))
 
 # %% [markdown]
-# How often does this matter? We know the boxes of generated house numbers, so we can measure the errors
-# of the *rule* alone with a perfect network: each position inside the box of a digit shows this digit. We
-# also let it respond only near the middle of each digit, which leaves blank columns between neighbours.
+# How often does this matter? We know the boxes of generated house numbers, so we can measure the
+# errors of the *rule* alone with a perfect network: each position inside the box of a digit has the
+# class of this digit. We also let the network respond only near the middle of each digit, which
+# leaves blank columns between neighbours.
 
 
 # %% tags=["hide-input"]
 def perfect(boxes, digits, core):
-    """Label map (1, 11, 28, 28) with the middle of each box marked."""
-    centres = 4.5 + 2 * torch.arange(28)  # the pixel amid each position's view
+    """Return a label map (1, 11, 28, 28), the middle of each box marked."""
+    centres = 4.5 + 2 * torch.arange(
+        28
+    )  # the middle pixel of each position's view
     grid = torch.full((28, 28), 10)
     for (x, y, w, h), digit in zip(boxes.tolist(), digits, strict=True):
         column = (centres - x - w / 2).abs() <= core * w / 2
@@ -529,9 +549,10 @@ for core in (1.0, 0.8, 0.6):
     print(f"responding to {core:.0%} of each box: {error:.1f} % misread")
 
 # %% [markdown]
-# The rule penalises a network that marks whole digits, but not one that marks their middles; the
-# training loss is indifferent. So a part of any sequence error belongs to (4.2), and another rule would
-# change the table without a change of the method. We keep the paper's rule for the paper's numbers.
+# The rule penalises a network that marks whole digits, but not one that marks their middles. The
+# training loss does not distinguish the two. So a part of any sequence error is due to (4.2), and
+# with another rule the same network would get another error. We keep the paper's rule for the
+# paper's numbers.
 #
 # ### The other differences, and what we do about each
 #
@@ -539,16 +560,14 @@ for core in (1.0, 0.8, 0.6):
 # |---|---|
 # | the program normalises max pooling over the batch ([chapter 15](15_audit.ipynb)) | two experiments, *as printed* and *as coded* |
 # | unequal augmentation on CIFAR-10 | both losses get crops and flips |
-# | $\lvert T \rvert + 10^{-16}$ inside the logarithm ([chapter 2](02_presence_numerics.ipynb)) | we evaluate without cancellation, in float64 |
-# | the second-order optimiser has changed since 2018 | we rewrote the version of 2018 from its papers, and also run AdamW |
-# | CIFAR-10 and SVHN are not available everywhere | a lossy copy and generated house numbers replace them; they answer no row |
-#
-# Each of these may move a number by more than the printed ±, so we name them before we compare.
+# | the program adds $10^{-16}$ to the computed likelihood before the logarithm ([chapter 2](02_presence_numerics.ipynb)) | we evaluate without cancellation, in float64 |
+# | the authors' optimiser PSGD has changed since 2018 | we rewrote the version of 2018 from its papers, and also run AdamW |
+# | CIFAR-10 and SVHN are not available everywhere | a lossy copy and generated house numbers replace them; no number of the paper is compared with them |
 #
 # ## Reproduction
 #
-# MNIST and extended MNIST are the main experiments of the paper. Each number shows its strongest
-# evidence.
+# MNIST and extended MNIST are the main experiments of the paper. Each number is shown with its
+# strongest evidence. The notes say how many seeds the protocol asks for.
 
 # %%
 page.section(HELD, "Sec 5.1.1", "Sec 5.2")
@@ -559,8 +578,8 @@ page.section(HELD, "Sec 5.1.1", "Sec 5.2")
 #
 # ### Three rules of choosing the epoch
 #
-# By how much does the best epoch on the test set lower the error in our runs? The table is on the page of
-# this paper.
+# By how much does the best epoch on the test set lower the error in our runs? The same page has the
+# table.
 
 # %%
 page.flattery(HELD)
@@ -568,9 +587,10 @@ page.flattery(HELD)
 # %% [markdown]
 # ### Claims
 #
-# A claim that no single number decides is tested by the interval above, on the strongest protocol of
-# which all its experiments have records. Where the paper leaves room ("most of the time"), the reading
-# in brackets is ours.
+# The paper also makes statements that no single number decides, for example that max pooling is
+# much worse than the exact likelihood. We test such a *claim* by the confidence interval above, on
+# the strongest evidence that all its experiments have. Claims of reduced size get *no verdict*. A
+# claim is *not tested* if a record is missing.
 
 # %%
 show.Markdown(tables.claims_tally(PAPER, HELD))
@@ -578,8 +598,8 @@ show.Markdown(tables.claims_tally(PAPER, HELD))
 # %% [markdown]
 # ### Run it yourself
 #
-# This command runs MNIST and extended MNIST with all baselines and both optimisers on one GPU. It stops
-# after its budget of seconds, and the same command continues.
+# This command runs MNIST and extended MNIST with all baselines and both optimisers on one GPU. It
+# stops after its budget of seconds; give the same command again to continue.
 #
 # ```bash
 # .venv/bin/python -m wsl_tutorial.reproduce run 'mcmil/mnist*' \
@@ -601,14 +621,14 @@ fresh = records.load(OUT / "records.jsonl") if FULL else []
 page.fresh(NAME, fresh, HELD)
 
 # %% [markdown]
-# The two lines should agree within the standard deviation over seeds.
+# Once both rows have numbers, they should agree within the standard deviation over seeds.
 #
 # ## Exercises
 #
 # **1, by hand.** Two methods err on 37 and on 48 of the same 10,000 images. On 25 images both are
 # wrong. How many images are wrong for one method only, in each direction? If both methods were
-# equally good, each of these images would be a toss of a fair coin. How surprising is the result,
-# and which of the two numbers "37 and 48" or "12 and 23" did you need for it?
+# equally good, each of these images would be a toss of a fair coin. How surprising is the result?
+# Which pair of numbers did you need for this, "37 and 48" or "12 and 23"?
 #
 # **2, code.** Write the allowed gap $\tau$ of (4.1), from the printed ± (or `None`), half a unit of
 # the last printed decimal, and the list of our values. The function below is a first attempt.
@@ -637,17 +657,19 @@ check.attempt(check.transcription, transcription)
 # %% [markdown]
 # **4, by hand and code.** The paper's 0.32 % is the best of ten runs, each of which is the best of
 # 20 epochs. Let the standard deviation over runs be 0.04 and between the epochs of one run 0.02,
-# all independent. By how much does 0.32 % flatter? Check your estimate with `flattery`.
+# all independent. By how much do the two choices lower the error? Check your estimate with
+# `flattery`.
 #
 # **5, change the rule.** Replace the vote of (4.2) by sums: let each column add up the
 # probabilities of its positions, and let a digit win the column if its sum is greater than a
-# threshold. Which of the six situations above can this mend if the network is unsure at the wrong
-# positions, and which not even then? Which can no rule mend that gives each column one digit?
+# threshold. Which of the six situations above can this rule mend if the network is unsure at the
+# wrong positions, and which can it not mend even then? Which situations can no rule mend that
+# assigns one digit to each column?
 #
 # **6, explain to a colleague.** Your colleague quotes section 5.1.2, 8.4 ± 0.4 % for cross-entropy
 # against 8.7 ± 0.3 % for the exact likelihood, and concludes that the exact likelihood costs 0.3
-# points. Explain in a few sentences what the two ± do and do not allow, what the rotations have to
-# do with it, and which experiment you would run.
+# points. Explain in a few sentences what can and cannot be concluded from the two ±, what the
+# rotations have to do with it, and which experiment you would run.
 #
 # ## Further reading
 #
@@ -660,4 +682,4 @@ check.attempt(check.transcription, transcription)
 # - [Recht et al. (2018)](https://arxiv.org/abs/1806.00451), *Do CIFAR-10 classifiers generalize to
 #   CIFAR-10?*: a new test set after years of choosing on the old one.
 # - [Gulrajani and Lopez-Paz (2020)](https://arxiv.org/abs/2007.01434), *In search of lost domain
-#   generalization*: how the rule of model selection decides a table.
+#   generalization*: how the ranking of methods depends on the rule of model selection.

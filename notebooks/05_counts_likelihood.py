@@ -15,23 +15,24 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # # Counts: the likelihood of a number
 #
 # After this page you can derive the probability that a bag of $n$ instances contains exactly $y$
-# positives, compute it and its E-step in $O(n\,y)$ steps where the paper enumerates
-# $\binom{n}{y}$ configurations, keep both exact for saturated probabilities and for thousands of
-# instances, and show that counts and presence are one recursion over two automata. You need [One
-# idea](00_one_idea.ipynb). The page runs in ten seconds on one CPU core and needs no GPU.
+# positives, and compute this probability and its E-step in $O(n\,y)$ steps, where the paper
+# enumerates $\binom{n}{y}$ configurations. You can keep both exact when the network is nearly
+# certain and when a bag has thousands of instances, and show that counts and presence are handled
+# by the same recursion. You need [One idea](00_one_idea.ipynb). The page runs in ten seconds on one
+# CPU core and needs no GPU.
 #
 # The paper is [Baručić and Kybic (2022), *Fast learning from label proportions with small
-# bags*](https://arxiv.org/abs/2110.03426). "Paper (6)" means its equation 6. Numbers like (5.3)
-# are ours; each of these equations is a function of the package.
+# bags*](https://arxiv.org/abs/2110.03426). "Paper (6)" means its equation 6. Numbers like (5.3) are
+# ours; the package has a function for each of these equations.
 #
 # ## Problem
 #
-# A group photo shows seven faces, and we know that three of them are women, but not which. Eight
-# embryos were transferred, and two children were born. Such a bag has instances
-# $X = (x_1, \dots, x_n)$ and a count $y$. From many bags we want a classifier of single instances.
-# The task is called *learning from label proportions*: if the size of the bag is known, a
-# proportion is a count. We need the probability of a count, and what a count says about each
-# instance.
+# A group photo shows seven faces, and we know that three of them are women, but not which. In a
+# fertility treatment eight embryos were transferred, and two of them led to a birth, but nobody
+# knows which two. Such a bag has instances $X = (x_1, \dots, x_n)$ and a count $y$. From many bags
+# we want to learn a classifier of single instances. The task is called *learning from label
+# proportions*: if the size of the bag is known, a proportion is a count. We need the probability of
+# a count, and the probability of each label given the count.
 
 # %%
 from itertools import combinations
@@ -53,7 +54,7 @@ show.style()
 # whole bag, $h$, are a *configuration*; $H$ is the set of configurations with $y$ positives.
 #
 # Our example for this page has five instances and the count 2. Of the $2^5 = 32$ configurations,
-# $\binom{5}{2} = 10$ remain.
+# $\binom{5}{2} = 10$ have this count.
 
 # %%
 rho = torch.tensor([0.9, 0.7, 0.5, 0.2, 0.1], dtype=torch.float64)  # (5,)
@@ -76,8 +77,8 @@ print(f"expected count {rho.sum():.1f}, observed {y}")
 # $$ P(y \mid X) = \sum_{h \in H} \; \prod_{i=1}^{n} \rho_i^{h_i} (1 - \rho_i)^{1 - h_i} . \tag{5.1} $$
 #
 # With equal $\rho_i$ this is the binomial distribution; in general it is called the
-# *Poisson-binomial* distribution. The figure draws the ten configurations of our bag, each with its
-# share of the sum.
+# *Poisson-binomial* distribution. The figure draws the ten configurations of our bag. The *share*
+# of a configuration is its part of the sum.
 
 # %%
 joint = torch.where(H, rho, 1 - rho).prod(1)  # (10,): paper (3)
@@ -109,13 +110,14 @@ show.figure(
 )
 
 # %% [markdown]
-# The share of a configuration is its probability *given* the count. Adding up the shares of the
-# configurations in which instance $i$ is positive gives the *posterior* $r_i$:
+# So the share of a configuration is its probability *given* the count, $P(h \mid y, X)$. Adding up
+# the shares of the configurations in which instance $i$ is positive gives the *posterior* $r_i$:
 #
 # $$ r_i = P(h_i = 1 \mid y, X) = \frac{1}{P(y \mid X)} \sum_{h \in H \,:\, h_i = 1} P(h \mid X) . \tag{5.2} $$
 #
-# The paper calls it $\phi_i$; in this book $\phi$ is the background. In every configuration exactly
-# $y$ labels are 1, so **the posteriors of a bag sum to its count**.
+# The paper writes $\phi_i$ for it; in this book $\phi$ is the label of the background. We call
+# $\rho_i$, the probability before the count is known, the *prior*. In every configuration of $H$
+# exactly $y$ labels are 1, so **the posteriors of a bag sum to its count**.
 
 # %%
 r = (share[:, None] * H).sum(0)  # (5,)
@@ -126,22 +128,23 @@ assert torch.allclose(r, counts.posterior(z[None], observed)[0])
 # %% [markdown]
 # ### Jensen's bound
 #
-# Training maximises the mean of $\log P(y \mid X)$ over the bags, paper (6). The logarithm is taken
-# of a sum, so the instances of a bag cannot be treated one by one. EM separates them with a lower
-# bound. Take *any* distribution $\alpha$ on the configurations, and write the sum as an expectation
-# under it:
+# Training maximises the mean of $\log P(y \mid X)$ over the bags, paper (6). Each term is the
+# logarithm of a sum, so it does not split into one term per instance. The expectation-maximisation
+# algorithm (EM) replaces it by a lower bound that does. Take *any* distribution $\alpha$ on $H$,
+# and write the sum as an expectation under $\alpha$:
 #
 # $$ \log \sum_{h \in H} P(h \mid X) = \log \sum_{h \in H} \alpha(h) \, \frac{P(h \mid X)}{\alpha(h)} \;\geq\; \sum_{h \in H} \alpha(h) \log \frac{P(h \mid X)}{\alpha(h)} . $$
 #
 # This step is *Jensen's inequality*: the logarithm is concave, so the logarithm of a mean is at
-# least the mean of the logarithms. The right side is paper (7). How much is lost? Insert
-# $P(h \mid X) = P(y \mid X) \, s(h)$, where $s(h)$ is the share of $h$:
+# least the mean of the logarithms. The right side is paper (7). How far is it below the left side?
+# Insert $P(h \mid X) = P(y \mid X) \, P(h \mid y, X)$:
 #
-# $$ \sum_{h \in H} \alpha(h) \log \frac{P(h \mid X)}{\alpha(h)} = \log P(y \mid X) - \sum_{h \in H} \alpha(h) \log \frac{\alpha(h)}{s(h)} . $$
+# $$ \sum_{h \in H} \alpha(h) \log \frac{P(h \mid X)}{\alpha(h)} = \log P(y \mid X) - \sum_{h \in H} \alpha(h) \log \frac{\alpha(h)}{P(h \mid y, X)} . $$
 #
-# The last sum is the Kullback-Leibler divergence of $\alpha$ from $s$. It is never negative, and
-# zero only for $\alpha = s$. So the best $\alpha$ is the share itself, paper (10). Computing it is
-# the **E-step**, after which the bound touches the likelihood.
+# The last sum is the Kullback-Leibler divergence of $\alpha$ from the shares. It is never negative,
+# and zero only if $\alpha(h) = P(h \mid y, X)$. So the best $\alpha(h)$ is the share of $h$, paper
+# (10). Computing the shares is the **E-step**. After it the bound equals the log-likelihood of the
+# current network.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -157,20 +160,23 @@ for name, alpha in {
 # %% [markdown]
 # ### The M-step is cross-entropy
 #
-# The **M-step** fixes $\alpha$ and updates the network, which enters only through the numerator of
-# the bound, paper (9b). By **conditional independence** the logarithm of the product is
-# a sum over instances. Exchange the two sums. For each instance, the $\alpha(h)$ of the
-# configurations in which it is positive add up to $r_i$, and the others to $1 - r_i$:
+# The **M-step** fixes $\alpha$ and updates the network. Of the bound only the numerator
+# $P(h \mid X)$ depends on the network, paper (9b). By **conditional independence** its logarithm is
+# a sum over instances. Exchange this sum with the sum over $h$. For each instance $i$, the
+# $\alpha(h)$ of the configurations in which $i$ is positive add up to $r_i$, and the others add up
+# to $1 - r_i$:
 #
 # $$ \sum_{h \in H} \alpha(h) \log P(h \mid X) = \sum_{i=1}^{n} r_i \log \rho_i + (1 - r_i) \log (1 - \rho_i) . $$
 #
 # That is paper (11): ordinary binary cross-entropy with soft targets. The instances of a bag are no
 # longer coupled, so a mini-batch may mix instances of all bags.
 #
-# The figure shows the two steps for one unknown number. Each of four photos shows two people. One
-# person is of the same kind in all photos, with an unknown logit $s$; the logit of the other is
-# known. The counts are 1, 2, 1 and 0. The thick curve is the log-likelihood of $s$. Each thin curve
-# is the bound after an E-step at its mark; its maximum is the place of the next E-step.
+# The figure shows both steps for a single unknown number. Each of four photos shows two people. In
+# every photo the logit of one person is the same unknown number $s$, and the logit of the other
+# person is known. The counts are 1, 2, 1 and 0. The thick curve is the log-likelihood of $s$ in
+# nats (the unit of natural logarithms). Each mark is a value of $s$ at which an E-step is made, and
+# the thin curve through the mark is the resulting bound. The M-step moves $s$ to the maximum of the
+# bound.
 
 # %%
 other = torch.tensor([0.0, 1.0, -1.0, 0.0]).double()
@@ -224,23 +230,26 @@ show.figure(
 )
 
 # %% [markdown]
-# No bound crosses the likelihood, so no EM step can lower it: the new value is at least the maximum
-# of the bound, which is at least the old value. A gradient step only has to raise the bound.
+# No bound crosses the likelihood, and each bound touches it at its mark. So an EM step cannot lower
+# the likelihood: its new value is at least the maximum of the bound, and the maximum is at least
+# the value at the mark, which is the old likelihood. The M-step need not reach the maximum. Any
+# step that raises the bound, such as a small gradient step, raises the likelihood too.
 #
 # ### The same sum by a recursion
 #
 # (5.1) has $\binom{n}{y}$ terms: 924 for six of twelve, 184,756 for ten of twenty. The paper treats
 # bags of "less than 10 ~ 20 instances", but the method needs no such limit, because the terms share
-# their factors. Read the instances one after the other, and let $f_i(j)$ be the probability that
-# the first $i$ contain $j$ positives. If the next instance is negative, $j$ stays; if it is
-# positive, $j$ grows by one. By **conditional independence** the factors multiply:
+# many of their factors. Read the instances one after the other, and let $f_i(j)$ be the probability
+# that the first $i$ instances contain $j$ positives. If the next instance is negative, $j$ stays;
+# if it is positive, $j$ grows by one. By **conditional independence** the factors multiply:
 #
 # $$ \begin{aligned}
 # f_i(j) &= f_{i-1}(j) \, (1 - \rho_i) + f_{i-1}(j-1) \, \rho_i , \cr
 # f_0(0) &= 1 , \qquad P(y \mid X) = f_n(y) .
 # \end{aligned} \tag{5.3} $$
 #
-# Only $j \leq y$ is needed, which makes $O(n\,y)$ steps. No term is negative, so nothing cancels.
+# Only $j \leq y$ is needed, so the recursion takes $O(n\,y)$ steps. No term is negative, so no
+# digits are lost by cancellation.
 
 
 # %%
@@ -255,22 +264,23 @@ def forward(rho, y):
 
 # %%
 f = forward(rho, y)  # (6, 3)
-print(f"f_5(2) = {f[-1, -1]:.4f}, cells {5 * (y + 1)},", end=" ")
-print(f"for six of twelve {12 * 7} against {comb(12, 6)}")
+print(f"f_5(2) = {f[-1, -1]:.4f}, from {5 * (y + 1)} values f_i(j)")
+print(f"six of twelve: {12 * 7} values, {comb(12, 6)} configurations")
 value = counts.log_likelihood(z[None], observed)[0]
 assert torch.allclose(f[-1, -1].log(), value)
 
 # %% [markdown]
-# The posterior comes from the same table and its mirror image. Let $g_i(k)$ be the probability that
-# the instances after the $i$-th contain $k$ positives; this is (5.3), read from the end. If
-# instance $i$ is positive, $j$ positives come before it and $y - 1 - j$ after it, for some $j$. So
+# The posterior needs this table and a second one, computed from the other end. Let $g_i(k)$ be the
+# probability that the instances after the $i$-th contain $k$ positives; it follows (5.3), started
+# at the last instance. If instance $i$ is positive, $j$ positives come before it and $y - 1 - j$
+# after it, for some $j$. So
 #
 # $$ r_i = \frac{\rho_i}{P(y \mid X)} \sum_{j=0}^{y-1} f_{i-1}(j) \; g_i(y - 1 - j) . $$
 #
-# This is the *forward-backward* pass of hidden Markov models. The figure draws its paths. A step to
-# the right is a negative, a step up and right a positive; every configuration of $H$ is one path
-# from the origin to the count. The width of an edge is the probability, given the count, that the
-# path uses it. The total width of the rising edges of step $i$ is $r_i$.
+# This is the *forward-backward* pass of hidden Markov models. In the figure a step to the right is
+# a negative label, and a step up and to the right a positive one. Every configuration of $H$ is one
+# path from the origin to the count. The width of an edge is the probability, given the count, that
+# the path uses this edge. The total width of the rising edges of step $i$ is $r_i$.
 
 # %%
 g = forward(rho.flip(0), y).flip(0)  # (6, 3): g_i(k)
@@ -301,9 +311,9 @@ show.figure(
 )
 
 # %% [markdown]
-# We need not write the backward pass. By (0.3) the gradient of $\log P(y \mid X)$ in $z_i$ is
-# posterior minus prior, $r_i - \rho_i$. So $r = \rho + \nabla_z \log P(y \mid X)$, and autograd
-# does the rest.
+# We need not program the backward pass. By (0.3) the gradient of $\log P(y \mid X)$ in $z_i$ is
+# posterior minus prior, $r_i - \rho_i$. So $r = \rho + \nabla_z \log P(y \mid X)$, and automatic
+# differentiation computes it.
 
 # %%
 leaf = z.clone().requires_grad_()
@@ -313,18 +323,20 @@ assert torch.allclose(rho + leaf.grad, r)
 # %% [markdown]
 # ### What a count cannot see
 #
-# Add a constant $\lambda$ to all logits of a bag. Up to a common factor a configuration of $H$ has
-# the weight $\prod_i e^{z_i h_i}$. It has exactly $y$ positives, so its weight grows by
-# $e^{\lambda y}$, the same for all configurations. The shares do not change: **the posterior is
-# invariant to a shift of all logits of its bag**, whatever the shift does to $\rho$. The posterior
-# depends only on the differences of the logits. The count acts on their common level through the
-# sum of the gradients, $\sum_i (r_i - \rho_i) = y - \sum_i \rho_i$.
+# Add a constant $\lambda$ to all logits of a bag. Since $\rho_i = e^{z_i} (1 - \rho_i)$, a term of
+# (5.1) is $\prod_i e^{z_i h_i}$ times $\prod_i (1 - \rho_i)$, a factor that all configurations
+# share. A configuration of $H$ has exactly $y$ positives, so the constant multiplies
+# $\prod_i e^{z_i h_i}$ by $e^{\lambda y}$, the same number for all of $H$. The shares do not
+# change: **the posterior is invariant to a shift of all logits of its bag**, although $\rho$
+# changes. It depends only on the differences of the logits. A step along the gradient does change
+# the mean of the logits: the sum of the gradients is $\sum_i (r_i - \rho_i) = y - \sum_i \rho_i$,
+# so the mean rises while the expected count is below $y$, and falls while it is above.
 #
 # In the demo below you can move the logits of a bag of six and shift them all. It lists the
 # configurations with their shares, and compares the gradient $r_i - \rho_i$ with that of another
 # loss, DLLP, which the next chapter explains.
 #
-# <div class="demo" data-demo="counts">On the web page stands a bag of six instances with sliders for their logits, for a shift of all, and for the count. It lists the configurations and shows the posterior of each instance. Without JavaScript, change rho above and run the cells again.</div>
+# <div class="demo" data-demo="counts">The web page shows a bag of six instances with sliders for their logits, for a shift of all logits, and for the count. It lists the configurations and shows the posterior of each instance. Without JavaScript, change rho above and run the cells again.</div>
 
 # %%
 for shift in (-20.0, -1.0, 1.0, 20.0):
@@ -336,14 +348,16 @@ for shift in (-20.0, -1.0, 1.0, 20.0):
 # %% [markdown]
 # ### One configuration in place of all
 #
-# What if we keep only the best configuration, a maximum in place of the sum? Within $H$ the weight
-# is $e^{\sum_i z_i h_i}$ up to a common factor, so the best has the $y$ largest logits:
+# What if we keep only the most probable configuration, a maximum in place of the sum? Within $H$
+# the probability is proportional to $e^{\sum_i z_i h_i}$, so it is largest if the $y$ instances
+# with the largest logits are positive:
 #
 # $$ \hat h = \arg\max_{h \in H} P(h \mid X) , \qquad \hat h_i = 1 \;\text{ for the } y \text{ largest } z_i . \tag{5.4} $$
 #
-# Sorting is enough. Using $\hat h$ in place of $r$ as training targets is *hard EM*; the labelling
-# step of Alter-∝SVM is of this kind. It commits to one configuration at once, which in our bag has
-# little more than half of the probability.
+# Sorting is enough. Using $\hat h$ in place of $r$ as training targets is *hard EM*. Alter-∝SVM, an
+# earlier method that fits support vector machines to label proportions, labels its instances in
+# this way. Hard EM ignores all other configurations, although in our bag $\hat h$ has little more
+# than half of the probability.
 
 # %%
 best = counts.map_configuration(z[None], observed)[0]  # (5,)
@@ -353,21 +367,24 @@ assert (best == H[share.argmax()]).all()
 # %% [markdown]
 # ### More than two classes
 #
-# With $C$ classes we observe a vector of counts, $c = (c_1, \dots, c_C)$ with sum $n$. The
-# recursion keeps its form; its states become vectors. Let $e_k$ be the vector with a one for class
-# $k$ and $p_{i,k}$ the probability that instance $i$ is of class $k$:
+# With $C$ classes we observe a vector of counts, $c = (c_1, \dots, c_C)$ with sum $n$. In the
+# recursion a vector $v$ of counts takes the place of $j$. Let $e_k$ be the vector with a one for
+# class $k$ and zeros elsewhere, and let $p_{i,k}$ be the probability that instance $i$ is of class
+# $k$:
 #
 # $$ f_i(v) = \sum_{k \,:\, v_k > 0} f_{i-1}(v - e_k) \; p_{i,k} , \qquad P(c \mid X) = f_n(c) . \tag{5.5} $$
 #
-# There are $\prod_k (c_k + 1)$ vectors $v \leq c$, each visited once. For fixed $C$ this is
-# polynomial in $n$. If every class occurs once, $c_k = 1$, it is $2^n$, and the value is the
-# permanent of the matrix $p$, which we met in [chapter 1](01_presence_likelihood.ipynb): a much
-# cheaper algorithm is unlikely. The posterior is again the gradient, now in $\log p_{i,k}$:
+# There are $\prod_k (c_k + 1)$ vectors $v \leq c$. Each occurs once, for the $i$ that equals its
+# sum. For fixed $C$ their number is polynomial in $n$. If every class occurs once, all $c_k = 1$,
+# there are $2^n$ vectors, and $P(c \mid X)$ is the permanent of the matrix $p$. By the theorem of
+# Valiant in [chapter 1](01_presence_likelihood.ipynb), a much cheaper algorithm is unlikely. The
+# posterior is again a gradient, now in $\log p_{i,k}$, taken as free variables:
 #
 # $$ r_{i,k} = \frac{\partial \log P(c \mid X)}{\partial \log p_{i,k}} . \tag{5.6} $$
 #
-# A path that emits class $k$ at step $i$ contains the factor $p_{i,k}$ once, so the derivative of
-# $P(c \mid X)$ in $\log p_{i,k}$ is the total probability of these paths.
+# A labelling in which instance $i$ has class $k$ contains the factor $p_{i,k}$ once, so the
+# derivative of $P(c \mid X)$ in $\log p_{i,k}$ is the total probability of these labellings. The
+# derivative of the logarithm divides it by $P(c \mid X)$.
 
 # %%
 ten = torch.randn(1, 6, 10, generator=generator, dtype=torch.float64)
@@ -379,7 +396,8 @@ leaf = ten.clone().requires_grad_()
 counts.log_likelihood_multiclass(leaf, c).sum().backward()
 assert torch.allclose(leaf.grad[0], posterior)
 sums = posterior.sum(0).round(decimals=6).tolist()
-print(f"{int((c + 1).prod())} states; sums over the bag:", sums)
+print(f"{int((c + 1).prod())} vectors; posterior summed over the bag:")
+print(sums)
 
 # %%
 small = ten[0, :3, :3].log_softmax(-1)  # (3, 3): few enough to enumerate
@@ -389,20 +407,21 @@ value = counts.log_likelihood_multiclass(small[None], seen[None])[0]
 assert torch.allclose(value, by_toy)
 
 # %% [markdown]
-# **Large bags.** With 500, 300 and 200 instances of three classes there are $3 \cdot 10^7$ vectors,
-# but $P(c \mid X)$ is also the coefficient of $s_1^{c_1} \cdots s_C^{c_C}$ in the polynomial
-# $\prod_i \sum_k p_{i,k} s_k$. A coefficient is a Fourier mean of the polynomial's values on the
-# unit circle, $s_k = e^{i \omega_k}$. Three steps make this mean short:
+# **Large bags.** With 500, 300 and 200 instances of three classes there are $3 \cdot 10^7$ vectors.
+# But $P(c \mid X)$ is also the coefficient of $t_1^{c_1} \cdots t_C^{c_C}$ in the polynomial
+# $\prod_i \sum_k p_{i,k} t_k$. A discrete Fourier transform finds this coefficient: it is a
+# weighted mean of the values of the polynomial at points $t_k = e^{\sqrt{-1} \, \omega_k}$, for a
+# grid of frequencies $\omega$. Three steps reduce the number of frequencies:
 #
-# 1. Multiply the weight of every class by a factor, the same for all instances, so that the
-#    expected counts are $c$. This changes the coefficient by a known factor.
-# 2. Choose the grid of frequencies for counts within nine standard deviations of $c$ instead of $n$.
-#    The error is the probability of counts farther away.
-# 3. Leave out the frequencies at which the product is negligible.
+# 1. Multiply $p_{i,k}$ by a factor for each class, the same for all instances, and choose the
+#    factors so that the expected counts are $c$. This changes the coefficient by a known factor.
+# 2. Use a coarser grid. It cannot distinguish $c$ from certain counts that are about nine standard
+#    deviations or more away, and adds their small probability: the first error.
+# 3. Leave out the frequencies at which the product is negligible: the second error.
 #
-# The number of frequencies hardly depends on $n$: a few hundred for three classes. The bounds of
-# both errors are in `wsl_tutorial/counts/window.py`. The function chooses this method where it is
-# cheaper.
+# Then the number of frequencies hardly depends on $n$: a few hundred for three classes. Both errors
+# are bounded in `wsl_tutorial/counts/window.py`. `counts.log_likelihood_multiclass` uses this
+# method where it is cheaper than the recursion.
 
 # %%
 g = torch.Generator().manual_seed(1)
@@ -414,17 +433,13 @@ assert torch.allclose(sums, c.double())
 print(f"{int((c + 1).prod()):,} vectors, log P = {value.item():.4f}")
 
 # %% [markdown]
-# **Rows that represent many instances.** To the model all voters of a group in a precinct look
-# alike: 2,000 in one group, 3,000 in another, and one count for each party. Their factors in the
-# polynomial are equal, so a row of $m$ instances contributes a power $m$ of its factor, and costs
-# no more than one instance. Every function of counts takes these numbers as `multiplicity`. The
-# posterior of a row is then the expected number of each class among its instances.
-#
-# **More classes.** With ten classes in a bag of 100 there are too many frequencies as well.
-# `approximate=True` keeps step 1 and replaces the mean by a normal density with a correction of the
-# next order, relative to the multinomial distribution with the same expected counts. Its errors,
-# listed in `wsl_tutorial/counts/saddlepoint.py`, are near 0.004 nats while the network is unsure,
-# and some tenths of a nat when it is nearly sure.
+# **Rows that represent many instances.** In an election we observe the number of votes for each
+# party in a polling district. All voters of one group, such as an age group, look alike to the
+# model, so their factors in the polynomial are equal. One row of the input can then represent the
+# $m$ voters of a group: the $m$-th power of its factor costs no more than the factor itself. Every
+# function of counts accepts the numbers $m$ as `multiplicity`, and the posterior of a row is the
+# expected number of each class among its instances. Below, 2,600 votes for one of two parties come
+# from groups of 2,000 and 3,000 voters.
 
 # %%
 voters, votes = torch.tensor([[2000, 3000]]), torch.tensor([2600])
@@ -434,6 +449,13 @@ every = two[0].repeat_interleave(voters[0])[None]  # (1, 5000)
 parts = counts.posterior(every, votes)[0].split(voters[0].tolist())
 assert torch.allclose(by_group, torch.stack([part.sum() for part in parts]))
 print("expected votes of the groups:", [round(v) for v in by_group.tolist()])
+
+# %% [markdown]
+# **More classes.** With ten classes in a bag of 100 there are too many frequencies as well.
+# `approximate=True` keeps step 1, and replaces the exact mean by the density of a normal
+# distribution with a correction term. The errors of $\log P(c \mid X)$, listed in
+# `wsl_tutorial/counts/saddlepoint.py`, are near 0.004 nats for such bags while the network is
+# unsure, and some tenths of a nat when it is nearly certain.
 
 # %%
 ten = torch.randn(1, 100, 10, generator=g).double().log_softmax(2)
@@ -446,12 +468,13 @@ assert torch.allclose(nearly.sum(1), ten_counts.double())
 #
 # ### One recursion, two observations
 #
-# Compare (5.3) with the recursion of chapter 2 over covered label sets. Both read the instances in
-# order, keep a *state* that summarises what was read, and add up the probabilities of all paths.
-# The state of counts is the number of positives; the state of presence is the set of classes seen.
-# A machine that reads labels and changes its state is a *finite automaton*: a table `transition`
-# with the next state for each state and label, and a set of accepted last states. One function,
-# `finite_automaton.log_marginal`, serves both; its gradient is the E-step of both.
+# Compare (5.3) with the recursion of [chapter 2](02_presence_numerics.ipynb) over the sets of
+# classes seen so far. Both read the instances in order, keep a *state* that summarises the labels
+# read, and add up the probabilities of all paths. For counts the state is the number of positives;
+# for presence it is the set of classes seen. A machine that reads labels and changes its state is a
+# *finite automaton*. It has a table `transition` with the next state for each state and label, and
+# a set of accepted final states. One function, `finite_automaton.log_marginal`, computes both
+# likelihoods, and its gradient gives both E-steps.
 
 
 # %%
@@ -483,11 +506,12 @@ assert torch.allclose(after[0, :, 1], r)
 
 # %% [markdown]
 # In the first table $-1$ forbids a step: it would be one positive too many. In the second table the
-# states are sets written as binary numbers, and the background leaves the state unchanged. Any
-# observation that such a table can express has an exact likelihood and an exact E-step, with a cost
-# proportional to its edges: at least $y$, an even number, two neighbours of the same class.
+# labels 0 and 1 are two classes, the states are sets of them written as binary numbers, and the
+# background leaves the state unchanged. Many other observations have such a table: at least $y$
+# positives, an even number of positives, two neighbours of the same class. For each of them the
+# likelihood and the E-step are exact, at a cost proportional to the number of allowed transitions.
 # `presence` and `counts` agree with the automaton (the tests compare them), and are faster because
-# they know their table.
+# each is written for one table.
 #
 # ### All counts at once
 #
@@ -497,8 +521,9 @@ assert torch.allclose(after[0, :, 1], r)
 # $$ \prod_{i=1}^{n} \bigl( 1 - \rho_i + \rho_i \, t \bigr) = \sum_{j=0}^{n} P(j \mid X) \, t^j . \tag{5.7} $$
 #
 # (5.3) multiplies one factor after the other, but any order is allowed. `counts.log_likelihood`
-# cuts long bags into chunks, scans them side by side, and multiplies the polynomials in a tree.
-# `counts.log_distribution` returns all coefficients, in log space.
+# cuts a long bag into chunks, applies the recursion to all chunks in parallel, and multiplies the
+# resulting polynomials in pairs. `counts.log_distribution` returns the logarithms of all
+# coefficients.
 
 # %%
 every = counts.log_distribution(z[None])[0].exp()  # (6,)
@@ -510,23 +535,24 @@ print([f"{v:.4f}" for v in every.tolist()], f"sum {every.sum():.4f}")
 # %% [markdown]
 # ### Why nothing underflows
 #
-# A trained network is often sure, and sometimes sure and wrong: a count may have a probability of
-# $e^{-2000}$, too small for any float. Logarithms solve this at a cost. The shift is cheaper: it
-# does not change the shares, so we may compute with $z_i + \lambda$ for any $\lambda$, and undo its
-# effect on $P$ exactly,
+# A trained network is often nearly certain, and sometimes it is wrong then: a count may have a
+# probability of $e^{-2000}$, too small for any floating-point number. We could compute with
+# logarithms throughout, at the cost of a `logsumexp` in every step. Shifting the logits is cheaper.
+# A shift by $\lambda$ does not change the shares, and we can undo its effect on the probability
+# exactly. With $P_z$ for the probability at the logits $z$,
 #
 # $$ \log P_z(y) = \log P_{z + \lambda}(y) - \lambda y + \sum_i \log \frac{1 + e^{z_i + \lambda}}{1 + e^{z_i}} . $$
 #
 # Choose $\lambda$ such that the expected count is $y$. A Poisson-binomial distribution whose mean
 # is a whole number has its largest probability there ([Darroch
 # (1964)](https://doi.org/10.1214/aoms/1177703287)), and the largest of $n + 1$ probabilities is at
-# least $1 / (n + 1)$. Terms that underflow beside such a number do not matter.
+# least $1 / (n + 1)$. Terms that underflow are negligible beside such a number.
 #
-# The package does this for more than 64 instances, padding included. Up to 64 it needs no search:
-# it takes $-\lambda$ half-way between the $y$-th largest logit and the next. Then
-# $\rho_i \geq 1/2$ for the $y$ upper instances and $\rho_i \leq 1/2$ for the others. So the
-# configuration in which exactly the upper ones are positive has a probability of at least $2^{-n}$,
-# and so has the count. A double represents $2^{-64}$ without difficulty.
+# For bags of more than 64 instances, including padding, the package searches for this $\lambda$. Up
+# to 64 no search is needed: it takes $-\lambda$ half-way between the $y$-th largest logit and the
+# next. Then $\rho_i \geq 1/2$ for the $y$ upper instances and $\rho_i \leq 1/2$ for the others. So
+# the configuration in which exactly the upper ones are positive has a probability of at least
+# $2^{-n}$, and so has the count. Double precision represents $2^{-64}$ without difficulty.
 
 # %%
 many = torch.randn(1, 2000, generator=generator, dtype=torch.float64)
@@ -540,8 +566,8 @@ for n_positive in (0, 20, 1000, 1990):
 # %% [markdown]
 # ## Picture
 #
-# How does a count change what we believe about an instance? The figure takes seven instances with
-# logits from $-3$ to 3 and shows the posterior against the prior for each possible count.
+# How does a count change the probability of each label? The figure takes seven instances with
+# logits from $-3$ to 3 and plots the posterior against the prior for each possible count.
 
 # %% tags=["hide-input"]
 seven = torch.linspace(-3, 3, 7, dtype=torch.float64).expand(8, -1)  # (8, 7)
@@ -562,54 +588,58 @@ show.figure(
 )
 
 # %% [markdown]
-# The order of the instances stays the same, and the two extreme counts give hard labels. Where the
-# count is near its expectation, the sure instances move least; for the counts 1 and 6, the
-# instances that are sure of the wrong side move much. The curves of 3 and 4 are steeper than the
-# diagonal in the middle: the count enlarges a difference between instances. The next chapter turns
-# this into the reason why small bags are easy.
+# The order of the instances stays the same, and the counts 0 and 7 give hard labels. The expected
+# count is 3.5. For the counts 3 and 4, next to it, the instances with a prior near 0 or 1 move
+# least. For the count 1 the instances with the logits 1 and 2 lose more than 0.6; for the count 6
+# those with $-1$ and $-2$ gain as much. The curve of 3 is steeper than the diagonal above the prior
+# 1/2, and the curve of 4 below it: there the count enlarges the differences between instances.
+# [Chapter 6](06_counts_learning.ipynb) shows that such differences grow faster in smaller bags.
 #
 # ## When it breaks
 #
-# **Products in single precision.** The released code clamps $\rho$ to $[10^{-6}, 1 - 10^{-6}]$ and
-# multiplies in float32. Take a bag of eight with count 8 and all $\rho_i$ at the lower end: each
-# product is $10^{-48}$, below the smallest float32, and the targets are $0/0$.
+# **Products in single precision.** The authors' code clamps $\rho$ to $[10^{-6}, 1 - 10^{-6}]$ and
+# multiplies in float32. Take a bag of eight with count 8, in which all $\rho_i$ are clamped to
+# $10^{-6}$. Its only configuration has the probability $10^{-48}$, which is 0 in float32, so the
+# targets are $0/0$.
 
 # %%
 low = torch.full((8,), 1e-6)  # (8,), float32
 product = low.prod()
 ours = counts.posterior(low.logit()[None], torch.tensor([8]))[0]
-print("released:", (product / product).item(), " here:", ours.tolist()[:2])
+print("products in float32:", (product / product).item())
+print("this package:       ", ours.tolist()[:2])
 
 # %% [markdown]
-# One such bag gives NaN targets, and one NaN in a mini-batch ends the training. This happens when
-# the network is sure of the opposite of the truth about a whole bag: rare at the start, likely if
-# the data contain a wrong count.
+# One such bag gives NaN targets, and one NaN in a mini-batch ends the training. It happens when the
+# network is nearly certain of the wrong label for every instance of a bag. This is rare at the
+# start, and likely if the data contain a wrong count.
 #
-# **Dependent labels.** In photos of couples one face says much about the other. The product in
-# (5.1) ignores this, and puts too much probability on counts away from the truth. The *order* of
-# the instances may still be right.
+# **Dependent labels.** If a photo shows couples of a woman and a man, exactly half of the faces are
+# women. The product in (5.1) ignores such dependence, and gives other counts a positive probability
+# too. The *order* of the instances may still be right.
 #
-# **What counts cannot tell.** If every bag has $y = n/2$, swapping the names of the two classes
-# changes nothing. If all bags are large, a count says little about one instance. Both are the
-# subject of [chapter 6](06_counts_learning.ipynb).
+# **What counts cannot determine.** If every bag has $y = n/2$, swapping the names of the two
+# classes changes nothing. If all bags are large, a count changes the posterior of one instance only
+# a little. Both are the subject of [chapter 6](06_counts_learning.ipynb).
 #
 # ### Who was first
 #
 # The E-step by dynamic programming is older than the paper: [Sun, Sheldon and O'Connor
-# (2017)](https://doi.org/10.1109/ICDM.2017.54) train with label proportions by EM with *cardinality
-# potentials*, with messages for several classes. In statistics the posterior (5.2) is the
-# *conditional Bernoulli* distribution of [Chen, Dempster and Liu
-# (1994)](https://doi.org/10.1093/biomet/81.3.457), who also use the recursion and the shift.
+# (2017)](https://doi.org/10.1109/ICDM.2017.54) train with label proportions by EM. They pass
+# messages between instances and a *cardinality potential*, a factor that depends only on the
+# counts, for several classes. In statistics the posterior (5.2) is the *conditional Bernoulli*
+# distribution of [Chen, Dempster and Liu (1994)](https://doi.org/10.1093/biomet/81.3.457), who also
+# use the recursion and the shift.
 #
 # ## Reproduction
 #
 # [Chapter 7](07_counts_reproduction.ipynb) repeats the experiments behind the paper's figures and
-# its table, and shows which of them have run.
+# its table, and states which of them have been run.
 #
 # ## Exercises
 #
 # **1, by hand.** Three instances have $\rho = 0.5, 0.5, 0.2$ and the count is 1. Compute $P(1)$ and
-# the three posteriors. Does the probability of any instance grow? Compare the count with
+# the three posteriors. Is any posterior larger than its prior? Compare the count with
 # $\sum_i \rho_i$. Then double the odds $\rho_i / (1 - \rho_i)$ of all three: what happens to the
 # posteriors?
 
@@ -623,7 +653,7 @@ check.attempt(check.three_instances, three_instances)
 
 # %% [markdown]
 # **2, code.** Write (5.3) for one bag, `rho` `(n,)` and a number `y`, and return $P(y \mid X)$. The
-# attempt below overwrites $f$ while it still needs it.
+# attempt below overwrites values of $f$ that it still needs.
 
 
 # %%
@@ -652,8 +682,9 @@ def e_step(logits, observed):
 check.attempt(check.e_step, e_step)
 
 # %% [markdown]
-# **4, change the observer.** A cautious annotator says: *at least* $y$ positives. Return a table
-# `transition` `(y + 1, 2)` of an automaton for it that starts in state 0 and accepts state $y$.
+# **4, change the observer.** A cautious annotator reports that a bag has *at least* $y$ positives.
+# Return the table `transition` `(y + 1, 2)` of an automaton for this observation. It starts in
+# state 0 and accepts state $y$.
 
 
 # %%
@@ -664,13 +695,14 @@ def at_least_table(y):
 check.attempt(check.at_least_table, at_least_table)
 
 # %% [markdown]
-# **5, by hand.** Show that the leave-one-out count needs no second recursion: divide the polynomial
-# (5.7) by the factor of instance $i$, coefficient by coefficient. From which end must you divide
-# when $\rho_i > 1/2$, and what happens to rounding errors from the other end?
+# **5, by hand.** Show that the distribution of the count without instance $i$ needs no second
+# recursion: divide the polynomial (5.7) by the factor of instance $i$, coefficient by coefficient.
+# From which end must you divide when $\rho_i > 1/2$, and what happens to rounding errors if you
+# divide from the other end?
 #
 # **6, explain to a colleague.** Your colleague wants to use the method on bags of 300 and has read
-# that it is limited to bags of 10 to 20. Explain in three sentences what the limit was, and what
-# *does* get worse when bags grow.
+# that it is limited to bags of 10 to 20. Explain in three sentences where this limit came from, and
+# what *does* get worse when bags grow.
 #
 # ## Further reading
 #
@@ -681,4 +713,5 @@ check.attempt(check.at_least_table, at_least_table)
 # - [Shukla, Zeng, Ahmed and Van den Broeck (2023)](https://arxiv.org/abs/2311.13718), *A unified
 #   approach to count-based weakly supervised learning*: the exact probability of a count as a loss.
 # - [Ahmed, Zeng, Niepert and Van den Broeck (2023)](https://arxiv.org/abs/2210.01941), *SIMPLE: a
-#   gradient estimator for k-subset sampling*: the posterior (5.2) as a gradient, in another use.
+#   gradient estimator for k-subset sampling*: uses the posterior (5.2) to differentiate through the
+#   choice of $k$ of $n$ items.

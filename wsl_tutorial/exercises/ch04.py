@@ -45,16 +45,16 @@ def _look_at_missing_deviations(ask: Callable) -> None:
 
 
 @exercise(
-    praise="two bars touch",
+    praise="this is the gap at which the two error bars touch",
     cases=[(0.04, 0.005, [0.38, 0.32, 0.39, 0.41]), (None, 0.05, [5.4]), (0.0, 0.05, [8.5, 8.52])],
     look=_look_at_missing_deviations,
     mistakes={
         "our own standard deviation over the seeds is missing": lambda p, r, x: max(r, p or 0),
         "the paper's ± is missing": lambda p, r, x: max(r, sd(x)),
-        "nothing below half a unit of the last printed decimal can be told: take the larger": (
+        "a gap below half a unit of the last printed decimal cannot be seen: take the larger": (
             lambda p, r, x: (p or 0) + sd(x)
         ),
-        "the rounding is not added; it is the least that is allowed": (
+        "the rounding is not added; it is the smallest allowed gap": (
             lambda p, r, x: r + (p or 0) + sd(x)
         ),
         "this is the standard error; (4.1) takes the standard deviation over the seeds": (
@@ -78,7 +78,7 @@ def allowed_gap(r: Random) -> Question:
     printed, paper_sd = r.randint(30, 90) / 100, r.randint(2, 9) / 100
     ours = [round(printed + r.randint(-9, 9) / 100, 2) for _ in range(5)]
     return tolerance.question(
-        f"A paper prints {printed:g} ± {paper_sd:.2f} %. Five runs of ours have {listed(ours)} %. "
+        f"A paper prints {printed:g} ± {paper_sd:.2f} %. Five of our runs give {listed(ours)} %. "
         "By how many points may our mean differ from the printed one and still be called "
         "reproduced?",
         *(paper_sd, 0.005, ours),
@@ -123,7 +123,7 @@ def _look_at_maps(ask: Callable) -> None:
 
 
 @exercise(
-    praise="columns vote, and changes are written down",
+    praise="each column votes, and a digit is written down when it changes",
     cases=[(h,) for h in _maps()],
     view=padded,
     look=_look_at_maps,
@@ -159,7 +159,7 @@ def verdict_by_the_rule(r: Random) -> Question:
     said = f"the gap is {gap:+.3f}, and {allowed:.3f} is allowed"
     return choice(
         r,
-        f"A paper prints an error of {printed:g} ± {paper_sd:.2f} %. Three runs of ours have "
+        f"A paper prints an error of {printed:g} ± {paper_sd:.2f} %. Three of our runs give "
         f"{listed(ours)} %. Which verdict does the rule of the allowed gap give?",
         ("reproduced", abs(gap) <= allowed, f"{said}: it is too large"),
         ("better", gap < -allowed, f"{said}: our error is not smaller by more than that"),
@@ -182,9 +182,9 @@ def methods_on_the_same_images(r: Random) -> Question:
             "On how many images is exactly one method wrong?",
             n,
             {
-                "images on which both are wrong count for neither": n + 2 * both,
-                "take both directions, not their difference": other - one,
-                "on this many images some method is wrong": n + both,
+                "leave out the images on which both are wrong": n + 2 * both,
+                "add both directions; do not subtract them": other - one,
+                "this is the number of images on which at least one method is wrong": n + both,
             },
             solution=f"${one} + {other} = {n}$: the errors of each method without the {both} "
             "images on which both are wrong.",
@@ -194,17 +194,18 @@ def methods_on_the_same_images(r: Random) -> Question:
             "coin. What is the two-sided probability of a split at least as uneven as this one?",
             p,
             {
-                "either method might be the better one: twice this": p / 2,
-                "a split at least as uneven: add all smaller numbers too": 2 * comb(n, one) / 2**n,
+                "either method might be the better one: double this": p / 2,
+                "a more uneven split counts too: add all smaller numbers": 2 * comb(n, one) / 2**n,
             },
             solution=f"Twice the probability of at most {one} heads in {n} tosses, {p:.3g}.",
         ),
         essay(
-            "A report prints the two totals alone. Explain in two sentences why the test cannot be "
-            "made from them.",
-            "only images on which the methods differ say which method is better",
-            "the same totals allow many numbers of images on which both are wrong",
-            solution="The coin is tossed only where exactly one method errs. How many images that "
-            "are depends on the errors that both share, and the totals do not have that number.",
+            "A report prints the two totals alone. Explain in two sentences why they are not "
+            "enough for the test.",
+            "only images on which the methods differ show which method is better",
+            "the same totals are possible with many numbers of images on which both are wrong",
+            solution="The coin is tossed only for images on which exactly one method errs. Their "
+            "number depends on how many errors both methods share, and the totals do not "
+            "contain that.",
         ),
     )

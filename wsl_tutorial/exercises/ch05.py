@@ -18,7 +18,7 @@ def joint(*rho: float) -> list[Tensor]:
 
 
 @exercise(
-    praise="the odds decide, and doubling all of them changes nothing",
+    praise="only the ratios of the odds matter, and doubling all odds keeps them",
     cases=[(0.5, 0.5, 0.2)],
     by_hand=True,
     mistakes={
@@ -45,12 +45,12 @@ def posterior_of_an_instance(r: Random) -> Question:
     rho = some(r, 0.1, 0.9, 3)
     return three_instances.question(
         f"Three instances are positive with probabilities {listed(rho)}; exactly one of them is. "
-        "With which probability is it the first?",
+        "What is the probability that it is the first instance?",
         *rho,
         number=1,
-        solution="Of the three configurations with one positive, divide the probability of the "
-        "first "
-        "instance alone, $\\rho_1 (1 - \\rho_2)(1 - \\rho_3)$, by the sum of all three.",
+        solution="Of the three configurations with one positive, take the one in which the first "
+        "instance is positive. Divide its probability, $\\rho_1 (1 - \\rho_2)(1 - \\rho_3)$, by "
+        "the sum of all three.",
     )
 
 
@@ -64,10 +64,12 @@ def overwritten(rho: Tensor, y: int) -> float:
 
 
 @exercise(
-    praise="n times y steps, nothing subtracted",
+    praise="n times y steps, and no subtraction",
     cases=[(double([0.9, 0.3, 0.6, 0.2, 0.5]), y) for y in range(6)],
     mistakes={
-        "f(j - 1) must be the old one: go from y down to 0, or write into a new list": overwritten,
+        "f(j - 1) must be the old value: go from y down to 0, or write into a new list": (
+            overwritten
+        ),
         "this is the probability of at most y: return f(y) alone": (
             lambda rho, y: sum(solution.count_probability(rho, k) for k in range(y + 1))
         ),
@@ -92,12 +94,13 @@ def count_of_three(r: Random) -> Question:
     a, b, c = some(r, 0.1, 0.9, 3)
     pairs = a * b + a * c + b * c
     return count_probability.question(
-        f"Three instances are positive with probabilities {listed((a, b, c))}, independently. With "
-        "which probability are exactly two of them positive?",
+        f"Three instances are positive with probabilities {listed((a, b, c))}, independently. What "
+        "is the probability that exactly two of them are positive?",
         *(double([a, b, c]), 2),
-        without="old one|logarithm",
+        without="old value|logarithm",
         more={
-            "at least two is more than exactly two": pairs - 2 * a * b * c,
+            "this is the probability of at least two positives, not of exactly two": pairs
+            - 2 * a * b * c,
             "the third instance must be negative: multiply by its 1 - rho": pairs,
         },
         solution="Each of the three may be the negative one: $\\rho_1 \\rho_2 (1 - \\rho_3) + "
@@ -111,44 +114,44 @@ def count_of_three(r: Random) -> Question:
     cases=[(double([[2.0, 0.3, -1.0, 0.5], [-2.0, 1.0, 0.2, 0.1]]), torch.tensor([1, 3]))],
     mistakes={
         "this is the gradient, r - rho: add rho": (
-            lambda logits, told: counts.posterior(logits, told) - logits.sigmoid()
+            lambda logits, observed: counts.posterior(logits, observed) - logits.sigmoid()
         ),
-        "the sign is turned: you differentiated the loss": (
-            lambda logits, told: 2 * logits.sigmoid() - counts.posterior(logits, told)
+        "the sign is wrong: you differentiated the loss": (
+            lambda logits, observed: 2 * logits.sigmoid() - counts.posterior(logits, observed)
         ),
         "add the probability, not the logit": (
-            lambda logits, told: counts.posterior(logits, told) - logits.sigmoid() + logits
+            lambda logits, observed: counts.posterior(logits, observed) - logits.sigmoid() + logits
         ),
-        "this is rho: the count has not been used": lambda logits, told: logits.sigmoid(),
+        "this is rho: the count has not been used": lambda logits, observed: logits.sigmoid(),
         "this is the proportion y / n of each bag": (
-            lambda logits, told: (told / logits.shape[1])[:, None].expand_as(logits)
+            lambda logits, observed: (observed / logits.shape[1])[:, None].expand_as(logits)
         ),
         "this is the most probable configuration, hard EM; the E-step is soft": (
             counts.map_configuration
         ),
     },
 )
-def e_step(logits: Tensor, told: Tensor) -> Tensor:
+def e_step(logits: Tensor, observed: Tensor) -> Tensor:
     """Return the posterior from one gradient, (logits (B, n), counts (B,)) -> (B, n)."""
-    return counts.posterior(logits, told)
+    return counts.posterior(logits, observed)
 
 
 def stuck(y: int) -> Tensor:
-    """Return the right table, but for the state y, which nothing may follow."""
+    """Return the right table, except that state y allows no further label."""
     table = solution.at_least_table(y)
     table[y] = -1
     return table
 
 
 @exercise(
-    praise="a counter that saturates",
+    praise="a counter that stops growing at y",
     cases=[(3,)],
     mistakes={
         "-1 forbids one positive more: that is 'exactly y'. Where should it lead?": (
             finite_automaton.counts
         ),
-        "once y is reached, everything that follows is allowed": stuck,
-        "label 0 is the negative one and keeps the state; label 1 raises it": (
+        "once y is reached, every further label is allowed": stuck,
+        "label 0 is negative and keeps the state; label 1 is positive and raises it": (
             lambda y: solution.at_least_table(y).flip(1)
         ),
         "a positive must raise the state by one until it is y": (
@@ -177,7 +180,7 @@ def most_probable_pair(r: Random) -> Question:
     return choice(
         r,
         f"Four instances are positive with probabilities {listed(rho)}, independently. Exactly two "
-        "are positive. Which two are it most probably?",
+        "are positive. Which two are most probably the positive ones?",
         *(option(*pair) for pair in [found, *wrong]),
         solution="Given the count, a configuration is as probable as the product of the odds of "
         "its positives. The two largest odds, so the two largest probabilities, are the "
@@ -199,7 +202,8 @@ def two_of_three(r: Random) -> Question:
             "What is the probability of the count?",
             total,
             {
-                "two or more is more than exactly two": total + a * b * c,
+                "this is the probability of at least two positives, not of exactly two": total
+                + a * b * c,
                 "the third instance has to be negative": a * b + a * c + b * c,
                 "any of the three may be the negative one": a * b * (1 - c),
             },
@@ -208,15 +212,15 @@ def two_of_three(r: Random) -> Question:
             f"{1 - a:g} \\cdot {b:g} \\cdot {c:g} = {total:.4g}$.",
         ),
         Question(
-            "With which probability is the first instance positive, given the count?",
+            "What is the probability that the first instance is positive, given the count?",
             first,
             {
                 "this is the prior": a,
                 "divide by the probability of the count": with_first,
                 "this is the probability that it is negative": 1 - first,
             },
-            solution=f"Two of the three terms have it positive: {with_first:.4g}, divided by "
-            f"{total:.4g}, is {first:.4g}.",
+            solution="The first instance is positive in two of the three terms. Their sum, "
+            f"{with_first:.4g}, divided by {total:.4g}, is {first:.4g}.",
         ),
         Question(
             "What is the sum of the posterior probabilities of the three instances?",
@@ -233,6 +237,6 @@ def two_of_three(r: Random) -> Question:
             "a posterior is the expectation of a label, and expectations add up, even of dependent "
             "labels",
             solution="The sum of the posteriors is the expected number of positives, given the "
-            "count. All configurations that are left have the same number, the count itself.",
+            "count. In every configuration with this count, the number of positives is the count.",
         ),
     )

@@ -27,8 +27,8 @@ RULES = {
 }
 LOSSES = {
     "exact likelihood": "mcmil/extended-mnist",
-    "max pooling, as printed": "mcmil/max-pooling-as-printed",
-    "max pooling, as coded": "mcmil/max-pooling-as-coded",
+    "max pooling (as printed)": "mcmil/max-pooling-as-printed",
+    "max pooling (as coded)": "mcmil/max-pooling-as-coded",
 }
 OPTIMISERS = {"the authors' optimiser": "", "AdamW": "-adamw"}
 
