@@ -2,22 +2,26 @@
 
 python scripts/pdf.py [BUILT] [TARGET]
 
-The articles of all pages become one long page, which Chromium prints. Folded cells are open in it,
-and demos are left out.
+The articles of all pages become one long page, which Chromium prints twice: the second time with
+the page numbers of the first in its contents. Folded texts are open in it; code that only draws,
+and demos, are left out.
 """
 
 import argparse
 import posixpath
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pikepdf
 from paper import opened
 
 ROOT = Path(__file__).resolve().parents[1]
 ARTICLE = re.compile(r'<article class="bd-article">(.*?)</article>', re.DOTALL)
 NEXT = re.compile(r'<a class="right-next"\s+href="([^"]+)"')
+TITLE = re.compile(r"<h1>(.*?)<a class=\"headerlink\"", re.DOTALL)
 HEAD = re.compile(
     r"<link [^>]*stylesheet[^>]*>|<script>window\.MathJax = .*?</script>"
     r"|<script[^>]*/mathjax/[^>]*></script>"
@@ -25,8 +29,14 @@ HEAD = re.compile(
 STYLE = """
 .book-page { break-before: page; }
 body { background: #fff; }
-.bd-article .headerlink, .toggle-button, summary { display: none !important; }
+.bd-article .headerlink, .toggle-button, .viewcode-link, .sd-summary-state-marker,
+  details.hide > summary, details.above-input { display: none !important; }
+.bd-article a::after { content: none !important; }
+.cell, .cell_input, .cell_output, .sd-card, div.highlight { box-shadow: none !important; }
 pre { break-inside: auto; }
+.book-contents table { width: 100%; }
+.book-contents td { border: 0; padding: 1px 0; }
+.book-contents td:last-child { width: 4em; text-align: right; }
 h1, h2, h3 { break-after: avoid; }
 mjx-container[display="true"], .pst-scrollable-table-container { overflow: visible !important; }
 """
@@ -39,6 +49,9 @@ READY = """async () => {
   document.querySelectorAll('img').forEach((image) => (image.loading = 'eager'));
   await window.MathJax?.startup.promise;
   await Promise.all([...document.images].map((image) => image.decode().catch(() => null)));
+  return [...document.querySelectorAll('h1, h2, h3, h4, h5, h6')]
+    .filter((heading) => heading.checkVisibility())
+    .map((heading) => heading.innerText.replace(/[\\s#]+/g, ' ').trim());
 }"""
 
 
@@ -81,16 +94,32 @@ def moved(link: str, name: str, names: list[str]) -> str:
     return path
 
 
-def whole(built: Path, names: list[str]) -> str:
-    """Return all pages as one."""
+def contents(built: Path, names: list[str], numbers: dict[str, int]) -> str:
+    """Return the contents: the title of each page, a link to it, and its page number if known."""
+    rows = []
+    for name in names:
+        body = ARTICLE.search((built / f"{name}.html").read_text("utf-8"))[1]
+        title = TITLE.search(body)[1].strip()
+        to = f'<a href="#{label(name)}">{title}</a>'
+        rows.append(f"<tr><td>{to}</td><td>{numbers.get(label(name), '')}</td></tr>")
+    return (
+        '<section class="book-page book-contents" id="book-contents"><h1>Contents</h1>'
+        f"<table>{''.join(rows)}</table></section>"
+    )
+
+
+def whole(built: Path, names: list[str], numbers: dict[str, int] | None = None) -> str:
+    """Return all pages as one, the contents after the first; `numbers` of pages by their id."""
     texts = [(built / f"{name}.html").read_text("utf-8") for name in names]
     heads = [head for text in texts for head in HEAD.findall(text)]  # each once, in order
     links = re.sub(r'"(?:\.\./)+_static', '"_static', "\n".join(dict.fromkeys(heads)))
-    pages = "\n".join(article(built, name, names) for name in names)
+    pages = [article(built, name, names) for name in names]
+    pages.insert(1, contents(built, names, numbers or {}))
+    body = "\n".join(pages)
     return (
         '<!DOCTYPE html><html lang="en" data-theme="light" data-mode="light"><head>'
         f'<meta charset="utf-8"><title>Weak supervision, by reproduction</title>{links}'
-        f'<style>{STYLE}</style></head><body><main><article class="bd-article">{pages}'
+        f'<style>{STYLE}</style></head><body><main><article class="bd-article">{body}'
         "</article></main></body></html>"
     )
 
@@ -100,13 +129,21 @@ def make(built: Path, target: Path, names: list[str]) -> None:
 
     Raises: FileNotFoundError if there is no book or no browser.
     """
+    numbers: dict[str, int] = {}
+    for _ in range(2):
+        headings = printed(built, target, whole(built, names, numbers))
+        numbers = finish(target, headings)
+
+
+def printed(built: Path, target: Path, text: str) -> list[str]:
+    """Print the HTML `text`, which refers to files of the book; return its visible headings."""
     page_of_all = built / "_all.html"
-    page_of_all.write_text(whole(built, names), "utf-8")
+    page_of_all.write_text(text, "utf-8")
     try:
         with opened(viewport={"width": 794, "height": 1123}) as page:
             page.set_default_timeout(600_000)
             page.goto(page_of_all.resolve().as_uri())
-            page.evaluate(READY)
+            headings = page.evaluate(READY)
             page.pdf(
                 path=target, format="A4", print_background=True, outline=True, tagged=True,
                 display_header_footer=True, header_template="<span></span>", footer_template=FOOT,
@@ -114,6 +151,30 @@ def make(built: Path, target: Path, names: list[str]) -> None:
             )  # fmt: skip
     finally:
         page_of_all.unlink()
+    return headings
+
+
+def finish(target: Path, headings: list[str]) -> dict[str, int]:
+    """Name the entries of the outline, compress, and return the page number of each id.
+
+    Chromium writes the title of a heading twice where it has laid out the heading twice.
+    """
+    with pikepdf.open(target, allow_overwriting_input=True) as document:
+        with document.open_outline() as outline:
+            items = list(flat(outline.root))
+            for item, heading in zip(items, headings, strict=True):
+                item.title = heading
+        page = {sheet.objgen: index for index, sheet in enumerate(document.pages, 1)}
+        numbers = {str(k)[1:]: page[v[0].objgen] for k, v in document.Root.Dests.items()}
+        document.save(target, object_stream_mode=pikepdf.ObjectStreamMode.generate)
+    return numbers
+
+
+def flat(items: list) -> Iterator:
+    """Yield outline entries in the order of the text."""
+    for item in items:
+        yield item
+        yield from flat(item.children)
 
 
 def main() -> int:

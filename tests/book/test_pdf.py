@@ -4,6 +4,7 @@ import re
 
 import page_checks
 import pdf
+import pikepdf
 import pytest
 from book_pages import PAGES, TOC
 
@@ -39,12 +40,21 @@ def test_every_picture_is_there(site, names):
 
 
 @pytest.mark.skipif(**page_checks.ABSENT)
-def test_two_pages_become_a_pdf_with_outline_and_links(site, tmp_path):
-    target = tmp_path / "book.pdf"
+def test_two_pages_become_a_pdf_with_outline_contents_and_links(site, tmp_path, monkeypatch):
+    target, texts, really = tmp_path / "book.pdf", [], pdf.printed
+    monkeypatch.setattr(pdf, "printed", lambda *what: texts.append(what[-1]) or really(*what))
     pdf.make(site, target, ["book/how-to-read", "book/notation"])
-    printed = target.read_bytes()
-    assert printed.startswith(b"%PDF")
-    assert b"/Outlines" in printed
-    assert printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") > 2
-    assert b"/Subtype /Link" in printed
     assert not (site / "_all.html").exists()
+    with pikepdf.open(target) as printed, printed.open_outline() as outline:
+        titles = [str(item.title) for item in pdf.flat(outline.root)]
+        sheets = [page.objgen for page in printed.pages]
+        place = {str(k): sheets.index(v[0].objgen) + 1 for k, v in printed.Root.Dests.items()}
+        kinds = {str(note.Subtype) for page in printed.pages for note in page.get("/Annots", [])}
+    assert titles[:2] == ["How to read this book", "A chapter"]
+    assert {"Contents", "Notation"} < set(titles)
+    assert kinds == {"/Link"}
+    assert place["/book-how-to-read"] == 1 < place["/book-notation"] <= len(sheets)
+    rows = re.findall(r'<a href="#([\w-]+)">[^<]*</a></td><td>(\d+)</td>', texts[-1])
+    assert rows == [
+        (name, str(place[f"/{name}"])) for name in ("book-how-to-read", "book-notation")
+    ]

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from worlds import bags_of_one_class, bags_of_several_classes
 
 from wsl_tutorial import counts
@@ -177,3 +179,25 @@ def test_counts_that_do_not_fit_are_named():
         model.score(x, bags, number[:, 0])
     with pytest.raises(ValueError, match=r"module must return \(n_rows, 3\)"):
         CountClassifier(torch.nn.Linear(2, 2)).fit(x, bags, number)
+
+
+@pytest.mark.parametrize("class_weight", [{0: 3.0, 2: 0.5}, "balanced"])
+def test_weights_of_classes_are_those_of_logistic_regression_without_bags(class_weight):
+    x, _, hidden, _ = counted(40)
+    keep = np.flatnonzero((hidden != 1) | (np.arange(len(x)) % 3 == 0))
+    x, y = StandardScaler().fit_transform(x[keep]), hidden[keep]
+    theirs = LogisticRegression(class_weight=class_weight, C=1 / (0.1 * len(x)), tol=1e-8)
+    ours = CountClassifier(class_weight=class_weight, alpha=0.1, tol=1e-8, max_iter=2000)
+    assert np.allclose(
+        ours.fit(x, y).predict_proba(x), theirs.fit(x, y).predict_proba(x), atol=1e-4
+    )
+
+
+def test_a_bag_weighs_the_mean_of_its_instances():
+    x, bags, _, number = counted(12)
+    model = CountClassifier(class_weight={0: 2.0, 1: 0.0}).fit(x, bags, number)
+    table = model._read(x, bags, number, False, reset=False)
+    expected = number @ [2.0, 0.0, 1.0] / number.sum(1)
+    assert np.allclose(table.weight.numpy(), expected)
+    with pytest.raises(ValueError, match="class_weight must name classes of"):
+        CountClassifier(class_weight={7: 1}).fit(x, bags, number)

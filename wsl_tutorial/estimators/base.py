@@ -4,6 +4,7 @@ import copy
 import math
 import warnings
 from abc import ABCMeta, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -213,9 +214,39 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     def _scores(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
         """Return the score of each bag (B,), and whether it has one, bool (B,)."""
 
+    @abstractmethod
     def _weights(self, target: Tensor) -> Tensor:
         """Return the weight of each bag in the loss, (B,)."""
-        return torch.ones(len(target), dtype=torch.float64)
+
+    def _mean_weights(self, members: Tensor, total: float, known: bool = True) -> Tensor:
+        """Return the mean of `class_weight` over the classes of each bag, (B,); 1 if it has none.
+
+        members: how much of each class is in each bag, (B, K) float64. "balanced" gives a class of
+        which there is s the weight total / (K s). With `known`, all classes have been seen.
+
+        Raises: ValueError if `class_weight` names another class, is negative, or of another kind.
+        """
+        if self.class_weight is None:
+            return members.new_ones(len(members))
+        if self.class_weight == "balanced":
+            size = members.sum(0)
+            weight = total / (len(size) * size.clamp_min(1))
+        elif isinstance(self.class_weight, Mapping):
+            strange = [c for c in self.class_weight if c not in self.classes_.tolist()]
+            if strange and known:  # a fold may lack a class
+                raise ValueError(
+                    f"class_weight must name classes of {self.classes_}, got {strange[0]!r}"
+                )
+            values = [float(self.class_weight.get(c, 1)) for c in self.classes_.tolist()]
+            weight = torch.tensor(values, dtype=torch.float64)
+        else:
+            raise ValueError(
+                f"class_weight must be a dict, 'balanced' or None, got {self.class_weight!r}"
+            )
+        if not bool((weight >= 0).all()):
+            raise ValueError(f"class_weight must not be negative, got {self.class_weight!r}")
+        number = members.sum(1)
+        return torch.where(number > 0, members @ weight / number.clamp_min(1), 1.0)
 
     def _public(self, values: Tensor) -> np.ndarray:
         """Return values (n, K, P) as an array with the columns of `columns_`."""

@@ -38,6 +38,8 @@ class CountClassifier(BagClassifier):
         method: "exact", the likelihood of the counts (Baručić & Kybic 2022); "em", the same by
             expectation-maximisation; "proportions", the loss on mean probabilities (DLLP, Ardehaly
             & Culotta 2017).
+        class_weight: dict from class to weight, or "balanced". A bag weighs the mean over its
+            instances.
         bags, standardize, alpha, solver, max_iter, learning_rate, batch_size, early_stopping,
         validation_fraction, n_iter_no_change, tol, warm_start, random_state, device, verbose: as
             for `PresenceClassifier`.
@@ -67,6 +69,7 @@ class CountClassifier(BagClassifier):
         n_iter_no_change=10,
         tol=1e-4,
         warm_start=False,
+        class_weight=None,
         random_state=None,
         device="cpu",
         verbose=False,
@@ -86,6 +89,7 @@ class CountClassifier(BagClassifier):
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.warm_start = warm_start
+        self.class_weight = class_weight
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
@@ -233,6 +237,10 @@ class CountClassifier(BagClassifier):
             f"bag {table.ids[bag]!r} of {int(size)} rows; give the shares more digits, or the "
             "counts with proportions=False"
         )
+
+    def _weights(self, target: Tensor) -> Tensor:
+        number = target.double()
+        return self._mean_weights(number, total=float(number.sum()))
 
     def _log_p(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         out, shape = self._channels(x, len(self.classes_))

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -305,29 +305,9 @@ class PresenceClassifier(BagClassifier):
 
     def _weights(self, target: Tensor) -> Tensor:
         present = (target == 1).double()
-        if self.class_weight is None:
-            return torch.ones(len(target), dtype=torch.float64)
         if self._one:  # absent, present
             present = torch.cat([(target == 0).double(), present], 1)
-        if self.class_weight == "balanced":
-            size = present.sum(0)
-            weight = len(target) / (len(size) * size.clamp_min(1))
-        elif isinstance(self.class_weight, Mapping):
-            strange = [c for c in self.class_weight if c not in self.classes_.tolist()]
-            if strange and self._form != "sets":  # a fold may lack a class
-                raise ValueError(
-                    f"class_weight must name classes of {self.classes_}, got {strange[0]!r}"
-                )
-            values = [float(self.class_weight.get(c, 1)) for c in self.classes_.tolist()]
-            weight = torch.tensor(values, dtype=torch.float64)
-        else:
-            raise ValueError(
-                f"class_weight must be a dict, 'balanced' or None, got {self.class_weight!r}"
-            )
-        if not bool((weight >= 0).all()):
-            raise ValueError(f"class_weight must not be negative, got {self.class_weight!r}")
-        number = present.sum(1)
-        return torch.where(number > 0, present @ weight / number.clamp_min(1), 1.0)
+        return self._mean_weights(present, total=len(target), known=self._form != "sets")
 
     def _public(self, values: Tensor) -> np.ndarray:
         return (values.flip(1) if self._one else values).cpu().numpy()

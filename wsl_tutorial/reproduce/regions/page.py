@@ -201,7 +201,7 @@ def glas(held: Records) -> str:
 def ratios(held: Records) -> str:
     """Return the measured ratios of epochs of u = 4 and u = 0, in words."""
     texts = []
-    for p in ("paper", "short"):
+    for p in ("paper", "desk", "short"):
         for r in tables.current(EXPERIMENTS["minmax/glas-seconds"], p, held):
             m = r["metrics"]
             text = f"{m['ratio']:.2f} (protocol {p}, {r['provenance']['device']})"
