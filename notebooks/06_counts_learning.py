@@ -14,9 +14,10 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # %% [markdown]
 # # Counts: learning from numbers
 #
-# After this page you can train a classifier of single instances from counts in three ways, say
-# which two of them are the same algorithm, derive why the gradient of the third vanishes when the
-# expected count is right, and tell from the size of the bags how strongly counts teach. You need
+# After this page you can train a classifier of single instances from counts in three ways: with the
+# likelihood, with EM and with the loss DLLP. You can explain why the first two are one algorithm,
+# derive why the gradient of DLLP vanishes when the expected count is right, and compute how the
+# likelihood's push on single instances shrinks as bags grow. You need
 # [chapter 5](05_counts_likelihood.ipynb) and second derivatives. The page runs in half a minute on
 # one CPU core and needs no GPU.
 #
@@ -24,9 +25,9 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # [Baručić and Kybic (2022)](https://arxiv.org/abs/2110.03426) train by EM: an E-step computes
 # soft targets for all instances, then one epoch of cross-entropy follows. They find that this is as
-# accurate as *DLLP*, the loss that compares proportions, and reaches its final accuracy "in about
-# half the number of epochs". This page asks why that should be so; [chapter
-# 7](07_counts_reproduction.ipynb) asks whether it is so.
+# accurate as *DLLP*, a loss that compares proportions, and that EM reaches the final accuracy "in
+# about half the number of epochs". This page looks for a reason; [chapter
+# 7](07_counts_reproduction.ipynb) tests the claim.
 
 # %%
 import matplotlib.pyplot as plt
@@ -42,9 +43,9 @@ show.style()
 # ## What is hidden
 #
 # We take the 8 x 8 handwritten digits and one yes-no question: is the digit 5 or greater? A bag is
-# a few images, and we keep only how many answers are yes. The 1,297 training images are dealt into
-# bags of 2 to 12, the sizes of the paper's experiment. Bags of unequal size share a batch by
-# padding; a `mask` marks the real entries.
+# a few images, and we keep only the number of images for which the answer is yes. We deal the 1,297
+# training images into bags of 2 to 12, the sizes of the paper's CIFAR experiment. To put bags of
+# unequal size into one batch, we pad the short ones; a `mask` marks the real entries.
 
 # %%
 images, classes = digits.load("train")  # (1297, 1, 8, 8), (1297,)
@@ -97,22 +98,28 @@ show.figure(
 #
 # ### Proportions: DLLP
 #
-# The loss of [Ardehaly and Culotta (2017)](https://arxiv.org/abs/1709.04108), *DLLP*, asks for less
-# than the likelihood: the *mean* of the probabilities should be the proportion $q = y/n$. With
-# $\bar\rho = \frac1n \sum_i \rho_i$ it is the cross-entropy
+# We keep the notation of chapter 5. Instance $i$ has the hidden label $h_i$, the logit $z_i$ and the
+# probability $\rho_i$ of being positive. Its posterior, given the count $y$ of its bag, is $r_i$.
+# $H$ is the set of all configurations with $y$ positives.
+#
+# The loss *DLLP* of [Ardehaly and Culotta (2017)](https://arxiv.org/abs/1709.04108) compares two
+# numbers: the proportion $q = y/n$ and the *mean* of the probabilities,
+# $\bar\rho = \frac1n \sum_i \rho_i$. It is their cross-entropy:
 #
 # $$ \ell = - q \log \bar\rho - (1 - q) \log (1 - \bar\rho) . \tag{6.1} $$
 #
-# This is the logarithm of the mean. Some public versions average the logarithms instead. That is a
-# different loss: cross-entropy with the target $q$ for *every* instance, which pulls all of them to
-# $q$. By the chain rule, with $\partial \rho_i / \partial z_i = \rho_i (1 - \rho_i)$,
+# Each logarithm is taken of a mean. Some public versions average the logarithms $\log \rho_i$
+# instead. That is a different loss: cross-entropy with the target $q$ for *every* instance, which
+# pulls all $\rho_i$ to $q$. By the chain rule, with
+# $\partial \rho_i / \partial z_i = \rho_i (1 - \rho_i)$,
 #
 # $$ - \frac{\partial \ell}{\partial z_i} = \frac{q - \bar\rho}{\bar\rho \, (1 - \bar\rho)} \cdot \frac{\rho_i (1 - \rho_i)}{n} . $$
 #
-# The first factor belongs to the bag, and gives all its instances the same sign. When the expected
-# count $n \bar\rho$ is right, it is zero, **whatever the single $\rho_i$ are**. The gradient of the
-# likelihood is $r_i - \rho_i$, (0.3). When the expected count is right, these sum to zero, but each
-# of them may differ from zero. Take six instances with $\sum_i \rho_i = 3$ and the count 3:
+# The first factor is common to all instances of the bag and sets the sign of their gradients. When
+# the expected count $n \bar\rho$ equals $y$, this factor is zero, **whatever the single $\rho_i$
+# are**. The gradient of the log-likelihood is posterior minus prior, $r_i - \rho_i$, by (0.3). When
+# the expected count equals $y$, the differences $r_i - \rho_i$ sum to zero, but a single one need not
+# be zero. Take six instances with $\sum_i \rho_i = 3$ and the count 3:
 
 # %%
 rho = torch.tensor([[0.77, 0.60, 0.53, 0.45, 0.38, 0.27]]).double()  # (1, 6)
@@ -128,44 +135,54 @@ print("DLLP       ", [f"{v:+.3f}" for v in dllp.tolist()])
 print("likelihood ", [f"{v:+.3f}" for v in exact[0].tolist()])
 
 # %% [markdown]
-# DLLP has no gradient here. The likelihood pushes the three upper instances up and the three lower
-# ones down: exactly three are positive, and these three are the best guess. (At a right expected
-# count the pushes always sum to zero. That exactly the $y$ upper instances go up is special to this
-# bag: with $\rho = 0.45, 0.40, 0.15$ and the count 1 the first *two* go up. The demo of [chapter
-# 5](05_counts_likelihood.ipynb) has a bag like this as a preset.)
+# The gradient of DLLP is zero here. The likelihood pushes the three instances with the largest
+# $\rho_i$ up and the other three down. The reason is that exactly three instances are positive, and
+# the three with the largest $\rho_i$ are the best guess. (In general the number of instances that go
+# up can differ from $y$: for $\rho = 0.45, 0.40, 0.15$ and the count 1, the first *two* go up. The
+# demo of [chapter 5](05_counts_likelihood.ipynb) has a bag like this as a preset.)
 #
 # ### The curvature at a constant answer
 #
 # How strong is the push at the start of training, when the network gives the same probability to
-# every instance? Let all $\rho_i = q = y/n$. Then both gradients are zero: DLLP's by the formula
-# above, and the likelihood's because all posteriors are equal and sum to $y$, so
-# $r_i = q = \rho_i$. It is a stationary point of both, and the second derivatives decide what
-# follows. Differentiate $r_i - \rho_i$ once more. The posterior is the mean of $h_i$ under weights
-# $e^{\sum_j z_j h_j}$, so its derivative is a covariance, as in every exponential family:
+# every instance? Let all $\rho_i = q = y/n$; we call this the *constant answer*. Then both gradients
+# are zero: DLLP's by the formula above, and the likelihood's because all posteriors are equal and
+# sum to $y$, so $r_i = q = \rho_i$. Both losses are stationary at this point, and their second
+# derivatives decide what follows.
+#
+# For the likelihood we differentiate $r_i - \rho_i$ by $z_j$. By chapter 5 the posterior $r_i$ is the
+# mean of $h_i$ over the configurations of $H$, with the weights $w_h = e^{\sum_j z_j h_j}$. Since
+# $\partial w_h / \partial z_j = h_j w_h$, the quotient rule applied to
+# $r_i = \sum_h h_i w_h / \sum_h w_h$ gives the mean of $h_i h_j$ minus the product of the means of
+# $h_i$ and $h_j$. This is the covariance given $y$. The derivative of $\rho_i$ is
+# $\rho_i (1 - \rho_i)$ for $j = i$ and zero otherwise; with $[i = j]$ equal to 1 if $i = j$ and
+# else 0,
 #
 # $$ \frac{\partial^2 \log P(y \mid X)}{\partial z_i \, \partial z_j} = \mathrm{Cov}(h_i, h_j \mid y) - [i = j] \; \rho_i (1 - \rho_i) . $$
 #
-# At the constant answer all configurations of $H$ are equally probable. So
+# At the constant answer all configurations with $y$ positives are equally probable. So
 # $\mathrm{Var}(h_i \mid y) = q (1 - q)$, and the diagonal cancels. The count is fixed, therefore
-# $\sum_j \mathrm{Cov}(h_i, h_j \mid y) = 0$. By symmetry the other $n - 1$ terms are equal, and each
-# is $\mathrm{Cov}(h_i, h_j \mid y) = - q(1-q)/(n-1)$. The matrix has this value off the diagonal and
-# zero on it. Its eigenvalues are
+# $\sum_j \mathrm{Cov}(h_i, h_j \mid y) = 0$. By symmetry the $n - 1$ terms with $j \neq i$ are equal,
+# and each is $- q(1-q)/(n-1)$. The matrix has this value off the diagonal and zero on it. Its
+# eigenvalues are
 #
-# - along $(1, \dots, 1)$, all logits together: $-q(1-q)$, so the common level is stable;
-# - along every *contrast*, a direction that sums to zero: $+\dfrac{q(1-q)}{n-1}$.
+# - along $(1, \dots, 1)$, all logits together: $-q(1-q)$;
+# - along every *contrast*, a direction whose entries sum to zero: $+\dfrac{q(1-q)}{n-1}$.
 #
-# When we maximise, a direction of positive curvature is unstable. **In a bag of both kinds, at the
-# level of its own proportion, any difference between the instances grows, at a rate that falls as
-# $1/(n-1)$.**
+# We maximise, so a deviation along a direction of negative curvature shrinks, and along one of
+# positive curvature it grows. **If all instances of a bag have $\rho_i = y/n$, and $y$ is neither 0
+# nor $n$, any difference between their logits grows, at a rate that falls as $1/(n-1)$.**
 #
-# The assumption $\rho_i = q$ matters. At a level $\rho$ the same steps give
-# $\frac{n}{n-1} q(1-q) - \rho (1 - \rho)$ along a contrast. This is negative for counts near 0 and
-# $n$, and zero on average over random bags ($y$ binomial with $\rho$), in agreement with
-# consequence 5 of [One idea](00_one_idea.ipynb). So a difference that has nothing to do with the
-# labels gets no push on average. One that follows the labels is large in bags of mixed counts,
-# where it grows, and small in the others. For DLLP, differentiate its gradient at $\bar\rho = q$:
-# only the factor of the bag contributes, and $-\ell$ has the second derivative $-q(1-q)/n^2$ for
-# every pair. Along a contrast that is zero.
+# The assumption $\rho_i = q$ matters. If all instances have the same $\rho$, not equal to $q$, the
+# same steps give $\frac{n}{n-1} q(1-q) - \rho (1 - \rho)$ along a contrast. This is negative for
+# counts near 0 and $n$. If $y$ is binomial with $\rho$, its average is zero, in agreement with
+# consequence 5 of [One idea](00_one_idea.ipynb): averaged over all reports, the posterior equals the
+# prior. So a difference that has nothing to do with the labels gets no push on average. A difference
+# that follows the labels is large in bags with a count near $n/2$, where it grows. In bags with a
+# count near 0 or $n$ it shrinks, but there it is small, because most labels are equal.
+#
+# For DLLP, differentiate its gradient at $\bar\rho = q$. The factor $q - \bar\rho$ is zero, so only
+# its derivative contributes, and $-\ell$ has the second derivative $-q(1-q)/n^2$ for every pair
+# $i, j$. Along a contrast the curvature is therefore zero.
 
 # %%
 from torch.autograd.functional import hessian
@@ -223,23 +240,25 @@ show.figure(
 )
 
 # %% [markdown]
-# In a bag of two with the count 1, the push that separates the two instances is as strong as the
-# pull on a wrong level. In a bag of twelve with six positives it is an eleventh of that. DLLP has no
-# push at all *inside* a bag at this point. It learns from the differences *between* bags,
-# $y/n - \rho$, and so does the likelihood at first. There the two gradients agree in each bag up to
-# the factor $n$: the likelihood gives each instance $y/n - \rho$, and DLLP an $n$-th of it. So DLLP,
-# a mean over bags, gives less weight to an instance of a large bag.
+# In a bag of two with the count 1, the likelihood's curvature along a contrast is 0.25, in size the
+# same as along all logits together. In a bag of twelve with six positives it is an eleventh of that.
+# DLLP has no push *inside* a bag at the constant answer. It learns from differences *between* bags:
+# an untrained network gives nearly the same $\rho$ to all instances of all bags, but the proportions
+# $y/n$ differ. At such a constant $\rho$ the likelihood learns from the same differences: its
+# gradient is $y/n - \rho$ for each instance, and that of DLLP is $(y/n - \rho)/n$. So DLLP, a mean
+# over bags, gives less weight to an instance of a large bag.
 #
 # ### EM and direct ascent
 #
-# There are two ways to climb $\log P(y \mid X)$. *Directly*: whole bags in a mini-batch, and the
-# gradient of `counts.log_likelihood`. *By EM*: an E-step computes targets $r$ now and then, and in
-# between we minimise the cross-entropy $-\sum_i r_i \log \rho_i + (1 - r_i) \log (1 - \rho_i)$. Its
-# gradient in $z_i$ is $\rho_i - r_i$, which is Fisher's identity (0.3) up to the sign. **At the
-# moment of the E-step the two gradients are the same.** Afterwards the targets stay and $\rho$
-# moves. So EM is direct ascent with delayed posteriors, and the delay is the only difference. The
-# paper names one merit of EM: bags need not fit into a mini-batch. We measure the effect of the
-# delay.
+# There are two ways to increase $\log P(y \mid X)$. *Direct ascent* takes whole bags in a mini-batch
+# and follows the gradient of `counts.log_likelihood`. *EM* computes targets $r_i$ in an E-step, and
+# until the next E-step it minimises the cross-entropy
+# $-\sum_i r_i \log \rho_i + (1 - r_i) \log (1 - \rho_i)$. Its gradient in $z_i$ is $\rho_i - r_i$,
+# which is Fisher's identity (0.3) up to the sign. **Directly after the E-step the gradients of the
+# two ways are the same.** Later steps change $\rho_i$ but keep the targets. So EM is direct ascent
+# with delayed posteriors, and the delay is the only difference. The paper names one advantage of EM:
+# bags need not fit into a mini-batch. The next cells measure the effect of the delay: they keep the
+# targets of one E-step, and compare the gradients of EM and of direct ascent by their cosine.
 
 
 # %%
@@ -278,7 +297,7 @@ def gradient(model, loss):
 # %%
 model, every = network(0), torch.arange(len(y))
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-with torch.no_grad():  # one E-step, kept
+with torch.no_grad():  # the only E-step
     target = counts.posterior(logits(model, every), y, mask)  # (B, 12)
 
 
@@ -298,20 +317,21 @@ for _ in range(60):
     true = gradient(model, direct(model, every))
     cosines.append(F.cosine_similarity(delayed, true, dim=0).item())
     train.fit(model, delayed_loss, one_step, optimizer, epochs=1)
-print(f"cosine at the E-step {cosines[0]:.6f},", end=" ")
-print(f"{len(cosines) - 1} steps later below 0.9:", cosines[-1] < 0.9)
+print(f"cosine of the two gradients: {cosines[0]:.6f} at the E-step,")
+print(f"below 0.9 after {len(cosines) - 1} more steps:", cosines[-1] < 0.9)
 
 # %% [markdown]
-# At first the two agree to rounding. They part as the targets age: in the end the network has
-# fitted the old targets, while the likelihood still has a gradient. The first E-step has a special
-# form. An untrained network gives nearly equal answers, so $r_i \approx y/n$: the first epoch of EM
-# trains on the bag's proportion as a soft label for each of its instances.
+# At the E-step the two gradients agree up to rounding. Then they become different: the gradient of
+# EM leads to the old targets, that of direct ascent to the posteriors of the current network. The
+# first E-step has a special form. An untrained network gives nearly the same $\rho$ to all instances,
+# so $r_i \approx y/n$. In its first epoch EM therefore trains with the proportion of a bag as the
+# soft target of each of its instances.
 #
 # ## Code
 #
-# Four learners share one loop, the bags, the network, its initial weights, the order of the
-# mini-batches (8 bags) and the optimiser. Only the loss differs. EM renews its targets before every
-# epoch.
+# We compare four learners. They share one loop, the bags, the network, its initial weights, the
+# order of the mini-batches (8 bags) and the optimiser. Only the loss differs. EM computes new targets
+# before every epoch.
 
 
 # %%
@@ -386,8 +406,9 @@ for name, (loss, before) in learners.items():
 # %% [markdown]
 # ## Picture
 #
-# The curves show the share of 500 new images that are classified right, by the rule
-# $\rho \geq 1/2$ and without any count (paper (5)). Thin lines are the two runs, marks their mean.
+# The curves show the share of 500 new images that are classified right by the paper's rule
+# $\rho \geq 1/2$ (its equation 5), which uses no count. Thin lines are the two runs, marks their
+# mean.
 
 # %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(6.4, 3.4))
@@ -404,21 +425,21 @@ axis.legend(title="the learner")
 show.figure(
     fig,
     alt="Accuracy on single images against the epoch for four learners."
-    " Supervised learning is above the others from the first epoch. The"
-    " likelihood and EM rise together and come close to it; DLLP rises a"
-    " little later and ends a few points below.",
+    " Supervised learning is highest for most of the training. The"
+    " likelihood and EM rise together and come close to it. DLLP is lowest"
+    " in the first two epochs and again at the end.",
 )
 
 # %% [markdown]
-# The likelihood and EM stay close together from the first epoch on, as two forms of one algorithm
-# should, and neither saw more than the counts. DLLP begins later. Two runs on one small data set
-# prove nothing. Chapter 7 has the comparison over ten splits of the paper's data, with its
-# uncertainty.
+# The curves of the likelihood and of EM stay close together from the first epoch on, as we expect
+# from two forms of one algorithm. Both learners see only the counts. DLLP has the lowest accuracy in
+# the first two epochs, and is a little behind at the end. Two runs on one small data set prove
+# nothing. Chapter 7 has the comparison over ten splits of the paper's data, with its uncertainty.
 #
 # ### Ten classes
 #
-# With counts of all ten digits the likelihood is (5.5). We deal bags of five and train as before,
-# now with a softmax over ten classes. No label says which image is a 7.
+# If we know the counts of all ten digits, the likelihood is (5.5). We deal bags of five and train as
+# before, now with a softmax over ten classes. Still no single image has a label.
 
 # %%
 index, mask = deal(5, 5, seed=1)
@@ -452,8 +473,8 @@ print("above 85 % right on single images:", ten[-1] > 85)
 #
 # If every bag has $y = n/2$, the classes can swap their names: replace every $z_i$ by $-z_i$, and
 # $P(y \mid X)$ becomes $P(n - y \mid X) = P(y \mid X)$. The likelihood cannot tell a classifier from
-# its opposite, and the start of the training decides between them. We deal bags of two with one of
-# each, and train from six starts.
+# its opposite, and the initial weights decide between them. We deal bags of two with one image of
+# each class, and train from six initialisations.
 
 
 # %%
@@ -491,9 +512,9 @@ show.figure(
 )
 
 # %% [markdown]
-# Every run has separated the two classes. Left of the line their names are swapped. Counts that
-# vary break the symmetry. Where they hardly vary, check the names with a few labels before you
-# trust them.
+# Every run has separated the two classes, but the runs left of the dashed line have swapped their
+# names. Counts that vary break the symmetry. If your counts hardly vary, check the names with a few
+# labels.
 #
 # ### Wrong counts
 #
@@ -503,14 +524,15 @@ show.figure(
 #
 # $$ \log P(\tilde y \mid X) = \log \sum_{j=0}^{n} P(j \mid X) \; \varepsilon(\tilde y \mid j) . \tag{6.2} $$
 #
-# If only a range is reported, "3 to 5", then $\varepsilon$ is 1 inside and 0 outside:
+# If only a range is reported, such as "3 to 5", then $\varepsilon$ is 1 inside and 0 outside:
 #
 # $$ \log P(a \leq y \leq b \mid X) = \log \sum_{j=a}^{b} P(j \mid X) . \tag{6.3} $$
 #
-# The recursion gives all counts, and so both sums. In our example the counter overlooks four in ten
-# of the positives, independently: of $j$ positives it reports $\tilde y$ with the binomial
-# probability $\binom{j}{\tilde y} \, 0.6^{\tilde y} \, 0.4^{j - \tilde y}$. The code trains once with
-# the reported counts as if they were true, and once with (6.2).
+# The recursion (5.3) computes $P(j \mid X)$ for every $j$, so both sums are easy. In our example the
+# person who counts overlooks each positive independently with probability 0.4. The probability of
+# reporting $\tilde y$ of $j$ positives is then binomial,
+# $\binom{j}{\tilde y} \, 0.6^{\tilde y} \, 0.4^{j - \tilde y}$. The code trains once with the
+# reported counts as if they were true, and once with (6.2).
 
 # %%
 index, mask = deal(2, 8, seed=0)
@@ -542,10 +564,10 @@ ahead = with_error > as_reported + 10
 print("with the error in the model, ahead by 10 points or more:", ahead)
 
 # %% [markdown]
-# If the reported counts are taken as true, the $\rho$ of a sure positive is drawn to 0.6, the share
-# that is reported, and not to 1. That is near the threshold, where a small error changes the
-# decision. With $\varepsilon$ in the model $\rho$ can be near 1. The next cell compares (6.2) and
-# (6.3) with their special cases.
+# If we train with the reported counts as if they were true, the $\rho$ of a clearly positive image is
+# pulled to 0.6, the share of positives that is reported, and not to 1. That is near the threshold
+# 1/2, where a small error changes the decision. With $\varepsilon$ in the model $\rho$ can be near
+# 1. The next cell tests (6.2) for a report without errors and (6.3) for the range 1 to 2.
 
 # %%
 z, one = torch.tensor([[1.0, -0.5, 0.3]]), torch.tensor([1])
@@ -557,17 +579,17 @@ by_hand = counts.log_distribution(z)[0, 1:3].logsumexp(0)
 assert torch.allclose(in_range[0], by_hand)
 
 # %% [markdown]
-# With $C$ classes the errors of a count have too many forms to list. One form is common: the
-# counter mistakes the class of single instances before adding them up. Let $A_{k,d}$ be the
-# probability that an instance of class $k$ is reported as $d$. **The mistakes are independent, given
-# the classes.** Then the reports are independent as well, with the probabilities
+# With $C$ classes a count can be wrong in too many ways to list. One way is common: the class of
+# single instances is mistaken before they are added up. Let $A_{k,d}$ be the probability that an
+# instance of class $k$ is reported as $d$. **The mistakes are independent, given the classes.** Then
+# the reported classes are independent as well, with the probabilities
 #
 # $$ p'_{i,d} = \sum_{k=1}^{C} p_{i,k} \, A_{k,d} , \tag{6.4} $$
 #
-# and (5.5) holds with $p'$ in place of $p$: noise of this kind costs nothing. The reported counts
-# always sum to $n$. A counter who overlooks or invents instances needs (6.2). Intervals, DLLP, the
-# normal density below and the most probable labels also have a form for $C$ classes; their names
-# end in `_multiclass`.
+# and (5.5) holds with $p'$ in place of $p$, so this noise adds almost no computation. The reported
+# counts always sum to $n$. For two classes, if instances may be overlooked or counted twice, use
+# (6.2). The package also has intervals, DLLP, the normal density below and the most probable labels
+# for $C$ classes; the names of these functions end in `_multiclass`.
 
 # %%
 three = torch.randn(1, 5, 3, generator=generator).log_softmax(2)
@@ -587,26 +609,29 @@ assert torch.allclose(noisy_counts, by_hand)
 #
 # ### Large bags
 #
-# Large bags are no problem for the recursion, but they are for learning: the same images in larger
-# bags give fewer counts, and each count says less about its instances. Where its variance is large,
-# the count is nearly normal, with the mean and the variance of a sum of independent labels,
+# Large bags are no problem for the recursion, but they are one for learning: the same images in
+# larger bags give fewer counts, and each count carries less information about a single instance.
+# Where its variance is large, the count is nearly normal, with the mean and the variance of a sum of
+# independent labels,
 #
 # $$ \begin{aligned}
 # \log P(y \mid X) &\approx - \frac{(y - \mu)^2}{2 \sigma^2} - \frac{1}{2} \log (2 \pi \sigma^2) , \cr
 # \mu &= \sum_i \rho_i , \qquad \sigma^2 = \sum_i \rho_i (1 - \rho_i) .
 # \end{aligned} \tag{6.5} $$
 #
-# [Rosenman (2019)](https://arxiv.org/abs/1907.09053) uses it for elections. A large bag alone is
-# not enough. The count of 10,000 instances with $\rho = 10^{-4}$ is nearly Poisson: 0 has the
-# probability 0.368, where the normal density is 0.242. And a network that is sure of every instance
-# gives a small variance in a bag of any size.
+# [Rosenman (2019)](https://arxiv.org/abs/1907.09053) uses (6.5) for elections. A large bag alone is
+# not enough for it. The count of 10,000 instances with $\rho = 10^{-4}$ is nearly Poisson: the
+# probability of 0 is 0.368, but the normal density there is 0.242. And a network that is sure of
+# every instance gives a small variance in a bag of any size.
 #
-# The variance $\sigma^2$ in (6.5) acts on contrasts: among steps that keep $\mu = y$, those that
-# lower the variance raise the probability. This is the normal form of the push on contrasts, which
-# DLLP lacks. (Other steps may differ: along a contrast of *logits* at $\rho_i = q$ the mean $\mu$
-# moves in second order, and the curvature is $(6 x - 1) / 2n$ with $x = q (1 - q)$. This is negative
-# for $q$ below 0.21, where the likelihood has $x / (n - 1)$.) We train on all images in bags of 2 to
-# 128.
+# Like the likelihood, and unlike DLLP, (6.5) can push the instances of a bag apart: among steps that
+# keep $\mu = y$, those that lower $\sigma^2$ raise the density. But the two pushes differ. Start at
+# $\rho_i = q$ and move the logits by $t$ along a contrast. Then $y - \mu$ becomes a multiple of
+# $t^2$, and its square one of $t^4$, so only $\sigma^2$ contributes to the curvature of (6.5). It is
+# $(6 x - 1) / 2n$ with $x = q (1 - q)$, negative for $q$ below 0.21 or above 0.79. The curvature of
+# the log-likelihood is $x / (n - 1)$, always positive.
+#
+# We compare the two formulas on one bag, and then train on all images in bags of 2 to 128.
 
 
 # %%
@@ -657,31 +682,33 @@ show.figure(
     " bags grow.",
 )
 harder = (grown[:, 0] > grown[:, -1] + 5).all()
-print("larger bags are harder:", bool(harder))
+print("from size 2 to 128 each loses over 5 points:", bool(harder))
 
 # %% [markdown]
-# All three fall. The same images give 648 counts at size 2 and 10 at size 128; no loss can make up
-# for that. The sizes matter more than the losses. DLLP keeps up even in bags of two: half of these
-# have the count 0 or 2, which is a hard label for both images whatever the loss. The normal form is
-# not needed for speed: `counts.log_likelihood` multiplies the distributions of parts of a bag in
-# $O(n \log^2 n)$ steps, and takes under a second for 50,000 instances. The normal form is the
-# simpler formula where the variance is large; in bags of two to twelve there is no reason to use it.
+# With each of the three losses the accuracy falls as the bags grow. The same images give 648 counts
+# at size 2 and 10 at size 128, and no loss can make up for that. The size of the bags matters more
+# than the choice of the loss. DLLP is nearly as accurate as the likelihood even in bags of two: about
+# half of these have the count 0 or 2, which fixes the labels of both images for every loss. Speed is
+# no reason to use (6.5): `counts.log_likelihood` splits a long bag into parts and multiplies their
+# polynomials (chapter 5) in $O(n \log^2 n)$ steps. (6.5) is the simpler formula where the variance is
+# large; in bags of two to twelve there is no reason to use it.
 #
 # ## Reproduction
 #
-# The experiments `llp/*` train the paper's network on CIFAR-10 birds and cats: supervised learning,
-# DLLP, LLP-GAN, EM and direct ascent over ten splits. They test the paper's claims: which method is
-# ahead, by how many epochs, and with which variance. [Chapter 7](07_counts_reproduction.ipynb)
-# reads their records.
+# The experiments `llp/*` train the paper's network on birds and cats of CIFAR-10, over ten splits,
+# with supervised learning, DLLP, EM, direct ascent and LLP-GAN, a method that adds a generator of
+# images to DLLP. They test the paper's claims about the accuracy of the methods, the epochs they need
+# and the variance of the accuracy during training. [Chapter 7](07_counts_reproduction.ipynb) reads
+# their records.
 #
 # ## Exercises
 #
 # **1, by hand.** Two instances, one of them positive, have $z_1 = t$ and $z_2 = -t$.
 # Write $\log P(1 \mid X)$ as a function of $t$, and show that $t = 0$ is its minimum. What is the
-# curvature there, and is it the number above?
+# curvature at $t = 0$, per unit of length along $(1, -1)$? Does it agree with $q(1-q)/(n-1)$?
 #
 # **2, code.** Write the loss of DLLP for a batch, `logits` `(B, n)` and `observed` `(B,)`, as a mean
-# over the bags. The attempt takes the mean in the wrong place.
+# over the bags. The attempt below takes the mean in the wrong place.
 
 
 # %%
@@ -721,20 +748,21 @@ check.attempt(check.at_least_count, at_least_count)
 
 # %% [markdown]
 # **5, use the count twice.** At test time the paper decides by $\rho_i \geq 1/2$. If test bags come
-# with counts too, which two other rules does chapter 5 offer? Which of them can be wrong about the
-# number of positives, and which cannot?
+# with counts too, which two other rules does chapter 5 offer? Which of the two rules can call a wrong
+# number of instances positive, and which cannot?
 #
 # **6, explain to a colleague.** Your colleague trains DLLP on bags of eight, and has noticed that the
 # loss is near its minimum from the second epoch on, while the accuracy still rises. Explain in
-# three sentences, with the word contrast, what the loss does not see and what the likelihood does.
+# three sentences, with the word contrast, what DLLP does not see and what the likelihood does see.
 #
 # ## Further reading
 #
 # - [Baručić and Kybic (2022)](https://arxiv.org/abs/2110.03426), sections 2.3 and 3.
 # - [Neal and Hinton (1998)](https://doi.org/10.1007/978-94-011-5014-9_12), *A view of the EM
-#   algorithm that justifies incremental, sparse, and other variants*: why delayed targets still
-#   climb.
+#   algorithm that justifies incremental, sparse, and other variants*: why EM with delayed targets
+#   still increases the bound.
 # - [Zhang, Charoenphakdee, Wu and Sugiyama (2020)](https://arxiv.org/abs/2004.06316), *Learning from
 #   aggregate observations*: what can be identified from counts and what cannot.
 # - [Tsai and Lin (2020)](https://arxiv.org/abs/1910.13188), *Learning from label proportions with
-#   consistency regularization*: another remedy for the weak gradient of proportions.
+#   consistency regularization*: adds a term to the proportion loss that compares each instance with a
+#   perturbed copy.

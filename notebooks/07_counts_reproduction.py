@@ -14,20 +14,21 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # %% [markdown]
 # # Counts: the reproduction
 #
-# After this page you can judge a paper that prints curves instead of numbers: say what an epoch costs
-# and which part of it is due to the method, find out by how much a fluctuating curve favours "half the
-# epochs", and distinguish "statistically indistinguishable" from "equal". You need [chapter
-# 6](06_counts_learning.ipynb), and the *verdict* and the *protocols* of [chapter
-# 4](04_presence_reproduction.ipynb). The page runs in twenty seconds on one CPU core. It trains nothing
-# and reads all results of training from records.
+# After this page you can judge a paper that prints curves instead of numbers. You can compute what an
+# epoch costs, explain how fluctuations change the number of epochs that a curve seems to need, and
+# distinguish "statistically indistinguishable" from "equal". You need [chapter
+# 6](06_counts_learning.ipynb), and the *ledger*, the *protocols* and the *verdict* of [chapter
+# 4](04_presence_reproduction.ipynb). The page runs in twenty seconds on one CPU core. It trains
+# nothing: all results of training come from records.
 #
 # ## Problem
 #
 # [Baručić and Kybic (2022), *Fast learning from label proportions with small
-# bags*](https://arxiv.org/abs/2110.03426), compare four learners: *supervised*, which sees the
-# labels of all instances; DLLP, the proportion loss (6.1);
-# [LLP-GAN](https://arxiv.org/abs/1909.02180), a generative adversarial network with that loss; and
-# *MLE-LLP*, the EM of [chapter 6](06_counts_learning.ipynb). How much of the comparison is numbers?
+# bags*](https://arxiv.org/abs/2110.03426), compare four learners: *supervised*, which sees the labels
+# of all instances; DLLP, the proportion loss (6.1); [LLP-GAN](https://arxiv.org/abs/1909.02180), a
+# generative adversarial network with that loss; and *MLE-LLP*, the EM of [chapter
+# 6](06_counts_learning.ipynb). The table counts the results of the paper in our ledger: one row for
+# each printed number, curve or point of a curve.
 
 # %%
 import math
@@ -50,27 +51,27 @@ show.style()
 show.Markdown(page.rows_by_place())
 
 # %% [markdown]
-# The paper prints no accuracy. The only numbers we can compare with are eight durations and "about half
-# the number of epochs" for two data sets; the rest are sentences about which method is better. So this
-# page reproduces *claims*, and asks what it takes to test one.
+# The paper prints no accuracy. The only numbers we can compare with are eight durations and "about
+# half the number of epochs" for two data sets. The remaining results are curves, and sentences about
+# which method is better. So this page tests *claims*.
 #
 # ## What is hidden
 #
-# The paper has four pages, and the authors' program has the method without the experiments. We read both
-# for what a run needs:
+# The paper has four pages, and the authors' program contains the method but not the experiments. We
+# searched both for the settings that a run needs:
 #
 # | question | the text | the program |
 # |---|---|---|
 # | Which learning rate, which batch? | "best hyper-parameters discovered through grid-search" | an example with 1e-4 and 16 instances |
 # | Which grid, and chosen on what? | not stated; no validation set is named | not there |
 # | How many epochs? | until the likelihood changes by less than 1e-4 | a fixed number |
-# | How strong are flips, blur and colour changes? | not stated | flips alone |
+# | How strong are flips, blur and colour changes? | not stated | flips only |
 # | How many bags of birds and cats? | not stated for section 3.2; 1,250 or more in section 3.3 | not there |
 # | How is a face cut out? | rescaled to 96 x 120 | not there |
 # | Which test is behind "statistically indistinguishable"? | not stated | not there |
-# | Is ResNet-18 pretrained, does it normalise batches? | not stated | random weights, no normalisation |
+# | Is ResNet-18 pretrained, and does it use batch normalisation? | not stated | random weights, no batch normalisation |
 #
-# Where both are silent we had to choose. One choice matters more than all others: the learning rates.
+# We had to choose every setting that neither of them states. The learning rates matter most.
 #
 # ## Derivation
 #
@@ -78,15 +79,16 @@ show.Markdown(page.rows_by_place())
 #
 # Let $F$ be the cost of one forward pass over all training instances. The backward pass computes two
 # products of the same size for each layer, one with respect to its input and one with respect to its
-# weights, so it costs about $2F$, and an epoch of plain training about $3F$. An E-step needs the logits of
-# all instances, one more forward pass $F$, and then the posteriors. **Assume that the posteriors cost
-# nothing in comparison**; the recursion of [chapter 5](05_counts_likelihood.ipynb) makes this true. With
-# an E-step every $k$ epochs, an epoch of EM costs, in epochs of plain training,
+# weights, so it costs about $2F$, and an epoch of plain training about $3F$. An E-step needs the
+# logits of all instances, one more forward pass $F$, and then the posteriors. **Assume that the
+# posteriors cost nothing in comparison**; the recursion of [chapter 5](05_counts_likelihood.ipynb)
+# makes this true. With an E-step every $k$ epochs, an epoch of EM costs, in epochs of plain training,
 #
 # $$ \frac{3F + F/k}{3F} = 1 + \frac{1}{3k} . $$
 #
-# For the paper's $k = 1$ that is $4/3$. PyTorch counts the operations of the paper's network; the table
-# below it is made from the paper's Table 1.
+# For the paper's $k = 1$ that is $4/3$. PyTorch counts the operations of the paper's network. Then a
+# table compares the seconds of the paper's Table 1 with the derivation: a forward pass is a third of
+# an epoch of supervised learning, so the last two columns should agree.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -112,40 +114,44 @@ show.Markdown(page.table_1())
 
 # %% [markdown]
 # The *E-step* column is the difference between MLE-LLP and supervised learning. Both take the same
-# training steps if the grid gave them one batch size, which the paper does not print. On both data sets
-# this difference exceeds a forward pass. The paper blames the small images of CIFAR for a noticeable
-# E-step, but by its own table MLE-LLP takes 1.70 supervised epochs on the group photos and 1.53 on CIFAR,
-# so the E-step weighs *more* on the photos. Only DLLP is slow there. One possible reason: if DLLP takes
-# one bag a step, its usual form, its steps are smaller on the photos, with four faces a bag against seven
-# birds and cats. Then "the duration of one epoch of MLE-LLP and DLLP is generally comparable" compares
-# steps of different sizes. A fair competitor takes several bags a step, and EM then has to pay for its
-# extra pass.
+# training steps if the grid gave them the same batch size, which the paper does not print. On both
+# data sets this difference exceeds a forward pass. The paper explains a noticeable E-step on CIFAR by
+# its small images, but by the first column the E-step is relatively *more* expensive on the photos.
+# MLE-LLP looks cheap on the photos only because DLLP is slow there: it takes 1.70/0.96 = 1.8
+# supervised epochs, but 1.1 on CIFAR. A possible reason: DLLP usually takes one bag a step, on
+# average four faces but seven birds and cats. Then the sentence "the duration of one epoch of MLE-LLP
+# and DLLP is generally comparable" compares steps of different sizes. In a fair comparison DLLP takes
+# several bags a step, and the extra pass of EM becomes visible.
 #
-# Two forms of the algorithm make no extra pass, because they use logits that the training steps compute
-# anyway:
+# Two forms of the algorithm make no extra pass, because they use logits that the training steps
+# compute anyway:
 #
-# - *direct ascent* on the likelihood: an E-step in every step, where whole bags fit into a step;
-# - *reuse*: keep the logit of each instance from the step that used it, and compute the posteriors of the
-#   next epoch from these. The logits are up to one epoch old and belong to augmented images.
+# - *direct ascent* on the likelihood: each step computes the posteriors of its own bags, which must
+#   fit into a step as a whole;
+# - *reuse*: keep the logit of each instance from the step that used it, and compute the posteriors of
+#   the next epoch from these. The logits are up to one epoch old and belong to augmented images.
 #
-# `tests/benchmarks/counts_speed.py` measures both; the records below have seconds of each.
+# `tests/benchmarks/counts_speed.py` measures both forms.
 #
 # ### Epochs to the final accuracy
 #
-# "Reaching the final accuracy in about half the number of epochs" needs a definition. Let $a_t$ be the
-# test accuracy after epoch $t$, and $\bar a$ the final accuracy, the mean over the last tenth of the
-# epochs (at least three). We define the number of epochs as
+# "Reaching the final accuracy in about half the number of epochs" needs a definition. Let $a_t$ be
+# the test accuracy after epoch $t$, and $\bar a$ the final accuracy, the mean over the last tenth of
+# the epochs (at least three). We define the number of epochs as
 #
 # $$ T = \min \{ t : a_t \geq 0.99 \, \bar a \} , \tag{7.1} $$
 #
-# and compare the $T$ of two methods on the same split. $T$ is a *first passage*, and a fluctuating curve
-# passes early by luck. Let $m_t$ be the smooth course of the accuracy and $a_t = m_t + \sigma z_t$.
-# **Assume independent standard normal $z_t$.** $T > t$ means that the first $t$ epochs all fail, so with
-# the normal distribution function $\Phi$
+# and compare the $T$ of two methods on the same split. $T$ is the *first* epoch at which the curve
+# reaches a level, so a fluctuating curve may reach it early by luck.
+# Let $m_t$ be the accuracy without fluctuations. We write $a_t = m_t + \sigma z_t$ and **assume that
+# the $z_t$ are independent and standard normal**; $\sigma$ is the *wobble* of the curve. $T > t$
+# means that all of the first $t$ epochs are below the level. With the normal distribution function
+# $\Phi$,
 #
 # $$ P(T > t) = \prod_{s=1}^{t} \Phi \! \left( \frac{0.99 \, \bar a - m_s}{\sigma} \right) , \qquad \mathbb{E} \, T = \sum_{t \geq 0} P(T > t) . $$
 #
-# Take a course that rises from 50 % to 90 % at two speeds, one half of the other.
+# As an example let $m_t$ rise from 50 % to 90 % exponentially, once slowly and once twice as fast.
+# The figure shows the expected $T$ of both curves against the wobble.
 
 
 # %%
@@ -156,7 +162,7 @@ def course(rate, epochs=200):
 
 # %%
 def expected_passage(m, sigma):
-    """E T of (7.1) for the course m with wobble sigma, in points."""
+    """Return E T of (7.1): course m without fluctuations, wobble sigma."""
     failure = torch.special.ndtr((0.99 * 90 - m) / sigma)
     return 1 + failure.cumprod(0).sum().item()
 
@@ -185,38 +191,43 @@ for sigma in (0.5, 2, 4):
     print(f"fast σ = 0.5, slow σ = {sigma:g}: ratio of epochs {ratio:.2f}")
 
 # %% [markdown]
-# By construction the fast course needs half the epochs of the slow one. If it also fluctuates less, as the
-# paper may mean by the smaller variance of MLE-LLP "during training", its advantage by (7.1) shrinks:
-# fluctuation *flatters* DLLP. A ratio of $T$ is only fair if both curves fluctuate alike.
+# By construction the fast course needs half the epochs of the slow one. If the slow course fluctuates
+# more, its $T$ shrinks, and the ratio of the two $T$ rises towards 1. The paper says that MLE-LLP has
+# a smaller variance than DLLP "during training". If it means this wobble, (7.1) makes DLLP look
+# faster than it is. A ratio of $T$ is only fair if both curves fluctuate equally.
 #
 # ### Indistinguishable
 #
-# Let $d_k$ be the accuracy of MLE-LLP minus that of DLLP on split $k$ of $K$, with the mean $\bar d$ and
-# the sample standard deviation $s$. All methods use the same splits, so the *paired* $t$-test applies: a
-# hard test set lowers both accuracies and does not change $d_k$. But random splits share bags. Let $q$ be
-# the share of all bags on which a split tests. **Assume that a split's gap is the mean of one number for
-# each of its $n$ test bags, drawn independently with variance $\sigma^2$**, so that networks differ
-# between bags and not between splits. A bag of split $k$ is in split $l$ with probability $q$, therefore
+# Let $d_k$ be the accuracy of MLE-LLP minus that of DLLP on split $k$ of $K$, with the mean $\bar d$
+# and the sample standard deviation $s$. All methods use the same splits, so the *paired* $t$-test
+# applies: a hard test set lowers both accuracies and does not change $d_k$. But random splits share
+# bags. Let $q$ be the share of all bags on which a split tests, and $n$ the number of these test
+# bags. **Assume that each bag has one number, the gap between the two
+# methods on this bag, and that these numbers are independent with variance $v$.** Then $d_k$ is the
+# mean of the numbers of the $n$ test bags of split $k$. (The model neglects that the networks of two
+# splits differ.) A test bag of split $k$ is also a test bag of split $l$ with probability $q$,
+# therefore
 #
-# $$ \mathrm{Var}(d_k) = \frac{\sigma^2}{n} , \qquad \mathrm{Cov}(d_k, d_l) = q \, \frac{\sigma^2}{n} , \qquad \mathrm{Var}(\bar d) = \frac{\sigma^2}{n} \left( \frac{1}{K} + \frac{K - 1}{K} q \right) . $$
+# $$ \mathrm{Var}(d_k) = \frac{v}{n} , \qquad \mathrm{Cov}(d_k, d_l) = q \, \frac{v}{n} , \qquad \mathrm{Var}(\bar d) = \frac{v}{n} \left( \frac{1}{K} + \frac{K - 1}{K} q \right) . $$
 #
-# The sample variance of equally correlated numbers has the expectation
-# $\mathbb{E} \, s^2 = (1 - q) \, \sigma^2 / n$. In the ratio $\sigma$ and $n$ cancel:
+# The expected sample variance is the variance minus the covariance,
+# $\mathbb{E} \, s^2 = (1 - q) \, v / n$. In the ratio $v$ and $n$ cancel:
 # $\mathrm{Var}(\bar d) / \mathbb{E} \, s^2 = 1/K + q/(1 - q)$. The test statistic is
 #
 # $$ t = \frac{\bar d}{s \sqrt{1/K + q/(1 - q)}} , \tag{7.2} $$
 #
-# with $K - 1$ degrees of freedom. For $q = 0$ it is the textbook's. If all other bags train, $q / (1 - q)$
-# is the ratio of test bags to training bags, and this is the *corrected resampled $t$-test* of [Nadeau and
-# Bengio (2003)](https://doi.org/10.1023/A:1024068626366). (Protocol `short` trains on fewer bags. There
-# (7.2) corrects for the shared test bags only.) Does it matter? We invent 300 data sets on which the two
-# methods are equally good, split each ten times, and count how often the test finds a difference at the
-# level 0.05.
+# with $K - 1$ degrees of freedom. For $q = 0$ it is the statistic of the usual paired $t$-test. If a
+# split trains on all bags that it does not test on, $q / (1 - q)$ is the ratio of test bags to
+# training bags, and this is the *corrected resampled $t$-test* of [Nadeau and Bengio
+# (2003)](https://doi.org/10.1023/A:1024068626366). (Protocol `short` trains on fewer bags, so there
+# (7.2) corrects for the shared test bags only.) To see its effect, we generate 300
+# data sets on which the two methods are equally good, split each ten times, and count how often the
+# test finds a difference at the level 0.05.
 
 
 # %%
 def rejected(share, q=0.2, K=10, N=1430, draws=300):
-    """Share of p < 0.05 if the true gap is 0, correcting for `share`."""
+    """Return how often p < 0.05 without a gap; (7.2) has q = share."""
     generator, times = torch.Generator().manual_seed(2), 0
     for _ in range(draws):
         bag = torch.randn(N, generator=generator)  # one number a bag
@@ -230,23 +241,25 @@ def rejected(share, q=0.2, K=10, N=1430, draws=300):
 for share in (0.0, 0.2):
     floor = stats.t.ppf(0.975, 9) * math.sqrt(1 / 10 + share / (1 - share))
     alarms = f"{rejected(share):.0%} false alarms"
-    print(f"share {share}: {alarms}; detects gaps above {floor:.2f} s")
+    print(f"q = {share}: {alarms}; finds a mean gap above {floor:.2f} sd")
 
 # %% [markdown]
-# Treated as independent, ten splits of one data set raise a false alarm several times as often as the
-# level promises. The corrected test keeps the level, but it cannot detect a gap below 1.34 standard
-# deviations of $d_k$, the last number. *Indistinguishable* means "smaller than that", which depends on the
-# number of bags as much as on the methods. The claims use $q = 0$, the reading under which the paper's
-# sentence is hardest to confirm; the paired tests below print both.
+# If we treat ten splits of one data set as independent, the test gives false alarms several times as
+# often as its level promises. The corrected test keeps the level, but it cannot detect a mean gap
+# below 1.34 sample standard deviations $s$ of the $d_k$. So *indistinguishable* means that $\bar d$
+# is smaller than this, and $s$ depends on the number of bags as well as on the methods. To judge the
+# paper's sentence we use $q = 0$: this test finds more differences, so "indistinguishable" is harder
+# to confirm. The table of paired tests below prints both $p$.
 #
 # ### Choosing without labels
 #
-# A grid search needs a criterion. Accuracy on held-out instances needs labels, which a learner from counts
-# does not have, and accuracy on the test set is not held out. But a fifth of the training bags can be held
-# out, with their counts. Let $\hat y$ be the number of instances of a bag that the network calls positive.
-# Our criterion is the *error of counts*, $|\hat y - y|$, averaged over the held-out bags. How closely does
-# it follow accuracy? Errors in opposite directions cancel in a bag. In the figure each instance is wrong
-# with the same probability, independently, in bags of 2 to 12.
+# A grid search needs a criterion. Accuracy on held-out instances needs labels, which a learner from
+# counts does not have, and the test set must not choose the settings. But we can hold out a fifth of
+# the training bags with their counts. Let $\hat y$ be the number of instances of a bag that the
+# network calls positive. Our criterion is the *error of counts*, $|\hat y - y|$, averaged over the
+# held-out bags. It does not determine the accuracy, because errors in opposite directions cancel in a
+# bag. The figure shows how both are related if each instance is wrong independently with the same
+# probability, in bags of 2 to 12.
 
 
 # %% tags=["hide-input"]
@@ -273,14 +286,17 @@ show.figure(
 
 # %% [markdown]
 # The criterion discriminates well between good networks and less well between bad ones. But the curve
-# rises throughout, so of two such networks it prefers the better one. A network with a constant answer is
-# off by half a bag on average, 3.5, which is worse than any point of the curve. So counts can decide the
-# grid, and they do for all methods alike, supervised learning too.
+# rises throughout, so of two networks with such errors the criterion prefers the better one. A
+# network that calls all instances positive is wrong by the number of negatives, $n - y$, and one that
+# calls all negative by $y$. With equal classes both are half a bag on average, 3.5, which is worse
+# than any point of the curve. So counts are enough to choose from the grid. We use them for all
+# methods, supervised learning too.
 #
 # ## Code
 #
-# A method of this comparison has a loss, a period of the E-step, a form of the E-step and a number of bags
-# a step. Everything else is shared: the training loop, the network and the splits.
+# The table lists the methods of the comparison. *period* is the number of epochs from one E-step to
+# the next, *hard* an E-step by the most probable configuration, *reuse* the form explained above;
+# *several* means four bags a step instead of one. The methods share everything else.
 
 # %%
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
@@ -289,17 +305,17 @@ show.Markdown(page.methods_table())
 
 # %%
 every, differ = page.settings_rows(EXPERIMENTS["llp/cifar-curves"].config)
-print(f"{len(every)} settings, {len(differ)} not as printed in the paper")
+print(f"{len(every)} settings, of which the paper describes", end=" ")
+print(f"{len(differ)} in words or not at all")
 
 # %% [markdown]
-# [The page of this paper](../book/reproductions-counts.md) lists these settings: the paper describes them
-# in words or not at all.
+# [The page of this paper](../book/reproductions-counts.md) lists our values of these settings.
 #
 # ### What the grid chose
 #
 # The experiment `llp/choice` trains every method at every point of the grid and records the error of
-# counts on held-out training bags. The best rate of each method is marked, and all other experiments of
-# the same protocol use it.
+# counts on held-out training bags. The best rate and batch of each method are marked, and all other
+# experiments of the same protocol use them.
 
 # %%
 table, edge = page.grid_search(HELD)
@@ -314,11 +330,13 @@ show.Markdown(edge)
 # ### The bags
 #
 # There are two distributions of bag sizes. Birds and cats come in bags of 2 to 12, each size equally
-# likely. For the photos only totals are printed: 1,913 photos of 3,439 men and 4,012 women, at most 12 a
-# photo. *The photos are not available to us.* They are for non-commercial research, and no program may
-# download them. If you have a copy, the loader finds the photos and people that give exactly these three
-# totals, or reports that it cannot. As a stand-in we put as many birds and cats as men and women into bags
-# by the distribution of largest entropy for the given mean and maximum, $P(n) \propto c^n$.
+# likely. For the photos the paper prints only totals: 1,913 photos of 3,439 men and 4,012 women, at
+# most 12 a photo. *The photos are not available to us.* They are for non-commercial research, and no
+# program may download them. If you have a copy, our loader selects photos and people so that these
+# three totals come out exactly, or reports that it cannot. Without the photos we use a *stand-in*: as
+# many birds as women and cats as men, in bags with the same mean and maximum size. Of all
+# such distributions we take the one with the largest entropy, $P(n) \propto c^n$; the mean determines
+# $c$.
 
 # %% tags=["hide-input"]
 total = groups.PAPER["male"] + groups.PAPER["female"]
@@ -343,15 +361,17 @@ show.figure(
 )
 
 # %% [markdown]
-# The printed *curvature* is the mean of $1/(4(n - 1))$ over bags of two or more: the push of [chapter
-# 6](06_counts_learning.ipynb) in a bag with half positives. So if this distribution is near the true one,
-# bag size alone makes the photos the easier data set for a learner from counts. If the gap to supervised
-# learning is still larger there, as section 3.3 says, the faces themselves must be harder.
+# The printed *curvature* is the mean of $1/(4(n - 1))$ over bags of two or more: the curvature of
+# [chapter 6](06_counts_learning.ipynb) along a contrast, in a bag with half positives. It is larger
+# for the stand-in. So if the true distribution is similar, the size of the bags alone makes the
+# photos the easier data set for a learner from counts. If its gap to supervised learning is still
+# larger on the photos, as section 3.3 says, the reason must be something else, such as the faces.
 #
 # ### The curves
 #
-# The next figure corresponds to the paper's Fig. 1: test accuracy by epoch, the mean over the splits, with
-# a band of one standard deviation. The right panel is the stand-in, which is not in the paper.
+# The next figure corresponds to the paper's Fig. 1: test accuracy by epoch, the mean over the splits,
+# with a band of one standard deviation. The right panel shows the stand-in, which is not in the
+# paper.
 
 # %% tags=["hide-input"]
 fig, alt, accuracies = page.learning_curves(HELD)
@@ -366,9 +386,9 @@ show.Markdown(accuracies)
 # ### The plateau
 #
 # At a constant answer DLLP has no curvature along contrasts, and the likelihood has little ([chapter
-# 6](06_counts_learning.ipynb)). A network that reaches the constant answer can stay there for epochs. The
-# error of counts shows this without any label, because a constant answer is off by half a bag on average.
-# The next figure shows it at every rate of the grid for both methods.
+# 6](06_counts_learning.ipynb)). A network that reaches the constant answer can stay there for epochs.
+# The error of counts is then half a bag on average, so it shows this without any label. The next
+# figure has it for DLLP and MLE-LLP at every rate of the grid.
 
 # %% tags=["hide-input"]
 fig, alt = page.plateau(HELD)
@@ -378,45 +398,48 @@ show.figure(fig, alt=alt)
 show.Markdown(page.on_the_plateau(HELD))
 
 # %% [markdown]
-# So a comparison of two methods at *one* rate can give any result. This is why one grid and one criterion
-# choose the rates of all methods, and why a paper without a printed grid cannot be reproduced to a number.
+# So the result of a comparison at *one* rate depends on the rate. This is why one grid and one
+# criterion choose the rates of all methods, and why nobody can reproduce the numbers of a paper that
+# does not print its grid.
 #
 # ### The other differences, and what we do about each
 #
 # | difference | what we do |
 # |---|---|
-# | no printed accuracies | we test claims by rules; the readings in brackets are ours |
-# | no printed grid | our own, judged by the counts of held-out training bags, for every method |
+# | no printed accuracies | we test claims by rules; where a claim is vague, the list of claims gives our reading in brackets |
+# | no printed grid | our own grid, and the error of counts on held-out training bags, for every method |
 # | one bag a step for DLLP and LLP-GAN | the same, and four bags a step as separate methods |
 # | probabilities clamped at 1e-6, products in float32 | log space, nothing clamped ([chapter 5](05_counts_likelihood.ipynb)) |
-# | the group photos | a loader that checks the three totals; until then, a stand-in that answers no row |
+# | the group photos | a loader that checks the three totals; without the photos, a stand-in, which gives no verdict |
 #
 # ## Reproduction
 #
 # All tables below are made from records, and their captions name the protocol. [The page of this
-# paper](../book/reproductions-counts.md) has every row of the ledger and every claim with its verdict, and,
-# folded, the deviations of the runs and the cost of each experiment.
+# paper](../book/reproductions-counts.md) has every row of the ledger and every claim with its
+# verdict, the deviations of the runs and the cost of each experiment.
 #
 # ### Table 1: seconds, as ratios
 #
-# Seconds depend on the machine, but ratios depend mostly on the method. The table has the duration of an
-# epoch divided by that of DLLP with one bag a step, as we assume for the paper, and by that of DLLP with
-# four.
+# Seconds depend on the machine, but ratios depend mostly on the method. The table shows the duration
+# of an epoch, divided by that of DLLP: with one bag a step, as we assume for the paper, and with four
+# bags a step.
 
 # %% tags=["hide-input"]
 show.Markdown(page.seconds(HELD))
 
 # %% [markdown]
-# Read the last column for `mle_llp`, `mle_llp_reuse` and `direct`. Only the first makes a separate pass
-# for the E-step. The steps also differ in size: methods that learn from instances take the batch that the
-# grid chose, and larger steps are cheaper for the same images. In the benchmark of the package, with equal
-# steps, `mle_llp` exceeds `mle_llp_reuse` by the pass, a third of an epoch as derived above.
+# In the last column compare `mle_llp`, `mle_llp_reuse` and `direct`. Only `mle_llp` makes a separate
+# pass for the E-step, so by the derivation above `mle_llp_reuse`, with steps of the same size, should
+# be faster by a third of an epoch. If the table shows the opposite, a likely reason is other work on
+# the machine during this single run. `direct` takes smaller steps (four bags), which cost more for
+# the same images.
 #
 # ### Epochs, wobble and the paired test
 #
-# The claims of section 3.2 about speed and similarity rest on three quantities for each method: its final
-# accuracy, its $T$ of (7.1), and its *wobble*, the standard deviation of the differences between
-# neighbouring late epochs, divided by $\sqrt 2$.
+# The claims of section 3.2 about speed and similarity rest on three quantities for each method: its
+# final accuracy, its $T$ of (7.1), and its wobble. We estimate the wobble by the standard deviation
+# of the differences between neighbouring epochs in the second half of the training, divided by
+# $\sqrt 2$.
 
 # %% tags=["hide-input"]
 show.Markdown(page.speed(HELD))
@@ -427,8 +450,8 @@ show.Markdown(page.paired_tests(HELD))
 # %% [markdown]
 # ### Fig. 3: the gap to supervised learning
 #
-# Section 3.3 trains on 200 to 1,000 bags. Protocol `short` takes a fifth of each. The figure shows how
-# many points each learner from counts is behind supervised learning on the same bags.
+# Section 3.3 trains on 200 to 1,000 bags. Protocol `short` takes a fifth of each number. The figure
+# shows how many points each learner from counts is behind supervised learning on the same bags.
 
 # %% tags=["hide-input"]
 fig, alt, gaps = page.behind_supervised(HELD)
@@ -440,20 +463,23 @@ show.Markdown(gaps)
 # %% [markdown]
 # ### Beyond the paper: variants
 #
-# How often should the E-step come, what does a hard E-step cost, and does DLLP gain from several bags a
-# step? The variants run on the splits of the curves above, so each has a paired difference to the method
-# that it varies. The column *with counts* is the accuracy if the counts of the *test* bags are known: the
-# $y$ instances with the largest logits are called positive, which is the most probable labelling with the
-# right count.
+# The variants run on the splits of the curves above. The column *difference* is variant minus
+# original method on the same splits. The column *with counts* is the accuracy if the counts of the
+# *test* bags are known: then the $y$ instances with the largest logits are called positive, which is
+# the most probable configuration.
 
 # %% tags=["hide-input"]
 show.Markdown(page.variants(HELD))
 
 # %% [markdown]
+# In the records of protocol `short`, the hard E-step loses far more than the standard deviation of
+# its difference. The other differences are small or from a single split.
+#
 # ### Beyond the paper: ten classes
 #
-# The paper's method is for two classes, but its likelihood extends to more: with the counts of all ten
-# classes of CIFAR-10 (a JPEG copy, which answers no row) it is (5.5).
+# The paper's method is for two classes, but its likelihood extends to more. If the counts of all ten
+# classes of CIFAR-10 are known, the likelihood is (5.5). The figure compares training on these counts
+# alone, `direct`, with training on all labels. (The images are a JPEG copy, so no verdict uses them.)
 
 # %% tags=["hide-input"]
 fig, alt = page.ten_classes(HELD)
@@ -462,9 +488,9 @@ show.figure(fig, alt=alt)
 # %% [markdown]
 # ### Claims
 #
-# The sentences of the paper are tested by the rule of [chapter 4](04_presence_reproduction.ipynb) on the
-# strongest evidence that all experiments of a claim have. Runs at reduced size give no verdict: a smaller
-# network on fewer bags may give another answer.
+# We test the sentences of the paper by the rule of [chapter 4](04_presence_reproduction.ipynb), on
+# the strongest protocol for which all experiments of a claim have records. Runs of protocol `short`
+# give no verdict.
 
 # %% tags=["hide-input"]
 show.Markdown(tables.claims_tally(PAPER, HELD))
@@ -472,9 +498,9 @@ show.Markdown(tables.claims_tally(PAPER, HELD))
 # %% [markdown]
 # ### Run it yourself
 #
-# The commands below run everything on birds and cats, six runs side by side on one GPU. The grid comes
-# first, because its choice belongs into the settings of the other runs. A run stops after its budget of
-# seconds, and the same command continues.
+# The commands below run everything on birds and cats, with up to six runs at once on one GPU. The
+# grid search comes first, because the other runs use the rates that it chooses. A run stops after its
+# budget of seconds; the same command continues it.
 #
 # ```bash
 # .venv/bin/python -m wsl_tutorial.reproduce run llp/choice \
@@ -484,8 +510,8 @@ show.Markdown(tables.claims_tally(PAPER, HELD))
 # .venv/bin/python -m wsl_tutorial.reproduce table llp --out runs
 # ```
 #
-# The cell below runs one seed of the learning curves. Set `FULL = True` on a machine with a GPU and the
-# data.
+# The cell below runs one seed of the learning curves. Set `FULL = True` on a machine with a GPU and
+# the data.
 
 # %%
 FULL = False
@@ -501,12 +527,12 @@ show.Markdown(page.fresh(NAME, fresh, HELD))
 # %% [markdown]
 # ## Exercises
 #
-# **1, by hand.** An E-step comes every two epochs, and its pass runs without gradients on images
+# **1, by hand.** EM makes an E-step every two epochs, and its pass runs without gradients on images
 # that need no augmentation. What does an epoch cost in epochs of plain training? From which $k$ on
-# does EM cost at most 1.05 epochs, and what do the targets lose by then?
+# does it cost at most 1.05 epochs, and what is the disadvantage of targets that are $k$ epochs old?
 #
-# **2, code.** Write (7.1): from a list of accuracies, one an epoch, the first epoch (counted from
-# 1) that reaches 99 % of the mean of the last tenth, no fewer than three. The attempt compares with
+# **2, code.** Write (7.1) for a list of accuracies: return the first epoch, counted from 1, that
+# reaches 99 % of the mean of the last tenth (at least three epochs). The attempt below compares with
 # the best epoch.
 
 
@@ -519,8 +545,8 @@ def arrival(accuracy):
 check.attempt(check.arrival, arrival)
 
 # %% [markdown]
-# **3, code.** Write the statistic of (7.2) from the list of gaps and the share $q$. The attempt is
-# the textbook's.
+# **3, code.** Compute the statistic of (7.2) from the list of the gaps $d_k$ and the share $q$. The
+# attempt below is the statistic of the usual $t$-test.
 
 
 # %%
@@ -532,8 +558,9 @@ def resampled_t(gaps, share):
 check.attempt(check.resampled_t, resampled_t)
 
 # %% [markdown]
-# **4, code.** Write the criterion of the grid: `logits` `(B, n)`, `counts` `(B,)` and `mask` `(B, n)`
-# to the mean over the bags of $|\hat y - y|$. The attempt forgets something.
+# **4, code.** Write the criterion of the grid search: from `logits` `(B, n)`, `counts` `(B,)` and
+# `mask` `(B, n)` compute the mean of $|\hat y - y|$ over the bags. The attempt below forgets
+# something.
 
 
 # %%
@@ -546,24 +573,25 @@ check.attempt(check.error_of_counts, error_of_counts)
 
 # %% [markdown]
 # **5, change the criterion.** Replace the error of counts by the mean log-likelihood (5.3) of the
-# held-out counts. Which of the methods would this criterion favour at equal accuracy, and why? Think of
-# what DLLP requires of a single $\rho_i$.
+# held-out counts. Which methods would this criterion favour at equal accuracy, and why? Think of what
+# DLLP requires of a single $\rho_i$.
 #
 # **6, explain to a colleague.** Your colleague has trained two learners on ten random splits of one
-# data set, finds $p = 0.03$ in a paired $t$-test, and wants to write "significantly better".
-# Explain in a few sentences what the ten splits have in common, and what else he could do with the
-# same computing time.
+# data set, finds $p = 0.03$ in a paired $t$-test, and wants to write "significantly better". Explain
+# in a few sentences what the ten splits have in common, and how your colleague could use the same
+# computing time better.
 #
 # ## Further reading
 #
 # - [Baručić and Kybic (2022)](https://arxiv.org/abs/2110.03426), section 3: the experiments.
-# - [Errata and remarks](../book/errata.md): what we noticed on the way.
+# - [Errata and remarks](../book/errata.md): what we noticed in the papers.
 # - [Nadeau and Bengio (2003)](https://doi.org/10.1023/A:1024068626366), *Inference for the
-#   generalization error*: the correction (7.2), and when it is too careful.
+#   generalization error*: the correction (7.2), and when it is too conservative.
 # - [Dietterich (1998)](https://doi.org/10.1162/089976698300017197), *Approximate statistical tests
 #   for comparing supervised classification learning algorithms*: false alarms of resampled tests.
-# - [Neal and Hinton (1998)](https://doi.org/10.1007/978-94-011-5014-9_12), *A view of the EM algorithm
-#   that justifies incremental, sparse, and other variants*: why EM with posteriors that are renewed now
-#   and then still increases the likelihood. *Reuse* mixes logits of different steps and has no such proof.
+# - [Neal and Hinton (1998)](https://doi.org/10.1007/978-94-011-5014-9_12), *A view of the EM
+#   algorithm that justifies incremental, sparse, and other variants*: why EM with posteriors that are
+#   not always renewed still increases the likelihood. *Reuse* mixes logits of different steps, so
+#   this proof does not apply.
 # - [Gulrajani and Lopez-Paz (2020)](https://arxiv.org/abs/2007.01434), *In search of lost domain
-#   generalization*: how the rule of model selection decides a table.
+#   generalization*: how the results of a comparison depend on the rule of model selection.

@@ -20,7 +20,7 @@ def final(accuracy: list[float]) -> float:
 
 
 @exercise(
-    praise="a first passage",
+    praise="the first epoch at the level",
     cases=[
         ([50, 70, 84.5, 86, 88, 89.5, 90.5, 95, *[89] * 14, 93, 92, 85],),
         ([50, 60, 70, 80, 81.5, 82.5, 84, 85, 86, 87, *[83] * 26, 90, 84, 80, 82],),
@@ -32,14 +32,14 @@ def final(accuracy: list[float]) -> float:
         "the final accuracy is a mean of the last epochs, not the last one": (
             lambda x: first(x, 0.99 * x[-1])
         ),
-        "the last tenth has no fewer than three epochs": (
+        "the last tenth has at least three epochs": (
             lambda x: first(x, 0.99 * fmean(x[-max(1, len(x) // 10) :]))
         ),
-        "of a long curve the last tenth, not the last three": (
+        "for a long curve take the mean of the last tenth, not of the last three epochs": (
             lambda x: first(x, 0.99 * fmean(x[-3:]))
         ),
         "99 % of the final accuracy is enough": lambda x: first(x, final(x)),
-        "epochs are counted from 1": lambda x: first(x, 0.99 * final(x)) - 1,
+        "count the epochs from 1": lambda x: first(x, 0.99 * final(x)) - 1,
     },
 )
 def arrival(accuracy: list[float]) -> int:
@@ -53,20 +53,20 @@ def t(gaps: list[float], variance: float, sd=stdev) -> float:
 
 
 @exercise(
-    praise="splits of one data set are relatives",
+    praise="splits of one data set are not independent",
     cases=[
         ([0.4, -0.1, 0.6, 0.3], 0.2),
         ([1.2, 0.4, -0.3, 0.8, 0.1], 0.0),
         ([-0.2, -0.5, 0.1], 0.5),
     ],
     mistakes={
-        "this takes the splits for independent: share is missing": lambda d, q: t(d, 0),
+        "this treats the splits as independent: `share` is not used": lambda d, q: t(d, 0),
         "the bags that splits share add share / (1 - share), not share": lambda d, q: t(d, q),
-        "1/K and the share are variances: take the root of their sum": (
+        "1/K and share / (1 - share) are parts of a variance: take the root of their sum": (
             lambda d, q: fmean(d) / (stdev(d) * (1 / len(d) + q / (1 - q)))
         ),
         "the sample standard deviation divides by K - 1": lambda d, q: t(d, q / (1 - q), pstdev),
-        "the sign of the mean gap belongs to t": lambda d, q: abs(t(d, q / (1 - q))),
+        "t has the sign of the mean gap": lambda d, q: abs(t(d, q / (1 - q))),
     },
 )
 def resampled_t(gaps: list[float], share: float) -> float:
@@ -79,14 +79,14 @@ def corrected_t(r: Random) -> Question:
     gap, sd, splits = r.randint(5, 30) / 10, r.randint(5, 20) / 10, r.choice([5, 10, 20])
     off = sd * ((splits - 1) / 2) ** 0.5  # two gaps off the mean have the same deviation
     return resampled_t.question(
-        f"Over {splits} random splits with 80 % for training, A beats B by {gap:g} points in the "
-        f"mean; the differences have a standard deviation of {sd:g}. What is t, corrected for "
-        "the overlap of the training sets?",
+        f"Over {splits} random splits with 80 % for training, A is better than B by {gap:g} points "
+        f"on average; the differences have a standard deviation of {sd:g}. What is t, corrected "
+        "for the overlap of the training sets?",
         *([gap + off, gap - off, *[gap] * (splits - 2)], 0.2),
         without="sign|sample",
         more={"divide by the standard deviation of the *mean*": gap / sd},
-        solution=f"The share for testing is $q = 0.2$, so $q / (1 - q) = 0.25$: ${gap:g} / ({sd:g} "
-        f"\\sqrt{{1/{splits} + 0.25}})$.",
+        solution=f"The share for testing is $q = 0.2$, so $q / (1 - q) = 0.25$ and $t = {gap:g} / "
+        f"({sd:g} \\sqrt{{1/{splits} + 0.25}})$.",
     )
 
 
@@ -97,31 +97,35 @@ def _bags() -> tuple[Tensor, Tensor, Tensor]:
     return logits.masked_fill(torch.arange(6) > 3, 0.0), torch.tensor([1, 3, 1, 4, 1]), mask
 
 
-def off(logits: Tensor, told: Tensor, mask: Tensor) -> Tensor:
+def off(logits: Tensor, counts: Tensor, mask: Tensor) -> Tensor:
     """Return the error of the number of positive decisions in each bag."""
-    return (((logits >= 0) & mask).sum(1) - told).double()
+    return (((logits >= 0) & mask).sum(1) - counts).double()
 
 
 @exercise(
-    praise="no label was used",
+    praise="a criterion without labels",
     cases=[_bags()],
     mistakes={
-        "padding is no instance: use the mask": lambda z, y, m: off(z, y, m | True).abs().mean(),
-        "errors of different bags must not cancel: absolute value first, then the mean": (
+        "padding is counted as instances: use the mask": (
+            lambda z, y, m: off(z, y, m | True).abs().mean()
+        ),
+        "errors of different bags must not cancel: take the absolute value first, then the mean": (
             lambda z, y, m: off(z, y, m).mean().abs()
         ),
         "take the absolute value": lambda z, y, m: off(z, y, m).mean(),
-        "count decisions, logits of 0 and more, not probabilities": (
+        "count the instances with a logit of 0 or more; do not add probabilities": (
             lambda z, y, m: ((z.sigmoid() * m).sum(1) - y).abs().mean()
         ),
-        "the absolute error, not its square": lambda z, y, m: off(z, y, m).square().mean(),
-        "the mean over the bags, not the sum": lambda z, y, m: off(z, y, m).abs().sum(),
-        "an error a bag, not an instance": lambda z, y, m: off(z, y, m).abs().sum() / m.sum(),
+        "take the absolute error, not its square": lambda z, y, m: off(z, y, m).square().mean(),
+        "take the mean over the bags, not the sum": lambda z, y, m: off(z, y, m).abs().sum(),
+        "divide by the number of bags, not of instances": (
+            lambda z, y, m: off(z, y, m).abs().sum() / m.sum()
+        ),
     },
 )
-def error_of_counts(logits: Tensor, told: Tensor, mask: Tensor) -> Tensor:
-    """Return mean |predicted - told|, (logits (B, n), counts (B,), mask (B, n)) -> scalar."""
-    return off(logits, told, mask).abs().mean()
+def error_of_counts(logits: Tensor, counts: Tensor, mask: Tensor) -> Tensor:
+    """Return mean |predicted - counts|, (logits (B, n), counts (B,), mask (B, n)) -> scalar."""
+    return off(logits, counts, mask).abs().mean()
 
 
 @asked
@@ -145,8 +149,9 @@ def arrival_of_a_curve(r: Random) -> Question:
         f"The accuracies of twelve epochs are {listed(curve)} %. The final accuracy is the mean of "
         "the last three. In which epoch, counted from one, does the curve first reach 99 % of it?",
         *((str(t), t == arrival.right(curve), hint) for t, hint in epochs.items()),
-        solution=f"The final accuracy is {final(curve):.4g} %, and 99 % of it are "
-        f"{0.99 * final(curve):.4g} %: epoch {arrival.right(curve)}.",
+        solution=f"The final accuracy is {final(curve):.4g} %, and 99 % of it is "
+        f"{0.99 * final(curve):.4g} %. The curve first reaches this level in epoch "
+        f"{arrival.right(curve)}.",
     )
 
 
@@ -159,15 +164,17 @@ def splits_that_overlap(r: Random) -> Question:
     plain, corrected = resampled_t.right(gaps, 0.0), resampled_t.right(gaps, tested / 100)
     return exam(
         f"On {splits} random splits of one data set, each with {tested} % of the bags for testing, "
-        f"A beats B by {gap:g} points in the mean. The differences have a standard deviation of "
-        f"{sd:g}.",
+        f"A is better than B by {gap:g} points on average. The differences have a standard "
+        f"deviation of {sd:g}.",
         Question(
-            "What is the statistic of the paired t-test, as textbooks have it?",
+            "What is the statistic of the usual paired t-test, without correction?",
             plain,
             {
                 "divide by the standard deviation of the mean": gap / sd,
-                "this is corrected for the overlap; the textbook's test is not": corrected,
-                "the root of the number of splits belongs in it": gap / sd * splits,
+                "this is corrected for the overlap; the usual test is not": corrected,
+                "multiply by the root of the number of splits, not by the number": (
+                    gap / sd * splits
+                ),
             },
             solution=f"${gap:g} / ({sd:g} / \\sqrt{{{splits}}}) = {plain:.4g}$.",
         ),
@@ -175,17 +182,17 @@ def splits_that_overlap(r: Random) -> Question:
             "What is it when it is corrected for the overlap of the training sets?",
             corrected,
             {
-                "this takes the splits for independent": plain,
+                "this treats the splits as independent": plain,
                 "the term is q / (1 - q), not q": gap / (sd * (1 / splits + tested / 100) ** 0.5),
             },
             solution=f"$1/K$ becomes $1/K + q/(1-q)$ with $q = {tested / 100:g}$: {corrected:.4g}.",
         ),
         essay(
-            "Explain in two sentences why the textbook's statistic is too large here.",
+            "Explain in two sentences why the statistic of the usual test is too large here.",
             "the splits share most of their training bags, so the gaps are correlated",
             "the mean of correlated gaps varies more than independent gaps would suggest",
-            solution="Every two splits train on largely the same bags, and what is peculiar to "
-            "these bags is in all gaps. The textbook's variance of the mean, $s^2 / K$, holds for "
-            "independent gaps and is too small.",
+            solution="Every two splits train on largely the same bags, so the peculiarities of "
+            "these bags affect all gaps. The usual variance of the mean, $s^2 / K$, holds for "
+            "independent gaps and is too small here.",
         ),
     )
