@@ -30,11 +30,14 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # ## What is hidden
 #
 # A canvas contains $K$ digits, where $K$ is 0, 1, 2 or 3 with equal probability. The network of
-# [chapter 3](03_presence_learning.ipynb) looks at the canvas through windows two pixels apart, the
-# *cells*. Each digit lies on a cell. **Assume that all choices of $K$ cells that keep a least
-# distance are equally probable, and that each digit is of any of $C = 10$ classes, independently.**
-# The hidden variables are the classes of all cells; most cells are empty, $\phi$. The canvases also
-# contain pieces of digits, so ink alone does not show where a digit is.
+# [chapter 3](03_presence_learning.ipynb) looks at the canvas through windows two pixels apart.
+# Each window is a *cell*, and each digit lies at the centre of a cell. Two cells keep the least
+# distance if their rows or their columns differ by at least 4 (5 in the records below). **Assume
+# that all choices of $K$ cells that keep this distance from each other are equally probable, and
+# that each digit has any of $C = 10$ classes with equal probability, independently.** The hidden
+# variables are the classes of all cells. Most cells are empty; their class is the background
+# $\phi$ of chapter 1. The canvases also contain pieces of digits, so ink alone does not show where
+# a digit is.
 
 # %%
 import math
@@ -53,7 +56,7 @@ from wsl_tutorial.reproduce.worth.settings import SMOKE, Settings
 show.style()
 
 # %%
-# digits on a canvas; cells a side; least distance in cells
+# range of K; cells per side; least distance in cells
 K, CELLS, APART = (0, 3), 10, 4
 g = torch.Generator().manual_seed(0)
 made = lattice.canvases(*digits.load(), 6, 32, g, k=K, apart=APART, clutter=2)
@@ -65,17 +68,17 @@ for name, x in made.items():
 #
 # | observer | label | chapter |
 # |---|---|---|
-# | *class* | one class for the whole image: its largest digit, or "none" | regions, 11 to 13 |
-# | *presence* | which digits occur | 1 to 4 |
-# | *counts* | how many of each | 5 to 7 |
-# | *patches* | the same counts, for a learner that commits itself to $K$ places | 8 to 10 |
-# | *places* | the cells with a digit, but not which digit | none: a control |
-# | *full* | the cells, and the digit on each | full supervision |
+# | *class* | the largest digit, or "none" | regions, 11 to 13 |
+# | *presence* | the set of digits that occur | 1 to 4 |
+# | *counts* | how many of each digit | 5 to 7 |
+# | *patches* | the same as *counts*, for a different learner | 8 to 10 |
+# | *places* | the cells with a digit, but not which digit | none; for comparison |
+# | *full* | the cells, and the digit on each | none; full supervision |
 #
-# In *class*, as in the chapters on regions, a part of the image decides: the largest digit.
-# *Patches* has the same labels as *counts*, since $K$ is the sum of the counts. Only the learner
-# differs: it does not sum over all possible places but selects $K$ of them and moves them. So this
-# pair compares two *methods* on equal labels.
+# *Class* is one name for the whole image, as in the chapters on regions. *Patches* and *counts*
+# have the same labels, since $K$ is the sum of the counts, but different learners. The learner of
+# *counts* sums over all possible places; the learner of *patches* selects $K$ places and moves
+# them. So this pair compares two *methods* on the same labels.
 
 
 # %%
@@ -112,23 +115,26 @@ head = ("observer", *(f"canvas {i}" for i in range(3)))
 show.Markdown(tables.grid(head, rows))
 
 # %% [markdown]
-# The table shows the labels of the first three canvases. A place is the number of a cell.
+# The table shows the labels of the first three canvases. The number -1 means "none". Cells are
+# numbered row by row, from 0.
 #
 # ## Derivation
 #
 # ### The bits of a label
 #
-# Let $o$ be the label and $P(o)$ its probability. Then observing $o$ carries $-\log_2 P(o)$ bits,
-# the length of its word in the best code. The mean over labels is the *entropy*
+# Let $o$ be the label and $P(o)$ its probability. Then observing $o$ carries $-\log_2 P(o)$ bits:
+# the less probable the label, the more bits. The mean over labels is the *entropy*
 #
 # $$ H(o) = - \sum_o P(o) \log_2 P(o) . \tag{14.1} $$
 #
-# Every label is a function of the hidden $h$. So $P(o, h) = P(h)$, and $H(h) = H(o) + H(h \mid o)$.
-# The last term, what the label leaves open, is never negative: a coarser label never carries more
-# bits. The image plays no role here. The bits are a price, known before any learning.
+# Let $h$ be the hidden classes of all cells. Every label is a function of $h$, so $P(h) = P(o) \,
+# P(h \mid o)$. Take $-\log_2$ and the mean: $H(h) = H(o) + H(h \mid o)$. The last term is the mean
+# of $-\log_2 P(h \mid o)$, the bits that remain unknown after the label. It is never negative, so
+# $H(o) \le H(h)$. In the same way, if one label is a function of another, it carries no more bits
+# than the other. The image plays no role here: the bits are known before any learning.
 #
-# **The largest digit.** Each of $K$ digits is at most $m$ with probability $(m + 1)/10$,
-# independently. With $P(K) = 1/4$ for our four numbers of digits,
+# **The largest digit.** Given $K$, each of the $K$ digits is at most $m$ with probability $(m +
+# 1)/C$, independently. With $P(K) = 1/4$ for $K = 0, 1, 2, 3$,
 #
 # $$ P(\max \le m) = \sum_K P(K) \Bigl( \frac{m + 1}{C} \Bigr)^{K} , \qquad P(\max = m) = P(\max \le m) - P(\max \le m - 1) , \tag{14.2} $$
 #
@@ -141,17 +147,19 @@ show.Markdown(tables.grid(head, rows))
 #
 # All $\binom{C}{\ell}$ sets of one size are equally probable.
 #
-# **The counts.** $K$ digits in a row have $C^K$ equally probable sequences, and
-# $K! / \prod_c y_c!$ of them have the counts $y$:
+# **The counts.** There are $C^K$ equally probable sequences of $K$ digits, and $K! / \prod_c y_c!$
+# of them have the counts $y$:
 #
 # $$ P(y) = P(K) \, \frac{K!}{\prod_c y_c!} \, C^{-K} , \qquad K = \sum_c y_c . \tag{14.4} $$
 #
-# **Places.** Let $N_K$ be the number of sets of $K$ cells that keep their distance. Given $K$ all
-# are equally probable, so a set carries $\log_2 N_K$ bits, and each digit on it $\log_2 C$ more:
+# **Places.** Let $N_K$ be the number of sets of $K$ cells that keep the least distance. Given $K$,
+# all of these sets are equally probable, so a set carries $\log_2 N_K$ bits. The class of each
+# digit carries $\log_2 C$ bits more:
 #
 # $$ H(\text{places}) = H(K) + \mathbb{E} \log_2 N_K , \qquad H(\text{full}) = H(\text{places}) + \mathbb{E} K \log_2 C . \tag{14.5} $$
 #
-# We check $N_K$ on a small square by enumerating all sets.
+# We check the package's $N_K$ by enumeration on 4 x 4 cells with least distance 2. The output also
+# gives $N_K$ for our canvases.
 
 # %% tags=["hide-input"]
 from itertools import combinations, product
@@ -166,12 +174,13 @@ def keeps_distance(cells, apart):
 square = list(product(range(4), repeat=2))
 for n in range(4):
     by_hand = sum(keeps_distance(s, 2) for s in combinations(square, n))
-    assert by_hand == worth.choices(4, 2, n)
+    package = worth.choices(4, 2, n)
+    assert by_hand == package
     ours = worth.choices(CELLS, APART, n)
-    print(f"{n} of 4 x 4 cells, two apart: {by_hand}; ours: {ours}")
+    print(f"K = {n}: {by_hand} enumerated, {package} computed; canvas: {ours}")
 
 # %% [markdown]
-# The table shows the bits of each label, and their share of the bits of full supervision.
+# The next table shows the bits of each label, and their share of the bits of a full label.
 
 # %% tags=["hide-input"]
 BITS = {o: worth.bits(o, K, CELLS, APART) for o in worth.OBSERVERS}
@@ -179,36 +188,42 @@ rows = [(o, f"{b:.2f}", f"{b / BITS['full']:.0%}") for o, b in BITS.items()]
 show.Markdown(tables.grid(("observer", "bits an image", "share of full"), rows))
 
 # %% [markdown]
-# Most of a full label is *where*: the places alone carry more than half of its bits. Set and counts
-# differ little, because digits on one canvas are seldom equal. If labels were worth their bits, one
-# fully labelled canvas would replace nearly five with a class.
+# The places alone carry more than half of the bits of a full label. *Presence* and *counts* differ
+# little, because the digits of one canvas are seldom equal. If labels were worth their bits, one
+# full label would be worth nearly five *class* labels.
 #
 # ### The likelihoods
 #
-# For a fair comparison all observers have the same loss, the negative exact log-likelihood of the
-# label. **Assume, as in chapter 1, that the cells are independent given the image**, with
-# log-probabilities `log_p` `(B, C+1, *positions)`. The likelihood of *presence* is that of chapter
-# 1; *places* and *full* are products over the cells. Two are new.
+# For a fair comparison all observers except *patches* have the same kind of loss: the exact
+# negative log-likelihood of the label. **Assume, as in chapter 1, that the cells are independent
+# given the image $X$**, with log-probabilities `log_p` `(B, C+1, *positions)`. The likelihood of
+# *presence* is that of chapter 1; those of *places* and *full* are products over the cells. We
+# derive those of *class* and *counts*.
 #
-# The largest digit is at most $m$ if no cell contains a larger one. In the notation of (1.1) this
-# is $\alpha$ of the set $\{0, \ldots, m, \phi\}$, written $\alpha_{\le m}$. Hence
+# The largest digit is at most $m$ if no cell contains a larger digit. In (1.1), $\alpha_S$ is the
+# probability that every cell has a class of the set $S$. We write $\alpha_{\le m}$ for $S = \{0,
+# \ldots, m, \phi\}$. The largest digit is $m$ if it is at most $m$, but not at most $m - 1$. Hence
 #
 # $$ \log P(\max = m \mid X) = \log \alpha_{\le m} + \log \bigl( 1 - e^{\log \alpha_{\le m - 1} - \log \alpha_{\le m}} \bigr) . \tag{14.6} $$
 #
-# The exponent is a sum over cells of $\log (1 - \rho_j)$, where $\rho_j$ is the share of $m$ in the
-# mass of $\{0, \ldots, m, \phi\}$. The code uses `log1p`, then `expm1`, and where the $\rho_j$
-# underflow the logarithm of their sum. "None" is $\alpha_{\le -1}$: every cell is $\phi$.
+# The label "none" has the probability $\alpha_{\le -1}$: every cell is $\phi$. The exponent in
+# (14.6) is $\sum_j \log (1 - \rho_j)$, where $\rho_j$ is the probability of $m$ at cell $j$,
+# divided by the probability of $\{0, \ldots, m, \phi\}$ there. The code uses `log1p` and `expm1`,
+# and for tiny $\rho_j$ the logarithm of their sum.
 #
-# For the counts, chapter 5 has a recursion with one step for each instance. Our instances are a
-# hundred or two cells, but only $K \le 3$ of them contain a digit. Number the observed digits $1,
-# \ldots, K$. For a part $A$ of the canvas, place the digits of a subset $S$ on distinct cells of
-# $A$, multiply the probabilities of all its cells, and sum over the ways to do this: $f_A(S)$. A
-# single cell has $f(\emptyset) = p_\phi$ and $f(\{k\}) = p_{c_k}$. Two disjoint parts are joined by
+# For the counts, the recursion of chapter 5 takes one step for each instance, here for each cell.
+# We need fewer steps, because at most three cells contain a digit. Number the observed digits $1,
+# \ldots, K$ and let $c_k$ be the class of digit $k$. Take a part $A$ of the canvas and a subset
+# $S$ of the digits. For each way to place the digits of $S$ on distinct cells of $A$, multiply the
+# probabilities of all cells of $A$; a cell without a digit contributes its $p_\phi$. The sum over
+# all ways is $f_A(S)$. A single cell has $f(\emptyset) = p_\phi$, $f(\{k\}) = p_{c_k}$, and $f(S)
+# = 0$ for larger $S$. Two disjoint parts are joined by
 #
 # $$ f_{A \cup B}(S) = \sum_{T \subseteq S} f_A(T) \, f_B(S \setminus T) , \qquad P(y \mid X) = \frac{f_{\text{all}}(\{1, \ldots, K\})}{\prod_c y_c!} . \tag{14.7} $$
 #
-# The division removes the orders of equal digits. Cells are joined in pairs, pairs in pairs, and so
-# on: eight rounds for 196 cells, for all canvases at once, in log space.
+# The sum counts each arrangement $\prod_c y_c!$ times, since digits of one class can be exchanged;
+# the division corrects this. The code joins cells in pairs, then pairs of cells in pairs, and so
+# on, in log space: seven rounds for 100 cells.
 
 # %% [markdown]
 # ## Code
@@ -249,8 +264,9 @@ chapter_5 = counts.log_likelihood_multiclass(log_p.flatten(2).mT, y)[0]
 print(f"{ours:.10f} {package:.10f} {chapter_5:.10f}")
 
 # %% [markdown]
-# The package and chapter 5 agree with it. The coarser the label, the more probable it is, whatever
-# the network predicts. The next cell compares the labels of one canvas.
+# Our function, the package and the recursion of chapter 5 agree. If one label is a function of
+# another, it is at least as probable, whatever the network predicts. The next cell shows this for
+# one canvas. It prints $-\log_2 P(o \mid X)$, the loss in bits.
 
 # %% tags=["hide-input"]
 classes, cells = torch.tensor([told_digits]), torch.tensor([[3, 12, 24]])
@@ -266,13 +282,15 @@ for name, value in values.items():
     print(f"{name:9s} {-value.item() / math.log(2):7.2f} bits")
 
 # %% [markdown]
-# A loss in bits can be compared with $H(o)$. A learner that knew the distribution of the labels and
-# ignored the image would pay $H(o)$ per test image. (Our networks cannot do quite this: with
-# independent cells the best distribution of $K$ costs at least 0.16 bits more.) If the mean loss
-# over all images is $b < H(o)$, the network explains $H(o) - b$ bits from the image. This is a
-# lower bound of the mutual information $I(o; X)$, since no code beats the true $P(o \mid X)$. A
-# mean over $n$ test images has a standard error, for counts about $2.9 / \sqrt n$ bits: 0.14 with
-# 400 images.
+# A loss in bits can be compared with $H(o)$, the mean loss of a learner that knows the
+# distribution of the labels and ignores the image. (Our networks cannot quite do this: with
+# independent cells, the best distribution of $K$ costs at least 0.16 bits more than the true one.)
+# Let $b$ be the mean loss of a network over all images. If $b < H(o)$, the network *explains*
+# $H(o) - b$ bits from the image. No prediction has a smaller mean loss than the true $P(o \mid
+# X)$, whose mean loss is $H(o \mid X)$. So the explained bits are a lower bound of $H(o) - H(o
+# \mid X)$, the *mutual information* of label and image. On 400 test images, the mean loss has a
+# standard error. For *counts* without the image it is $2.9 / \sqrt{400} = 0.14$ bits, since
+# $-\log_2 P(y)$ has the standard deviation 2.9.
 #
 # ## Picture
 #
@@ -330,8 +348,8 @@ def student(config):
 STUDENTS = {observer: student(config) for observer, config in CONFIGS.items()}
 
 # %% [markdown]
-# The figure shows their maps of one test canvas. Every cell shows its most probable class, or a dot
-# if it is empty.
+# The figure shows the maps of the six networks for one test canvas. Every cell shows its most
+# probable class, or a dot for $\phi$.
 
 # %%
 test = WORLD["test"]
@@ -348,16 +366,18 @@ for axis, observer in zip(fig.axes[:6], STUDENTS, strict=True):
 show.figure(
     fig,
     alt="A test canvas with three digits, six times, and under it the maps of"
-    " six networks, each with a letter where the network sees a digit and a"
-    " dot elsewhere. They were trained with the labels of the six observers.",
+    " six networks, each with the name of a digit where the network sees one"
+    " and a dot elsewhere. Each network was trained by one observer's labels.",
 )
 
 # %% [markdown]
-# Each network finds digits, but not all networks know their names. We measure three rates on all
-# test canvases. *Reading*: the right class is the most probable digit at the true place or one of
-# its eight neighbours. *Found*: the network points at as many places as there are digits, and one
-# of them is nearer to the digit than half the least distance. *Both*: the class at this place is
-# also right. The last columns are in bits.
+# Every network finds digits, but not every network names them correctly. We measure three rates on
+# all test canvases. *Reading*: of all classes, the right one has the largest sum of probabilities
+# over the true cell and its eight neighbours. *Found*: take as many peaks of the network's map of
+# $1 - p_\phi$ as there are digits; a digit is found if a peak is nearer to it than half the least
+# distance. *Both*: the digit is found, and the right class has the largest sum around the nearest
+# peak. The last three columns are in bits: $H(o)$, the mean loss $b$, and the explained $H(o) -
+# b$.
 
 # %% tags=["nbval-ignore-output"]
 rows = []
@@ -369,22 +389,26 @@ for observer, model in STUDENTS.items():
     if left is not None:
         paid = (f"{left:.2f}", f"{BITS[observer] - left:.2f}")
     rows.append((observer, *shares, f"{BITS[observer]:.2f}", *paid))
-head = ("reading, %", "found, %", "both, %", "H(o)", "paid", "explained")
+head = ("reading, %", "found, %", "both, %", "H(o)", "loss b", "explained")
 show.Markdown(tables.grid(("observer", *head), rows))
 
 # %% [markdown]
-# Compare *found* and *explained* with the labels. Four of the six observers never mention a place.
-# What their networks know of places comes from the images: a digit explains the label wherever it
-# lies. (The map of the lifting is no probability, so it has no bits.)
+# The labels of *class*, *presence*, *counts* and *patches* contain no places. Still, their
+# networks find most digits. They learn the places from the images: wherever a digit lies, the
+# label becomes more probable if the network names this digit there. (The loss of *patches* is no
+# likelihood, so it has no bits.)
 #
 # ## When it breaks
 #
 # ### A name that nobody contradicts
 #
 # Suppose no canvas is empty. Take any network and exchange the probabilities of $\phi$ and of 0 in
-# every cell. For the observer *class* nothing changes if the largest digit is 1 or more, since both
-# $\alpha$ of (14.6) contain both. If it is 0, almost nothing changes: the exchanged network must
-# only not call *all* cells empty. Only the label "none" distinguishes the two networks.
+# every cell. If the largest digit is 1 or more, the likelihood of *class* does not change: both
+# sets in (14.6) contain 0 as well as $\phi$. If the largest digit is 0, the likelihood is
+# $\alpha_{\le 0} - \alpha_{\le -1}$, and only the second term changes: from the probability that
+# all cells are empty to the probability that all cells are 0. For a good network both are near 0
+# on a canvas with digits. Only the label "none" distinguishes the two networks. The next cell
+# shows this for the random `log_p` from above.
 
 
 # %%
@@ -397,7 +421,8 @@ def exchanged(log_p):
 both = torch.cat([log_p, exchanged(log_p)])
 for m in (-1, 0, 1, 5):
     a, b = worth.log_likelihood_class(both, torch.tensor([m, m])).tolist()
-    print(f"greatest {m:2d}: {a:.4f} and {b:.4f}")
+    name = "none" if m < 0 else m
+    print(f"largest digit {name}: {a:.4f}, exchanged {b:.4f}")
 
 # %%
 for k in ((1, 3), (0, 3)):
@@ -406,30 +431,31 @@ for k in ((1, 3), (0, 3)):
 
 # %% [markdown]
 # If every canvas has a digit, no label contradicts a network that calls its background 0: the
-# labels do not identify what we want to read. With empty canvases a quarter of the labels
-# contradict it. So for a learner from image classes, an image *without* the object is worth more
-# than its bits. This is why $K$ starts at 0 here.
+# labels cannot distinguish it from the network we want. With $K$ from 0 to 3, a quarter of the
+# labels contradict it. The label "none" carries only two bits, but it decides which class is the
+# background. This is why $K$ starts at 0 here.
 #
 # ### Bits that cannot be used
 #
-# *Places* carries more bits than the four observers above it in the table. Yet it never names a
-# class, so no number of labels teaches its network to read: the likelihood does not depend on the
-# class that the network puts on a digit. Bits measure how much is observed, not whether it is what
-# you want to know. The reverse is the hope of weak supervision: you can learn what was never
-# observed.
+# *Places* carries more bits than the four labels above it in the table of bits. Yet its likelihood
+# does not depend on the class that the network predicts for a digit. So no number of such labels
+# teaches the network to read. Bits measure how much is observed, not whether it is what you want
+# to know.
 #
 # ### Sums and picks
 #
-# *Counts* and *patches* have the same labels. The sum over all placements gives every cell a
-# gradient from the first step. The lifting gets its gradient only at the $K$ places it selected,
-# and learns from errors while these lie on pieces of digits. But it needs no likelihood over cells,
-# so places can be anywhere and of any size (chapter 8).
+# *Counts* and *patches* have the same labels. The likelihood of *counts* sums over all placements,
+# so every cell has a gradient from the first step. *Patches* trains its classifier only on the $K$
+# patches it selected. While some of them show pieces of digits, the classifier learns from wrong
+# examples. But the lifting needs no likelihood over cells, so its places can lie anywhere and have
+# any size (chapter 8).
 #
 # ## Reproduction
 #
-# No paper has this table. The records cover the six observers with 30 to 3,000 canvases of MNIST
-# (protocol *short*: half the size, one CPU core; protocol *paper*: full size, on a GPU, up to
-# 30,000). Network, steps and learning rate are the same for all.
+# We know no paper that compares these labels. Our records cover the six observers with 30 to 3,000
+# canvases of MNIST digits (protocol *short*: all lengths halved, one CPU core) or up to 30,000
+# (protocol *paper*: full size, on a GPU). Within a protocol, all runs have the same network,
+# number of steps and learning rate.
 
 # %% tags=["hide-input"]
 HELD = records.published()
@@ -479,21 +505,20 @@ show.Markdown(f"Mean ± sd over the seeds; {named}\n\n{grid}")
 # %% [markdown]
 # ### What a label costs
 #
-# Bits are a price in information, but an annotator is paid by the hour. **Assume that a label takes
-# the time to look at the image, to name its classes, and to click on its places**, one after the
-# other:
+# An annotator is paid by the hour, not by the bit. **Assume that a label takes the time to look at
+# the image, plus the time to name its classes, plus the time to click on its places**:
 #
 # $$ t(o) = t_\text{look} + t_\text{name} \, \mathbb{E}[\text{names}] + t_\text{click} \, \mathbb{E}[\text{clicks}] . \tag{14.8} $$
 #
 # *Class* needs one name, *presence* one for each class that occurs, *counts* and *full* one for
 # each digit; *places* and *full* need one click for each digit. We take one second for a name and
-# 2.4 for a click: on photographs with twenty classes, [Bearman et al.
-# (2016)](https://arxiv.org/abs/1506.02106) measured one second to decide whether a class occurs and
-# 2.4 for the first click on an object. The second for looking is our assumption. A box took 7
-# seconds by its four extreme points ([Papadopoulos et al. 2017](https://arxiv.org/abs/1708.02750)).
-# In the demo below you can change the seconds.
+# 2.4 seconds for a click: on photographs with twenty classes, [Bearman et al.
+# (2016)](https://arxiv.org/abs/1506.02106) measured one second to decide whether a class occurs
+# and 2.4 seconds for the first click on an object. One second to look is our assumption. (A box by
+# four clicks took 7 seconds: [Papadopoulos et al. 2017](https://arxiv.org/abs/1708.02750).) In the
+# demo below you can change the seconds.
 #
-# <div class="demo" data-demo="worth">On the web page stand sliders for the seconds that an annotator takes to look, to name and to click, and for the numbers of digits and classes. A table shows the bits, the seconds and the bits a second of the six observers. Without JavaScript, change the seconds below and run the cells again.</div>
+# <div class="demo" data-demo="worth">On the web page, sliders set the seconds that an annotator takes to look, to name and to click, and the numbers of digits and classes. A table shows the bits, the seconds and the bits a second of the six observers. Without JavaScript, change the seconds below and run the cells again.</div>
 
 # %%
 SECONDS = {"look": 1.0, "name": 1.0, "click": 2.4}
@@ -510,13 +535,13 @@ head = ("observer", "bits", "seconds", "bits a second", "images an hour")
 show.Markdown(tables.grid(head, rows))
 
 # %% [markdown]
-# By this model, on a canvas of this size, *full* gives the most bits a second: a click is slow, but
-# carries many bits. Whether it is also the best use of an hour, only the records can show.
+# By this model *full* gives the most bits a second: a click is slow, but carries many bits.
+# Whether it is also the best use of an hour, only the records can show.
 #
 # ### One score, three prices
 #
-# The next figure draws the share of digits found and read against the number of images, against the
-# bits of their labels, and against the hours of labelling. A curve further left is cheaper.
+# The next figure plots the share of digits found and read against three prices: images, bits of
+# labels, and hours of labelling. For the same score, a curve further left is cheaper.
 
 
 # %% tags=["hide-input"]
@@ -543,7 +568,7 @@ def draw(axis, observer, k, metric, price=1.0):
 # %% tags=["hide-input"]
 PRICES = {
     "images": dict.fromkeys(worth.OBSERVERS, 1.0),
-    "bits told": PRICE,
+    "bits of labels": PRICE,
     "hours of labelling": {o: t / 3600 for o, t in EFFORT.items()},
 }
 # %% tags=["hide-input"]
@@ -560,14 +585,14 @@ if handles[0]:
 show.figure(
     fig,
     alt="The share of digits found and read by networks trained with the"
-    " labels of six observers, against the number of images, the bits told,"
-    f" and the hours of labelling, each on a logarithmic axis ({named}).",
+    " labels of six observers, against the number of images, the bits of the"
+    " labels and the hours of labelling, each on a logarithmic axis"
+    f" ({named}).",
 )
 
 # %% [markdown]
-# The next figure separates the two parts of the score: reading at the true places on the left,
-# localisation on the right, by images, bits and hours. On the right, remember that only *places*
-# and *full* have labels with places.
+# The next figure shows the two parts of the score separately: *reading* on the left, *found* on
+# the right. Its three rows have the three prices.
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(3, 2, figsize=(6.4, 7.6), sharey=True, sharex="row")
@@ -586,26 +611,26 @@ if handles[0]:
 show.figure(
     fig,
     alt="The share of digits read at their true places, left, and found,"
-    " right, against the number of labelled images, the bits told and the"
+    " right, against the number of labelled images, the bits of labels and the"
     f" hours of labelling, from the top, for six observers ({named}). A dashed"
-    " line marks chance for reading.",
+    " line marks the chance level of reading.",
 )
 
 # %% [markdown]
-# Read down a column. Where two curves change places from one row to the next, the price decides
-# between the two labels, not the learning.
+# Compare the rows of one column. If two curves exchange their order from one row to the next,
+# which label is cheaper depends on the price.
 #
 # ### The exchange rate
 #
 # Let $n_o(a)$ be the number of images at which the curve of observer $o$ reaches the score $a$,
-# interpolated linearly in $\log n$. One weak label is worth
+# interpolated linearly in $\log n$ between records. One weak label is worth
 #
 # $$ w_o(a) = \frac{n_{\text{full}}(a)}{n_o(a)} \tag{14.9} $$
 #
-# full labels. The rate depends on the level. All observers of one seed label the same canvases, so
-# each seed has its own $w$. We print the smallest and the largest, and beside them the ratios of
-# bits $H(o) / H(\text{full})$ and of seconds $t(o) / t(\text{full})$. If $w$ exceeds the ratio of
-# seconds, an hour of weak labels beats an hour of full ones.
+# full labels. This rate depends on the score $a$. In each seed all observers label the same
+# canvases, so each seed gives a value of $w$. The table shows the smallest and the largest, and
+# beside them the ratios of bits $H(o) / H(\text{full})$ and of seconds $t(o) / t(\text{full})$. If
+# $w$ exceeds the ratio of seconds, an hour of weak labels is worth more than an hour of full ones.
 
 # %%
 LEVELS = (50, 70, 80)
@@ -628,7 +653,7 @@ def needed(observer, level):
 
 # %%
 def rates(observer, level):
-    """Return (14.9) of every seed: the worth of a weak label in full ones."""
+    """Return (14.9), a weak label in full ones, for every seed."""
     weak, full = needed(observer, level), needed("full", level)
     return [worth.worth(weak[seed], full[seed]) for seed in SEEDS]
 
@@ -651,16 +676,17 @@ for o in worth.OBSERVERS[:-1]:
 levels = (f"worth at {a} %" for a in LEVELS)
 head = ("observer", *levels, "ratio of bits", "ratio of seconds")
 grid = tables.grid(head, rows)
-show.Markdown(f"In full labels, seed by seed; {named}\n\n{grid}")
+show.Markdown(f"Worth of one label, in full labels; {named}\n\n{grid}")
 
 # %% [markdown]
-# *0* means that the observer does not reach the level with the available images. *Not known* means
-# that the curve of full supervision lies above the level, or below it, for all numbers of images.
+# *0* means that the observer does not reach the score with the available images. *Not known* means
+# that in some seed a curve starts above the score, or that full supervision does not reach it.
 #
-# The next table shows the prices themselves. A *<* means that the seeds agree on the order: all of
-# them pay less on its left. (The ranges of two equal observers with two seeds each are disjoint by
-# chance in a third of all cases.) Where *~* joins two names their ranges overlap, and the records
-# do not show which is cheaper.
+# The next table shows the price of a score, from the smallest to the largest over the seeds. A *<*
+# means that every seed of the observers on its left costs less than every seed of those on its
+# right. (If four such prices, two of each observer, were drawn independently from one
+# distribution, the ranges would be disjoint with probability 1/3.) A *~* means that the ranges
+# overlap, so the order is not known.
 
 
 # %% tags=["hide-input"]
@@ -703,22 +729,22 @@ for level in LEVELS:
     for name, price in PRICES.items():
         line = ordered(cheapest(price, level))
         rows.append((f"{level} %", name, line, over))
-head = ("level", "price", "cheapest first", "above it with the fewest images")
+head = ("level", "price", "cheapest first", "starts above the level")
 show.Markdown(f"{named}\n\n" + tables.grid(head, rows))
 
 # %% [markdown]
-# *Never* is a seed that does not reach the level. Curves in the last column start above it, so
-# their price is unknown, but lower than that of their first record.
+# The last column lists observers whose curve starts above the level. Their price is unknown, but
+# lower than that of their fewest images.
 #
 # ### So, what is it worth?
 #
-# From the same records we compare an hour of weak labels with an hour of full ones, at every known
-# level and in every seed. If only some seeds of an observer are known at a level, it is undecided.
-# We also give the remaining difference with the most images, with the half-width of its interval at
-# 5 % (Welch's t). **Assume that the seeds are independent.** If two observers were equal, all $s$
-# seeds would agree on the better one at one level with probability $2 / 2^s$, and at several levels
-# no more often. Two seeds estimate their own spread badly: their half-width is at least 4.3
-# standard errors.
+# From the same records we compare an hour of weak labels with an hour of full ones. For a verdict,
+# all seeds must agree at every level at which $w$ is known. If $w$ is known for some seeds only,
+# the verdict is *undecided*. We also give the lead of full labels with the most images, with the
+# half-width of its 95 % interval (Welch's t). **Assume that the seeds are independent.** If two
+# observers were equal, all $s$ seeds would agree on the better one at one level with probability
+# $2 / 2^s$, and at several levels with no larger probability. With two seeds each, the
+# half-width is at least 4.3 standard errors.
 
 
 # %% tags=["hide-input"]
@@ -758,25 +784,28 @@ named_by = {w: ", ".join(f"*{o}*" for o in os) for w, os in verdicts.items()}
 listed = {word: names or "none" for word, names in named_by.items()}
 
 # %% tags=["hide-input"]
-lines = [
-    f"An hour of labels leads {word} than an hour of full ones: {listed[word]}."
-    for word in ("further", "less far")
-]
+lines = [f"Evidence: {named}."]
+for word, how in (("further", "more"), ("less far", "less")):
+    lines.append(
+        f"An hour of labels is worth {how} than an hour of full ones:"
+        f" {listed[word]}."
+    )
 lines.append(f"Undecided by these seeds: {listed['undecided']}.")
 for o in ("presence", "counts"):
     n, lead = last(o)
     lines.append(
-        f"With {n:,} images, full labels against *{o}*, found and read: {lead}."
+        f"With {n:,} images, lead of full labels over *{o}*, both: {lead}."
     )
 chance = 2 / 2 ** len(SEEDS) if SEEDS else math.nan
 lines.append(
-    f"By chance, seeds agree on two equal observers in {chance:.0%}; {named}."
+    f"For two equal observers, all seeds agree with probability {chance:.0%}."
 )
 show.Markdown("\n".join(f"- {line}" for line in lines))
 
 # %% [markdown]
-# The last table shows how many bits of the label the networks explain on new canvases. The whole
-# label has $H(o)$ bits.
+# The last table shows the explained bits $H(o) - b$ on new canvases. A negative number means that
+# the network predicts the labels worse than a learner that ignores the image: it is confident and
+# wrong.
 
 # %% tags=["hide-input"]
 rows = []
@@ -786,27 +815,28 @@ for o in worth.OBSERVERS:
     told_bits = (f"{PRICE[o] - x:.2f}" for x in left)
     texts = (x.replace("nan", "not known") for x in told_bits)
     rows.append((o, f"{PRICE[o]:.2f}", *texts))
-head = ("explained bits", "H(o)", *(f"{n:,}" for n in NUMBERS))
+head = ("observer", "H(o)", *(f"{n:,}" for n in NUMBERS))
 grid = tables.grid(head, rows)
-show.Markdown(f"{named}; a number below 0 is overconfidence\n\n{grid}")
+show.Markdown(f"Explained bits by the number of images; {named}\n\n{grid}")
 
 # %% [markdown]
 # ### Claims
 #
-# We wrote down these claims as tests of the records, with their exact reading in brackets, so they
-# can fail. Short runs give no verdict; open the table for what they measured.
+# We wrote these four claims as tests of the records, so they can fail; the brackets say what is
+# tested. Records at reduced size give no verdict; the last column says whether they agree.
 
-# %% tags=["hide-output"]
+# %%
 show.Markdown(tables.claims(PAPER, HELD))
 
 # %% [markdown]
 # ### What this does and does not say
 #
-# The comparison has one world, one network, one learning rate for all observers, and labels without
-# errors. The network starts with a bias set from the mean number of digits, and at test it knows
-# the number of digits. A larger canvas raises the bits of *places* and *full* only; more classes
-# raise all but *places*. The method carries over: *compare labels at equal images, at equal bits
-# and at equal hours, and say which of the three you pay for*.
+# We compared the labels on one kind of canvas, with one network, one learning rate and labels
+# without errors. The network's initial bias for $\phi$ comes from the mean number of digits, and
+# in the test the number of digits is given. A larger canvas raises the bits of *places* and *full*
+# only; more classes raise the bits of all observers but *places*. You can use the method for other
+# data: *compare labels at equal images, at equal bits and at equal hours, and say which of the
+# three you pay for*.
 #
 # To make all records again: `.venv/bin/python -m wsl_tutorial.reproduce run 'worth/*-30'
 # 'worth/*-100' 'worth/*-300' 'worth/*-1000' 'worth/*-3000' --protocol short`; on a GPU `run
@@ -815,8 +845,8 @@ show.Markdown(tables.claims(PAPER, HELD))
 # ## Exercises
 #
 # **1, by hand and code.** Change the observer: it only says whether there is a 7. Give the bits of
-# its answer, for `k` the smallest and largest number of digits. The attempt forgets that a canvas
-# may contain more than one digit.
+# its answer; `k` is the pair of the smallest and the largest number of digits. The attempt forgets
+# that a canvas may contain more than one digit.
 
 
 # %%
@@ -829,7 +859,7 @@ check.attempt(check.seven_bits, seven_bits)
 
 # %% [markdown]
 # **2, code.** Write the likelihood of that observer for `log_p` `(B, C+1, N)`, the class `label`,
-# and `seen`, bool `(B,)`. The attempt loses all digits where the label is improbable.
+# and `seen`, bool `(B,)`. The attempt is inaccurate where the class is improbable.
 
 
 # %%
@@ -854,9 +884,9 @@ def pairs(cells, apart):
 check.attempt(check.pairs_apart, pairs)
 
 # %% [markdown]
-# **4, code.** At how many seconds a click do *full* and *counts* carry equally many bits a second?
-# Given are their bits, the seconds of a counts label, and the clicks of a full one. The attempt
-# charges the clicks alone.
+# **4, code.** How many seconds must a click take so that *full* and *counts* carry equally many
+# bits a second? You know their bits, the seconds of a *counts* label, and the clicks of a *full*
+# one. The attempt forgets that a *full* label also takes the seconds of a *counts* label.
 
 
 # %%

@@ -14,17 +14,17 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # %% [markdown]
 # # An audit: what four papers claim, and what stands
 #
-# After this page you can tell which sentence of a paper needs an experiment, which a proof, and which
-# a look into a program, and you can show in a few lines where a public program differs from its
-# formula. You need one of the four methods, and the *verdict* and the *protocols* of [chapter
-# 4](04_presence_reproduction.ipynb); each section names the chapter that it builds on. The page
-# trains nothing and runs in less than half a minute on one CPU core.
+# After this page you can tell which sentences of a paper need an experiment, which need a proof,
+# and for which you must read a program. You can also show in a few lines where a public program
+# differs from its formula. You need the chapters on one of the four methods, and the *verdict* and
+# the *protocols* of [chapter 4](04_presence_reproduction.ipynb); each section names the chapter
+# that it builds on. The page trains nothing and runs in less than half a minute on one CPU core.
 #
 # ## Problem
 #
-# A paper claims that its result is exact, that it is faster, that it beats the baseline. If you build
-# on it, you want to know which claims hold. This page collects what the chapters found about the four
-# papers. First the overview, made from the records:
+# A paper claims that its result is exact, or faster, or better than the baseline. Which claims
+# hold? This page collects what the chapters found about the four papers. The overview comes
+# from the records:
 
 # %%
 import math
@@ -55,45 +55,43 @@ PAPERS = {paper.key: paper for paper in audit.audited()}
 show.Markdown(audit.summary(HELD))
 
 # %% [markdown]
-# *No verdict* means that we have results at reduced size only, and *not tested* that we have none. The
-# end of this page counts the reasons. **Every result of a training comes from a record**, and every
-# sentence that mathematics decides names a test that you can run.
+# *No verdict* means that we have results at reduced size only, and *not tested* that we have none.
+# The end of this page counts the reasons. *By mathematics: stand* counts the sentences that are
+# proved as printed, and *numbers judged* the printed numbers that have a verdict. **Every result
+# of a training comes from a record**, and every sentence that mathematics decides names a test
+# that you can run.
 #
 # ## What is hidden
 #
-# A table in a paper results from a formula, a program, data, choices and luck. Each kind of evidence
-# reaches a different one of these:
+# A table in a paper depends on a formula, a program, data, choices and chance. So we keep four
+# kinds of statements apart:
 #
 # | a statement about | for example | is decided by | is valid for |
 # |---|---|---|---|
 # | a formula | "the scale is the sum of responses times scales" | a proof, and a test against enumeration | all data sets and seeds |
-# | a comparison | "half the epochs of DLLP" | records of both methods, and a rule fixed before | these data, settings and seeds |
-# | a number | "0.37 ± 0.04 %" | rule (4.1) of chapter 4 | the same |
+# | a comparison | "half the epochs of DLLP" | records of both methods, and a rule fixed before the runs | these data, settings and seeds |
+# | a number | "0.37 ± 0.04 %" | rule (4.1) of chapter 4 | these data, settings and seeds |
 # | a program | "the log-likelihood is computed" | its source, and a few lines that compare it with the formula | the version that was read |
-#
-# A program that differs from its formula does not make a claim false, and a correct formula does not make
-# a table correct. So we keep the four apart.
 #
 # ## Derivation
 #
 # ### What mathematics decides
 #
-# Some sentences need no run. A test compares each with something independent. The overview counts how
-# many stand as printed; the next table shows the others, and why. A *remark* is our own: the paper
-# claims nothing there, and we do not count it.
+# Some sentences can be checked without a training. For each of them, a test compares the sentence
+# with an independent computation. The overview counts how many stand as printed; the next table
+# shows the others, and why. A *remark* is our own: the paper claims nothing there, and we do not
+# count it.
 
 # %%
 show.Markdown(audit.sentences_table(stands=(False, None)))
 
 # %% [markdown]
-# The sentences that stand are on the pages of the papers, linked below. Three central formulas stand
-# word for word: Li's probability of a label set, the E-step of Baručić and Kybic, and the cross-entropy
-# to uniform of Belharbi et al.
+# Three central formulas are right exactly as printed: Li's probability of a label set, the E-step
+# of Baručić and Kybic, and the cross-entropy to uniform of Belharbi et al.
 #
-# Twice the method is *better* than its authors say. Li writes that a truncated series gives no bound in
-# general, but it does if it ends after all subsets of one size. And Baručić and Kybic limit themselves
-# to bags of fewer than 10 to 20 instances because they enumerate all configurations; the recursion of
-# chapter 5 computes the same sum for bags of any size.
+# In two cases the method is *better* than its authors say. Li writes that a truncated series gives
+# no bound in general; but a series that ends after all subsets of one size gives a bound. The
+# other case is the first row of the table.
 #
 # ### How many true claims fail
 #
@@ -101,11 +99,11 @@ show.Markdown(audit.sentences_table(stands=(False, None)))
 # claim with probability $\alpha$. **Assume that the tests are independent.** Then all claims pass with
 # probability $(1 - \alpha)^m$, and the probability that at least one *fails* is
 #
-# $$ 1 - (1 - \alpha)^m , \qquad \text{while } m \alpha \text{ are expected to fail.} $$
+# $$ 1 - (1 - \alpha)^m . $$
 #
-# The expectation of a sum does not need independence, so $m \alpha$ holds without it. By Markov's
-# inequality $m \alpha$ also bounds the probability of at least one failure. For the claims of each
-# paper, at $\alpha = 5\,\%$:
+# The expected number of failures is $m \alpha$. The expectation of a sum does not need
+# independence, so this holds without the assumption. By Markov's inequality $m \alpha$ also bounds
+# the probability of at least one failure. For the claims of each paper, at $\alpha = 5\,\%$:
 
 # %% tags=["hide-input"]
 for paper in PAPERS.values():
@@ -115,7 +113,7 @@ for paper in PAPERS.values():
     print(f"{100 * one:.0f} %; {0.05 * m:.1f} expected")
 
 # %% [markdown]
-# So one *fails* in a long list proves little. Read the measured gap beside each verdict.
+# So one failed claim in a long list proves little. Read the measured gap beside each verdict.
 #
 # ## Code
 #
@@ -128,21 +126,20 @@ for paper in PAPERS.values():
 show.Markdown(audit.programs_table())
 
 # %% [markdown]
-# Below, each behaviour is written anew from its description and compared with this book's function; no
-# line is copied. One cell of each paper is open, and the others open with a click. The pages of the
-# papers name the files and say where each finding matters. All of these programs made a method
-# available, and a reader easily overlooks what a test against enumeration finds in a second.
+# Below, we write each behaviour anew from its description and compare it with this book's
+# function; no line is copied. Most cells open with a click. All of these programs made a method
+# available to everyone.
 #
 # ### Presence
 #
 # #### A sum that turns negative
 #
-# The released routine sums the terms of Proposition 1, scaled so that the leading term is 1, and
-# returns the logarithm of the sum's absolute value plus $10^{-16}$. In float32 such a sum has an error of
-# about $10^{-7}$. If all labels of a bag are improbable everywhere, the true sum is smaller than this
-# error, and the computed sum may be negative. The absolute value then
-# *reverses the gradient*: the step makes the label less probable. We draw bags of five labels whose
-# background leads by 10 logits at each of 64 positions.
+# The released routine sums the terms of (1.2), scaled so that the leading term is 1, and returns
+# the logarithm of the sum's absolute value plus $10^{-16}$. In float32 such a sum has an error of
+# about $10^{-7}$. If all labels of a bag are improbable everywhere, the true sum is smaller than
+# this error, and the computed sum may be negative. The absolute value then *reverses the
+# gradient*: a step makes a label less probable. We draw 20 bags with five labels each; at each of
+# 64 positions the logit of the background is about 10 above the others.
 
 
 # %%
@@ -181,7 +178,7 @@ assert mass.min() > 0.999
 
 # %% tags=["hide-input"]
 reversed_ = "some" if turned else "none"
-print("as released: bags of 20 with a label pushed down:", reversed_)
+print("as released, bags with a label made less probable:", reversed_)
 print(f"expected positions of a label: {mass.min():.3f} to {mass.max():.3f}")
 double = [absolute_sum(b.double(), range(5)).item() for b in bags]
 close = presence.log_likelihood(bags, five).tolist()
@@ -189,17 +186,19 @@ off = [abs(a - b) for a, b in zip(double, close, strict=True)]
 print("as released in float64, error below 1 nat:", max(off) < 1)
 
 # %% [markdown]
-# The gradient with respect to $\log p$ is the posterior (2.3), and the posteriors of a present label
-# sum to at least 1 over the positions, so a correct gradient never has this sign. In fairness: the
-# authors compute in float64 for CIFAR-10 and SVHN, and a comment says that it is needed. [Chapter
-# 2](02_presence_numerics.ipynb) shows where float64 fails too, and the form without cancellation.
+# The gradient with respect to $\log p$ is the posterior (2.3). The posteriors of a present label
+# sum to at least 1 over the positions, its *expected positions* in the output. So a correct
+# gradient never makes a label less probable. The authors compute in float64 for CIFAR-10 and SVHN,
+# and a comment says that it is needed. [Chapter 2](02_presence_numerics.ipynb) shows where float64
+# fails too, and the form without cancellation.
 #
 # #### A maximum that knows its neighbours
 #
-# The baseline of supplementary A rewards the largest probability of each label, paper (16), where the
-# probabilities of *one image* sum to 1 over classes and positions. The released program divides by the
-# sum over the *batch*. The images then compete with each other, and an image 110 logits below its
-# neighbour has probabilities that float32 rounds to 0.
+# The baseline of supplementary A, paper (16), rewards the largest probability of each label. There
+# the probabilities of *one image* sum to 1 over classes and positions. The released program
+# divides by the sum over the *batch*, so the images compete with each other. If the logits of one
+# image are 110 below those of another, float32 rounds its probabilities to 0. We add a constant to
+# all logits of image 2 and compute the mean loss of two images.
 
 
 # %% tags=["hide-input"]
@@ -237,10 +236,10 @@ assert torch.allclose(
 )
 
 # %% [markdown]
-# As printed, the loss of image 1 does not depend on image 2. As released, it does: up to a factor, the
-# gradient of a constant that is added to all logits of one image is $m - |L| / \sum |L|$, where $m$ is
-# the image's share of the mass of the batch. The step raises an image whose share of the mass is below
-# its share of the labels. These are two different baselines, and chapter 4 tests both.
+# As printed, the loss does not depend on this constant. As released, it does: up to a factor, its
+# derivative with respect to a constant that is added to one image is $m - |L| / \sum |L|$. Here
+# $m$ is the image's share of the sum over the batch, and $|L|$ its number of labels. A step raises
+# an image if $m$ is below its share of the labels. Chapter 4 tests both baselines.
 #
 # ### Counts
 #
@@ -283,8 +282,9 @@ assert torch.allclose(
 # %% [markdown]
 # #### Every configuration, one by one
 #
-# The same program lists all configurations when it starts. Its results are right, and for the bags of
-# the paper the list fits into memory. The recursion (5.3) takes $n y$ steps.
+# The same program lists all configurations when it starts. Its results are right, and for the bags
+# of the paper the list fits into memory. The recursion (5.3) takes $n y$ steps; the second output
+# is its result for a bag that no list could hold.
 
 # %% tags=["hide-input"]
 for n in (8, 16, 20, 32):
@@ -301,11 +301,12 @@ print(f"1,000 instances, 400 positive: log-likelihood {big.item():.3f}")
 # %% [markdown]
 # #### So many or fewer
 #
-# The *count loss* of Shukla et al. (2023) goes through the instances with a table of log-probabilities
-# of 0, 1, ..., $k$ positives. Before the first instance the count is 0 with certainty: the table is
-# log 1 for 0 positives and log 0 for all other counts. In `prob_x_equals_k_final`, the function that
-# its training calls, the other entries start at 0, which is log 1. The recursion is linear, and a start
-# of ones is the sum of all starts, so the result for $k$ is the probability of $k$ *or fewer*.
+# The *count loss* of Shukla et al. (2023) goes through the instances with a table of
+# log-probabilities of 0, 1, ..., $k$ positives. Before the first instance the table must be log 1
+# for 0 positives and log 0 for all other counts. In `prob_x_equals_k_final`, the function that its
+# training calls, the other entries start at 0, which is log 1. The recursion is linear, so its
+# result is a sum over the starting counts $j = 0, \ldots, k$. A start at $j$ gives the probability
+# of $k - j$ positives. So the result for $k$ is the probability of $k$ *or fewer*.
 
 
 # %%
@@ -330,14 +331,14 @@ for k in range(6):
     assert abs(right - law[k]) < 1e-5
 
 # %% [markdown]
-# A network that predicts *too few* everywhere has a low loss of this kind. Two other functions of the
-# same program start right.
+# With this loss, a network that predicts *too few* positives in every bag has a low loss. Two
+# other functions of the same program start right.
 #
 # #### The last positive
 #
 # The program of Chen et al. (2024) computes an E-step for counts by messages from both ends, as in
-# chapter 5. In one line of the backward messages, the last positive instance of the bag gets the
-# probability of a negative one. We write the messages with and without this exchange.
+# chapter 5. In one line of the backward messages, the last positive instance of the bag has the
+# factor $1 - \rho$ instead of $\rho$. We write the messages with and without this error.
 
 
 # %% tags=["hide-input"]
@@ -383,8 +384,7 @@ for y in (1, 2, 3, 4):
     assert worst > 0.05
 
 # %% [markdown]
-# One check finds this error: the posteriors given a count must sum to the count. For $y = 0$ and
-# $y = n$ nothing is exchanged.
+# One check finds this error: the posteriors given a count must sum to the count.
 #
 # #### The mean of logarithms
 #
@@ -410,16 +410,16 @@ assert torch.allclose(
 )
 
 # %% [markdown]
-# The mean of logarithms *prefers the undecided network*: it is cross-entropy with the bag's proportion
-# as the label of each instance. A comparison with it is a comparison with another method.
+# The mean of logarithms *prefers the undecided network*: it is cross-entropy with the bag's
+# proportion as the label of each instance. So it is another method than DLLP.
 #
 # ### Patches
 #
 # #### One detection, two digits
 #
-# The released "IOU 50%" asks for each digit whether *any* detection overlaps it enough. By the
-# geometry of [chapter 10](10_patches_reproduction.ipynb) one detection can count for two digits if they
-# are nearer than two thirds of a box.
+# The released "IOU 50%" asks for each digit whether *any* detection overlaps it enough. If two
+# digits are nearer than two thirds of a box, a detection between them counts for both ([chapter
+# 10](10_patches_reproduction.ipynb)). *One to one* allows one digit for each detection.
 
 # %% tags=["hide-input"]
 for apart in (8.0, 13.0, 14.0):
@@ -440,14 +440,15 @@ for apart in (8.0, 13.0, 14.0):
     assert (rates[0] > rates[1]) == (apart < 20 * 2 / 3)
 
 # %% [markdown]
-# Our digits are at least 16 pixels apart (14.8 after rounding), so this cannot happen here; the paper
-# does not print its distances. "Both", the third line of Table 2, is one to one in the program too.
+# Our digits are at least 16 pixels apart, 14.8 after their places are rounded, so this cannot
+# happen here; the paper does not print its distances. "Both", the third line of Table 2, is one to
+# one in the program too.
 #
 # #### Counting what was answered
 #
-# Without a background class, the program divides by the number of *detections* instead of the number
-# of objects. If $K$ is the number of digits, nothing changes. For another $K$ the rate is no recall: a
-# detector that answers less misses less.
+# Without a background class, the program divides by the number of *detections* instead of the
+# number of objects. If $K$ is the number of digits, nothing changes. For another $K$ the rate is
+# no recall: a detector with few detections can miss most digits and still reach 100 %.
 
 # %% tags=["hide-input"]
 centres = torch.tensor([15.0, 40.0, 65.0])
@@ -469,9 +470,9 @@ for k in (3, 6, 9):
 # %% [markdown]
 # #### A zero is not missed
 #
-# "Classif." compares the labels of an image as multisets. Class 0 never counts as missing, but it
-# counts in the total. In the program's other data set class 0 is the background; among digits it is
-# the zero.
+# "Classif." compares the labels of an image as multisets and gives the share of labels that are
+# not missing. Class 0 never counts as missing, but it counts as a label. In the program's other
+# data set class 0 is the background; among digits it is the zero.
 
 # %% tags=["hide-input"]
 zeros, sevens = torch.zeros(1, 9).long(), torch.full((1, 9), 7)
@@ -484,8 +485,8 @@ assert metrics.label_recall(sevens, zeros, 10, 0) == 100
 assert metrics.label_recall(sevens, zeros, 10) == 0
 
 # %% [markdown]
-# Equation (10.1) gives the score of a random guesser by this measure. It is a large part of the printed
-# numbers for nine digits.
+# By (10.1), a random guesser reaches a large part of the printed scores for nine digits (chapter
+# 10).
 #
 # #### Peaks that fade
 #
@@ -510,7 +511,7 @@ assert torch.allclose(ours[0, 0, [10, 40, 70]], torch.ones(3))
 assert released[0, 0, 70] < 1e-5
 
 # %% [markdown]
-# This acts as a threshold relative to the best peak. Nobody chose it.
+# So the small constant acts as a threshold relative to the largest peak of the map.
 #
 # #### Zero beats a negative maximum
 #
@@ -541,9 +542,9 @@ assert not {1.0, 6.0} & set(patches.top_k(zeroed, 2, 1.0)[0][0, :, 0].tolist())
 #
 # #### A mask cut from the graph
 #
-# The enlarged map is detached before it becomes a mask. The smallest pair of networks shows what the
-# min-max terms then contribute to the gradient of the localiser's head: nothing. [Chapter
-# 11](11_regions_entropy.ipynb) shows the consequences, and the attached form.
+# The enlarged map is detached before it becomes a mask. With networks of one convolution each we
+# see that the min-max terms then contribute nothing to the gradient of the localiser's head.
+# [Chapter 11](11_regions_entropy.ipynb) shows the consequences, and the attached form.
 
 # %% tags=["hide-input"]
 torch.manual_seed(0)
@@ -575,8 +576,8 @@ for attached in (False, True):
 # #### One scale for a batch
 #
 # In training the map is scaled by the smallest and largest value of the *batch*. One image with a
-# strong map then decides whether another image has a region at all, and a batch of constant maps is
-# 0/0.
+# strong map then decides whether another image has a region, here the pixels of at least 0.5, at
+# all. If all maps of a batch are constant, the scaling is 0/0.
 
 
 # %% tags=["hide-input"]
@@ -594,7 +595,7 @@ for neighbour in (1.0, 5.0):
     )
     print(
         f"neighbour {neighbour:.0f} times as strong:",
-        f"{int((alone >= 0.5).sum())} pixels alone,",
+        f"region of {int((alone >= 0.5).sum())} pixels alone,",
         end="",
     )
     print(f" {int((shared >= 0.5).sum())} in the batch")
@@ -606,7 +607,7 @@ assert (regions.normalise(torch.zeros(2, 1, 4)) == 0.5).all()
 #
 # WILDCAT pooling adds $\alpha$ times the mean of the smallest values. The released layer computes this
 # sum as a new tensor and does not keep it. So the layer is (11.6) with $\alpha = 0$, whatever $\alpha$
-# it is given. We write both and look for an effect of $\alpha$.
+# it is given.
 
 
 # %%
@@ -647,29 +648,31 @@ def shares_above(scores):
 # %% tags=["hide-input"]
 flat = torch.zeros(1, 2, 8, 8)
 drawn = torch.randn(1000, 2, 8, 8, generator=generator)
-for name, scores in (("no opinion", flat), ("noise", drawn)):
+for name, scores in (("uniform", flat), ("noise", drawn)):
     low, high = shares_above(scores)
-    print(f"{name:10}: above 1/(C h w) {low:.0f} %, above 1/(h w) {high:.0f} %")
+    print(f"{name:7}: above 1/(C h w) {low:.0f} %, above 1/(h w) {high:.0f} %")
 assert shares_above(flat)[0] == 100
 
 # %% [markdown]
-# So uniform attention selects every pixel, like the baseline All-ones, whose $F_1^-$ is 0. With 200
-# classes of birds and 102 of flowers the cut is 200 and 102 times too low. The paper does not say which
-# cut its Deep MIL rows used there; these are the printed $F_1^+$ of both:
+# So uniform attention selects every pixel, like the baseline All-ones. With 200 classes of birds
+# (CUB) and 102 of flowers (OxF) the cut is 200 and 102 times below the uniform share. The paper
+# does not say which cut its Deep MIL rows used there. For these two data sets, its printed $F_1^+$
+# (chapter 13) of Deep MIL is close to that of All-ones:
 
 # %% tags=["hide-input"]
 table_2 = [r for r in ledger.load().values() if r.table == "Table 2"]
 ROWS = [r for r in table_2 if r.paper == "minmax" and r.measure == "F1+"]
 for data in dict.fromkeys(r.data for r in ROWS):
     two = {r.method: r.printed for r in ROWS if r.data == data}
-    print(f"{data:8}", {m: two[m] for m in ("All-ones", "Deep MIL")})
+    print(f"{data:5} All-ones {two['All-ones']}, Deep MIL {two['Deep MIL']}")
 
 # %% [markdown]
 # #### The greatest class, and no background
 #
-# The masks of CAM and WILDCAT on GlaS are the pixels where the map of the *true* class is the largest.
-# Every pixel then belongs to some class, even where no map has evidence, and adding a constant to one
-# map moves its border. The rule also needs the label of the test image.
+# The masks of CAM and WILDCAT on GlaS are the pixels where the map of the *true* class is the
+# largest. Every pixel then belongs to some class, even if no map has evidence, as in the two maps
+# of weak noise below. Adding a constant to one map moves its border. The rule also needs the label
+# of the test image.
 
 # %% tags=["hide-input"]
 empty = 1e-3 * torch.randn(200, 2, 16, 16, generator=generator)
@@ -681,23 +684,23 @@ assert 0.45 < take < 0.55 < 0.99 < shifted
 
 # %% [markdown]
 # [Chapter 12](12_regions_erasing.ipynb) cuts the map of one network by four rules, and the score
-# depends on the rule. A table that compares methods under different rules also compares the rules.
+# depends on the rule.
 #
 # ## Picture
 #
 # ### Where each method is strongest
 #
-# A short computation shows which setting suits each of the four methods:
+# We compute which setting suits each of the four methods:
 #
 # - *Presence*: many classes, few instances. A label set then carries nearly as many bits as the counts.
 #   We compute both, (14.3) and (14.4), for a known number $K$ of instances of ten classes.
-# - *Counts*: small bags. We divide the bits of a count by the number of instances, $H(y)/n$, for fair
-#   coins.
-# - *Patches*: large images, few objects. MIST reads $3 K$ patches a step; a soft choice reads all
-#   candidates, here one for each 8 x 8 pixels.
+# - *Counts*: small bags. We divide the bits of a count by the number of instances, $H(y)/n$; each
+#   instance is positive with probability 1/2.
+# - *Patches*: large images, few objects. The method, MIST, reads $3 K$ patches a step; soft top-K
+#   (chapter 9) reads all candidates, here one for each 8 x 8 pixels.
 # - *Regions*, erasing: evidence of different strengths, and a score that saturates. Ten glands of
-#   strength 1 to 10 lie on a line, the score stops growing at a cap, and we count the glands in $R^*$
-#   after one step and after four.
+#   strength 1 to 10 lie on a line, and the score stops growing at a cap. We count the glands in the
+#   region after one erasing step and after four ($u = 1$ and $u = 4$, chapter 12).
 
 # %% tags=["hide-input"]
 law = [
@@ -773,9 +776,10 @@ for axis, top in ((axes[0, 0], 105), (axes[0, 1], 1.05), (axes[1, 1], 105)):
 show.figure(fig, alt=ALT)
 
 # %% [markdown]
-# With one or two instances, a label set tells almost as much as counts. A count tells less about each
-# instance of a larger bag. Patches save most where the image is large. And erasing finds more glands only
-# if the score stays at its cap after the first step, on the left of the last panel.
+# With one or two instances, a label set carries almost as many bits as the counts. In a larger
+# bag, a count carries fewer bits for each instance. Patches save most where the image is large.
+# Erasing finds more glands only if the cap is low, since the score then stays at its cap without
+# the strongest glands.
 
 # %% tags=["hide-input"]
 print(f"presence: {kept[0]:.0f} % of the bits at K = 1,", end=" ")
@@ -787,33 +791,33 @@ print(
 )
 print(f"{dense[-1] / 27:.0f} at 1280")
 for u, values in looks.items():
-    print(f"u = {u}: glands found, cap 1 to 10: {[round(v) for v in values]} %")
+    percent = [round(v) for v in values]
+    print(f"u = {u}: glands found, caps 1, 2, 4, 6, 8, 10: {percent} %")
 assert looks[4][0] > looks[1][0]
 assert looks[4][-1] == looks[1][-1]
 
 # %% [markdown]
 # ## When it breaks
 #
-# An audit has weaknesses of its own.
-#
-# **We wrote both sides.** The baselines are ours too, and whoever tunes one side longer decides the
-# comparison.
+# **We wrote both sides.** The methods and their baselines are our code. If we tune one of them
+# longer, this can decide the comparison.
 #
 # **Versions.** Later versions of a program may be right, and the authors may have used others. Run the
 # cell of a finding against the version that you use.
 #
 # **A claim is our reading.** We turned words such as "about half" into rules with numbers, shown in
-# brackets. We fixed them before the records, but they are not the authors' words.
+# brackets. We fixed them before the runs, but they are not the authors' words.
 #
-# **Our recipe, and the reduced size.** Where the paper's settings have not run, a claim may rest on its
-# data, network and measure with a training of ours, and is marked so. A smaller network gives no verdict.
+# **Our recipe, and the reduced size.** Where the paper's settings have not run, a claim may rest
+# on the paper's data, network and measure with a training of ours (*our recipe*). Runs at reduced
+# size give no verdict.
 #
 # **Silence.** We only found what our tests looked for. Our own known errors are in [errata and
 # remarks](../book/errata.md).
 #
 # ## Reproduction
 #
-# The claims that fail, on the evidence that is named:
+# The next table shows the claims that fail, and on which evidence:
 
 # %%
 show.Markdown(audit.failing(HELD))
@@ -824,6 +828,9 @@ show.Markdown(audit.failing(HELD))
 # [regions](../book/reproductions-regions.md).
 #
 # ### What keeps the rest from being tested
+#
+# The next table counts why experiments of a claim have no record that can judge it. It includes our
+# own questions, and a claim can have several reasons.
 
 # %% tags=["hide-input"]
 totals = Counter()
@@ -843,9 +850,9 @@ show.Markdown(tables.grid(("reason", "claims"), reasons))
 # .venv/bin/python scripts/report.py          # writes _build/report.md
 # ```
 #
-# Cite it by version and commit, as the file says on top
-# ([CITATION.cff](https://github.com/weak-supervision/wsl-tutorial/blob/main/CITATION.cff)), because a
-# verdict changes when records arrive. Cite also the paper whose method you use.
+# Cite it by version and commit, which are at the top of the file
+# ([CITATION.cff](https://github.com/weak-supervision/wsl-tutorial/blob/main/CITATION.cff)),
+# because a verdict changes when records arrive. Cite also the paper whose method you use.
 #
 # ## Exercises
 #
@@ -863,8 +870,8 @@ check.attempt(check.twenty_claims, twenty_claims)
 
 # %% [markdown]
 # **2, code.** A program returns `at_most` `(n+1,)`, the log-probabilities of at most 0, 1, ..., n
-# positives. Return the log-probabilities of exactly 0, 1, ..., n, without losing digits in the
-# difference. The attempt subtracts logarithms.
+# positives. Return the log-probabilities of exactly 0, 1, ..., n, also where the difference is
+# tiny. The attempt subtracts logarithms.
 
 
 # %%
@@ -875,9 +882,9 @@ def exactly(at_most):
 check.attempt(check.exactly, exactly)
 
 # %% [markdown]
-# **3, code.** Return the mask of `label` from `attention` `(C, h, w)`, which sums to 1 over the
-# positions for each class: the positions with more than `times` the uniform share. The attempt is
-# the program's.
+# **3, code.** For each class, `attention` `(C, h, w)` sums to 1 over the positions. Return the
+# mask of `label`: the positions with more than `times` the uniform share. The attempt is that of
+# the program.
 
 
 # %%
@@ -902,9 +909,9 @@ def share_found(able, present):
 check.attempt(check.share_found, share_found)
 
 # %% [markdown]
-# **5, change the program.** Take one program of the table, in the version that you would use, and run
-# its function on the numbers of its cell here. Write down the version, the result, and in which of
-# *your* experiments it would matter.
+# **5, change the program.** Take one program of the table, in the version that you would use, and
+# run its function on the numbers of the cell on this page that tests it. Write down the version,
+# the result, and in which of *your* experiments it would matter.
 #
 # **6, explain to a colleague.** Your colleague reads *fails* beside a claim of a paper that she likes
 # and wants to drop the method. Explain in a few sentences what the word means, what it does not mean,

@@ -37,17 +37,17 @@ def missing(k: tuple[int, int]) -> float:
 
 
 @exercise(
-    praise="at most one bit, and only where both are likely",
+    praise="at most one bit, and much less if one of the answers is rare",
     cases=[((0, 3),), ((1, 3),), ((2, 2),), ((1, 1),)],
     mistakes={
-        "a canvas holds K digits, and any of them may be the 7": lambda k: yes_or_no(0.9),
+        "a canvas contains K digits, and any of them may be the 7": lambda k: yes_or_no(0.9),
         "average the probability over K, not the bits": (
             lambda k: fmean(yes_or_no(0.9**n) for n in numbers(k))
         ),
         "the power of the mean number of digits is not the mean of the powers": (
             lambda k: yes_or_no(0.9 ** fmean(numbers(k)))
         ),
-        "the answer *no* is news as well: add its term": (
+        "the answer *no* carries bits too: add its term": (
             lambda k: -(1 - missing(k)) * log2(1 - missing(k))
         ),
         "these are nats; bits take the logarithm to base 2": (
@@ -84,18 +84,18 @@ def blunt(log_p: Tensor, label: int, seen: Tensor) -> Tensor:
 
 
 @exercise(
-    praise="digits kept down to e-40",
+    praise="accurate down to probabilities of e-40",
     cases=[_improbable()],
     mistakes={
-        "the digits are gone: use log1p and expm1 where a probability is near 0": blunt,
-        "that is the best cell alone; any cell may hold it": (
+        "inaccurate: use log1p and expm1 where a probability is near 0": blunt,
+        "that is only the most probable cell; any cell may contain the class": (
             lambda p, label, seen: torch.where(seen, p[:, label].amax(1), nowhere(p, label))
         ),
         "where seen is false the class occurs nowhere: the product of 1 - p": (
             lambda p, label, seen: occurs(p, label)
         ),
         "seen and not seen are exchanged": lambda p, label, seen: solution.any_of(p, label, ~seen),
-        "you asked whether *every* cell holds it": (
+        "that is the probability that *every* cell contains the class": (
             lambda p, label, seen: torch.where(seen, p[:, label].sum(1), nowhere(p, label))
         ),
     },
@@ -111,18 +111,18 @@ def near(n: int, d: int) -> int:
 
 
 @exercise(
-    praise="the near pairs factorise over the two axes",
+    praise="the number of near pairs is a product over the two axes",
     cases=[(4, 2), (10, 4), (14, 5), (5, 1)],
     mistakes={
-        "you counted all pairs: those that are too near are not allowed": (
+        "you counted all pairs: subtract the pairs that are too near": (
             lambda n, d: n**2 * (n**2 - 1) // 2
         ),
         "every pair is counted twice: a set has no order": lambda n, d: n**4 - near(n, d) ** 2,
-        "rows *or* columns: only pairs that are near in both are out": (
+        "rows *or* columns: only pairs that are near in both are too near": (
             lambda n, d: (n**2 - near(n, d)) ** 2 // 2
         ),
         "a distance of exactly `apart` is allowed": lambda n, d: (n**4 - near(n, d + 1) ** 2) // 2,
-        "a cell is near itself: it is among the pairs that you take off": (
+        "a cell is near itself: do not subtract this pair twice": (
             lambda n, d: (n**4 - n**2 - near(n, d) ** 2) // 2
         ),
     },
@@ -133,16 +133,14 @@ def pairs_apart(cells: int, apart: int) -> int:
 
 
 @exercise(
-    praise="slower clicks make counts the quicker teller",
+    praise="if clicks are slower, counts carry more bits a second",
     cases=[(6.0, 17.0, 2.5, 1.5), (4.0, 5.0, 1.0, 3.0), (2.0, 8.0, 3.0, 1.0)],
     mistakes={
-        "a full label takes the seconds of a counts label too: take them off": (
+        "a full label takes the seconds of a counts label too: subtract them": (
             lambda bits, full, s, clicks: full / bits * s / clicks
         ),
         "divide by the clicks of a label": lambda bits, full, s, clicks: (full / bits - 1) * s,
-        "that is the ratio the wrong way round": (
-            lambda bits, full, s, clicks: (bits / full - 1) * s / clicks
-        ),
+        "that is the inverse ratio": (lambda bits, full, s, clicks: (bits / full - 1) * s / clicks),
         "equal bits a second, not equal seconds": lambda bits, full, s, clicks: 0,
     },
 )
@@ -158,17 +156,17 @@ def bits_of_a_count(r: Random) -> Question:
     orders = comb(digits, a)
     p = orders / classes**digits / most
     return Question(
-        f"An image holds 1 to {most} digits, each number alike; each digit is of one of {classes} "
-        f"classes, alike and independently. How many bits does this count tell: {a} of the first "
-        f"class, {b} of the second, none of the others?",
+        f"An image contains 1 to {most} digits, each number with equal probability; each digit has "
+        f"one of {classes} classes, equally probable and independent. How many bits do these "
+        f"counts carry: {a} of the first class, {b} of the second, none of the others?",
         -log2(p),
         {
             "these are nats": -log(p),
-            "a count does not tell the order: several orders have it": -log2(p / orders),
-            "how many digits there are is news, too": -log2(p * most),
+            "counts have no order: several orders have these counts": -log2(p / orders),
+            "the number of digits carries bits, too": -log2(p * most),
         },
         solution=f"The number of digits has the probability $1/{most}$, an order of the classes "
-        f"${classes}^{{-{digits}}}$, and {orders} orders have this count: $-\\log_2 {p:.3g} = "
+        f"${classes}^{{-{digits}}}$, and {orders} orders have these counts: $-\\log_2 {p:.3g} = "
         f"{-log2(p):.4g}$.",
     )
 
@@ -181,14 +179,14 @@ def number_with_the_most_bits(r: Random) -> Question:
         best: "",
         1: "one digit is rarely of the class: the answer is *no* almost always",
         4 * best: "with so many digits the answer is *yes* almost always",
-        10 * best: "with so many digits the answer is *yes* nearly for sure",
+        10 * best: "with so many digits the answer *yes* is nearly certain",
     }
     bits = {k: yes_or_no((1 - 1 / classes) ** k) for k in hints}
     return choice(
         r,
-        f"A canvas has K digits, each of one of {classes} classes, alike and independent. An "
-        "observer says whether a certain class occurs. For which K does the answer carry the most "
-        "bits?",
+        f"A canvas has K digits, each of one of {classes} equally probable classes, independent. "
+        "An observer says whether a certain class occurs. For which K does the answer carry the "
+        "most bits?",
         *((str(k), bits[k] == max(bits.values()), hint) for k, hint in hints.items()),
         solution="A yes-or-no answer carries most where both are equally likely, here where "
         f"$(1 - 1/{classes})^K$ is closest to one half: K = {best}, {bits[best]:.3g} bits.",
@@ -203,8 +201,8 @@ def price_of_a_label(r: Random) -> Question:
     cheap, full = r.randint(3, 8), r.randint(10, 25)
     seconds, clicks = r.randint(2, 6), r.choice([1.5, 2.5, 4.5])
     return exam(
-        f"A canvas has {k[0]} to {k[1]} digits, each number of digits alike; each digit is of one "
-        "of ten classes, alike and independent.",
+        f"A canvas has {k[0]} to {k[1]} digits, each number with equal probability; each digit has "
+        "one of ten classes, equally probable and independent.",
         Question(
             "How many bits does the answer to *is there a 7?* carry?",
             seven,
@@ -223,14 +221,14 @@ def price_of_a_label(r: Random) -> Question:
             number,
             {
                 "these are nats": log(2) * number,
-                "count both ends": log2(more),
+                "both ends count": log2(more),
                 "the largest number of digits is not the number of cases": log2(k[1]),
             },
             solution=f"{more + 1} equally likely numbers: $\\log_2 {more + 1} = {number:.4g}$.",
         ),
         break_even.question(
             f"A label of counts carries {cheap} bits and takes {seconds} seconds; a full label "
-            f"carries {full} bits and needs {clicks:g} clicks in the mean besides the counts. At "
+            f"carries {full} bits and needs {clicks:g} clicks on average besides the counts. At "
             "how many seconds a click do both carry equally many bits a second?",
             *(float(cheap), float(full), float(seconds), clicks),
             without="equal bits",
@@ -242,9 +240,9 @@ def price_of_a_label(r: Random) -> Question:
             "Explain in two sentences why the label with the most bits a second need not be the "
             "one to buy.",
             "bits measure how much a label narrows down, not whether the task needs it",
-            "an example: the number of digits has bits, and says nothing about classes",
+            "an example: the number of digits has bits, but they are not about classes",
             solution="A bit about something that the task does not ask for is worth nothing to it. "
-            "The number of digits is an example: it carries bits and does not tell one class from "
-            "another; so measure the accuracy that each label buys.",
+            "The number of digits is an example: it carries bits and does not distinguish "
+            "the classes; so measure the accuracy that each label buys.",
         ),
     )

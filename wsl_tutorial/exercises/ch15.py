@@ -60,7 +60,7 @@ def _at_most() -> list[tuple[Tensor]]:
 
 
 @exercise(
-    praise="expm1 keeps what a difference of exp loses",
+    praise="expm1 is accurate where a difference of exp is not",
     cases=_at_most(),
     signs={
         "the digits are gone: factor the larger out, expm1 keeps the rest": lambda a: (
@@ -93,7 +93,7 @@ def _attention() -> Tensor:
 
 
 @exercise(
-    praise="without an opinion it takes nothing",
+    praise="uniform attention selects nothing",
     cases=[(_attention(), 0, 1.0), (_attention(), 2, 2.0)],
     mistakes={
         "attention adds up to 1 for each class: the uniform share is 1 / (h w)": (
@@ -128,7 +128,7 @@ def found(able: Tensor, present: Tensor) -> Tensor:
 
 
 @exercise(
-    praise="objects below the bar, whatever was answered",
+    praise="the denominator is the number of objects, whatever was detected",
     cases=[_digits()],
     mistakes={
         "divide by the digits that are there, not by the detections": (

@@ -32,12 +32,12 @@ AUDIT = Audit(
         ),
         Sentence(
             "tables 2, 5",
-            "97.5 % found and read, and an AP of 92.2 %, both with nine digits and K = 9, are two "
-            "runs",
+            "with nine digits and K = 9, the 97.5 % found and read and the AP of 92.2 % come from "
+            "two runs",
             None,
-            "Eq. (10.3): no ranking gives this AP to this recall if AP is the area at all "
-            "recalls; at eleven recalls, class by class, or without interpolation one does, and "
-            "the paper defines no AP",
+            "Eq. (10.3): no ranking with this recall has this AP if AP is the area over all "
+            "recalls; with AP at eleven recalls, class by class, or without interpolation one "
+            "has, and the paper does not define AP",
             "test_eq_10_3_has_no_room_for_both_printed_numbers",
             equation="10.3",
         ),

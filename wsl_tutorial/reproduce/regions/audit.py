@@ -27,8 +27,8 @@ AUDIT = Audit(
             "sections 1, A.2",
             "conditional entropy drives a localiser whose mask is detached",
             False,
-            "its head gets exactly none of their gradient; the shared body is moved for the "
-            "classifier's sake",
+            "the localiser's head gets no gradient from it; the shared body gets one only through "
+            "the classifier",
             "test_detached_c_does_not_move_the_localiser",
         ),
     ),

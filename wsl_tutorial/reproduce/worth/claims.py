@@ -20,7 +20,7 @@ def more_is_more(*parts: list[dict]) -> Ruling:
     gaps = [ahead(more, less, "both") for less, more in pairwise(parts)]
     shares = ", ".join(f"{mean(records, 'both'):.1f} %" for records in parts)
     steps = ", ".join(plus_minus(gap) for gap in gaps)
-    return ruling(f"{shares} found and read, in the order claimed; steps {steps}", *gaps)
+    return ruling(f"{shares} found and read, in this order; differences {steps}", *gaps)
 
 
 def marginal_leads(lifted, marginal):
@@ -40,15 +40,15 @@ def places_from_classes(weak, full):
 def cannot_read(places):
     """Test that at most 20 % are read; a run that found no digit decides nothing."""
     left = at_most(places, "reading", 20, nan)
-    text = f"{mean(places, 'reading', nan):.1f} % read, twice the chance of one in ten is 20 %"
-    return ruling(f"{text}: {plus_minus(left)} below", left)
+    text = f"{mean(places, 'reading', nan):.1f} % read"
+    return ruling(f"{text}: {plus_minus(left)} points below 20 %, twice the chance level", left)
 
 
 CLAIMS = (
     claim(
         "worth-more-is-more",
-        f"{AT:,} images: more told, more learnt: class, presence, counts, full (read as an "
-        "increasing share of digits found and read, with every step)",
+        f"{AT:,} images: finer labels teach more: class, presence, counts, full (tested: the share "
+        "of digits found and read increases with every step)",
         "not in a paper",
         at(*((o, AT) for o in ("class", "presence", "counts", "full"))),
         more_is_more,
@@ -56,7 +56,8 @@ CLAIMS = (
     ),
     claim(
         "worth-marginal-leads",
-        f"{AT:,} images: of one observation, the exact likelihood learns more than the lifting",
+        f"{AT:,} images: from the same labels, the exact likelihood learns more than the lifting "
+        "(tested: the share of digits found and read)",
         "not in a paper",
         at(("patches", AT), ("counts", AT)),
         marginal_leads,
@@ -64,8 +65,8 @@ CLAIMS = (
     ),
     claim(
         "worth-places-from-classes",
-        "3,000 images: told which digits occur, and nothing of places, a network finds them (read "
-        "as within 5 points of full supervision)",
+        "3,000 images: a network trained with the set of digits, without places, finds the digits "
+        "(tested: at most 5 points fewer than under full supervision)",
         "not in a paper",
         at(("presence", 3_000), ("full", 3_000)),
         places_from_classes,
@@ -73,8 +74,8 @@ CLAIMS = (
     ),
     claim(
         "worth-places-do-not-read",
-        "3,000 images: told all places and no class, a network does not read (read as at most "
-        "20 % of the digits)",
+        "3,000 images: a network trained with all places, without classes, does not read (tested: "
+        "at most 20 % of the digits)",
         "not in a paper",
         at(("places", 3_000)),
         cannot_read,
