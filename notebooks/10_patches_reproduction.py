@@ -24,11 +24,11 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # [Angles, Jin et al. (2021), *MIST: Multiple Instance Spatial
 # Transformer*](https://arxiv.org/abs/1811.10725), print five tables; an earlier version of the
-# paper has a sixth. The table below shows Tables 2 and 3, for canvases of three and of nine digits.
-# Its columns are, in %, the digits whose box is found (IoU above one half), the labels that are
-# right, and both. *Channel-wise* is a baseline with one heat map for each digit. The [reproduction
-# page](../book/reproductions-patches.md) lists all 53 numbers. All are printed without a standard
-# deviation and without the number of runs.
+# paper has a sixth. The table below shows Tables 2 and 3, for canvases of nine digits (*MNIST
+# hard*) and of three (*MNIST-3*). Its columns are, in %, the digits whose box is found (with an
+# IoU, intersection over union, above one half), the labels that are right, and both. *Channel-wise*
+# is a baseline with one heat map for each digit. All 53 numbers of the paper are printed without a
+# standard deviation and without the number of runs.
 
 # %%
 import math
@@ -53,16 +53,16 @@ HARD, ROWS = page.EXPERIMENTS["mist/hard"].config, page.ROWS
 show.Markdown(page.printed())
 
 # %% [markdown]
-# A network that was trained with nine labels and no places for each canvas finds 97.8 % of nine
-# digits. Is that a lot? A detection rate can be read from two ends: how far is it from 100 %, and
-# how far from chance? The paper answers the first question with a supervised network. This page
-# answers the second.
+# A network that was trained only with the nine labels of each canvas finds 97.8 % of the digits. Is
+# that a lot? A detection rate can be read from two ends: how far is it from 100 %, and how far from
+# chance? The paper answers the first question with a supervised network. This page answers the
+# second.
 #
 # ## What is hidden
 #
 # We read two versions of the paper and the program that its authors released. The program contains
-# the method for MNIST and for PASCAL + COCO. It contains no baseline, no auto-encoder and no house
-# numbers, and it reads images from an archive that is not public. These points matter most:
+# the method for MNIST hard and for PASCAL + COCO, but no baseline and none of the other
+# experiments. It reads images from an archive that is not public. These points matter most:
 #
 # | question | the text | the program |
 # |---|---|---|
@@ -70,34 +70,33 @@ show.Markdown(page.printed())
 # | How many canvases and steps? | not stated | 10 epochs of an archive of unknown size |
 # | Do all images count equally in the heat map loss (8.8)? | yes | no: an image has the weight $e^{-5 \ell}$, where $\ell$ is half its task loss (8.10) |
 # | When is a digit found? | IoU above one half | the same; one detection may serve several digits |
-# | What is "Classif."? | "correctly classified matches" | the share of the true labels of an image that are predicted, at any place; a missing 0 does not count as missing |
+# | What is "Classif."? | "correctly classified matches" | the share of the true labels of an image that are predicted, at any place; a label 0 that is not predicted counts as right |
 # | What is AP, the average precision? | not stated | not in the program |
-# | How does soft top-K propose boxes? | in an appendix that we do not have | not in the program |
 #
-# The size and distance of the digits change the chance level, and the definitions of "Classif." and
-# of AP change what the numbers mean. We begin with these three.
+# The meaning of the printed numbers depends on the size of the digits, "Classif." and AP. We begin
+# with these three.
 #
 # ## Derivation
 #
 # ### Labels by luck
 #
-# A canvas contains $L$ digits. A program predicts $K$ labels without looking. How many of the true
-# labels are right, if each predicted label counts for one true label at most? Let $n_c$ be the
-# number of true labels of class $c$, and $m_c$ the number of predicted ones. Then $\min(n_c, m_c)$
-# true labels of class $c$ are right. **Assume that all true and all predicted labels are
-# independent and uniform over the $C$ classes.** Then $n_c$ is binomial with $L$ draws of
-# probability $1/C$, and $m_c$ with $K$ draws. The mean of a number with values $0, 1, 2, \dots$ is
-# the sum over $t \geq 1$ of the probability that it is at least $t$. A minimum is at least $t$ if
-# both numbers are:
+# A canvas contains $L$ digits. A program predicts $K$ labels without looking. How many of its
+# labels are right, if each one counts for one true label at most? Let $n_c$ be the number of true
+# labels of class $c$, and $m_c$ the number of predicted ones. Then $\min(n_c, m_c)$ labels of class
+# $c$ are right. **Assume that all true and all predicted labels are independent and uniform over
+# the $C$ classes.** Then $n_c$ is binomial with $L$ draws of probability $1/C$, and $m_c$ with $K$
+# draws. The mean of a number with values $0, 1, 2, \dots$ is the sum over $t \geq 1$ of the
+# probability that it is at least $t$. A minimum is at least $t$ if both numbers are at least $t$,
+# and the probabilities of independent events multiply:
 #
 # $$ \mathbb{E} \, \frac{1}{L} \sum_{c=1}^{C} \min(n_c, m_c) = \frac{C}{L} \sum_{t=1}^{\min(K, L)} P(n \geq t) \, P(m \geq t) , \tag{10.1} $$
 #
 # $$ n \sim \mathrm{Bin}(L, 1/C) , \qquad m \sim \mathrm{Bin}(K, 1/C) . $$
 #
 # The counts of different classes are dependent, but the expectation of a sum does not need
-# independence. The released program does not count a missing 0. Let $a$ be the share that is right
-# by (10.1). The missing share $1 - a$ is the same for every class by symmetry, so a part $1/C$ of
-# it belongs to class 0 and counts as right *as released*, that is, in the released program.
+# independence. Let $a$ be this share of the true labels. The other true labels, a share of $1 - a$,
+# are missing. By symmetry a part $1/C$ of them has class 0, and the released program counts this
+# part as right too. We call its rate *as released*.
 
 
 # %%
@@ -116,11 +115,11 @@ for k in (3, 9):
     print(f"as released {forgiven(exact):.1f} %")
 
 # %% [markdown]
-# A program that ignores the image can do better than luck: it may always predict the same
-# $K \leq C$ *different* labels. Each of them is right once if its class occurs at all, which has
-# probability $1 - (1 - 1/C)^L$. Since class 0 never counts as missing, let the program predict "1,
-# 2, ..., 9" for every canvas. The figure shows both programs, with the numbers that the paper
-# prints.
+# A program that ignores the image can do better than luck: it may always predict the same $K \leq
+# C$ *different* labels. Each of them is right once if its class occurs at all, which has
+# probability $1 - (1 - 1/C)^L$. Let it predict "1, 2, ..., 9" for every canvas. Then every true 0
+# is missing, about one label in ten, and all of them count as right *as released*. The figure shows
+# both programs, with the numbers that the paper prints.
 
 # %% tags=["hide-input"]
 hedge = torch.arange(1, 10).expand(20_000, 9)
@@ -159,28 +158,27 @@ show.figure(
 # The chance level rises with the number of digits, because large bags of labels resemble each
 # other. At three digits the printed numbers are far above luck. At nine digits the fixed prediction
 # scores 71 %, and the paper prints 75.5 % for channel-wise. So this number alone does not show that
-# channel-wise reads any digit. In the text, "Classif." is the share of *found* digits that are
-# classified correctly. Then "Both" would be the product of the first two columns of Table 2.
+# channel-wise reads any digit. In the paper's text, "Classif." is the share of *found* digits that
+# are classified correctly. Then "Both" would be the product of the first two columns of Table 2.
 
 # %% tags=["hide-input"]
 show.Markdown(page.products())
 
 # %% [markdown]
-# It is not. In the released program "Classif." ignores places, which explains the difference. The
-# last column is the measure that the text describes. By this measure the channel-wise classifier
-# reads nearly every digit that its boxes cover. But its boxes miss most digits, so we need a chance
-# level for boxes too.
+# It is not, because in the released program "Classif." ignores places. The last column is the
+# measure of the text. By this measure the channel-wise classifier reads nearly every digit that its
+# boxes find. But its boxes miss most digits, so we need a chance level for boxes too.
 #
 # ### Boxes that do not look
 #
 # A true box and a detection are squares with side $s$. Let $u$ and $v$ be the distances of their
 # centres along $x$ and $y$, in units of $s$. For $u, v \leq 1$ the boxes share a part
-# $o = (1 - u)(1 - v)$ of a box. Their union is $2 - o$ boxes, so their IoU (intersection over
-# union) is $o / (2 - o)$. The detection *finds* the true box if the IoU exceeds a threshold
-# $\theta$. This means $o > q$ with $q = 2 \theta / (1 + \theta)$: for $\theta = 1/2$ one box must
-# cover two thirds of the other. So a detection finds all true boxes with centres in a certain
-# region around its own centre, a rounded diamond. The area of the region is four times that of the
-# quarter where $0 \leq v < 1 - q / (1 - u)$:
+# $o = (1 - u)(1 - v)$ of a box. Their union is $2 - o$ boxes, so their IoU is $o / (2 - o)$. The
+# detection *finds* the true box if the IoU exceeds a threshold $\theta$. This means $o > q$ with
+# $q = 2 \theta / (1 + \theta)$: for $\theta = 1/2$ one box must cover two thirds of the other. So a
+# detection finds all true boxes whose centres lie in a region around its own centre, a rounded
+# diamond. By symmetry the area of this region is four times that of its quarter with
+# $0 \leq v < 1 - q / (1 - u)$:
 #
 # $$ A = 4 s^2 \int_0^{1 - q} \Bigl( 1 - \frac{q}{1 - u} \Bigr) du = 4 s^2 \, (1 - q + q \log q) . $$
 #
@@ -190,10 +188,8 @@ show.Markdown(page.products())
 #
 # $$ P(\text{found}) \leq \frac{K \cdot 4 s^2 \, (1 - q + q \log q)}{R^2} , \qquad q = \frac{2 \theta}{1 + \theta} . \tag{10.2} $$
 #
-# **Then no arrangement of boxes of this side that ignores the image finds more.** (Boxes with a
-# side of $1.12 \, s$ find centres in an area of $0.269 \, s^2$, 6.8 % more. A test of the package
-# compares several sides, and this one is best.) On 80 pixels, boxes of 20 pixels that stay inside
-# have their centres in a square of side 60.
+# **Then no arrangement of boxes of side $s$ that ignores the image finds more.** On a canvas of 80
+# pixels, boxes of 20 pixels that lie inside it have their centres in a square of side 60.
 
 # %% tags=["hide-input"]
 for k in (3, 9):
@@ -204,10 +200,9 @@ for k in (3, 9):
 # The printed 25.4 % of channel-wise differs from this bound by two tenths of a point, if the
 # authors' boxes and margins have the sizes that we assume. But the bound assumes uniform centres.
 # Our canvases come from *Poisson-disk sampling*: random centres that keep a minimal distance, which
-# pushes them to the border of the square. And where digits lie near a grid, a grid of boxes finds
-# many more. (Appendix E of the earlier version says that its images "involve small displacements
-# from a uniformly spaced grid".) We draw canvases and test two programs that ignore the image. One
-# predicts a fixed grid of boxes, the other the places of another canvas.
+# pushes them to the border of the square. And where digits lie near a grid, as on the paper's
+# *MNIST easy*, a grid of boxes finds many more. We draw canvases and test two programs that ignore
+# the image. One predicts a fixed grid of boxes, the other the places of another canvas.
 
 
 # %% tags=["hide-input"]
@@ -259,38 +254,39 @@ show.figure(
 
 # %% [markdown]
 # The figure shows the true centres of 60 canvases and the regions in which the grid finds them. On
-# *MNIST easy* a grid finds four of five digits, so that data set shows nothing about localisation.
-# On *MNIST hard* it is a little above the bound (10.2), because digits prefer the border. In the
-# last line the box of a digit has 28 pixels, the whole image of an MNIST digit; then the places of
-# other canvases find more than twice as much. So the chance level depends on the data. The paper
-# states neither the size nor the distance of its digits, so its table cannot be compared with a
-# table on other canvases.
+# *MNIST easy* a grid finds four of five digits, so results on that data set show little about
+# localisation. On *MNIST hard* the grid finds slightly more than the bound (10.2), because the
+# digits prefer the border. In the last line the box of a digit has 28 pixels, the whole image of an
+# MNIST digit; then the places of other canvases find more than twice as much. So the chance level
+# depends on sizes and distances that the paper does not state, and its table cannot be compared
+# with a table on other canvases.
 #
 # ### What an average precision can be
 #
 # Table 5 of the paper has another measure, the *average precision* (AP). Sort the detections of all
-# images by their scores. At each point of this ranking, *precision* is the share of right
-# detections so far, and *recall* is the share of all objects found so far. Now give each recall the
-# largest precision at this recall or a higher one. AP is the area under this curve, over all
-# recalls ([Everingham et al. 2010](https://doi.org/10.1007/s11263-009-0275-4)). Let an image
-# contain $L$ objects on average and $K$ detections, and let $r$ be the recall at the end of the
-# ranking. Which values can AP have?
+# images by their scores. At each point of this ranking, *precision* is the share of the detections
+# so far that are right, and *recall* is the share of all objects that they find. Replace each
+# precision by the largest one at the same or a higher recall. AP is the area under the resulting
+# curve of precision against recall ([Everingham et al.
+# 2010](https://doi.org/10.1007/s11263-009-0275-4)). Let an image contain $L$ objects on average and
+# $K$ detections, and let $r$ be the recall at the end of the ranking. Which values can AP have?
 #
 # Per image, $r L$ of the $K$ detections are right, so the precision at the end is $p = r L / K$.
 # Each right detection adds a step to the area. All steps have the same width, and together they
-# have the width $r$. Their heights are at least $p$, since the end of the ranking has a recall that
-# is not lower, and at most 1. So AP lies between $r p$ and $r$:
+# have the width $r$. No step is higher than 1. No step is lower than $p$, because the end of the
+# ranking has the precision $p$ and the highest recall. So AP lies between $r p$ and $r$:
 #
 # $$ \frac{r^2 L}{K} \leq \mathrm{AP} \leq r . \tag{10.3} $$
 #
 # The lower bound is attained if all wrong detections have the highest scores, the upper bound if
 # they have the lowest. Do the bounds hold for a mean over classes? **Assume that the classes are
-# equally frequent**, with $L/C$ objects each. Class $c$ has $h_c$ right ones among $K_c$ detections,
-# so the mean of the lower bounds is, by the inequality of Cauchy and Schwarz,
+# equally frequent**, with $L/C$ objects each. Of the $K_c$ detections of class $c$ let $h_c$ be
+# right. By the inequality of Cauchy and Schwarz the mean of the lower bounds is
 #
 # $$ \frac{1}{C} \sum_c \frac{h_c^2}{(L/C) \, K_c} = \frac{1}{L} \sum_c \frac{h_c^2}{K_c} \geq \frac{1}{L} \frac{(\sum_c h_c)^2}{\sum_c K_c} = \frac{r^2 L}{K} , $$
 #
-# and the mean of the upper bounds is $r$. The paper prints AP for a run with nine digits and $K = 9$:
+# and the mean of the upper bounds is $r$. The paper prints AP for nine digits, with $K = 9$ in
+# training and testing:
 
 # %% tags=["hide-input"]
 both, ap = ROWS["mist-031"], ROWS["mist-056"]
@@ -304,10 +300,10 @@ print(f"{ap.table}: AP {ap.printed} %")
 # no ranking gives an AP of 92.2 with a recall of 97.5. Two other definitions allow it. The older
 # one of Everingham et al. averages eleven precisions, at the recalls 0, 0.1, ..., 1. If a class has
 # a missed digit, its precision at recall 1 is 0 and its AP at most 10/11; a class without misses
-# can reach 1, so a mean over classes can be 92.2 %. Other programs take the precision *at* each
-# right detection instead of the largest one from there on. If all $w = K - r L$ wrong detections of
-# an image come first, the right detection number $i$ has the precision $i / (w + i)$. For many
-# images we count $i$ and $w$ per image, and the sum becomes an integral:
+# can reach 1, so a mean over classes can be 92.2 %. Other programs do not replace the precisions.
+# Let all $w = K - r L$ wrong detections of an image come first. After $i$ correct ones per image
+# the precision is $i / (w + i)$. With many images, $i$ grows in very small steps from 0 to $r L$,
+# and the sum becomes an integral:
 #
 # $$ \frac{1}{L} \int_0^{rL} \frac{i}{w + i} \, di = r - \frac{w}{L} \log \frac{w + rL}{w} \leq \mathrm{AP}' \leq r . $$
 
@@ -319,17 +315,14 @@ print(f"AP' between {100 * (r - w * math.log(1 / w)):.1f} and {100 * r:.1f} %")
 # This interval contains 92.2. **So either the tables come from two models or two test sets, or AP
 # is not the area above; the paper does not say which.**
 #
-# Table 5 studies a wrong $K$ in training; for testing the paper takes the true number of digits. A
-# wrong $K$ in testing would limit the measures: with $K < L$ places, recall and AP are at most
-# $K / L$. With $K > L$, recall can be 100 %, but by (10.3) AP may fall to $L / K$.
-#
 # ## Code
 #
 # All methods share the networks of the released program: a heat map network of four residual
 # blocks, and a classifier of patches of 32 x 32 samples. (The soft and the perturbed choice add a
-# head that scores candidate places.) The methods differ in how they choose places in training. We
-# run one training step of each method on one canvas of nine digits and count. The last two columns
-# are for all 49,984 steps of our recipe.
+# head of our design, since that of Table 3 is not public: a score and an offset for a candidate
+# place every eight pixels.) The methods differ in how they choose places in training. We run one
+# training step of each method on one canvas of nine digits and count. The last two columns are for
+# all 49,984 steps of our recipe.
 
 
 # %% tags=["hide-input"]
@@ -359,8 +352,7 @@ show.Markdown(page.costs(counted, HARD))
 # %% [markdown]
 # The minutes assume $5 \cdot 10^{12}$ operations a second; few GPUs reach that with such small
 # steps. MIST reads each patch three times: twice to move its place and once to train the networks.
-# The soft choice reads every candidate, here one every eight pixels. All settings, with the paper's
-# value and the source of ours, are on the [reproduction page](../book/reproductions-patches.md).
+# The soft choice reads every candidate.
 #
 # ## Picture
 #
@@ -406,9 +398,9 @@ show.figure(
 )
 
 # %% [markdown]
-# A lower task loss does not mean that more digits are found. A classifier that has learnt to read
-# digits beside the middle of its patch has a low task loss, and then the places move away from the
-# digits.
+# A lower task loss does not mean that more digits are found. A classifier can learn to read digits
+# that are not in the middle of their patch. Then the task loss is low, and nothing moves the places
+# back to the digits ([chapter 9](09_patches_learning.ipynb)).
 #
 # ## When it breaks
 #
@@ -423,8 +415,9 @@ show.figure(
 #
 # $$ \Bigl( 1 - \frac{|d_x|}{2 s} \Bigr) \Bigl( 1 - \frac{|d_y|}{2 s} \Bigr) > q , \qquad q = \frac{2 \theta}{1 + \theta} . $$
 #
-# Along an axis this is a distance below $2 s (1 - q)$. We test the condition on MNIST hard (*even*)
-# and on *uneven* canvases, where the digits crowd in one part.
+# Along an axis, where the diamond is widest, this is a distance below $2 s (1 - q)$: 13.3 pixels
+# for boxes of 20 and $\theta = 1/2$. We test the condition on MNIST hard (*even*) and on *uneven*
+# canvases, where the digits crowd in one part.
 
 
 # %%
@@ -445,8 +438,8 @@ for name, true in scenes.items():
         print(f"{name}, IoU {threshold}: possible on {share:.0f} % of canvases")
 
 # %% [markdown]
-# On MNIST hard the centres are at least 16 pixels apart, 14.8 after rounding to whole pixels. So at
-# an IoU of one half the two rates agree on these canvases. They can differ where digits come
+# On MNIST hard the centres are at least 16 pixels apart, 14.8 after rounding to whole pixels. Both
+# exceed 13.3, so the two rates agree at an IoU of one half. They can differ where digits come
 # nearer, as in the earlier version's uneven layouts, or at a lower threshold.
 #
 # ### What the other differences change
@@ -454,16 +447,14 @@ for name, true in scenes.items():
 # | difference | effect | what we do |
 # |---|---|---|
 # | size and distance of digits | chance level, and how much digits cover each other | boxes of 20, centres 16 apart; the experiments `mist/*-chance` measure the chance level |
-# | "Classif." ignores places and zeros | luck scores 53 % instead of 48 %, a fixed prediction 71 % | the printed measure, and all classes beside it |
-# | the soft choice needs another head | Table 3 compares two architectures | a score and an offset every 8 pixels |
 # | learning rate of the places | a move below half a pixel is rounded away ([chapter 8](08_patches_lifting.ipynb)) | for nine digits the program's rate, for other $K$ in proportion to $K$; `mist/three-normalised` has steps of fixed length |
 # | weight $e^{-5 \ell}$ of an image | images with uncertain predictions count less | the program's weight; `mist/three-unweighted` has none |
 #
 # ## Reproduction
 #
-# Everything below is made from records. The [reproduction page](../book/reproductions-patches.md)
-# lists every number with its verdict, the runs behind it, how they differ from the paper, and why a
-# number has no run. Here is the count, with the verdicts of chapter 4 in brackets:
+# The [reproduction page](../book/reproductions-patches.md) lists all tables, claims and settings,
+# the runs behind each number, how they differ from the paper, and why a number has no run. Here is
+# the count, with the verdicts of chapter 4 in brackets:
 
 # %% tags=["hide-input"]
 show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))
@@ -472,21 +463,18 @@ show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))
 # ### Tables 2 and 3: found, named, both
 #
 # Each cell shows the strongest evidence that we have, in %. *Reduced size* (protocol `short`, with
-# smaller canvases and networks and few steps) gives no verdict. For nine digits, chance is at most
-# 25 % of the boxes by (10.2), and 53 % of the labels by (10.1), counted as released.
+# smaller canvases and networks and few steps) gives no verdict. For nine digits, chance is about
+# 25 % of the boxes by (10.2) or 29 % with a grid, and 53 % of the labels by (10.1), as released.
 
 # %% tags=["hide-input"]
 show.Markdown(page.rates(HELD))
 
 # %% [markdown]
-# The other tables, all experiments by further measures, and chance on each kind of canvas are on the
-# [reproduction page](../book/reproductions-patches.md).
-#
 # ### Eight ways to train a choice
 #
-# Table 3 compares MIST with one other method. [Chapter 9](09_patches_learning.ipynb) describes more
-# methods, and the figure compares all of them on the same canvases with three and with nine digits.
-# Dotted lines mark chance: the places of other canvases, and (10.1).
+# Table 3 compares MIST with one other method. The figure compares all methods of [chapter
+# 9](09_patches_learning.ipynb) on the same canvases, with three and with nine digits. Dotted lines
+# mark chance: the places of other canvases, and (10.1).
 
 # %% tags=["hide-input"]
 fig, caption, text = page.choices(HELD, by_other)
@@ -499,8 +487,9 @@ show.figure(
 
 # %% [markdown]
 # A method has learnt to find digits only if its dots lie clearly to the right of chance and of the
-# heat map network that is not trained. The comparison of the methods has two limits. The soft and
-# the perturbed choice have another head, and all methods use the learning rates of MIST.
+# heat map network that is not trained. The comparison has two limits. The soft and the perturbed
+# choice have another head, so here and in Table 3 the architectures differ too. And all methods use
+# the learning rates of MIST.
 #
 # ### A classifier that dies
 #
@@ -513,15 +502,15 @@ show.figure(
 #
 # If the patches reveal something about the labels, the second term lowers the loss, in proportion
 # to the size of $d$. The third term raises it with the square of $d$. At first patches reveal
-# little, so only a small $d$ lowers the loss. After a large step the square dominates, and the
-# descent leads to $d = 0$. There the *places* have no gradient. **So a comparison at the learning
-# rate of one method partly compares learning rates.**
+# little, so only a small $d$ lowers the loss. A large step makes $d$ too large. Then the third term
+# dominates, and descent can shrink $d$ to 0, where the classifier ignores its patch. There the
+# *places* have no gradient, so the patches do not improve. **So a comparison at the learning rate
+# of one method partly compares learning rates.**
 #
 # ### Where it starts
 #
-# The seed determines the first heat map network. Each line of the figure is a seed. It begins with
-# the share of digits that this network finds without training, and continues with MIST after every
-# epoch. Dotted lines mark chance.
+# The seed determines the first heat map network. Each line of the figure is a seed: it shows the
+# share of digits found without training, and after every epoch of MIST. Dotted lines mark chance.
 
 # %% tags=["hide-input"]
 fig, caption, text = page.starts(HELD, by_other)
@@ -539,8 +528,8 @@ show.figure(
 #
 # ### Claims
 #
-# Each claim, with the difference that we measured, and two questions of our own are on the
-# [reproduction page](../book/reproductions-patches.md).
+# *Undecided* means that the seeds are too few or differ too much (chapter 4), *no verdict* that
+# some runs have reduced size only.
 
 # %%
 show.Markdown(tables.claims_tally(PAPER, HELD))
@@ -562,10 +551,11 @@ show.Markdown(tables.claims_tally(PAPER, HELD))
 # ```
 #
 # On Colab run the first cell of this page, put the commands into a cell that begins with `%%bash`,
-# and let `--out` be a folder of a mounted drive. Two tables need more data: Table 4 of the earlier
-# version the SVHN archives with full numbers (2.6 GB, read by `mist/svhn`), and Table 4 of the
-# final one the authors' 9,780 images from PASCAL and COCO, whose random crops are not printed. The
-# cell below trains one seed of MNIST-3, if you set `FULL = True`; it downloads MNIST if needed.
+# and let `--out` be a folder of a mounted drive. Two tables need more data. Table 4 of the earlier
+# version needs the SVHN archives of full house numbers (2.6 GB, read by `mist/svhn`). Table 4 of
+# the final version needs the authors' 9,780 images from PASCAL and COCO, which are random crops and
+# not public. The cell below trains one seed of MNIST-3, if you set `FULL = True`; it downloads
+# MNIST if needed.
 
 # %%
 FULL = False
@@ -599,8 +589,8 @@ check.attempt(check.half_found, half_found)
 # %% [markdown]
 # **2, code.** An image has $L$ = `told` true labels, independent and uniform over $C$ = `classes`.
 # A program always predicts the same `guessed` $\leq C$ different labels, each for one true label at
-# most. Return the expected share of true labels that are right, in %. The attempt forgets that a
-# label may occur twice.
+# most. Return the expected share of the true labels that it gets right, in %. The attempt forgets
+# that a label may occur twice.
 
 
 # %%
@@ -632,7 +622,7 @@ check.attempt(check.precision_range, precision_range)
 # data?
 #
 # **5, by hand.** Two digits are 18 pixels apart along an axis, with boxes of 20. Below which
-# threshold of IoU can one detection serve both? What would you answer to the proposal to lower the
+# threshold of IoU can one detection find both? What would you answer to the proposal to lower the
 # threshold of a crowded data set to 0.3, "because boxes are imprecise"?
 #
 # **6, explain to a colleague.** Your colleague's weakly supervised detector of one class has a
@@ -643,8 +633,7 @@ check.attempt(check.precision_range, precision_range)
 # ## Further reading
 #
 # - [Angles, Jin et al. (2021)](https://arxiv.org/abs/1811.10725), section 5: the experiments.
-# - [Reproductions](../book/reproductions-patches.md): every number of this paper with its state, and
-#   [errata and remarks](../book/errata.md): what we noticed on the way.
+# - [Errata and remarks](../book/errata.md): what we noticed on the way.
 # - [Everingham et al. (2010)](https://doi.org/10.1007/s11263-009-0275-4), *The PASCAL visual object
 #   classes challenge*: matching and average precision as most detectors are measured.
 # - [Hoiem, Chodpathumwan and Dai (2012)](https://doi.org/10.1007/978-3-642-33712-3_25), *Diagnosing

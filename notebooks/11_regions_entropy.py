@@ -22,8 +22,7 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # The paper is [Belharbi, Rony, Dolz, Ben Ayed, McCaffrey and Granger (2020), *Min-max entropy for
 # weakly supervised pointwise localization*](https://arxiv.org/abs/1907.12934). "Paper (6)" means
-# its equation 6. Numbers like (11.2) are ours; the package has a function for each of these
-# equations.
+# its equation 6. Numbers like (11.2) are ours.
 #
 # ## Problem
 #
@@ -78,12 +77,12 @@ show.figure(
 )
 
 # %% [markdown]
-# In the upper row the stripes in the glands meet the white outlines, in the lower row they follow
-# them. Only the angle between stripes and boundary shows the class. The tests of the package check
-# three things. Another label changes no pixel outside the glands. A logistic regression is at
-# chance level on colours, edges and directions of the stroma, on area and number of the glands, and
-# on the spatial frequencies of the image. Two common thresholds on the brightness do not find the
-# glands. The next cell repeats the first check.
+# In the upper row the stripes in the glands meet the white outlines at a right angle, in the lower
+# row they follow them. Only the angle between stripes and boundary shows the class. The tests of
+# the package check three things. Another label changes no pixel outside the glands. A logistic
+# regression stays at chance level, whether it sees the stroma (its colours, edges and stripe
+# directions), the area and number of the glands, or the spatial frequencies of the image. Two
+# common thresholds on the brightness do not find the glands. The next cell repeats the first check.
 
 # %%
 stroma = ~drawn[0]["masks"]  # (3, 128, 128)
@@ -149,9 +148,9 @@ show.figure(
 )
 
 # %% [markdown]
-# Two images of one regime differ only in the glands, except in `spurious`: there the stripes of the
-# stroma are horizontal for class 0 and vertical for class 1, so the class can be read without the
-# glands.
+# The two images of a regime, one of each class, differ only in the glands, except in `spurious`:
+# there the stripes of the stroma are horizontal for class 0 and vertical for class 1, so the class
+# can be read without the glands.
 #
 # ## What is hidden
 #
@@ -200,22 +199,22 @@ for row, h in zip(
 
 # %% [markdown]
 # In the last row the entropy is tiny but not zero. The function computes it from differences of
-# logits. Computed from the probabilities, a part of it would be lost: in float32 the largest one
-# rounds to 1, and its surprise to 0.
+# logits. Computed from the probabilities, a part would be lost: in float32 the largest one rounds
+# to 1, and its surprise to 0.
 #
 # ### One term is a bound
 #
 # On $X^+$ a small entropy of the prediction is not enough: a classifier that is certain of the
-# *wrong* class has a small entropy, too. So the paper minimises the cross-entropy with the label,
-# paper (3). Let $p$ be the true distribution of the class given $X^+$. We write $H(Y \mid X^+)$ for
-# its entropy, averaged over images. For one $X^+$ the mean of the loss over the class is $- \sum_k
-# p_k \log \hat p_k = H(p) + \mathrm{KL}(p \,\|\, \hat p)$. Now average over images:
+# *wrong* class has a small entropy. So the paper minimises the cross-entropy with the label, paper
+# (3). Let $p$ be the true distribution of the class given $X^+$. We write $H(Y \mid X^+)$ for its
+# entropy, averaged over images. For one $X^+$ the mean of the loss over the class is
+# $- \sum_k p_k \log \hat p_k = H(p) + \mathrm{KL}(p \,\|\, \hat p)$. Now average over images:
 #
 # $$ \mathbb{E} \bigl[ - \log \hat p(y \mid X^+) \bigr] = H(Y \mid X^+) + \mathbb{E} \, \mathrm{KL}\bigl( p \,\|\, \hat p \bigr) \;\geq\; H(Y \mid X^+) . $$
 #
-# On the right, the entropy depends on the data and the mask, the divergence also on the classifier.
-# So the mean loss is an upper bound of the entropy: **a small mean loss, on enough images that the
-# classifier has not seen, shows that the masked image almost determines the class**.
+# The entropy on the right does not depend on the classifier. So the mean loss is an upper bound of
+# the entropy: **a small mean loss, on enough images that the classifier has not seen, shows that
+# the masked image almost determines the class**.
 #
 # On $X^-$ we want the opposite, a large $H(Y \mid X^-)$. But the entropy of the *prediction* is no
 # lower bound of $H(Y \mid X^-)$. A classifier that always predicts $u$ there has the largest
@@ -293,10 +292,10 @@ show.figure(
 # $$ - \sum_{k=1}^{C} q_k \log \hat p(k \mid X^-) = H(q) + \mathrm{KL}( q \,\|\, \hat p ) , \tag{11.3} $$
 #
 # and its gradient is $\hat p_k - q_k$. For $q = \pi$ a classifier that predicts the prior has the
-# smallest possible loss, $H(\pi)$. For $q = u$ its loss exceeds the smallest one by $\mathrm{KL}(u
-# \,\|\, \pi)$. To avoid this excess, it would have to recognise masked images and predict $u$ for
-# them. The training part of GlaS, the medical data of the paper, has 29 benign and 38 malignant
-# images:
+# smallest possible loss, $H(\pi)$. For $q = u$ its loss exceeds the smallest one by
+# $\mathrm{KL}(u \,\|\, \pi)$. A classifier avoids this excess only if it recognises masked images
+# and predicts $u$ for them, although $\pi$ is the right prediction there. The training part of
+# GlaS, the medical data of the paper, has 29 benign and 38 malignant images:
 
 # %% tags=["hide-input"]
 prior = torch.tensor([29.0, 38.0]) / 67
@@ -309,7 +308,7 @@ print(f"excess for the prior in (11.2): {paid.item():.4f} nats")
 print(f"excess for the prior in (11.3): {right.item():.4f} nats")
 
 # %% [markdown]
-# The excess in (11.2) is small. For classes in the ratio 9 to 1 it would be half a nat.
+# For classes in the ratio 9 to 1 the excess in (11.2) would be half a nat.
 #
 # ### The loss
 #
@@ -336,7 +335,7 @@ assert torch.allclose(ours, by_hand)
 #
 # The localiser is a convolutional network whose last layer gives one map $A_k$ for each class, on a
 # coarse grid of $n$ positions. *Pooling* turns a map into a score $s_k$, and the softmax of the
-# scores is $\hat p_s$. Four poolings are in use.
+# scores is $\hat p_s$. Four poolings are common:
 #
 # - *Average*, as in class activation mapping (CAM): $s_k$ is the mean of $A_k$.
 # - *Maximum*: $s_k$ is its largest value.
@@ -401,10 +400,8 @@ show.figure(
 
 # %% [markdown]
 # With a sharp pooling, a training step changes the map at only a few positions, those where it is
-# already largest. Nothing encourages the localiser to cover the rest of the gland. This is the
-# first of three reasons for small masks on this page. (The paper also applies dropout to the sorted
-# values of a map; this only leaves out some of these positions in each step.) Average pooling
-# changes all positions, including those in the stroma.
+# already largest. Nothing makes the localiser cover the rest of the gland. Average pooling changes
+# all positions, including those in the stroma.
 #
 # ### From class maps to one map
 #
@@ -446,9 +443,9 @@ print("T at least 1, the midrange:", (T >= 1).flatten().tolist())
 #
 # ### The mask is cut from the graph
 #
-# Appendix A.2 of the paper says that the enlarged map is detached and becomes "input data" for the
-# classifier, because the gradient of the enlargement is not deterministic, so that runs could not
-# be repeated. Which parts of the networks then receive a gradient from which loss? We build the
+# Appendix A.2 of the paper says that the gradient of the enlargement is not deterministic, and runs
+# could not be repeated. Therefore the enlarged map is detached and becomes "input data" for the
+# classifier. Which parts of the networks then receive a gradient from which loss? We build the
 # smallest pair of networks, with a shared body and a head each for the localiser M and the
 # classifier C.
 
@@ -511,8 +508,7 @@ for name, attached, which in cases:
 # **Claim.** *If no image of the distribution is constant, the mask of all ones is a global
 # minimiser of paper (6).* Let $R^+ = 1$. Then $X^+ = X$, and $X^-$ is 0 at every pixel. Choose a
 # classifier that predicts $p(y \mid X)$ for an image and $u$ for the image of zeros. **By the
-# assumption, no image is the image of zeros**, so such a classifier exists. (Photographs are hardly
-# ever constant.)
+# assumption, no image is the image of zeros**, so such a classifier exists.
 #
 # 1. *$H^-$ has its smallest value.* By (11.2) it is $\log C$ plus a divergence, and the divergence
 #    is 0 for the prediction $u$.
@@ -521,14 +517,14 @@ for name, attached, which in cases:
 #    information about $y$ than $X$ does. Hence $H(Y \mid X^+) \geq H(Y \mid X)$. With our mask and
 #    classifier, $H^+$ equals $H(Y \mid X)$.
 #
-# Both terms have their smallest values at once, so their sum is smallest, too. $\square$
+# Both terms have their smallest values at once, so their sum is smallest. $\square$
 #
 # The third term of (11.4) does not depend on the mask. So no term penalises *false positives*,
 # pixels of the stroma in the mask.
 #
-# What makes masks small, then? Three things outside the loss. First, (11.8) gives the smallest
-# value of $T$ a 0 and the largest a 1, so some pixels are in the mask and some are not: in testing
-# in every image whose map is not constant, in training in every batch. Second, the threshold at the
+# What makes masks small, then? Three things outside the loss. First, (11.8) maps the smallest value
+# of $T$ to 0 and the largest to 1. So in every test image, and in every batch in training, some
+# pixels are in the mask and some are not, unless $T$ is constant. Second, the threshold at the
 # midrange decides how many pixels are in the mask. Third, sharp pooling gives $T$ only a few peaks.
 # Chapter 12 measures how much the threshold alone decides.
 #
@@ -590,11 +586,11 @@ def given(p, seen):
 
 
 # %% [markdown]
-# For each mask (`-` is the empty one) the table lists, in bits, what remains unknown about the
-# class after seeing $X^+$ only and after seeing $X^-$ only, and the two kinds of information. The
-# last two columns are losses. *Together* is paper (6) with the best classifier: it predicts from
-# $X^+$ as well as possible, recognises $X^-$ by its erased cells, and predicts $u$ there. *Against*
-# has an adversary that predicts from $X^-$ as well as possible: $H(Y \mid X^+) - H(Y \mid X^-)$.
+# For each mask (`-` is the empty one) the table lists four quantities in bits: the entropy of the
+# class given only $X^+$ and given only $X^-$, and the two kinds of information. The last two
+# columns are losses. *Together* is paper (6) with the best classifier: it predicts from $X^+$ as
+# well as possible, recognises $X^-$ by its erased cells, and predicts $u$ there. *Against* has an
+# adversary that predicts from $X^-$ as well as possible: $H(Y \mid X^+) - H(Y \mid X^-)$.
 
 # %% tags=["hide-input"]
 masks = ["", "a", "b", "ab", "s", "as", "bs", "abs"]
@@ -628,8 +624,8 @@ for name, p in worlds.items():
 # favours minimal masks. A penalty on the area of the mask would.
 #
 # The demo below has six cells. Its classifier adds up the evidence in the cells that it sees. Move
-# the mask, starting from one of two equal glands, from a bird whose head shows the class best, or
-# from all ones.
+# the mask. You can start from one of two equal glands, from all ones, or, in another image, from
+# the head of a bird, which shows the class best.
 #
 # <div class="demo" data-demo="regions">The web page shows an image of six cells with sliders for a mask, the probability of the class on the masked image and on the remaining image, their entropies, and the loss (11.4), for two redundant glands, a bird whose head shows the class best, and the mask of all ones. Without JavaScript, change the worlds above and run the cells again.</div>
 #
@@ -637,16 +633,16 @@ for name, p in worlds.items():
 #
 # **The background reveals the class.** Then no mask of the objects alone is complete. Suppose that
 # the mask is the same for all images. Enlarging it never increases $H(Y \mid X^+)$ and never
-# decreases $H(Y \mid X^-)$, so neither *together* nor *against* gets worse, and *against* is better
-# for the mask of all ones than for any mask of the objects. (A mask that varies with the image can
-# reveal the class by its shape, and enlarging it may lose this information.) GlaS is such a case:
-# in chapter 13 the stroma shows the class about as well as the glands do. Chapter 12 trains in such
-# a world.
+# decreases $H(Y \mid X^-)$, so neither *together* nor *against* gets worse. *Against* is better for
+# the mask of all ones than for any mask of the objects, because $X^-$ then no longer contains the
+# background. (A mask that varies with the image can reveal the class by its shape, and a larger
+# mask may not.) GlaS is such a case: in chapter 13 the stroma shows the class about as well as the
+# glands do.
 #
 # **A collaborator instead of an adversary.** In the table, *together* does not depend on what $X^-$
 # shows, because the best classifier recognises a masked image and predicts $u$. A trained network
 # may instead predict the class from a gland that it sees in $X^-$. Then a gland outside the mask
-# increases the loss, as in *against*. Nothing guarantees this.
+# increases the loss, as in *against*. But nothing guarantees such predictions.
 #
 # **Constant maps.** If $T$ is constant, (11.8) is 0/0. The package then returns 1/2 everywhere,
 # with gradient 0.
@@ -661,8 +657,7 @@ print(R.flatten().tolist(), "gradient", slope.flatten().tolist())
 # ## Reproduction
 #
 # [Chapter 12](12_regions_erasing.ipynb) adds recursive erasing and trains a small pair of networks.
-# [Chapter 13](13_regions_reproduction.ipynb) reproduces the tables of the paper; the page
-# [Reproductions](../book/reproductions-regions.md) has every number.
+# [Chapter 13](13_regions_reproduction.ipynb) reproduces the tables of the paper.
 #
 # ## Exercises
 #
