@@ -48,8 +48,9 @@ show.style()
 #
 # The $K$ *places* are hidden. A place is $x_k = (x, y, s)$: the centre of a square box in pixels,
 # and the side $s$ of the box. Pixel centres are integers, and $x$ runs along the width. Our example
-# has two digits of 8 x 8 pixels and boxes of side 8. If the centre of such a box is an integer $x$,
-# its edges are at $x - 4$ and $x + 4$, so the box covers 9 x 9 pixel centres.
+# has two digits of 8 x 8 pixels, blurred by a mean over 3 x 3 pixels, and boxes of side 8. If the
+# centre of such a box is an integer $x$, its edges are at $x - 4$ and $x + 4$, so the box covers 9
+# x 9 pixel centres.
 
 # %%
 tiles, classes = (x.double() for x in digits.load("test"))
@@ -80,16 +81,15 @@ def frame(axis, places, colour=show.COLOURS[1], style="-", mark="s"):
 # ### From a heat map to places
 #
 # A network $\mathcal{H}_\eta$ with weights $\eta$ gives every pixel $i$ a score $z_i$. On this page
-# the mean brightness of 7 x 7 pixels takes the role of the score. The paper compares each score
-# only with its neighbours: the last layer of $\mathcal{H}_\eta$ is a softmax with strength $a$ over
-# the window $W_i$ of pixels around pixel $i$, the *local softmax*. Its result is the *heat map*
-# $h$:
+# the score is the mean brightness of 7 x 7 pixels. The paper compares each score only with its
+# neighbours: the last layer of $\mathcal{H}_\eta$ is a softmax with strength $a$ over the window
+# $W_i$ of pixels around pixel $i$, the *local softmax*. Its result is the *heat map* $h$:
 #
 # $$ h_i = \frac{e^{a z_i}}{\sum_{j \in W_i} e^{a z_j}} . \tag{8.1} $$
 #
 # A peak that exceeds the other $n - 1$ pixels of its window by $d$ gets about
-# $1 / (1 + n e^{-a d})$, whatever its height. This is close to 1 as soon as $d$ exceeds
-# $(\log n) / a$ by a few times $1 / a$. A constant map gets $1/n$ everywhere.
+# $1 / (1 + n e^{-a d})$, whatever its height. This is close to 1 if $a d$ exceeds $\log n$ by a few
+# units. A constant map gets $1/n$ everywhere.
 #
 # The next step is *suppression*: a pixel that is not the maximum of a small window $V_i$ around it
 # is discarded. The $K$ largest remaining pixels are the centres of the places. The paper calls the
@@ -124,8 +124,8 @@ show.figure(
 )
 
 # %% [markdown]
-# The hills have become peaks, and the boxes lie on the digits. The faint pixels are maxima of empty
-# windows; they rank below the chosen two.
+# The hills have become peaks, and the boxes lie on the digits. The faint pixels in the last panel
+# are maxima of windows without a digit; they rank below the chosen two.
 #
 # ### From places to patches, and back
 #
@@ -136,9 +136,10 @@ show.figure(
 # $$ P_k(u) = I\bigl( (x, y) + s \, u \bigr) , \qquad u \in \bigl\{ -\tfrac12, \dots, \tfrac12 \bigr\}^2 . \tag{8.3} $$
 #
 # Between pixels the interpolated image is linear along each axis, so its derivative in $x$ exists
-# there: on a row of pixels it is the difference of the two neighbouring pixels. **Interpolation is
-# the only source of gradients for places**, here and in the inverse (8.4). It reads at most one
-# pixel beyond the edge of the box, so a digit farther away gives the place no gradient.
+# there: on a row of pixels it is the difference of the two neighbouring pixels (the output compares
+# the two). **Interpolation is the only source of gradients for places**, here and in the inverse
+# (8.4). The sampler reads at most one pixel beyond the edge of the box, so a digit farther away
+# gives the place no gradient.
 
 # %%
 seen = patches.sample(image, places, SIZE)  # (1, 2, 1, 9, 9)
@@ -154,8 +155,8 @@ print(f"slope {slope[0, 0, 0]:+.4f}, pixels {difference:+.4f}")
 
 # %% [markdown]
 # The *generalised inverse* $\mathcal{S}^{-1}$ puts a patch $P$ back into its box in an image of
-# zeros. A pixel $q$ inside the box gets the value of the patch at the $u$ for which the sampler
-# reads $q$, by interpolation; a pixel outside gets 0:
+# zeros. The sampler would read a pixel $q$ inside the box at $u = (q - (x, y)) / s$. So $q$ gets
+# the value of the patch at this $u$, by interpolation; a pixel outside gets 0:
 #
 # $$ \mathcal{S}^{-1}(P, x_k)(q) = P\Bigl( \frac{q - (x, y)}{s} \Bigr) . \tag{8.4} $$
 #
@@ -236,18 +237,17 @@ show.figure(
 )
 
 # %% [markdown]
-# On the left the derivative is zero wherever it exists. The height of a peak does not matter; only
-# which peaks are chosen does. The loss is **piecewise constant in the heat map**, so
-# back-propagation gives the network no gradient. On the right the loss is **piecewise smooth in the
-# places**: near the digit it slopes down to the digit, and far away it is flat. Between 5 and 15
-# pixels the second box overlaps the first, and (8.5) counts the shared pixels twice. So the method
-# has to use the derivative in the places, and needs a replacement for the derivative in the heat
-# map.
+# On the left the derivative is zero wherever it exists. Only which peaks are chosen matters. The
+# loss is **piecewise constant in the heat map**, so back-propagation gives the network no gradient.
+# On the right the loss is **piecewise smooth in the places**: near the digit it slopes down to the
+# digit, and far away it is flat. Where its $x$ lies between about 5 and 15, the second box overlaps
+# the first, and (8.5) counts the shared pixels twice. So the method has to use the derivative in
+# the places, and needs a replacement for the derivative in the heat map.
 #
-# The ripple on the right comes from interpolation, which blurs a patch a little between pixels. The
-# loss therefore has a kink wherever the centre is an integer, and extracted centres are integers.
-# At a kink, automatic differentiation returns the derivative from the left, the one from the right,
-# or a value between them.
+# The ripple on the right comes from interpolation, which blurs a patch a little when the centre
+# lies between pixels. At an integer centre a new pair of neighbours begins, so the loss has a kink
+# there, and extracted centres are integers. At a kink, automatic differentiation returns one of the
+# one-sided derivatives or a value between them.
 #
 # ### The side of a box
 #
@@ -257,12 +257,11 @@ show.figure(
 #
 # $$ \bar s = \frac{\sum_s h_s \, s}{\sum_s h_s} . \tag{8.6} $$
 #
-# The paper prints only the numerator (section 4.1), which grows with the values of the map. Version
-# 3 (appendix A) pools the maps over the scales with the terms $h_s^2 / \sum_s h_s$, and the printed
-# moment seems to use these terms. A digit half-way between the scales 1 and 2 gives 1/2 on both
-# maps. Both terms are then 1/4, and the printed moment is 3/4, smaller than *both* scales. Dividing
-# by the sum of the terms helps here, but not in general: the values 0.8 and 0.2 give 1.06 in place
-# of 1.2.
+# The paper prints only the numerator (section 4.1), which grows with the values of the map. Also,
+# it seems to weight the scales not by $h_s$ but by the *pooled terms* $h_s^2 / \sum_s h_s$ of
+# version 3 (appendix A). A digit half-way between the scales 1 and 2 gives 1/2 on both maps. Both
+# terms are then 1/4, and the printed moment is 3/4, smaller than *both* scales. Dividing by the sum
+# of the terms helps here, but the values 0.8 and 0.2 then give 1.06, not 1.2.
 
 # %% tags=["hide-input"]
 two = torch.tensor([1.0, 2.0]).double()  # the scales
@@ -285,10 +284,9 @@ for answers in ((0.5, 0.5), (0.8, 0.2)):
 # $$ G(\{x_k\})_i = \bigl[ \, i = \mathrm{round}(x_k, y_k) \text{ for some } k \, \bigr] . \tag{8.7} $$
 #
 # The paper *assumes* that $\{x_k\} \approx E_K(G(\{x_k\}))$. With (8.7) this is exact under three
-# conditions: **the centres lie on pixels, the sides lie within the scales, and no place lies in the
-# suppression window of another.** Rounding costs up to half a pixel along each axis. If one place
-# lies in the window of another, one of the two is lost. We apply $G$ and then $E_K$ to two pairs of
-# places:
+# conditions: **the centres lie on pixels, the sides lie between the smallest and the largest scale,
+# and no place lies in the suppression window of another.** Rounding costs up to half a pixel along
+# each axis. We apply $G$ and then $E_K$ to two pairs of places:
 
 # %% tags=["hide-input"]
 scales = torch.tensor([6.0, 8.0, 12.0]).double()
@@ -320,8 +318,8 @@ print("values", value[0].tolist())
 # $\lambda \| h - \mathcal{H}_\eta(I) \|^2$. The papers call $\lambda$ a Lagrange multiplier, but it
 # is the weight of a *penalty*. A multiplier is determined by the optimisation, and the constraint
 # then holds exactly. The weight of a penalty is chosen by us, and the constraint is violated: the
-# minimum of $f(v) + \lambda (v - g)^2$ has $v - g = -f'(v) / (2 \lambda)$. The deviation $v - g$ is
-# proportional to the derivative of the loss $f$. It is the training signal that we want.
+# minimum of $f(v) + \lambda (v - g)^2$ has $v - g = -f'(v) / (2 \lambda)$. This deviation,
+# proportional to the derivative of the loss $f$, is the training signal that we want.
 #
 # **Paper (4): invert the extractor.** Replace $x = E_K(h)$ by $h = G(x)$. **Assumption:
 # $x = E_K(G(x))$**, under the three conditions above. Paper (4) asks more of the network than paper
@@ -339,14 +337,14 @@ print("values", value[0].tolist())
 # For $x$ the second term of $J$ is no help: $G$ rounds, so its derivative in the centres is zero.
 # The paper therefore replaces it by $\lambda \| x - E_K(\mathcal{H}_\eta(I)) \|_2^2$. **This is a
 # different function**: a distance between heat maps has become a distance in pixels. The blocks no
-# longer belong to *one* objective, and the theory of block coordinate descent does not apply. We
-# measure the effect below.
+# longer belong to *one* objective, and the theory of block coordinate descent does not apply.
 #
 # ### The step on the places
 #
-# How do we minimise (6) in $x$? Let $x_0$ be the extracted places. Replace $\ell$ by its linear
-# model at the present $x_t$, add $\| x - x_t \|^2 / (2 \alpha)$ to stay near $x_t$, and keep the
-# penalty $\lambda \| x - x_0 \|^2$. The derivative of this sum is zero at
+# Paper (6) minimises $\ell_\tau(x) + \lambda \| x - x_0 \|^2$ in $x$, where $x_0$ are the extracted
+# places. Replace $\ell$ by its linear model at the present $x_t$, add
+# $\| x - x_t \|^2 / (2 \alpha)$ to stay near $x_t$, and keep the penalty. The derivative of this
+# sum is zero at
 #
 # $$ x_{t+1} = \frac{x_t - \alpha \, \nabla \ell(x_t) + 2 \alpha \lambda \, x_0}{1 + 2 \alpha \lambda} . \tag{8.9} $$
 #
@@ -380,10 +378,8 @@ assert torch.allclose(x, patches.move(start, task_loss, 3, 50.0, penalty=0.004))
 #
 # $$ x_m = \bigl[ 1 - (1 - \alpha c)^m \bigr] \, d , \qquad x_\lambda = \frac{c}{c + 2 \lambda} \, d . $$
 #
-# (They are known as Landweber's iteration and Tikhonov's regularisation.) For small $c$ the two
-# distances are $m \alpha c \, d$ and $c \, d / (2 \lambda)$: **equal for
-# $\lambda = 1 / (2 m \alpha)$.** In this range early stopping acts like a penalty. The figure
-# compares $x_m / d$ with $x_\lambda / d$.
+# For small $c$ the two distances are $m \alpha c \, d$ and $c \, d / (2 \lambda)$: **equal for
+# $\lambda = 1 / (2 m \alpha)$.** The figure compares $x_m / d$ with $x_\lambda / d$.
 
 # %% tags=["hide-input"]
 m, alpha = 2, 1.0
@@ -418,16 +414,16 @@ show.figure(
 )
 
 # %% [markdown]
-# The two agree where the curvature is small. The release has the rate $10^4$ on the mean loss of a
-# batch of 32, which is the rate $10^4 / 32 = 312.5$ on the loss of one image. With $m = 2$ this
-# corresponds to $\lambda = 1 / (2 \cdot 2 \cdot 312.5) = 8 \cdot 10^{-4}$ per squared pixel. So
-# **the rate of the places must grow with the batch size**, because the mean divides the gradient of
-# each image by the batch size.
+# Early stopping acts like the penalty where the curvature is small. The release has the rate $10^4$
+# on the mean loss of a batch of 32. The mean divides the gradient of each image by 32, so the rate
+# for the loss of one image is $10^4 / 32 = 312.5$. With $m = 2$ this corresponds to
+# $\lambda = 1 / (2 \cdot 2 \cdot 312.5) = 8 \cdot 10^{-4}$ per squared pixel. So **the rate of the
+# places must grow with the batch size**.
 #
 # ### For differentiable layers, lifting is back-propagation
 #
-# Is the difference of two heat maps a sensible training signal? Apply the recipe where we can check
-# it: to a differentiable $g(\theta)$ in the role of network and extractor.
+# Is the difference of two heat maps a sensible training signal? We check the recipe on a
+# differentiable $g(\theta)$ in the role of network and extractor.
 #
 # 1. Take a step on the slack variable from $v_0 = g(\theta)$:
 #    $v^+ = v_0 - \alpha \nabla \ell(v_0)$.
@@ -436,8 +432,8 @@ show.figure(
 #    $J_g^\top (v_0 - v^+) = \alpha \, J_g^\top \nabla \ell(v_0)$, with the Jacobian $J_g$: this is
 #    **back-propagation, times $\alpha$.**
 #
-# [Frerix et al. (2018)](https://arxiv.org/abs/1706.04638) prove it layer by layer. We check it with
-# a soft-argmax, a differentiable map from heat maps to places.
+# [Frerix et al. (2018)](https://arxiv.org/abs/1706.04638) prove it layer by layer. Our check uses a
+# soft-argmax, a differentiable map from heat maps to places.
 
 # %%
 theta = torch.randn(1, K, *SHAPE, generator=generator).double()
@@ -453,8 +449,8 @@ print("equal, with the factor 7:", equal)
 # %% [markdown]
 # So lifting gives something new only where the Jacobian is useless, as for top-K. *Target
 # propagation* ([Lee et al. 2015](https://arxiv.org/abs/1412.7525)) also gives a layer a target
-# instead of a gradient, but it learns the inverse of a layer, which computes the target of the
-# layer before it. **MIST's $G$ is an inverse that need not be learned.**
+# instead of a gradient, but computes it with a learned inverse of the next layer. **MIST's inverse
+# $G$ need not be learned.**
 #
 # ### At top-K: the better choice minus the present one
 #
@@ -465,15 +461,16 @@ print("equal, with the factor 7:", equal)
 #
 # Two known estimators for discrete layers also subtract two selections: *black-box differentiation*
 # ([Vlastelica et al. 2020](https://arxiv.org/abs/1912.02175)) and *I-MLE* ([Niepert et al.
-# 2021](https://arxiv.org/abs/2106.01798)). Describe a choice by a *mask* with a 1 for each chosen
-# candidate and a 0 for each other one. These methods change the *scores* along the derivative of
-# the loss in the mask, and select again, so they need the patches of all candidates. MIST changes
-# the *positions* of the chosen places and reads only their $K$ patches.
+# 2021](https://arxiv.org/abs/2106.01798)). Describe a choice by a *mask* that is 1 for each chosen
+# candidate and 0 for the others: the sum in (8.5) then runs over all candidates, each patch times
+# its entry of the mask. These methods change the *scores* along the derivative of the loss in the
+# mask, and select again. The derivative needs the patches of all candidates. MIST reads only the
+# $K$ patches of the chosen places and changes their *positions*, which loses information.
 #
-# That saves much computation and loses some information. Take the three peaks again, but now the
-# decoy's peak is higher than the second digit's. The output shows the *pull* on each peak: minus
-# the gradient of half of (8.8), summed over the 5 x 5 pixels around it. Its last line is the
-# derivative of the task loss in the mask, for the first digit, the decoy and the second digit.
+# Take the three peaks again, but now the decoy's is higher than the second digit's. The output
+# shows the *pull* on each peak: minus the gradient of half of (8.8), summed over the 5 x 5 pixels
+# around it. Its last line is the derivative of the task loss in the mask, for the first digit, the
+# decoy and the second digit.
 
 # %%
 h = peak((0.9, 0.8, 0.6)).requires_grad_()
@@ -498,21 +495,21 @@ print("derivative of the loss in the mask", slope.round(decimals=4).tolist())
 # The chosen digit is pulled up towards 1. The *decoy is pulled up too*: its box is empty, so its
 # place has no gradient and stays, and the regression turns it into an ideal peak. The missed digit
 # is *pushed down*, because it is not in the target. The derivative in the mask is negative for the
-# missed digit: choosing it would lower the loss. MIST never computes this derivative.
+# missed digit: choosing it would lower the loss.
 #
-# This shows two limits. **No gradient asks for a peak far away**: places move about a pixel at a
+# This shows two limits. **No gradient raises a peak far away**: places move about a pixel at a
 # time. And **every choice is reinforced, right or wrong**. Training can still succeed, because all
-# images share the network: it gives pixels that look alike similar values, and the regression fits
-# the mean of their targets. Digits look alike and are often targets. Blank spots look alike too,
-# but their target is nearly always 0, so regression pulls their peaks down. The argument assumes
-# that the network cannot tell *where* a pixel is. Zero padding reveals the border, and then the
-# network can learn to choose a corner of every image.
+# images share the network: pixels that look alike get similar values, and the regression fits the
+# mean of their targets. Digits look alike and are often targets. Blank spots look alike too, but
+# their target is nearly always 0, so regression pulls their peaks down. The argument fails if the
+# network can tell *where* a pixel is: zero padding reveals the border, and the network can then
+# learn to choose a corner of every image.
 #
 # ### Three other names for the same loop
 #
-# *EM.* Moving the places improves a single guess of what is hidden, where a full E-step would
-# compute a distribution; updating $\tau$ is an M-step. The heat map network learns to predict the
-# improved guess from the image (*amortised inference*, as in wake-sleep, [Hinton et al.
+# *EM.* Moving the places improves one guess of the hidden places, while a full E-step would compute
+# a distribution; updating $\tau$ is an M-step. The heat map network learns to predict the improved
+# guess from the image (*amortised inference*, as in wake-sleep, [Hinton et al.
 # 1995](https://doi.org/10.1126/science.7761831)). *Self-training.* With steps of length zero the
 # network is trained on its own choice; the next chapter measures how far this goes. *Vector
 # quantisation.* (8.8) pulls the map towards a discrete map, as the commitment loss of VQ-VAE pulls
@@ -522,21 +519,20 @@ print("derivative of the loss in the mask", slope.round(decimals=4).tolist())
 # ### What a bag of labels says
 #
 # The second task of the paper reads the patches. The label of an image is a bag of one-hot vectors
-# without places, with the mean $\bar y$. The classifier gives a softmax $\hat p_k$ for patch $k$;
-# their mean is $\bar p$. Paper (9) compares the two:
+# without places, with the mean $\bar y$. The classifier gives a softmax $\hat p_k$ for patch $k$.
+# Paper (9) compares $\bar y$ with the mean $\bar p$ of the answers:
 #
 # $$ \ell = \| \bar y - \bar p \|_2^2 , \qquad \bar p = \frac{1}{K} \sum_{k=1}^{K} \hat p_k . \tag{8.10} $$
 #
-# Both sides are proportions, so there may be more places than labels, such as two on each digit. A
-# bag with label *proportions* is the observation of [chapter 5](05_counts_likelihood.ipynb), and
-# (8.10) is a loss on proportions like (6.1) of chapter 6, with squares in place of the
-# cross-entropy.
+# Both $\bar y$ and $\bar p$ are proportions, so there may be more places than labels. Label
+# *proportions* are the observation of [chapter 5](05_counts_likelihood.ipynb), and (8.10) is like
+# the loss (6.1) of chapter 6, with squares in place of the cross-entropy.
 #
 # *What the loss cannot see.* The gradient in $\hat p_k$ is $\tfrac{2}{K} (\bar p - \bar y)$, the
 # same for every patch of the bag. When the mean is right it is zero, whichever patch gave which
 # answer. The exact likelihood of the counts, (5.5), still has a gradient there (but needs as many
-# places as labels). Suppose that two patches have the answers (0.6, 0.4) and (0.4, 0.6), and that
-# the bag has one label of each class. The descent directions in the logits are:
+# places as labels). Suppose two patches have the answers (0.6, 0.4) and (0.4, 0.6), and the bag has
+# one label of each class. The descent directions in the logits are:
 
 # %% tags=["hide-input"]
 answers = torch.tensor([[[0.6, 0.4], [0.4, 0.6]]]).double()  # (1, 2, 2)
@@ -553,8 +549,8 @@ print("pull of the counts:", of_counts.tolist())
 # *Different bags can still identify the classes.* Let $p_a$ be the answer for a patch of true class
 # $a$, **the same in every bag**. If the bags $\{1, 2\}$, $\{1, 3\}$ and $\{2, 3\}$ have zero loss,
 # then $p_1 + p_2 = e_1 + e_2$ and so on, with one-hot vectors $e_a$. The sum of the first two
-# equations minus the third gives $p_1 = e_1$. If all bags are equal, any constant answer with the
-# right mean has zero loss.
+# equations minus the third gives $p_1 = e_1$. If all bags are equal, any answers with the right
+# mean have zero loss, such as $\bar y$ for every patch.
 #
 # ## Code
 #
@@ -565,8 +561,9 @@ print("pull of the counts:", of_counts.tolist())
 #
 # $$ \ell_\tau(x^+) + \bigl\| G(x^+) - \mathcal{H}_\eta(I) \bigr\|_2^2 , \tag{8.11} $$
 #
-# with the moved places $x^+$. We run the loop with the smallest possible networks: $\tau$ is the
-# factor from above, and the heat map itself is the parameter $\eta$.
+# We run the loop with the smallest possible networks: $\tau$ is the factor from above, and the heat
+# map itself is the parameter $\eta$. In `train`, `penalty` is the $\lambda$ of (8.9), and `lam` is
+# that of $J$.
 
 
 # %%
@@ -619,8 +616,8 @@ assert torch.allclose(lifted.heat, (h - dots).square().mean((1, 2)))
 # %% [markdown]
 # ## Picture
 #
-# The left panel draws the paths of the two places over the image, round after round. The right
-# panel shows $J$, paper (5), after each block.
+# The left panel draws the paths of the two places over the image. The right panel shows $J$ after
+# each block.
 
 # %% tags=["hide-input"]
 fig, (a, b) = plt.subplots(1, 2, figsize=(7.2, 2.6), width_ratios=[1.25, 1])
@@ -647,8 +644,8 @@ show.figure(
 )
 
 # %% [markdown]
-# The boxes walk onto the digits, about a pixel per round, and the peaks of the map follow them. But
-# the step on the places *raises* $J$ again and again.
+# The boxes walk onto the digits, about a pixel per round, and the peaks follow. But the step on the
+# places *raises* $J$ in every round.
 #
 # ## When it breaks
 #
@@ -673,18 +670,18 @@ for lam in (0.0005, 0.001):
 # %% [markdown]
 # A place that moves to another pixel moves its dot in $G(x)$ there. With the values $h_0$ of the
 # map at the old pixel and $h_1$ at the new one, this adds $2 (h_0 - h_1)$ to the squared distance
-# in (5): up to 2 for maps in $[0, 1]$, however short the move was. The block on the places cannot
-# see this jump, because its penalty (6) is a distance in pixels.
+# in $J$: up to 2 for maps in $[0, 1]$, however short the move was. The block on the places cannot
+# see this jump, because its penalty is a distance in pixels.
 #
-# In the first four lines every step is one pixel long, so a dot moves in every round. (Near the end
-# the steps are too long for the task loss as well: the fourth line.) In the last two lines the
-# places take gradient steps (8.9), with the same $\lambda$ as in $J$. These steps lower the task
-# loss, so $J$ can rise only when a dot moves. The smooth curves of the paper are an observation on
-# its data; the construction does not guarantee them.
+# In the first four lines every step is one pixel long, so a dot moves in every round. Near the end
+# such a step also raises the task loss (fourth line). In the last two lines the places take
+# gradient steps (8.9), with the same $\lambda$ as in $J$. These steps lower the task loss, so $J$
+# can rise only when a dot moves. The smooth curves are an observation on the paper's data; the
+# construction does not guarantee them.
 #
 # **Steps below half a pixel vanish.** $G$ rounds. If a round moves a place by less than half a
-# pixel, the target is the old pixel, and the next round starts from it again. So for one image the
-# rate has a sharp lower limit. We repeat the loop with a penalty that shortens every step.
+# pixel, the target is the old pixel, and the next round starts from it again. So a rate that is too
+# low moves no place at all. We repeat the loop with a penalty that shortens every step.
 
 # %% tags=["hide-input"]
 for penalty in (0.0, 0.2, 0.6):
@@ -696,9 +693,8 @@ for penalty in (0.0, 0.2, 0.6):
     print(f"from {ends[0]} to {ends[1]}")
 
 # %% [markdown]
-# **Two digits in one suppression window** violate the assumption of paper (4). **If no digit is
-# within reach**, a place stays where it is, like the decoy above. Try both in the demo, an image of
-# one dimension.
+# **Two digits in one suppression window** violate the assumption of paper (4). **A place without a
+# digit within reach** stays where it is. Try both in the demo.
 #
 # <div class="demo" data-demo="patches">The web page shows here an image of one dimension with two objects, a heat map and two places, with a button for each block of the algorithm and sliders for the penalty, the step and the width of suppression. It shows how the places drift and the heat map follows, and the objective after each block. Without JavaScript, change the places `beside` above and run the cells again.</div>
 #
@@ -710,8 +706,8 @@ for penalty in (0.0, 0.2, 0.6):
 # ## Exercises
 #
 # **1, by hand.** At one pixel the heat maps of the scales 10, 20 and 40 have the values $0.1$,
-# $0.3$ and $0.1$. Compute the side by (8.6), the moment of the same values as the paper prints it,
-# and that of the pooled terms $h_s^2 / \sum h_s$.
+# $0.3$ and $0.1$. Compute the side by (8.6), its numerator alone (the printed moment), and the
+# printed moment of the pooled terms $h_s^2 / \sum h_s$.
 
 
 # %%
@@ -763,19 +759,19 @@ def implicit_penalty(steps, lr, batch):
 check.attempt(check.implicit_penalty, implicit_penalty)
 
 # %% [markdown]
-# **5, change the task.** In (8.5) the patches are added where boxes overlap. Two digits lie so near
-# to each other that their boxes share a column of pixels with ink in it. With $\tau = 1$, is the
-# minimum of the loss at the true places? What would a maximum in place of the sum change, and what
-# would it do to the gradient?
+# **5, change the task.** In (8.5) the patches are added where boxes overlap. The boxes of two
+# digits share a column of pixels with ink. With $\tau = 1$, is the minimum of the loss at the true
+# places? What would a maximum in place of the sum change, and what would it do to the gradient?
 #
 # **6, explain to a colleague.** Your colleague trains a detector on its own best guesses and is
-# surprised that it does not collapse. Explain in three sentences what a shared network can regress
-# and what it cannot, and give an example of data on which it would learn the wrong thing.
+# surprised that this works. Explain in three sentences what a network shared by all images can and
+# cannot learn from such targets, and give an example of data on which it would learn the wrong
+# thing.
 #
 # ## Further reading
 #
 # - [Angles, Jin et al. (2021)](https://arxiv.org/abs/1811.10725), sections 3 and 4: the source of
-#   this chapter. Earlier versions of the same arXiv entry contain the appendices.
+#   this chapter. Earlier versions contain the appendices.
 # - [Carreira-Perpiñán and Wang (2014)](https://arxiv.org/abs/1212.5921), *Distributed optimization
 #   of deeply nested systems*: slack variables between layers, with a penalty that grows.
 # - [Zach and Bourmaud (2018)](https://openaccess.thecvf.com/content_ECCV_2018/html/Christopher_Zach_Descending_lifting_or_ECCV_2018_paper.html),

@@ -15,16 +15,17 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # # Patches: places that move
 #
 # After this page you can train a network that finds digits from bags of labels alone, judge a
-# detection rate by its chance level, and say what seven other ways to train a choice cost and what
-# they learn on the same task. You need [chapter 8](08_patches_lifting.ipynb). The page runs in a
-# minute on one CPU core and needs no GPU.
+# detection rate by its chance level, and compare the costs and results of seven other ways to train
+# the same networks. You need [chapter 8](08_patches_lifting.ipynb). The page runs in a minute on
+# one CPU core and needs no GPU.
 #
 # ## Problem
 #
 # The algorithm of chapter 8 is not a descent, moves places by about a pixel, and reinforces
 # whatever it has chosen. [Angles, Jin et al. (2021)](https://arxiv.org/abs/1811.10725) report that
-# it finds 97.8 % of nine digits (their Table 2). Does it also learn on a small task, where we can
-# look at the places after every few steps? And would a simpler method learn as well?
+# it finds 97.8 % of the digits on canvases with nine digits (their Table 2). Does it also learn on
+# a small task, where we can look at the places after every few steps? And would a simpler method
+# learn as well?
 
 # %%
 from functools import partial
@@ -88,8 +89,8 @@ show.figure(
 # half. The release counts the true boxes that *any* detection overlaps in this way, so one
 # detection may serve several. The fair count is a one-to-one *matching*. For the labels, the
 # release compares two bags, whatever the places: it counts the true labels that occur among the
-# guesses, each guess once. A missing label 0 is not counted as an error. The paper calls this
-# measure "Classif.". We count all classes. "Both" requires a box and its label.
+# guesses, each guess once. The paper calls this measure "Classif.". In the release a missing digit
+# 0 does not count as an error; we count all classes. "Both" requires a box and its label.
 #
 # What is the chance level? The next cell takes the places and labels of *other* canvases: their
 # number, size and spread are right, but they are unrelated to the image.
@@ -120,26 +121,27 @@ for k in (1, 3, 9):
     print(f"K = {k}: {recall:.1f} % of the labels by luck")
 
 # %% [markdown]
-# Look at the last lines. Nine labels are guessed independently, each from ten classes. Almost half
-# of the true labels are then among the guesses, because a true label counts if *any* of the nine
-# guesses equals it and is still unused. (As the release counts, it is 53 %.) In the paper's Table 2
-# the channel-wise baseline has "Classif." 75.5 % and "IOU 50%" 25.4 %. On canvases like the
-# paper's, places that are unrelated to the image score 23 or 29 %, depending on their layout
-# ([chapter 10](10_patches_reproduction.ipynb)). **So neither number can be judged without its
-# chance level.**
+# In the last line nine labels are guessed independently, each from ten classes. Almost half of the
+# true labels are among the guesses, because a true label counts if *any* of the nine guesses equals
+# it and is still unused. (As the release counts, it is 53 %.) In the paper's Table 2 the baseline
+# *channel-wise*, derived below, has "Classif." 75.5 % and "IOU 50%" 25.4 %. On canvases like the
+# paper's, places that are unrelated to the image have an "IOU 50%" of 23 or 29 %, depending on
+# their layout ([chapter 10](10_patches_reproduction.ipynb)). **So neither number can be judged
+# without its chance level.**
 #
 # ### Other ways to train a choice
 #
-# Chapter 8 replaces the missing derivative of top-K by a regression onto moved places. There are
-# other ways. Let $s_i$ be the scores of $n$ candidates.
+# Chapter 8 replaces the missing derivative of top-K by a regression onto moved places. Let $s_i$ be
+# the scores of $n$ candidates.
 #
 # **Soft top-K.** [Xie et al. (2020)](https://arxiv.org/abs/2002.06504) let every candidate belong
 # to the choice with a degree $p_i$, where $\sum_i p_i = K$. They compute the degrees by optimal
 # transport with Sinkhorn's iterations: score $i$ sends the share $p_i$ of its mass to an anchor at
-# 1, at the cost $(s_i - 1)^2$, and the rest to an anchor at 0, at the cost $s_i^2$. The
-# regularisation by entropy makes the log-odds of $p_i$ equal to the difference of the two costs,
-# $2 s_i - 1$, minus a constant, over the temperature $2 \varepsilon$. So $p_i$ depends only on
-# $s_i$ and one threshold $t$, which all candidates share:
+# 1, at the cost $(s_i - 1)^2$, and the rest to an anchor at 0, at the cost $s_i^2$. The entropy of
+# the shares, times a temperature $2 \varepsilon$, is subtracted from the total cost. With a
+# multiplier $c$ for $\sum_i p_i = K$, the derivative in $p_i$ is zero where the log-odds of $p_i$
+# are $(2 s_i - 1 - c) / (2 \varepsilon)$. So $p_i$ depends only on $s_i$ and one threshold $t$,
+# which all candidates share:
 #
 # $$ p_i = F\Bigl( \frac{s_i - t}{\varepsilon} \Bigr) , \qquad t \text{ such that } \sum_i p_i = K , \tag{9.1} $$
 #
@@ -222,9 +224,8 @@ show.figure(
 # $$ p_i = \mathbb{E} \bigl[ \, i \in \operatorname{top}_K(s + \sigma \xi) \bigr] , \qquad \frac{\partial p_i}{\partial s_j} = \frac{1}{\sigma} \, \mathbb{E} \bigl[ [\, i \in \operatorname{top}_K(s + \sigma \xi) ] \; \xi_j \bigr] . \tag{9.2} $$
 #
 # The task network reads $K$ *mixtures* of patches. In every draw the $K$ chosen patches are sorted
-# by their index. The first mixture is the mean of the first patches of all draws, the second
-# mixture that of the second patches, and so on. The weights of candidate $i$ in the $K$ mixtures
-# sum to $p_i$.
+# by their index. The first mixture is the mean of the first patches of all draws, and so on. The
+# weights of candidate $i$ in the $K$ mixtures sum to $p_i$.
 #
 # **Straight-through.** Multiply the prediction for patch $k$ by a gate. The value of the gate is 1,
 # and its derivative is that of the peak's height $h_k$; $\mathrm{sg}$ stops the gradient:
@@ -232,7 +233,7 @@ show.figure(
 # $$ \text{gate}_k = 1 + h_k - \mathrm{sg}(h_k) . \tag{9.3} $$
 #
 # This gradient is biased, since the true derivative of the loss in $h_k$ is zero almost everywhere.
-# It tells the heat map whether a chosen patch should count more, but not where a better patch is.
+# It shows whether a chosen patch should count more, but not where a better patch is.
 #
 # **REINFORCE.** Draw the places one after the other, each from a softmax over the pixels $R_k$ that
 # earlier places have not suppressed:
@@ -258,10 +259,10 @@ show.figure(
 #
 # ## Code
 #
-# The heat map network is as small as possible: 16 templates of 9 x 9 pixels, and two layers that
-# weight them. The local softmax is (8.1) in windows of 7 x 7 pixels with strength 10; beyond the
-# border the scores are continued by their border values. The classifier ends in a *maximum over
-# positions*: it ignores where in the patch a stroke is. We remove this maximum in the section *A
+# The heat map network is as small as possible: 16 filters of 9 x 9 pixels, and two layers that
+# combine their outputs. The local softmax is (8.1) in windows of 7 x 7 pixels with strength 10;
+# beyond the border the scores are continued by their border values. The classifier ends in a
+# *maximum over positions*: it ignores where in the patch a stroke is. We remove this maximum in *A
 # place beside the digit*.
 
 
@@ -409,11 +410,10 @@ show.figure(
 )
 
 # %% [markdown]
-# This is the main picture of the chapter. No label says where a digit is, yet after some tens of
-# steps the boxes lie on the digits. The map is dark with a few bright pixels in the middle of each
-# digit. It is not the ideal map with one dot for each digit, because the places move by a pixel in
-# every step, and so do the dots of the target. The network learns the places first and the labels
-# later, as the next figure shows.
+# No label says where a digit is, yet after some tens of steps the boxes lie on the digits. The map
+# is dark with a few bright pixels in the middle of each digit. It is not the ideal map with one dot
+# for each digit, because the places move by a pixel in every step, and so do the dots of the
+# target. The next figure shows the rates.
 
 # %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(6.0, 3.0))
@@ -485,7 +485,9 @@ def channel_wise(model, images, labels):
 
 
 # %% [markdown]
-# The two methods that weight candidates get a grid of 7 x 7 candidates, four pixels apart.
+# The two methods that weight candidates get a grid of 7 x 7 candidates, four pixels apart. For
+# perturbed top-K the scores of each image are scaled to $[0, 1]$, so that one size of noise suits
+# every image. The figure compares all methods: dots are rates, dotted lines chance levels.
 
 # %%
 grid = torch.arange(3, SIZE, 4.0)  # (7,)
@@ -567,30 +569,30 @@ narrow = centres.std() < true[..., :2].std() / 2
 print("its places spread less than half as far as the digits:", bool(narrow))
 
 # %% [markdown]
-# The dots come from one training run; on another processor they differ. Look at the labels first.
-# Nearly every method is far above chance, even with a random heat map: a classifier can learn from
-# patches that show the same part of a digit again and again. The methods differ in the boxes.
+# The dots come from one training run; on another processor they differ. The labels of nearly every
+# method are far above chance, even with a random heat map: a classifier can learn from patches that
+# show the same part of a digit again and again. The methods differ in the boxes.
 #
-# - **Self-training alone goes a long way.** What the chosen patches have in common is parts of
-#   digits, so the shared network learns to give digits high values. If the first choices lie two
-#   pixels beside the digits, for example, it may keep this offset; with some seeds it finds the
-#   centres. Run the cell with other seeds: its labels change little, its boxes much.
+# - **Self-training alone learns a lot.** The chosen patches have parts of digits in common, so the
+#   shared network learns to give digits high values. If the first choices lie two pixels beside the
+#   digits, it may keep this offset; with some seeds it finds the centres. Run the cell with other
+#   seeds: the boxes change much more than the labels.
 # - **Moving the places removes such an offset**, so lifting has better boxes than self-training.
 #   The price is in the labels. The classifier is trained at the moved places, where its loss is
 #   lower, but it is tested at the extracted places, so its labels improve later. In the rate
 #   "both", lifting is about as good as self-training, and behind soft and perturbed top-K.
-# - **Straight-through** gets a signal about which patch should count, but not where a better one
-#   is. It can read the labels well from boxes that match no digit.
+# - **Straight-through** learns nothing about where a better patch is. It can read the labels well
+#   from boxes that match no digit.
 # - **Soft top-K** learns well, but reads many times more patches. **REINFORCE** improves slowly: it
 #   has no derivative of the loss in the places, and can only make draws with a low loss more
 #   likely. **Perturbed top-K** reads mixtures of patches, which become single patches when the
 #   scores differ by much more than the noise.
-# - **Channel-wise** is no better than chance in this run. With digits anywhere, nothing decides
-#   which map takes which digit. The maps stay nearly flat, and the mean position of a flat map is
-#   the middle of the canvas, whatever the canvas shows. This holds for this start and these 160
-#   steps. With other seeds and more steps it can rise above chance, and on other canvases and with
-#   a larger network it does: see the record `mist/three-channel-wise` in [chapter
-#   10](10_patches_reproduction.ipynb), from a run of reduced size (the protocol `short`).
+# - **Channel-wise** is no better than chance. Nothing decides which map takes which digit. The maps
+#   stay nearly flat, and the mean position of a flat map is the middle of the canvas. This holds
+#   for this start and these 160 steps. With other seeds and more steps it can rise above chance,
+#   and on other canvases and with a larger network it does: see the record
+#   `mist/three-channel-wise` in [chapter 10](10_patches_reproduction.ipynb), from a run of reduced
+#   size (the protocol `short`).
 #
 # One run of 160 steps on easy canvases is no ranking, since small differences at the start can grow
 # during training. The experiments of the reproduction use the paper's canvases and several seeds.
@@ -600,9 +602,10 @@ print("its places spread less than half as far as the digits:", bool(narrow))
 # ### A place beside the digit
 #
 # Only the task loss decides which point of a digit the centre of a box moves to, so this point
-# depends on the classifier. Remove the maximum over positions from the classifier, so that it reads
-# strokes where they are. Now the two networks can agree on an offset: the classifier learns how
-# digits look two pixels off centre, and then the places have no reason to move.
+# depends on the classifier. Remove the maximum over positions from the classifier, so that its
+# answer depends on the position of a stroke. Now the two networks can agree on an offset: the
+# classifier learns how digits look two pixels off centre, and then the places have no reason to
+# move.
 
 
 # %%
@@ -656,18 +659,18 @@ show.figure(
 
 # %% [markdown]
 # With the classifier that reads by position, fewer boxes match than above, and fewer labels are
-# right (26 % would be right by chance). A wrong $K$ is allowed, since both sides of (8.10) are
-# proportions: two of the five places look at something else, or at a digit that already has a
-# place. But if all five predictions are one-hot, their shares are multiples of 1/5, and three
-# different labels have the shares 1/3. The nearest shares, 2/5, 2/5 and 1/5, have the loss
-# $2 (1/15)^2 + (2/15)^2 = 0.027$, so training makes the classifier less certain. In the paper the
-# average precision is lower by at most 2.1 points where the number of digits varies and $K$ is
-# fixed (Table 5). Where digits overlap, the centre of one may lie in the suppression window of
-# another. Then the assumption of chapter 8 fails.
+# right (26 % would be right by chance). A wrong $K$ is allowed, since (8.10) compares proportions.
+# Two of the five places look at something else, or at a digit that already has a place. But if all
+# five predictions are one-hot, their shares are multiples of 1/5, and three different labels have
+# the shares 1/3. The nearest shares, 2/5, 2/5 and 1/5, have the loss
+# $2 (1/15)^2 + (2/15)^2 = 0.027$, so training makes the classifier less certain. In the paper,
+# training with a fixed $K$ on varying numbers of digits has an average precision at most 2.1 points
+# below training on always nine (Table 5). Where digits overlap, the centre of one may lie in the
+# suppression window of another. Then the assumption of chapter 8 fails.
 #
 # In the demo below you choose K, the window of suppression, the gap between three digits, and the
-# height of a bump where no digit is. The demo counts the digits that are found, and the places that
-# do not find a digit of their own.
+# height of a bump without a digit. The demo counts the digits found and the places without a digit
+# of their own.
 #
 # <div class="demo" data-demo="extraction">The web page shows here a heat map with three digits and one false bump. You choose K, the window of suppression, the gap between the digits and the height of the false bump; the demo shows the places that are extracted, the digits found and the digits missed. Without JavaScript, change K in the cells above and run them again.</div>
 #
