@@ -382,8 +382,8 @@ show.figure(
 # Counts and patches agree in every entry, as they did in the colouring. Regions reports class 2,
 # and the posterior of 2 is above its prior at every point, also at the points of other classes. A
 # true report can therefore mislead about single points. By consequence 5 these errors cancel on
-# average once the network outputs the true $p$. The section "When it breaks" shows a case in which
-# training does not lead to it.
+# average once the network outputs the true $p$. The section "When it breaks" shows a case where
+# training does not lead there.
 #
 # ## The four papers, side by side
 #
@@ -435,8 +435,8 @@ for name, loss in (
 # inside the mask, the cross-entropy to the label; outside, the cross-entropy to the uniform
 # distribution. The second term assumes that the rest of the image supports no class more than
 # another, which does not follow from $g$. By Appendix A.2 of the paper the mask is detached from
-# the computation graph. Neither term therefore sends a gradient through the mask; the mask is
-# learned from another classification loss (its Eq. 7).
+# the computation graph. Neither term therefore sends a gradient through the mask, which is learned
+# from another classification loss (its Eq. 7).
 
 # %%
 pixels = log_p.T[None]  # (1, 4, 5): our five points as an image of class 2
