@@ -146,7 +146,7 @@ def printed(built: Path, target: Path, text: str) -> list[str]:
             headings = page.evaluate(READY)
             page.pdf(
                 path=target, format="A4", print_background=True, outline=True, tagged=True,
-                display_header_footer=True, header_template="<span></span>", footer_template=FOOT,
+                scale=0.85, display_header_footer=True, header_template="<span></span>", footer_template=FOOT,
                 margin={"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"},
             )  # fmt: skip
     finally:
