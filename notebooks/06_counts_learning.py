@@ -118,8 +118,8 @@ show.figure(
 # The first factor is common to all instances of the bag and sets the sign of their gradients. When
 # the expected count $n \bar\rho$ equals $y$, this factor is zero, **whatever the single $\rho_i$
 # are**. The gradient of the log-likelihood is posterior minus prior, $r_i - \rho_i$, by (0.3). When
-# the expected count equals $y$, the differences $r_i - \rho_i$ sum to zero, but a single one need not
-# be zero. Take six instances with $\sum_i \rho_i = 3$ and the count 3:
+# the expected count equals $y$, the differences $r_i - \rho_i$ sum to zero, but a single one need
+# not be zero. Take six instances with $\sum_i \rho_i = 3$ and $y = 3$:
 
 # %%
 rho = torch.tensor([[0.77, 0.60, 0.53, 0.45, 0.38, 0.27]]).double()  # (1, 6)
@@ -609,10 +609,10 @@ assert torch.allclose(noisy_counts, by_hand)
 #
 # ### Large bags
 #
-# Large bags are no problem for the recursion, but they are one for learning: the same images in
-# larger bags give fewer counts, and each count carries less information about a single instance.
-# Where its variance is large, the count is nearly normal, with the mean and the variance of a sum of
-# independent labels,
+# Large bags are a problem for learning, not for the recursion: the same images in larger bags give
+# fewer counts, and each count carries less information about a single instance. Where its variance
+# is large, the count is nearly normal, with the mean and the variance of a sum of independent
+# labels,
 #
 # $$ \begin{aligned}
 # \log P(y \mid X) &\approx - \frac{(y - \mu)^2}{2 \sigma^2} - \frac{1}{2} \log (2 \pi \sigma^2) , \cr
