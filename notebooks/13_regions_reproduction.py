@@ -72,8 +72,8 @@ show.Markdown(page.claimed())
 # | Which networks? | ResNet-101 for the method, ResNet-18 for the baselines | the same |
 # | How many images? | 84 for training (GlaS), 111 for testing (CUB5) | 85 and 145 |
 #
-# The [reproduction page](../book/reproductions-regions.md) lists every setting that differs. The
-# last row can be checked against the printed errors.
+# The [reproduction page](../book/reproductions-regions.md) lists every difference. The last row can
+# be checked against the printed errors.
 #
 # ## Derivation
 #
@@ -248,8 +248,8 @@ show.Markdown(page.areas_beside_cuts(best_cut))
 # above 79 %, but with the paper's cut it is 40 to 53 %. If they are areas of the background, the
 # best cuts need an $F_1^-$ above 79 %, and the paper's cuts have 86 to 92 %. So we take them for
 # background areas. A *constant* map has one cut, which marks all pixels: recall 1 and, for the
-# background, precision $1 - f$, with $f$ the share of the bird. The line to it from precision 1 at
-# recall 0 has the area $1 - f/2$. By Jensen's inequality the mean share lies between
+# background, precision $1 - f$, with $f$ the share of the bird. The line to this point from
+# precision 1 at recall 0 has the area $1 - f/2$. By Jensen's inequality the mean share lies between
 # $\bar d_1 / (2 - \bar d_1)$ and $\bar d_1$, which gives the last column. The printed areas, 94.2
 # to 95.4 %, may be only one or two points larger than the area of a constant map.
 #
@@ -258,12 +258,11 @@ show.Markdown(page.areas_beside_cuts(best_cut))
 # ### Eight methods, two comparisons
 #
 # All methods except U-Net share one training loop and a residual network pretrained on ImageNet.
-# They differ in how class maps become class scores, and in what the mask is made of. We compare
-# them twice. *As printed* gives each method the network, augmentation, schedule and cut of its
-# authors; the min-max method runs with ResNet-18 and with the paper's ResNet-101. *On equal terms*
-# gives every method the settings of the min-max method on GlaS, with ResNet-18. As printed,
-# training on GlaS uses each image 1,280 times for the baselines, and 400 times for the min-max
-# method.
+# They differ in how class maps become class scores, and in what the mask is made of. *As printed*
+# gives each method the network, augmentation, schedule and cut of its authors; the min-max method
+# runs with ResNet-18 and with the paper's ResNet-101. *On equal terms* gives every method the
+# settings of the min-max method on GlaS, with ResNet-18. As printed, training on GlaS uses each
+# image 1,280 times for the baselines, and 400 times for the min-max method.
 #
 # ### What erasing costs
 #
@@ -429,7 +428,7 @@ show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))
 show.Markdown(page.glas(HELD))
 
 # %% [markdown]
-# In these runs the $F_1^+$ of the full method is far below the printed one and below All-ones, and
+# In these runs the $F_1^+$ of the full method is far below the printed one and All-ones, and
 # erasing does not raise it.
 #
 # ### The ladder: one change at a time
@@ -488,9 +487,9 @@ show.figure(
 # ### Claims
 #
 # One seed leaves a claim that depends on chance *undecided*, and runs of reduced size give *no
-# verdict* (chapter 4). The claim about training time does not depend on the seed, so the ratio
-# under `desk` decides it. The measured gaps and the verdicts on the ladder are on the
-# [reproduction page](../book/reproductions-regions.md).
+# verdict* (chapter 4). For training time we accept one seed, so the ratio under `desk` decides this
+# claim. The measured gaps and the verdicts on the ladder are on the [reproduction
+# page](../book/reproductions-regions.md).
 
 # %%
 show.Markdown(tables.claims_tally(PAPER, HELD))
