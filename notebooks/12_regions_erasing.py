@@ -52,15 +52,14 @@ show.style()
 #
 # Think of these pixels as a set to be covered. A *look* applies the localiser to the remaining
 # image and offers one subset, its mask. Erase this subset and look again: this is the *greedy
-# algorithm* for set cover. It ends when the localiser fails on the remaining image. If it is at
-# chance level there, the subsets together are complete for this localiser.
+# algorithm* for set cover. The search ends when the localiser predicts a wrong class. If the
+# localiser is at chance level on remaining images, the subsets together are complete for it.
 #
 # Each look $t = 0, 1, \dots$ gives a mask $R^{+,t}$ and the localiser's probabilities
 # $\hat p_s^t(k)$ of the classes $k$; $y$ is the right class. A late look may mark pixels that do
 # not show the class. So each look has a *trust* $\Psi_t$, paper (11) and (12). It decays with $t$
 # at a rate set by $\sigma$. It is zero unless the localiser still predicts the right class, with at
-# least the probability of the first look. (A square bracket is 1 if the condition in it is true,
-# else 0.)
+# least the probability of the first look. (A square bracket is 1 if its condition is true, else 0.)
 #
 # $$ \Psi_t = e^{- t / \sigma} \; \hat p_s^t(y) \; \bigl[ \arg\max_k \hat p_s^t(k) = y \bigr] \; \bigl[ \hat p_s^t(y) \geq \hat p_s^0(y) \bigr] . \tag{12.1} $$
 #
@@ -73,8 +72,8 @@ show.style()
 #
 # $$ X^* \leftarrow X^* \, ( 1 - R^* ) \quad \text{if } \Psi_t > 0 . \tag{12.3} $$
 #
-# A look without trust changes neither $R^*$ nor $X^*$. A pixel found at $t = 0$ is multiplied by
-# $1 - R^*$ then and at every later trusted look.
+# A look without trust changes neither $R^*$ nor $X^*$. A pixel of the first mask is multiplied by
+# $1 - R^*$ in the first look and in every later trusted look.
 #
 # ### By hand
 #
@@ -144,13 +143,13 @@ assert torch.allclose(erased.mask, total)
 # %% [markdown]
 # The second look has a lower probability than the first, so it is not trusted, and the third look
 # sees the same image. **With a deterministic localiser, once a look is not trusted, no later look
-# changes the mask.** (In the released program a later look may be trusted again. Batch
-# normalisation and (11.8) make it depend on the other images of the batch, and these may have been
-# erased further.)
+# changes the mask.** (In the released program a later look may be trusted again: through batch
+# normalisation and (11.8), the probabilities depend on the other images of the batch, which may
+# have been erased further.)
 #
 # When is the localiser as certain without its best evidence as with it? When its score saturates,
-# or when its probabilities are wrong on erased images. Or the mask contains evidence *against* the
-# class, because the map (11.7) mixes the maps of all classes; erasing this evidence raises the
+# or when its probabilities are too high on erased images. Or the mask contains evidence *against*
+# the class, because the map (11.7) mixes the maps of all classes; erasing this evidence raises the
 # probability of the class. Two glands of *equal* strength are no example: both are above the
 # midrange and are found in the first look. Nor is a bird whose head carries more evidence than its
 # body: without the head its probability is lower, so (12.1) ends the search. The paper observes
@@ -172,12 +171,12 @@ print("R* =", [round(v, 3) for v in total.flatten().tolist()])
 #
 # ### What $u$ counts
 #
-# The paper and its released program count looks differently. Algorithm 1 makes $u + 1$ looks
-# ($t \leq u$), the program $u$. It treats $u = 0$ separately, as one look whose mask is used
-# without trust; $u = 1$ is also one look, with a mask scaled by $\hat p_s(y)$. In the paper, a look
-# without trust ends the search in an image, and the loss of this look is left out. In the program
-# only a wrong prediction ends the search, and the losses of all looks count. The tables come from
-# the program, so our package follows it unless `printed=True`.
+# Algorithm 1 of the paper makes $u + 1$ looks ($t \leq u$), the released program $u$. The program
+# treats $u = 0$ separately, as one look whose mask is used without trust; $u = 1$ is also one look,
+# with a mask scaled by $\hat p_s(y)$. In the paper, a look without trust ends the search in an
+# image, and the loss of this look is left out. In the program, no look after a wrong prediction is
+# trusted, but the losses of all looks count. The tables come from the program, so our package
+# follows it unless `printed=True`.
 
 # %%
 many = torch.arange(9.0, 1.0, -1.0).view(1, 1, 1, 8) ** 3  # all looks trusted
@@ -200,8 +199,7 @@ for u in (0, 1, 4):
 # With erasing, $H_s$ of (11.4) is a sum of the localiser's cross-entropies, one for each look. To
 # back-propagate the sum at once, torch must keep the activations of all looks. But the masks are
 # *detached*: no gradient passes through them. So each look can be back-propagated and discarded
-# before the next one, and torch adds up the gradients. To show the effect we count the bytes that
-# autograd keeps.
+# before the next one, and torch adds up the gradients. We count the bytes that autograd keeps.
 
 # %%
 count = {"now": 0, "most": 0}
@@ -271,7 +269,8 @@ for name, run in (("all at once", all_at_once), ("one by one", one_by_one)):
 
 # %% [markdown]
 # One by one, four looks need no more memory than one. (All at once they need 3.5 and not 4 times as
-# much: what torch keeps to differentiate a mask is freed when the next mask replaces it.)
+# much: when a new mask replaces the old one, torch frees what only a gradient through the old mask
+# would use.)
 #
 # ### Dice, and masks that ignore the image
 #
@@ -427,7 +426,7 @@ def attached(model, batch):
 # stripe and boundary. Unlike the paper's, our networks are not pretrained on ImageNet, so all
 # learners start from one localiser, trained for 40 epochs with $H_s$. Then the classifier's head
 # becomes a copy of the localiser's, and each learner continues for eight epochs, on the same
-# batches in the same order.
+# sequence of batches.
 
 
 # %%
@@ -577,7 +576,8 @@ print(
 # **The localisers recognise the class and do not find the glands.** The masks are small patches on
 # bright holes of the tissue and on pieces of an outline, some of them outside the glands. To
 # recognise an angle to a boundary, a network needs pixels on both sides of the boundary, and $T$
-# shows which pixels the network uses. Besides, WILDCAT trains only a quarter of the positions.
+# shows which pixels the network uses. Besides, WILDCAT pooling trains only the largest quarter of a
+# map, less than the glands cover.
 #
 # **The min-max terms do not improve the map.** With the mask detached, they send no gradient to the
 # localiser's head; through the shared body they change the masks a little. PxAP does not increase.
@@ -585,12 +585,12 @@ print(
 #
 # **In this training, erasing is rarely trusted.** Most second looks have a lower probability than
 # the first, as with the localiser that does not saturate. In the records of
-# [chapter 13](13_regions_reproduction.ipynb) this share varies widely, and can be far larger. The
+# [chapter 13](13_regions_reproduction.ipynb) this share can be far larger. The
 # loss asks the classifier to be undecided on $X^-$. Trained with erasing, it still predicts the
 # right class there in most images; this count does not show how undecided it is.
 #
-# The paper claims fewer false positives from min-max entropy, and from erasing a larger $F_1^+$
-# without a lower $F_1^-$ (its sections 4 and B.3.1). **In this experiment we see neither.** It is
+# The paper claims that min-max entropy avoids false positives, and that erasing raises $F_1^+$
+# without lowering $F_1^-$ (sections 4 and B.3.1). **In this experiment we see neither.** It is
 # small: 400 images, small networks, one seed. It cannot exclude a gain for the paper's networks and
 # images, but it shows that the mechanism as released need not bring one.
 #
@@ -677,9 +677,9 @@ print("F1+ of one map varies by more than 15 points with the rule:", wide)
 # With one network and one map, the rule moves $F_1^+$ and $F_1^-$ *along* the curve of blind masks.
 # Only the distance from the curve is due to the map. In Table 2 of the paper each method has its
 # own rule. On GlaS, Grad-CAM and three variants of CAM, with $F_1^+$ from 66 to 67 and $F_1^-$ from
-# 18 to 28, lie near blind masks that take 80 to 90 percent of the pixels.
-# [Choe et al. (2020)](https://arxiv.org/abs/2001.07437) found the same on natural images: with one
-# rule for all methods, five later methods gain little over CAM.
+# 18 to 28, lie near blind masks that take 80 to 90 percent of the pixels. On natural images,
+# [Choe et al. (2020)](https://arxiv.org/abs/2001.07437) found that with one rule for all methods,
+# five later methods gain little over CAM.
 #
 # ## When it breaks
 #
