@@ -53,15 +53,15 @@ HARD, ROWS = page.EXPERIMENTS["mist/hard"].config, page.ROWS
 show.Markdown(page.printed())
 
 # %% [markdown]
-# A network that was trained only with the nine labels of each canvas finds 97.8 % of the digits. Is
+# A network trained only with the nine labels of each canvas finds 97.8 % of the digits. Is
 # that a lot? A detection rate can be read from two ends: how far is it from 100 %, and how far from
 # chance? The paper answers the first question with a supervised network. This page answers the
 # second.
 #
 # ## What is hidden
 #
-# We read two versions of the paper and the released program. The program contains the method for
-# MNIST hard and for PASCAL + COCO, but no baseline and none of the other experiments. It
+# We read two versions of the paper and the program that its authors released. It contains the
+# method for MNIST hard and for PASCAL + COCO, but no baseline and none of the other experiments. It
 # reads images from an archive that is not public. These points matter most:
 #
 # | question | the text | the program |
@@ -385,8 +385,8 @@ show.figure(
 # ### The curves
 #
 # Fig. 7 of the paper shows the task loss (8.10) and the heat map loss (8.8) on MNIST hard. The
-# figure below shows ours after each epoch, averaged over its last steps, and adds the share of test
-# digits that are found. The dashed line is (10.2).
+# figure below shows ours after each epoch, averaged over its last steps, and the share of test
+# digits found. The dashed line is (10.2).
 
 # %% tags=["hide-input"]
 HELD = records.published()
@@ -464,7 +464,7 @@ show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))
 # %% [markdown]
 # ### Tables 2 and 3: found, named, both
 #
-# Each cell shows the strongest evidence that we have, in %. *Reduced size* (protocol `short`, with
+# Each cell shows our strongest evidence, in %. *Reduced size* (protocol `short`, with
 # smaller canvases and networks and few steps) gives no verdict. For nine digits, chance is about
 # 25 % of the boxes by (10.2) or 29 % with a grid, and 53 % of the labels by (10.1), as released.
 
@@ -475,7 +475,7 @@ show.Markdown(page.rates(HELD))
 # ### Eight ways to train a choice
 #
 # Table 3 compares MIST with one other method. The figure compares all methods of [chapter
-# 9](09_patches_learning.ipynb) on the same canvases, with three and with nine digits. Dotted lines
+# 9](09_patches_learning.ipynb) on the same canvases, with three and nine digits. Dotted lines
 # mark chance: the places of other canvases, and (10.1).
 
 # %% tags=["hide-input"]
@@ -524,8 +524,8 @@ show.figure(
 
 # %% [markdown]
 # MIST reinforces what it chooses ([chapter 8](08_patches_lifting.ipynb)), so a first map that
-# happens to prefer digits is an advantage. A map that prefers places *beside* digits can do so
-# to the end. Soft top-K reads every candidate and does not depend on the start in this way. **A
+# happens to prefer digits is an advantage. A map that prefers places *beside* digits can keep doing
+# so. Soft top-K reads every candidate and does not depend on the start in this way. **A
 # method that reinforces its own choice has to be judged over many starts; three are few.**
 #
 # ### Claims
