@@ -33,8 +33,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # (2018)](https://arxiv.org/abs/1811.12346), section 3.3, works with logarithms throughout, using
 # $\log(x - y) = \log x + \log(1 - e^{\log y - \log x})$. This cures underflow, but not
 # *cancellation*. Suppose that $x$ and $y$ agree in their first eight digits and that we compute
-# with seven. Then both are rounded to the same number, and $x - y$ is lost before any logarithm of
-# it is taken.
+# with seven. Then both are rounded to the same number, and $x - y$ is lost before we take its
+# logarithm.
 
 # %%
 import time
@@ -151,13 +151,12 @@ for z in (-12.0, -17.0, -22.0, -27.0, -32.0, -42.0):
 
 # %% [markdown]
 # From top to bottom, the float32 value of $\log \mathrm{Prb}$ is right, then wrong by more than 2,
-# and finally does not depend on $z$ any more. Its gradient mass is first 1 and then meaningless.
-# Float64 fails in the same way, but only when label 2 is less probable by another factor of about
-# $10^9$.
+# and finally independent of $z$. Its gradient mass is first 1 and then meaningless. Float64 fails
+# in the same way when label 2 is about $10^9$ times less probable.
 #
 # The wrong entries are rounding noise and differ between machines, but the kinds of failure are the
-# same. We sort 200 images like this one, each with new noise, by their gradient mass from `literal`
-# in float32: about right (0.5 to 1.5), wrong but not negative, or negative.
+# same. For each of four $z$ we sort 200 such images, each with new noise, by their gradient mass
+# from `literal` in float32: about right (0.5 to 1.5), negative, or otherwise wrong.
 
 
 # %% tags=["hide-input"]
@@ -186,10 +185,10 @@ for z in (-12.0, -17.0, -22.0, -27.0):
 #
 # ## What is hidden
 #
-# As in chapter 1, the class that each position emits is hidden. This time we go through the
-# positions one after the other and remember only *which labels have appeared so far*, the *covered
-# set*. A bag with $L$ labels (as in the paper, $L$ is also their number) has $2^L$ possible covered
-# sets, however many positions there are.
+# As in chapter 1, the class that each position emits is hidden. Now we go through the positions one
+# by one and remember only *which labels have appeared so far*, the *covered set*. A bag with $L$
+# labels (as in the paper, $L$ is also their number) has $2^L$ possible covered sets, however many
+# positions there are.
 #
 # ## Derivation
 #
@@ -289,12 +288,12 @@ assert torch.allclose(walk(log_p[0, OWN]), ours(log_p), rtol=1e-12)
 # %% [markdown]
 # ### What only adding buys
 #
-# Each $f_j(S)$ is a sum of products of non-negative numbers. In one step of (2.1), each number
-# takes part in one multiplication and in at most $2L$ additions: $L$ inside the bracket and $L$
-# outside. Each of these operations has a relative rounding error of at most $\delta$. The relative
-# error of $f_n(L)$ is then at most about $n (2L + 1) \, \delta$, *however weak the evidence*. In
-# log space each stored logarithm is rounded as well, by $\delta$ times its size. Neither error
-# contains $\kappa$.
+# Each $f_j(S)$ is a sum of products of non-negative numbers. Every product in (2.1) takes one
+# multiplication and then goes through at most $L$ additions; the bracket takes at most $L$
+# additions more. Each of these operations has a relative rounding error of at most $\delta$. The
+# relative error of $f_n(L)$ is then at most about $n (2L + 1) \, \delta$, *however weak the
+# evidence*. In log space each stored logarithm is rounded as well, by $\delta$ times its size.
+# Neither error contains $\kappa$.
 #
 # The figure compares the series (`literal`) in float32 and float64, the recursion in float32 and
 # the package. It shows the error of $\log \mathrm{Prb}$, in nats (with natural logarithms), against
@@ -342,20 +341,20 @@ show.figure(
 # for the series.
 #
 # The walk is the forward algorithm of a hidden Markov model whose state is the covered set. Because
-# the positions are independent, we may also walk over two halves of the image separately and join
-# the results: the label set of the image is the *union* of the label sets of the halves, so
+# the positions are independent, we may also walk over each half of the image. Let
+# $f^{\text{left}}(A)$ and $f^{\text{right}}(B)$ be the probabilities that the halves cover exactly
+# $A$ and $B$. The label set of the image is the *union* of the label sets of the halves, so
 #
-# $$ f(S) = \sum_{A \cup B = S} f^{\text{left}}(A) \, f^{\text{right}}(B) . $$
+# $$ f_n(S) = \sum_{A \cup B = S} f^{\text{left}}(A) \, f^{\text{right}}(B) . $$
 #
-# We call this the *union product* of $f^{\text{left}}$ and $f^{\text{right}}$. The series computes
-# the union product of all single positions with a transform. Add up $f$ over all subsets of $S$.
-# This sum, the *zeta transform* of $f$, is the probability $\alpha_{S,\phi}$ that no label outside
-# $S$ is emitted. The image emits no such label if neither half does. So the zeta transform of a
-# union product is the ordinary product of the two transforms, for each $S$ separately. The
-# transform of a single position is $q_j(S)$, and the product of all $q_j(S)$ is $\alpha_{S,\phi}$.
-# The inverse transform, named after Möbius, is (1.2) ([Björklund et al.
-# 2007](https://arxiv.org/abs/cs/0611101)). Only this last step has minus signs, and there the
-# digits are lost.
+# We call this the *union product* of $f^{\text{left}}$ and $f^{\text{right}}$. The series joins all
+# $n$ single positions in this way, with a transform. Add up $f_n$ over all subsets of $S$. This
+# sum, the *zeta transform* of $f_n$, is the probability $\alpha_{S,\phi}$ that no label outside $S$
+# is emitted. The image emits none if neither half does. So the zeta transform of a union product is
+# the ordinary product of the two transforms, for each $S$ separately. The transform of a single
+# position is $q_j(S)$, and the product of all $q_j(S)$ is $\alpha_{S,\phi}$. The inverse transform,
+# named after Möbius, is (1.2) ([Björklund et al. 2007](https://arxiv.org/abs/cs/0611101)). Only
+# this last step has minus signs, and there the digits are lost.
 #
 # ### A quick path with a certificate
 #
@@ -371,10 +370,10 @@ show.figure(
 # The ratios lie between 0 and 1, and the leading term of $T$ is 1. A product that underflows is
 # negligible beside this 1, so $T$ needs no logarithms. Each product has a relative error of about
 # $n \delta$, so $T$ has an absolute error of about $n \delta \sum |\text{terms}|$. We choose a
-# threshold $\tau$ and accept $T$ if $T > \tau \sum |\text{terms}|$. The relative error of $T$ is
-# then below $n \delta / \tau$. With $\tau = 10^{-4}$, float64 and a thousand positions this is
-# below $10^{-8}$. For all other bags we compute (2.1). We try this on our image with $z = -2, -7,
-# -12, -17$ and $-27$.
+# threshold $\tau$ and accept $T$ if $T > \tau \sum |\text{terms}|$, so if $\kappa \tau < 1$. The
+# relative error of $T$ is then below $n \delta / \tau$. With $\tau = 10^{-4}$, float64 and a
+# thousand positions this is below $10^{-8}$. For all other bags we compute (2.1). We try this on
+# our image with $z = -2, -7, -12, -17$ and $-27$.
 
 
 # %%
@@ -404,8 +403,8 @@ assert torch.allclose(value[accepted], truth[accepted], rtol=1e-9)
 print("accepted:", accepted.tolist())
 
 # %% [markdown]
-# The last two images fail the test. `presence.log_likelihood` works like this, in float64 inside,
-# whatever the precision of the network. (For the bags that fail, it joins the walks over several
+# The last two images fail the test. `presence.log_likelihood` works like this and computes in
+# float64, even if its input is float32. (For the bags that fail, it joins the walks over several
 # parts of the image by union products.) If each label of a bag is detected clearly somewhere, all
 # terms but the leading one are small, and the bag passes.
 #
@@ -521,9 +520,9 @@ print("violations in", side.numel(), "truncations:", violations)
 # %% [markdown]
 # `presence.bounds` evaluates all truncations up to a given $k$, its argument `order`, and returns
 # the largest lower and the smallest upper bound on $\log \mathrm{Prb}$. Because a truncated series
-# can cancel too, it moves each bound outwards by the largest possible rounding error. For four
-# orders we print whether all 300 likelihoods lie between their bounds, how many lower bounds are
-# finite (the other lower sums are not positive), and the median error of the upper bound.
+# can cancel too, the function moves each bound outwards by the largest possible rounding error. For
+# four orders we print whether all 300 likelihoods lie between their bounds, how many lower bounds
+# are finite (the other lower sums are not positive), and the median error of the upper bound.
 
 # %% tags=["hide-input"]
 value = presence.log_likelihood(log_p, all_six)  # (300,)
@@ -557,6 +556,9 @@ for k in (1, 2, 4, 6):
 # product is at most the product of the means. Take one group for each label. "Label $\ell$ occurs"
 # is such a function of its group, with mean $1 - s_\ell$. All labels together are therefore at most
 # as probable as if they occurred independently.
+#
+# The function `sides` multiplies both sides by $\alpha_{L,\phi}$ and takes logarithms. We test it
+# on the 300 bags above; the printed error is in nats.
 
 
 # %%
@@ -698,13 +700,13 @@ show.figure(
 # %% [markdown]
 # On the left, labels 0 and 1 join the covered set where they are detected; label 2 may join at any
 # position. On the right the prior is below one in a million everywhere. Nevertheless the posterior
-# is high at position 22, because label 2 must be somewhere and is even less probable at every other
-# position. In this way a network can start to learn where a label is, although nobody marked its
-# place. It works only if numbers of size $10^{-10}$ keep their digits.
+# is high at position 22: label 2 must be somewhere and is even less probable elsewhere. In this way
+# a network can start to learn where a label is, although nobody marked its place. For this,
+# probabilities near $10^{-10}$ must be computed accurately.
 #
 # In the demo you can change the logits of a 2 × 2 image with two labels, A and B. In the preset
-# "weak evidence", B is improbable at all four positions. Compare the series in float32 with the
-# recursion in float32.
+# "weak evidence", B is improbable at all four positions. Compare the series with the recursion,
+# both in float32.
 #
 # <div class="demo" data-demo="presence">This demo needs JavaScript. It lets you set the logits of a
 # 2 by 2 image, and shows the allowed labellings, the terms of the series, and the posterior.</div>
@@ -728,12 +730,13 @@ print(
 )
 
 # %% [markdown]
-# **A wrong label.** The authors' routine also limits the loss: once $T$ has lost all its digits,
-# $|T|$ has the size of a rounding error, however weak the evidence. By accident the routine thus
-# ignores a label without any evidence (the last row of our table, in float32), and wrong labels are
-# often of this kind. In the exact likelihood a wrong label always has a gradient mass of at
-# least 1. If your labels contain errors, put the errors into the model, as exercise 5 of [chapter
-# 0](00_one_idea.ipynb) and the end of [chapter 3](03_presence_learning.ipynb) do.
+# **A wrong label.** Once $T$ has lost all its digits, $|T|$ has the size of a rounding error. The
+# loss of the authors' routine then no longer grows, and the gradient mass of the label goes to 0
+# with its evidence (last row of our table, float32). So the routine happens to ignore a label
+# without any evidence, and wrong labels are often of this kind. In the exact likelihood a wrong
+# label always has a gradient mass of at least 1. If your labels contain errors, put the errors into
+# the model, as exercise 5 of [chapter 0](00_one_idea.ipynb) and the end of [chapter
+# 3](03_presence_learning.ipynb) do.
 #
 # ## Reproduction
 #
@@ -804,8 +807,8 @@ check.attempt(check.digits_lost, digits_lost)
 
 # %% [markdown]
 # **5, by hand.** Show that both sides of (2.5) are exact for $L = 1$. For $L = 2$ and $s_1 + s_2
-# \leq 1$, express the distance to each side by $s_1$, $s_2$ and the probability that both labels
-# are missing. Why is the upper side far off when $MN = L$?
+# \leq 1$, write the difference between the ratio and each side in terms of $s_1$, $s_2$ and the
+# probability that both labels are missing. Why is the upper side far off when $MN = L$?
 #
 # **6, change an assumption.** Suppose that we observe only "at least these labels"; other classes
 # may occur too. Which term of (2.1) changes? What does the loss then demand of an image with no

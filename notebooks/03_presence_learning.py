@@ -26,7 +26,7 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # The four pictures below contain two handwritten digits each, at arbitrary places that are not
 # given. The title is the set of digits, so a digit that occurs twice is listed once. We want a
 # network that finds and reads each digit, in pictures of any size. This is the paper's "extended
-# MNIST", here with the small digits that come with scikit-learn.
+# MNIST", here with the small digits of scikit-learn.
 
 # %%
 from itertools import product
@@ -117,10 +117,10 @@ print(f"presence {ours:.6f}, cross-entropy {usual:.6f}")
 # example, two labels on a single position are impossible under the exact likelihood, but not under
 # noisy-OR.
 #
-# If each position emits one class almost surely, both formulas give nearly 0 or nearly 1. If the
-# positions are less certain, the formulas differ. To see by how much, we multiply random logits by
-# a *sharpness*, draw label maps from the resulting $P$, and print the mean *gap*: the
-# log-probability of the label set minus that of noisy-OR.
+# If each position emits one class almost surely, both formulas give nearly 0 or nearly 1. Otherwise
+# they differ. To see by how much, we multiply random logits by a *sharpness*, draw label maps from
+# the resulting $P$, and print the mean *gap*: the exact log-probability of the label set minus the
+# noisy-OR value.
 
 
 # %%
@@ -153,8 +153,8 @@ assert torch.allclose(exact_one, noisy_or(log_p, labels))
 
 # %% [markdown]
 # Because the label sets are drawn from the exact distribution, the mean gap estimates the
-# Kullback-Leibler divergence of noisy-OR from it. It shrinks as $P$ becomes sharper. With one class
-# there is no gap, as the assertion checks.
+# Kullback-Leibler divergence of noisy-OR from it. It shrinks as $P$ becomes sharper, and is zero
+# for one class, as the assertion checks.
 #
 # ### Max-pooling: the traditional loss
 #
@@ -167,8 +167,8 @@ assert torch.allclose(exact_one, noisy_or(log_p, labels))
 # ($MN \ge C$ positions are enough). Then every maximum is 1, and the loss is zero for *every* label
 # set, although the network ignores the picture. Under the exact likelihood the same constant output
 # has probability zero for every set but one. The paper therefore uses one softmax over all classes
-# *and* positions of an image, so that raising the probability of one class lowers all others. We
-# compute three losses of this constant output for the label set $\{0, 1\}$.
+# *and* positions of an image, so that raising one probability lowers all others. We compute three
+# losses of this constant output for the label set $\{0, 1\}$.
 
 # %%
 constant = torch.full((1, 11, 6, 6), -40.0)
@@ -187,12 +187,13 @@ print(f"exact likelihood:                      loss {ours:.0f}")
 # %% [markdown]
 # With the joint softmax the loss (3.1) is at least $\log |L|$, because the maxima of $|L|$ labels
 # share a total probability of 1, at best $1/|L|$ each. (The constant output shares it among ten
-# positions, so its loss is $\log 10 = 2.303$.) At this minimum all other probabilities are zero,
+# positions, so its loss is $\log 10 = 2.303$. Its exact loss is $8 \cdot 40$: eight positions must
+# emit the background, at 40 nats each.) At the minimum of (3.1) all other probabilities are zero,
 # including those of the background: the joint softmax cannot express "nothing here".
 #
 # The authors' code differs from the paper: its softmax runs over the *whole batch*, and it does not
-# divide by $|L|$. The gradient of one picture then depends on the other pictures in its batch. We
-# write both versions and test this: we turn the second of two pictures black.
+# divide by $|L|$. The gradient of one picture then depends on the other pictures in its batch. To
+# test this, we write both versions and turn the second of two pictures black.
 
 
 # %%
@@ -272,10 +273,10 @@ print(f"CTC over all sequences {total:.6f}, presence {ours:.6f}")
 # $$ \frac{1}{MN} \sum_j p_{\ell,j} . \tag{3.3} $$
 #
 # For a wrong $\ell$ the approximation may be poor. Suppose that some position emits another class
-# almost surely. There $p_{\ell,j} + p_{\phi,j}$ is close to 0, and (3.2) becomes very small,
-# whatever the other positions emit; (3.3) does not. To see how often the rules agree, we draw
-# random maps with background logits near 0, class logits near $-2$, $-4$ or $-8$, and evidence for
-# a 3 at one position.
+# almost surely. There $p_{\ell,j} + p_{\phi,j}$ is close to 0, and (3.2) becomes very negative,
+# whatever the other positions emit. But one position changes (3.3) by at most $1/MN$. To see how
+# often the rules agree, we draw random maps with background logits near 0, class logits near $-2$,
+# $-4$ or $-8$, and evidence for a 3 at one position.
 
 
 # %%
@@ -296,12 +297,15 @@ for doubt in (-2.0, -4.0, -8.0):
     print(f"classes near {doubt:.0f}: the rules agree on {share:.0f} % of 200")
 
 # %% [markdown]
+# With improbable classes, $p_{\ell,j} + p_{\phi,j}$ is nearly 1 for all $\ell$, and the rules
+# agree.
+#
 # ## Code
 #
-# We train on 1,280 new pictures per epoch, drawn from the training digits, with AdamW. We keep the
+# With AdamW we train on 1,280 new pictures per epoch, made of training digits. We keep the
 # network's output for one picture, `watched`, after every epoch. We also measure how many *single*
-# unseen digits in the middle of a canvas are misread; the training contains no such pictures. The
-# decision rule is (3.3), and for max-pooling the class with the largest maximum.
+# unseen digits in the middle of a canvas are misread. The decision rule is (3.3), and for
+# max-pooling the class with the largest maximum.
 
 
 # %%
@@ -390,7 +394,7 @@ print("the rules (3.2) and (3.3) agree on more than 90 % of the digits:", agree)
 #
 # ### Finding and reading
 #
-# We now give the network larger pictures: canvases of 40 × 40 pixels with three or four unseen
+# We now give the network larger pictures, canvases of 40 × 40 pixels with three or four unseen
 # digits. A black margin of six pixels makes the map cover the whole canvas, so that position $(m,
 # n)$ is centred on pixel $(2m, 2n)$. Below each canvas we draw the most probable class at each of
 # the 20 × 20 positions, with a dot for the background, as in Fig. 2 of the paper.
@@ -411,8 +415,8 @@ show.figure(
 # pixels beside it. Any position whose 13 × 13 pixels contain the digit may emit it, and for the
 # likelihood one such position is enough.
 #
-# We call a digit *found* if its class is emitted within 8 pixels of its middle. An emission is
-# *right* if a digit of its class lies within 8 pixels of it.
+# We call a digit *found* if its class is emitted within 8 pixels of its middle. An emission (of a
+# digit, not the background) is *right* if a digit of its class lies within 8 pixels.
 
 
 # %% tags=["hide-input"]
@@ -443,7 +447,7 @@ print("fewer than 20 % of the positions emit:", bool(emitting < 0.2))
 #
 # To see how a network learns places from sets, we watch the posterior, the result of the E-step in
 # expectation maximisation (EM). The picture `watched` contains two unseen digits. The figure shows
-# the posterior (2.3) of both labels, given the label set, at six times during the training.
+# the posterior (2.3) of both labels at six times during the training.
 
 # %% tags=["hide-input"]
 moments = [1, 2, 3, 5, 10, 20]
@@ -472,7 +476,7 @@ show.figure(
 # After epoch 1 the network recognises no digit yet, and the posterior of a label is spread over the
 # black places. The gradient $r - p$ raises the probability of the label a little at each of them.
 # But black places look the same in pictures without the label, and there the gradient lowers it.
-# Only the strokes of the digit belong to pictures with the label. So $p$ becomes larger at the
+# The strokes of the digit occur only in pictures with the label. So $p$ becomes larger at the
 # strokes than elsewhere. The posterior depends on the ratios of $p$ between the positions (chapter
 # 2), so it becomes large at the strokes, and then the gradient does too. This is EM with an exact
 # E-step at every step of the optimiser.
@@ -498,8 +502,8 @@ def where(epoch=1):
 # %% [markdown]
 # The demo below trains on one image of six positions that shows one class. The *pull* on a logit is
 # minus the derivative of the loss with respect to this logit. Compare the two losses: under the
-# exact likelihood the pull is the posterior minus the probability, and max-pooling pulls on the
-# best position only.
+# exact likelihood the pull is the posterior minus the probability, and max-pooling, here with a
+# softmax at each position, pulls on the best position only.
 #
 # <div class="demo" data-demo="sharpening">On the web page you can move the logits of six positions, or train them by gradient steps on the exact likelihood or on the max-pooling loss. The demo shows the probability, the posterior and the pull of each position. Without JavaScript, run the cells above with other logits.</div>
 #
@@ -538,13 +542,13 @@ show.figure(
 )
 
 # %% [markdown]
-# Section 5.4 of the paper calls such an image "vague". $G$ is zero outside the 13 × 13 pixels that
-# the position sees, and largest on and around the strokes.
+# Section 5.4 of the paper calls $G$ "a vague image" of the region that contributes most. $G$ is
+# zero outside the 13 × 13 pixels that the position sees, and largest on and around the strokes.
 #
 # ### The relatives, on the same budget
 #
-# Max-pooling (3.1) and noisy-OR train on the same pictures for the same number of steps. We compare
-# their errors and their label maps.
+# We train with max-pooling (3.1) and noisy-OR on the same pictures for the same number of steps,
+# and compare errors and label maps.
 
 # %%
 rivals = {
@@ -601,15 +605,15 @@ for name, (rival, errors) in rivals.items():
 # less than 0.4 % for the exact likelihood. We see three things.
 #
 # 1. Here max-pooling with the paper's joint softmax *reads* single digits too, with its own
-#    decision rule, and it learns faster at first. Its error ends a little above those of the other
-#    two. But our digits have only 64 pixels and our maps 36 positions, an easy test.
+#    decision rule, and it learns faster at first. Its error ends a little above the others. But our
+#    digits have only 64 pixels and our maps 36 positions, an easy test.
 # 2. Max-pooling cannot *find* digits: on the canvas above it hardly ever outputs the background.
 #    The gradient of (3.1) in the logit of a background entry is the probability of this entry,
 #    which is never negative. So training only lowers the background.
 # 3. On this small problem noisy-OR reads and finds digits like the exact likelihood, at lower cost.
-#    With two labels in a bag and a network that soon becomes certain, the two hardly differ. But
-#    noisy-OR describes a map that may emit several classes at one position. Only the exact sum
-#    describes the map of the softmax, with one class per position, and has the posterior above.
+#    With two labels in a bag and a network that soon becomes certain, the two losses hardly
+#    differ. But noisy-OR describes a map that may emit several classes at one position. Only the
+#    exact likelihood describes the softmax, one class per position, and has the posterior (2.3).
 #
 # ### Predicting the label set
 #
@@ -627,7 +631,8 @@ for name, (rival, errors) in rivals.items():
 # `presence.most_probable_set` finds the most probable set exactly. A set is at most as probable as
 # each of its labels. So once we know the probability of some set, we can leave out every class
 # whose $\pi_\ell$ is smaller. One walk (2.1) gives the probabilities of all sets of the remaining
-# classes. We compare both predictions on 100 pictures.
+# classes. On 100 pictures we check that this set is at least as probable as the set of all labels
+# with $\pi_\ell > 1/2$.
 
 # %% tags=["hide-input"]
 six = torch.Generator().manual_seed(6)
@@ -694,11 +699,11 @@ print(
 
 # %% [markdown]
 # **Two classes that always come together.** Suppose that 0 and 1 occur together or not at all.
-# Exchange their channels in the last layer of the trained network. It now calls each 0 a 1 and each
-# 1 a 0, but no likelihood changes, because each label set contains both classes or neither. The
+# Exchange their channels in the last layer of the trained network. It now calls each 0 a 1 and vice
+# versa, but no likelihood changes, because each label set contains both classes or neither. The
 # data cannot distinguish this network from one that reads perfectly. If the correlation is strong
-# but not complete, only a few bags distinguish the two networks, and learning becomes slow, as the
-# paper remarks.
+# but not complete, few bags distinguish the two networks, and learning becomes slow, as the paper
+# remarks.
 
 # %% tags=["hide-input"]
 swap = torch.tensor([1, 0, *range(2, 11)])
@@ -771,8 +776,7 @@ show.figure(
 # The histograms overlap: some wrong sets are more probable than some right ones. With the large
 # floor, many bags with a wrong label get a small weight, but so do some right ones. With the small
 # floor, only bags with a very improbable label do. The floor must be added late: at the start of
-# training *all* sets are improbable, so all weights would be small, and the network would hardly
-# learn.
+# training *all* sets are improbable, so all gradients would be small.
 #
 # **Wrong labels with known error rates.** If the errors in the labels are independent, we can do
 # better than a floor. Let $a$ be the probability that a label is observed although it does not
@@ -790,7 +794,8 @@ show.figure(
 # is a series like (1.2), with the factors $w_1$ and $w_0 - w_1$ instead of the signs. For an
 # observed label, $w_0 - w_1 = a + b - 1$ is negative if $a + b < 1$. Where the series cancels, we
 # use the walk (2.1) for the probability of each label set, and add them with the factors of (3.6).
-# The series has $2^C$ terms; for $b = 0$, $C$ is replaced by the number of observed labels.
+# The series has $2^C$ terms. If $b = 0$, only sets $S$ of observed labels remain, since $w_1 = 0$
+# for all others.
 #
 # We take 50 of the pictures with a wrong label, and $a = b = 0.05$. The observed set can arise from
 # the right set by one error, so $\mathrm{Prb}(o \mid P)$ must be at least the probability of the
@@ -877,12 +882,12 @@ check.attempt(check.floored, floored)
 # %% [markdown]
 # **5, change an assumption.** The only label of a picture is its *most frequent* class, as for the
 # observer *regions* in chapter 0. Which label maps agree with it? Why can the likelihood not be a
-# sum over subsets of products over positions, like (1.2), and what does the state of a walk have to
-# remember?
+# sum over subsets, each term a product over positions, as in (1.2)? What does the state of a walk
+# have to remember?
 #
-# **6, experiment.** Train with `k=(1, 1)`, a single digit per picture, and compare with two. A
-# single digit is the stronger label. Which network learns faster, and which reads the large
-# canvases better? Which of them learns what separates two neighbouring digits?
+# **6, experiment.** Train with `k=(1, 1)` in `draw`, a single digit per picture, and compare with
+# two. One digit is the more informative label. Which network learns faster, which reads the large
+# canvases better, and which learns to separate neighbouring digits?
 #
 # **7, explain to a colleague.** "Max-pooling reads the digits as well, so why bother with the
 # sum?" Answer with one picture of this page and no formula.
