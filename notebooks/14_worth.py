@@ -186,9 +186,8 @@ rows = [(o, f"{b:.2f}", f"{b / BITS['full']:.0%}") for o, b in BITS.items()]
 show.Markdown(tables.grid(("observer", "bits an image", "share of full"), rows))
 
 # %% [markdown]
-# *Places* alone carries more than half of the bits of *full*. *Presence* and *counts* differ
-# little, because the digits of one canvas are seldom equal. If labels were worth their bits, one
-# full label would be worth nearly five *class* labels.
+# *Presence* and *counts* differ little, because the digits of one canvas are seldom equal. If
+# labels were worth their bits, one full label would be worth nearly five *class* labels.
 #
 # ### The likelihoods
 #
@@ -263,9 +262,9 @@ chapter_5 = counts.log_likelihood_multiclass(log_p.flatten(2).mT, y)[0]
 print(f"{ours:.10f} {package:.10f} {chapter_5:.10f}")
 
 # %% [markdown]
-# Our function, the package and the recursion of chapter 5 agree. If one label is a function of
-# another, it is at least as probable, whatever the network predicts. The next cell prints $-\log_2
-# P(o \mid X)$, the loss in bits, for one canvas.
+# All three agree. If one label is a function of another, it is at least as probable,
+# whatever the network predicts. The next cell prints $-\log_2 P(o \mid X)$, the loss in bits, for
+# one canvas.
 
 # %% tags=["hide-input"]
 classes, cells = torch.tensor([told_digits]), torch.tensor([[3, 12, 24]])
@@ -284,8 +283,9 @@ for name, value in values.items():
 # A loss in bits can be compared with $H(o)$, the mean loss of a learner that knows the distribution
 # of the labels and ignores the image. Let $b$ be the mean loss of a network over all images. If
 # $b < H(o)$, the network *explains* $H(o) - b$ bits from the image. No prediction has a smaller
-# mean loss than the true $P(o \mid X)$, whose mean loss is $H(o \mid X)$. So the explained bits
-# are a lower bound of $H(o) - H(o \mid X)$, the *mutual information* of label and image.
+# mean loss than the true $P(o \mid X)$, whose mean loss is $H(o \mid X)$. So the explained bits are
+# a lower bound of $H(o) - H(o \mid X)$, the *mutual information* of label and image. On 400 test
+# images a mean loss has a standard error: 0.14 bits for *counts* if the learner ignores the image.
 #
 # ## Picture
 #
