@@ -14,18 +14,17 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # %% [markdown]
 # # What is a weak label worth?
 #
-# After this page you can compare the labels of this book on one scale: compute how many bits a
-# label carries, what it costs to make, and how much a network learns from it. You need the
-# likelihoods of [chapter 1](01_presence_likelihood.ipynb) and [chapter
-# 5](05_counts_likelihood.ipynb), and the lifting of [chapter 8](08_patches_lifting.ipynb). The page
-# runs in under a minute on one CPU core. It trains six small networks; the large comparison comes
-# from records.
+# After this page you can compute how many bits a label carries, what it costs to make, and how much
+# a network learns from it. You need the likelihoods of [chapter 1](01_presence_likelihood.ipynb)
+# and [chapter 5](05_counts_likelihood.ipynb), and the lifting of [chapter
+# 8](08_patches_lifting.ipynb). The page runs in under a minute on one CPU core; the large
+# comparison comes from records.
 #
 # ## Problem
 #
 # You have a budget for labels and can choose which kind to buy. Papers on weak supervision compare
 # methods *on the same labels*. They seldom compare labels, since each paper has its own data,
-# network and measure. Here all of these are the same, and only the labels differ.
+# network and measure. Here only the labels differ.
 #
 # ## What is hidden
 #
@@ -75,10 +74,12 @@ for name, x in made.items():
 # | *places* | the cells with a digit, but not which digit | none; for comparison |
 # | *full* | the cells, and the digit on each | none; full supervision |
 #
-# *Class* is one name for the whole image, as in the chapters on regions. *Patches* and *counts*
-# have the same labels, since $K$ is the sum of the counts, but different learners. The learner of
-# *counts* sums over all possible places; the learner of *patches* selects $K$ places and moves
-# them. So this pair compares two *methods* on the same labels.
+# The chapters on regions have one class for a whole image; here it is the largest digit. *Patches*
+# and *counts* have the same labels, since $K$ is the sum of the counts, but different learners:
+# *counts* sums over all possible places, *patches* selects $K$ places and moves them. So this pair
+# compares two *methods*. The figure shows six canvases, with circles around the digits, and the
+# table the labels of the first three. The number -1 means "none"; cells are numbered row by row,
+# from 0.
 
 
 # %%
@@ -115,15 +116,12 @@ head = ("observer", *(f"canvas {i}" for i in range(3)))
 show.Markdown(tables.grid(head, rows))
 
 # %% [markdown]
-# The table shows the labels of the first three canvases. The number -1 means "none". Cells are
-# numbered row by row, from 0.
-#
 # ## Derivation
 #
 # ### The bits of a label
 #
-# Let $o$ be the label and $P(o)$ its probability. Then observing $o$ carries $-\log_2 P(o)$ bits:
-# the less probable the label, the more bits. The mean over labels is the *entropy*
+# Let $o$ be the label and $P(o)$ its probability. Then observing $o$ carries $-\log_2 P(o)$ bits.
+# The mean over labels is the *entropy*
 #
 # $$ H(o) = - \sum_o P(o) \log_2 P(o) . \tag{14.1} $$
 #
@@ -131,7 +129,7 @@ show.Markdown(tables.grid(head, rows))
 # P(h \mid o)$. Take $-\log_2$ and the mean: $H(h) = H(o) + H(h \mid o)$. The last term is the mean
 # of $-\log_2 P(h \mid o)$, the bits that remain unknown after the label. It is never negative, so
 # $H(o) \le H(h)$. In the same way, if one label is a function of another, it carries no more bits
-# than the other. The image plays no role here: the bits are known before any learning.
+# than the other. These bits are known before any learning.
 #
 # **The largest digit.** Given $K$, each of the $K$ digits is at most $m$ with probability $(m +
 # 1)/C$, independently. With $P(K) = 1/4$ for $K = 0, 1, 2, 3$,
@@ -180,7 +178,7 @@ for n in range(4):
     print(f"K = {n}: {by_hand} enumerated, {package} computed; canvas: {ours}")
 
 # %% [markdown]
-# The next table shows the bits of each label, and their share of the bits of a full label.
+# The next table shows the bits of each label.
 
 # %% tags=["hide-input"]
 BITS = {o: worth.bits(o, K, CELLS, APART) for o in worth.OBSERVERS}
@@ -188,42 +186,42 @@ rows = [(o, f"{b:.2f}", f"{b / BITS['full']:.0%}") for o, b in BITS.items()]
 show.Markdown(tables.grid(("observer", "bits an image", "share of full"), rows))
 
 # %% [markdown]
-# The places alone carry more than half of the bits of a full label. *Presence* and *counts* differ
-# little, because the digits of one canvas are seldom equal. If labels were worth their bits, one
-# full label would be worth nearly five *class* labels.
+# *Presence* and *counts* differ little, because the digits of one canvas are seldom equal. If
+# labels were worth their bits, one full label would be worth nearly five *class* labels.
 #
 # ### The likelihoods
 #
-# For a fair comparison all observers except *patches* have the same kind of loss: the exact
-# negative log-likelihood of the label. **Assume, as in chapter 1, that the cells are independent
-# given the image $X$**, with log-probabilities `log_p` `(B, C+1, *positions)`. The likelihood of
-# *presence* is that of chapter 1; those of *places* and *full* are products over the cells. We
-# derive those of *class* and *counts*.
+# All observers except *patches* have the same kind of loss: the exact negative log-likelihood of
+# the label. **Assume, as in chapter 1, that the cells are independent given the image $X$**, with
+# log-probabilities `log_p` `(B, C+1, *positions)`. The likelihood of *presence* is that of chapter
+# 1; those of *places* and *full* are products over the cells. We derive those of *class* and
+# *counts*.
 #
-# The largest digit is at most $m$ if no cell contains a larger digit. In (1.1), $\alpha_S$ is the
-# probability that every cell has a class of the set $S$. We write $\alpha_{\le m}$ for $S = \{0,
-# \ldots, m, \phi\}$. The largest digit is $m$ if it is at most $m$, but not at most $m - 1$. Hence
+# In (1.1), $\alpha_S$ is the probability that every cell has a class of the set $S$. With $S = \{0,
+# \ldots, m, \phi\}$ it is the probability that the largest digit is at most $m$; we write
+# $\alpha_{\le m}$. The largest digit is $m$ if it is at most $m$, but not at most $m - 1$. Hence
 #
 # $$ \log P(\max = m \mid X) = \log \alpha_{\le m} + \log \bigl( 1 - e^{\log \alpha_{\le m - 1} - \log \alpha_{\le m}} \bigr) . \tag{14.6} $$
 #
 # The label "none" has the probability $\alpha_{\le -1}$: every cell is $\phi$. The exponent in
 # (14.6) is $\sum_j \log (1 - \rho_j)$, where $\rho_j$ is the probability of $m$ at cell $j$,
-# divided by the probability of $\{0, \ldots, m, \phi\}$ there. The code uses `log1p` and `expm1`,
-# and for tiny $\rho_j$ the logarithm of their sum.
+# divided by the probability of $\{0, \ldots, m, \phi\}$ there. The code computes the sum with
+# `log1p` and the bracket with `expm1`.
 #
-# For the counts, the recursion of chapter 5 takes one step for each instance, here for each cell.
-# We need fewer steps, because at most three cells contain a digit. Number the observed digits $1,
-# \ldots, K$ and let $c_k$ be the class of digit $k$. Take a part $A$ of the canvas and a subset
-# $S$ of the digits. For each way to place the digits of $S$ on distinct cells of $A$, multiply the
-# probabilities of all cells of $A$; a cell without a digit contributes its $p_\phi$. The sum over
-# all ways is $f_A(S)$. A single cell has $f(\emptyset) = p_\phi$, $f(\{k\}) = p_{c_k}$, and $f(S)
-# = 0$ for larger $S$. Two disjoint parts are joined by
+# For the counts, the recursion of chapter 5 takes one step for each cell. We take fewer steps by
+# joining parts of the canvas. Number the observed digits $1, \ldots, K$ and let $c_k$ be the class
+# of digit $k$. Take a part $A$ of the canvas and a subset $S$ of the digits. For each way to place
+# the digits of $S$ on distinct cells of $A$, multiply the probabilities of all cells of $A$; a cell
+# without a digit contributes its $p_\phi$. The sum over all ways is $f_A(S)$. A single cell has
+# $f(\emptyset) = p_\phi$, $f(\{k\}) = p_{c_k}$, and $f(S) = 0$ for larger $S$. Two disjoint parts
+# are joined by
 #
 # $$ f_{A \cup B}(S) = \sum_{T \subseteq S} f_A(T) \, f_B(S \setminus T) , \qquad P(y \mid X) = \frac{f_{\text{all}}(\{1, \ldots, K\})}{\prod_c y_c!} . \tag{14.7} $$
 #
 # The sum counts each arrangement $\prod_c y_c!$ times, since digits of one class can be exchanged;
-# the division corrects this. The code joins cells in pairs, then pairs of cells in pairs, and so
-# on, in log space: seven rounds for 100 cells.
+# the division corrects this. The code joins cells in pairs, then the pairs in pairs, and so on, in
+# log space: seven rounds for 100 cells. A subset is numbered in binary: bit $k$ is 1 if digit $k$,
+# counted from 0, is in it.
 
 # %% [markdown]
 # ## Code
@@ -264,9 +262,9 @@ chapter_5 = counts.log_likelihood_multiclass(log_p.flatten(2).mT, y)[0]
 print(f"{ours:.10f} {package:.10f} {chapter_5:.10f}")
 
 # %% [markdown]
-# Our function, the package and the recursion of chapter 5 agree. If one label is a function of
-# another, it is at least as probable, whatever the network predicts. The next cell shows this for
-# one canvas. It prints $-\log_2 P(o \mid X)$, the loss in bits.
+# All three agree. If one label is a function of another, it is at least as probable,
+# whatever the network predicts. The next cell prints $-\log_2 P(o \mid X)$, the loss in bits, for
+# one canvas.
 
 # %% tags=["hide-input"]
 classes, cells = torch.tensor([told_digits]), torch.tensor([[3, 12, 24]])
@@ -282,20 +280,17 @@ for name, value in values.items():
     print(f"{name:9s} {-value.item() / math.log(2):7.2f} bits")
 
 # %% [markdown]
-# A loss in bits can be compared with $H(o)$, the mean loss of a learner that knows the
-# distribution of the labels and ignores the image. (Our networks cannot quite do this: with
-# independent cells, the best distribution of $K$ costs at least 0.16 bits more than the true one.)
-# Let $b$ be the mean loss of a network over all images. If $b < H(o)$, the network *explains*
-# $H(o) - b$ bits from the image. No prediction has a smaller mean loss than the true $P(o \mid
-# X)$, whose mean loss is $H(o \mid X)$. So the explained bits are a lower bound of $H(o) - H(o
-# \mid X)$, the *mutual information* of label and image. On 400 test images, the mean loss has a
-# standard error. For *counts* without the image it is $2.9 / \sqrt{400} = 0.14$ bits, since
-# $-\log_2 P(y)$ has the standard deviation 2.9.
+# A loss in bits can be compared with $H(o)$, the mean loss of a learner that knows the distribution
+# of the labels and ignores the image. Let $b$ be the mean loss of a network over all images. If
+# $b < H(o)$, the network *explains* $H(o) - b$ bits from the image. No prediction has a smaller
+# mean loss than the true $P(o \mid X)$, whose mean loss is $H(o \mid X)$. So the explained bits are
+# a lower bound of $H(o) - H(o \mid X)$, the *mutual information* of label and image. On 400 test
+# images a mean loss has a standard error: 0.14 bits for *counts* if the learner ignores the image.
 #
 # ## Picture
 #
-# We train the network six times, on the same 500 canvases of small digits and for the same number
-# of steps, with the code of the recorded experiments below.
+# We train the network six times, for the same number of steps on the same 500 canvases of small
+# digits, with the code of the recorded experiments.
 
 # %%
 SMALL = {
@@ -371,13 +366,12 @@ show.figure(
 )
 
 # %% [markdown]
-# Every network finds digits, but not every network names them correctly. We measure three rates on
-# all test canvases. *Reading*: of all classes, the right one has the largest sum of probabilities
-# over the true cell and its eight neighbours. *Found*: take as many peaks of the network's map of
-# $1 - p_\phi$ as there are digits; a digit is found if a peak is nearer to it than half the least
-# distance. *Both*: the digit is found, and the right class has the largest sum around the nearest
-# peak. The last three columns are in bits: $H(o)$, the mean loss $b$, and the explained $H(o) -
-# b$.
+# Every network finds digits, but not every network names them correctly. We measure three shares of
+# the digits on all test canvases. *Reading*: to read a digit, sum the probability of each class
+# over the true cell and its eight neighbours; the true class must have the largest sum. *Found*:
+# take as many peaks of the network's map of $1 - p_\phi$ as there are digits; a digit is found if a
+# peak is nearer to it than half the least distance. *Both*: the digit is found, and its class has
+# the largest sum around the nearest peak. The last three columns are in bits.
 
 # %% tags=["nbval-ignore-output"]
 rows = []
@@ -393,10 +387,10 @@ head = ("reading, %", "found, %", "both, %", "H(o)", "loss b", "explained")
 show.Markdown(tables.grid(("observer", *head), rows))
 
 # %% [markdown]
-# The labels of *class*, *presence*, *counts* and *patches* contain no places. Still, their
-# networks find most digits. They learn the places from the images: wherever a digit lies, the
-# label becomes more probable if the network names this digit there. (The loss of *patches* is no
-# likelihood, so it has no bits.)
+# The labels of *class*, *presence*, *counts* and *patches* contain no places. Still, their networks
+# find most digits. They learn the places from the images: wherever a digit lies, the label becomes
+# more probable if the network names this digit there. (The loss of *patches* is no likelihood, so
+# it has no bits.)
 #
 # ## When it breaks
 #
@@ -406,9 +400,9 @@ show.Markdown(tables.grid(("observer", *head), rows))
 # every cell. If the largest digit is 1 or more, the likelihood of *class* does not change: both
 # sets in (14.6) contain 0 as well as $\phi$. If the largest digit is 0, the likelihood is
 # $\alpha_{\le 0} - \alpha_{\le -1}$, and only the second term changes: from the probability that
-# all cells are empty to the probability that all cells are 0. For a good network both are near 0
-# on a canvas with digits. Only the label "none" distinguishes the two networks. The next cell
-# shows this for the random `log_p` from above.
+# all cells are empty to the probability that all cells are 0. For a good network both are near 0 on
+# a canvas with digits. Only the label "none" distinguishes the two networks, as the next cell shows
+# for the random `log_p` from above.
 
 
 # %%
@@ -430,32 +424,29 @@ for k in ((1, 3), (0, 3)):
     print(f"{k[0]} to {k[1]} digits: {share:.0%} of the canvases are empty")
 
 # %% [markdown]
-# If every canvas has a digit, no label contradicts a network that calls its background 0: the
-# labels cannot distinguish it from the network we want. With $K$ from 0 to 3, a quarter of the
-# labels contradict it. The label "none" carries only two bits, but it decides which class is the
-# background. This is why $K$ starts at 0 here.
+# If every canvas has a digit, no label contradicts a network that calls its background 0. With $K$
+# from 0 to 3, a quarter of the labels do. The label "none" carries only two bits, but it decides
+# which class is the background. This is why $K$ starts at 0.
 #
 # ### Bits that cannot be used
 #
-# *Places* carries more bits than the four labels above it in the table of bits. Yet its likelihood
+# *Places* carries more bits than *class*, *presence*, *counts* and *patches*. Yet its likelihood
 # does not depend on the class that the network predicts for a digit. So no number of such labels
-# teaches the network to read. Bits measure how much is observed, not whether it is what you want
-# to know.
+# teaches the network to read.
 #
 # ### Sums and picks
 #
-# *Counts* and *patches* have the same labels. The likelihood of *counts* sums over all placements,
-# so every cell has a gradient from the first step. *Patches* trains its classifier only on the $K$
-# patches it selected. While some of them show pieces of digits, the classifier learns from wrong
-# examples. But the lifting needs no likelihood over cells, so its places can lie anywhere and have
-# any size (chapter 8).
+# The likelihood of *counts* sums over all placements, so every cell has a gradient from the first
+# step. *Patches* trains its classifier only on the $K$ patches it selected. While some of them show
+# pieces of digits, the classifier learns from wrong examples. But the lifting needs no likelihood
+# over cells, so its places can lie anywhere and have any size (chapter 8).
 #
 # ## Reproduction
 #
 # We know no paper that compares these labels. Our records cover the six observers with 30 to 3,000
-# canvases of MNIST digits (protocol *short*: all lengths halved, one CPU core) or up to 30,000
-# (protocol *paper*: full size, on a GPU). Within a protocol, all runs have the same network,
-# number of steps and learning rate.
+# canvases of MNIST digits (protocol *short*: half the resolution, a smaller network, fewer steps,
+# one CPU core) or up to 30,000 (protocol *paper*: full size, on a GPU). Within a protocol, all runs
+# have the same network, number of steps and learning rate.
 
 # %% tags=["hide-input"]
 HELD = records.published()
@@ -505,20 +496,19 @@ show.Markdown(f"Mean ± sd over the seeds; {named}\n\n{grid}")
 # %% [markdown]
 # ### What a label costs
 #
-# An annotator is paid by the hour, not by the bit. **Assume that a label takes the time to look at
-# the image, plus the time to name its classes, plus the time to click on its places**:
+# **Assume that a label takes the time to look at the image, plus the time to name its classes, plus
+# the time to click on its places**:
 #
 # $$ t(o) = t_\text{look} + t_\text{name} \, \mathbb{E}[\text{names}] + t_\text{click} \, \mathbb{E}[\text{clicks}] . \tag{14.8} $$
 #
 # *Class* needs one name, *presence* one for each class that occurs, *counts* and *full* one for
 # each digit; *places* and *full* need one click for each digit. We take one second for a name and
 # 2.4 seconds for a click: on photographs with twenty classes, [Bearman et al.
-# (2016)](https://arxiv.org/abs/1506.02106) measured one second to decide whether a class occurs
-# and 2.4 seconds for the first click on an object. One second to look is our assumption. (A box by
-# four clicks took 7 seconds: [Papadopoulos et al. 2017](https://arxiv.org/abs/1708.02750).) In the
-# demo below you can change the seconds.
+# (2016)](https://arxiv.org/abs/1506.02106) measured one second to decide whether a class occurs and
+# 2.4 seconds for the first click on an object. One second to look is our assumption. In the demo
+# below you can change the seconds.
 #
-# <div class="demo" data-demo="worth">On the web page, sliders set the seconds that an annotator takes to look, to name and to click, and the numbers of digits and classes. A table shows the bits, the seconds and the bits a second of the six observers. Without JavaScript, change the seconds below and run the cells again.</div>
+# <div class="demo" data-demo="worth">On the web page, sliders set the seconds to look, to name and to click, and the numbers of digits and classes. A table shows the bits, the seconds and the bits a second of the six observers. Without JavaScript, change the seconds below and run the cells again.</div>
 
 # %%
 SECONDS = {"look": 1.0, "name": 1.0, "click": 2.4}
@@ -536,7 +526,6 @@ show.Markdown(tables.grid(head, rows))
 
 # %% [markdown]
 # By this model *full* gives the most bits a second: a click is slow, but carries many bits.
-# Whether it is also the best use of an hour, only the records can show.
 #
 # ### One score, three prices
 #
@@ -591,8 +580,8 @@ show.figure(
 )
 
 # %% [markdown]
-# The next figure shows the two parts of the score separately: *reading* on the left, *found* on
-# the right. Its three rows have the three prices.
+# The next figure shows *reading* (left) and *found* (right) separately; its three rows have the
+# three prices.
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(3, 2, figsize=(6.4, 7.6), sharey=True, sharex="row")
@@ -617,8 +606,8 @@ show.figure(
 )
 
 # %% [markdown]
-# Compare the rows of one column. If two curves exchange their order from one row to the next,
-# which label is cheaper depends on the price.
+# If two curves exchange their order from one row to the next, which label is cheaper depends on the
+# price.
 #
 # ### The exchange rate
 #
@@ -627,10 +616,10 @@ show.figure(
 #
 # $$ w_o(a) = \frac{n_{\text{full}}(a)}{n_o(a)} \tag{14.9} $$
 #
-# full labels. This rate depends on the score $a$. In each seed all observers label the same
-# canvases, so each seed gives a value of $w$. The table shows the smallest and the largest, and
-# beside them the ratios of bits $H(o) / H(\text{full})$ and of seconds $t(o) / t(\text{full})$. If
-# $w$ exceeds the ratio of seconds, an hour of weak labels is worth more than an hour of full ones.
+# full labels. In each seed all observers label the same canvases, so each seed gives a value of
+# $w$. The table shows the smallest and the largest, and the ratios of bits $H(o) / H(\text{full})$
+# and of seconds $t(o) / t(\text{full})$. If $w$ exceeds the ratio of seconds, an hour of weak
+# labels is worth more than an hour of full ones.
 
 # %%
 LEVELS = (50, 70, 80)
@@ -733,18 +722,17 @@ head = ("level", "price", "cheapest first", "starts above the level")
 show.Markdown(f"{named}\n\n" + tables.grid(head, rows))
 
 # %% [markdown]
-# The last column lists observers whose curve starts above the level. Their price is unknown, but
-# lower than that of their fewest images.
+# The last column lists observers whose curve starts above the level: their price is below that of
+# their fewest images.
 #
 # ### So, what is it worth?
 #
-# From the same records we compare an hour of weak labels with an hour of full ones. For a verdict,
-# all seeds must agree at every level at which $w$ is known. If $w$ is known for some seeds only,
-# the verdict is *undecided*. We also give the lead of full labels with the most images, with the
-# half-width of its 95 % interval (Welch's t). **Assume that the seeds are independent.** If two
-# observers were equal, all $s$ seeds would agree on the better one at one level with probability
-# $2 / 2^s$, and at several levels with no larger probability. With two seeds each, the
-# half-width is at least 4.3 standard errors.
+# We compare an hour of weak labels with an hour of full ones. For a verdict, all seeds must agree
+# at every level at which $w$ is known. If $w$ is known for some seeds only, the verdict is
+# *undecided*. **Assume that the seeds are independent.** If two observers were equal, all $s$ seeds
+# would agree on the better one with probability $2 / 2^s$ or less. We also give the lead of *full*
+# over *presence* and *counts* in the share *both*, with the half-width of its 95 % interval
+# (Welch's t).
 
 
 # %% tags=["hide-input"]
@@ -803,9 +791,8 @@ lines.append(
 show.Markdown("\n".join(f"- {line}" for line in lines))
 
 # %% [markdown]
-# The last table shows the explained bits $H(o) - b$ on new canvases. A negative number means that
-# the network predicts the labels worse than a learner that ignores the image: it is confident and
-# wrong.
+# The last table shows the explained bits $H(o) - b$ on new canvases. If a number is negative, the
+# network predicts the labels worse than a learner that ignores the image.
 
 # %% tags=["hide-input"]
 rows = []
@@ -822,8 +809,9 @@ show.Markdown(f"Explained bits by the number of images; {named}\n\n{grid}")
 # %% [markdown]
 # ### Claims
 #
-# We wrote these four claims as tests of the records, so they can fail; the brackets say what is
-# tested. Records at reduced size give no verdict; the last column says whether they agree.
+# We wrote these four claims as tests of the records; the brackets say what is tested. Records at
+# reduced size give no verdict; the last column says whether they agree. In the last row, 20 % is
+# twice the chance level of reading.
 
 # %%
 show.Markdown(tables.claims(PAPER, HELD))
@@ -832,11 +820,9 @@ show.Markdown(tables.claims(PAPER, HELD))
 # ### What this does and does not say
 #
 # We compared the labels on one kind of canvas, with one network, one learning rate and labels
-# without errors. The network's initial bias for $\phi$ comes from the mean number of digits, and
-# in the test the number of digits is given. A larger canvas raises the bits of *places* and *full*
-# only; more classes raise the bits of all observers but *places*. You can use the method for other
-# data: *compare labels at equal images, at equal bits and at equal hours, and say which of the
-# three you pay for*.
+# without errors. The network's initial bias for $\phi$ comes from the mean number of digits, and in
+# the test the number of digits is given. You can use the method for other data: *compare labels at
+# equal images, at equal bits and at equal hours, and say which of the three you pay for*.
 #
 # To make all records again: `.venv/bin/python -m wsl_tutorial.reproduce run 'worth/*-30'
 # 'worth/*-100' 'worth/*-300' 'worth/*-1000' 'worth/*-3000' --protocol short`; on a GPU `run
@@ -846,7 +832,7 @@ show.Markdown(tables.claims(PAPER, HELD))
 #
 # **1, by hand and code.** Change the observer: it only says whether there is a 7. Give the bits of
 # its answer; `k` is the pair of the smallest and the largest number of digits. The attempt forgets
-# that a canvas may contain more than one digit.
+# that a canvas may contain several digits.
 
 
 # %%
@@ -859,7 +845,7 @@ check.attempt(check.seven_bits, seven_bits)
 
 # %% [markdown]
 # **2, code.** Write the likelihood of that observer for `log_p` `(B, C+1, N)`, the class `label`,
-# and `seen`, bool `(B,)`. The attempt is inaccurate where the class is improbable.
+# and `seen`, bool `(B,)`. The attempt is inaccurate for improbable classes.
 
 
 # %%
@@ -871,8 +857,8 @@ def any_of(log_p, label, seen):
 check.attempt(check.any_of, any_of)
 
 # %% [markdown]
-# **3, code.** How many pairs of cells of a square of `cells` x `cells` are at least `apart` rows or
-# columns from each other? Find a formula without a loop over pairs; the attempt counts all pairs.
+# **3, code.** In a square of `cells` x `cells`, how many pairs of cells differ by at least `apart`
+# in their rows or in their columns? Find a formula without a loop; the attempt counts all pairs.
 
 
 # %%
@@ -886,7 +872,7 @@ check.attempt(check.pairs_apart, pairs)
 # %% [markdown]
 # **4, code.** How many seconds must a click take so that *full* and *counts* carry equally many
 # bits a second? You know their bits, the seconds of a *counts* label, and the clicks of a *full*
-# one. The attempt forgets that a *full* label also takes the seconds of a *counts* label.
+# one. The attempt leaves out the seconds of a *counts* label, which a *full* label takes too.
 
 
 # %%

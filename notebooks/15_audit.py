@@ -17,14 +17,13 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # After this page you can tell which sentences of a paper need an experiment, which need a proof,
 # and for which you must read a program. You can also show in a few lines where a public program
 # differs from its formula. You need the chapters on one of the four methods, and the *verdict* and
-# the *protocols* of [chapter 4](04_presence_reproduction.ipynb); each section names the chapter
-# that it builds on. The page trains nothing and runs in less than half a minute on one CPU core.
+# the *protocols* of [chapter 4](04_presence_reproduction.ipynb). The page trains nothing and runs
+# in less than half a minute on one CPU core.
 #
 # ## Problem
 #
-# A paper claims that its result is exact, or faster, or better than the baseline. Which claims
-# hold? This page collects what the chapters found about the four papers. The overview comes
-# from the records:
+# Which claims of the four papers hold? This page collects what the chapters found. The overview
+# comes from the records:
 
 # %%
 import math
@@ -56,15 +55,13 @@ show.Markdown(audit.summary(HELD))
 
 # %% [markdown]
 # *No verdict* means that we have results at reduced size only, and *not tested* that we have none.
-# The end of this page counts the reasons. *By mathematics: stand* counts the sentences that are
-# proved as printed, and *numbers judged* the printed numbers that have a verdict. **Every result
-# of a training comes from a record**, and every sentence that mathematics decides names a test
-# that you can run.
+# *By mathematics: stand* counts the sentences that are proved as printed, and *numbers judged* the
+# printed numbers that have a verdict. **Every result of a training comes from a record**, and every
+# sentence that mathematics decides names a test that you can run.
 #
 # ## What is hidden
 #
-# A table in a paper depends on a formula, a program, data, choices and chance. So we keep four
-# kinds of statements apart:
+# We keep four kinds of statements apart:
 #
 # | a statement about | for example | is decided by | is valid for |
 # |---|---|---|---|
@@ -78,9 +75,8 @@ show.Markdown(audit.summary(HELD))
 # ### What mathematics decides
 #
 # Some sentences can be checked without a training. For each of them, a test compares the sentence
-# with an independent computation. The overview counts how many stand as printed; the next table
-# shows the others, and why. A *remark* is our own: the paper claims nothing there, and we do not
-# count it.
+# with an independent computation. The next table shows those that do not stand as printed, and why.
+# A *remark* is our own: the paper claims nothing there, and the overview does not count it.
 
 # %%
 show.Markdown(audit.sentences_table(stands=(False, None)))
@@ -89,9 +85,10 @@ show.Markdown(audit.sentences_table(stands=(False, None)))
 # Three central formulas are right exactly as printed: Li's probability of a label set, the E-step
 # of Baručić and Kybic, and the cross-entropy to uniform of Belharbi et al.
 #
-# In two cases the method is *better* than its authors say. Li writes that a truncated series gives
-# no bound in general; but a series that ends after all subsets of one size gives a bound. The
-# other case is the first row of the table.
+# In two cases the method is *better* than its authors say. Li writes that the series of (1.2), cut
+# off early, gives no bound in general; but if we cut it after all subsets of one size, it does
+# (chapter 1). The other case is the first row of the table. The fourth row says: one definition of
+# AP excludes that both printed numbers come from one run; three others do not.
 #
 # ### How many true claims fail
 #
@@ -101,9 +98,9 @@ show.Markdown(audit.sentences_table(stands=(False, None)))
 #
 # $$ 1 - (1 - \alpha)^m . $$
 #
-# The expected number of failures is $m \alpha$. The expectation of a sum does not need
-# independence, so this holds without the assumption. By Markov's inequality $m \alpha$ also bounds
-# the probability of at least one failure. For the claims of each paper, at $\alpha = 5\,\%$:
+# The expected number of failures is $m \alpha$, also without independence. By Markov's inequality
+# it bounds the probability of at least one failure. For the claims of each paper, at $\alpha =
+# 5\,\%$:
 
 # %% tags=["hide-input"]
 for paper in PAPERS.values():
@@ -119,16 +116,14 @@ for paper in PAPERS.values():
 #
 # ### What the programs compute
 #
-# For most users a method is what its public program computes. We read the programs of the four papers
-# and of some relatives:
+# We read the public programs of the four papers and of some related methods:
 
 # %%
 show.Markdown(audit.programs_table())
 
 # %% [markdown]
-# Below, we write each behaviour anew from its description and compare it with this book's
-# function; no line is copied. Most cells open with a click. All of these programs made a method
-# available to everyone.
+# Below, we write each behaviour anew from its description and compare it with this book's function;
+# no line is copied.
 #
 # ### Presence
 #
@@ -186,11 +181,11 @@ off = [abs(a - b) for a, b in zip(double, close, strict=True)]
 print("as released in float64, error below 1 nat:", max(off) < 1)
 
 # %% [markdown]
-# The gradient with respect to $\log p$ is the posterior (2.3). The posteriors of a present label
-# sum to at least 1 over the positions, its *expected positions* in the output. So a correct
-# gradient never makes a label less probable. The authors compute in float64 for CIFAR-10 and SVHN,
-# and a comment says that it is needed. [Chapter 2](02_presence_numerics.ipynb) shows where float64
-# fails too, and the form without cancellation.
+# The gradient with respect to $\log p$ is the posterior (2.3). Summed over the positions, the
+# posteriors of a present label give its expected number of positions (the second line of the
+# output), which is at least 1. So a correct gradient never makes a label less probable. The authors
+# compute in float64 for CIFAR-10 and SVHN, and a comment says that it is needed. [Chapter
+# 2](02_presence_numerics.ipynb) shows where float64 fails too, and the form without cancellation.
 #
 # #### A maximum that knows its neighbours
 #
@@ -236,18 +231,18 @@ assert torch.allclose(
 )
 
 # %% [markdown]
-# As printed, the loss does not depend on this constant. As released, it does: up to a factor, its
-# derivative with respect to a constant that is added to one image is $m - |L| / \sum |L|$. Here
-# $m$ is the image's share of the sum over the batch, and $|L|$ its number of labels. A step raises
-# an image if $m$ is below its share of the labels. Chapter 4 tests both baselines.
+# As printed, the loss does not depend on this constant. As released, it does: a gradient step
+# raises the mean logit of an image if its share of the sum over the batch is smaller than its share
+# of the labels.
 #
 # ### Counts
 #
 # #### Nothing divided by nothing
 #
-# The released E-step clamps $\rho$ at $10^{-6}$, multiplies in float32 and divides by the sum. Eight
-# positives that the network considers impossible give $10^{-48}$, which float32 rounds to 0, and the
-# division is 0/0.
+# For each set of $y$ positives, the released E-step multiplies the probabilities of all instances,
+# in float32 and with $\rho$ clamped at $10^{-6}$; then it divides by the sum over the sets. Eight
+# positives that the network considers impossible give $10^{-48}$, which float32 rounds to 0, and
+# the division is 0/0. The output shows the posterior of one instance.
 
 
 # %% tags=["hide-input"]
@@ -283,8 +278,8 @@ assert torch.allclose(
 # #### Every configuration, one by one
 #
 # The same program lists all configurations when it starts. Its results are right, and for the bags
-# of the paper the list fits into memory. The recursion (5.3) takes $n y$ steps; the second output
-# is its result for a bag that no list could hold.
+# of the paper the list fits into memory. The recursion (5.3) takes $n y$ steps. The first output is
+# for $y = n/2$; the second is the result of the recursion for a bag that no list could hold.
 
 # %% tags=["hide-input"]
 for n in (8, 16, 20, 32):
@@ -331,14 +326,14 @@ for k in range(6):
     assert abs(right - law[k]) < 1e-5
 
 # %% [markdown]
-# With this loss, a network that predicts *too few* positives in every bag has a low loss. Two
-# other functions of the same program start right.
+# With this loss, a network that predicts *too few* positives in every bag has a low loss. Two other
+# functions of the same program start correctly.
 #
 # #### The last positive
 #
 # The program of Chen et al. (2024) computes an E-step for counts by messages from both ends, as in
-# chapter 5. In one line of the backward messages, the last positive instance of the bag has the
-# factor $1 - \rho$ instead of $\rho$. We write the messages with and without this error.
+# chapter 5. In one line of the backward messages, the last positive in the order of the bag has the
+# factor $1 - \rho$ instead of $\rho$.
 
 
 # %% tags=["hide-input"]
@@ -388,8 +383,9 @@ for y in (1, 2, 3, 4):
 #
 # #### The mean of logarithms
 #
-# DLLP, the baseline (6.1), compares the bag's proportion with the *mean probability*. Some libraries
-# average the log-probabilities instead. The two differ most for a network that is right and confident.
+# DLLP, the baseline (6.1), compares the bag's proportion with the *mean probability*. The library
+# llp-learn averages the log-probabilities instead. The two differ most for a network that is right
+# and confident.
 
 
 # %% tags=["hide-input"]
@@ -411,7 +407,7 @@ assert torch.allclose(
 
 # %% [markdown]
 # The mean of logarithms *prefers the undecided network*: it is cross-entropy with the bag's
-# proportion as the label of each instance. So it is another method than DLLP.
+# proportion as the label of each instance.
 #
 # ### Patches
 #
@@ -440,15 +436,15 @@ for apart in (8.0, 13.0, 14.0):
     assert (rates[0] > rates[1]) == (apart < 20 * 2 / 3)
 
 # %% [markdown]
-# Our digits are at least 16 pixels apart, 14.8 after their places are rounded, so this cannot
-# happen here; the paper does not print its distances. "Both", the third line of Table 2, is one to
-# one in the program too.
+# Our digits are at least 16 pixels apart, 14.8 after rounding to whole pixels (chapter 10), so this
+# cannot happen here; the paper does not print its distances. "Both", the third line of Table 2, is
+# one to one in the program too.
 #
 # #### Counting what was answered
 #
 # Without a background class, the program divides by the number of *detections* instead of the
-# number of objects. If $K$ is the number of digits, nothing changes. For another $K$ the rate is
-# no recall: a detector with few detections can miss most digits and still reach 100 %.
+# number of objects. With as many detections as digits, nothing changes. Otherwise the rate is no
+# recall: a detector with few detections can miss most digits and still reach 100 %.
 
 # %% tags=["hide-input"]
 centres = torch.tensor([15.0, 40.0, 65.0])
@@ -470,9 +466,9 @@ for k in (3, 6, 9):
 # %% [markdown]
 # #### A zero is not missed
 #
-# "Classif." compares the labels of an image as multisets and gives the share of labels that are
-# not missing. Class 0 never counts as missing, but it counts as a label. In the program's other
-# data set class 0 is the background; among digits it is the zero.
+# "Classif." of Table 2 compares the labels of an image as multisets and gives the share of labels
+# that are not missing. Class 0 never counts as missing, but it counts as a label. In the program's
+# other data set class 0 is the background; among digits it is the zero.
 
 # %% tags=["hide-input"]
 zeros, sevens = torch.zeros(1, 9).long(), torch.full((1, 9), 7)
@@ -485,9 +481,6 @@ assert metrics.label_recall(sevens, zeros, 10, 0) == 100
 assert metrics.label_recall(sevens, zeros, 10) == 0
 
 # %% [markdown]
-# By (10.1), a random guesser reaches a large part of the printed scores for nine digits (chapter
-# 10).
-#
 # #### Peaks that fade
 #
 # The local softmax of the released detector subtracts the largest score of the *whole map*, and adds
@@ -536,15 +529,17 @@ assert patches.top_k(kept, 2, 1.0)[0][0, :, 0].tolist() == [1, 6]
 assert not {1.0, 6.0} & set(patches.top_k(zeroed, 2, 1.0)[0][0, :, 0].tolist())
 
 # %% [markdown]
-# After a softmax no value is negative, so MNIST is not affected. For PASCAL + COCO there is no softmax.
+# After a softmax no value is negative, so MNIST is not affected. For PASCAL + COCO there is no
+# softmax.
 #
 # ### Regions
 #
 # #### A mask cut from the graph
 #
-# The enlarged map is detached before it becomes a mask. With networks of one convolution each we
-# see that the min-max terms then contribute nothing to the gradient of the localiser's head.
-# [Chapter 11](11_regions_entropy.ipynb) shows the consequences, and the attached form.
+# The released program enlarges the localiser's map to the size of the image and detaches it before
+# it becomes a mask. With networks of one convolution each we see that the min-max terms then
+# contribute nothing to the gradient of the localiser's head. [Chapter 11](11_regions_entropy.ipynb)
+# shows the consequences, and the attached form.
 
 # %% tags=["hide-input"]
 torch.manual_seed(0)
@@ -575,9 +570,9 @@ for attached in (False, True):
 # %% [markdown]
 # #### One scale for a batch
 #
-# In training the map is scaled by the smallest and largest value of the *batch*. One image with a
-# strong map then decides whether another image has a region, here the pixels of at least 0.5, at
-# all. If all maps of a batch are constant, the scaling is 0/0.
+# In training the map is scaled by the smallest and largest value of the *batch*. So the strong map
+# of one image can leave another image without a region (here the pixels of at least 0.5). If all
+# maps of a batch are constant, the scaling is 0/0.
 
 
 # %% tags=["hide-input"]
@@ -631,9 +626,9 @@ print("alpha changes our score:", not torch.equal(*ours))
 # %% [markdown]
 # #### Attention above nothing
 #
-# Attention sums to 1 over the $hw$ positions, *for each class*, so the uniform share is $1/(hw)$. The
-# program of the baselines cuts at $1/(C h w)$, one over the number of elements of all maps. With two
-# classes that is half of the uniform share.
+# The attention of Deep MIL sums to 1 over the $hw$ positions, *for each class*, so the uniform
+# share is $1/(hw)$. The program of the baselines cuts at $1/(C h w)$, one over the number of
+# elements of all maps: $C$ times below the uniform share.
 
 
 # %% tags=["hide-input"]
@@ -654,10 +649,9 @@ for name, scores in (("uniform", flat), ("noise", drawn)):
 assert shares_above(flat)[0] == 100
 
 # %% [markdown]
-# So uniform attention selects every pixel, like the baseline All-ones. With 200 classes of birds
-# (CUB) and 102 of flowers (OxF) the cut is 200 and 102 times below the uniform share. The paper
-# does not say which cut its Deep MIL rows used there. For these two data sets, its printed $F_1^+$
-# (chapter 13) of Deep MIL is close to that of All-ones:
+# So uniform attention selects every pixel, like the baseline All-ones. The paper does not say which
+# cut its Deep MIL rows used for CUB (200 classes of birds) and OxF (102 of flowers). For these two
+# data sets, its printed $F_1^+$ (chapter 13) of Deep MIL is close to that of All-ones:
 
 # %% tags=["hide-input"]
 table_2 = [r for r in ledger.load().values() if r.table == "Table 2"]
@@ -683,8 +677,7 @@ print(f"one map raised by 0.01: {100 * shifted:.0f} %")
 assert 0.45 < take < 0.55 < 0.99 < shifted
 
 # %% [markdown]
-# [Chapter 12](12_regions_erasing.ipynb) cuts the map of one network by four rules, and the score
-# depends on the rule.
+# [Chapter 12](12_regions_erasing.ipynb) compares four rules for the cut.
 #
 # ## Picture
 #
@@ -692,15 +685,15 @@ assert 0.45 < take < 0.55 < 0.99 < shifted
 #
 # We compute which setting suits each of the four methods:
 #
-# - *Presence*: many classes, few instances. A label set then carries nearly as many bits as the counts.
-#   We compute both, (14.3) and (14.4), for a known number $K$ of instances of ten classes.
+# - *Presence*: many classes, few instances. We compare the bits of a label set (14.3) and of the
+#   counts (14.4) for a known number $K$ of instances of ten classes.
 # - *Counts*: small bags. We divide the bits of a count by the number of instances, $H(y)/n$; each
 #   instance is positive with probability 1/2.
-# - *Patches*: large images, few objects. The method, MIST, reads $3 K$ patches a step; soft top-K
-#   (chapter 9) reads all candidates, here one for each 8 x 8 pixels.
+# - *Patches*: large images, few objects. MIST reads $3 K$ patches a step; soft top-K (chapter
+#   9) reads all candidates, here one for each 8 x 8 pixels.
 # - *Regions*, erasing: evidence of different strengths, and a score that saturates. Ten glands of
 #   strength 1 to 10 lie on a line, and the score stops growing at a cap. We count the glands in the
-#   region after one erasing step and after four ($u = 1$ and $u = 4$, chapter 12).
+#   region after $u = 1$ and after $u = 4$ erasing steps (chapter 12).
 
 # %% tags=["hide-input"]
 law = [
@@ -776,10 +769,10 @@ for axis, top in ((axes[0, 0], 105), (axes[0, 1], 1.05), (axes[1, 1], 105)):
 show.figure(fig, alt=ALT)
 
 # %% [markdown]
-# With one or two instances, a label set carries almost as many bits as the counts. In a larger
-# bag, a count carries fewer bits for each instance. Patches save most where the image is large.
-# Erasing finds more glands only if the cap is low, since the score then stays at its cap without
-# the strongest glands.
+# With one or two instances, a label set carries almost as many bits as the counts. In a larger bag,
+# a count carries fewer bits for each instance. Patches save most where the image is large. Erasing
+# finds more glands only if the cap is low, since the score then stays at its cap without the
+# strongest glands.
 
 # %% tags=["hide-input"]
 print(f"presence: {kept[0]:.0f} % of the bits at K = 1,", end=" ")
@@ -808,29 +801,29 @@ assert looks[4][-1] == looks[1][-1]
 # **A claim is our reading.** We turned words such as "about half" into rules with numbers, shown in
 # brackets. We fixed them before the runs, but they are not the authors' words.
 #
-# **Our recipe, and the reduced size.** Where the paper's settings have not run, a claim may rest
-# on the paper's data, network and measure with a training of ours (*our recipe*). Runs at reduced
-# size give no verdict.
+# **Our recipe.** Where the paper's settings have not run, a claim may rest on the paper's data,
+# network and measure with a training of ours (*our recipe*).
 #
 # **Silence.** We only found what our tests looked for. Our own known errors are in [errata and
 # remarks](../book/errata.md).
 #
 # ## Reproduction
 #
-# The next table shows the claims that fail, and on which evidence:
+# The next table shows the claims that fail:
 
 # %%
 show.Markdown(audit.failing(HELD))
 
 # %% [markdown]
-# All claims, sentences, findings and printed numbers are on the pages of the papers: [presence](../book/reproductions-presence.md),
-# [counts](../book/reproductions-counts.md), [patches](../book/reproductions-patches.md) and
-# [regions](../book/reproductions-regions.md).
+# All claims, sentences, findings and printed numbers are on the pages of the papers:
+# [presence](../book/reproductions-presence.md), [counts](../book/reproductions-counts.md),
+# [patches](../book/reproductions-patches.md) and [regions](../book/reproductions-regions.md).
 #
 # ### What keeps the rest from being tested
 #
-# The next table counts why experiments of a claim have no record that can judge it. It includes our
-# own questions, and a claim can have several reasons.
+# Some claims lack records that can judge them. The next table counts these claims by reason, our
+# own questions included; a claim can have several reasons. *For want of time*: we could run the
+# experiment, but have not. The lossy copy is that of CIFAR-10.
 
 # %% tags=["hide-input"]
 totals = Counter()
@@ -882,9 +875,9 @@ def exactly(at_most):
 check.attempt(check.exactly, exactly)
 
 # %% [markdown]
-# **3, code.** For each class, `attention` `(C, h, w)` sums to 1 over the positions. Return the
-# mask of `label`: the positions with more than `times` the uniform share. The attempt is that of
-# the program.
+# **3, code.** For each class, `attention` `(C, h, w)` sums to 1 over the positions. Return the mask
+# of `label`: the positions with more than `times` the uniform share. The attempt is that of the
+# program.
 
 
 # %%
@@ -896,8 +889,8 @@ check.attempt(check.attended, attended)
 
 # %% [markdown]
 # **4, code.** `able` `(B, K, L)` is True where a detection overlaps a digit enough, and `present`
-# `(B, L)` where there is a digit (the rest is padding). Return the share of digits that some detection
-# finds. The attempt divides by the number of detections.
+# `(B, L)` where there is a digit (the rest is padding). Return the share of digits that some
+# detection finds. The attempt divides by the number of detections.
 
 
 # %%
