@@ -40,9 +40,9 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # | **patches** | the labels of *K things*, in no order and without their places | [Angles, Jin et al. (2021)](https://arxiv.org/abs/1811.10725) |
 # | **regions** | the *class* of the whole image | [Belharbi et al. (2020)](https://arxiv.org/abs/1907.12934) |
 #
-# The four papers look very different. We will see that they all face one question: how probable is
-# the weak label, if we take every possible labelling of the instances into account? Two papers
-# answer it exactly; the other two use a substitute.
+# The four papers look very different, but they all face one question: how probable is the weak
+# label, if we take every possible labelling of the instances into account? Two papers answer it
+# exactly; the other two use a substitute.
 
 # %%
 import matplotlib.pyplot as plt
@@ -168,9 +168,9 @@ show.figure(
 # first half is Assumption 1 of Li. Baručić and Kybic state the second half, and need both for the
 # step from their Eq. (2) to Eq. (3).
 #
-# Two points and four labels have $4^2 = 16$ labellings, few enough to write into a table. We have
-# no trained network yet. As a stand-in for its logits we take minus one third of the squared
-# distance to the mean of each class.
+# Two points and four labels have $4^2 = 16$ labellings, few enough to write into a table. As a
+# stand-in for the logits of a trained network we take minus one third of the squared distance to
+# the mean of each class.
 
 # %%
 middle = torch.stack(
@@ -341,20 +341,20 @@ for name, observe in toy.OBSERVERS.items():
 # 1. Every entry lies between $-1$ and $1$, because $r$ and $p$ are probabilities. No observation
 #    can make this gradient explode.
 # 2. For each point the entries sum to zero: probability only moves from one label to another.
-# 3. If the observer reports all labels, $g(h) = h$, then $r_{i,l} = [h_i = l]$. In this case (0.3)
-#    is minus the gradient of the cross-entropy, that is, supervised learning.
+# 3. If the observer reports all labels, $g(h) = h$, then $r_{i,l} = [h_i = l]$. Then (0.3) is minus
+#    the gradient of the cross-entropy, that is, supervised learning.
 # 4. If the report was certain beforehand, $P(o \mid X) = 1$, then $r = p$ and the gradient is zero.
 #    **A label that we could predict with certainty teaches nothing.**
 # 5. Averaged over all possible reports, $r$ equals $p$: $\sum_o P(o \mid X) \, r = p$, by the law
 #    of total probability. Once the network outputs the true $p$, the gradients cancel on average,
 #    although a single bag may still raise the probability of a wrong label.
-# 6. (0.3) is also the gradient of training on soft targets $r$ that we recompute at every step. If
-#    we recompute them less often, we get the EM algorithm of [Dempster, Laird and Rubin
-#    (1977)](https://www.jstor.org/stable/2984875). Its E-step computes (0.2), and its M-step
+# 6. (0.3) is also minus the gradient of the cross-entropy against soft targets $r$, recomputed at
+#    every step. If we recompute them less often, we get the EM algorithm of [Dempster, Laird and
+#    Rubin (1977)](https://www.jstor.org/stable/2984875). Its E-step computes (0.2), and its M-step
 #    minimises the cross-entropy against fixed $r$.
 #
-# The figure shows $r - p$ for our bag of five. Each row is a point, named by its hidden label. Each
-# column is a label, whose probability rises (+) or falls (−).
+# The figure shows $r - p$ for our bag of five. Each row is a point, named by its hidden label, and
+# each column a label. The posterior is above the prior where the sign is +, below it where it is −.
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 4, figsize=(7.2, 2.5), sharey=True)
@@ -380,10 +380,10 @@ show.figure(
 # %% [markdown]
 # The first three observers report that class 1 is absent, so its posterior is zero at every point.
 # Counts and patches agree in every entry, as they did in the colouring. Regions reports class 2,
-# and the probability of 2 rises at every point, also at the points of other classes. A true report
-# can therefore mislead about single points. By consequence 5 these errors cancel on average once
-# the network outputs the true $p$. Training need not lead the network to the true $p$; the section
-# "When it breaks" shows a case.
+# and the posterior of 2 is above its prior at every point, also at the points of other classes. A
+# true report can therefore mislead about single points. By consequence 5 these errors cancel on
+# average once the network outputs the true $p$. The section "When it breaks" shows a case where
+# training does not lead there.
 #
 # ## The four papers, side by side
 #
@@ -392,18 +392,19 @@ show.figure(
 # | **presence** | the set of classes that occur | a class for each position of a feature map | **sums exactly**, by an alternating series over subsets of the label set (its Eq. 6) | $O(2^{L} n)$ for $L$ labels |
 # | **counts** | the number of positive instances | a class for each instance: positive or negative | **sums exactly**, over all labellings with $y$ positives, E-step and M-step in turn (its Eqs. 6–11) | $\binom{n}{y}$ labellings; a recursion needs $O(n\,y)$ steps |
 # | **patches** | the labels of $K$ things, in no order | $K$ places and sizes in a continuous image | **chooses** the $K$ places with the highest scores on a predicted map, the *heat map* (its Eqs. 1–7) | one heat map and $K$ patches |
-# | **regions** | the class of the image | a mask: which pixels decide | **a surrogate**: classify the masked part, be undecided on the rest (its Eq. 6) | two passes through a classifier, one or more through the network of the mask |
+# | **regions** | the class of the image | a mask: the pixels that show the class | **a surrogate**: be sure of the class inside the mask, undecided outside (its Eq. 6) | two passes through a classifier; through the network of the mask one, or several (chapter 12) |
 #
-# The first two rows compute (0.1), in two ways. The last two rows do not.
+# Only the first two rows compute (0.1).
 #
 # *Patches* first. An exact sum would run over all sets of $K$ places, and a place is three real
 # numbers: two for its position and one for its size. The paper keeps only the best set, so a
 # maximum replaces the sum. This choice has no derivative. The paper therefore treats the chosen
 # places as free variables, moves them down the gradient of the task loss, and trains the heat map
-# to predict where they ended up (its Algorithm 1). For classification the task loss is a squared
-# distance between the mean label vector and the mean softmax (its Eq. 9). This is not $-\log P$. As
-# an example take a bag of two patches with the labels 0 and 1, and two networks: one is sure of the
-# two labels, the other gives each label probability one half at each patch.
+# to predict where they ended up (its Algorithm 1). For classification the task loss is the squared
+# distance between two means over the bag, one of the one-hot labels and one of the softmax outputs
+# (its Eq. 9). This is not $-\log P$. As an example take a bag of two patches with the labels 0 and
+# 1, and two networks: one is sure of both, the other gives each label probability one half at each
+# patch.
 
 # %%
 sure = [[0.999, 0.001], [0.001, 0.999]]
@@ -429,13 +430,13 @@ for name, loss in (
 # Now *regions*. If an image has one class $c$ and its pixels are independent, the exact sum runs
 # over all masks that are not empty: pixels in the mask have label $c$, all others have $\phi$. This
 # is the presence likelihood of the label set $\{c\}$, as the next cell verifies. The paper does not
-# compute it. Its classifier sees the whole masked part at once, so there is no product over pixels,
-# and it computes one mask instead of summing over masks. Two terms replace the sum: on the masked
-# part, the cross-entropy to the label; on the rest, the cross-entropy to the uniform distribution.
-# The second term is an additional assumption, that the rest of the image supports no class more
-# than another. It does not follow from $g$. By Appendix A.2 of the paper the mask is detached from
-# the computation graph. Neither term therefore sends a gradient through the mask; the mask is
-# learned from another classification loss (its Eq. 7).
+# compute it. Its classifier sees all pixels in the mask at once, so there is no product over
+# pixels, and the method predicts one mask instead of summing over masks. Two terms replace the sum:
+# inside the mask, the cross-entropy to the label; outside, the cross-entropy to the uniform
+# distribution. The second term assumes that the rest of the image supports no class more than
+# another, which does not follow from $g$. By Appendix A.2 of the paper the mask is detached from
+# the computation graph. Neither term therefore sends a gradient through the mask, which is learned
+# from another classification loss (its Eq. 7).
 
 # %%
 pixels = log_p.T[None]  # (1, 4, 5): our five points as an image of class 2
@@ -600,9 +601,9 @@ grown = torch.tensor(
 
 # %% [markdown]
 # The left panel shows half the sum of $|r - p|$ over the labels. This is the share of a point's
-# probability that the bag's label moves, measured before training. The right panel shows the
-# accuracy after training on 64 bags. Each line is one of three runs. The dashed line is the
-# accuracy of always answering "background".
+# probability that the bag's label moves before training. The right panel shows the accuracy after
+# training on 64 bags. Each line is one of three runs. The dashed line is the accuracy of always
+# answering "background".
 
 # %% tags=["hide-input"]
 fig, (moved, score) = plt.subplots(1, 2, figsize=(7.0, 2.9))
@@ -626,15 +627,15 @@ show.figure(
 
 # %% [markdown]
 # The loss does not warn us of this failure. An untrained network gives every label a probability of
-# about one quarter at each point, so it already expects all three classes among 64 points.
-# $P(o \mid X)$ is close to 1 and the loss close to 0, its best possible value, from the first step.
-# Yet the classifier ends up worse than a constant. The small gradient that remains is misleading. A
-# point of the background does not help to complete the label set. If the set is full, the posterior
-# of $\phi$ is therefore below its prior at every point, and every step lowers the probability of
-# the background. Adam divides the gradient by its own size, so even a tiny gradient gives full
-# steps. Look at the labels before you train: if nearly all bags have the same label, do not expect
-# to learn from it. Counts would still work here, because 11 points of a class and 9 points of a
-# class are different reports.
+# about one quarter at each point, so it already expects all three classes among 64 points. $P(o
+# \mid X)$ is close to 1 and the loss close to 0, its best possible value, from the first step. Yet
+# the trained classifier is worse than always answering "background". The small gradient that
+# remains is misleading. A point of the background does not help to complete the label set. If the
+# set is full, the posterior of $\phi$ is therefore below its prior at every point, and every step
+# lowers the probability of the background. Adam divides the gradient by its own size, so even a
+# tiny gradient gives full steps. Look at the labels before you train: if nearly all bags have the
+# same label, do not expect to learn from it. Counts would still differ from bag to bag: 11 and 9
+# points of a class are different reports.
 #
 # Two other assumptions can fail. If the observer makes errors, $g$ is the wrong map, and the
 # observed label may even have probability zero; exercise 5 repairs this. If the labels of

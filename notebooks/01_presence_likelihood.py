@@ -240,8 +240,8 @@ for L, labels in (([0], one), ([0, 1], both)):
 # The next figure shows this for three labels. The left panel is the lattice of the eight sets $S$,
 # with the sign of each $\alpha$. The sets of one size form a *layer*. In the right panel each row
 # is a kind of grid, given by the number $d$ of labels that it misses, and each column is a layer.
-# For each set of the layer, the $\alpha$ either counts such a grid or does not; the entry is the
-# sum of the signs of those that count it.
+# The entry is the sum of the signs of those sets $S$ of the layer whose $\alpha$ counts such a
+# grid.
 
 # %% tags=["hide-input"]
 EDGE = {True: {"ec": show.COLOURS[0]}, False: {"ec": show.COLOURS[1]}}
@@ -355,10 +355,11 @@ assert torch.allclose(value, series(flat, [0, 1]))
 # *Claim:* $\mathrm{Prb}(L) = \sum_{S \subseteq L} c_{L,S} \, \alpha_{S \cup \{\phi\}}$ with
 # $c_{L,S} = (-1)^{|L|-|S|}$. *Induction on $|L|$.* For $L = \emptyset$ we have
 # $\mathrm{Prb}(\emptyset) = \beta_{\{\phi\}} = \alpha_{\{\phi\}}$, so $c = 1$. Let the claim hold
-# for all smaller sets. On the right side only sets with $\phi$ appear, which answers the first
-# question. The coefficient of $\alpha_{L \cup \{\phi\}}$ is 1. For $S \subsetneq L$ with
-# $d = |L| - |S| \geq 1$, collect the contributions of all $T$ between $S$ and $L$; there are
-# $\binom{d}{i}$ of them with $|T| - |S| = i$, and $i = d$ is excluded because $T \neq L$:
+# for all smaller sets, and insert it for each $\mathrm{Prb}(T)$ above. The right side then has only
+# sets with $\phi$, which answers the first question. The coefficient of $\alpha_{L \cup \{\phi\}}$
+# is 1. For $S \subsetneq L$ with $d = |L| - |S| \geq 1$, collect the contributions of all $T$
+# between $S$ and $L$; there are $\binom{d}{i}$ of them with $|T| - |S| = i$, and $i = d$ is
+# excluded because $T \neq L$:
 #
 # $$ c_{L,S} = - \sum_{i=0}^{d-1} \binom{d}{i} (-1)^{i} = - \bigl[ (1-1)^d - (-1)^d \bigr] = (-1)^d . $$
 #
@@ -395,8 +396,8 @@ for text, yes in (("corrected", 1), ("as printed", 0)):
 # $$ F(s) = \prod_{j} \Bigl( p_{\phi,j} + \sum_{\ell \in L} s_\ell \, p_{\ell,j} \Bigr) . $$
 #
 # If $s_\ell$ is 1 for $\ell \in S$ and 0 otherwise, then $F$ is $\alpha_{S \cup \{\phi\}}$. So
-# (1.2) is a signed sum of $F$ over the corners of a cube. What does this sum do to a single
-# monomial $\prod_\ell s_\ell^{a_\ell}$ of $F$? It factorises,
+# (1.2) is a signed sum of $F$ over the corners of a cube. For a single monomial
+# $\prod_\ell s_\ell^{a_\ell}$ of $F$, the signed sum factorises,
 #
 # $$ \sum_{s \in \{0,1\}^L} (-1)^{L - \sum s_\ell} \prod_\ell s_\ell^{a_\ell} = \prod_{\ell} \bigl( 1^{a_\ell} - 0^{a_\ell} \bigr) = \begin{cases} 1 & \text{if all } a_\ell \geq 1 , \cr 0 & \text{otherwise,} \end{cases} $$
 #
@@ -575,7 +576,7 @@ show.figure(
 # inside a layer. For example, subtract from the full set only the terms without label 1 and without
 # label 2: a grid that misses label 3 is still counted once, and one that misses 1 and 2 is counted
 # $-1$ times. But from the full set, layer by layer, the sums of both bags are above, below, above,
-# and so on. This is always so. To prove it, stop after the layer with $k$ labels missing. A grid
+# and so on. This always holds. To prove it, stop after the layer with $k$ labels missing. A grid
 # that misses $d \geq 1$ labels should be counted zero times. So far it has been counted
 # $\sum_{i=0}^{k} (-1)^i \binom{d}{i} = (-1)^k \binom{d-1}{k}$ times; the identity follows from
 # $\binom{d}{i} = \binom{d-1}{i} + \binom{d-1}{i-1}$, by which neighbouring terms cancel. Therefore
@@ -587,9 +588,10 @@ show.figure(
 # \end{aligned} $$
 #
 # where all terms of the sum are non-negative. The partial sum is an upper bound for even $k$ and a
-# lower bound for odd $k$. These are *Bonferroni's inequalities*. Chapter 2 states them as Eq. (2.4)
-# with the function `presence.bounds`, and finds a cheaper pair of bounds. We print the best bounds
-# for bag 1 from the layers with up to $k$ labels missing, divided by the exact value.
+# lower bound for odd $k$. These are *Bonferroni's inequalities*, Eq. (2.4) of chapter 2, with the
+# function `presence.bounds`. We print the best bounds for bag 1 from the layers with up to $k$
+# labels missing, divided by the exact value. The lower bound is 0 until a partial sum for odd $k$
+# is positive.
 
 # %% tags=["hide-input"]
 six = torch.ones(1, 6, dtype=torch.bool)

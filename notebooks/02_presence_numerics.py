@@ -29,12 +29,12 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # $$ \mathrm{Prb}(L \mid P) = \sum_{S \subseteq L} (-1)^{|L \setminus S|} \, \alpha_{S,\phi} ,
 # \qquad \alpha_{S,\phi} = \prod_{j=1}^{n} q_j(S) , $$
 #
-# with $n = MN$ positions. (As in the paper, $L$ in $2^L$ is the number of labels in $L$.) A product
-# over many positions underflows. Therefore [Li (2018)](https://arxiv.org/abs/1811.12346), section
-# 3.3, works with logarithms throughout, using $\log(x - y) = \log x + \log(1 - e^{\log y - \log
-# x})$. This cures underflow, but not *cancellation*. Suppose that $x$ and $y$ agree in their first
-# eight digits and that we compute with seven. Then both are rounded to the same number, and $x - y$
-# is lost before any logarithm of it is taken.
+# with $n = MN$ positions. A product over many positions underflows. Therefore [Li
+# (2018)](https://arxiv.org/abs/1811.12346), section 3.3, works with logarithms throughout, using
+# $\log(x - y) = \log x + \log(1 - e^{\log y - \log x})$. This cures underflow, but not
+# *cancellation*. Suppose that $x$ and $y$ agree in their first eight digits and that we compute
+# with seven. Then both are rounded to the same number, and $x - y$ is lost before we take its
+# logarithm.
 
 # %%
 import time
@@ -53,11 +53,11 @@ generator = torch.Generator().manual_seed(0)
 noise = 0.5 * torch.randn(11, 64, generator=generator)  # ten digits and phi
 
 # %% [markdown]
-# The function `image` makes an image for which this happens, with 64 positions, ten classes and the
-# label set $\{0, 1, 2\}$. The network detects labels 0 and 1 clearly, each at three positions. The
-# logit of label 2 is about $z$ at every position, that of the background about 0. We call the
-# evidence for label 2 *weak* if the label is improbable at every position, here if $z$ is far below
-# 0.
+# The function `image` returns log-probabilities for which this happens, as if from a network, at 64
+# positions and for ten classes. The label set is $\{0, 1, 2\}$. Labels 0 and 1 are detected
+# clearly, each at three positions. The logit of label 2 is about $z$ at every position, that of the
+# background about 0. We call the evidence for label 2 *weak* if the label is improbable at every
+# position, here if $z$ is far below 0.
 #
 # As a reference we evaluate (1.2) with 60 digits, using Python's `decimal`. The input of every
 # method is the same float32 array.
@@ -151,13 +151,12 @@ for z in (-12.0, -17.0, -22.0, -27.0, -32.0, -42.0):
 
 # %% [markdown]
 # From top to bottom, the float32 value of $\log \mathrm{Prb}$ is right, then wrong by more than 2,
-# and finally does not depend on $z$ any more. Its gradient mass is first 1 and then meaningless.
-# Float64 fails in the same way, but only when label 2 is less probable by another factor of about
-# $10^9$.
+# and finally independent of $z$. Its gradient mass is first 1 and then meaningless. Float64 fails
+# in the same way when label 2 is about $10^9$ times less probable.
 #
 # The wrong entries are rounding noise and differ between machines, but the kinds of failure are the
-# same. We sort 200 images like this one, each with new noise, by their gradient mass from `literal`
-# in float32: about right (0.5 to 1.5), wrong but not negative, or negative.
+# same. For each of four $z$ we sort 200 such images, each with new noise, by their gradient mass
+# from `literal` in float32: about right (0.5 to 1.5), negative, or otherwise wrong.
 
 
 # %% tags=["hide-input"]
@@ -182,29 +181,28 @@ for z in (-12.0, -17.0, -22.0, -27.0):
 # %% [markdown]
 # From $z = -22$ on, the sign of the gradient is wrong for about half of the images. Where rounding
 # makes $T$ negative, the absolute value reverses the gradient, and a training step makes label 2
-# *less* probable in an image that contains it. The rest of this page derives a computation for
-# which this cannot happen.
+# *less* probable in an image that contains it.
 #
 # ## What is hidden
 #
-# As in chapter 1, the class that each position emits is hidden. This time we go through the
-# positions one after the other and remember only *which labels have appeared so far*, the *covered
-# set*. A bag of $L$ labels has $2^L$ possible covered sets, however many positions there are.
+# As in chapter 1, the class that each position emits is hidden. Now we go through the positions one
+# by one and remember only *which labels have appeared so far*, the *covered set*. A bag with $L$
+# labels (as in the paper, $L$ is also their number) has $2^L$ possible covered sets, however many
+# positions there are.
 #
 # ## Derivation
 #
 # ### How many digits a sum loses
 #
 # Consider a sum $T = \sum_i t_i$ whose terms are computed with a relative error of at most
-# $\delta$. **Assume that the additions are exact.** (In fact each of them is rounded too, but this
-# only adds an error of about the same size.) The error of $T$ is then at most $\delta \sum_i
-# |t_i|$. Relative to $T$ this is
+# $\delta$. **Assume that the additions are exact.** (Their rounding adds an error of about the same
+# size.) The error of $T$ is then at most $\delta \sum_i |t_i|$. Relative to $T$ this is
 #
 # $$ \frac{|\text{error}|}{|T|} \le \kappa \, \delta , \qquad \kappa = \frac{\sum_i |t_i|}{|\sum_i t_i|} . $$
 #
 # If all $t_i \ge 0$, then $\kappa = 1$, and the sum is as accurate as its terms. If the signs
 # differ, $\kappa$ can be arbitrarily large. We compute it for our image and compare it with the
-# rounding error of the formats, about $6 \cdot 10^{-8}$ in float32 and $10^{-16}$ in float64.
+# relative rounding error, about $6 \cdot 10^{-8}$ in float32 and $10^{-16}$ in float64.
 
 
 # %%
@@ -220,10 +218,10 @@ for z in (-2.0, -7.0, -12.0, -17.0, -27.0):
     print(f"z = {z:5.0f}   kappa = {kappa(image(z)):.0e}")
 
 # %% [markdown]
-# At $z = -17$ the series loses six digits, nearly all that float32 has. The problem itself is not
-# ill-conditioned. Change every $\log p$ by at most $\delta$. The probability of a labelling is a
-# product of $n$ factors, so it changes by a factor between $e^{-n\delta}$ and $e^{n\delta}$. The
-# same is true of a sum of such probabilities:
+# At $z = -17$ the series loses six digits, nearly all that float32 has. But the likelihood itself
+# is not sensitive to small errors of its input. Change every $\log p$ by at most $\delta$. The
+# probability of a labelling is a product of $n$ factors, so it changes by a factor between
+# $e^{-n\delta}$ and $e^{n\delta}$. The same is true of a sum of such probabilities:
 #
 # $$ |\Delta \log \mathrm{Prb}(L \mid P)| \le n \, \delta . $$
 #
@@ -248,7 +246,7 @@ for z in (-2.0, -7.0, -12.0, -17.0, -27.0):
 # At the end $\mathrm{Prb}(L \mid P) = f_n(L)$. The formula has no minus sign.
 #
 # In code a set of labels is a bit mask. Emitting $\ell$ turns $S$ into `S | 1 << l`, whether $\ell$
-# is new or not. One position is then a matrix whose entry $(S, S')$ is the probability that the
+# is new or not. One position then gives a matrix whose entry $(S, S')$ is the probability that the
 # covered set $S$ becomes $S'$, and the walk is a product of these matrices.
 
 
@@ -290,11 +288,12 @@ assert torch.allclose(walk(log_p[0, OWN]), ours(log_p), rtol=1e-12)
 # %% [markdown]
 # ### What only adding buys
 #
-# Each $f_j(S)$ is a sum of products of non-negative numbers. At each position, a term of (2.1)
-# passes through one multiplication and at most $2L$ additions, and each of these rounds by a
-# relative error of at most $\delta$. The relative error of $f_n(L)$ is then at most about
-# $n (2L + 1) \, \delta$, *however weak the evidence*. In log space each stored logarithm is rounded
-# as well, by $\delta$ times its size. Neither error contains $\kappa$.
+# Each $f_j(S)$ is a sum of products of non-negative numbers. Every product in (2.1) takes one
+# multiplication and then goes through at most $L$ additions; the bracket takes at most $L$
+# additions more. Each of these operations has a relative rounding error of at most $\delta$. The
+# relative error of $f_n(L)$ is then at most about $n (2L + 1) \, \delta$, *however weak the
+# evidence*. In log space each stored logarithm is rounded as well, by $\delta$ times its size.
+# Neither error contains $\kappa$.
 #
 # The figure compares the series (`literal`) in float32 and float64, the recursion in float32 and
 # the package. It shows the error of $\log \mathrm{Prb}$, in nats (with natural logarithms), against
@@ -331,8 +330,8 @@ show.figure(
 )
 
 # %% [markdown]
-# The two rising lines are those of the series. They follow $\kappa \delta$ and flatten where
-# $\kappa \delta$ reaches one and all digits are lost. The recursion and the package stay accurate.
+# The two rising lines are those of the series. They flatten where $\kappa \delta$ reaches one and
+# all digits are lost. The recursion and the package stay accurate.
 #
 # ### What it costs, and its relatives
 #
@@ -341,26 +340,27 @@ show.figure(
 # house number of SVHN has at most five labels: 112 multiplications per position for the walk, 32
 # for the series.
 #
-# (The walk is the forward algorithm of a hidden Markov model whose state is the covered set.) The
-# order of the positions is arbitrary. We may therefore walk over two halves of the image separately
-# and join them: the label set of the image is the *union* of the label sets of the halves, so
+# The walk is the forward algorithm of a hidden Markov model whose state is the covered set. Because
+# the positions are independent, we may also walk over each half of the image. Let
+# $f^{\text{left}}(A)$ and $f^{\text{right}}(B)$ be the probabilities that the halves cover exactly
+# $A$ and $B$. The label set of the image is the *union* of the label sets of the halves, so
 #
-# $$ f(S) = \sum_{A \cup B = S} f^{\text{left}}(A) \, f^{\text{right}}(B) . $$
+# $$ f_n(S) = \sum_{A \cup B = S} f^{\text{left}}(A) \, f^{\text{right}}(B) . $$
 #
-# We call this the *union product* of $f^{\text{left}}$ and $f^{\text{right}}$. The series computes
-# it in another way. Add up $f$ over all subsets of $S$. This sum, the *zeta transform* of $f$, is
-# the probability $\alpha_{S,\phi}$ that no label outside $S$ is emitted. The image emits none if
-# neither half does. So the zeta transform of a union product is an ordinary product, for each $S$
-# separately. The product over all single positions is (1.1). The inverse transform, named after
-# Möbius, is (1.2) ([Björklund et al. 2007](https://arxiv.org/abs/cs/0611101)). Only this last step
-# has minus signs, and there the digits are lost.
+# We call this the *union product* of $f^{\text{left}}$ and $f^{\text{right}}$. The series joins all
+# $n$ single positions in this way, with a transform. Add up $f_n$ over all subsets of $S$. This
+# sum, the *zeta transform* of $f_n$, is the probability $\alpha_{S,\phi}$ that no label outside $S$
+# is emitted. The image emits none if neither half does. So the zeta transform of a union product is
+# the ordinary product of the two transforms, for each $S$ separately. The transform of a single
+# position is $q_j(S)$, and the product of all $q_j(S)$ is $\alpha_{S,\phi}$. The inverse transform,
+# named after Möbius, is (1.2) ([Björklund et al. 2007](https://arxiv.org/abs/cs/0611101)). Only
+# this last step has minus signs, and there the digits are lost.
 #
 # ### A quick path with a certificate
 #
-# The walk needs $n$ steps one after the other. The $2^L$ products of the series do not depend on
-# each other, so one matrix product computes them for a whole batch. We can use the series where it
-# is accurate, because we can *detect* whether it has lost its digits. Divide it by its leading
-# term, as the authors do:
+# The walk needs $n$ steps one after the other. The series has no such order: one matrix product
+# computes all $q_j(S)$ of a whole batch. We can use the series where it is accurate, because we can
+# *detect* whether it has lost its digits. Divide the series by its leading term, as the authors do:
 #
 # $$ \begin{aligned}
 # \log \mathrm{Prb}(L \mid P) &= \sum_{j} \log q_j(L) + \log T , \cr
@@ -369,10 +369,11 @@ show.figure(
 #
 # The ratios lie between 0 and 1, and the leading term of $T$ is 1. A product that underflows is
 # negligible beside this 1, so $T$ needs no logarithms. Each product has a relative error of about
-# $n \delta$, so $T$ has an absolute error of about $n \delta \sum |\text{terms}|$. We accept $T$ if
-# $T > \tau \sum |\text{terms}|$. Its relative error is then below $n \delta / \tau$. With $\tau =
-# 10^{-4}$, float64 and a thousand positions this is below $10^{-8}$. For all other bags we compute
-# (2.1). We try this on our image with $z = -2, -7, -12, -17$ and $-27$.
+# $n \delta$, so $T$ has an absolute error of about $n \delta \sum |\text{terms}|$. We choose a
+# threshold $\tau$ and accept $T$ if $T > \tau \sum |\text{terms}|$, so if $\kappa \tau < 1$. The
+# relative error of $T$ is then below $n \delta / \tau$. With $\tau = 10^{-4}$, float64 and a
+# thousand positions this is below $10^{-8}$. For all other bags we compute (2.1). We try this on
+# our image with $z = -2, -7, -12, -17$ and $-27$.
 
 
 # %%
@@ -402,11 +403,10 @@ assert torch.allclose(value[accepted], truth[accepted], rtol=1e-9)
 print("accepted:", accepted.tolist())
 
 # %% [markdown]
-# The last two images fail the test. `presence.log_likelihood` works like this, in float64 inside,
-# whatever the precision of the network. (For the bags that fail, it walks over several parts of the
-# image at once and joins them by union products.) If each label of a bag is detected clearly
-# somewhere, all terms but the leading one are small, and the bag passes. It fails if one label has
-# very weak evidence.
+# The last two images fail the test. `presence.log_likelihood` works like this and computes in
+# float64, even if its input is float32. (For the bags that fail, it joins the walks over several
+# parts of the image by union products.) If each label of a bag is detected clearly somewhere, all
+# terms but the leading one are small, and the bag passes.
 #
 # ### The posterior
 #
@@ -426,9 +426,10 @@ print("accepted:", accepted.tolist())
 #
 # for $\ell \in L$. For the background read $S \cup \{\phi\}$ as $S$; for all other classes $r = 0$.
 #
-# The second equality holds because every labelling uses position $j$ once. So $\mathrm{Prb}$ is
-# *linear* in the probabilities at position $j$, and $p_{\ell,j} \, \partial \mathrm{Prb} / \partial
-# p_{\ell,j}$ is the part of the sum in which $j$ emits $\ell$.
+# The second equality holds because a labelling assigns exactly one class to position $j$. So
+# $\mathrm{Prb}$ is *linear* in the probabilities at position $j$, and $p_{\ell,j} \, \partial
+# \mathrm{Prb} / \partial p_{\ell,j}$ is the probability of all labellings in which $j$ emits
+# $\ell$.
 
 
 # %%
@@ -467,16 +468,15 @@ print("expected number of positions for label 0, 1, 2:", expected)
 # Three facts follow.
 #
 # 1. With respect to the logits the gradient is $r - p$, by (0.3). Every entry lies between $-1$ and
-#    $1$, so the gradient does not explode, however improbable the bag. The package returns $r$ as
-#    the gradient in $\log p$; differentiating through the softmax subtracts $p$.
+#    $1$, so the gradient does not explode, however improbable the bag.
 # 2. If $\ell$ is in the bag, at least one position emits it, so $\sum_j r_{\ell,j} \ge 1$. This sum
 #    is the gradient mass of our table. **Even a label that the network does not see at all has a
 #    gradient mass of at least 1.**
 # 3. How the gradient mass of $\ell$ is divided among the positions depends on ratios of the
 #    $p_{\ell,j}$, not on their size. If $p_{\ell,j} \to 0$ at all positions, $r_{\ell,j}$ is
-#    proportional to $p_{\ell,j} / q_j(L)$ times the probability that the *other* positions supply
-#    the other labels. If $\ell$ is the only label of the bag, then $r_{\ell,j}$ is proportional to
-#    the odds $p_{\ell,j} / p_{\phi,j}$.
+#    proportional to $p_{\ell,j}$ times the probability that the *other* positions emit exactly the
+#    other labels. If $\ell$ is the only label of the bag, the others emit background, and
+#    $r_{\ell,j}$ is proportional to the odds $p_{\ell,j} / p_{\phi,j}$.
 #
 # ### Bounds: too many labels
 #
@@ -492,8 +492,8 @@ print("expected number of positions for label 0, 1, 2:", expected)
 # \le \mathrm{Prb}(L \mid P) & k \text{ odd.} \end{cases} \tag{2.4} $$
 #
 # These are Bonferroni's inequalities, and [chapter 1](01_presence_likelihood.ipynb) proves them. We
-# look for violations at every $k$ in 300 random bags of six labels on nine positions. The spread of
-# the logits differs from bag to bag, so some bags have weak evidence.
+# look for violations at every $k$ in 300 random bags of six labels on nine positions, some with
+# weak evidence.
 
 # %% tags=["hide-input"]
 strength = torch.rand(300, 1, 1, generator=generator) * 4  # (300, 1, 1)
@@ -518,12 +518,11 @@ violations = int((side < -1e-12).sum())
 print("violations in", side.numel(), "truncations:", violations)
 
 # %% [markdown]
-# There are none. `presence.bounds` evaluates all truncations up to a given $k$, its argument
-# `order`, and returns the largest lower and the smallest upper bound on $\log \mathrm{Prb}$.
-# Because a truncated series can cancel too, it moves each bound outwards by the largest possible
-# rounding error. For four orders we print whether all 300 likelihoods lie between their bounds, how
-# many lower bounds are finite (the other lower sums are not positive), and the median error of the
-# upper bound.
+# `presence.bounds` evaluates all truncations up to a given $k$, its argument `order`, and returns
+# the largest lower and the smallest upper bound on $\log \mathrm{Prb}$. Because a truncated series
+# can cancel too, the function moves each bound outwards by the largest possible rounding error. For
+# four orders we print whether all 300 likelihoods lie between their bounds, how many lower bounds
+# are finite (the other lower sums are not positive), and the median error of the upper bound.
 
 # %% tags=["hide-input"]
 value = presence.log_likelihood(log_p, all_six)  # (300,)
@@ -537,12 +536,11 @@ for k in (1, 2, 4, 6):
     )
 
 # %% [markdown]
-# At order 6, the number of labels, both bounds equal the likelihood. Truncation still needs about
-# $L^k$ terms, and it subtracts. The second pair of bounds needs $L \cdot MN$ steps. Condition on
-# the event that only labels of $L$ and the background are emitted. Position $j$ then emits $\ell$
-# with probability $\rho_{\ell,j} = p_{\ell,j} / q_j(L)$, still independently of the other
-# positions. Label $\ell$ is missing with probability $s_\ell = \prod_j (1 - \rho_{\ell,j})$. The
-# probability that no label is missing is the ratio in the middle of
+# Truncation still needs about $L^k$ terms, which may cancel. The second pair of bounds needs $L
+# \cdot MN$ steps. Condition on the event that only labels of $L$ and the background are emitted.
+# Position $j$ then emits $\ell$ with probability $\rho_{\ell,j} = p_{\ell,j} / q_j(L)$, still
+# independently of the other positions. Label $\ell$ is missing with probability $s_\ell = \prod_j
+# (1 - \rho_{\ell,j})$. The probability that no label is missing is the ratio in the middle of
 #
 # $$ \max \Bigl( 0, \; 1 - \sum_{\ell \in L} s_\ell \Bigr) \; \le \;
 # \frac{\mathrm{Prb}(L \mid P)}{\alpha_{L,\phi}} \; \le \; \prod_{\ell \in L} (1 - s_\ell) . \tag{2.5} $$
@@ -554,10 +552,13 @@ for k in (1, 2, 4, 6):
 # *Upper side.* Let an indicator be 1 if position $j$ emits label $\ell$, and 0 otherwise. At most
 # one indicator of a position is 1. Such indicators are *negatively associated*, and so are those of
 # several independent positions together (Joag-Dev and Proschan 1983). This means: if we split them
-# into disjoint groups and take an increasing function of each group, the mean of the product is at
-# most the product of the means. Take one group for each label. "Label $\ell$ occurs" is an
-# increasing function of its group, with mean $1 - s_\ell$. All labels together are therefore at
-# most as probable as if they occurred independently.
+# into disjoint groups and take a non-negative, increasing function of each group, the mean of the
+# product is at most the product of the means. Take one group for each label. "Label $\ell$ occurs"
+# is such a function of its group, with mean $1 - s_\ell$. All labels together are therefore at most
+# as probable as if they occurred independently.
+#
+# The function `sides` multiplies both sides by $\alpha_{L,\phi}$ and takes logarithms. We test it
+# on the 300 bags above; the printed error is in nats.
 
 
 # %%
@@ -579,9 +580,9 @@ far = (upper - truth).median()
 print(f"(2.5) holds: {bool(inside)}, upper side too high by {far:.2f} (median)")
 
 # %% [markdown]
-# All 300 likelihoods lie between their bounds. If every label is detected clearly somewhere, all
-# $s_\ell$ are small and the two sides nearly meet. An example is a bag of 60 labels on 40 × 40
-# positions. No exact method of this page can handle it.
+# If every label is detected clearly somewhere, all $s_\ell$ are small and the two sides nearly
+# meet. An example is a bag of 60 labels on 40 × 40 positions, too many for the exact methods of
+# this page.
 
 # %% tags=["hide-input"]
 shape, float64 = (1, 61, 40, 40), torch.float64
@@ -596,7 +597,7 @@ print(f"log Prb between {lower.item():.4f} and {upper.item():.4f}")
 # %% [markdown]
 # ## Code
 #
-# In practice you need two functions, and both take a batch. `log_p` may have any number of position
+# In practice you need two functions. Both take a batch, and `log_p` may have any number of position
 # axes. The package itself removes the classes that a bag does not contain.
 
 # %%
@@ -615,9 +616,9 @@ largest = slope.abs().max()
 print("largest entry of the gradient below 1/B:", bool(largest < 1 / 3))
 
 # %% [markdown]
-# How fast is it? We time value and gradient for 32 bags of one to five labels on 28 × 28 positions,
-# the size of the paper's house numbers. The function `loop` calls `literal` once for each bag, as
-# the authors' code does. Times depend on the machine.
+# We time value and gradient for 32 bags of one to five labels on 28 × 28 positions, the size of the
+# paper's house numbers. The function `loop` calls `literal` once for each bag, as the authors' code
+# does. Times depend on the machine.
 
 # %% tags=["hide-input"]
 logits = torch.randn(32, 11, 28, 28, generator=generator).requires_grad_()
@@ -649,7 +650,7 @@ for way in (loop, package):
 # %% [markdown]
 # ## Picture
 #
-# ### The covered set, and where the faint label is
+# ### The covered set, and where the weak label is
 #
 # Forward times backward, $f_j(S) \, b_j(S) / \mathrm{Prb}(L \mid P)$, is the probability that the
 # covered set after $j$ positions is $S$, given the label set of the bag. The left panel shows it
@@ -699,13 +700,13 @@ show.figure(
 # %% [markdown]
 # On the left, labels 0 and 1 join the covered set where they are detected; label 2 may join at any
 # position. On the right the prior is below one in a million everywhere. Nevertheless the posterior
-# is high at position 22, because label 2 must be somewhere and is even less probable at every other
-# position. In this way a network can start to learn where a label is, although nobody marked its
-# place. It works only if numbers of size $10^{-10}$ keep their digits.
+# is high at position 22: label 2 must be somewhere and is even less probable elsewhere. In this way
+# a network can start to learn where a label is, although nobody marked its place. For this,
+# probabilities near $10^{-10}$ must be computed accurately.
 #
 # In the demo you can change the logits of a 2 × 2 image with two labels, A and B. In the preset
-# "weak evidence", B is improbable at all four positions. Compare the series in float32 with the
-# recursion in float32.
+# "weak evidence", B is improbable at all four positions. Compare the series with the recursion,
+# both in float32.
 #
 # <div class="demo" data-demo="presence">This demo needs JavaScript. It lets you set the logits of a
 # 2 by 2 image, and shows the allowed labellings, the terms of the series, and the posterior.</div>
@@ -729,26 +730,26 @@ print(
 )
 
 # %% [markdown]
-# **A wrong label.** The authors' routine also limits the loss, because $|T| + 10^{-16}$ cannot
-# become much smaller than a rounding error. By accident it thus ignores a label without any
-# evidence (the last row of our table, in float32), and wrong labels are often of this kind. In the
-# exact likelihood a wrong label always has a gradient mass of at least 1. If your labels contain
-# errors, put the errors into the model, as exercise 5 of [chapter 0](00_one_idea.ipynb) and the end
-# of [chapter 3](03_presence_learning.ipynb) do.
+# **A wrong label.** Once $T$ has lost all its digits, $|T|$ has the size of a rounding error. The
+# loss of the authors' routine then no longer grows, and the gradient mass of the label goes to 0
+# with its evidence (last row of our table, float32). So the routine happens to ignore a label
+# without any evidence, and wrong labels are often of this kind. In the exact likelihood a wrong
+# label always has a gradient mass of at least 1. If your labels contain errors, put the errors into
+# the model, as exercise 5 of [chapter 0](00_one_idea.ipynb) and the end of [chapter
+# 3](03_presence_learning.ipynb) do.
 #
 # ## Reproduction
 #
-# Section 3.2 of the paper calls a truncated series no bound in general; (2.4) shows which
-# truncations are bounds. Section 3.3 computes with logarithms, but this does not prevent
-# cancellation. The paper's networks learned nevertheless; for house numbers the authors' code uses
-# float64. All runs of [chapter 4](04_presence_reproduction.ipynb) use `presence.log_likelihood`.
+# The paper's networks learned in spite of the cancellation; for house numbers the authors' code
+# uses float64. All runs of [chapter 4](04_presence_reproduction.ipynb) use
+# `presence.log_likelihood`.
 #
 # ## Exercises
 #
-# **1, by hand.** Two positions, $L = \{0, 1\}$, with $p_{0,\cdot} = (0.6, 0.1)$,
-# $p_{1,\cdot} = (0.1, 0.6)$, $p_{\phi,\cdot} = (0.3, 0.3)$. Walk: what are $f_1(\emptyset)$,
-# $f_1(\{0\})$ and $f_2(L)$? Which of your numbers would change if $p_\phi$ were halved? Replace the
-# three numbers below.
+# **1, by hand.** Two positions, $L = \{0, 1\}$, with $p_{0,\cdot} = (0.6, 0.1)$, $p_{1,\cdot} =
+# (0.1, 0.6)$, $p_{\phi,\cdot} = (0.3, 0.3)$. What are $f_1(\emptyset)$, $f_1(\{0\})$ and $f_2(L)$?
+# Which of your numbers would change if $p_\phi$ were halved and nothing else changed? Replace these
+# three numbers.
 
 
 # %%
@@ -759,8 +760,9 @@ def two_steps():
 check.attempt(check.two_steps, two_steps)
 
 # %% [markdown]
-# **2, code.** Write the walk in linear space with Python sets or bit masks, from `p (L+1, n)`,
-# background last, to $\mathrm{Prb}(L \mid P)$. The version below lets each label appear only once.
+# **2, code.** Write the walk for probabilities instead of logarithms, with Python sets or bit
+# masks. The input is `p (L+1, n)`, background last; return $\mathrm{Prb}(L \mid P)$. The version
+# below lets each label appear only once.
 
 
 # %%
@@ -805,8 +807,8 @@ check.attempt(check.digits_lost, digits_lost)
 
 # %% [markdown]
 # **5, by hand.** Show that both sides of (2.5) are exact for $L = 1$. For $L = 2$ and $s_1 + s_2
-# \leq 1$, express the distance to each side by $s_1$, $s_2$ and the probability that both labels
-# are missing. Why is the upper side far off when $MN = L$?
+# \leq 1$, write the difference between the ratio and each side in terms of $s_1$, $s_2$ and the
+# probability that both labels are missing. Why is the upper side far off when $MN = L$?
 #
 # **6, change an assumption.** Suppose that we observe only "at least these labels"; other classes
 # may occur too. Which term of (2.1) changes? What does the loss then demand of an image with no

@@ -15,18 +15,18 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # # Presence, learned
 #
 # After this page you can train a network to find and read digits when the labels only list the
-# digits in each picture. You can also explain how this loss is related to cross-entropy,
-# max-pooling, noisy-OR and CTC, and name three situations in which the labels are not enough to
-# learn from. You need chapters [1](01_presence_likelihood.ipynb) and
+# digits in each picture. You can also explain how the loss of this network is related to
+# cross-entropy, max-pooling, noisy-OR and CTC, and name three situations in which the labels are
+# not enough to learn from. You need chapters [1](01_presence_likelihood.ipynb) and
 # [2](02_presence_numerics.ipynb), and you should have trained a convolutional network once. The
 # page trains three networks in forty seconds on one CPU core and needs no GPU.
 #
 # ## Problem
 #
 # The four pictures below contain two handwritten digits each, at arbitrary places that are not
-# given. The title is the set of digits, so a digit that occurs twice is listed once. No picture
-# shows a single digit. We want a network that finds and reads each digit, in pictures of any size.
-# This is the paper's "extended MNIST", here with the small digits that come with scikit-learn.
+# given. The title is the set of digits, so a digit that occurs twice is listed once. We want a
+# network that finds and reads each digit, in pictures of any size. This is the paper's "extended
+# MNIST", here with the small digits of scikit-learn.
 
 # %%
 from itertools import product
@@ -86,8 +86,7 @@ print("parameters", sum(p.numel() for p in model.parameters()))
 # %% [markdown]
 # ## Derivation
 #
-# The loss is minus the log-likelihood of the label set, averaged over the pictures of a batch. Here
-# we compare it with related losses.
+# The loss is minus the log-likelihood of the label set, averaged over the pictures of a batch.
 #
 # ### Cross-entropy: one position
 #
@@ -118,10 +117,10 @@ print(f"presence {ours:.6f}, cross-entropy {usual:.6f}")
 # example, two labels on a single position are impossible under the exact likelihood, but not under
 # noisy-OR.
 #
-# If each position emits one class almost surely, both formulas give nearly 0 or nearly 1. In
-# between they differ. To see by how much, we multiply random logits by a *sharpness*, draw label
-# maps from the resulting $P$, and print the mean *gap*: the log-probability of the label set minus
-# that of noisy-OR.
+# If each position emits one class almost surely, both formulas give nearly 0 or nearly 1. Otherwise
+# they differ. To see by how much, we multiply random logits by a *sharpness*, draw label maps from
+# the resulting $P$, and print the mean *gap*: the exact log-probability of the label set minus the
+# noisy-OR value.
 
 
 # %%
@@ -154,8 +153,8 @@ assert torch.allclose(exact_one, noisy_or(log_p, labels))
 
 # %% [markdown]
 # Because the label sets are drawn from the exact distribution, the mean gap estimates the
-# Kullback-Leibler divergence of noisy-OR from it. It shrinks as $P$ becomes sharper. With one class
-# there is no gap, as the assertion checks.
+# Kullback-Leibler divergence of noisy-OR from it. It shrinks as $P$ becomes sharper, and is zero
+# for one class, as the assertion checks.
 #
 # ### Max-pooling: the traditional loss
 #
@@ -168,8 +167,8 @@ assert torch.allclose(exact_one, noisy_or(log_p, labels))
 # ($MN \ge C$ positions are enough). Then every maximum is 1, and the loss is zero for *every* label
 # set, although the network ignores the picture. Under the exact likelihood the same constant output
 # has probability zero for every set but one. The paper therefore uses one softmax over all classes
-# *and* positions of an image, so that raising the probability of one class lowers all others. We
-# compute three losses of this constant output for the label set $\{0, 1\}$.
+# *and* positions of an image, so that raising one probability lowers all others. We compute three
+# losses of this constant output for the label set $\{0, 1\}$.
 
 # %%
 constant = torch.full((1, 11, 6, 6), -40.0)
@@ -188,13 +187,13 @@ print(f"exact likelihood:                      loss {ours:.0f}")
 # %% [markdown]
 # With the joint softmax the loss (3.1) is at least $\log |L|$, because the maxima of $|L|$ labels
 # share a total probability of 1, at best $1/|L|$ each. (The constant output shares it among ten
-# positions, so its loss is $\log 10 = 2.303$.) At this minimum all other probabilities are zero,
+# positions, so its loss is $\log 10 = 2.303$. Its exact loss is $8 \cdot 40$: eight positions must
+# emit the background, at 40 nats each.) At the minimum of (3.1) all other probabilities are zero,
 # including those of the background: the joint softmax cannot express "nothing here".
 #
 # The authors' code differs from the paper: its softmax runs over the *whole batch*, and it does not
-# divide by $|L|$. The gradient of one picture then depends on the other pictures in its batch. We
-# write both versions and test whether the gradient of the first picture changes when we turn the
-# second one black.
+# divide by $|L|$. The gradient of one picture then depends on the other pictures in its batch. To
+# test this, we write both versions and turn the second of two pictures black.
 
 
 # %%
@@ -254,8 +253,8 @@ ours = presence.log_likelihood(line, labels).exp().item()
 print(f"CTC over all sequences {total:.6f}, presence {ours:.6f}")
 
 # %% [markdown]
-# CTC needs an order, so it works on lines. Presence ignores the order, so it works on grids and on
-# bags whose instances have no places. But its label cannot distinguish two 7s from one 7.
+# CTC needs an order. Presence does not, so it works on grids and on bags whose instances have no
+# places. But its label cannot distinguish two 7s from one 7.
 #
 # ### Deciding
 #
@@ -265,17 +264,19 @@ print(f"CTC over all sequences {total:.6f}, presence {ours:.6f}")
 #
 # $$ \log \alpha_{\ell,\phi} = \sum_j \log \bigl( p_{\ell,j} + p_{\phi,j} \bigr) . \tag{3.2} $$
 #
-# For a trained network and the right answer $\ell$, $p_{\ell,j} + p_{\phi,j}$ is close to 1 at
-# nearly every position. There $\log(p_{\ell,j} + p_{\phi,j}) \approx p_{\ell,j} + p_{\phi,j} - 1$.
-# The sum of $p_{\phi,j} - 1$ is the same for all $\ell$ and does not affect the decision. We are
-# left with the paper's approximate rule: the class with the largest mean over the positions,
+# Where $p_{\ell,j} + p_{\phi,j}$ is close to 1, its logarithm is about $p_{\ell,j} + p_{\phi,j} -
+# 1$. For a trained network and the right $\ell$ this holds at nearly every position. If we use the
+# approximation for all $\ell$, the sum of $p_{\phi,j} - 1$ is the same for all and does not affect
+# the decision. This gives the paper's approximate rule: the class with the largest mean over the
+# positions,
 #
 # $$ \frac{1}{MN} \sum_j p_{\ell,j} . \tag{3.3} $$
 #
-# Suppose that some position emits a class $c$ almost surely. For every other $\ell$, $p_{\ell,j} +
-# p_{\phi,j}$ is then close to 0 there, and (3.2) becomes very small, whatever the other positions
-# emit; (3.3) does not. To see how often the rules agree, we draw random maps with background logits
-# near 0, class logits near $-2$, $-4$ or $-8$, and evidence for a 3 at one position.
+# For a wrong $\ell$ the approximation may be poor. Suppose that some position emits another class
+# almost surely. There $p_{\ell,j} + p_{\phi,j}$ is close to 0, and (3.2) becomes very negative,
+# whatever the other positions emit. But one position changes (3.3) by at most $1/MN$. To see how
+# often the rules agree, we draw random maps with background logits near 0, class logits near $-2$,
+# $-4$ or $-8$, and evidence for a 3 at one position.
 
 
 # %%
@@ -296,13 +297,15 @@ for doubt in (-2.0, -4.0, -8.0):
     print(f"classes near {doubt:.0f}: the rules agree on {share:.0f} % of 200")
 
 # %% [markdown]
+# With improbable classes, $p_{\ell,j} + p_{\phi,j}$ is nearly 1 for all $\ell$, and the rules
+# agree.
+#
 # ## Code
 #
-# We train on 1,280 new pictures per epoch, drawn from the training digits, with AdamW and a
-# learning rate that first rises and then falls to 0. We keep the network's output for the picture
-# `watched` after every epoch. We also measure how many *single* unseen digits in the middle of a
-# canvas are misread; there are no such pictures in the training. The decision rule is (3.3). For
-# max-pooling it is the class with the largest maximum.
+# With AdamW we train on 1,280 new pictures per epoch, made of training digits. We keep the
+# network's output for one picture, `watched`, after every epoch. We also measure how many *single*
+# unseen digits in the middle of a canvas are misread. The decision rule is (3.3), and for
+# max-pooling the class with the largest maximum.
 
 
 # %%
@@ -376,8 +379,8 @@ reader, curve = learn(exact, keep=history)
 print("misreads fewer than 10 % of unseen single digits:", curve[-1] < 10)
 
 # %% [markdown]
-# The network has been trained without places and without pictures of a single digit, and yet it
-# reads single digits. Do the two decision rules differ?
+# The network reads single digits, although the training shows neither single digits nor places. Do
+# the two decision rules differ here?
 
 # %%
 with torch.no_grad():
@@ -391,10 +394,10 @@ print("the rules (3.2) and (3.3) agree on more than 90 % of the digits:", agree)
 #
 # ### Finding and reading
 #
-# We now give the network pictures unlike those of its training: canvases of 40 × 40 pixels with
-# three or four unseen digits. A black margin of six pixels makes the map cover the whole canvas, so
-# that position $(m, n)$ is centred on pixel $(2m, 2n)$. Below each canvas we draw the most probable
-# class at each of the 20 × 20 positions, with a dot for the background, as in Fig. 2 of the paper.
+# We now give the network larger pictures, canvases of 40 × 40 pixels with three or four unseen
+# digits. A black margin of six pixels makes the map cover the whole canvas, so that position $(m,
+# n)$ is centred on pixel $(2m, 2n)$. Below each canvas we draw the most probable class at each of
+# the 20 × 20 positions, with a dot for the background, as in Fig. 2 of the paper.
 
 # %%
 seed_4 = torch.Generator().manual_seed(4)
@@ -410,10 +413,10 @@ show.figure(
 # %% [markdown]
 # Most positions emit the background, and each cluster of other classes lies on a digit or a few
 # pixels beside it. Any position whose 13 × 13 pixels contain the digit may emit it, and for the
-# likelihood one such position is enough. Background separates the clusters of neighbouring digits.
+# likelihood one such position is enough.
 #
-# To count successes, we call a digit *found* if its class is emitted within 8 pixels of its middle.
-# An emission is *right* if a digit of its class lies within 8 pixels of it.
+# We call a digit *found* if its class is emitted within 8 pixels of its middle. An emission (of a
+# digit, not the background) is *right* if a digit of its class lies within 8 pixels.
 
 
 # %% tags=["hide-input"]
@@ -442,10 +445,9 @@ print("fewer than 20 % of the positions emit:", bool(emitting < 0.2))
 # %% [markdown]
 # ### The posterior sharpens
 #
-# How can a network learn places from sets? We watch the posterior, the result of the E-step in
+# To see how a network learns places from sets, we watch the posterior, the result of the E-step in
 # expectation maximisation (EM). The picture `watched` contains two unseen digits. The figure shows
-# the posterior (2.3) of each of its labels, given its label set, under the network after six of the
-# epochs.
+# the posterior (2.3) of both labels at six times during the training.
 
 # %% tags=["hide-input"]
 moments = [1, 2, 3, 5, 10, 20]
@@ -474,7 +476,7 @@ show.figure(
 # After epoch 1 the network recognises no digit yet, and the posterior of a label is spread over the
 # black places. The gradient $r - p$ raises the probability of the label a little at each of them.
 # But black places look the same in pictures without the label, and there the gradient lowers it.
-# Only the strokes of the digit belong to pictures with the label. So $p$ becomes larger at the
+# The strokes of the digit occur only in pictures with the label. So $p$ becomes larger at the
 # strokes than elsewhere. The posterior depends on the ratios of $p$ between the positions (chapter
 # 2), so it becomes large at the strokes, and then the gradient does too. This is EM with an exact
 # E-step at every step of the optimiser.
@@ -498,21 +500,22 @@ def where(epoch=1):
 
 
 # %% [markdown]
-# The demo below trains on one image of six positions that shows one class. It calls minus the
-# gradient of the loss in a logit the *pull*. Compare the two losses: under the exact likelihood the
-# pull is the posterior minus the probability, and max-pooling pulls on the best position only.
+# The demo below trains on one image of six positions that shows one class. The *pull* on a logit is
+# minus the derivative of the loss with respect to this logit. Compare the two losses: under the
+# exact likelihood the pull is the posterior minus the probability, and max-pooling, here with a
+# softmax at each position, pulls on the best position only.
 #
 # <div class="demo" data-demo="sharpening">On the web page you can move the logits of six positions, or train them by gradient steps on the exact likelihood or on the max-pooling loss. The demo shows the probability, the posterior and the pull of each position. Without JavaScript, run the cells above with other logits.</div>
 #
 # ### What the pixels say
 #
-# On which pixels is a detection based? Let position $j$ emit class $\ell$. We differentiate $\log
-# p_{\ell,j}$ with respect to the pixels. Let $I_c$ be the channels of the picture, and define
+# On which pixels is a detection based? Let position $j$ emit class $\ell$, and let $I_c$ be the
+# channels of the picture. We differentiate $\log p_{\ell,j}$ with respect to the pixels:
 #
 # $$ G(y, x) = \sum_c \Bigl| \frac{\partial \log p_{\ell,j}}{\partial I_c(y, x)} \Bigr| . \tag{3.4} $$
 #
-# On each large canvas we take the detection with the highest probability. The figure shows its
-# window on the canvas, and beside it $G$.
+# For each large canvas, the figure shows the window of the most probable detection, and beside it
+# $G$.
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 6, figsize=(7.4, 1.6))
@@ -539,13 +542,13 @@ show.figure(
 )
 
 # %% [markdown]
-# The image of $G$ is blurred, as the paper says. $G$ is zero outside the 13 × 13 pixels that the
-# position sees, and largest on and around the strokes.
+# Section 5.4 of the paper calls $G$ "a vague image" of the region that contributes most. $G$ is
+# zero outside the 13 × 13 pixels that the position sees, and largest on and around the strokes.
 #
 # ### The relatives, on the same budget
 #
-# Max-pooling (3.1) and noisy-OR train on the same pictures for the same number of steps. We compare
-# their errors on single digits, and then their label maps.
+# We train with max-pooling (3.1) and noisy-OR on the same pictures for the same number of steps,
+# and compare errors and label maps.
 
 # %%
 rivals = {
@@ -602,21 +605,19 @@ for name, (rival, errors) in rivals.items():
 # less than 0.4 % for the exact likelihood. We see three things.
 #
 # 1. Here max-pooling with the paper's joint softmax *reads* single digits too, with its own
-#    decision rule, and it learns faster at first. Its error ends a few points above those of the
-#    other two. But our digits have only 64 pixels and our maps 36 positions, an easy test. [Chapter
-#    4](04_presence_reproduction.ipynb) examines whether the gap of the paper exists on MNIST.
+#    decision rule, and it learns faster at first. Its error ends a little above the others. But our
+#    digits have only 64 pixels and our maps 36 positions, an easy test.
 # 2. Max-pooling cannot *find* digits: on the canvas above it hardly ever outputs the background.
 #    The gradient of (3.1) in the logit of a background entry is the probability of this entry,
 #    which is never negative. So training only lowers the background.
 # 3. On this small problem noisy-OR reads and finds digits like the exact likelihood, at lower cost.
-#    With two labels in a bag and a network that soon becomes certain, the two hardly differ. But
-#    noisy-OR describes a map that may emit several classes at one position. Only the exact sum
-#    describes the map of the softmax, with one class per position, and only this sum has the
-#    posterior above.
+#    With two labels in a bag and a network that soon becomes certain, the two losses hardly
+#    differ. But noisy-OR describes a map that may emit several classes at one position. Only the
+#    exact likelihood describes the softmax, one class per position, and has the posterior (2.3).
 #
 # ### Predicting the label set
 #
-# The same network predicts label sets. Whatever other labels occur, label $\ell$ occurs with
+# The same network predicts label sets. Label $\ell$ occurs, with or without other labels, with
 # probability
 #
 # $$ \pi_\ell = 1 - \prod_j (1 - p_{\ell,j}) . \tag{3.5} $$
@@ -630,7 +631,8 @@ for name, (rival, errors) in rivals.items():
 # `presence.most_probable_set` finds the most probable set exactly. A set is at most as probable as
 # each of its labels. So once we know the probability of some set, we can leave out every class
 # whose $\pi_\ell$ is smaller. One walk (2.1) gives the probabilities of all sets of the remaining
-# classes. We compare both predictions on 100 pictures.
+# classes. On 100 pictures we check that this set is at least as probable as the set of all labels
+# with $\pi_\ell > 1/2$.
 
 # %% tags=["hide-input"]
 six = torch.Generator().manual_seed(6)
@@ -656,7 +658,7 @@ print("the two sets agree on most pictures:", bool(agree > 0.5))
 # sum over both possibilities: a position may emit it or not, like $\phi$. So we add its
 # $p_{\ell,j}$ to $p_{\phi,j}$ and leave $\ell$ out of the sets $S$, which costs no additional term.
 # `presence.at_least(labels)` makes all labels unknown that are not present, as in exercise 6 of
-# chapter 2. If every position has a class, `background=False` takes a `log_p` without $\phi$.
+# chapter 2.
 
 # %%
 padded = log_p[:2].clone()  # (2, 11, 12, 12)
@@ -697,10 +699,11 @@ print(
 
 # %% [markdown]
 # **Two classes that always come together.** Suppose that 0 and 1 occur together or not at all.
-# Exchange their channels in the last layer of the trained network. It now calls each 0 a 1 and each
-# 1 a 0, but no likelihood changes, because each label set contains both classes or neither. The
+# Exchange their channels in the last layer of the trained network. It now calls each 0 a 1 and vice
+# versa, but no likelihood changes, because each label set contains both classes or neither. The
 # data cannot distinguish this network from one that reads perfectly. If the correlation is strong
-# but not complete, only a few bags decide, and learning becomes slow, as the paper remarks.
+# but not complete, few bags distinguish the two networks, and learning becomes slow, as the paper
+# remarks.
 
 # %% tags=["hide-input"]
 swap = torch.tensor([1, 0, *range(2, 11)])
@@ -724,13 +727,13 @@ small = change.abs().max() < 1e-5
 print("change of each log-likelihood below 1e-5:", bool(small))
 
 # %% [markdown]
-# **Wrong labels.** A label that is not in the picture has a gradient mass of at least 1, however
-# certain the network is, and the loss of its bag has no upper limit. Exercise 5 of chapter 0 puts
-# the error into the model: with a small probability the observed label set is drawn at random from
-# all sets. The probability of the observation is then proportional to $\mathrm{Prb} + \eta$ with a
-# constant $\eta$, the *floor*, and the loss becomes $-\log(\mathrm{Prb} + \eta)$. This multiplies
-# the gradient of each bag by $w = \mathrm{Prb} / (\mathrm{Prb} + \eta)$. The authors' code has a
-# floor by accident, $10^{-16} \alpha_{L,\phi}$.
+# **Wrong labels.** A label that is not in the picture has a gradient mass of at least 1, and the
+# loss of its bag has no upper limit. Exercise 5 of chapter 0 puts the error into the model: with a
+# small probability the observed label set is drawn at random from all sets. The probability of the
+# observation is then proportional to $\mathrm{Prb} + \eta$ with a constant $\eta$, the *floor*, and
+# the loss becomes $-\log(\mathrm{Prb} + \eta)$. This multiplies the gradient of each bag by $w =
+# \mathrm{Prb} / (\mathrm{Prb} + \eta)$. The authors' code has a floor by accident, $10^{-16}
+# \alpha_{L,\phi}$.
 #
 # We add one wrong label to the label set of each of 400 pictures. The figure shows how probable the
 # right and the wrong sets are under the trained network, and $w$ for two floors.
@@ -770,33 +773,34 @@ show.figure(
 )
 
 # %% [markdown]
-# The histograms overlap, because some wrong labels are plausible and some right labels are hard to
-# see. With the large floor, many bags with a wrong label get a small weight, but so do some right
-# ones. With the small floor, only bags with a very improbable label do. The floor must be added
-# late: at the start of training *all* sets are improbable, so all weights would be small, and the
-# network would hardly learn.
+# The histograms overlap: some wrong sets are more probable than some right ones. With the large
+# floor, many bags with a wrong label get a small weight, but so do some right ones. With the small
+# floor, only bags with a very improbable label do. The floor must be added late: at the start of
+# training *all* sets are improbable, so all gradients would be small.
 #
-# **Wrong labels, of known rates.** If labels err independently, we can do better than a floor. Let
-# $a$ be the probability that a label is observed although it does not occur, and $b$ the
-# probability that it is not observed although it occurs. The observation $o$ then has the
-# probability
+# **Wrong labels with known error rates.** If the errors in the labels are independent, we can do
+# better than a floor. Let $a$ be the probability that a label is observed although it does not
+# occur, and $b$ the probability that it is not observed although it occurs. Let $o_\ell$ be 1 if
+# label $\ell$ is observed, and 0 otherwise. The observation $o$ has the probability
 #
 # $$ \mathrm{Prb}(o \mid P) = \sum_{L} \mathrm{Prb}(L \mid P) \prod_{\ell} \mathrm{Prb}(o_\ell \mid [\ell \in L]) , \tag{3.6} $$
 #
-# where the factor of an observed label is $w_1 = 1 - b$ if the label occurs and $w_0 = a$ if it
-# does not. For a label that is not observed, $w_1 = b$ and $w_0 = 1 - a$. In both cases the factor
-# is $w_1 + (w_0 - w_1) \, [\ell \text{ is absent}]$. Multiply these factors out. Since
-# $\alpha_{S,\phi}$ is the probability that all labels outside $S$ are absent, (3.6) becomes a
-# series like (1.2), in which $\alpha_{S,\phi}$ has a factor $w_1$ for each label in $S$ and $w_0 -
-# w_1$ for each label outside. For an observed label, $w_0 - w_1 = a + b - 1$ is negative if $a + b
-# < 1$; for all others it is positive. Where the series cancels, we use the walk (2.1): it gives the
-# probability of each label set, and we add them with the factors of (3.6). With $a > 0$ and $b > 0$
-# no observation is impossible. The cost is $2^C$, or $2^{|L|}$ for $b = 0$.
+# where a bracket is 1 if its statement is true, and 0 otherwise. The factor of an observed label is
+# $w_1 = 1 - b$ if the label occurs and $w_0 = a$ if it does not. For a label that is not observed,
+# $w_1 = b$ and $w_0 = 1 - a$. In both cases the factor is $w_1 + (w_0 - w_1) \, [\ell \text{ is
+# absent}]$, and (3.6) is the expectation of the product of all factors. Multiply it out: the term
+# of a set $S$ takes $w_1$ from each label in $S$, and $(w_0 - w_1) \, [\ell \text{ is absent}]$
+# from each label outside. All these labels are absent with probability $\alpha_{S,\phi}$. So (3.6)
+# is a series like (1.2), with the factors $w_1$ and $w_0 - w_1$ instead of the signs. For an
+# observed label, $w_0 - w_1 = a + b - 1$ is negative if $a + b < 1$. Where the series cancels, we
+# use the walk (2.1) for the probability of each label set, and add them with the factors of (3.6).
+# The series has $2^C$ terms. If $b = 0$, only sets $S$ of observed labels remain, since $w_1 = 0$
+# for all others.
 #
 # We take 50 of the pictures with a wrong label, and $a = b = 0.05$. The observed set can arise from
-# the right set by one error, so $\mathrm{Prb}(o \mid P)$ must be at least the product of these two
-# probabilities. We also test whether the model of errors reduces the gradient mass of the wrong
-# label.
+# the right set by one error, so $\mathrm{Prb}(o \mid P)$ must be at least the probability of the
+# right set times that of this error. We also test whether the model of errors reduces the gradient
+# mass of the wrong label.
 
 # %% tags=["hide-input"]
 a = b = 0.05
@@ -817,8 +821,8 @@ print("gradient mass smaller on most pictures:", bool(weaker))
 # ## Reproduction
 #
 # Everything above ran on small digits and proves nothing about the paper's numbers. [Chapter
-# 4](04_presence_reproduction.ipynb) trains the networks of the paper on MNIST, CIFAR-10, extended
-# MNIST and SVHN. It compares each published number with ours, or explains why we did not run it.
+# 4](04_presence_reproduction.ipynb) compares them with ours, on MNIST, CIFAR-10, extended MNIST and
+# SVHN.
 #
 # ## Exercises
 #
@@ -850,7 +854,8 @@ check.attempt(check.sigmoids, sigmoids)
 
 # %% [markdown]
 # **3, code.** A row of a label map is read like a path of CTC: merge equal neighbours, then drop
-# the background. Two equal digits with background between them are two digits. Write it for a list.
+# the background. Two equal digits with background between them are two digits. Write a function
+# that reads a row, given as a list.
 
 
 # %%
@@ -864,7 +869,7 @@ check.attempt(check.collapse, collapse)
 
 # %% [markdown]
 # **4, code.** Write $\log(\mathrm{Prb} + \eta)$ from `log_prb (B,)` without leaving log space, so
-# that its gradient is $w$ even for $\log \mathrm{Prb} = -1000$. The version below is a clamp.
+# that its gradient is $w$ even for $\log \mathrm{Prb} = -1000$.
 
 
 # %%
@@ -876,14 +881,13 @@ check.attempt(check.floored, floored)
 
 # %% [markdown]
 # **5, change an assumption.** The only label of a picture is its *most frequent* class, as for the
-# observer *regions* in chapter 0. Which label maps agree with it? Why does no product over
-# positions with a sum over subsets give the likelihood, and what does the state of a walk have to
-# remember?
+# observer *regions* in chapter 0. Which label maps agree with it? Why can the likelihood not be a
+# sum over subsets, each term a product over positions, as in (1.2)? What does the state of a walk
+# have to remember?
 #
-# **6, experiment.** Train with `k=(1, 1)`, a single digit per picture, and compare with two. A
-# single digit is the stronger label. Which network learns faster, and which reads the large
-# canvases better? Which of them learns what separates two neighbouring digits? (Three digits need a
-# larger canvas.)
+# **6, experiment.** Train with `k=(1, 1)` in `draw`, a single digit per picture, and compare with
+# two. One digit is the more informative label. Which network learns faster, which reads the large
+# canvases better, and which learns to separate neighbouring digits?
 #
 # **7, explain to a colleague.** "Max-pooling reads the digits as well, so why bother with the
 # sum?" Answer with one picture of this page and no formula.

@@ -29,7 +29,7 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # An image contains $K$ digits at unknown places. The observed label is the *bag* of the digits'
 # classes; in an easier task only the number $K$ is given. A network has to find the digits, cut out
-# a patch around each, and then classify the patches or rebuild the image from them.
+# a patch around each, and classify the patches or rebuild the image from them.
 
 # %%
 from functools import partial
@@ -97,7 +97,8 @@ def frame(axis, places, colour=show.COLOURS[1], style="-", mark="s"):
 #
 # $$ E_K(h) = \operatorname*{arg\,top}_{K} \; \bigl\{ h_i \;:\; h_i = \max_{j \in V_i} h_j \bigr\} . \tag{8.2} $$
 #
-# The side $s$ is fixed until (8.6). The figure shows the four stages.
+# Of equal maxima in one window our code keeps the first (the release all). The side $s$ is fixed
+# until (8.6). The figure shows the four stages.
 
 # %%
 blur = torch.full((1, 1, 7, 7), 1 / 49).double()
@@ -240,14 +241,14 @@ show.figure(
 # On the left the derivative is zero wherever it exists. Only which peaks are chosen matters. The
 # loss is **piecewise constant in the heat map**, so back-propagation gives the network no gradient.
 # On the right the loss is **piecewise smooth in the places**: near the digit it slopes down to the
-# digit, and far away it is flat. Where its $x$ lies between about 5 and 15, the second box overlaps
-# the first, and (8.5) counts the shared pixels twice. So the method has to use the derivative in
-# the places, and needs a replacement for the derivative in the heat map.
+# digit, and far away it is flat. For $x$ between about 5 and 15 the second box covers ink of the
+# first digit, which (8.5) counts twice. So the method has to use the derivative in the places and
+# replace that in the heat map.
 #
 # The ripple on the right comes from interpolation, which blurs a patch a little when the centre
 # lies between pixels. At an integer centre a new pair of neighbours begins, so the loss has a kink
-# there, and extracted centres are integers. At a kink, automatic differentiation returns one of the
-# one-sided derivatives or a value between them.
+# there. Extracted centres are integers, so the places start at such a kink, where automatic
+# differentiation returns one of the one-sided derivatives or a value between them.
 #
 # ### The side of a box
 #
@@ -277,9 +278,10 @@ for answers in ((0.5, 0.5), (0.8, 0.2)):
 # %% [markdown]
 # ### The ideal heat map
 #
-# The extractor goes from maps to places. Its partner $G$ goes back: its map is 1 at the rounded
-# centre of every place and 0 elsewhere. (With several scales the 1 is split between the two nearest
-# scales so that (8.6) returns the side.) The bracket is 1 if its statement is true, and else 0:
+# The partner $G$ of the extractor goes from places to maps: its map is 1 at the rounded centre of
+# every place and 0 elsewhere. (With several scales the 1 is split between the two nearest scales so
+# that (8.6) returns the side.) Here $(x_k, y_k)$ is the centre of place $k$, and the bracket is 1
+# if its statement is true, else 0:
 #
 # $$ G(\{x_k\})_i = \bigl[ \, i = \mathrm{round}(x_k, y_k) \text{ for some } k \, \bigr] . \tag{8.7} $$
 #
@@ -319,7 +321,7 @@ print("values", value[0].tolist())
 # is the weight of a *penalty*. A multiplier is determined by the optimisation, and the constraint
 # then holds exactly. The weight of a penalty is chosen by us, and the constraint is violated: the
 # minimum of $f(v) + \lambda (v - g)^2$ has $v - g = -f'(v) / (2 \lambda)$. This deviation,
-# proportional to the derivative of the loss $f$, is the training signal that we want.
+# proportional to the derivative of the loss $f$, is the training signal we want.
 #
 # **Paper (4): invert the extractor.** Replace $x = E_K(h)$ by $h = G(x)$. **Assumption:
 # $x = E_K(G(x))$**, under the three conditions above. Paper (4) asks more of the network than paper
@@ -416,14 +418,14 @@ show.figure(
 # %% [markdown]
 # Early stopping acts like the penalty where the curvature is small. The release has the rate $10^4$
 # on the mean loss of a batch of 32. The mean divides the gradient of each image by 32, so the rate
-# for the loss of one image is $10^4 / 32 = 312.5$. With $m = 2$ this corresponds to
+# for one image's loss is $10^4 / 32 = 312.5$. With $m = 2$ this corresponds to
 # $\lambda = 1 / (2 \cdot 2 \cdot 312.5) = 8 \cdot 10^{-4}$ per squared pixel. So **the rate of the
 # places must grow with the batch size**.
 #
 # ### For differentiable layers, lifting is back-propagation
 #
-# Is the difference of two heat maps a sensible training signal? We check the recipe on a
-# differentiable $g(\theta)$ in the role of network and extractor.
+# Is regression onto moved places a sensible training signal? We check it on a differentiable
+# $g(\theta)$ in the role of network and extractor.
 #
 # 1. Take a step on the slack variable from $v_0 = g(\theta)$:
 #    $v^+ = v_0 - \alpha \nabla \ell(v_0)$.
@@ -464,13 +466,12 @@ print("equal, with the factor 7:", equal)
 # 2021](https://arxiv.org/abs/2106.01798)). Describe a choice by a *mask* that is 1 for each chosen
 # candidate and 0 for the others: the sum in (8.5) then runs over all candidates, each patch times
 # its entry of the mask. These methods change the *scores* along the derivative of the loss in the
-# mask, and select again. The derivative needs the patches of all candidates. MIST reads only the
-# $K$ patches of the chosen places and changes their *positions*, which loses information.
+# mask, and select again. The derivative needs the patches of all candidates. MIST has less
+# information: it reads only the $K$ patches of the chosen places, and changes their *positions*.
 #
 # Take the three peaks again, but now the decoy's is higher than the second digit's. The output
 # shows the *pull* on each peak: minus the gradient of half of (8.8), summed over the 5 x 5 pixels
-# around it. Its last line is the derivative of the task loss in the mask, for the first digit, the
-# decoy and the second digit.
+# around it. Its last line is the derivative of the task loss in the mask, in the same order.
 
 # %%
 h = peak((0.9, 0.8, 0.6)).requires_grad_()
@@ -512,8 +513,8 @@ print("derivative of the loss in the mask", slope.round(decimals=4).tolist())
 # guess from the image (*amortised inference*, as in wake-sleep, [Hinton et al.
 # 1995](https://doi.org/10.1126/science.7761831)). *Self-training.* With steps of length zero the
 # network is trained on its own choice; the next chapter measures how far this goes. *Vector
-# quantisation.* (8.8) pulls the map towards a discrete map, as the commitment loss of VQ-VAE pulls
-# a code towards an entry of its table ([van den Oord et al.
+# quantisation.* (8.8) pulls the map towards a discrete map, as the auto-encoder VQ-VAE pulls each
+# code vector towards the nearest entry of a learned table ([van den Oord et al.
 # 2017](https://arxiv.org/abs/1711.00937)).
 #
 # ### What a bag of labels says
@@ -526,13 +527,13 @@ print("derivative of the loss in the mask", slope.round(decimals=4).tolist())
 #
 # Both $\bar y$ and $\bar p$ are proportions, so there may be more places than labels. Label
 # *proportions* are the observation of [chapter 5](05_counts_likelihood.ipynb), and (8.10) is like
-# the loss (6.1) of chapter 6, with squares in place of the cross-entropy.
+# the loss (6.1), with squares in place of the cross-entropy.
 #
 # *What the loss cannot see.* The gradient in $\hat p_k$ is $\tfrac{2}{K} (\bar p - \bar y)$, the
 # same for every patch of the bag. When the mean is right it is zero, whichever patch gave which
-# answer. The exact likelihood of the counts, (5.5), still has a gradient there (but needs as many
-# places as labels). Suppose two patches have the answers (0.6, 0.4) and (0.4, 0.6), and the bag has
-# one label of each class. The descent directions in the logits are:
+# answer. The exact probability of the observed counts, (5.5), still has a gradient there (but needs
+# as many places as labels). Suppose two patches have the answers (0.6, 0.4) and (0.4, 0.6), and the
+# bag has one label of each class. The descent directions in the logits are:
 
 # %% tags=["hide-input"]
 answers = torch.tensor([[[0.6, 0.4], [0.4, 0.6]]]).double()  # (1, 2, 2)
@@ -559,7 +560,7 @@ print("pull of the counts:", of_counts.tolist())
 # $\eta$ on (8.8), both at the moved places. No gradient of one loss reaches the weights of the
 # other. So the two steps are *one* backward pass of the sum
 #
-# $$ \ell_\tau(x^+) + \bigl\| G(x^+) - \mathcal{H}_\eta(I) \bigr\|_2^2 , \tag{8.11} $$
+# $$ \ell_\tau(x^+) + \bigl\| G(x^+) - \mathcal{H}_\eta(I) \bigr\|_2^2 . \tag{8.11} $$
 #
 # We run the loop with the smallest possible networks: $\tau$ is the factor from above, and the heat
 # map itself is the parameter $\eta$. In `train`, `penalty` is the $\lambda$ of (8.9), and `lam` is
@@ -603,7 +604,7 @@ print(f"first objective J {J[0, 0]:.4f}, last {J[-1, -1]:.4f};", end=" ")
 print(f"tau from 0.5 to {tau:.2f}")
 
 # %% [markdown]
-# The package's `lifted_step` does (ii). It returns both losses of (8.11) and the moved places:
+# The package's `lifted_step` does (ii). It returns the moved places, with both losses of (8.11).
 
 # %% tags=["hide-input"]
 h = eta.clone().requires_grad_()
@@ -676,8 +677,8 @@ for lam in (0.0005, 0.001):
 # In the first four lines every step is one pixel long, so a dot moves in every round. Near the end
 # such a step also raises the task loss (fourth line). In the last two lines the places take
 # gradient steps (8.9), with the same $\lambda$ as in $J$. These steps lower the task loss, so $J$
-# can rise only when a dot moves. The smooth curves are an observation on the paper's data; the
-# construction does not guarantee them.
+# can rise only when a dot moves. The paper's smooth convergence is an observation on its data;
+# the construction does not guarantee it.
 #
 # **Steps below half a pixel vanish.** $G$ rounds. If a round moves a place by less than half a
 # pixel, the target is the old pixel, and the next round starts from it again. So a rate that is too
@@ -706,7 +707,7 @@ for penalty in (0.0, 0.2, 0.6):
 # ## Exercises
 #
 # **1, by hand.** At one pixel the heat maps of the scales 10, 20 and 40 have the values $0.1$,
-# $0.3$ and $0.1$. Compute the side by (8.6), its numerator alone (the printed moment), and the
+# $0.3$ and $0.1$. Compute three moments: (8.6), its numerator alone (the printed moment), and the
 # printed moment of the pooled terms $h_s^2 / \sum h_s$.
 
 
@@ -770,8 +771,8 @@ check.attempt(check.implicit_penalty, implicit_penalty)
 #
 # ## Further reading
 #
-# - [Angles, Jin et al. (2021)](https://arxiv.org/abs/1811.10725), sections 3 and 4: the source of
-#   this chapter. Earlier versions contain the appendices.
+# - [Angles, Jin et al. (2021)](https://arxiv.org/abs/1811.10725), sections 3 and 4; earlier
+#   versions contain the appendices.
 # - [Carreira-Perpiñán and Wang (2014)](https://arxiv.org/abs/1212.5921), *Distributed optimization
 #   of deeply nested systems*: slack variables between layers, with a penalty that grows.
 # - [Zach and Bourmaud (2018)](https://openaccess.thecvf.com/content_ECCV_2018/html/Christopher_Zach_Descending_lifting_or_ECCV_2018_paper.html),

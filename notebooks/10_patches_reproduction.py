@@ -27,8 +27,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # paper has a sixth. The table below shows Tables 2 and 3, for canvases of nine digits (*MNIST
 # hard*) and of three (*MNIST-3*). Its columns are, in %, the digits whose box is found (with an
 # IoU, intersection over union, above one half), the labels that are right, and both. *Channel-wise*
-# is a baseline with one heat map for each digit. All 53 numbers of the paper are printed without a
-# standard deviation and without the number of runs.
+# is a baseline with one heat map for each digit. All 53 numbers of the paper are printed without
+# standard deviation or number of runs.
 
 # %%
 import math
@@ -53,28 +53,28 @@ HARD, ROWS = page.EXPERIMENTS["mist/hard"].config, page.ROWS
 show.Markdown(page.printed())
 
 # %% [markdown]
-# A network that was trained only with the nine labels of each canvas finds 97.8 % of the digits. Is
+# A network trained only with the nine labels of each canvas finds 97.8 % of the digits. Is
 # that a lot? A detection rate can be read from two ends: how far is it from 100 %, and how far from
 # chance? The paper answers the first question with a supervised network. This page answers the
 # second.
 #
 # ## What is hidden
 #
-# We read two versions of the paper and the program that its authors released. The program contains
-# the method for MNIST hard and for PASCAL + COCO, but no baseline and none of the other
-# experiments. It reads images from an archive that is not public. These points matter most:
+# We read two versions of the paper and the program that its authors released. It contains the
+# method for MNIST hard and for PASCAL + COCO, but no baseline and none of the other experiments. It
+# reads images from an archive that is not public. These points matter most:
 #
 # | question | the text | the program |
 # |---|---|---|
-# | How large is a digit, how far from the next? | not stated | boxes of a quarter of the canvas, 20 pixels |
+# | How large is a digit, how far from the next? | not stated | boxes with a quarter of the canvas's side: 20 of 80 pixels |
 # | How many canvases and steps? | not stated | 10 epochs of an archive of unknown size |
 # | Do all images count equally in the heat map loss (8.8)? | yes | no: an image has the weight $e^{-5 \ell}$, where $\ell$ is half its task loss (8.10) |
 # | When is a digit found? | IoU above one half | the same; one detection may serve several digits |
 # | What is "Classif."? | "correctly classified matches" | the share of the true labels of an image that are predicted, at any place; a label 0 that is not predicted counts as right |
 # | What is AP, the average precision? | not stated | not in the program |
 #
-# The meaning of the printed numbers depends on the size of the digits, "Classif." and AP. We begin
-# with these three.
+# We begin with three points that decide what the printed numbers mean: the size of the digits,
+# "Classif." and AP.
 #
 # ## Derivation
 #
@@ -94,9 +94,9 @@ show.Markdown(page.printed())
 # $$ n \sim \mathrm{Bin}(L, 1/C) , \qquad m \sim \mathrm{Bin}(K, 1/C) . $$
 #
 # The counts of different classes are dependent, but the expectation of a sum does not need
-# independence. Let $a$ be this share of the true labels. The other true labels, a share of $1 - a$,
-# are missing. By symmetry a part $1/C$ of them has class 0, and the released program counts this
-# part as right too. We call its rate *as released*.
+# independence. Let $a$ be this share. The other true labels, a share of $1 - a$, are missing. By
+# symmetry a part $1/C$ of them has class 0, and the released program counts this part as right too.
+# The rate *as released* is therefore $a + (1 - a) / C$.
 
 
 # %%
@@ -118,8 +118,8 @@ for k in (3, 9):
 # A program that ignores the image can do better than luck: it may always predict the same $K \leq
 # C$ *different* labels. Each of them is right once if its class occurs at all, which has
 # probability $1 - (1 - 1/C)^L$. Let it predict "1, 2, ..., 9" for every canvas. Then every true 0
-# is missing, about one label in ten, and all of them count as right *as released*. The figure shows
-# both programs, with the numbers that the paper prints.
+# is missing, about one label in ten. The rate of *all classes* counts these zeros as wrong, *as
+# released* as right. The figure shows both programs and the printed numbers.
 
 # %% tags=["hide-input"]
 hedge = torch.arange(1, 10).expand(20_000, 9)
@@ -165,9 +165,9 @@ show.figure(
 show.Markdown(page.products())
 
 # %% [markdown]
-# It is not, because in the released program "Classif." ignores places. The last column is the
-# measure of the text. By this measure the channel-wise classifier reads nearly every digit that its
-# boxes find. But its boxes miss most digits, so we need a chance level for boxes too.
+# "Both" is not the product, because in the released program "Classif." ignores places. The last
+# column is "Classif." as the text defines it. By this measure channel-wise reads nearly every digit
+# that its boxes find. But its boxes miss most digits, so we need a chance level for boxes too.
 #
 # ### Boxes that do not look
 #
@@ -197,12 +197,12 @@ for k in (3, 9):
     print(f"K = {k}: at most {bound:.1f} %")
 
 # %% [markdown]
-# The printed 25.4 % of channel-wise differs from this bound by two tenths of a point, if the
-# authors' boxes and margins have the sizes that we assume. But the bound assumes uniform centres.
+# The printed 25.4 % of channel-wise is within 0.2 points of this bound, if the authors' boxes and
+# margins have the sizes that we assume. But the bound assumes uniform centres.
 # Our canvases come from *Poisson-disk sampling*: random centres that keep a minimal distance, which
 # pushes them to the border of the square. And where digits lie near a grid, as on the paper's
 # *MNIST easy*, a grid of boxes finds many more. We draw canvases and test two programs that ignore
-# the image. One predicts a fixed grid of boxes, the other the places of another canvas.
+# the image. One always predicts a grid of nine boxes, the other the places of another canvas.
 
 
 # %% tags=["hide-input"]
@@ -256,8 +256,8 @@ show.figure(
 # The figure shows the true centres of 60 canvases and the regions in which the grid finds them. On
 # *MNIST easy* a grid finds four of five digits, so results on that data set show little about
 # localisation. On *MNIST hard* the grid finds slightly more than the bound (10.2), because the
-# digits prefer the border. In the last line the box of a digit has 28 pixels, the whole image of an
-# MNIST digit; then the places of other canvases find more than twice as much. So the chance level
+# digits prefer the border. In the last line the box of a digit has 28 pixels, the whole MNIST
+# image; this more than doubles what the places of other canvases find. So the chance level
 # depends on sizes and distances that the paper does not state, and its table cannot be compared
 # with a table on other canvases.
 #
@@ -267,9 +267,9 @@ show.figure(
 # images by their scores. At each point of this ranking, *precision* is the share of the detections
 # so far that are right, and *recall* is the share of all objects that they find. Replace each
 # precision by the largest one at the same or a higher recall. AP is the area under the resulting
-# curve of precision against recall ([Everingham et al.
-# 2010](https://doi.org/10.1007/s11263-009-0275-4)). Let an image contain $L$ objects on average and
-# $K$ detections, and let $r$ be the recall at the end of the ranking. Which values can AP have?
+# curve of precision against recall, as in the PASCAL VOC challenges since 2010. Let an image have
+# $L$ objects on average and $K$ detections, and let $r$ be the recall at the end of the ranking.
+# Which values can AP have?
 #
 # Per image, $r L$ of the $K$ detections are right, so the precision at the end is $p = r L / K$.
 # Each right detection adds a step to the area. All steps have the same width, and together they
@@ -298,11 +298,12 @@ print(f"{ap.table}: AP {ap.printed} %")
 # %% [markdown]
 # "Both" counts a detection as right if its box and its class are right. So by this definition of AP
 # no ranking gives an AP of 92.2 with a recall of 97.5. Two other definitions allow it. The older
-# one of Everingham et al. averages eleven precisions, at the recalls 0, 0.1, ..., 1. If a class has
-# a missed digit, its precision at recall 1 is 0 and its AP at most 10/11; a class without misses
-# can reach 1, so a mean over classes can be 92.2 %. Other programs do not replace the precisions.
-# Let all $w = K - r L$ wrong detections of an image come first. After $i$ correct ones per image
-# the precision is $i / (w + i)$. With many images, $i$ grows in very small steps from 0 to $r L$,
+# challenges ([Everingham et al. 2010](https://doi.org/10.1007/s11263-009-0275-4)) average eleven
+# precisions, at the recalls 0, 0.1, ..., 1. If a class has a missed digit, its precision at recall
+# 1 is 0 and its AP at most 10/11; a class without misses can reach 1, so a mean over classes can be
+# 92.2 %. Other programs do not replace the precisions; call their result AP'. It is smallest if all
+# $w = K - r L$ wrong detections of an image come first. After $i$ correct ones per image the
+# precision is then $i / (w + i)$. With many images, $i$ grows in very small steps from 0 to $r L$,
 # and the sum becomes an integral:
 #
 # $$ \frac{1}{L} \int_0^{rL} \frac{i}{w + i} \, di = r - \frac{w}{L} \log \frac{w + rL}{w} \leq \mathrm{AP}' \leq r . $$
@@ -319,10 +320,10 @@ print(f"AP' between {100 * (r - w * math.log(1 / w)):.1f} and {100 * r:.1f} %")
 #
 # All methods share the networks of the released program: a heat map network of four residual
 # blocks, and a classifier of patches of 32 x 32 samples. (The soft and the perturbed choice add a
-# head of our design, since that of Table 3 is not public: a score and an offset for a candidate
-# place every eight pixels.) The methods differ in how they choose places in training. We run one
-# training step of each method on one canvas of nine digits and count. The last two columns are for
-# all 49,984 steps of our recipe.
+# head of our design, since that of Table 3 is not public. It gives a score and an offset to each
+# place of a grid with a spacing of eight pixels, the candidates.) The methods differ in how they
+# choose places in training. We run one training step of each on one canvas of nine digits and
+# count. The last two columns are for all 49,984 steps of our recipe, each with 32 canvases.
 
 
 # %% tags=["hide-input"]
@@ -352,14 +353,14 @@ show.Markdown(page.costs(counted, HARD))
 # %% [markdown]
 # The minutes assume $5 \cdot 10^{12}$ operations a second; few GPUs reach that with such small
 # steps. MIST reads each patch three times: twice to move its place and once to train the networks.
-# The soft choice reads every candidate.
+# REINFORCE draws nine places four times. The soft choice reads every candidate.
 #
 # ## Picture
 #
 # ### The canvases
 #
-# The figure shows the four kinds of canvas with their true boxes. MNIST is not part of this package,
-# so it uses the digits of scikit-learn, enlarged.
+# The figure shows the four kinds of canvas with their true boxes. The digits are those of
+# scikit-learn, enlarged, because MNIST is not part of this package.
 
 # %% tags=["hide-input"]
 tiles, classes = digits.load("test")
@@ -384,8 +385,8 @@ show.figure(
 # ### The curves
 #
 # Fig. 7 of the paper shows the task loss (8.10) and the heat map loss (8.8) on MNIST hard. The
-# figure below shows ours after each epoch, averaged over its last steps, and adds the share of test
-# digits that are found. The dashed line is (10.2).
+# figure below shows ours after each epoch, averaged over its last steps, and the share of test
+# digits found. The dashed line is (10.2).
 
 # %% tags=["hide-input"]
 HELD = records.published()
@@ -438,15 +439,16 @@ for name, true in scenes.items():
         print(f"{name}, IoU {threshold}: possible on {share:.0f} % of canvases")
 
 # %% [markdown]
-# On MNIST hard the centres are at least 16 pixels apart, 14.8 after rounding to whole pixels. Both
-# exceed 13.3, so the two rates agree at an IoU of one half. They can differ where digits come
-# nearer, as in the earlier version's uneven layouts, or at a lower threshold.
+# On MNIST hard the centres are drawn at least 16 pixels apart. Rounding to whole pixels shortens
+# this by at most $\sqrt{2}$. The distance stays above 13.3, so the two rates agree at an IoU of one
+# half. They can differ where digits come nearer, as in the earlier version's uneven layouts, or at
+# a lower threshold.
 #
 # ### What the other differences change
 #
 # | difference | effect | what we do |
 # |---|---|---|
-# | size and distance of digits | chance level, and how much digits cover each other | boxes of 20, centres 16 apart; the experiments `mist/*-chance` measure the chance level |
+# | size and distance of digits | chance level, and how much digits cover each other | boxes of 20, centres 16 apart; `mist/*-chance` measure the chance level |
 # | learning rate of the places | a move below half a pixel is rounded away ([chapter 8](08_patches_lifting.ipynb)) | for nine digits the program's rate, for other $K$ in proportion to $K$; `mist/three-normalised` has steps of fixed length |
 # | weight $e^{-5 \ell}$ of an image | images with uncertain predictions count less | the program's weight; `mist/three-unweighted` has none |
 #
@@ -462,7 +464,7 @@ show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))
 # %% [markdown]
 # ### Tables 2 and 3: found, named, both
 #
-# Each cell shows the strongest evidence that we have, in %. *Reduced size* (protocol `short`, with
+# Each cell shows our strongest evidence, in %. *Reduced size* (protocol `short`, with
 # smaller canvases and networks and few steps) gives no verdict. For nine digits, chance is about
 # 25 % of the boxes by (10.2) or 29 % with a grid, and 53 % of the labels by (10.1), as released.
 
@@ -473,7 +475,7 @@ show.Markdown(page.rates(HELD))
 # ### Eight ways to train a choice
 #
 # Table 3 compares MIST with one other method. The figure compares all methods of [chapter
-# 9](09_patches_learning.ipynb) on the same canvases, with three and with nine digits. Dotted lines
+# 9](09_patches_learning.ipynb) on the same canvases, with three and nine digits. Dotted lines
 # mark chance: the places of other canvases, and (10.1).
 
 # %% tags=["hide-input"]
@@ -489,7 +491,7 @@ show.figure(
 # A method has learnt to find digits only if its dots lie clearly to the right of chance and of the
 # heat map network that is not trained. The comparison has two limits. The soft and the perturbed
 # choice have another head, so here and in Table 3 the architectures differ too. And all methods use
-# the learning rates of MIST.
+# MIST's learning rates.
 #
 # ### A classifier that dies
 #
@@ -522,9 +524,9 @@ show.figure(
 
 # %% [markdown]
 # MIST reinforces what it chooses ([chapter 8](08_patches_lifting.ipynb)), so a first map that
-# happens to prefer digits is an advantage. A map that prefers places *beside* digits can stay there.
-# Soft top-K reads every candidate and does not depend on the start in this way. **A method that
-# reinforces its own choice has to be judged over many starts; three are few.**
+# happens to prefer digits is an advantage. A map that prefers places *beside* digits can keep doing
+# so. Soft top-K reads every candidate and does not depend on the start in this way. **A
+# method that reinforces its own choice has to be judged over many starts; three are few.**
 #
 # ### Claims
 #
@@ -553,9 +555,8 @@ show.Markdown(tables.claims_tally(PAPER, HELD))
 # On Colab run the first cell of this page, put the commands into a cell that begins with `%%bash`,
 # and let `--out` be a folder of a mounted drive. Two tables need more data. Table 4 of the earlier
 # version needs the SVHN archives of full house numbers (2.6 GB, read by `mist/svhn`). Table 4 of
-# the final version needs the authors' 9,780 images from PASCAL and COCO, which are random crops and
-# not public. The cell below trains one seed of MNIST-3, if you set `FULL = True`; it downloads
-# MNIST if needed.
+# the final version needs the authors' 9,780 images from PASCAL and COCO, which are not public. With
+# `FULL = True` the cell below trains one seed of MNIST-3; it downloads MNIST if needed.
 
 # %%
 FULL = False
@@ -601,9 +602,9 @@ def constant_answer(classes, told, guessed):
 check.attempt(check.constant_answer, constant_answer)
 
 # %% [markdown]
-# **3, code.** Write (10.3): from the recall in %, the number of objects and the number of
-# detections of an image, return the smallest and the largest average precision in %. The attempt is
-# right only for $K = L$.
+# **3, code.** Write (10.3): from the recall in % and the numbers of objects and of detections of an
+# image, return the smallest and the largest average precision in %. The attempt is right only for
+# $K = L$.
 
 
 # %%
@@ -635,8 +636,8 @@ check.attempt(check.precision_range, precision_range)
 # - [Angles, Jin et al. (2021)](https://arxiv.org/abs/1811.10725), section 5: the experiments.
 # - [Errata and remarks](../book/errata.md): what we noticed on the way.
 # - [Everingham et al. (2010)](https://doi.org/10.1007/s11263-009-0275-4), *The PASCAL visual object
-#   classes challenge*: matching and average precision as most detectors are measured.
+#   classes challenge*: how detections are matched and measured.
 # - [Hoiem, Chodpathumwan and Dai (2012)](https://doi.org/10.1007/978-3-642-33712-3_25), *Diagnosing
 #   error in object detectors*: which errors a single AP hides.
 # - [Musgrave, Belongie and Lim (2020)](https://arxiv.org/abs/2003.08505), *A metric learning
-#   reality check*: how much progress remains when every method gets the same network and protocol.
+#   reality check*: how much progress remains with one network and protocol for all methods.

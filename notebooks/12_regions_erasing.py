@@ -14,10 +14,10 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # %% [markdown]
 # # Regions: erasing, and what a mask is worth
 #
-# After this page you can trace recursive erasing by hand, train with it in the memory of a single
-# pass, compare Dice indices with those of masks that ignore the image, and distinguish a better map
-# from a better chosen threshold. You need [chapter 11](11_regions_entropy.ipynb). The page trains
-# seven small networks, runs in less than a minute on one CPU core, and needs no GPU.
+# After this page you can trace recursive erasing by hand, train with it without extra memory,
+# compare Dice indices with those of masks that ignore the image, and distinguish a better map from
+# a better chosen threshold. You need [chapter 11](11_regions_entropy.ipynb). The page trains seven
+# small networks, runs in less than a minute on one CPU core, and needs no GPU.
 #
 # ## Problem
 #
@@ -43,26 +43,23 @@ show.style()
 # %% [markdown]
 # ## What is hidden
 #
-# The hidden variable is the set of *all* pixels that show the class, each by itself or together
-# with others. Only the class is observed. Nothing observed shows how many of these pixels a
-# localiser has found.
+# The hidden variable is the set of *all* pixels that help to recognise the class. Only the class is
+# observed, not how many of these pixels a localiser has found.
 #
 # ## Derivation
 #
 # ### A greedy cover
 #
-# Think of the pixels that show the class as a set to be covered. A *look* applies the localiser to
-# the remaining image and offers one subset, its mask. Take this subset, erase it, and look again:
-# this is the *greedy algorithm* for set cover. It ends when the localiser fails on the remaining
-# image. If the localiser is at chance level there, the subsets together are complete for this
-# localiser.
+# Think of these pixels as a set to be covered. A *look* applies the localiser to the remaining
+# image and offers one subset, its mask. Erase this subset and look again: this is the *greedy
+# algorithm* for set cover. The search ends when the localiser predicts a wrong class. If the
+# localiser is at chance level on remaining images, the subsets together are complete for it.
 #
 # Each look $t = 0, 1, \dots$ gives a mask $R^{+,t}$ and the localiser's probabilities
 # $\hat p_s^t(k)$ of the classes $k$; $y$ is the right class. A late look may mark pixels that do
 # not show the class. So each look has a *trust* $\Psi_t$, paper (11) and (12). It decays with $t$
 # at a rate set by $\sigma$. It is zero unless the localiser still predicts the right class, with at
-# least the probability of the first look. (A square bracket is 1 if the condition in it is true,
-# else 0.)
+# least the probability of the first look. (A square bracket is 1 if its condition is true, else 0.)
 #
 # $$ \Psi_t = e^{- t / \sigma} \; \hat p_s^t(y) \; \bigl[ \arg\max_k \hat p_s^t(k) = y \bigr] \; \bigl[ \hat p_s^t(y) \geq \hat p_s^0(y) \bigr] . \tag{12.1} $$
 #
@@ -75,8 +72,8 @@ show.style()
 #
 # $$ X^* \leftarrow X^* \, ( 1 - R^* ) \quad \text{if } \Psi_t > 0 . \tag{12.3} $$
 #
-# A look without trust changes neither. A pixel found at $t = 0$ is multiplied by $1 - R^*$ at that
-# look, and again at every later trusted look.
+# A look without trust changes neither $R^*$ nor $X^*$. A pixel of the first mask is multiplied by
+# $1 - R^*$ in the first look and in every later trusted look.
 #
 # ### By hand
 #
@@ -103,11 +100,11 @@ def by_hand(cap):
 
 # %% [markdown]
 # At $t = 0$ the largest evidence is 3, the logit is 2, and $\hat p_s = 1 / (1 + e^{-2}) = 0.881$.
-# The mask contains the second pixel; the fourth is below the midrange 1.5. The trust is 0.881, and
-# $3 \, (1 - 0.881) = 0.36$ of the strong gland remains. At $t = 1$ the largest evidence is that of
-# the weak gland, 1. The logit is again 2. With $\sigma = 10$ the trust is
-# $e^{-0.1} \cdot 0.881 = 0.797$. At $t = 2$ the largest remaining evidence is 0.2, which gives
-# $\hat p_s = 0.60$. This is less than 0.881, so the look is not trusted.
+# The mask contains only the second pixel, because the midrange is 1.5. The trust is 0.881, and
+# $3 \, (1 - 0.881) = 0.36$ of the strong gland remains. At $t = 1$ the largest evidence is 1, of
+# the weak gland. The logit is again 2, and with $\sigma = 10$ the trust is
+# $e^{-0.1} \cdot 0.881 = 0.797$. At $t = 2$ the largest remaining evidence is 0.2, so
+# $\hat p_s = 0.60 < 0.881$, and the look is not trusted.
 
 
 # %%
@@ -134,7 +131,7 @@ erased = regions.recursive_erasing(by_hand(cap=1.0), tissue, y, u=4, sigma=10.0)
 assert torch.allclose(erased.mask, total)
 
 # %% [markdown]
-# $R^*$ contains both glands. Now the same image with a localiser that does not saturate:
+# $R^*$ contains both glands. Now a localiser that does not saturate:
 
 # %%
 total = trace(by_hand(cap=10.0), tissue, u=4)
@@ -144,21 +141,22 @@ erased = regions.recursive_erasing(
 assert torch.allclose(erased.mask, total)
 
 # %% [markdown]
-# The second look has a lower probability than the first, so it is not trusted. It changes nothing,
-# so the third look sees the same image and gives the same result. **With a deterministic localiser,
-# once a look is not trusted, no later look changes the mask.** (In the released program a later
-# look may be trusted again: its batch statistics and the minimum and maximum of (11.8) depend on
-# the other images of the batch, which erasing changes.)
+# The second look has a lower probability than the first, so it is not trusted, and the third look
+# sees the same image. **With a deterministic localiser, once a look is not trusted, no later look
+# changes the mask.** (In the released program a later look may be trusted again: through batch
+# normalisation and (11.8), the probabilities depend on the other images of the batch, which may
+# have been erased further.)
 #
 # When is the localiser as certain without its best evidence as with it? When its score saturates,
-# when its probabilities are wrong on erased images, or when the map (11.7), a mixture of all class
-# maps, erases evidence *against* the class. Two glands of *equal* strength are no example: both are
-# above the midrange and are found in the first look. A bird whose head carries more evidence than
-# its body is no example either: without the head its probability is lower, and the comparison in
-# (12.1) ends the search. The paper observes this (B.3: the model "spots only the head"). As the
-# main cause it names that the algorithm forgets where it found something before; also, the
-# remaining image may not suffice to recognise the class. But (12.1) requires more: as high a
-# probability as for the whole image.
+# or when its probabilities are too high on erased images. Or the mask contains evidence *against*
+# the class, because the map (11.7) mixes the maps of all classes; erasing this evidence raises the
+# probability of the class. Two glands of *equal* strength are no example: both are above the
+# midrange and are found in the first look. Nor is a bird whose head carries more evidence than its
+# body: without the head its probability is lower, so (12.1) ends the search. The paper observes
+# this (B.3: the model "spots only the head"). Its main explanation is that a look does not know
+# what earlier looks found; another is that the remaining image may not suffice to recognise the
+# class. But (12.1) can end the search even if it suffices, because the probability must be as high
+# as for the whole image.
 
 # %%
 bird = torch.tensor([[[[0.0, 5.0, 1.5, 1.5, 1.2]]]])  # head, then body
@@ -166,19 +164,19 @@ total = trace(by_hand(cap=10.0), bird, u=2)
 print("R* =", [round(v, 3) for v in total.flatten().tolist()])
 
 # %% [markdown]
-# The demo below takes one look after another at an image of eight cells. It shows the mask of each
-# look, its trust (12.1), the region so far (12.2), and the evidence that remains (12.3).
+# The demo below does the same for eight cells. It shows the mask of each look, its trust (12.1),
+# the region so far (12.2), and the evidence that remains (12.3).
 #
 # <div class="demo" data-demo="erasing">The web page shows eight cells with evidence for a class. Each look finds a mask, adds it to the region, weighted with its trust, and erases the region; the demo shows mask, region, trust and the remaining evidence for four images. Without JavaScript, change the evidence in the cells above and run them again.</div>
 #
 # ### What $u$ counts
 #
-# The paper and its released program count looks differently. Algorithm 1 loops while $t \leq u$:
-# these are $u + 1$ looks. The program makes $u$ looks. It treats $u = 0$ separately, as one look
-# whose mask is used without trust; $u = 1$ is also one look, with a mask scaled by $\hat p_s(y)$.
-# In the paper, a look without trust ends the search for its image, and its loss is left out. In the
-# program only a wrong prediction ends the search, and the losses of all looks count. The tables
-# come from the program, so our package follows it unless `printed=True`.
+# Algorithm 1 of the paper makes $u + 1$ looks ($t \leq u$), the released program $u$. The program
+# treats $u = 0$ separately, as one look whose mask is used without trust; $u = 1$ is also one look,
+# with a mask scaled by $\hat p_s(y)$. In the paper, a look without trust ends the search in an
+# image, and the loss of this look is left out. In the program, no look after a wrong prediction is
+# trusted, but the losses of all looks count. The tables come from the program, so our package
+# follows it unless `printed=True`.
 
 # %%
 many = torch.arange(9.0, 1.0, -1.0).view(1, 1, 1, 8) ** 3  # all looks trusted
@@ -200,9 +198,8 @@ for u in (0, 1, 4):
 #
 # With erasing, $H_s$ of (11.4) is a sum of the localiser's cross-entropies, one for each look. To
 # back-propagate the sum at once, torch must keep the activations of all looks. But the masks are
-# detached, so look $t$ reaches the loss only through its own cross-entropy. So we can
-# back-propagate and discard each look before the next one, and torch adds up the gradients. To show
-# the effect we count the bytes that autograd keeps.
+# *detached*: no gradient passes through them. So each look can be back-propagated and discarded
+# before the next one, and torch adds up the gradients. We count the bytes that autograd keeps.
 
 # %%
 count = {"now": 0, "most": 0}
@@ -272,7 +269,8 @@ for name, run in (("all at once", all_at_once), ("one by one", one_by_one)):
 
 # %% [markdown]
 # One by one, four looks need no more memory than one. (All at once they need 3.5 and not 4 times as
-# much, because the graph of a mask is freed when the next mask replaces it.)
+# much: when a new mask replaces the old one, torch frees what only a gradient through the old mask
+# would use.)
 #
 # ### Dice, and masks that ignore the image
 #
@@ -318,12 +316,12 @@ print(
 # the image. So a table needs both indices, *and the rows All-ones and All-zeros*. The paper prints
 # All-ones and omits All-zeros. On the GlaS test masks we compute $F_1^- = 64.04$ for All-zeros,
 # beside 66.51 for the full method and 65.30 without erasing (Tables 2 and 4 of the paper). The full
-# method's gain over All-zeros is its $F_1^+$ of 72.54.
+# method gains 2.47 points over All-zeros in $F_1^-$, and 72.54 in $F_1^+$, where All-zeros has 0.
 #
-# *Matthews' correlation*, `mcc` in the output, is one number and 0 on average for every blind mask
-# (formula in exercise 4). *PxAP*, the average precision over the pixels of all images, measures the
-# map without any threshold. A constant map has PxAP $= f$, and noise hardly more. (A map that
-# ignores the image but knows where regions usually lie does better in both measures.)
+# *Matthews' correlation*, `mcc` in the output, is 0 on average for every blind mask (formula in
+# exercise 4). *PxAP*, the average precision over the pixels of all images, measures the map without
+# any threshold. A constant map has PxAP $= f$, and noise hardly more. (A map that ignores the image
+# but knows where regions usually lie does better in both measures.)
 #
 # ## Code
 #
@@ -425,10 +423,10 @@ def attached(model, batch):
 
 # %% [markdown]
 # Each batch is turned or reflected into one of eight orientations, which keep the angle between
-# stripe and boundary. The paper's networks are pretrained on ImageNet. Ours are not, so all
+# stripe and boundary. Unlike the paper's, our networks are not pretrained on ImageNet, so all
 # learners start from one localiser, trained for 40 epochs with $H_s$. Then the classifier's head
 # becomes a copy of the localiser's, and each learner continues for eight epochs, on the same
-# batches in the same order.
+# sequence of batches.
 
 
 # %%
@@ -511,11 +509,10 @@ for name, masks in metrics.trivial_masks(test_masks).items():
     table[name] = measure(torch.stack(masks).float(), test_masks)
 
 # %% [markdown]
-# The figure shows four images, and below each the masks of the four learners. The table has their
-# measures and the mean area of the masks, in percent. The last columns give the share of images
-# whose class is recognised by the localiser on $X$, and by the classifier on $X^+$, the part in the
-# mask, and $X^-$, the rest. The last line gives the share of trusted looks in the training with
-# erasing.
+# The figure shows four images, and below each the masks of the four learners; the table has their
+# measures and mean areas in percent. The last columns give the share of images whose class is
+# recognised by the localiser on $X$, and by the classifier on $X^+$, the part in the mask, and
+# $X^-$, the rest. The last line is from the training with erasing.
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(5, 4, figsize=(5.6, 5.6))
@@ -553,7 +550,7 @@ print("looks trusted at t = 0, 1, 2, 3:", [f"{a:.0%}" for a in shares])
 
 # %% [markdown]
 # The table comes from one training, and another processor gives other numbers. The next cell tests
-# our conclusions.
+# our conclusions. Its differences are in percentage points; the first row is the localiser alone.
 
 # %% tags=["hide-input"]
 trained = {name: table[name] for name in learners}
@@ -577,27 +574,25 @@ print(
 
 # %% [markdown]
 # **The localisers recognise the class and do not find the glands.** The masks are small patches on
-# bright holes and on pieces of an outline, some inside the glands and some outside. To recognise an
-# angle to a boundary, a network has to look at both sides of it, and $T$ shows where it *looks*.
-# Besides, WILDCAT trains only a quarter of the positions.
+# bright holes of the tissue and on pieces of an outline, some of them outside the glands. To
+# recognise an angle to a boundary, a network needs pixels on both sides of the boundary, and $T$
+# shows which pixels the network uses. Besides, WILDCAT pooling trains only the largest quarter of a
+# map, less than the glands cover.
 #
 # **The min-max terms do not improve the map.** With the mask detached, they send no gradient to the
-# localiser's head; through the shared body they change the masks a little. PxAP, which uses no
-# threshold, does not increase. With the mask attached, they do train the head, and the map is no
-# better.
+# localiser's head; through the shared body they change the masks a little. PxAP does not increase.
+# With the mask attached, they do train the head, and the map is no better.
 #
 # **In this training, erasing is rarely trusted.** Most second looks have a lower probability than
-# the first, as with the localiser that does not saturate, and are not trusted. In the records of
-# [chapter 13](13_regions_reproduction.ipynb), with other networks, regimes and data, the share of
-# trusted second looks varies widely, and can be far larger. The loss asks the classifier to be
-# undecided on $X^-$. Trained with erasing, it still predicts the right class there in most images;
-# this count does not show how undecided its predictions are.
+# the first, as with the localiser that does not saturate. In the records of
+# [chapter 13](13_regions_reproduction.ipynb) this share can be far larger. The
+# loss asks the classifier to be undecided on $X^-$. Trained with erasing, it still predicts the
+# right class there in most images; this count does not show how undecided it is.
 #
-# The paper claims fewer false positives from min-max entropy, and from erasing a larger $F_1^+$
-# without a lower $F_1^-$ (its sections 4 and B.3.1). **In this experiment we see neither.** The
-# experiment is small: 400 images, networks that a laptop trains in seconds, one seed. It cannot
-# exclude a gain for the paper's networks and images, but it shows that the mechanism as released
-# need not bring one.
+# The paper claims that min-max entropy avoids false positives, and that erasing raises $F_1^+$
+# without lowering $F_1^-$ (sections 4 and B.3.1). **In this experiment we see neither.** It is
+# small: 400 images, small networks, one seed. It cannot exclude a gain for the paper's networks and
+# images, but it shows that the mechanism as released need not bring one.
 #
 # ### One map, four thresholds
 #
@@ -606,8 +601,8 @@ print(
 #
 # - *Midrange*: (11.9), the paper's rule for its own method.
 # - *Arg-max*: all pixels where the map of the true class is the largest of all class maps. This is
-#   the rule of the released program for the baselines. It uses the label of the test image, and has
-#   no background class.
+#   the rule of the released program for the baselines. It uses the label of the test image, and
+#   assigns pixels of the background to a class too.
 # - *Mean*: all pixels above the mean of the image's map.
 # - *Chosen*: all pixels above one threshold for all images, the one with the largest
 #   $F_1^+ + F_1^-$ on 100 images with masks. All rules are compared on the other 100.
@@ -681,20 +676,19 @@ print("F1+ of one map varies by more than 15 points with the rule:", wide)
 # %% [markdown]
 # With one network and one map, the rule moves $F_1^+$ and $F_1^-$ *along* the curve of blind masks.
 # Only the distance from the curve is due to the map. In Table 2 of the paper each method has its
-# own rule. The CAM rows on GlaS, with $F_1^+$ from 66 to 67 and $F_1^-$ from 18 to 28, lie near
-# blind masks that take 80 to 90 percent of the pixels. [Choe et al.
-# (2020)](https://arxiv.org/abs/2001.07437) found the same on natural images: with one rule for all
-# methods, five later methods gain little over CAM.
+# own rule. On GlaS, Grad-CAM and three variants of CAM, with $F_1^+$ from 66 to 67 and $F_1^-$ from
+# 18 to 28, lie near blind masks that take 80 to 90 percent of the pixels. On natural images,
+# [Choe et al. (2020)](https://arxiv.org/abs/2001.07437) found that with one rule for all methods,
+# five later methods gain little over CAM.
 #
 # ## When it breaks
 #
 # ### The background reveals the class
 #
 # In the regime `spurious` the stroma of every image has a main direction, horizontal or vertical,
-# and in four of five images it agrees with the class. Stripes that all run one way are easier to
-# recognise than an angle to a boundary. We train on such images, with reflections only, because a
-# quarter turn would exchange the directions. We test on new images of this regime, and on the
-# images above, whose stroma has no main direction.
+# and in four of five images it agrees with the class. A common direction is easier to recognise
+# than an angle to a boundary. We train on such images, with reflections only, because a quarter
+# turn would exchange the directions. We test on new images of this regime, and on the images above.
 
 # %%
 told = drawn(400, 2, "spurious")[:2]
@@ -724,16 +718,16 @@ print("Matthews' correlation of masks and glands, below 8 %:", row["mcc"] < 8)
 
 # %% [markdown]
 # This localiser has learnt to use the stroma, although it was trained with the min-max loss, and
-# its masks have next to nothing to do with the glands. No term of (11.4) prevents this: stroma in
-# the mask that helps to predict the class lowers $H^+$ as a gland does, at no cost in another term.
-# Expect this where the images of a class share slides, patients or cameras. A test set from the
-# same source does not reveal it.
+# its masks are almost uncorrelated with the glands. No term of (11.4) prevents this: if the stroma
+# helps to predict the class, a mask that contains it lowers $H^+$, as with a gland, and raises no
+# other term. Expect this where the images of a class share slides, patients or cameras. A test set
+# from the same source does not reveal it.
 #
 # ### Redundant and small evidence
 #
-# We traced both by hand. *Redundant* evidence of equal strength is found in one look; a gland below
-# the midrange was found only by the localiser that saturates. Where *small* evidence is the
-# strongest, as in the bird, the rest is not found.
+# *Redundant* evidence of equal strength is found in one look; a gland below the midrange was found
+# only by the localiser that saturates. Where a *small* part has the strongest evidence, as the head
+# of the bird, the rest is not found.
 #
 # ## Reproduction
 #
@@ -745,7 +739,7 @@ print("Matthews' correlation of masks and glands, below 8 %:", row["mcc"] < 8)
 #
 # **1, by hand.** Four pixels with evidence $(2.5, 0, 4, 1)$ and the saturating localiser of this
 # page, `by_hand(1.0)`. What is $R^*$ after $u = 3$ looks, to three digits? Take $\hat p = 0.881$
-# where it saturates, and $\sigma = 10$. The attempt forgets the trust.
+# where it saturates, and $\sigma = 10$.
 
 
 # %%

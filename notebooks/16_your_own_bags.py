@@ -46,12 +46,12 @@ from wsl_tutorial.reproduce import tables
 show.style()
 
 # %% [markdown]
-# From a table to a score takes a few lines. Folds must consist of whole bags. If some instances of
-# a bag are in the training set and others in the test set, the classifier can recognise the bag,
-# and its score is too high. Each fold also needs both classes, but a file often lists all positive
-# bags first. `BagKFold` keeps bags whole, spreads the classes evenly, and shuffles on request. For
-# an AUC of bags use `scoring=bag_scorer("roc_auc")`, also from `wsl_tutorial.estimators`; the
-# string `"roc_auc"` compares single rows instead of bags.
+# The folds of cross-validation must be whole bags. If some instances of a bag are in the training
+# set and others in the test set, the classifier can recognise the bag, and its score is too high.
+# Each fold also needs both classes, but a file often lists all positive bags first. `BagKFold`
+# keeps bags whole, spreads the classes evenly, and can shuffle. For an AUC of bags use
+# `scoring=bag_scorer("roc_auc")`, also from `wsl_tutorial.estimators`; the string `"roc_auc"`
+# compares single rows instead of bags.
 #
 # A list of arrays becomes a table with `np.concatenate` and `np.repeat`, as below. Images need a
 # network that turns each image, or each of its tiles, into a row.
@@ -68,7 +68,7 @@ table = np.column_stack([X, bags])  # column 5 names the bag
 model = PresenceClassifier(bags=5, random_state=0)
 folds = BagKFold(5, bags=5, shuffle=True, random_state=0)
 scores = cross_val_score(model, table, labels[bags], cv=folds)
-print(f"accuracy {scores.mean():.2f}")
+print(f"accuracy on new bags {scores.mean():.2f}")
 
 # %% [markdown]
 # ## What is hidden
@@ -95,17 +95,16 @@ print(f"accuracy {scores.mean():.2f}")
 # instance $j$ has $m_j$ copies in its bag, itself included, the factor of its group is the product
 # of $(1 - p_j)^{1 / m_j}$ over the members. So each instance gets the weight $1 / m_j$.
 #
-# Near copies are similar, but not equal. We replace the number of copies by a sum of similarities
-# between 0 and 1, here those of a Gaussian kernel with width $\sigma$ (for width 0 we take the
-# limit, in which only exact copies count):
+# For near copies we replace the number of copies by a sum of similarities between 0 and 1, here
+# those of a Gaussian kernel with width $\sigma$ (for width 0 we take the limit, in which only exact
+# copies count):
 #
 # $$ w_j = \Bigl[ \sum_k \exp \Bigl( - \frac{\lVert x_j - x_k \rVert^2}{2 \sigma^2} \Bigr) \Bigr]^{-1} . \tag{16.1} $$
 #
-# The sum of the weights is the *effective size* of the bag. It is $n$ for instances that are far
-# apart, the number of groups for groups of exact copies, and 1 for $\sigma \to \infty$. For
-# similarities strictly between 0 and 1 the weights are a model, not a theorem: they interpolate
-# between two cases in which the likelihood is exact. (Leinster and Cobbold, 2012, measure the
-# diversity of species by the same sums.)
+# The sum of the weights is the *effective size* of the bag. It is the number of instances, $n$, if
+# they are far apart, the number of groups for groups of exact copies, and 1 for infinite width. The
+# likelihood is exact if every similarity is 0 (independent labels) or 1 (one shared label). In
+# between the weights are a model, not a theorem.
 
 # %%
 x = torch.tensor([[[0.0], [0.0], [0.0], [9.0], [9.5]]])
@@ -123,10 +122,10 @@ for width in (0.0, 0.5, 3.0, torch.inf):
 #
 # If all weights are $1 / n$, the exponent is minus the mean evidence. For a bag of copies this is
 # logistic regression on the one instance. Yet mean evidence differs from a mean of logits: **no
-# instance can count against the concept**, because evidence is never negative. An irrelevant
-# instance can at worst have no evidence. With the weights $1 / n$ it then lowers the mean evidence
-# of a bag of $n$ other instances, by the factor $n / (n + 1)$. With the weights (16.1), if it is
-# unlike all others, it leaves their evidence unchanged.
+# instance can count against the concept**, because evidence is never negative. At worst an instance
+# dilutes: if we add one without evidence to a bag of $n$, the weights $1 / n$ become $1 / (n + 1)$,
+# which multiplies the mean evidence by $n / (n + 1)$. With the weights (16.1), an added instance
+# that is unlike all others leaves their evidence unchanged.
 #
 # ### Several concepts
 #
@@ -134,8 +133,8 @@ for width in (0.0, 0.5, 3.0, torch.inf):
 # $K$ hidden concepts occur. **We assume that different concepts occur independently given the
 # bag.** (For classes that exclude one another in an instance, the product is only an upper bound,
 # Eq. (2.5) of chapter 2.) Labels can also be wrong: **a label is flipped with a small probability**
-# $\varepsilon$, which limits the loss of a single bag. Let $z_{kj}$ be the log odds of concept $k$
-# in instance $j$.
+# $\varepsilon$, which limits the loss of one bag. Let $z_{kj}$ be the log odds of concept $k$ in
+# instance $j$.
 #
 # $$ P(y = 1 \mid X) = \varepsilon + (1 - 2 \varepsilon) \prod_{k=1}^{K} \bigl[ 1 - \exp ( - s_k ) \bigr] , \qquad s_k = \sum_j w_j \log (1 + e^{z_{kj}}) . \tag{16.3} $$
 #
@@ -170,18 +169,20 @@ print(f"enumerated {0.1 + 0.8 * total:.10f}, ours {ours:.10f}")
 #
 # Three settings remain open: $\gamma$; the width in (16.1), either infinite or the width of this
 # kernel, $\sigma^2 = D / (2 \gamma)$; and the number of concepts, $K \in \{1, 2\}$. We do not
-# choose them by hand. Within the training bags, each candidate setting predicts every bag once
-# without having seen it, in four folds. Let $\ell_c$ be the log-likelihood of all these
-# predictions. With equal prior odds, the share of candidate $c$ in the final prediction is
+# choose them by hand: the final prediction is a weighted mean over all candidate settings. Within
+# the training bags, each candidate predicts every bag once without having seen it, in four folds.
+# Let $\ell_c$ be the log-likelihood of all these predictions. The weight, or *share*, of candidate
+# $c$ is
 #
 # $$ \omega_c = \frac{e^{\ell_c}}{\sum_{c'} e^{\ell_{c'}}} . \tag{16.5} $$
 #
-# This would be Bayes' rule if $\ell_c$ were the log-likelihood of the candidate with its
-# coefficients integrated out. We use the held-out log-likelihood in its place. **Is it safe to
-# choose by validation here?** Validation bags come from the same distribution as training bags, so
-# a wrong rule that looks perfect in training also looks perfect in validation. Validation cannot
-# protect us from it. The family of models can: none of its members can express "negative because of
-# this instance". This is an assumption of ours, and it does not come from the data.
+# For candidates that are equally probable beforehand, this would be Bayes' rule if $\ell_c$ were
+# the log-likelihood of the candidate with its coefficients integrated out. We use the held-out
+# log-likelihood in its place. **Is it safe to rely on validation here?** Validation bags come from
+# the same distribution as training bags, so a wrong rule that looks perfect in training also looks
+# perfect in validation. Only the family of models can protect us from it: none of its members can
+# express "negative because of this instance". This is our assumption; it does not come from the
+# data.
 #
 # ## Code
 #
@@ -192,8 +193,8 @@ print(f"enumerated {0.1 + 0.8 * total:.10f}, ours {ours:.10f}")
 #
 # ### Tests that a wrong rule passes in training
 #
-# [Raff and Holt (2023)](https://arxiv.org/abs/2310.17867) propose *unit tests* for such
-# classifiers.
+# [Raff and Holt (2023)](https://arxiv.org/abs/2310.17867) propose *unit tests* for classifiers of
+# bags.
 #
 # 1. *Single*: positive bags have at least one instance of a concept. Every negative *training* bag
 #    also contains a poison, an instance far from all others, so "negative if poison" is a perfect
@@ -245,14 +246,13 @@ for part, d in made.items():
 
 # %% [markdown]
 # The regression on bag means is perfect on the training bags. It orders nearly every pair of a
-# positive and a negative test bag wrongly. An AUC far below 1/2 is worse than chance: the model has
-# learned the opposite of the rule.
+# positive and a negative test bag wrongly: the model has learned the opposite of the rule.
 #
 # ## Reproduction
 #
 # The records behind the next tables are in `wsl_tutorial/results/own-bags.jsonl`;
-# `scripts/own_bags.py` makes them. Each line of this file has the versions, the commit, the
-# checksums of the data and the run time. All random draws are seeded with the number of the repeat.
+# `scripts/own_bags.py` makes them, with versions, commit, checksums of the data and run time. All
+# random draws are seeded with the number of the repeat.
 
 
 # %% tags=["hide-input"]
@@ -267,7 +267,7 @@ def records():
 # %% tags=["hide-input"]
 RECORDS = records()
 NAMES = {
-    "ours": "ours (16.3), chosen by validation",
+    "ours": "ours (16.3), weighted by (16.5)",
     "exact": "independent instances, small network",
     "max": "maximum, small network",
     "mean": "mean, small network",
@@ -287,8 +287,12 @@ def cell(kind, name, method, measures):
 
 
 # %% [markdown]
-# The first table shows the unit tests: AUC on training and test bags in per cent, for 200 training
-# bags and 400 test bags. The number of seeds is in parentheses.
+# We compare ours with six methods. *Independent instances* is (16.2) with all weights 1. *Maximum*
+# and *mean* pool the logits of a bag. *Gated attention* classifies a weighted mean of hidden
+# features, with positive weights that it also learns. The *set kernel* of two bags is the mean of
+# the Gaussian kernel over all pairs of their instances, here normalised. The first table shows the
+# unit tests: AUC on training and test bags in per cent, for 200 training bags and 400 test bags.
+# The number of seeds is in parentheses.
 
 # %% tags=["hide-input"]
 AUCS = ("train_auc", "test_auc")
@@ -299,13 +303,14 @@ rows = [
 show.Markdown(tables.grid(("AUC training / test", *concepts.TESTS), rows))
 
 # %% [markdown]
-# Read each row from left to right and look for a drop from training to test. Ours passes all three
-# tests. Bag means, mean pooling, attention and the set kernel clearly fail the first test: each can
-# give the poison a negative weight. The set kernel does better on the third test, probably because
-# a kernel can represent two narrow concepts by different features. The likelihood with independent
-# instances cannot use the poison. It passes the second test by counting: a bag with more instances
-# of a concept has more evidence. The third test reveals this, because its negative test bags have
-# the higher count. The maximum cannot count either, and one maximum cannot require two concepts.
+# Look for a drop from training to test. Ours passes all three tests. Bag means, mean pooling,
+# attention and the set kernel clearly fail the first test: in each, the poison can lower the score
+# of a bag. The set kernel does better on the third test, probably because a kernel can represent
+# two narrow concepts by different features. The likelihood with independent instances cannot use
+# the poison; in the first test it fits even the training bags badly. It passes the second test by
+# counting: a bag with more instances of a concept has more evidence. The third test reveals this,
+# because its negative test bags have the higher count. One maximum cannot require two concepts, so
+# this network fails the second and the third test.
 #
 # Now the three data sets. Each repeat has ten folds of whole bags, stratified and shuffled, the
 # same for all methods. Scaling, landmarks and settings use the nine training folds. Accuracy is
@@ -318,8 +323,8 @@ rows = [(NAMES[m], *(cell("cv", s, m, both) for s in SETS)) for m in NAMES]
 show.Markdown(tables.grid(("accuracy / AUC, per cent (repeats)", *SETS), rows))
 
 # %% [markdown]
-# How much of a gap is luck? Musk 1 has 92 bags, so one bag is more than one point of accuracy. All
-# methods use the same folds, so we look at differences within a repeat.
+# How much of a gap is luck? Musk 1 has 92 bags, so one bag is more than one point of accuracy. We
+# look at differences within a repeat.
 
 
 # %% tags=["hide-input"]
@@ -340,20 +345,18 @@ rows = [(NAMES[m], *(gap(s, m, "auc") for s in SETS)) for m in others]
 show.Markdown(tables.grid(("AUC of ours minus that of", *SETS), rows))
 
 # %% [markdown]
-# The ± is the standard deviation over repeats. All repeats use the same bags. So the ± shows how
-# much the choice of folds matters, not how much a new set of molecules would matter.
+# The ± is the standard deviation over repeats. All repeats use the same bags, so it shows the
+# effect of the folds, not of a new set of molecules.
 #
-# So what is best? **Ours is not the best on all three sets.** Read the columns. On Musk 1 and
-# Elephant its AUC is at the top of the table or level with it. On Musk 2 the set kernel and mean
-# pooling have a higher AUC, and on both Musk sets attention has the higher accuracy. Ours is ahead
-# of the independent likelihood and of bag means on all three in AUC. (The features of the
-# independent likelihood differ too, so copies alone do not explain this gap.) The methods that are
-# better on Musk 2 fail the first unit test. Whether that matters depends on your bags; no score in
-# these tables can show it.
+# **Ours is not the best on all three sets.** On Musk 1 and Elephant its AUC is at the top of the
+# table or level with it. On Musk 2 the set kernel and mean pooling have a higher AUC, and on both
+# Musk sets attention has the higher accuracy. Ours is ahead of the independent likelihood and of
+# bag means on all three in AUC. (The features of the independent likelihood differ too, so copies
+# alone do not explain this gap.) The methods that are better on Musk 2 fail the first unit test.
+# Whether that matters depends on your bags, and no score can show it.
 #
-# The records also contain the shares (16.5). The table shows the two candidates with the largest
-# shares, averaged over folds and repeats. On the unit tests nearly the whole share goes to the true
-# number of concepts.
+# The last table shows the two candidates with the largest shares (16.5), averaged over folds and
+# repeats. On the unit tests the true number of concepts gets nearly the whole share.
 
 
 # %% tags=["hide-input"]
@@ -379,12 +382,12 @@ show.Markdown(tables.grid(("", "largest share", "second"), rows))
 #
 # - **The rule is false for your bags.** If some instances do count against a class, a family that
 #   cannot express this loses accuracy, and a set kernel may be better. Decide what you believe
-#   *before* you look at the scores; validation cannot decide it.
+#   *before* you look at the scores.
 # - **Near copies have different labels.** With the weights (16.1) a positive instance among many
 #   similar negative ones gets a small weight. If you search for one rare cell among many similar
 #   cells, use width 0.
-# - **Dilution.** With infinite width an added instance lowers the mean evidence. If a bag has one
-#   positive instance among a thousand irrelevant ones, almost nothing remains of its evidence.
+# - **Dilution.** With infinite width, almost nothing remains of the evidence of one positive
+#   instance among a thousand irrelevant ones.
 # - **The limits of the records.** We developed the method on other folds of Musk 1 and Elephant,
 #   not on other molecules and images. The third kernel scale, 10, was added after a first trial of
 #   the unit tests, in which two narrow concepts were too close for the other two scales. For the
@@ -410,7 +413,7 @@ check.attempt(check.three_copies, three_copies)
 
 # %% [markdown]
 # **2, code.** Compute the logarithm of (16.2) from `logits` `(B, n)` and `weights` `(B, n)`,
-# accurately also for logits of -60. The attempt forgets the weights.
+# accurately also for logits of -60.
 
 
 # %%
@@ -445,4 +448,5 @@ check.attempt(check.log_occurs, log_occurs)
 # - Andrews, Tsochantaridis and Hofmann (2002), *Support vector machines for multiple-instance
 #   learning*: the source of Elephant.
 # - Gärtner, Flach, Kowalczyk and Smola (2002), *Multi-instance kernels*: the set kernel.
-# - Leinster and Cobbold (2012), *Measuring diversity: the importance of species similarity*.
+# - Leinster and Cobbold (2012), *Measuring diversity: the importance of species similarity*: the
+#   sums in (16.1).

@@ -31,9 +31,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # ballot nobody can know this table. A party register is public, so here the true table of each
 # precinct is known, and we can check a method that sees only the margins.
 #
-# The data are `senc` of the R package
-# [eiPack](https://cran.r-project.org/package=eiPack) (Lau, Moore and Kellermann 2007), and
-# `wsl_tutorial.data.votes.load()` loads them.
+# The data are `senc` of the R package [eiPack](https://cran.r-project.org/package=eiPack) (Lau,
+# Moore and Kellermann 2007); `wsl_tutorial.data.votes.load()` loads them.
 
 # %%
 import json
@@ -57,12 +56,11 @@ record = json.loads(place.read_text("utf-8"))
 #
 # A precinct is a bag and a voter is an instance. The only feature of a voter is the group $r$, one
 # of $R$, and the label is the party $c$, one of $C$. The bag shows how many voters have each label.
-# This is *learning from label proportions*, as in chapters 5 to 7, with two special features: all
-# voters of a group have the same feature, so there are only $R = 3$ kinds of instances, and a bag
-# has hundreds or thousands of them.
+# This is *learning from label proportions*, as in chapters 5 to 7, with two differences: all voters
+# of a group have the same feature, so there are only $R = 3$ kinds of instances, and a bag has
+# hundreds or thousands of instances.
 #
 # Social scientists have studied the same problem since 1950 under the name *ecological inference*.
-# The two literatures hardly cite each other.
 #
 # | | learning from label proportions | ecological inference |
 # |---|---|---|
@@ -207,9 +205,10 @@ assert torch.allclose(exact, parts.logsumexp(0))
 print(f"log P = {exact.item():.4f}")
 
 # %% [markdown]
-# With hundreds of voters the sum is nearly normal. A group adds the mean $N_{ir} \beta_{ir}$ and
-# the covariance $V_{ir} = N_{ir} (\operatorname{diag} \beta_{ir} - \beta_{ir} \beta_{ir}^\top)$.
-# The last party is left out, since it follows from the others. Then
+# With hundreds of voters the sum is nearly normal. Let the vector $\beta_{ir}$ contain the rates of
+# group $r$ in precinct $i$. The last party is left out, here and in $T_i$, since it follows from
+# the others. A group adds the mean $N_{ir} \beta_{ir}$ and the covariance $V_{ir} = N_{ir}
+# (\operatorname{diag} \beta_{ir} - \beta_{ir} \beta_{ir}^\top)$. Then
 #
 # $$ \log P(T_i \mid \beta_i) \approx \log \mathcal N \Bigl( T_i ; \; \sum_r N_{ir} \beta_{ir} , \; \sum_r V_{ir} + \tfrac{1}{12} I \Bigr) . \tag{17.3} $$
 #
@@ -236,13 +235,13 @@ print(f"median {gaps['median_gap']}, largest {gaps['largest_gap']}")
 # $$ n_{ir} \; \leftarrow \; n_{ir} + V_{ir} \Bigl( \sum_{s} V_{is} \Bigr)^{-1} e_i . \tag{17.4} $$
 #
 # For independent normal rows this gives exactly their distribution given the sum $T_i$. (The code
-# adds the $1/12$ of (17.3) here too, and splits the remainder by group size.)
+# adds the $1/12$ of (17.3) here too, and divides the small error that remains among the groups by
+# size.)
 #
 # ### Rates that vary
 #
-# In reality the rates differ between precincts. Take for each group the log-odds of each party
-# against the last party. For precinct $i$ they form a vector $\theta_i$ of length $p = R (C - 1)$.
-# **Assume**
+# Take for each group of precinct $i$ the log-odds of each party against the last party. They form a
+# vector $\theta_i$ of length $p = R (C - 1)$. **Assume**
 #
 # $$ \theta_i \sim \mathcal N ( W^\top z_i , \; \Sigma ) , \qquad T_i \mid \theta_i \sim \text{(17.3)} , \tag{17.5} $$
 #
@@ -255,22 +254,22 @@ print(f"median {gaps['median_gap']}, largest {gaps['largest_gap']}")
 # The fit needs no sampling. It is an EM algorithm that repeats three steps until convergence.
 #
 # 1. *Linearise.* The mean of $T_i$ in (17.3) is a nonlinear function of $\theta_i$. We replace it
-#    by its linear regression on $\theta_i \sim \mathcal N(W^\top z_i, \Sigma)$, and add the
-#    variance of the remainder to the variance of $T_i$. The regression needs averages over normal
-#    log-odds. With three parties, five points for each group are enough for them: the centre, and
-#    two opposite steps in each of two directions (*sigma points*, Julier and Uhlmann 1997).
-# 2. *Solve.* In a linear normal model the posterior of $W$, with all $\theta_i$ integrated out,
-#    has a closed form. So have the posteriors of the $\theta_i$.
-# 3. *Update.* The new $\Sigma$ is the mean of the expected products of the deviations
-#    $\theta_i - W^\top z_i$, together with its prior.
+#    by the linear function with the smallest mean squared error for $\theta_i \sim \mathcal
+#    N(W^\top z_i, \Sigma)$, and add the variance of this error to the variance of $T_i$. To find
+#    the linear function we need averages over normal log-odds. With three parties we approximate
+#    them by five points for each group: the centre, and two opposite steps in each of two
+#    directions (*sigma points*, Julier and Uhlmann 1997).
+# 2. *Solve.* In a linear normal model the posterior of $W$, with all $\theta_i$ integrated out, has
+#    a closed form, and so do the posteriors of the $\theta_i$.
+# 3. *Update.* The new $\Sigma$ is the mean of the expected products of the deviations $\theta_i -
+#    W^\top z_i$, over the precincts and the $p + 3$ additional ones of the prior.
 #
-# A test of the package compares the result with one dense linear model of all unknowns. Step 1
-# could also linearise around the posterior mean of $\theta_i$, which fits $T_i$ more closely. But
-# then the slope of the linear function, and with it the weight of the precinct, depends on the
-# noise in $T_i$, and the estimates are biased.
+# Step 1 does not linearise around the posterior mean of $\theta_i$, because then the slope of the
+# linear function, and with it the weight of the precinct, would depend on the noise in $T_i$, and
+# the estimates would be biased.
 #
-# We fit the live example without a covariate and with one, urban or not. The estimates and
-# intervals can be compared with the truth printed above.
+# We fit the live example without a covariate and with one, urban or not. (The argument `context` is
+# the $s$ of the next section.)
 
 # %%
 plain = ecological.fit(groups, totals)
@@ -292,11 +291,11 @@ for name, fitted in {"no covariate": plain, "urban or not": county}.items():
 #
 # ### Slopes that no data can correct
 #
-# A covariate is not always enough. Within a county, too, a rate may depend on the composition $x_i$
-# of the precinct. This is called a *contextual effect*. We could add it to the mean of $\theta_i$,
-# which becomes $W^\top z_i + \delta^\top x_i$ with slopes $\delta$. What can the margins show about
-# $\delta$? Take two groups and linear rates, $\beta_{i1} = a_1 + d_1 x_i$ and $\beta_{i2} = a_2 +
-# d_2 x_i$, where $x_i$ is the share of the second group. The expected share of a party is
+# Within a county, too, a rate may depend on the composition $x_i$ of the precinct. This is called a
+# *contextual effect*. We could add it to the mean of $\theta_i$, which becomes $W^\top z_i +
+# \delta^\top x_i$ with slopes $\delta$. What can the margins show about $\delta$? Take two groups
+# and linear rates, $\beta_{i1} = a_1 + d_1 x_i$ and $\beta_{i2} = a_2 + d_2 x_i$, where $x_i$ is
+# the share of the second group. The expected share of a party is
 #
 # $$ (1 - x_i)(a_1 + d_1 x_i) + x_i (a_2 + d_2 x_i) = a_1 + (a_2 - a_1 + d_1) \, x_i + (d_2 - d_1) \, x_i^2 . $$
 #
@@ -313,11 +312,11 @@ for name, fitted in {"no covariate": plain, "urban or not": county}.items():
 # This is called a *cut* posterior. **The scale $s$ is an assumption.** Compare a precinct of one
 # group only with a precinct of another group only. Each log-odds differs between them by the
 # difference of two slopes, which is $\mathcal N(0, s^2)$. With $s = 1$, 95 % of the odds ratios are
-# between 1/7 and 7. For each draw of $\delta$, $W$ has a closed form, and we compute the mode of
-# each $\theta_i$ anew. We draw $\theta_i$ from a normal distribution around this mode. Forty
-# Metropolis steps, which propose a change of $\theta_i$ and accept or reject it, correct this draw
-# towards the posterior with likelihood (17.3). The intervals then allow for contextual effects of
-# that size, in any direction.
+# between 1/7 and 7. For each draw of $\delta$, the posterior of $W$ has a closed form. We draw $W$
+# and compute the mode of each $\theta_i$ anew. We draw $\theta_i$ from a normal distribution around
+# this mode. Forty Metropolis steps, which propose a change of $\theta_i$ and accept or reject it,
+# correct this draw towards the posterior with likelihood (17.3). The intervals then allow for
+# contextual effects of that size, in any direction.
 
 # %%
 for s in (0.0, 0.5, 1.0):
@@ -332,11 +331,10 @@ for s in (0.0, 0.5, 1.0):
 # ### Choosing a model without the truth
 #
 # The choice of covariates must not use the true tables. We predict the party counts of each quarter
-# of the precincts from the other three quarters, and add up these held-out log-likelihoods. The
-# rule is the usual one: of all models within one standard error of the best, take the one with the
-# fewest covariates. All counties together are one covariate. "Share" means that slopes on the
-# composition are estimated, "size" is the logarithm of the number of voters, and ± gives the
-# standard error.
+# of the precincts from the other three quarters, and add up these held-out log-likelihoods. We use
+# the usual rule: of all models within one standard error of the best, take the one with the fewest
+# covariates. All counties together are one covariate. "Share" means that slopes on the composition
+# are estimated, "size" is the logarithm of the number of voters, and ± gives the standard error.
 
 # %% tags=["hide-input"]
 rows = []
@@ -351,22 +349,22 @@ show.Markdown(tables.grid(("covariates", *head), rows))
 # %% [markdown]
 # The rule takes *county*. The last column was computed after the choice. It shows that with
 # counties, the models that also estimate slopes predict the margins no worse than the others, but
-# their tables are far from the truth. (Without counties the slopes happen to come close.) A
-# held-out likelihood of margins cannot detect this, by the argument before (17.6). The model with
-# the largest likelihood is one of them.
+# their tables are far from the truth. One of these models even has the largest likelihood. A
+# held-out likelihood of margins cannot detect the error, by the argument before (17.6). (Without
+# counties the slopes happen to come close to the truth.)
 #
 # The rule and the scale $s = 1$ were set before any estimate was compared with the truth. After
 # that the fit was changed twice. The first version linearised around the posterior mean in each
 # precinct. Simulated regions showed that it is biased, and we replaced it; for North Carolina this
 # made the error for $s = 0$ larger. The second version corrected the mean of $T_i$ by its second
-# derivatives. In one simulated region in three its steps diverged, so there was no estimate. The
-# regression of step 1 replaced this correction; here it hardly changed the error.
+# derivatives. In one simulated region in three its steps diverged. The linear function of step 1
+# replaced this correction; for North Carolina it hardly changed the error.
 #
 # ### The table
 #
-# The first table shows all estimates, with 95 % intervals in brackets. The second one compares the
-# errors of the methods. "Common rates" maximises the likelihood (17.3) with the same rates in all
-# precincts.
+# The first table shows all estimates, with 95 % intervals in brackets; for eiPack, a model
+# described below, it shows seed 1. The second table compares the errors of the methods. "Common
+# rates" maximises the likelihood (17.3) with the same rates in all precincts.
 
 # %% tags=["hide-input"]
 found, eipack = record["fits"], record["eipack"]["runs"]
@@ -421,11 +419,10 @@ show.Markdown(tables.grid(("method", *head), rows))
 # each other, and our model without covariates (row "none" of the table of covariates) does no
 # better. So the gain comes from the counties, and other models could use them too. The seconds are
 # processor time on the same machine, one thread. The draws with $s = 1$ were repeated with five
-# more seeds; their errors are printed below.
+# more seeds. Their errors, printed below, are all larger than the error in the table.
 #
-# The last figure shows the share of Democrats in each group. In the table, the intervals for $s =
-# 0$, which allow for no contextual effects, miss the truth in one of the nine cells. Those for $s =
-# 0.5$ and $s = 1$ contain it in all nine.
+# The last figure shows the share of Democrats in each group. There the intervals of eiPack miss the
+# truth in all three groups, and the interval for $s = 0$ misses it for white voters.
 
 # %%
 print("errors of other seeds, s = 1:", found["seeds"])
@@ -457,8 +454,9 @@ show.figure(
     fig,
     alt="For each of three groups four horizontal intervals and a vertical"
     " line at the truth. The interval of eiPack misses the line in each"
-    " group; the three of this chapter, which grow with s, cover it. For"
-    " black voters the widest goes from about 70 to 96 percent.",
+    " group, and that for s = 0 in the white group. The intervals for s = 0.5"
+    " and s = 1 cover the line and are wider. For black voters the widest goes"
+    " from about 70 to 96 percent.",
 )
 
 # %% [markdown]
@@ -467,11 +465,11 @@ show.figure(
 # ### Coverage
 #
 # One region is a single draw, so even nine intervals out of nine prove little. We simulated regions
-# with the voters of these precincts and the fitted rates, drew new votes, and fitted each region.
-# The table shows the share of the nine true rates that lie in their 95 % intervals. In each row
-# after the first, one assumption fails: rates follow the composition of a precinct with slopes of
-# standard deviation 1, deviations are exponential instead of normal, or ten neighbours share half
-# of the variance.
+# with the groups of these precincts and the fitted $W$ and $\Sigma$: we drew new rates and votes,
+# and fitted each region. The table shows the share of the nine true rates that lie in their 95 %
+# intervals. In each row after the first, one assumption fails: rates follow the composition of a
+# precinct with slopes of standard deviation 1, deviations are exponential instead of normal, or ten
+# neighbours share half of the variance.
 
 # %% tags=["hide-input"]
 rows = [
@@ -491,9 +489,8 @@ show.Markdown(tables.grid(head, rows))
 # they miss it more often than one time in twenty even if the assumptions hold, and most of the time
 # if rates follow the composition. Skewed or clustered deviations do little harm.
 #
-# EM can still fail. If a group is small everywhere or its rates are near 0 or 1, the data hardly
-# constrain $\Sigma$, and the steps may grow without end. Then `fit` raises an error and gives no
-# estimate.
+# If a group is small everywhere or its rates are near 0 or 1, the data hardly constrain $\Sigma$,
+# and the steps of EM may grow without end. Then `fit` raises an error.
 #
 # ### The approximation of the fit
 #
@@ -515,8 +512,7 @@ show.Markdown(tables.grid(("s", "sweeps", *head), rows))
 
 # %% [markdown]
 # The means move by less than a point, a small part of the intervals. For $s = 0$ up to three more
-# cells miss the truth, because it lies close to the ends of their intervals. This is another reason
-# not to rely on $s = 0$.
+# cells miss the truth, because it lies close to the ends of their intervals.
 #
 # ### What is not claimed
 #
@@ -566,7 +562,7 @@ check.attempt(check.variance_of_votes, variance_of_votes)
 #
 # **6, explain to a colleague.** Your colleague fits slopes on the composition, finds a better
 # likelihood, and concludes that the margins show a contextual effect. Explain in three sentences
-# what the two likelihoods have compared, and why this is no proof of a contextual effect.
+# which two models the likelihoods compare, and why this is no proof of a contextual effect.
 #
 # ## Further reading
 #

@@ -145,8 +145,9 @@ def printed(built: Path, target: Path, text: str) -> list[str]:
             page.goto(page_of_all.resolve().as_uri())
             headings = page.evaluate(READY)
             page.pdf(
-                path=target, format="A4", print_background=True, outline=True, tagged=True,
-                display_header_footer=True, header_template="<span></span>", footer_template=FOOT,
+                path=target, format="A4", scale=0.85, outline=True, tagged=True,
+                print_background=True, display_header_footer=True,
+                header_template="<span></span>", footer_template=FOOT,
                 margin={"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"},
             )  # fmt: skip
     finally:

@@ -63,7 +63,8 @@ def test_short_runs_are_as_long_as_the_page_tells():
     assert median(seconds) < 60
     assert 18 * 60 < max(seconds) < 22 * 60
     assert not [r for r in short if not re.search("Intel|AMD", r["provenance"]["device"])]
-    assert "in less than a minute to twenty on a CPU" in page("book/reproductions.md")
+    told = "most runs end in one minute or less, the longest in about twenty, on a CPU"
+    assert told in page("book/reproductions.md")
 
 
 # Programs that the Python of the system has not, or not with our packages; .venv/bin/ has them all.

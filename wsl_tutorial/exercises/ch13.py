@@ -86,8 +86,8 @@ def steps(u: int, kappa: float, passes: int = 2) -> float:
     praise="the faster the loading, the more erasing adds to an epoch",
     cases=[(4, 0.25, 0.5), (2, 0.25, 0.0), (1, 0.3, 0.2), (8, 1.0, 0.9)],
     mistakes={
-        "the share b of an epoch does not grow with u: only 1 - b does": lambda u, k, b: steps(
-            u, k
+        "only the steps grow with u: the share b of the epoch stays as it is": lambda u, k, b: (
+            steps(u, k)
         ),
         "b is a share of the epoch with one look, so the steps are the share 1 - b": (
             lambda u, k, b: steps(u, k) + b
