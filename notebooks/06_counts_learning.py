@@ -23,11 +23,11 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # ## Problem
 #
-# [Baručić and Kybic (2022)](https://arxiv.org/abs/2110.03426) train by EM: an E-step computes
-# soft targets for all instances, then one epoch of cross-entropy follows. They find that this is as
-# accurate as *DLLP*, a loss that compares proportions, and that EM reaches the final accuracy "in
-# about half the number of epochs". This page looks for a reason; [chapter
-# 7](07_counts_reproduction.ipynb) tests the claim.
+# [Baručić and Kybic (2022)](https://arxiv.org/abs/2110.03426) train by EM: an E-step computes soft
+# targets for all instances, then one epoch of cross-entropy follows. They make two claims: EM is as
+# accurate as *DLLP* (deep learning from label proportions), a loss that compares proportions, and
+# it reaches the final accuracy "in about half the number of epochs". This page looks for a reason
+# why EM could be faster; [chapter 7](07_counts_reproduction.ipynb) tests the claims.
 
 # %%
 import matplotlib.pyplot as plt
@@ -104,22 +104,23 @@ show.figure(
 #
 # The loss *DLLP* of [Ardehaly and Culotta (2017)](https://arxiv.org/abs/1709.04108) compares two
 # numbers: the proportion $q = y/n$ and the *mean* of the probabilities,
-# $\bar\rho = \frac1n \sum_i \rho_i$. It is their cross-entropy:
+# $\bar\rho = \frac1n \sum_i \rho_i$. The loss is their cross-entropy:
 #
 # $$ \ell = - q \log \bar\rho - (1 - q) \log (1 - \bar\rho) . \tag{6.1} $$
 #
-# Each logarithm is taken of a mean. Some public versions average the logarithms $\log \rho_i$
-# instead. That is a different loss: cross-entropy with the target $q$ for *every* instance, which
-# pulls all $\rho_i$ to $q$. By the chain rule, with
+# Each logarithm is taken of a mean. Some public versions of DLLP average the logarithms
+# $\log \rho_i$ instead. That is a different loss: cross-entropy with the target $q$ for *every*
+# instance, which pulls all $\rho_i$ to $q$. By the chain rule, with
 # $\partial \rho_i / \partial z_i = \rho_i (1 - \rho_i)$,
 #
 # $$ - \frac{\partial \ell}{\partial z_i} = \frac{q - \bar\rho}{\bar\rho \, (1 - \bar\rho)} \cdot \frac{\rho_i (1 - \rho_i)}{n} . $$
 #
 # The first factor is common to all instances of the bag and sets the sign of their gradients. When
 # the expected count $n \bar\rho$ equals $y$, this factor is zero, **whatever the single $\rho_i$
-# are**. The gradient of the log-likelihood is posterior minus prior, $r_i - \rho_i$, by (0.3). When
-# the expected count equals $y$, the differences $r_i - \rho_i$ sum to zero, but a single one need
-# not be zero. Take six instances with $\sum_i \rho_i = 3$ and $y = 3$:
+# are**. The gradient of the log-likelihood is posterior minus prior, $r_i - \rho_i$, by (0.3). The
+# posteriors always sum to $y$. So when the expected count equals $y$, the differences
+# $r_i - \rho_i$ sum to zero, but a single difference need not be zero. Take six instances with
+# $\sum_i \rho_i = 3$ and $y = 3$:
 
 # %%
 rho = torch.tensor([[0.77, 0.60, 0.53, 0.45, 0.38, 0.27]]).double()  # (1, 6)
@@ -136,10 +137,9 @@ print("likelihood ", [f"{v:+.3f}" for v in exact[0].tolist()])
 
 # %% [markdown]
 # The gradient of DLLP is zero here. The likelihood pushes the three instances with the largest
-# $\rho_i$ up and the other three down. The reason is that exactly three instances are positive, and
-# the three with the largest $\rho_i$ are the best guess. (In general the number of instances that go
-# up can differ from $y$: for $\rho = 0.45, 0.40, 0.15$ and the count 1, the first *two* go up. The
-# demo of [chapter 5](05_counts_likelihood.ipynb) has a bag like this as a preset.)
+# $\rho_i$ up and the other three down: exactly three are positive, and these three are the best
+# guess. (In other bags the number of instances that go up can differ from $y$: for
+# $\rho = 0.45, 0.40, 0.15$ and the count 1, the first *two* go up.)
 #
 # ### The curvature at a constant answer
 #
@@ -174,11 +174,13 @@ print("likelihood ", [f"{v:+.3f}" for v in exact[0].tolist()])
 #
 # The assumption $\rho_i = q$ matters. If all instances have the same $\rho$, not equal to $q$, the
 # same steps give $\frac{n}{n-1} q(1-q) - \rho (1 - \rho)$ along a contrast. This is negative for
-# counts near 0 and $n$. If $y$ is binomial with $\rho$, its average is zero, in agreement with
-# consequence 5 of [One idea](00_one_idea.ipynb): averaged over all reports, the posterior equals the
-# prior. So a difference that has nothing to do with the labels gets no push on average. A difference
-# that follows the labels is large in bags with a count near $n/2$, where it grows. In bags with a
-# count near 0 or $n$ it shrinks, but there it is small, because most labels are equal.
+# counts near 0 and $n$. If $y$ is binomial with $\rho$, the average of this curvature over $y$ is
+# zero, in agreement with consequence 5 of [One idea](00_one_idea.ipynb): averaged over all reports,
+# the posterior equals the prior. So differences between logits that have nothing to do with the
+# labels get no push on average. Now suppose that positive instances have slightly larger logits
+# than negative ones. A bag with a count near $n/2$ contains many of both, and there the difference
+# grows. In a bag with a count near 0 or $n$ it shrinks, but few instances there differ from the
+# rest.
 #
 # For DLLP, differentiate its gradient at $\bar\rho = q$. The factor $q - \bar\rho$ is zero, so only
 # its derivative contributes, and $-\ell$ has the second derivative $-q(1-q)/n^2$ for every pair
@@ -216,8 +218,7 @@ for n, (together, contrast) in zip(ns, likelihood.tolist(), strict=True):
     print(f"contrast {contrast:+.4f}, 1/(4(n-1)) = {1 / (4 * (n - 1)):.4f}")
 
 # %% [markdown]
-# The printed values agree with the formulas for $q = 1/2$, which are $-1/4$ and $1/(4(n-1))$. The
-# figure adds DLLP.
+# The printed values agree with the formulas for $q = 1/2$. The figure adds DLLP.
 
 # %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(5.6, 2.9))
@@ -240,25 +241,26 @@ show.figure(
 )
 
 # %% [markdown]
-# In a bag of two with the count 1, the likelihood's curvature along a contrast is 0.25, in size the
-# same as along all logits together. In a bag of twelve with six positives it is an eleventh of that.
-# DLLP has no push *inside* a bag at the constant answer. It learns from differences *between* bags:
-# an untrained network gives nearly the same $\rho$ to all instances of all bags, but the proportions
-# $y/n$ differ. At such a constant $\rho$ the likelihood learns from the same differences: its
-# gradient is $y/n - \rho$ for each instance, and that of DLLP is $(y/n - \rho)/n$. So DLLP, a mean
-# over bags, gives less weight to an instance of a large bag.
+# In a bag of two with the count 1, the likelihood's curvature along a contrast is 0.25. In a bag of
+# twelve with six positives it is an eleventh of that. DLLP has no push *inside* a bag at the
+# constant answer. It learns from differences *between* bags: an untrained network gives nearly the
+# same $\rho$ to all instances of all bags, but the proportions $y/n$ differ. At such a constant
+# $\rho$ the likelihood learns from the same differences: its gradient is $y/n - \rho$ for each
+# instance, and that of DLLP is $(y/n - \rho)/n$. So an instance of a large bag has less weight in
+# DLLP than in the likelihood.
 #
 # ### EM and direct ascent
 #
-# There are two ways to increase $\log P(y \mid X)$. *Direct ascent* takes whole bags in a mini-batch
-# and follows the gradient of `counts.log_likelihood`. *EM* computes targets $r_i$ in an E-step, and
-# until the next E-step it minimises the cross-entropy
-# $-\sum_i r_i \log \rho_i + (1 - r_i) \log (1 - \rho_i)$. Its gradient in $z_i$ is $\rho_i - r_i$,
-# which is Fisher's identity (0.3) up to the sign. **Directly after the E-step the gradients of the
-# two ways are the same.** Later steps change $\rho_i$ but keep the targets. So EM is direct ascent
-# with delayed posteriors, and the delay is the only difference. The paper names one advantage of EM:
-# bags need not fit into a mini-batch. The next cells measure the effect of the delay: they keep the
-# targets of one E-step, and compare the gradients of EM and of direct ascent by their cosine.
+# There are two ways to increase $\log P(y \mid X)$. *Direct ascent* takes whole bags in a
+# mini-batch and follows the gradient of `counts.log_likelihood`. *EM* computes targets $r_i$ in an
+# E-step, and until the next E-step it minimises the cross-entropy
+# $-\sum_i \, [ r_i \log \rho_i + (1 - r_i) \log (1 - \rho_i) ]$. Its gradient in $z_i$ is
+# $\rho_i - r_i$, which is Fisher's identity (0.3) up to the sign. **Directly after the E-step the
+# gradients of the two ways are the same.** Later steps change $\rho_i$ but keep the targets. So EM
+# is direct ascent with delayed posteriors, and the delay is the only difference. The paper names
+# one advantage of EM: bags need not fit into a mini-batch. The next cells measure the effect of the
+# delay: they keep the targets of one E-step, and compare the gradients of EM and of direct ascent
+# by their cosine.
 
 
 # %%
@@ -321,17 +323,17 @@ print(f"cosine of the two gradients: {cosines[0]:.6f} at the E-step,")
 print(f"below 0.9 after {len(cosines) - 1} more steps:", cosines[-1] < 0.9)
 
 # %% [markdown]
-# At the E-step the two gradients agree up to rounding. Then they become different: the gradient of
-# EM leads to the old targets, that of direct ascent to the posteriors of the current network. The
-# first E-step has a special form. An untrained network gives nearly the same $\rho$ to all instances,
-# so $r_i \approx y/n$. In its first epoch EM therefore trains with the proportion of a bag as the
-# soft target of each of its instances.
+# At the E-step the two gradients agree up to rounding. Later the gradient of EM leads to the old
+# targets, that of direct ascent to the posteriors of the current network. The first E-step is a
+# special case: the untrained network's $\rho$ is nearly constant, so $r_i \approx y/n$. In its
+# first epoch EM therefore trains with the proportion of a bag as the soft target of each of its
+# instances.
 #
 # ## Code
 #
-# We compare four learners. They share one loop, the bags, the network, its initial weights, the
-# order of the mini-batches (8 bags) and the optimiser. Only the loss differs. EM computes new targets
-# before every epoch.
+# We compare supervised learning, direct ascent on the likelihood, EM and DLLP. They share one loop,
+# the bags, the network, its initial weights, the order of the mini-batches (8 bags) and the
+# optimiser. Only the loss differs. EM computes new targets before every epoch.
 
 
 # %%
@@ -432,9 +434,9 @@ show.figure(
 
 # %% [markdown]
 # The curves of the likelihood and of EM stay close together from the first epoch on, as we expect
-# from two forms of one algorithm. Both learners see only the counts. DLLP has the lowest accuracy in
-# the first two epochs, and is a little behind at the end. Two runs on one small data set prove
-# nothing. Chapter 7 has the comparison over ten splits of the paper's data, with its uncertainty.
+# from two forms of one algorithm. DLLP has the lowest accuracy in the first two epochs, and is a
+# little behind at the end. Two runs on one small data set prove nothing. Chapter 7 compares the
+# methods over ten splits of the paper's data.
 #
 # ### Ten classes
 #
@@ -472,9 +474,10 @@ print("above 85 % right on single images:", ten[-1] > 85)
 # ### Counts that are always one half
 #
 # If every bag has $y = n/2$, the classes can swap their names: replace every $z_i$ by $-z_i$, and
-# $P(y \mid X)$ becomes $P(n - y \mid X) = P(y \mid X)$. The likelihood cannot tell a classifier from
-# its opposite, and the initial weights decide between them. We deal bags of two with one image of
-# each class, and train from six initialisations.
+# $P(y \mid X)$ becomes $P(n - y \mid X) = P(y \mid X)$. The likelihood cannot tell a classifier
+# from its opposite, and the initial weights decide between them. We deal bags of two with one image
+# of each class, and train from six initialisations. The cell tests whether all accuracies end over
+# 25 points from 50 %, on both sides of it; then a figure shows them.
 
 
 # %%
@@ -512,9 +515,9 @@ show.figure(
 )
 
 # %% [markdown]
-# Every run has separated the two classes, but the runs left of the dashed line have swapped their
-# names. Counts that vary break the symmetry. If your counts hardly vary, check the names with a few
-# labels.
+# Every run has separated the two classes, but the runs left of the dashed line (50 %) have swapped
+# the names of the classes. Counts that vary break the symmetry. If your counts hardly vary, check
+# the names with a few labels.
 #
 # ### Wrong counts
 #
@@ -579,17 +582,17 @@ by_hand = counts.log_distribution(z)[0, 1:3].logsumexp(0)
 assert torch.allclose(in_range[0], by_hand)
 
 # %% [markdown]
-# With $C$ classes a count can be wrong in too many ways to list. One way is common: the class of
-# single instances is mistaken before they are added up. Let $A_{k,d}$ be the probability that an
-# instance of class $k$ is reported as $d$. **The mistakes are independent, given the classes.** Then
-# the reported classes are independent as well, with the probabilities
+# With $C$ classes a count can be wrong in too many ways to list. One way is common: single
+# instances are assigned to a wrong class, and then the instances of each class are counted. Let
+# $A_{k,d}$ be the probability that an instance of class $k$ is reported as $d$. **The mistakes are
+# independent, given the classes.** Then the reported classes are independent as well, with the
+# probabilities
 #
 # $$ p'_{i,d} = \sum_{k=1}^{C} p_{i,k} \, A_{k,d} , \tag{6.4} $$
 #
-# and (5.5) holds with $p'$ in place of $p$, so this noise adds almost no computation. The reported
-# counts always sum to $n$. For two classes, if instances may be overlooked or counted twice, use
-# (6.2). The package also has intervals, DLLP, the normal density below and the most probable labels
-# for $C$ classes; the names of these functions end in `_multiclass`.
+# and (5.5) holds with $p'$ in place of $p$. Here every instance is reported once. If instances may
+# be overlooked or counted twice, use (6.2), for two classes. The names of the package's functions
+# for $C$ classes end in `_multiclass`.
 
 # %%
 three = torch.randn(1, 5, 3, generator=generator).log_softmax(2)
@@ -602,8 +605,8 @@ assert torch.allclose(noisy_counts, by_hand)
 
 # %% [markdown]
 # In the demo below you choose the observed count of a bag of six, and whether it is exact, wrong by
-# one at a known rate (6.2), or known to a range (6.3). It compares the distribution of the true
-# count before and after the observation.
+# one at a known rate (6.2), or known to a range (6.3). The demo compares the distribution of the
+# true count before and after the observation.
 #
 # <div class="demo" data-demo="noise">On the web page you choose a bag of six, its observed count, and whether the count is exact, wrong by one at times, or a range. The demo shows the distribution of the true count before and after the observation, and the logarithm of its probability. Without JavaScript, change the noise in the cells above and run them again.</div>
 #
@@ -624,14 +627,17 @@ assert torch.allclose(noisy_counts, by_hand)
 # probability of 0 is 0.368, but the normal density there is 0.242. And a network that is sure of
 # every instance gives a small variance in a bag of any size.
 #
-# Like the likelihood, and unlike DLLP, (6.5) can push the instances of a bag apart: among steps that
-# keep $\mu = y$, those that lower $\sigma^2$ raise the density. But the two pushes differ. Start at
-# $\rho_i = q$ and move the logits by $t$ along a contrast. Then $y - \mu$ becomes a multiple of
-# $t^2$, and its square one of $t^4$, so only $\sigma^2$ contributes to the curvature of (6.5). It is
-# $(6 x - 1) / 2n$ with $x = q (1 - q)$, negative for $q$ below 0.21 or above 0.79. The curvature of
-# the log-likelihood is $x / (n - 1)$, always positive.
+# Like the likelihood, and unlike DLLP, (6.5) can push the instances of a bag apart: among steps
+# that keep $\mu = y$, those that lower $\sigma^2$ raise the density. But the two pushes differ.
+# Start at $\rho_i = q$ and move the logits by $t$ along a contrast of length 1. The entries of a
+# contrast sum to zero, so $\mu$ changes only by terms in $t^2$. Then $(y - \mu)^2$ is of the order
+# of $t^4$, and only $\sigma^2$ contributes to the curvature of (6.5). Let $x = q (1 - q)$. The
+# second derivative of $\rho (1 - \rho)$ by the logit is $x (1 - 6 x)$ at $\rho = q$; divided by
+# $-2 \sigma^2 = -2 n x$, it gives the curvature $(6 x - 1) / (2 n)$. This is negative for $q$ below
+# 0.21 or above 0.79. The curvature of the log-likelihood is $x / (n - 1)$, always positive.
 #
-# We compare the two formulas on one bag, and then train on all images in bags of 2 to 128.
+# We compare (6.5) with the exact log-likelihood on one bag, and then train on all images in bags of
+# 2 to 128.
 
 
 # %%
@@ -686,20 +692,18 @@ print("from size 2 to 128 each loses over 5 points:", bool(harder))
 
 # %% [markdown]
 # With each of the three losses the accuracy falls as the bags grow. The same images give 648 counts
-# at size 2 and 10 at size 128, and no loss can make up for that. The size of the bags matters more
-# than the choice of the loss. DLLP is nearly as accurate as the likelihood even in bags of two: about
-# half of these have the count 0 or 2, which fixes the labels of both images for every loss. Speed is
-# no reason to use (6.5): `counts.log_likelihood` splits a long bag into parts and multiplies their
-# polynomials (chapter 5) in $O(n \log^2 n)$ steps. (6.5) is the simpler formula where the variance is
-# large; in bags of two to twelve there is no reason to use it.
+# at size 2 and 10 at size 128, and no loss can make up for that. In bags of two the likelihood's
+# push inside a bag is strongest, but DLLP is nearly as accurate: about half of these bags have the
+# count 0 or 2, which fixes the labels of both images for every loss. Speed is no reason to use
+# (6.5): for a long bag `counts.log_likelihood` multiplies polynomials (chapter 5) in
+# $O(n \log^2 n)$ steps.
 #
 # ## Reproduction
 #
 # The experiments `llp/*` train the paper's network on birds and cats of CIFAR-10, over ten splits,
 # with supervised learning, DLLP, EM, direct ascent and LLP-GAN, a method that adds a generator of
-# images to DLLP. They test the paper's claims about the accuracy of the methods, the epochs they need
-# and the variance of the accuracy during training. [Chapter 7](07_counts_reproduction.ipynb) reads
-# their records.
+# images to DLLP. [Chapter 7](07_counts_reproduction.ipynb) reads their records and tests the
+# paper's claims.
 #
 # ## Exercises
 #
@@ -760,7 +764,7 @@ check.attempt(check.at_least_count, at_least_count)
 # - [Baručić and Kybic (2022)](https://arxiv.org/abs/2110.03426), sections 2.3 and 3.
 # - [Neal and Hinton (1998)](https://doi.org/10.1007/978-94-011-5014-9_12), *A view of the EM
 #   algorithm that justifies incremental, sparse, and other variants*: why EM with delayed targets
-#   still increases the bound.
+#   still increases a lower bound of the log-likelihood.
 # - [Zhang, Charoenphakdee, Wu and Sugiyama (2020)](https://arxiv.org/abs/2004.06316), *Learning from
 #   aggregate observations*: what can be identified from counts and what cannot.
 # - [Tsai and Lin (2020)](https://arxiv.org/abs/1910.13188), *Learning from label proportions with

@@ -66,12 +66,11 @@ show.Markdown(page.rows_by_place())
 # | Which grid, and chosen on what? | not stated; no validation set is named | not there |
 # | How many epochs? | until the likelihood changes by less than 1e-4 | a fixed number |
 # | How strong are flips, blur and colour changes? | not stated | flips only |
-# | How many bags of birds and cats? | not stated for section 3.2; 1,250 or more in section 3.3 | not there |
-# | How is a face cut out? | rescaled to 96 x 120 | not there |
+# | How many bags of birds and cats? | not stated for section 3.2; up to 1,000 for training and 250 for testing in section 3.3 | not there |
 # | Which test is behind "statistically indistinguishable"? | not stated | not there |
 # | Is ResNet-18 pretrained, and does it use batch normalisation? | not stated | random weights, no batch normalisation |
 #
-# We had to choose every setting that neither of them states. The learning rates matter most.
+# We had to choose every setting that neither of them states.
 #
 # ## Derivation
 #
@@ -114,14 +113,14 @@ show.Markdown(page.table_1())
 
 # %% [markdown]
 # The *E-step* column is the difference between MLE-LLP and supervised learning. Both take the same
-# training steps if the grid gave them the same batch size, which the paper does not print. On both
-# data sets this difference exceeds a forward pass. The paper explains a noticeable E-step on CIFAR by
-# its small images, but by the first column the E-step is relatively *more* expensive on the photos.
-# MLE-LLP looks cheap on the photos only because DLLP is slow there: it takes 1.70/0.96 = 1.8
-# supervised epochs, but 1.1 on CIFAR. A possible reason: DLLP usually takes one bag a step, on
-# average four faces but seven birds and cats. Then the sentence "the duration of one epoch of MLE-LLP
-# and DLLP is generally comparable" compares steps of different sizes. In a fair comparison DLLP takes
-# several bags a step, and the extra pass of EM becomes visible.
+# training steps if their batches have the same size; the paper does not print the sizes. On both
+# data sets the E-step takes longer than a forward pass. The paper writes that small images make the
+# E-step of CIFAR "more noticeable". But the first column shows that the E-step is a *larger* part
+# of an epoch on the photos. MLE-LLP looks cheap on the photos only because DLLP is slow there: DLLP
+# takes 1.70/0.96 = 1.8 supervised epochs, but 1.1 on CIFAR. A possible reason is that DLLP takes
+# one bag a step, and a bag has on average four faces, but seven birds and cats. If so, the sentence
+# "the duration of one epoch of MLE-LLP and DLLP is generally comparable" compares steps of
+# different sizes.
 #
 # Two forms of the algorithm make no extra pass, because they use logits that the training steps
 # compute anyway:
@@ -131,7 +130,6 @@ show.Markdown(page.table_1())
 # - *reuse*: keep the logit of each instance from the step that used it, and compute the posteriors of
 #   the next epoch from these. The logits are up to one epoch old and belong to augmented images.
 #
-# `tests/benchmarks/counts_speed.py` measures both forms.
 #
 # ### Epochs to the final accuracy
 #
@@ -216,13 +214,13 @@ for sigma in (0.5, 2, 4):
 #
 # $$ t = \frac{\bar d}{s \sqrt{1/K + q/(1 - q)}} , \tag{7.2} $$
 #
-# with $K - 1$ degrees of freedom. For $q = 0$ it is the statistic of the usual paired $t$-test. If a
-# split trains on all bags that it does not test on, $q / (1 - q)$ is the ratio of test bags to
+# with $K - 1$ degrees of freedom. For $q = 0$ it is the statistic of the usual paired $t$-test. If
+# a split trains on all bags that it does not test on, $q / (1 - q)$ is the ratio of test bags to
 # training bags, and this is the *corrected resampled $t$-test* of [Nadeau and Bengio
-# (2003)](https://doi.org/10.1023/A:1024068626366). (Protocol `short` trains on fewer bags, so there
-# (7.2) corrects for the shared test bags only.) To see its effect, we generate 300
-# data sets on which the two methods are equally good, split each ten times, and count how often the
-# test finds a difference at the level 0.05.
+# (2003)](https://doi.org/10.1023/A:1024068626366). To see the effect of the correction, we generate
+# 300 data sets on which the two methods are equally good, split each ten times, and count how often
+# the test finds a difference at the level 0.05. The output also gives the smallest mean gap that is
+# significant, in units of $s$ ("sd").
 
 
 # %%
@@ -244,12 +242,13 @@ for share in (0.0, 0.2):
     print(f"q = {share}: {alarms}; finds a mean gap above {floor:.2f} sd")
 
 # %% [markdown]
-# If we treat ten splits of one data set as independent, the test gives false alarms several times as
-# often as its level promises. The corrected test keeps the level, but it cannot detect a mean gap
-# below 1.34 sample standard deviations $s$ of the $d_k$. So *indistinguishable* means that $\bar d$
-# is smaller than this, and $s$ depends on the number of bags as well as on the methods. To judge the
-# paper's sentence we use $q = 0$: this test finds more differences, so "indistinguishable" is harder
-# to confirm. The table of paired tests below prints both $p$.
+# If we treat ten splits of one data set as independent, the test gives false alarms several times
+# as often as its level promises. The corrected test keeps the level, but detects only mean gaps
+# above $1.34 \, s$. So *indistinguishable* does not mean equal, only that $\bar d$ is below the
+# limit of the test, and $s$ depends on the number of bags as well as on the methods. To judge the
+# paper's sentence we use $q = 0$: this test finds more differences, so "indistinguishable" is
+# harder to confirm. The table of paired tests below prints $p$ for $q = 0$ (*textbook*) and
+# *corrected*.
 #
 # ### Choosing without labels
 #
@@ -285,18 +284,18 @@ show.figure(
 )
 
 # %% [markdown]
-# The criterion discriminates well between good networks and less well between bad ones. But the curve
-# rises throughout, so of two networks with such errors the criterion prefers the better one. A
-# network that calls all instances positive is wrong by the number of negatives, $n - y$, and one that
-# calls all negative by $y$. With equal classes both are half a bag on average, 3.5, which is worse
-# than any point of the curve. So counts are enough to choose from the grid. We use them for all
-# methods, supervised learning too.
+# The curve rises throughout, so of two networks with such errors the criterion prefers the better
+# one. A network that calls all instances positive is wrong by the number of negatives, $n - y$, and
+# one that calls all negative by $y$. With equal classes both are half a bag on average, 3.5, which
+# is worse than any point of the curve. So counts are enough to choose from the grid. We use them
+# for all methods, supervised learning too.
 #
 # ## Code
 #
 # The table lists the methods of the comparison. *period* is the number of epochs from one E-step to
 # the next, *hard* an E-step by the most probable configuration, *reuse* the form explained above;
-# *several* means four bags a step instead of one. The methods share everything else.
+# *several* means four bags a step instead of one. The methods share everything else. The cell below
+# the table counts our settings, and those whose values the paper does not print.
 
 # %%
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
@@ -309,13 +308,14 @@ print(f"{len(every)} settings, of which the paper describes", end=" ")
 print(f"{len(differ)} in words or not at all")
 
 # %% [markdown]
-# [The page of this paper](../book/reproductions-counts.md) lists our values of these settings.
+# [The page of this paper](../book/reproductions-counts.md) lists these settings.
 #
 # ### What the grid chose
 #
-# The experiment `llp/choice` trains every method at every point of the grid and records the error of
-# counts on held-out training bags. The best rate and batch of each method are marked, and all other
-# experiments of the same protocol use them.
+# The experiment `llp/choice` trains every method at every point of the grid and records the error
+# of counts on held-out training bags. The best rate and batch of each method are marked, and all
+# other experiments of the same protocol use them. A batch consists of instances; methods that take
+# whole bags have no batch size to choose.
 
 # %%
 table, edge = page.grid_search(HELD)
@@ -329,14 +329,12 @@ show.Markdown(edge)
 #
 # ### The bags
 #
-# There are two distributions of bag sizes. Birds and cats come in bags of 2 to 12, each size equally
-# likely. For the photos the paper prints only totals: 1,913 photos of 3,439 men and 4,012 women, at
-# most 12 a photo. *The photos are not available to us.* They are for non-commercial research, and no
-# program may download them. If you have a copy, our loader selects photos and people so that these
-# three totals come out exactly, or reports that it cannot. Without the photos we use a *stand-in*: as
-# many birds as women and cats as men, in bags with the same mean and maximum size. Of all
-# such distributions we take the one with the largest entropy, $P(n) \propto c^n$; the mean determines
-# $c$.
+# Birds and cats come in bags of 2 to 12, each size equally likely. For the photos the paper prints
+# only totals: 1,913 photos of 3,439 men and 4,012 women, at most 12 a photo. *The photos are not
+# available to us.* They are for non-commercial research, and no program may download them. We use a
+# *stand-in*: as many birds as women and cats as men, in bags with the same mean and maximum size.
+# Of all such distributions we take the one with the largest entropy, $P(n) \propto c^n$; the mean
+# determines $c$.
 
 # %% tags=["hide-input"]
 total = groups.PAPER["male"] + groups.PAPER["female"]
@@ -364,8 +362,9 @@ show.figure(
 # The printed *curvature* is the mean of $1/(4(n - 1))$ over bags of two or more: the curvature of
 # [chapter 6](06_counts_learning.ipynb) along a contrast, in a bag with half positives. It is larger
 # for the stand-in. So if the true distribution is similar, the size of the bags alone makes the
-# photos the easier data set for a learner from counts. If its gap to supervised learning is still
-# larger on the photos, as section 3.3 says, the reason must be something else, such as the faces.
+# photos the easier data set for a learner from counts. If such learners are nevertheless further
+# behind supervised learning there, as section 3.3 says, the reason must be something else, such as
+# the faces.
 #
 # ### The curves
 #
@@ -385,10 +384,11 @@ show.Markdown(accuracies)
 #
 # ### The plateau
 #
-# At a constant answer DLLP has no curvature along contrasts, and the likelihood has little ([chapter
-# 6](06_counts_learning.ipynb)). A network that reaches the constant answer can stay there for epochs.
-# The error of counts is then half a bag on average, so it shows this without any label. The next
-# figure has it for DLLP and MLE-LLP at every rate of the grid.
+# At a constant answer DLLP has no curvature along contrasts, and the likelihood has little
+# ([chapter 6](06_counts_learning.ipynb)). A network that reaches the constant answer can stay there
+# for epochs. The error of counts is then half a bag on average, so we can detect this plateau
+# without labels. The next figure shows the error of counts of DLLP and MLE-LLP at every rate of the
+# grid.
 
 # %% tags=["hide-input"]
 fig, alt = page.plateau(HELD)
@@ -399,30 +399,27 @@ show.Markdown(page.on_the_plateau(HELD))
 
 # %% [markdown]
 # So the result of a comparison at *one* rate depends on the rate. This is why one grid and one
-# criterion choose the rates of all methods, and why nobody can reproduce the numbers of a paper that
-# does not print its grid.
+# criterion choose the rates of all methods.
 #
 # ### The other differences, and what we do about each
 #
 # | difference | what we do |
 # |---|---|
 # | no printed accuracies | we test claims by rules; where a claim is vague, the list of claims gives our reading in brackets |
-# | no printed grid | our own grid, and the error of counts on held-out training bags, for every method |
-# | one bag a step for DLLP and LLP-GAN | the same, and four bags a step as separate methods |
 # | probabilities clamped at 1e-6, products in float32 | log space, nothing clamped ([chapter 5](05_counts_likelihood.ipynb)) |
 # | the group photos | a loader that checks the three totals; without the photos, a stand-in, which gives no verdict |
 #
 # ## Reproduction
 #
-# All tables below are made from records, and their captions name the protocol. [The page of this
+# The captions of the tables below name the protocol. [The page of this
 # paper](../book/reproductions-counts.md) has every row of the ledger and every claim with its
 # verdict, the deviations of the runs and the cost of each experiment.
 #
 # ### Table 1: seconds, as ratios
 #
-# Seconds depend on the machine, but ratios depend mostly on the method. The table shows the duration
-# of an epoch, divided by that of DLLP: with one bag a step, as we assume for the paper, and with four
-# bags a step.
+# Seconds depend on the machine, but ratios depend mostly on the method. The table shows the
+# duration of an epoch, divided by that of DLLP with one bag a step, which we assume for the paper,
+# and with four.
 
 # %% tags=["hide-input"]
 show.Markdown(page.seconds(HELD))
@@ -464,22 +461,23 @@ show.Markdown(gaps)
 # ### Beyond the paper: variants
 #
 # The variants run on the splits of the curves above. The column *difference* is variant minus
-# original method on the same splits. The column *with counts* is the accuracy if the counts of the
-# *test* bags are known: then the $y$ instances with the largest logits are called positive, which is
-# the most probable configuration.
+# original method, over the *splits* on which both have run; the column *accuracy* averages over all
+# splits of a method. The column *with counts* is the accuracy if the counts of the *test* bags are
+# known: then the $y$ instances with the largest logits are called positive, which is the most
+# probable configuration.
 
 # %% tags=["hide-input"]
 show.Markdown(page.variants(HELD))
 
 # %% [markdown]
-# In the records of protocol `short`, the hard E-step loses far more than the standard deviation of
-# its difference. The other differences are small or from a single split.
+# In protocol `short` the hard E-step lowers the accuracy by far more than the standard deviation of
+# the difference. The other differences are small or from a single split.
 #
 # ### Beyond the paper: ten classes
 #
-# The paper's method is for two classes, but its likelihood extends to more. If the counts of all ten
-# classes of CIFAR-10 are known, the likelihood is (5.5). The figure compares training on these counts
-# alone, `direct`, with training on all labels. (The images are a JPEG copy, so no verdict uses them.)
+# If the counts of all ten classes of CIFAR-10 are known, the likelihood is (5.5). The figure
+# compares training on these counts alone, `direct`, with training on all labels. (The images are a
+# JPEG copy, so no verdict uses them.)
 
 # %% tags=["hide-input"]
 fig, alt = page.ten_classes(HELD)
@@ -490,7 +488,8 @@ show.figure(fig, alt=alt)
 #
 # We test the sentences of the paper by the rule of [chapter 4](04_presence_reproduction.ipynb), on
 # the strongest protocol for which all experiments of a claim have records. Runs of protocol `short`
-# give no verdict.
+# give no verdict, those of `desk` do. A claim is *not tested* if an experiment that it needs has no
+# records, for example because we lack the photos.
 
 # %% tags=["hide-input"]
 show.Markdown(tables.claims_tally(PAPER, HELD))
@@ -583,15 +582,10 @@ check.attempt(check.error_of_counts, error_of_counts)
 #
 # ## Further reading
 #
-# - [Baručić and Kybic (2022)](https://arxiv.org/abs/2110.03426), section 3: the experiments.
 # - [Errata and remarks](../book/errata.md): what we noticed in the papers.
 # - [Nadeau and Bengio (2003)](https://doi.org/10.1023/A:1024068626366), *Inference for the
 #   generalization error*: the correction (7.2), and when it is too conservative.
 # - [Dietterich (1998)](https://doi.org/10.1162/089976698300017197), *Approximate statistical tests
 #   for comparing supervised classification learning algorithms*: false alarms of resampled tests.
-# - [Neal and Hinton (1998)](https://doi.org/10.1007/978-94-011-5014-9_12), *A view of the EM
-#   algorithm that justifies incremental, sparse, and other variants*: why EM with posteriors that are
-#   not always renewed still increases the likelihood. *Reuse* mixes logits of different steps, so
-#   this proof does not apply.
 # - [Gulrajani and Lopez-Paz (2020)](https://arxiv.org/abs/2007.01434), *In search of lost domain
 #   generalization*: how the results of a comparison depend on the rule of model selection.
