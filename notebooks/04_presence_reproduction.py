@@ -102,8 +102,8 @@ show.Markdown(tables.grid(head, lines))
 # The means agree with the listed runs. In the second row the ± agrees with the *population*
 # standard deviation, which divides by $n$ and not by $n - 1$, and in the first row with the
 # difference between the largest and the smallest error. In the last two rows no column agrees, so
-# there were more runs than listed, or the spread was measured in another way. That ± is a standard
-# deviation over runs remains our guess.
+# there were more runs than listed, or the spread was measured in another way. We guess that ± is a
+# standard deviation over runs.
 #
 # ## Derivation
 #
