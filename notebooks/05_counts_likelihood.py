@@ -17,9 +17,9 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # After this page you can derive the probability that a bag of $n$ instances contains exactly $y$
 # positives, and compute this probability and its E-step in $O(n\,y)$ steps, where the paper
 # enumerates $\binom{n}{y}$ configurations. You can keep both exact when the network is nearly
-# certain and when a bag has thousands of instances, and show that counts and presence are handled
-# by the same recursion. You need [One idea](00_one_idea.ipynb). The page runs in ten seconds on one
-# CPU core and needs no GPU.
+# certain and when a bag has thousands of instances. You can show that one recursion handles counts
+# and presence, the observation of chapters 1 to 4. You need [One idea](00_one_idea.ipynb). The page
+# runs in ten seconds on one CPU core and needs no GPU.
 #
 # The paper is [Baručić and Kybic (2022), *Fast learning from label proportions with small
 # bags*](https://arxiv.org/abs/2110.03426). "Paper (6)" means its equation 6. Numbers like (5.3) are
@@ -31,8 +31,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # fertility treatment eight embryos were transferred, and two of them led to a birth, but nobody
 # knows which two. Such a bag has instances $X = (x_1, \dots, x_n)$ and a count $y$. From many bags
 # we want to learn a classifier of single instances. The task is called *learning from label
-# proportions*: if the size of the bag is known, a proportion is a count. We need the probability of
-# a count, and the probability of each label given the count.
+# proportions*, because the proportion of positives times the size of the bag is the count. We need
+# the probability of a count, and the probability of each label given the count.
 
 # %%
 from itertools import combinations
@@ -53,8 +53,8 @@ show.style()
 # $\rho_i = 1 / (1 + e^{-z_i})$ is its probability of being positive (paper (4)). The labels of a
 # whole bag, $h$, are a *configuration*; $H$ is the set of configurations with $y$ positives.
 #
-# Our example for this page has five instances and the count 2. Of the $2^5 = 32$ configurations,
-# $\binom{5}{2} = 10$ have this count.
+# Our example has five instances and the count 2. Of the $2^5 = 32$ configurations, $\binom{5}{2} =
+# 10$ have this count.
 
 # %%
 rho = torch.tensor([0.9, 0.7, 0.5, 0.2, 0.1], dtype=torch.float64)  # (5,)
@@ -76,9 +76,9 @@ print(f"expected count {rho.sum():.1f}, observed {y}")
 #
 # $$ P(y \mid X) = \sum_{h \in H} \; \prod_{i=1}^{n} \rho_i^{h_i} (1 - \rho_i)^{1 - h_i} . \tag{5.1} $$
 #
-# With equal $\rho_i$ this is the binomial distribution; in general it is called the
-# *Poisson-binomial* distribution. The figure draws the ten configurations of our bag. The *share*
-# of a configuration is its part of the sum.
+# This is the *Poisson-binomial* distribution; with equal $\rho_i$ it is the binomial one. The
+# figure draws the ten configurations of our bag. The *share* of a configuration is its term of the
+# sum divided by the whole sum.
 
 # %%
 joint = torch.where(H, rho, 1 - rho).prod(1)  # (10,): paper (3)
@@ -137,7 +137,8 @@ assert torch.allclose(r, counts.posterior(z[None], observed)[0])
 #
 # This step is *Jensen's inequality*: the logarithm is concave, so the logarithm of a mean is at
 # least the mean of the logarithms. The right side is paper (7). How far is it below the left side?
-# Insert $P(h \mid X) = P(y \mid X) \, P(h \mid y, X)$:
+# For $h$ in $H$ the share is $P(h \mid y, X) = P(h \mid X) / P(y \mid X)$. Solve this for $P(h \mid
+# X)$ and insert it:
 #
 # $$ \sum_{h \in H} \alpha(h) \log \frac{P(h \mid X)}{\alpha(h)} = \log P(y \mid X) - \sum_{h \in H} \alpha(h) \log \frac{\alpha(h)}{P(h \mid y, X)} . $$
 #
@@ -160,23 +161,21 @@ for name, alpha in {
 # %% [markdown]
 # ### The M-step is cross-entropy
 #
-# The **M-step** fixes $\alpha$ and updates the network. Of the bound only the numerator
-# $P(h \mid X)$ depends on the network, paper (9b). By **conditional independence** its logarithm is
-# a sum over instances. Exchange this sum with the sum over $h$. For each instance $i$, the
-# $\alpha(h)$ of the configurations in which $i$ is positive add up to $r_i$, and the others add up
-# to $1 - r_i$:
+# The **M-step** fixes $\alpha$ and updates the network. In the bound only $P(h \mid X)$ now depends
+# on the network, paper (9b). By **conditional independence** its logarithm is a sum over instances.
+# Exchange this sum with the sum over $h$. For each instance $i$, the $\alpha(h)$ of the
+# configurations in which $i$ is positive add up to $r_i$, and the others add up to $1 - r_i$:
 #
 # $$ \sum_{h \in H} \alpha(h) \log P(h \mid X) = \sum_{i=1}^{n} r_i \log \rho_i + (1 - r_i) \log (1 - \rho_i) . $$
 #
 # That is paper (11): ordinary binary cross-entropy with soft targets. The instances of a bag are no
 # longer coupled, so a mini-batch may mix instances of all bags.
 #
-# The figure shows both steps for a single unknown number. Each of four photos shows two people. In
-# every photo the logit of one person is the same unknown number $s$, and the logit of the other
-# person is known. The counts are 1, 2, 1 and 0. The thick curve is the log-likelihood of $s$ in
-# nats (the unit of natural logarithms). Each mark is a value of $s$ at which an E-step is made, and
-# the thin curve through the mark is the resulting bound. The M-step moves $s$ to the maximum of the
-# bound.
+# The figure shows both steps for a model with a single parameter $s$. There are four photos of two
+# people. In each photo one person has the logit $s$, and the other a known logit. The counts are 1,
+# 2, 1 and 0. The thick curve is the log-likelihood of $s$ in nats (the unit of natural logarithms).
+# Each mark is a value of $s$ at which an E-step is made, and the thin curve through the mark is the
+# resulting bound. The M-step moves $s$ to the maximum of the bound.
 
 # %%
 other = torch.tensor([0.0, 1.0, -1.0, 0.0]).double()
@@ -237,11 +236,12 @@ show.figure(
 #
 # ### The same sum by a recursion
 #
-# (5.1) has $\binom{n}{y}$ terms: 924 for six of twelve, 184,756 for ten of twenty. The paper treats
-# bags of "less than 10 ~ 20 instances", but the method needs no such limit, because the terms share
-# many of their factors. Read the instances one after the other, and let $f_i(j)$ be the probability
-# that the first $i$ instances contain $j$ positives. If the next instance is negative, $j$ stays;
-# if it is positive, $j$ grows by one. By **conditional independence** the factors multiply:
+# (5.1) has $\binom{n}{y}$ terms: 924 for six positives of twelve, 184,756 for ten of twenty. The
+# paper treats bags of "less than 10 ~ 20 instances", but the method needs no such limit, because
+# many terms have factors in common. Read the instances in order, and let $f_i(j)$ be the
+# probability that the first $i$ instances contain $j$ positives. If the next instance is negative,
+# $j$ stays; if it is positive, $j$ grows by one. By **conditional independence** the factors
+# multiply:
 #
 # $$ \begin{aligned}
 # f_i(j) &= f_{i-1}(j) \, (1 - \rho_i) + f_{i-1}(j-1) \, \rho_i , \cr
@@ -271,16 +271,17 @@ assert torch.allclose(f[-1, -1].log(), value)
 
 # %% [markdown]
 # The posterior needs this table and a second one, computed from the other end. Let $g_i(k)$ be the
-# probability that the instances after the $i$-th contain $k$ positives; it follows (5.3), started
-# at the last instance. If instance $i$ is positive, $j$ positives come before it and $y - 1 - j$
-# after it, for some $j$. So
+# probability that the instances after the $i$-th contain $k$ positives. The recursion (5.3)
+# computes it if we read the instances in reverse order. If instance $i$ is positive, $j$ positives
+# come before it and $y - 1 - j$ after it, for some $j$. So
 #
 # $$ r_i = \frac{\rho_i}{P(y \mid X)} \sum_{j=0}^{y-1} f_{i-1}(j) \; g_i(y - 1 - j) . $$
 #
 # This is the *forward-backward* pass of hidden Markov models. In the figure a step to the right is
 # a negative label, and a step up and to the right a positive one. Every configuration of $H$ is one
-# path from the origin to the count. The width of an edge is the probability, given the count, that
-# the path uses this edge. The total width of the rising edges of step $i$ is $r_i$.
+# path from the lower left point to the upper right. The width of an edge is the probability, given
+# the count, that the path uses this edge. The rising edges at instance $i$ have the total width
+# $r_i$.
 
 # %%
 g = forward(rho.flip(0), y).flip(0)  # (6, 3): g_i(k)
@@ -324,17 +325,17 @@ assert torch.allclose(rho + leaf.grad, r)
 # ### What a count cannot see
 #
 # Add a constant $\lambda$ to all logits of a bag. Since $\rho_i = e^{z_i} (1 - \rho_i)$, a term of
-# (5.1) is $\prod_i e^{z_i h_i}$ times $\prod_i (1 - \rho_i)$, a factor that all configurations
-# share. A configuration of $H$ has exactly $y$ positives, so the constant multiplies
-# $\prod_i e^{z_i h_i}$ by $e^{\lambda y}$, the same number for all of $H$. The shares do not
-# change: **the posterior is invariant to a shift of all logits of its bag**, although $\rho$
-# changes. It depends only on the differences of the logits. A step along the gradient does change
-# the mean of the logits: the sum of the gradients is $\sum_i (r_i - \rho_i) = y - \sum_i \rho_i$,
-# so the mean rises while the expected count is below $y$, and falls while it is above.
+# (5.1) is $\prod_i e^{z_i h_i}$ times $\prod_i (1 - \rho_i)$. The second product is the same for
+# all configurations and cancels in the shares. The first product is multiplied by $e^{\lambda y}$,
+# because a configuration of $H$ has exactly $y$ positives. This factor cancels too, so **the
+# posterior is invariant to a shift of all logits of its bag**, although $\rho$ changes. It depends
+# only on the differences of the logits. A step of gradient ascent does change the sum of the
+# logits, in proportion to $\sum_i (r_i - \rho_i) = y - \sum_i \rho_i$. So the logits rise on
+# average while the expected count is below $y$, and fall while it is above.
 #
-# In the demo below you can move the logits of a bag of six and shift them all. It lists the
-# configurations with their shares, and compares the gradient $r_i - \rho_i$ with that of another
-# loss, DLLP, which the next chapter explains.
+# In the demo you can move the logits of a bag of six and shift them all. It lists the
+# configurations with their shares, and compares the gradient $r_i - \rho_i$ with that of DLLP, a
+# loss that the next chapter explains.
 #
 # <div class="demo" data-demo="counts">The web page shows a bag of six instances with sliders for their logits, for a shift of all logits, and for the count. It lists the configurations and shows the posterior of each instance. Without JavaScript, change rho above and run the cells again.</div>
 
@@ -348,16 +349,16 @@ for shift in (-20.0, -1.0, 1.0, 20.0):
 # %% [markdown]
 # ### One configuration in place of all
 #
-# What if we keep only the most probable configuration, a maximum in place of the sum? Within $H$
-# the probability is proportional to $e^{\sum_i z_i h_i}$, so it is largest if the $y$ instances
-# with the largest logits are positive:
+# Suppose that we keep only the most probable configuration. Within $H$ the probability is
+# proportional to $e^{\sum_i z_i h_i}$, so it is largest if the $y$ instances with the largest
+# logits are positive:
 #
 # $$ \hat h = \arg\max_{h \in H} P(h \mid X) , \qquad \hat h_i = 1 \;\text{ for the } y \text{ largest } z_i . \tag{5.4} $$
 #
-# Sorting is enough. Using $\hat h$ in place of $r$ as training targets is *hard EM*. Alter-∝SVM, an
-# earlier method that fits support vector machines to label proportions, labels its instances in
-# this way. Hard EM ignores all other configurations, although in our bag $\hat h$ has little more
-# than half of the probability.
+# Sorting is enough. Using $\hat h$ in place of $r$ as training targets is *hard EM*. Alter-∝SVM,
+# cited in the paper, labels its instances in this way to fit a support vector machine to label
+# proportions. Hard EM ignores all other configurations, although in our bag $\hat h$ has little
+# more than half of the probability.
 
 # %%
 best = counts.map_configuration(z[None], observed)[0]  # (5,)
@@ -374,11 +375,12 @@ assert (best == H[share.argmax()]).all()
 #
 # $$ f_i(v) = \sum_{k \,:\, v_k > 0} f_{i-1}(v - e_k) \; p_{i,k} , \qquad P(c \mid X) = f_n(c) . \tag{5.5} $$
 #
-# There are $\prod_k (c_k + 1)$ vectors $v \leq c$. Each occurs once, for the $i$ that equals its
-# sum. For fixed $C$ their number is polynomial in $n$. If every class occurs once, all $c_k = 1$,
-# there are $2^n$ vectors, and $P(c \mid X)$ is the permanent of the matrix $p$. By the theorem of
-# Valiant in [chapter 1](01_presence_likelihood.ipynb), a much cheaper algorithm is unlikely. The
-# posterior is again a gradient, now in $\log p_{i,k}$, taken as free variables:
+# Only vectors with $v_k \leq c_k$ for all $k$ are needed. There are $\prod_k (c_k + 1)$ of them,
+# and each occurs for one $i$ only, its sum. For fixed $C$ their number is polynomial in $n$. But
+# with $C = n$ classes that occur once each there are $2^n$ vectors, and $P(c \mid X)$ is the
+# permanent of the matrix $p$. By the theorem of Valiant in [chapter
+# 1](01_presence_likelihood.ipynb), a much cheaper algorithm is unlikely. The posterior is again a
+# gradient, now in the $\log p_{i,k}$, each taken as a free variable:
 #
 # $$ r_{i,k} = \frac{\partial \log P(c \mid X)}{\partial \log p_{i,k}} . \tag{5.6} $$
 #
@@ -415,9 +417,9 @@ assert torch.allclose(value, by_toy)
 #
 # 1. Multiply $p_{i,k}$ by a factor for each class, the same for all instances, and choose the
 #    factors so that the expected counts are $c$. This changes the coefficient by a known factor.
-# 2. Use a coarser grid. It cannot distinguish $c$ from certain counts that are about nine standard
-#    deviations or more away, and adds their small probability: the first error.
-# 3. Leave out the frequencies at which the product is negligible: the second error.
+# 2. Use a coarser grid. It cannot distinguish $c$ from certain other counts, about nine standard
+#    deviations of the counts away or more. It adds their small probability, the first error.
+# 3. Leave out the frequencies at which the polynomial is negligible, the second error.
 #
 # Then the number of frequencies hardly depends on $n$: a few hundred for three classes. Both errors
 # are bounded in `wsl_tutorial/counts/window.py`. `counts.log_likelihood_multiclass` uses this
@@ -452,10 +454,10 @@ print("expected votes of the groups:", [round(v) for v in by_group.tolist()])
 
 # %% [markdown]
 # **More classes.** With ten classes in a bag of 100 there are too many frequencies as well.
-# `approximate=True` keeps step 1, and replaces the exact mean by the density of a normal
-# distribution with a correction term. The errors of $\log P(c \mid X)$, listed in
-# `wsl_tutorial/counts/saddlepoint.py`, are near 0.004 nats for such bags while the network is
-# unsure, and some tenths of a nat when it is nearly certain.
+# `approximate=True` keeps step 1, and replaces the mean over frequencies by a normal density with a
+# correction term. The errors of $\log P(c \mid X)$, listed in `wsl_tutorial/counts/saddlepoint.py`,
+# are near 0.004 nats for such bags while the network is unsure, and some tenths of a nat when it is
+# nearly certain.
 
 # %%
 ten = torch.randn(1, 100, 10, generator=g).double().log_softmax(2)
@@ -472,8 +474,8 @@ assert torch.allclose(nearly.sum(1), ten_counts.double())
 # classes seen so far. Both read the instances in order, keep a *state* that summarises the labels
 # read, and add up the probabilities of all paths. For counts the state is the number of positives;
 # for presence it is the set of classes seen. A machine that reads labels and changes its state is a
-# *finite automaton*. It has a table `transition` with the next state for each state and label, and
-# a set of accepted final states. One function, `finite_automaton.log_marginal`, computes both
+# *finite automaton*. Its table `transition` has the next state for each state and label, and some
+# states are accepted as final. One function, `finite_automaton.log_marginal`, computes both
 # likelihoods, and its gradient gives both E-steps.
 
 
@@ -510,8 +512,8 @@ assert torch.allclose(after[0, :, 1], r)
 # background leaves the state unchanged. Many other observations have such a table: at least $y$
 # positives, an even number of positives, two neighbours of the same class. For each of them the
 # likelihood and the E-step are exact, at a cost proportional to the number of allowed transitions.
-# `presence` and `counts` agree with the automaton (the tests compare them), and are faster because
-# each is written for one table.
+# The modules `presence` and `counts` give the same results and are faster, because each is written
+# for one table.
 #
 # ### All counts at once
 #
@@ -537,9 +539,9 @@ print([f"{v:.4f}" for v in every.tolist()], f"sum {every.sum():.4f}")
 #
 # A trained network is often nearly certain, and sometimes it is wrong then: a count may have a
 # probability of $e^{-2000}$, too small for any floating-point number. We could compute with
-# logarithms throughout, at the cost of a `logsumexp` in every step. Shifting the logits is cheaper.
-# A shift by $\lambda$ does not change the shares, and we can undo its effect on the probability
-# exactly. With $P_z$ for the probability at the logits $z$,
+# logarithms throughout, at the cost of a `logsumexp` in every step. Shifting the logits by
+# $\lambda$ is cheaper, and we can undo its effect on the probability exactly. With $P_z$ for the
+# probability at the logits $z$,
 #
 # $$ \log P_z(y) = \log P_{z + \lambda}(y) - \lambda y + \sum_i \log \frac{1 + e^{z_i + \lambda}}{1 + e^{z_i}} . $$
 #
@@ -548,11 +550,12 @@ print([f"{v:.4f}" for v in every.tolist()], f"sum {every.sum():.4f}")
 # (1964)](https://doi.org/10.1214/aoms/1177703287)), and the largest of $n + 1$ probabilities is at
 # least $1 / (n + 1)$. Terms that underflow are negligible beside such a number.
 #
-# For bags of more than 64 instances, including padding, the package searches for this $\lambda$. Up
-# to 64 no search is needed: it takes $-\lambda$ half-way between the $y$-th largest logit and the
-# next. Then $\rho_i \geq 1/2$ for the $y$ upper instances and $\rho_i \leq 1/2$ for the others. So
-# the configuration in which exactly the upper ones are positive has a probability of at least
-# $2^{-n}$, and so has the count. Double precision represents $2^{-64}$ without difficulty.
+# For bags of more than 64 instances (the largest bag of a batch decides) the package searches for
+# this $\lambda$. Up to 64 no search is needed: it takes $-\lambda$ half-way between the $y$-th
+# largest logit and the next. Then $\rho_i \geq 1/2$ for the $y$ upper instances and $\rho_i \leq
+# 1/2$ for the others. So the configuration in which exactly the upper ones are positive has a
+# probability of at least $2^{-n}$, and so has the count. Double precision represents $2^{-64}$
+# without difficulty.
 
 # %%
 many = torch.randn(1, 2000, generator=generator, dtype=torch.float64)
@@ -566,8 +569,8 @@ for n_positive in (0, 20, 1000, 1990):
 # %% [markdown]
 # ## Picture
 #
-# How does a count change the probability of each label? The figure takes seven instances with
-# logits from $-3$ to 3 and plots the posterior against the prior for each possible count.
+# For seven instances with logits from $-3$ to 3, the figure plots the posterior against the prior
+# for each count.
 
 # %% tags=["hide-input"]
 seven = torch.linspace(-3, 3, 7, dtype=torch.float64).expand(8, -1)  # (8, 7)
@@ -588,12 +591,13 @@ show.figure(
 )
 
 # %% [markdown]
-# The order of the instances stays the same, and the counts 0 and 7 give hard labels. The expected
-# count is 3.5. For the counts 3 and 4, next to it, the instances with a prior near 0 or 1 move
-# least. For the count 1 the instances with the logits 1 and 2 lose more than 0.6; for the count 6
-# those with $-1$ and $-2$ gain as much. The curve of 3 is steeper than the diagonal above the prior
-# 1/2, and the curve of 4 below it: there the count enlarges the differences between instances.
-# [Chapter 6](06_counts_learning.ipynb) shows that such differences grow faster in smaller bags.
+# Every count keeps the order of the instances, and the counts 0 and 7 give hard labels. The
+# expected count is 3.5. For the counts nearest to it, 3 and 4, the instances with a prior near 0 or
+# 1 move least. For the count 1 the instances with the logits 1 and 2 lose more than 0.6; for the
+# count 6 those with $-1$ and $-2$ gain as much. The curve of 3 is steeper than the diagonal where
+# the prior is above 1/2, and the curve of 4 where it is below 1/2: there the count enlarges the
+# differences between instances. [Chapter 6](06_counts_learning.ipynb) shows that such differences
+# grow faster in smaller bags.
 #
 # ## When it breaks
 #
@@ -611,8 +615,8 @@ print("this package:       ", ours.tolist()[:2])
 
 # %% [markdown]
 # One such bag gives NaN targets, and one NaN in a mini-batch ends the training. It happens when the
-# network is nearly certain of the wrong label for every instance of a bag. This is rare at the
-# start, and likely if the data contain a wrong count.
+# network is nearly certain of the wrong label for every instance of a bag. A wrong count in the
+# data makes this likely.
 #
 # **Dependent labels.** If a photo shows couples of a woman and a man, exactly half of the faces are
 # women. The product in (5.1) ignores such dependence, and gives other counts a positive probability
@@ -633,8 +637,8 @@ print("this package:       ", ours.tolist()[:2])
 #
 # ## Reproduction
 #
-# [Chapter 7](07_counts_reproduction.ipynb) repeats the experiments behind the paper's figures and
-# its table, and states which of them have been run.
+# [Chapter 7](07_counts_reproduction.ipynb) repeats the paper's experiments and states which have
+# been run.
 #
 # ## Exercises
 #
