@@ -22,8 +22,7 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # ## Problem
 #
-# Which claims of the four papers hold? This page collects what the chapters found. The overview
-# comes from the records:
+# Which claims of the four papers hold? The overview comes from the records:
 
 # %%
 import math
@@ -74,21 +73,22 @@ show.Markdown(audit.summary(HELD))
 #
 # ### What mathematics decides
 #
-# Some sentences can be checked without a training. For each of them, a test compares the sentence
-# with an independent computation. The next table shows those that do not stand as printed, and why.
-# A *remark* is our own: the paper claims nothing there, and the overview does not count it.
+# Some sentences can be checked without a training: a test compares each with an independent
+# computation. The next table shows the sentences that do not stand as printed, and why. A *remark*
+# is our own: the paper claims nothing there, and the overview does not count it.
 
 # %%
 show.Markdown(audit.sentences_table(stands=(False, None)))
 
 # %% [markdown]
-# Three central formulas are right exactly as printed: Li's probability of a label set, the E-step
+# Three of the sentences that stand are central formulas: Li's probability of a label set, the E-step
 # of Baručić and Kybic, and the cross-entropy to uniform of Belharbi et al.
 #
 # In two cases the method is *better* than its authors say. Li writes that the series of (1.2), cut
 # off early, gives no bound in general; but if we cut it after all subsets of one size, it does
-# (chapter 1). The other case is the first row of the table. The fourth row says: one definition of
-# AP excludes that both printed numbers come from one run; three others do not.
+# (chapter 1). The other case is the first row of the table: the paper's sum is exact for any bag. In
+# the fourth row, 97.5 % is the share of digits found and classified correctly. One definition of AP
+# excludes that both numbers come from one run; three others do not.
 #
 # ### How many true claims fail
 #
@@ -99,8 +99,8 @@ show.Markdown(audit.sentences_table(stands=(False, None)))
 # $$ 1 - (1 - \alpha)^m . $$
 #
 # The expected number of failures is $m \alpha$, also without independence. By Markov's inequality
-# it bounds the probability of at least one failure. For the claims of each paper, at $\alpha =
-# 5\,\%$:
+# this number bounds the probability of at least one failure. For the claims of each paper, at
+# $\alpha = 5\,\%$:
 
 # %% tags=["hide-input"]
 for paper in PAPERS.values():
@@ -110,7 +110,7 @@ for paper in PAPERS.values():
     print(f"{100 * one:.0f} %; {0.05 * m:.1f} expected")
 
 # %% [markdown]
-# So one failed claim in a long list proves little. Read the measured gap beside each verdict.
+# So one failed claim in a long list proves little. Read the measured value beside each verdict.
 #
 # ## Code
 #
@@ -129,12 +129,13 @@ show.Markdown(audit.programs_table())
 #
 # #### A sum that turns negative
 #
-# The released routine sums the terms of (1.2), scaled so that the leading term is 1, and returns
-# the logarithm of the sum's absolute value plus $10^{-16}$. In float32 such a sum has an error of
-# about $10^{-7}$. If all labels of a bag are improbable everywhere, the true sum is smaller than
+# The released routine divides the alternating sum (1.2) by its largest term, and takes the logarithm
+# of the absolute value plus $10^{-16}$. In float32 such a sum has an error of about $10^{-7}$. If all
+# labels of a bag are improbable everywhere, the terms nearly cancel: the true sum is smaller than
 # this error, and the computed sum may be negative. The absolute value then *reverses the
-# gradient*: a step makes a label less probable. We draw 20 bags with five labels each; at each of
-# 64 positions the logit of the background is about 10 above the others.
+# gradient*: a step makes a label less probable. Does this happen in some of 20 bags with five
+# labels each, if the logit of the background is about 10 above the others at all 64 positions? The
+# last output line compares with the exact log-likelihood.
 
 
 # %%
@@ -181,10 +182,10 @@ off = [abs(a - b) for a, b in zip(double, close, strict=True)]
 print("as released in float64, error below 1 nat:", max(off) < 1)
 
 # %% [markdown]
-# The gradient with respect to $\log p$ is the posterior (2.3). Summed over the positions, the
-# posteriors of a present label give its expected number of positions (the second line of the
-# output), which is at least 1. So a correct gradient never makes a label less probable. The authors
-# compute in float64 for CIFAR-10 and SVHN, and a comment says that it is needed. [Chapter
+# The correct gradient of the log-likelihood with respect to $\log p$ is the posterior (2.3). Its sum
+# over the positions is the expected number of positions of a label, which is at least 1 for a present
+# label (second output line). So a negative sum has the wrong sign. The authors compute in
+# float64 for CIFAR-10 and SVHN, and a comment says that it is needed. [Chapter
 # 2](02_presence_numerics.ipynb) shows where float64 fails too, and the form without cancellation.
 #
 # #### A maximum that knows its neighbours
@@ -231,9 +232,9 @@ assert torch.allclose(
 )
 
 # %% [markdown]
-# As printed, the loss does not depend on this constant. As released, it does: a gradient step
-# raises the mean logit of an image if its share of the sum over the batch is smaller than its share
-# of the labels.
+# As printed, the loss does not depend on this constant. As released, it does: its gradient, summed
+# over the logits of an image, is proportional to the image's share of the batch sum minus its share
+# of the labels. A step raises the mean logit if this difference is negative.
 #
 # ### Counts
 #
@@ -277,9 +278,9 @@ assert torch.allclose(
 # %% [markdown]
 # #### Every configuration, one by one
 #
-# The same program lists all configurations when it starts. Its results are right, and for the bags
-# of the paper the list fits into memory. The recursion (5.3) takes $n y$ steps. The first output is
-# for $y = n/2$; the second is the result of the recursion for a bag that no list could hold.
+# The same program lists all configurations when it starts. Apart from 0/0 its results are right, and
+# for the bags of the paper the list fits into memory. The recursion (5.3) takes $n y$ steps. The
+# first output is for $y = n/2$, the second for a bag that no list could hold.
 
 # %% tags=["hide-input"]
 for n in (8, 16, 20, 32):
@@ -327,7 +328,7 @@ for k in range(6):
 
 # %% [markdown]
 # With this loss, a network that predicts *too few* positives in every bag has a low loss. Two other
-# functions of the same program start correctly.
+# functions of the program start correctly.
 #
 # #### The last positive
 #
@@ -384,8 +385,8 @@ for y in (1, 2, 3, 4):
 # #### The mean of logarithms
 #
 # DLLP, the baseline (6.1), compares the bag's proportion with the *mean probability*. The library
-# llp-learn averages the log-probabilities instead. The two differ most for a network that is right
-# and confident.
+# llp-learn averages the log-probabilities instead. We compare both on a bag of two instances, one of
+# them positive, with logits of 8 and -8 (*sure and right*) or 0 (*undecided*).
 
 
 # %% tags=["hide-input"]
@@ -436,15 +437,15 @@ for apart in (8.0, 13.0, 14.0):
     assert (rates[0] > rates[1]) == (apart < 20 * 2 / 3)
 
 # %% [markdown]
-# Our digits are at least 16 pixels apart, 14.8 after rounding to whole pixels (chapter 10), so this
-# cannot happen here; the paper does not print its distances. "Both", the third line of Table 2, is
-# one to one in the program too.
+# Our digits are drawn at least 16 pixels apart, and rounding to whole pixels shortens this by at most
+# $\sqrt{2}$ (chapter 10). So this cannot happen here; the paper does not print its distances.
+# The program counts "Both" of Table 2 (found and classified correctly) one to one.
 #
 # #### Counting what was answered
 #
-# Without a background class, the program divides by the number of *detections* instead of the
-# number of objects. With as many detections as digits, nothing changes. Otherwise the rate is no
-# recall: a detector with few detections can miss most digits and still reach 100 %.
+# Without a background class, the program divides the number of objects found by the number of
+# *detections*, not of objects. So the rate is no recall: a detector with few detections can miss
+# most digits and still reach 100 %.
 
 # %% tags=["hide-input"]
 centres = torch.tensor([15.0, 40.0, 65.0])
@@ -466,9 +467,9 @@ for k in (3, 6, 9):
 # %% [markdown]
 # #### A zero is not missed
 #
-# "Classif." of Table 2 compares the labels of an image as multisets and gives the share of labels
-# that are not missing. Class 0 never counts as missing, but it counts as a label. In the program's
-# other data set class 0 is the background; among digits it is the zero.
+# "Classif." of Table 2 compares the labels of an image as multisets and gives the share of true
+# labels that the answer contains. A label 0 never counts as missing, so it always counts as right.
+# In the program's other data set class 0 is the background; among digits it is the zero.
 
 # %% tags=["hide-input"]
 zeros, sevens = torch.zeros(1, 9).long(), torch.full((1, 9), 7)
@@ -484,8 +485,9 @@ assert metrics.label_recall(sevens, zeros, 10) == 0
 # #### Peaks that fade
 #
 # The local softmax of the released detector subtracts the largest score of the *whole map*, and adds
-# $10^{-6}$ to the sum of each window. A peak alone in its window should become 1. With strength 10, a
-# peak 1.4 below the largest becomes about one half, and a peak 2.8 below it vanishes.
+# $10^{-6}$ to the sum of each window. A peak alone in its window should become 1. If the softmax
+# multiplies the scores by 10, a peak 1.4 below the largest becomes about one half, and a peak 2.8
+# below it vanishes.
 
 # %% tags=["hide-input"]
 scores = torch.full((1, 1, 81), -3.0)  # three peaks on a line
@@ -504,11 +506,9 @@ assert torch.allclose(ours[0, 0, [10, 40, 70]], torch.ones(3))
 assert released[0, 0, 70] < 1e-5
 
 # %% [markdown]
-# So the small constant acts as a threshold relative to the largest peak of the map.
-#
 # #### Zero beats a negative maximum
 #
-# Suppression keeps the maxima of a window. The program multiplies the map by 0 elsewhere, and then
+# Suppression keeps the maximum of each window. The program multiplies the map by 0 elsewhere and
 # takes the $K$ largest values. If all scores are negative, the zeros are the largest.
 
 # %% tags=["hide-input"]
@@ -537,7 +537,7 @@ assert not {1.0, 6.0} & set(patches.top_k(zeroed, 2, 1.0)[0][0, :, 0].tolist())
 # #### A mask cut from the graph
 #
 # The released program enlarges the localiser's map to the size of the image and detaches it before
-# it becomes a mask. With networks of one convolution each we see that the min-max terms then
+# it becomes a mask. In networks of one convolution each, the min-max terms then
 # contribute nothing to the gradient of the localiser's head. [Chapter 11](11_regions_entropy.ipynb)
 # shows the consequences, and the attached form.
 
@@ -650,8 +650,8 @@ assert shares_above(flat)[0] == 100
 
 # %% [markdown]
 # So uniform attention selects every pixel, like the baseline All-ones. The paper does not say which
-# cut its Deep MIL rows used for CUB (200 classes of birds) and OxF (102 of flowers). For these two
-# data sets, its printed $F_1^+$ (chapter 13) of Deep MIL is close to that of All-ones:
+# cut its Deep MIL rows used for CUB (200 classes of birds; five in CUB5) and OxF (102 of flowers).
+# For CUB and OxF, the printed $F_1^+$ (chapter 13) of Deep MIL is close to that of All-ones:
 
 # %% tags=["hide-input"]
 table_2 = [r for r in ledger.load().values() if r.table == "Table 2"]
@@ -664,9 +664,9 @@ for data in dict.fromkeys(r.data for r in ROWS):
 # #### The greatest class, and no background
 #
 # The masks of CAM and WILDCAT on GlaS are the pixels where the map of the *true* class is the
-# largest. Every pixel then belongs to some class, even if no map has evidence, as in the two maps
-# of weak noise below. Adding a constant to one map moves its border. The rule also needs the label
-# of the test image.
+# largest. Every pixel then belongs to some class, even if no map has evidence (below: two maps of
+# weak noise). Adding a constant to one map moves the border. The rule also needs the label of the
+# test image.
 
 # %% tags=["hide-input"]
 empty = 1e-3 * torch.randn(200, 2, 16, 16, generator=generator)
@@ -677,8 +677,6 @@ print(f"one map raised by 0.01: {100 * shifted:.0f} %")
 assert 0.45 < take < 0.55 < 0.99 < shifted
 
 # %% [markdown]
-# [Chapter 12](12_regions_erasing.ipynb) compares four rules for the cut.
-#
 # ## Picture
 #
 # ### Where each method is strongest
@@ -693,7 +691,7 @@ assert 0.45 < take < 0.55 < 0.99 < shifted
 #   9) reads all candidates, here one for each 8 x 8 pixels.
 # - *Regions*, erasing: evidence of different strengths, and a score that saturates. Ten glands of
 #   strength 1 to 10 lie on a line, and the score stops growing at a cap. We count the glands in the
-#   region after $u = 1$ and after $u = 4$ erasing steps (chapter 12).
+#   region after $u = 1$ and after $u = 4$ erasing steps ([chapter 12](12_regions_erasing.ipynb)).
 
 # %% tags=["hide-input"]
 law = [
@@ -770,9 +768,9 @@ show.figure(fig, alt=ALT)
 
 # %% [markdown]
 # With one or two instances, a label set carries almost as many bits as the counts. In a larger bag,
-# a count carries fewer bits for each instance. Patches save most where the image is large. Erasing
-# finds more glands only if the cap is low, since the score then stays at its cap without the
-# strongest glands.
+# a count carries fewer bits for each instance. Patches save most in large images. Erasing
+# finds more glands only if the cap is low: the score then reaches its cap even without the strongest
+# glands, so the next look is trusted.
 
 # %% tags=["hide-input"]
 print(f"presence: {kept[0]:.0f} % of the bits at K = 1,", end=" ")
@@ -795,16 +793,16 @@ assert looks[4][-1] == looks[1][-1]
 # **We wrote both sides.** The methods and their baselines are our code. If we tune one of them
 # longer, this can decide the comparison.
 #
-# **Versions.** Later versions of a program may be right, and the authors may have used others. Run the
-# cell of a finding against the version that you use.
+# **Versions.** Later versions of a program may be right, and the authors may have used others
+# (exercise 5).
 #
 # **A claim is our reading.** We turned words such as "about half" into rules with numbers, shown in
-# brackets. We fixed them before the runs, but they are not the authors' words.
+# brackets after the claim. We fixed them before the runs, but they are not the authors' words.
 #
 # **Our recipe.** Where the paper's settings have not run, a claim may rest on the paper's data,
-# network and measure with a training of ours (*our recipe*).
+# network and measure with a training of ours.
 #
-# **Silence.** We only found what our tests looked for. Our own known errors are in [errata and
+# **Silence.** We only found what our tests looked for. Our known errors are in [errata and
 # remarks](../book/errata.md).
 #
 # ## Reproduction
@@ -821,9 +819,9 @@ show.Markdown(audit.failing(HELD))
 #
 # ### What keeps the rest from being tested
 #
-# Some claims lack records that can judge them. The next table counts these claims by reason, our
-# own questions included; a claim can have several reasons. *For want of time*: we could run the
-# experiment, but have not. The lossy copy is that of CIFAR-10.
+# Some claims lack records that can judge them. The next table counts them by reason, with our
+# own questions; a claim can have several reasons. *For want of time*: we could run the experiment,
+# but have not. The last row is about CIFAR-10, of which we have a lossy copy.
 
 # %% tags=["hide-input"]
 totals = Counter()
@@ -851,7 +849,7 @@ show.Markdown(tables.grid(("reason", "claims"), reasons))
 #
 # **1, by hand.** Twenty true claims are tested independently, and each test wrongly rejects its claim
 # with probability 5 %. What is the probability that none fails, that exactly one fails, and the expected
-# number of failures? The attempt adds probabilities.
+# number of failures?
 
 
 # %%
@@ -864,7 +862,7 @@ check.attempt(check.twenty_claims, twenty_claims)
 # %% [markdown]
 # **2, code.** A program returns `at_most` `(n+1,)`, the log-probabilities of at most 0, 1, ..., n
 # positives. Return the log-probabilities of exactly 0, 1, ..., n, also where the difference is
-# tiny. The attempt subtracts logarithms.
+# tiny.
 
 
 # %%
@@ -890,7 +888,7 @@ check.attempt(check.attended, attended)
 # %% [markdown]
 # **4, code.** `able` `(B, K, L)` is True where a detection overlaps a digit enough, and `present`
 # `(B, L)` where there is a digit (the rest is padding). Return the share of digits that some
-# detection finds. The attempt divides by the number of detections.
+# detection finds.
 
 
 # %%
