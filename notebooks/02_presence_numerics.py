@@ -563,7 +563,7 @@ for k in (1, 2, 4, 6):
 
 # %%
 def sides(own):  # (B, L+1, n)
-    """Return the logarithms of both sides of (2.5), times alpha, (2, B)."""
+    """Return log(alpha times each side of (2.5)), (2, B)."""
     total = own.logsumexp(1)  # (B, n)
     share = (own[:, :-1] - total[:, None]).exp()  # (B, L, n)
     s = (1 - share).prod(-1)  # (B, L)

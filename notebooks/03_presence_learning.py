@@ -406,8 +406,8 @@ log_p = look(reader, large["images"])  # (3, 11, 20, 20)
 show.figure(
     show.label_map(large["images"], log_p),
     alt="Three canvases with three or four scattered digits, and below each its"
-    " label map: small clusters of one letter on and beside each digit, most of"
-    " them the right letter, and dots everywhere else.",
+    " label map: small clusters of one class on and beside each digit, most of"
+    " them of the right class, and dots everywhere else.",
 )
 
 # %% [markdown]

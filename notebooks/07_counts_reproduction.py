@@ -304,7 +304,7 @@ show.Markdown(page.methods_table())
 
 # %%
 every, differ = page.settings_rows(EXPERIMENTS["llp/cifar-curves"].config)
-print(f"{len(every)} settings, of which the paper describes", end=" ")
+print(f"{len(every)} settings, of which the paper gives", end=" ")
 print(f"{len(differ)} in words or not at all")
 
 # %% [markdown]

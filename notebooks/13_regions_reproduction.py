@@ -338,7 +338,7 @@ for r in ROWS.values():
 # %% tags=["hide-input"]
 HELD = records.published()
 show.Markdown(
-    f"Measured duration of an epoch, u = 4 to u = 0: {page.ratios(HELD)}."
+    f"Measured ratio of the durations of an epoch, u = 4 to u = 0: {page.ratios(HELD)}."
 )
 
 # %% [markdown]
