@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from ... import metrics, show
-from .. import ledger, tables
+from .. import evidence, ledger, tables
 from ..common import by_epoch
 from ..experiment import sourced
 from . import PAPER
@@ -391,7 +391,7 @@ def needs(held: Records) -> str:
     lines = []
     for name, e in EXPERIMENTS.items():
         times = []
-        for p in ("paper", "short"):
+        for p in evidence.STRENGTH:
             if seconds := [r["seconds"] for r in tables.current(e, p, held)]:
                 times.append(f"{sum(seconds) / len(seconds):.0f} s, {p}")
         data, recorded = ", ".join(e.data) or "none", "; ".join(times) or "no record"

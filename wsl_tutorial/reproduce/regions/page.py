@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ... import metrics, show
 from ...data import glands
-from .. import ledger, tables
+from .. import evidence, ledger, tables
 from ..experiment import settings_of, sourced
 from . import PAPER
 from .experiments import BLIND, EQUAL, LADDER, METHODS, SETS, STEP_NAMES, TRIVIAL
@@ -201,7 +201,7 @@ def glas(held: Records) -> str:
 def ratios(held: Records) -> str:
     """Return the measured ratios of epochs of u = 4 and u = 0, in words."""
     texts = []
-    for p in ("paper", "desk", "short"):
+    for p in evidence.STRENGTH:
         for r in tables.current(EXPERIMENTS["minmax/glas-seconds"], p, held):
             m = r["metrics"]
             text = f"{m['ratio']:.2f} (protocol {p}, {r['provenance']['device']})"
@@ -488,7 +488,7 @@ def needs(held: Records) -> str:
     lines = []
     for (group, data), es in groups.items():
         took = []
-        for p in ("paper", "short"):
+        for p in evidence.STRENGTH:
             if s := [r["seconds"] for e in es for r in tables.current(e, p, held)]:
                 took.append(f"{min(s):.0f} to {max(s):.0f} s, {p}")
         costs = "; ".join(dict.fromkeys(e.cost for e in es))
