@@ -18,21 +18,20 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # positives, and compute this probability and its E-step in $O(n\,y)$ steps, where the paper
 # enumerates $\binom{n}{y}$ configurations. You can keep both exact when the network is nearly
 # certain and when a bag has thousands of instances. You can show that one recursion handles counts
-# and presence, the observation of chapters 1 to 4. You need [One idea](00_one_idea.ipynb). The page
-# runs in ten seconds on one CPU core and needs no GPU.
+# and presence. You need [One idea](00_one_idea.ipynb). The page runs in ten seconds on one CPU core
+# and needs no GPU.
 #
 # The paper is [Baručić and Kybic (2022), *Fast learning from label proportions with small
 # bags*](https://arxiv.org/abs/2110.03426). "Paper (6)" means its equation 6. Numbers like (5.3) are
-# ours; the package has a function for each of these equations.
+# ours.
 #
 # ## Problem
 #
-# A group photo shows seven faces, and we know that three of them are women, but not which. In a
-# fertility treatment eight embryos were transferred, and two of them led to a birth, but nobody
-# knows which two. Such a bag has instances $X = (x_1, \dots, x_n)$ and a count $y$. From many bags
-# we want to learn a classifier of single instances. The task is called *learning from label
-# proportions*, because the proportion of positives times the size of the bag is the count. We need
-# the probability of a count, and the probability of each label given the count.
+# A group photo shows seven faces, and we know that three of them are women, but not which. Such a
+# bag has instances $X = (x_1, \dots, x_n)$ and a count $y$. From many bags we want to learn a
+# classifier of single instances. The task is called *learning from label proportions*, because the
+# proportion of positives times the size of the bag is the count. We need the probability of a
+# count, and the probability of each label given the count.
 
 # %%
 from itertools import combinations
@@ -53,8 +52,7 @@ show.style()
 # $\rho_i = 1 / (1 + e^{-z_i})$ is its probability of being positive (paper (4)). The labels of a
 # whole bag, $h$, are a *configuration*; $H$ is the set of configurations with $y$ positives.
 #
-# Our example has five instances and the count 2. Of the $2^5 = 32$ configurations, $\binom{5}{2} =
-# 10$ have this count.
+# Our example has five instances and the count 2.
 
 # %%
 rho = torch.tensor([0.9, 0.7, 0.5, 0.2, 0.1], dtype=torch.float64)  # (5,)
@@ -76,9 +74,8 @@ print(f"expected count {rho.sum():.1f}, observed {y}")
 #
 # $$ P(y \mid X) = \sum_{h \in H} \; \prod_{i=1}^{n} \rho_i^{h_i} (1 - \rho_i)^{1 - h_i} . \tag{5.1} $$
 #
-# This is the *Poisson-binomial* distribution; with equal $\rho_i$ it is the binomial one. The
-# figure draws the ten configurations of our bag. The *share* of a configuration is its term of the
-# sum divided by the whole sum.
+# This is the *Poisson-binomial* distribution. The figure draws the ten configurations of our bag.
+# The *share* of a configuration is its term of the sum divided by the whole sum.
 
 # %%
 joint = torch.where(H, rho, 1 - rho).prod(1)  # (10,): paper (3)
@@ -115,9 +112,9 @@ show.figure(
 #
 # $$ r_i = P(h_i = 1 \mid y, X) = \frac{1}{P(y \mid X)} \sum_{h \in H \,:\, h_i = 1} P(h \mid X) . \tag{5.2} $$
 #
-# The paper writes $\phi_i$ for it; in this book $\phi$ is the label of the background. We call
-# $\rho_i$, the probability before the count is known, the *prior*. In every configuration of $H$
-# exactly $y$ labels are 1, so **the posteriors of a bag sum to its count**.
+# The paper writes $\phi_i$ for it. We call $\rho_i$, the probability before the count is known, the
+# *prior*. In every configuration of $H$ exactly $y$ labels are 1, so **the posteriors of a bag sum
+# to its count**.
 
 # %%
 r = (share[:, None] * H).sum(0)  # (5,)
@@ -145,9 +142,9 @@ assert torch.allclose(r, counts.posterior(z[None], observed)[0])
 # The last sum is the Kullback-Leibler divergence of $\alpha$ from the shares. It is never negative,
 # and zero only if $\alpha(h) = P(h \mid y, X)$. So the best $\alpha(h)$ is the share of $h$, paper
 # (10). Computing the shares is the **E-step**. After it the bound equals the log-likelihood of the
-# current network.
+# current network. The output compares three choices of $\alpha$.
 
-# %%
+# %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)
 for name, alpha in {
     "uniform": torch.full((10,), 0.1, dtype=torch.float64),
@@ -168,8 +165,7 @@ for name, alpha in {
 #
 # $$ \sum_{h \in H} \alpha(h) \log P(h \mid X) = \sum_{i=1}^{n} r_i \log \rho_i + (1 - r_i) \log (1 - \rho_i) . $$
 #
-# That is paper (11): ordinary binary cross-entropy with soft targets. The instances of a bag are no
-# longer coupled, so a mini-batch may mix instances of all bags.
+# That is paper (11): ordinary binary cross-entropy with soft targets.
 #
 # The figure shows both steps for a model with a single parameter $s$. There are four photos of two
 # people. In each photo one person has the logit $s$, and the other a known logit. The counts are 1,
@@ -236,20 +232,18 @@ show.figure(
 #
 # ### The same sum by a recursion
 #
-# (5.1) has $\binom{n}{y}$ terms: 924 for six positives of twelve, 184,756 for ten of twenty. The
-# paper treats bags of "less than 10 ~ 20 instances", but the method needs no such limit, because
-# many terms have factors in common. Read the instances in order, and let $f_i(j)$ be the
-# probability that the first $i$ instances contain $j$ positives. If the next instance is negative,
-# $j$ stays; if it is positive, $j$ grows by one. By **conditional independence** the factors
-# multiply:
+# (5.1) has $\binom{n}{y}$ terms, 184,756 for ten positives of twenty. The paper treats bags of
+# "less than 10 ~ 20 instances", but the method needs no such limit, because many terms have factors
+# in common. Read the instances in order, and let $f_i(j)$ be the probability that the first $i$
+# instances contain $j$ positives. If the next instance is negative, $j$ stays; if it is positive,
+# $j$ grows by one. By **conditional independence** the factors multiply:
 #
 # $$ \begin{aligned}
 # f_i(j) &= f_{i-1}(j) \, (1 - \rho_i) + f_{i-1}(j-1) \, \rho_i , \cr
 # f_0(0) &= 1 , \qquad P(y \mid X) = f_n(y) .
 # \end{aligned} \tag{5.3} $$
 #
-# Only $j \leq y$ is needed, so the recursion takes $O(n\,y)$ steps. No term is negative, so no
-# digits are lost by cancellation.
+# Only $j \leq y$ is needed, so the recursion takes $O(n\,y)$ steps.
 
 
 # %%
@@ -312,9 +306,8 @@ show.figure(
 )
 
 # %% [markdown]
-# We need not program the backward pass. By (0.3) the gradient of $\log P(y \mid X)$ in $z_i$ is
-# posterior minus prior, $r_i - \rho_i$. So $r = \rho + \nabla_z \log P(y \mid X)$, and automatic
-# differentiation computes it.
+# By (0.3) the gradient of $\log P(y \mid X)$ in $z_i$ is posterior minus prior, $r_i - \rho_i$. So
+# $r = \rho + \nabla_z \log P(y \mid X)$, and automatic differentiation computes it.
 
 # %%
 leaf = z.clone().requires_grad_()
@@ -328,18 +321,16 @@ assert torch.allclose(rho + leaf.grad, r)
 # (5.1) is $\prod_i e^{z_i h_i}$ times $\prod_i (1 - \rho_i)$. The second product is the same for
 # all configurations and cancels in the shares. The first product is multiplied by $e^{\lambda y}$,
 # because a configuration of $H$ has exactly $y$ positives. This factor cancels too, so **the
-# posterior is invariant to a shift of all logits of its bag**, although $\rho$ changes. It depends
-# only on the differences of the logits. A step of gradient ascent does change the sum of the
-# logits, in proportion to $\sum_i (r_i - \rho_i) = y - \sum_i \rho_i$. So the logits rise on
-# average while the expected count is below $y$, and fall while it is above.
+# posterior is invariant to a shift of all logits of its bag**, although $\rho$ changes. A step of
+# gradient ascent does change the sum of the logits, in proportion to $\sum_i (r_i - \rho_i) = y -
+# \sum_i \rho_i$.
 #
-# In the demo you can move the logits of a bag of six and shift them all. It lists the
-# configurations with their shares, and compares the gradient $r_i - \rho_i$ with that of DLLP, a
-# loss that the next chapter explains.
+# In the demo you can move the logits of a bag of six and shift them all. It also shows the gradient
+# of DLLP, a loss that the next chapter explains.
 #
 # <div class="demo" data-demo="counts">The web page shows a bag of six instances with sliders for their logits, for a shift of all logits, and for the count. It lists the configurations and shows the posterior of each instance. Without JavaScript, change rho above and run the cells again.</div>
 
-# %%
+# %% tags=["hide-input"]
 for shift in (-20.0, -1.0, 1.0, 20.0):
     moved = counts.posterior(z[None] + shift, observed)[0]
     total = (z + shift).sigmoid().sum()
@@ -355,10 +346,8 @@ for shift in (-20.0, -1.0, 1.0, 20.0):
 #
 # $$ \hat h = \arg\max_{h \in H} P(h \mid X) , \qquad \hat h_i = 1 \;\text{ for the } y \text{ largest } z_i . \tag{5.4} $$
 #
-# Sorting is enough. Using $\hat h$ in place of $r$ as training targets is *hard EM*. Alter-∝SVM,
-# cited in the paper, labels its instances in this way to fit a support vector machine to label
-# proportions. Hard EM ignores all other configurations, although in our bag $\hat h$ has little
-# more than half of the probability.
+# Using $\hat h$ in place of $r$ as training targets is *hard EM*. Hard EM ignores all other
+# configurations, although in our bag $\hat h$ has little more than half of the probability.
 
 # %%
 best = counts.map_configuration(z[None], observed)[0]  # (5,)
@@ -436,12 +425,12 @@ print(f"{int((c + 1).prod()):,} vectors, log P = {value.item():.4f}")
 
 # %% [markdown]
 # **Rows that represent many instances.** In an election we observe the number of votes for each
-# party in a polling district. All voters of one group, such as an age group, look alike to the
-# model, so their factors in the polynomial are equal. One row of the input can then represent the
-# $m$ voters of a group: the $m$-th power of its factor costs no more than the factor itself. Every
-# function of counts accepts the numbers $m$ as `multiplicity`, and the posterior of a row is the
-# expected number of each class among its instances. Below, 2,600 votes for one of two parties come
-# from groups of 2,000 and 3,000 voters.
+# party in a polling district. All voters of one group look alike to the model, so their factors in
+# the polynomial are equal. One row of the input can then represent the $m$ voters of a group: the
+# $m$-th power of its factor costs no more than the factor itself. Every function of counts accepts
+# the numbers $m$ as `multiplicity`, and the posterior of a row is the expected number of each class
+# among its instances. Below, 2,600 votes for one of two parties come from groups of 2,000 and 3,000
+# voters.
 
 # %%
 voters, votes = torch.tensor([[2000, 3000]]), torch.tensor([2600])
@@ -509,11 +498,9 @@ assert torch.allclose(after[0, :, 1], r)
 # %% [markdown]
 # In the first table $-1$ forbids a step: it would be one positive too many. In the second table the
 # labels 0 and 1 are two classes, the states are sets of them written as binary numbers, and the
-# background leaves the state unchanged. Many other observations have such a table: at least $y$
-# positives, an even number of positives, two neighbours of the same class. For each of them the
-# likelihood and the E-step are exact, at a cost proportional to the number of allowed transitions.
-# The modules `presence` and `counts` give the same results and are faster, because each is written
-# for one table.
+# background $\phi$ leaves the state unchanged. Many other observations have such a table: at least
+# $y$ positives, or two neighbours of the same class. For each of them the likelihood and the E-step
+# are exact, at a cost proportional to the number of allowed transitions.
 #
 # ### All counts at once
 #
@@ -538,10 +525,9 @@ print([f"{v:.4f}" for v in every.tolist()], f"sum {every.sum():.4f}")
 # ### Why nothing underflows
 #
 # A trained network is often nearly certain, and sometimes it is wrong then: a count may have a
-# probability of $e^{-2000}$, too small for any floating-point number. We could compute with
-# logarithms throughout, at the cost of a `logsumexp` in every step. Shifting the logits by
-# $\lambda$ is cheaper, and we can undo its effect on the probability exactly. With $P_z$ for the
-# probability at the logits $z$,
+# probability of $e^{-2000}$, too small for any floating-point number. We therefore shift the logits
+# by $\lambda$, and undo the effect on the probability exactly. With $P_z$ for the probability at
+# the logits $z$,
 #
 # $$ \log P_z(y) = \log P_{z + \lambda}(y) - \lambda y + \sum_i \log \frac{1 + e^{z_i + \lambda}}{1 + e^{z_i}} . $$
 #
@@ -550,14 +536,14 @@ print([f"{v:.4f}" for v in every.tolist()], f"sum {every.sum():.4f}")
 # (1964)](https://doi.org/10.1214/aoms/1177703287)), and the largest of $n + 1$ probabilities is at
 # least $1 / (n + 1)$. Terms that underflow are negligible beside such a number.
 #
-# For bags of more than 64 instances (the largest bag of a batch decides) the package searches for
-# this $\lambda$. Up to 64 no search is needed: it takes $-\lambda$ half-way between the $y$-th
-# largest logit and the next. Then $\rho_i \geq 1/2$ for the $y$ upper instances and $\rho_i \leq
-# 1/2$ for the others. So the configuration in which exactly the upper ones are positive has a
-# probability of at least $2^{-n}$, and so has the count. Double precision represents $2^{-64}$
-# without difficulty.
+# For bags of more than 64 instances the package searches for this $\lambda$. Up to 64 no search is
+# needed: it takes $-\lambda$ half-way between the $y$-th largest logit and the next. Then $\rho_i
+# \geq 1/2$ for the $y$ upper instances and $\rho_i \leq 1/2$ for the others. So the configuration
+# in which exactly the upper ones are positive has a probability of at least $2^{-n}$, and so has
+# the count. Double precision represents $2^{-64}$ without difficulty. The output compares the
+# package with the plain recursion (5.3) for a bag of 2,000 instances.
 
-# %%
+# %% tags=["hide-input"]
 many = torch.randn(1, 2000, generator=generator, dtype=torch.float64)
 many = 4 * many - 3  # (1, 2000)
 for n_positive in (0, 20, 1000, 1990):
@@ -591,13 +577,10 @@ show.figure(
 )
 
 # %% [markdown]
-# Every count keeps the order of the instances, and the counts 0 and 7 give hard labels. The
-# expected count is 3.5. For the counts nearest to it, 3 and 4, the instances with a prior near 0 or
-# 1 move least. For the count 1 the instances with the logits 1 and 2 lose more than 0.6; for the
-# count 6 those with $-1$ and $-2$ gain as much. The curve of 3 is steeper than the diagonal where
-# the prior is above 1/2, and the curve of 4 where it is below 1/2: there the count enlarges the
-# differences between instances. [Chapter 6](06_counts_learning.ipynb) shows that such differences
-# grow faster in smaller bags.
+# Every count keeps the order of the instances, and the counts 0 and 7 give hard labels. The curve
+# of 3 is steeper than the diagonal where the prior is above 1/2, and the curve of 4 where it is
+# below 1/2: there the count enlarges the differences between instances. [Chapter
+# 6](06_counts_learning.ipynb) shows that such differences grow faster in smaller bags.
 #
 # ## When it breaks
 #
@@ -606,7 +589,7 @@ show.figure(
 # $10^{-6}$. Its only configuration has the probability $10^{-48}$, which is 0 in float32, so the
 # targets are $0/0$.
 
-# %%
+# %% tags=["hide-input"]
 low = torch.full((8,), 1e-6)  # (8,), float32
 product = low.prod()
 ours = counts.posterior(low.logit()[None], torch.tensor([8]))[0]
@@ -614,13 +597,12 @@ print("products in float32:", (product / product).item())
 print("this package:       ", ours.tolist()[:2])
 
 # %% [markdown]
-# One such bag gives NaN targets, and one NaN in a mini-batch ends the training. It happens when the
-# network is nearly certain of the wrong label for every instance of a bag. A wrong count in the
-# data makes this likely.
+# One NaN in a mini-batch ends the training. This happens when the network is nearly certain of the
+# wrong label for every instance of a bag.
 #
 # **Dependent labels.** If a photo shows couples of a woman and a man, exactly half of the faces are
 # women. The product in (5.1) ignores such dependence, and gives other counts a positive probability
-# too. The *order* of the instances may still be right.
+# too.
 #
 # **What counts cannot determine.** If every bag has $y = n/2$, swapping the names of the two
 # classes changes nothing. If all bags are large, a count changes the posterior of one instance only
@@ -629,11 +611,9 @@ print("this package:       ", ours.tolist()[:2])
 # ### Who was first
 #
 # The E-step by dynamic programming is older than the paper: [Sun, Sheldon and O'Connor
-# (2017)](https://doi.org/10.1109/ICDM.2017.54) train with label proportions by EM. They pass
-# messages between instances and a *cardinality potential*, a factor that depends only on the
-# counts, for several classes. In statistics the posterior (5.2) is the *conditional Bernoulli*
-# distribution of [Chen, Dempster and Liu (1994)](https://doi.org/10.1093/biomet/81.3.457), who also
-# use the recursion and the shift.
+# (2017)](https://doi.org/10.1109/ICDM.2017.54) train with label proportions by EM. In statistics
+# the posterior (5.2) is the *conditional Bernoulli* distribution of [Chen, Dempster and Liu
+# (1994)](https://doi.org/10.1093/biomet/81.3.457), who also use the recursion and the shift.
 #
 # ## Reproduction
 #
@@ -656,8 +636,7 @@ def three_instances():
 check.attempt(check.three_instances, three_instances)
 
 # %% [markdown]
-# **2, code.** Write (5.3) for one bag, `rho` `(n,)` and a number `y`, and return $P(y \mid X)$. The
-# attempt below overwrites values of $f$ that it still needs.
+# **2, code.** Write (5.3) for one bag, `rho` `(n,)` and a number `y`, and return $P(y \mid X)$.
 
 
 # %%
@@ -672,8 +651,8 @@ def count_probability(rho, y):
 check.attempt(check.count_probability, count_probability)
 
 # %% [markdown]
-# **3, code.** Someone gives you `counts.log_likelihood` as a black box. Return the E-step of a
-# batch, `logits` `(B, n)` and `observed` `(B,)`, from one backward pass.
+# **3, code.** Use `counts.log_likelihood` as a black box: return the E-step of a batch, `logits`
+# `(B, n)` and `observed` `(B,)`, from one backward pass.
 
 
 # %%
@@ -712,8 +691,6 @@ check.attempt(check.at_least_table, at_least_table)
 #
 # - [Baručić and Kybic (2022)](https://arxiv.org/abs/2110.03426), section 2: the source of this
 #   chapter.
-# - [Sun, Sheldon and O'Connor (2017)](https://doi.org/10.1109/ICDM.2017.54), *A probabilistic
-#   approach for learning with label proportions applied to the US presidential election*.
 # - [Shukla, Zeng, Ahmed and Van den Broeck (2023)](https://arxiv.org/abs/2311.13718), *A unified
 #   approach to count-based weakly supervised learning*: the exact probability of a count as a loss.
 # - [Ahmed, Zeng, Niepert and Van den Broeck (2023)](https://arxiv.org/abs/2210.01941), *SIMPLE: a
