@@ -77,14 +77,11 @@ show.figure(
 )
 
 # %% [markdown]
-# In the upper row the stripes in the glands meet the white outlines at a right angle, in the lower
-# row they follow them. Only the angle between stripes and boundary shows the class. The tests of
-# the package check three things. Another label changes no pixel outside the glands. A logistic
-# regression stays at chance level, whether it sees the stroma (its colours, edges and stripe
-# directions), the area and number of the glands, or the spatial frequencies of the image. Two
-# common thresholds on the brightness do not find the glands. The next cell repeats the first check.
+# In the upper row the stripes meet the white outlines at a right angle, in the lower row they
+# follow them. Only this angle shows the class: another label changes no pixel outside the glands,
+# as the counts below confirm.
 
-# %%
+# %% tags=["hide-input"]
 stroma = ~drawn[0]["masks"]  # (3, 128, 128)
 changed = (drawn[0]["images"] != drawn[1]["images"]).any(1)  # (3, 128, 128)
 most = changed[~stroma].double().mean() > 0.5
@@ -104,9 +101,9 @@ print("more than half of the gland pixels do:", bool(most))
 #   class;
 # - `unbalanced`: class 0 is more frequent.
 #
-# The figure shows these regimes with both classes, and below each image the frequency of its class.
-# Inside a solid orange outline the stripes stay within 45 degrees of the class direction; inside a
-# dashed blue one they may deviate further.
+# The figure shows both classes of each regime and their frequencies. Inside a solid orange outline
+# the stripes stay within 45 degrees of the class direction; inside a dashed blue one they may
+# deviate further.
 
 
 # %% tags=["hide-input"]
@@ -148,31 +145,28 @@ show.figure(
 )
 
 # %% [markdown]
-# The two images of a regime, one of each class, differ only in the glands, except in `spurious`:
-# there the stripes of the stroma are horizontal for class 0 and vertical for class 1, so the class
-# can be read without the glands.
+# The two images of a regime differ only in the glands, except in `spurious`: there the stripes of
+# the stroma are horizontal for class 0 and vertical for class 1.
 #
 # ## What is hidden
 #
 # The hidden variable is a mask. It is 1 at each pixel that helps to recognise the class and 0
 # elsewhere (paper (1)). A mask splits an image $X$ into two images: $X^+$ keeps the pixels of the
-# mask, $X^-$ keeps the others, and removed pixels are set to 0. The paper assumes that the class
-# $y$ can be predicted from $X^+$ as well as from the whole image. **Conditional independence: given
-# $X^+$, the class does not depend on $X^-$.**
+# mask, $X^-$ keeps the others, and removed pixels are set to 0. The paper assumes **conditional
+# independence: given $X^+$, the class $y$ does not depend on $X^-$**.
 #
-# Two networks share the work. A *localiser* $M$ computes a *soft* mask $R^+$, with numbers between
-# 0 and 1 instead of bits. Let $R^- = 1 - R^+$. A *classifier* then sees $X^+ = X R^+$ and $X^- = X
-# R^-$. It should be certain of the class on $X^+$ and undecided on $X^-$.
+# A *localiser* $M$ computes a *soft* mask $R^+$, with numbers between 0 and 1 instead of bits. Let
+# $R^- = 1 - R^+$. A *classifier* then sees $X^+ = X R^+$ and $X^- = X R^-$. It should be certain of
+# the class on $X^+$ and undecided on $X^-$.
 #
 # ## Derivation
 #
 # ### Entropy from zero
 #
-# We call $-\log p$ the *surprise* of an event of probability $p$. It is 0 if the event is certain,
-# it grows without bound as $p$ goes to 0, and the surprises of independent events add up. The
-# *entropy* of a distribution is its mean surprise; with the natural logarithm it is in *nats*. A
-# classifier that sees $x$ gives each of $C$ classes a probability $\hat p(k \mid x)$. Their entropy
-# is paper (2):
+# We call $-\log p$ the *surprise* of an event of probability $p$. It is 0 if the event is certain
+# and grows without bound as $p$ goes to 0. The *entropy* of a distribution is its mean surprise;
+# with the natural logarithm it is in *nats*. A classifier that sees $x$ gives each of $C$ classes a
+# probability $\hat p(k \mid x)$. Their entropy is paper (2):
 #
 # $$ H(\hat p) = - \sum_{k=1}^{C} \hat p(k \mid x) \log \hat p(k \mid x) . \tag{11.1} $$
 #
@@ -186,9 +180,9 @@ show.figure(
 #
 # So the *Kullback-Leibler divergence* $\mathrm{KL}(p \,\|\, q)$ is never negative, and it is zero
 # only if every $q_k / p_k$ is 1, that is, for $p = q$. For $q = u$ it equals $\log C - H(p)$, so
-# $H(p) \leq \log C$.
+# $H(p) \leq \log C$. Three predictions and their entropies:
 
-# %%
+# %% tags=["hide-input"]
 logits = torch.tensor(
     [[0.0, 0.0, 0.0], [2.0, 0.0, -1.0], [30.0, 0.0, 0.0]]
 )  # (3, 3)
@@ -198,9 +192,8 @@ for row, h in zip(
     print([f"{p:.3f}" for p in row], f"entropy {h:.3g} nats")
 
 # %% [markdown]
-# In the last row the entropy is tiny but not zero. The function computes it from differences of
-# logits. Computed from the probabilities, a part would be lost: in float32 the largest one rounds
-# to 1, and its surprise to 0.
+# In the last row the entropy is tiny but not zero. The code computes it from the logits, not from
+# rounded probabilities.
 #
 # ### One term is a bound
 #
@@ -279,23 +272,20 @@ show.figure(
 )
 
 # %% [markdown]
-# With either loss, a step of gradient descent brings the two logits closer together. Where the
-# classifier is certain, as it is after training on whole images, the gradient of the negative
-# entropy vanishes, while the gradient of the cross-entropy is still one half.
+# Where the classifier is certain, as it is after training on whole images, the gradient of the
+# negative entropy vanishes, while the gradient of the cross-entropy is still one half.
 #
 # ### The right target when classes are not equally frequent
 #
-# What does the best classifier predict if $X^-$ contains no information? Not $u$, but the
-# frequencies of the classes, the *prior* $\pi$. With any fixed distribution $q$ as the target, the
-# loss is
+# If $X^-$ contains no information, the best classifier predicts not $u$ but the frequencies of the
+# classes, the *prior* $\pi$. With any fixed distribution $q$ as the target, the loss is
 #
 # $$ - \sum_{k=1}^{C} q_k \log \hat p(k \mid X^-) = H(q) + \mathrm{KL}( q \,\|\, \hat p ) , \tag{11.3} $$
 #
 # and its gradient is $\hat p_k - q_k$. For $q = \pi$ a classifier that predicts the prior has the
-# smallest possible loss, $H(\pi)$. For $q = u$ its loss exceeds the smallest one by
-# $\mathrm{KL}(u \,\|\, \pi)$. A classifier avoids this excess only if it recognises masked images
-# and predicts $u$ for them, although $\pi$ is the right prediction there. The training part of
-# GlaS, the medical data of the paper, has 29 benign and 38 malignant images:
+# smallest possible loss, $H(\pi)$. For $q = u$ its loss exceeds the smallest one by $\mathrm{KL}(u
+# \,\|\, \pi)$. The training part of GlaS, the medical data of the paper, has 29 benign and 38
+# malignant images:
 
 # %% tags=["hide-input"]
 prior = torch.tensor([29.0, 38.0]) / 67
@@ -366,7 +356,7 @@ assert torch.allclose(wildcat(maps, 1), largest)
 
 # %% [markdown]
 # The gradient of $s_k$ with respect to the map shows which positions a training step changes. The
-# figure shows a map, and beside it this gradient for the four poolings. Each gradient sums to one.
+# figure shows a map, and beside it this gradient for the four poolings.
 
 # %% tags=["hide-input"]
 poolings = {
@@ -426,9 +416,9 @@ show.figure(
 # with $\omega = 8$ and $\sigma_0 = 1/2$. For the evaluation a pixel is in the mask if $R^+_j \geq
 # 1/2$. This means $\tilde T_j \geq 1/2$, that is, $T_j$ is at least the **midrange**, half-way
 # between the smallest and the largest value of $T$. Neither $\omega$ nor an entropy enters this
-# condition.
+# condition. The example has four pixels with $T = (-3, 0, 1, 5)$.
 
-# %%
+# %% tags=["hide-input"]
 T = torch.tensor(
     [[[-3.0, 0.0, 1.0, 5.0]]]
 )  # (1, 1, 4): one image of four pixels
@@ -443,11 +433,10 @@ print("T at least 1, the midrange:", (T >= 1).flatten().tolist())
 #
 # ### The mask is cut from the graph
 #
-# Appendix A.2 of the paper says that the gradient of the enlargement is not deterministic, and runs
-# could not be repeated. Therefore the enlarged map is detached and becomes "input data" for the
-# classifier. Which parts of the networks then receive a gradient from which loss? We build the
+# Appendix A.2 of the paper says that the gradient of the enlargement is not deterministic.
+# Therefore the enlarged map is detached and becomes "input data" for the classifier. We build the
 # smallest pair of networks, with a shared body and a head each for the localiser M and the
-# classifier C.
+# classifier C, and print which part receives a gradient from which loss.
 
 # %%
 torch.manual_seed(0)
@@ -498,8 +487,7 @@ for name, attached, which in cases:
 # With the mask detached, **the head of the localiser gets exactly no gradient from the min-max
 # terms** $H^+$ and $H^-$. It is trained only by its own cross-entropy $H_s$. Section 1 of the paper
 # says that the localiser "is driven through" conditional entropy. But the min-max terms reach it
-# only through the shared body, which they change so that the classifier improves. With the mask
-# attached (third line), they train its head too, and the sentence of the paper is true.
+# only through the shared body. With the mask attached (third line), they train its head too.
 #
 # ## Picture
 #
@@ -522,11 +510,10 @@ for name, attached, which in cases:
 # The third term of (11.4) does not depend on the mask. So no term penalises *false positives*,
 # pixels of the stroma in the mask.
 #
-# What makes masks small, then? Three things outside the loss. First, (11.8) maps the smallest value
-# of $T$ to 0 and the largest to 1. So in every test image, and in every batch in training, some
-# pixels are in the mask and some are not, unless $T$ is constant. Second, the threshold at the
-# midrange decides how many pixels are in the mask. Third, sharp pooling gives $T$ only a few peaks.
-# Chapter 12 measures how much the threshold alone decides.
+# Three things outside the loss make masks small. First, (11.8) maps the smallest value of $T$ to 0
+# and the largest to 1. So in every test image, and in every batch in training, some pixels are in
+# the mask and some are not, unless $T$ is constant. Second, the threshold at the midrange decides
+# how many pixels are in the mask. Third, sharp pooling gives $T$ only a few peaks.
 #
 # ### Sufficient, complete, minimal
 #
@@ -607,13 +594,12 @@ for name, p in worlds.items():
 
 # %% [markdown]
 # *Redundant.* Gland $a$ alone is sufficient. But it is not complete: $X^-$ shows gland $b$, so
-# $I(Y; X^-) = 1$ bit, the whole entropy of the class. The loss of the paper does not distinguish
-# this mask from a complete one. *Together* is the same for six of the eight masks: one gland or
-# two, with stroma or without. *Against* prefers the two masks that contain both glands.
+# $I(Y; X^-) = 1$ bit, the whole entropy of the class. *Together* is the same for six of the eight
+# masks: one gland or two, with stroma or without. *Against* prefers the two masks that contain both
+# glands.
 #
 # *Noisy.* Now one gland is not sufficient, and minimising $H(Y \mid X^+)$ alone already requires
-# both. The same loss accepts one gland in the first world, because there the glands show the class
-# without noise.
+# both.
 #
 # *Joint.* Neither gland alone contains information about the class. The mask with $a$ alone is
 # complete, but it is not sufficient. With the first world this shows that **neither independence
@@ -621,13 +607,12 @@ for name, p in worlds.items():
 # contains no information. This world is a counterexample.
 #
 # In every world, adding the stroma to a mask changes neither *together* nor *against*: no term
-# favours minimal masks. A penalty on the area of the mask would.
+# favours minimal masks.
 #
 # The demo below has six cells. Its classifier adds up the evidence in the cells that it sees. Move
-# the mask. You can start from one of two equal glands, from all ones, or, in another image, from
-# the head of a bird, which shows the class best.
+# the mask, and start from one of two equal glands, from all ones, or from the head of a bird.
 #
-# <div class="demo" data-demo="regions">The web page shows an image of six cells with sliders for a mask, the probability of the class on the masked image and on the remaining image, their entropies, and the loss (11.4), for two redundant glands, a bird whose head shows the class best, and the mask of all ones. Without JavaScript, change the worlds above and run the cells again.</div>
+# <div class="demo" data-demo="regions">The web page shows six cells with sliders for a mask, and the entropies and the loss (11.4). Without JavaScript, change the worlds above and run the cells again.</div>
 #
 # ## When it breaks
 #
@@ -635,19 +620,17 @@ for name, p in worlds.items():
 # the mask is the same for all images. Enlarging it never increases $H(Y \mid X^+)$ and never
 # decreases $H(Y \mid X^-)$, so neither *together* nor *against* gets worse. *Against* is better for
 # the mask of all ones than for any mask of the objects, because $X^-$ then no longer contains the
-# background. (A mask that varies with the image can reveal the class by its shape, and a larger
-# mask may not.) GlaS is such a case: in chapter 13 the stroma shows the class about as well as the
+# background. GlaS is such a case: in chapter 13 the stroma shows the class about as well as the
 # glands do.
 #
 # **A collaborator instead of an adversary.** In the table, *together* does not depend on what $X^-$
-# shows, because the best classifier recognises a masked image and predicts $u$. A trained network
-# may instead predict the class from a gland that it sees in $X^-$. Then a gland outside the mask
+# shows. A trained network may instead predict the class from a gland in $X^-$. Then such a gland
 # increases the loss, as in *against*. But nothing guarantees such predictions.
 #
 # **Constant maps.** If $T$ is constant, (11.8) is 0/0. The package then returns 1/2 everywhere,
 # with gradient 0.
 
-# %%
+# %% tags=["hide-input"]
 flat = torch.full((1, 2, 2), 7.0, requires_grad=True)
 R = regions.soft_mask(regions.normalise(flat), 8.0, 0.5)
 (slope,) = torch.autograd.grad(R.sum(), flat)
@@ -663,7 +646,6 @@ print(R.flatten().tolist(), "gradient", slope.flatten().tolist())
 #
 # **1, by hand.** A classifier predicts $(1/2, 1/4, 1/4)$. Compute, in units of $\log 2$, its
 # entropy, the cross-entropy (11.2), and $\mathrm{KL}(u \,\|\, \hat p)$; leave $\log_2 3$ as it is.
-# In the attempt only the first value is right.
 
 
 # %%
@@ -688,9 +670,8 @@ def entropy_gradient(logits):
 check.attempt(check.entropy_gradient, entropy_gradient)
 
 # %% [markdown]
-# **3, code.** A colleague has classes of unequal frequency. Subtract the entropy of the prior from
-# (11.3) and return the remaining divergence, $\mathrm{KL}(\pi \,\|\, \hat p)$, of shape `(B,)`, for
-# `logits` `(B, C)` and `prior` `(C,)`. The attempt has the arguments in the wrong order.
+# **3, code.** Subtract the entropy of the prior from (11.3) and return the remaining divergence,
+# $\mathrm{KL}(\pi \,\|\, \hat p)$, of shape `(B,)`, for `logits` `(B, C)` and `prior` `(C,)`.
 
 
 # %%
@@ -728,9 +709,8 @@ check.attempt(check.mutual_information, mutual_information)
 #
 # ## Further reading
 #
-# - [Belharbi et al. (2020)](https://arxiv.org/abs/1907.12934), section 3: the source of this
-#   chapter; and the same group's later version, [Belharbi et al.
-#   (2022)](https://arxiv.org/abs/2011.07221), with the mask attached and a penalty on its size.
+# - [Belharbi et al. (2022)](https://arxiv.org/abs/2011.07221): a later version, with the mask
+#   attached and a penalty on its size.
 # - [Zolna, Geras and Cho (2018)](https://arxiv.org/abs/1805.08249), *Classifier-agnostic saliency
 #   map extraction*, and [Yu, Chang, Zhang and Jaakkola (2019)](https://arxiv.org/abs/1910.13294),
 #   *Rethinking cooperative rationalization*: the adversary on $X^-$.
