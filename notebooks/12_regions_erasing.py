@@ -63,8 +63,7 @@ show.style()
 #
 # $$ \Psi_t = e^{- t / \sigma} \; \hat p_s^t(y) \; \bigl[ \arg\max_k \hat p_s^t(k) = y \bigr] \; \bigl[ \hat p_s^t(y) \geq \hat p_s^0(y) \bigr] . \tag{12.1} $$
 #
-# (The paper writes the last condition with cross-entropies.) The region found so far, $R^*$, starts
-# at 0 and is updated in each look, paper (10):
+# The region found so far, $R^*$, starts at 0 and is updated in each look, paper (10):
 #
 # $$ R^* \leftarrow \max ( R^* , \; \Psi_t \, R^{+,t} ) . \tag{12.2} $$
 #
@@ -150,13 +149,10 @@ assert torch.allclose(erased.mask, total)
 # When is the localiser as certain without its best evidence as with it? When its score saturates,
 # or when its probabilities are too high on erased images. Or the mask contains evidence *against*
 # the class, because the map (11.7) mixes the maps of all classes; erasing this evidence raises the
-# probability of the class. Two glands of *equal* strength are no example: both are above the
-# midrange and are found in the first look. Nor is a bird whose head carries more evidence than its
-# body: without the head its probability is lower, so (12.1) ends the search. The paper observes
-# this (B.3: the model "spots only the head"). Its main explanation is that a look does not know
-# what earlier looks found; another is that the remaining image may not suffice to recognise the
-# class. But (12.1) can end the search even if it suffices, because the probability must be as high
-# as for the whole image.
+# probability of the class. A bird whose head carries more evidence than its body is no example:
+# without the head its probability is lower than for the whole image, so (12.1) ends the search,
+# even if the body suffices to recognise the class. The paper observes this (B.3: the model "spots
+# only the head"), but explains it mainly by looks that do not know what earlier looks found.
 
 # %%
 bird = torch.tensor([[[[0.0, 5.0, 1.5, 1.5, 1.2]]]])  # head, then body
@@ -188,7 +184,7 @@ def looks_made(u, printed):
     return len(erased.trust)
 
 
-# %%
+# %% tags=["hide-input"]
 for u in (0, 1, 4):
     looks = [looks_made(u, printed) for printed in (False, True)]
     print(f"u = {u}: {looks[0]} looks as released, {looks[1]} as printed")
@@ -261,7 +257,7 @@ def one_by_one(u):
         look.losses.mean().backward()
 
 
-# %%
+# %% tags=["hide-input"]
 for name, run in (("all at once", all_at_once), ("one by one", one_by_one)):
     sizes = [most_kept(lambda u=u, run=run: run(u)) for u in (1, 2, 4)]
     times = [round(size / sizes[0], 1) for size in sizes]
@@ -320,8 +316,7 @@ print(
 #
 # *Matthews' correlation*, `mcc` in the output, is 0 on average for every blind mask (formula in
 # exercise 4). *PxAP*, the average precision over the pixels of all images, measures the map without
-# any threshold. A constant map has PxAP $= f$, and noise hardly more. (A map that ignores the image
-# but knows where regions usually lie does better in both measures.)
+# any threshold. A constant map has PxAP $= f$, and noise hardly more.
 #
 # ## Code
 #
@@ -679,9 +674,7 @@ print("F1+ of one map varies by more than 15 points with the rule:", wide)
 # With one network and one map, the rule moves $F_1^+$ and $F_1^-$ *along* the curve of blind masks.
 # Only the distance from the curve is due to the map. In Table 2 of the paper each method has its
 # own rule. On GlaS, Grad-CAM and three variants of CAM, with $F_1^+$ from 66 to 67 and $F_1^-$ from
-# 18 to 28, lie near blind masks that take 80 to 90 percent of the pixels. On natural images,
-# [Choe et al. (2020)](https://arxiv.org/abs/2001.07437) found that with one rule for all methods,
-# five later methods gain little over CAM.
+# 18 to 28, lie near blind masks that take 80 to 90 percent of the pixels.
 #
 # ## When it breaks
 #
@@ -727,9 +720,9 @@ print("Matthews' correlation of masks and glands, below 8 %:", row["mcc"] < 8)
 #
 # ### Redundant and small evidence
 #
-# *Redundant* evidence of equal strength is found in one look; a gland below the midrange was found
-# only by the localiser that saturates. Where a *small* part has the strongest evidence, as the head
-# of the bird, the rest is not found.
+# *Redundant* evidence of equal strength is above the midrange and is found in one look; a gland
+# below the midrange was found only by the localiser that saturates. Where a *small* part has the
+# strongest evidence, as the head of the bird, the rest is not found.
 #
 # ## Reproduction
 #
@@ -808,7 +801,6 @@ check.attempt(check.matthews, matthews)
 # - [Belharbi et al. (2020)](https://arxiv.org/abs/1907.12934), Appendix A.1 and B.3.
 # - [Wei et al. (2017)](https://arxiv.org/abs/1703.08448), *Object region mining with adversarial
 #   erasing*: erasing between trainings.
-# - [Singh and Lee (2017)](https://arxiv.org/abs/1704.04232), *Hide-and-seek*: erasing at random.
 # - [Choe et al. (2020)](https://arxiv.org/abs/2001.07437), *Evaluating weakly supervised object
 #   localization methods right*: PxAP, and thresholds.
 # - [Chicco and Jurman (2020)](https://doi.org/10.1186/s12864-019-6413-7), *The advantages of the

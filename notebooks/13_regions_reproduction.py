@@ -56,7 +56,7 @@ show.Markdown(page.claimed())
 # %% [markdown]
 # In the full Table 2, min-max entropy with erasing ($u = 4$) has the highest $F_1^-$ of the methods
 # that train without masks, on every data set. Erasing nearly doubles $F_1^+$ on GlaS. Each number
-# comes from one run. What can the printed numbers show?
+# comes from one run.
 #
 # ## What is hidden
 #
@@ -69,11 +69,9 @@ show.Markdown(page.claimed())
 # | Does the mask carry a gradient? | section 1: the localiser "is driven through" the entropies; appendix A.2: the mask is detached | the mask is detached: no gradient of $H^+$ and $H^-$ reaches the localiser's head |
 # | How is a CAM cut? | not stated | where the map of the *true* class exceeds all other class maps; no background map |
 # | How is the attention of Deep MIL cut? | not stated | at $1 / (C h w)$ for $C$ classes and $h \times w$ positions, below uniform attention, $1 / (h w)$ |
-# | Which networks? | ResNet-101 for the method, ResNet-18 for the baselines | the same |
 # | How many images? | 84 for training (GlaS), 111 for testing (CUB5) | 85 and 145 |
 #
-# The [reproduction page](../book/reproductions-regions.md) lists every difference. The last row can
-# be checked against the printed errors.
+# The [reproduction page](../book/reproductions-regions.md) lists every difference.
 #
 # ## Derivation
 #
@@ -114,8 +112,7 @@ print(f"n = 111, as in the text, explains {some} of the rates of CUB5")
 
 # %% [markdown]
 # **CUB5 has 145 test images, or 290, and the decimals are cut off.** The official test set has 145
-# images of these five species. Rounding would exclude every size: CAM-Max has 69.65 in Table 1, but
-# 101 of 145 rounds to 69.66.
+# images of these five species. Rounding would exclude every size.
 #
 # ### How much one image weighs
 #
@@ -195,20 +192,18 @@ show.Markdown(page.zeros_beside_methods())
 
 # %% [markdown]
 # On all four sets the printed $F_1^-$ of the full method lies *below the upper bound* for a mask
-# that ignores the image. On GlaS, where we have the masks, All-zeros scores 64.04. **A large
-# $F_1^-$ is no evidence of few false positives unless All-zeros is printed beside it.** What does
-# support the method is that both indices are high at once. Matthews' correlation and PxAP do not
-# reward one index alone: each gives All-ones and All-zeros the same value.
+# that ignores the image. **A large $F_1^-$ is no evidence of few false positives unless All-zeros
+# is printed beside it.** What does support the method is that both indices are high at once.
 #
 # ### Which curve an area belongs to
 #
 # Fig. 6 of the paper prints areas under precision-recall curves, in one panel for the foreground
 # and one for the background. Our text version of the paper contains four areas without their panel.
-# From which panel do they come? Each cut of a map is one point of its curve, with recall $r$,
-# precision $p$ and F1 score $2 r p / (r + p)$. Suppose that no cut has an F1 score above $\varphi$.
-# If $2 r > \varphi$, then $p \leq \varphi r / (2 r - \varphi)$; for smaller $r$ every $p$ is
-# allowed. The bound is 1 at $r_0 = \varphi / (2 - \varphi)$ and falls to $r_0$ at recall 1. So all
-# points lie below a horizontal line at 1 up to $r_0$, followed by a hyperbola.
+# Each cut of a map is one point of its curve, with recall $r$, precision $p$ and F1 score
+# $2 r p / (r + p)$. Suppose that no cut has an F1 score above $\varphi$. If $2 r > \varphi$, then
+# $p \leq \varphi r / (2 r - \varphi)$; for smaller $r$ every $p$ is allowed. The bound is 1 at
+# $r_0 = \varphi / (2 - \varphi)$ and falls to $r_0$ at recall 1. So all points lie below a
+# horizontal line at 1 up to $r_0$, followed by a hyperbola.
 #
 # Fig. 6 does not say how a curve continues *between* two points. If it continues as a straight
 # line, the area is largest for a curve that is 1 up to $r_0$ and then one straight line to the end
@@ -258,11 +253,11 @@ show.Markdown(page.areas_beside_cuts(best_cut))
 # ### Eight methods, two comparisons
 #
 # All methods except U-Net share one training loop and a residual network pretrained on ImageNet.
-# They differ in how class maps become class scores, and in what the mask is made of. *As printed*
-# gives each method the network, augmentation, schedule and cut of its authors; the min-max method
-# runs with ResNet-18 and with the paper's ResNet-101. *On equal terms* gives every method the
-# settings of the min-max method on GlaS, with ResNet-18. As printed, training on GlaS uses each
-# image 1,280 times for the baselines, and 400 times for the min-max method.
+# *As printed* gives each method the network, augmentation, schedule and cut of its authors; the
+# min-max method runs with ResNet-18, the network of the paper's baselines, and with the paper's
+# ResNet-101. *On equal terms* gives every method the settings of the min-max method on GlaS, with
+# ResNet-18. As printed, training on GlaS uses each image 1,280 times for the baselines, and 400
+# times for the min-max method.
 #
 # ### What erasing costs
 #
@@ -331,9 +326,9 @@ for r in ROWS.values():
 # depend on $u$. If a batch (eight images) does not fill a GPU, a small image costs nearly as much
 # as a large one; then $\kappa$ is closer to 1 and $b$ is smaller ($\kappa = 1$ gives $R = 2$). We
 # measured the ratio with our recipe (`desk`) and at reduced size (`short`). Under `short`, batch
-# normalisation uses fixed statistics. There, an image stays the same after a look without trust, so
-# its later looks change nothing and can be skipped. (A ratio above $R$ means that time is not
-# proportional to operations.)
+# normalisation uses fixed statistics. So after a look without trust, later looks change nothing
+# (chapter 12) and can be skipped. (A ratio above $R$ means that time is not proportional to
+# operations.)
 
 # %% tags=["hide-input"]
 HELD = records.published()
@@ -365,9 +360,8 @@ show.figure(
 # %% [markdown]
 # ### How often a second look is trusted
 #
-# Erasing can only work if looks after the first are trusted. The figure shows the share of training
-# images for which look $t$ was trusted, as a moving average over batches. Where the curves start at
-# 0, the localiser trains alone first.
+# The figure shows the share of training images for which look $t$ was trusted, as a moving average
+# over batches. Where the curves start at 0, the localiser trains alone first.
 
 # %% tags=["hide-input"]
 fig, named, text = page.trusted_looks(HELD)
@@ -385,11 +379,10 @@ show.figure(
 # ### GlaS shows the class without the glands
 #
 # The paper assumes that the class can be recognised from the glands and *not* from the remaining
-# tissue (the stroma). This can be tested without a network. A logistic regression, trained on the
-# 85 training images, reads ten numbers of an image: mean and standard deviation of red, green and
-# blue, and of the change of brightness in two directions, over squares of 4 x 4 pixels that lie
-# entirely in the stroma, or in the glands. A second rule sees no pixel: it predicts the more
-# frequent class of the *patient*. A test recomputes the numbers where GlaS is available.
+# tissue (the stroma). To test this, a logistic regression, trained on the 85 training images, reads
+# ten numbers of an image: mean and standard deviation of red, green and blue, and of the change of
+# brightness in two directions, over squares of 4 x 4 pixels that lie entirely in the stroma, or in
+# the glands. A second rule sees no pixel: it predicts the more frequent class of the *patient*.
 
 # %% tags=["hide-input"]
 lines = [(what, f"{value:.4g}") for what, value in leaks.MEASURED.items()]
@@ -400,21 +393,20 @@ show.Markdown(
 # %% [markdown]
 # The stroma shows the class about as well as the glands do, through stain and texture. Nearly all
 # test images come from patients with training images, so a network can find the class by
-# recognising the patient. The paper's assumption is violated on GlaS. If masks agree with glands
-# there, this needs another explanation.
+# recognising the patient. The paper's assumption is violated on GlaS.
 #
 # ### What the other differences change
 #
-# | difference | effect | what we do |
-# |---|---|---|
-# | each method has its own cut | a cut can trade $F_1^+$ for $F_1^-$ even where the map shows nothing | cut every method by four rules |
-# | the cut of CAM uses the true class of the test image | a method gets the map of the right class even if its prediction is wrong | keep the paper's cut as *own*; the other rules use the predicted class |
-# | $u = 4$ also trains on erased images and adds up $H_s$ over the looks | both may help without any change of the mask | variants with the mask of the first look, and with $H_s$ divided by the number of looks |
+# The cut of CAM uses the true class of the test image, so the method gets the map of the right
+# class even if its prediction is wrong. We keep this cut as one of four rules (below); the other
+# rules use the predicted class. Training with $u = 4$ also trains on erased images and adds up
+# $H_s$ over the looks. Both may help without any change of the mask; variants L5 and L7 below test
+# this.
 #
 # ## Reproduction
 #
 # The [reproduction page](../book/reproductions-regions.md) lists every number of Tables 1 to 6 and
-# of Fig. 6 with its verdict and its runs. The count:
+# of Fig. 6, and every claim, with verdict and runs. The count:
 
 # %% tags=["hide-input"]
 show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))
@@ -433,15 +425,15 @@ show.Markdown(page.glas(HELD))
 #
 # ### The ladder: one change at a time
 #
-# We train a *ladder* of experiments, from class activation maps to the full method and beyond. Each
-# step makes one change; network, training budget and cut are the same for all. Before the runs we
-# fixed which experiments decide which claim. We call a mean over seeds *higher* or *lower* than
-# another if the 95 % interval of their difference does not contain 0
-# ([chapter 4](04_presence_reproduction.ipynb)). L0 are the baselines, L1 trains the localiser alone
-# ($H_s$), L2 adds $H^+$, and L3 adds $H^-$. L4 adds erasing. L5 uses only the mask of the first
-# look, L6 trusts every look, or every look with the right class, and L7 divides $H_s$ by the number
-# of looks. L8 attaches the mask to the graph. In L9 another network learns the class from $X^-$,
-# and the localiser works against it. In L10 the classifier sees the true masks.
+# We train a *ladder* of experiments, from class activation maps to the full method and beyond.
+# Network, training budget and cut are the same for all. Before the runs we fixed which experiments
+# decide which claim. We call a mean over seeds *higher* or *lower* than another if the 95 %
+# interval of their difference does not contain 0 ([chapter 4](04_presence_reproduction.ipynb)). L0
+# are the baselines, L1 trains the localiser alone ($H_s$), L2 adds $H^+$, and L3 adds $H^-$. L4
+# adds erasing. L5 uses only the mask of the first look, L6 trusts every look, or every look with
+# the right class, and L7 divides $H_s$ by the number of looks. L8 attaches the mask to the graph.
+# In L9 another network learns the class from $X^-$, and the localiser works against it. In L10 the
+# classifier sees the true masks.
 #
 # The figure shows PxAP and Matthews' correlation of each step, with a dot for each seed. Dotted
 # lines mark constant maps: their PxAP is the share of the glands, and their correlation is 0.
@@ -488,8 +480,7 @@ show.figure(
 #
 # One seed leaves a claim that depends on chance *undecided*, and runs of reduced size give *no
 # verdict* (chapter 4). For training time we accept one seed, so the ratio under `desk` decides this
-# claim. The measured gaps and the verdicts on the ladder are on the [reproduction
-# page](../book/reproductions-regions.md).
+# claim.
 
 # %%
 show.Markdown(tables.claims_tally(PAPER, HELD))
@@ -497,9 +488,9 @@ show.Markdown(tables.claims_tally(PAPER, HELD))
 # %% [markdown]
 # ### Run it yourself
 #
-# These commands need a GPU; with `--protocol short` most take minutes on a CPU core. A run stops
-# after its budget of seconds, and the same command continues it. The ladder needs no data. GlaS has
-# to be requested: `wsl_tutorial/data/glas.py` says where, and `WSL_DATA` names its folder.
+# These commands need a GPU; with `--protocol short` most take minutes on a CPU core. The ladder
+# needs no data. GlaS has to be requested: `wsl_tutorial/data/glas.py` says where, and `WSL_DATA`
+# names its folder.
 #
 # ```bash
 # run=".venv/bin/python -m wsl_tutorial.reproduce run"
@@ -511,12 +502,10 @@ show.Markdown(tables.claims_tally(PAPER, HELD))
 # .venv/bin/python -m wsl_tutorial.reproduce table minmax --out runs
 # ```
 #
-# On Colab run the first cell of this page, then the commands in a `%%bash` cell, with `--out` on a
-# mounted drive. CUB5, CUB and OxF need
-# [CUB-200-2011](https://www.vision.caltech.edu/datasets/cub_200_2011/) (1.2 GB) and
-# [Oxford Flowers 102](https://www.robots.ox.ac.uk/~vgg/data/flowers/102/) (0.55 GB) with their
-# segmentations. With `FULL = True` the cell below trains one seed of the full method on synthetic
-# glands.
+# For Colab see [chapter 10](10_patches_reproduction.ipynb). CUB5, CUB and OxF need
+# [CUB-200-2011](https://www.vision.caltech.edu/datasets/cub_200_2011/) (1.2 GB) and [Oxford Flowers
+# 102](https://www.robots.ox.ac.uk/~vgg/data/flowers/102/) (0.55 GB) with their segmentations. With
+# `FULL = True` the cell below trains one seed of the full method on synthetic glands.
 
 # %%
 FULL = False
@@ -572,9 +561,8 @@ def zeros_from_ones(all_ones):
 check.attempt(check.zeros_from_ones, zeros_from_ones)
 
 # %% [markdown]
-# **4, code.** Return the duration of an epoch with `u` looks ($u \geq 1$), divided by that of an
-# epoch with one look. Each of the two passes of the classifier costs `kappa` times a look, and the
-# share `b` of the epoch with one look does not depend on $u$.
+# **4, code.** Return the ratio $\rho$ of *What erasing costs*, for `u` looks ($u \geq 1$) against
+# one look, from `kappa` and `b`.
 
 
 # %%
@@ -598,8 +586,8 @@ check.attempt(check.slower_by, slower_by)
 #
 # - [Belharbi et al. (2020)](https://arxiv.org/abs/1907.12934), section 4 and Appendix B; and [Rony
 #   et al. (2019)](https://arxiv.org/abs/1909.03354), the survey.
-# - [Errata and remarks](../book/errata.md): what we noticed on the way.
+# - [Errata and remarks](../book/errata.md).
 # - [Brown, Cai and DasGupta (2001)](https://doi.org/10.1214/ss/1009213286), *Interval estimation
-#   for a binomial proportion*: why Wilson's interval, and not the one with $\hat p$ under the root.
+#   for a binomial proportion*: why Wilson's interval.
 # - [Boyd et al. (2012)](https://arxiv.org/abs/1206.4667), *Unachievable region in precision-recall
 #   space*: a lower bound of the area from the share of positives; (13.4) is an upper bound.
