@@ -81,15 +81,14 @@ def frame(axis, places, colour=show.COLOURS[1], style="-", mark="s"):
 # ### From a heat map to places
 #
 # A network $\mathcal{H}_\eta$ with weights $\eta$ gives every pixel $i$ a score $z_i$. On this page
-# the score is the mean brightness of 7 x 7 pixels. The paper compares each score only with its
-# neighbours: the last layer of $\mathcal{H}_\eta$ is a softmax with strength $a$ over the window
-# $W_i$ of pixels around pixel $i$, the *local softmax*. Its result is the *heat map* $h$:
+# the score is the mean brightness of 7 x 7 pixels. In the paper the last layer of
+# $\mathcal{H}_\eta$ is a softmax with strength $a$ over the window $W_i$ of pixels around pixel
+# $i$, the *local softmax*. Its result is the *heat map* $h$:
 #
 # $$ h_i = \frac{e^{a z_i}}{\sum_{j \in W_i} e^{a z_j}} . \tag{8.1} $$
 #
 # A peak that exceeds the other $n - 1$ pixels of its window by $d$ gets about
-# $1 / (1 + n e^{-a d})$, whatever its height. This is close to 1 if $a d$ exceeds $\log n$ by a few
-# units. A constant map gets $1/n$ everywhere.
+# $1 / (1 + n e^{-a d})$, whatever its height.
 #
 # The next step is *suppression*: a pixel that is not the maximum of a small window $V_i$ around it
 # is discarded. The $K$ largest remaining pixels are the centres of the places. The paper calls the
@@ -125,8 +124,7 @@ show.figure(
 )
 
 # %% [markdown]
-# The hills have become peaks, and the boxes lie on the digits. The faint pixels in the last panel
-# are maxima of windows without a digit; they rank below the chosen two.
+# The hills have become peaks, and the boxes lie on the digits.
 #
 # ### From places to patches, and back
 #
@@ -138,9 +136,7 @@ show.figure(
 #
 # Between pixels the interpolated image is linear along each axis, so its derivative in $x$ exists
 # there: on a row of pixels it is the difference of the two neighbouring pixels (the output compares
-# the two). **Interpolation is the only source of gradients for places**, here and in the inverse
-# (8.4). The sampler reads at most one pixel beyond the edge of the box, so a digit farther away
-# gives the place no gradient.
+# the two). **Interpolation is the only source of gradients for places.**
 
 # %%
 seen = patches.sample(image, places, SIZE)  # (1, 2, 1, 9, 9)
@@ -238,17 +234,14 @@ show.figure(
 )
 
 # %% [markdown]
-# On the left the derivative is zero wherever it exists. Only which peaks are chosen matters. The
-# loss is **piecewise constant in the heat map**, so back-propagation gives the network no gradient.
-# On the right the loss is **piecewise smooth in the places**: near the digit it slopes down to the
-# digit, and far away it is flat. For $x$ between about 5 and 15 the second box covers ink of the
-# first digit, which (8.5) counts twice. So the method has to use the derivative in the places and
-# replace that in the heat map.
+# On the left the derivative is zero wherever it exists. The loss is **piecewise constant in the
+# heat map**, so back-propagation gives the network no gradient. On the right the loss is
+# **piecewise smooth in the places**: it slopes down to the digit where the box touches the digit,
+# and is flat farther away. For $x$ between about 5 and 15 the two boxes overlap, and (8.5) counts
+# ink twice. So the method has to use the derivative in the places and replace that in the heat map.
 #
 # The ripple on the right comes from interpolation, which blurs a patch a little when the centre
-# lies between pixels. At an integer centre a new pair of neighbours begins, so the loss has a kink
-# there. Extracted centres are integers, so the places start at such a kink, where automatic
-# differentiation returns one of the one-sided derivatives or a value between them.
+# lies between pixels.
 #
 # ### The side of a box
 #
@@ -280,15 +273,14 @@ for answers in ((0.5, 0.5), (0.8, 0.2)):
 #
 # The partner $G$ of the extractor goes from places to maps: its map is 1 at the rounded centre of
 # every place and 0 elsewhere. (With several scales the 1 is split between the two nearest scales so
-# that (8.6) returns the side.) Here $(x_k, y_k)$ is the centre of place $k$, and the bracket is 1
-# if its statement is true, else 0:
+# that (8.6) returns the side.) In the formula the bracket is 1 if its statement is true, else 0:
 #
 # $$ G(\{x_k\})_i = \bigl[ \, i = \mathrm{round}(x_k, y_k) \text{ for some } k \, \bigr] . \tag{8.7} $$
 #
 # The paper *assumes* that $\{x_k\} \approx E_K(G(\{x_k\}))$. With (8.7) this is exact under three
 # conditions: **the centres lie on pixels, the sides lie between the smallest and the largest scale,
-# and no place lies in the suppression window of another.** Rounding costs up to half a pixel along
-# each axis. We apply $G$ and then $E_K$ to two pairs of places:
+# and no place lies in the suppression window of another.** We apply $G$ and then $E_K$ to two pairs
+# of places:
 
 # %% tags=["hide-input"]
 scales = torch.tensor([6.0, 8.0, 12.0]).double()
@@ -324,8 +316,7 @@ print("values", value[0].tolist())
 # proportional to the derivative of the loss $f$, is the training signal we want.
 #
 # **Paper (4): invert the extractor.** Replace $x = E_K(h)$ by $h = G(x)$. **Assumption:
-# $x = E_K(G(x))$**, under the three conditions above. Paper (4) asks more of the network than paper
-# (3): not only the right maxima, but the value 1 at each and 0 elsewhere.
+# $x = E_K(G(x))$**, under the three conditions above.
 #
 # **Paper (5): drop $h$**, which is now a function of $x$:
 #
@@ -424,8 +415,8 @@ show.figure(
 #
 # ### For differentiable layers, lifting is back-propagation
 #
-# Is regression onto moved places a sensible training signal? We check it on a differentiable
-# $g(\theta)$ in the role of network and extractor.
+# We check regression onto moved places on a differentiable $g(\theta)$ in the role of network and
+# extractor.
 #
 # 1. Take a step on the slack variable from $v_0 = g(\theta)$:
 #    $v^+ = v_0 - \alpha \nabla \ell(v_0)$.
@@ -449,10 +440,7 @@ equal = torch.allclose(by_lifting, 7.0 * by_chain_rule)
 print("equal, with the factor 7:", equal)
 
 # %% [markdown]
-# So lifting gives something new only where the Jacobian is useless, as for top-K. *Target
-# propagation* ([Lee et al. 2015](https://arxiv.org/abs/1412.7525)) also gives a layer a target
-# instead of a gradient, but computes it with a learned inverse of the next layer. **MIST's inverse
-# $G$ need not be learned.**
+# So lifting gives something new only where the Jacobian is useless, as for top-K.
 #
 # ### At top-K: the better choice minus the present one
 #
@@ -466,8 +454,8 @@ print("equal, with the factor 7:", equal)
 # 2021](https://arxiv.org/abs/2106.01798)). Describe a choice by a *mask* that is 1 for each chosen
 # candidate and 0 for the others: the sum in (8.5) then runs over all candidates, each patch times
 # its entry of the mask. These methods change the *scores* along the derivative of the loss in the
-# mask, and select again. The derivative needs the patches of all candidates. MIST has less
-# information: it reads only the $K$ patches of the chosen places, and changes their *positions*.
+# mask, and select again. The derivative needs the patches of all candidates. MIST reads only those
+# of the chosen places, and changes their *positions*.
 #
 # Take the three peaks again, but now the decoy's is higher than the second digit's. The output
 # shows the *pull* on each peak: minus the gradient of half of (8.8), summed over the 5 x 5 pixels
@@ -501,20 +489,18 @@ print("derivative of the loss in the mask", slope.round(decimals=4).tolist())
 # This shows two limits. **No gradient raises a peak far away**: places move about a pixel at a
 # time. And **every choice is reinforced, right or wrong**. Training can still succeed, because all
 # images share the network: pixels that look alike get similar values, and the regression fits the
-# mean of their targets. Digits look alike and are often targets. Blank spots look alike too, but
-# their target is nearly always 0, so regression pulls their peaks down. The argument fails if the
-# network can tell *where* a pixel is: zero padding reveals the border, and the network can then
-# learn to choose a corner of every image.
+# mean of their targets. Digits are often targets. Blank spots are almost never targets, so
+# regression pulls their peaks down. The argument fails if the network can tell *where* a pixel is:
+# zero padding reveals the border, and the network can then learn to choose a corner of every image.
 #
 # ### Three other names for the same loop
 #
 # *EM.* Moving the places improves one guess of the hidden places, while a full E-step would compute
 # a distribution; updating $\tau$ is an M-step. The heat map network learns to predict the improved
-# guess from the image (*amortised inference*, as in wake-sleep, [Hinton et al.
-# 1995](https://doi.org/10.1126/science.7761831)). *Self-training.* With steps of length zero the
+# guess from the image (*amortised inference*). *Self-training.* With steps of length zero the
 # network is trained on its own choice; the next chapter measures how far this goes. *Vector
 # quantisation.* (8.8) pulls the map towards a discrete map, as the auto-encoder VQ-VAE pulls each
-# code vector towards the nearest entry of a learned table ([van den Oord et al.
+# code towards the nearest entry of a learned table ([van den Oord et al.
 # 2017](https://arxiv.org/abs/1711.00937)).
 #
 # ### What a bag of labels says
@@ -525,15 +511,14 @@ print("derivative of the loss in the mask", slope.round(decimals=4).tolist())
 #
 # $$ \ell = \| \bar y - \bar p \|_2^2 , \qquad \bar p = \frac{1}{K} \sum_{k=1}^{K} \hat p_k . \tag{8.10} $$
 #
-# Both $\bar y$ and $\bar p$ are proportions, so there may be more places than labels. Label
-# *proportions* are the observation of [chapter 5](05_counts_likelihood.ipynb), and (8.10) is like
-# the loss (6.1), with squares in place of the cross-entropy.
+# Both $\bar y$ and $\bar p$ are proportions, so there may be more places than labels.
 #
 # *What the loss cannot see.* The gradient in $\hat p_k$ is $\tfrac{2}{K} (\bar p - \bar y)$, the
 # same for every patch of the bag. When the mean is right it is zero, whichever patch gave which
-# answer. The exact probability of the observed counts, (5.5), still has a gradient there (but needs
-# as many places as labels). Suppose two patches have the answers (0.6, 0.4) and (0.4, 0.6), and the
-# bag has one label of each class. The descent directions in the logits are:
+# answer. The exact probability of the observed counts, (5.5) of [chapter
+# 5](05_counts_likelihood.ipynb), still has a gradient there (but needs as many places as labels).
+# Suppose two patches have the answers (0.6, 0.4) and (0.4, 0.6), and the bag has one label of each
+# class. The descent directions in the logits are:
 
 # %% tags=["hide-input"]
 answers = torch.tensor([[[0.6, 0.4], [0.4, 0.6]]]).double()  # (1, 2, 2)
@@ -604,7 +589,7 @@ print(f"first objective J {J[0, 0]:.4f}, last {J[-1, -1]:.4f};", end=" ")
 print(f"tau from 0.5 to {tau:.2f}")
 
 # %% [markdown]
-# The package's `lifted_step` does (ii). It returns the moved places, with both losses of (8.11).
+# The package's `lifted_step` does (ii) and returns both losses of (8.11).
 
 # %% tags=["hide-input"]
 h = eta.clone().requires_grad_()
@@ -617,8 +602,7 @@ assert torch.allclose(lifted.heat, (h - dots).square().mean((1, 2)))
 # %% [markdown]
 # ## Picture
 #
-# The left panel draws the paths of the two places over the image. The right panel shows $J$ after
-# each block.
+# The left panel draws the paths of the two places, the right panel $J$ after each block.
 
 # %% tags=["hide-input"]
 fig, (a, b) = plt.subplots(1, 2, figsize=(7.2, 2.6), width_ratios=[1.25, 1])
@@ -671,18 +655,16 @@ for lam in (0.0005, 0.001):
 # %% [markdown]
 # A place that moves to another pixel moves its dot in $G(x)$ there. With the values $h_0$ of the
 # map at the old pixel and $h_1$ at the new one, this adds $2 (h_0 - h_1)$ to the squared distance
-# in $J$: up to 2 for maps in $[0, 1]$, however short the move was. The block on the places cannot
-# see this jump, because its penalty is a distance in pixels.
+# in $J$: up to 2 for maps in $[0, 1]$, however short the move was.
 #
 # In the first four lines every step is one pixel long, so a dot moves in every round. Near the end
 # such a step also raises the task loss (fourth line). In the last two lines the places take
 # gradient steps (8.9), with the same $\lambda$ as in $J$. These steps lower the task loss, so $J$
-# can rise only when a dot moves. The paper's smooth convergence is an observation on its data;
-# the construction does not guarantee it.
+# can rise only when a dot moves.
 #
-# **Steps below half a pixel vanish.** $G$ rounds. If a round moves a place by less than half a
-# pixel, the target is the old pixel, and the next round starts from it again. So a rate that is too
-# low moves no place at all. We repeat the loop with a penalty that shortens every step.
+# **Steps below half a pixel vanish.** If a round moves a place by less than half a pixel, the
+# target is the old pixel, and the next round starts from it again. With too low a rate no place
+# moves. We repeat the loop with a penalty that shortens every step.
 
 # %% tags=["hide-input"]
 for penalty in (0.0, 0.2, 0.6):
@@ -694,10 +676,10 @@ for penalty in (0.0, 0.2, 0.6):
     print(f"from {ends[0]} to {ends[1]}")
 
 # %% [markdown]
-# **Two digits in one suppression window** violate the assumption of paper (4). **A place without a
-# digit within reach** stays where it is. Try both in the demo.
+# The demo shows two more failures: **two digits in one suppression window**, and **a place without
+# a digit within reach**.
 #
-# <div class="demo" data-demo="patches">The web page shows here an image of one dimension with two objects, a heat map and two places, with a button for each block of the algorithm and sliders for the penalty, the step and the width of suppression. It shows how the places drift and the heat map follows, and the objective after each block. Without JavaScript, change the places `beside` above and run the cells again.</div>
+# <div class="demo" data-demo="patches">The web page shows here an image of one dimension with two objects, a heat map and two places, with a button for each block and sliders for the penalty, the step and the width of suppression. Without JavaScript, change the places `beside` above and run the cells again.</div>
 #
 # ## Reproduction
 #
@@ -720,7 +702,7 @@ check.attempt(check.three_sides, three_sides)
 
 # %% [markdown]
 # **2, code.** Write (8.1) for a row of scores `(n,)`: the softmax of each score among the `size`
-# scores around it, with the window clipped at the ends. The attempt counts padding as pixels.
+# scores around it, with the window clipped at the ends.
 
 
 # %%
