@@ -294,22 +294,19 @@ show.figure(
 #
 # The table lists the methods of the comparison. *period* is the number of epochs from one E-step to
 # the next, *hard* an E-step by the most probable configuration, *reuse* the form explained above;
-# *several* means four bags a step instead of one. The methods share everything else. The cell below
-# the table counts our settings, and those whose values the paper does not print.
+# *several* means four bags a step instead of one. The methods share everything else.
 
 # %%
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
 HELD = records.published()
 show.Markdown(page.methods_table())
 
-# %%
+# %% tags=["hide-input"]
 every, differ = page.settings_rows(EXPERIMENTS["llp/cifar-curves"].config)
 print(f"{len(every)} settings, of which the paper gives", end=" ")
 print(f"{len(differ)} in words or not at all")
 
 # %% [markdown]
-# [The page of this paper](../book/reproductions-counts.md) lists these settings.
-#
 # ### What the grid chose
 #
 # The experiment `llp/choice` trains every method at every point of the grid and records the error
@@ -317,11 +314,11 @@ print(f"{len(differ)} in words or not at all")
 # other experiments of the same protocol use them. A batch consists of instances; methods that take
 # whole bags have no batch size to choose.
 
-# %%
+# %% tags=["hide-input"]
 table, edge = page.grid_search(HELD)
 show.Markdown(table)
 
-# %%
+# %% tags=["hide-input"]
 show.Markdown(edge)
 
 # %% [markdown]
@@ -331,10 +328,9 @@ show.Markdown(edge)
 #
 # Birds and cats come in bags of 2 to 12, each size equally likely. For the photos the paper prints
 # only totals: 1,913 photos of 3,439 men and 4,012 women, at most 12 a photo. *The photos are not
-# available to us.* They are for non-commercial research, and no program may download them. We use a
-# *stand-in*: as many birds as women and cats as men, in bags with the same mean and maximum size.
-# Of all such distributions we take the one with the largest entropy, $P(n) \propto c^n$; the mean
-# determines $c$.
+# available to us.* We use a *stand-in*: as many birds as women and cats as men, in bags with the
+# same mean and maximum size. Of all such distributions we take the one with the largest entropy,
+# $P(n) \propto c^n$; the mean determines $c$.
 
 # %% tags=["hide-input"]
 total = groups.PAPER["male"] + groups.PAPER["female"]
@@ -363,8 +359,7 @@ show.figure(
 # [chapter 6](06_counts_learning.ipynb) along a contrast, in a bag with half positives. It is larger
 # for the stand-in. So if the true distribution is similar, the size of the bags alone makes the
 # photos the easier data set for a learner from counts. If such learners are nevertheless further
-# behind supervised learning there, as section 3.3 says, the reason must be something else, such as
-# the faces.
+# behind supervised learning there, as section 3.3 says, the reason must be something else.
 #
 # ### The curves
 #
@@ -411,9 +406,9 @@ show.Markdown(page.on_the_plateau(HELD))
 #
 # ## Reproduction
 #
-# The captions of the tables below name the protocol. [The page of this
-# paper](../book/reproductions-counts.md) has every row of the ledger and every claim with its
-# verdict, the deviations of the runs and the cost of each experiment.
+# [The page of this paper](../book/reproductions-counts.md) has the settings, every row of the
+# ledger and every claim with its verdict, the deviations of the runs and the cost of each
+# experiment.
 #
 # ### Table 1: seconds, as ratios
 #
@@ -531,8 +526,7 @@ show.Markdown(page.fresh(NAME, fresh, HELD))
 # does it cost at most 1.05 epochs, and what is the disadvantage of targets that are $k$ epochs old?
 #
 # **2, code.** Write (7.1) for a list of accuracies: return the first epoch, counted from 1, that
-# reaches 99 % of the mean of the last tenth (at least three epochs). The attempt below compares with
-# the best epoch.
+# reaches 99 % of the mean of the last tenth (at least three epochs).
 
 
 # %%
@@ -544,8 +538,7 @@ def arrival(accuracy):
 check.attempt(check.arrival, arrival)
 
 # %% [markdown]
-# **3, code.** Compute the statistic of (7.2) from the list of the gaps $d_k$ and the share $q$. The
-# attempt below is the statistic of the usual $t$-test.
+# **3, code.** Compute the statistic of (7.2) from the list of the gaps $d_k$ and the share $q$.
 
 
 # %%
@@ -558,8 +551,7 @@ check.attempt(check.resampled_t, resampled_t)
 
 # %% [markdown]
 # **4, code.** Write the criterion of the grid search: from `logits` `(B, n)`, `counts` `(B,)` and
-# `mask` `(B, n)` compute the mean of $|\hat y - y|$ over the bags. The attempt below forgets
-# something.
+# `mask` `(B, n)` compute the mean of $|\hat y - y|$ over the bags.
 
 
 # %%

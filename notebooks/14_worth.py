@@ -23,8 +23,7 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # ## Problem
 #
 # You have a budget for labels and can choose which kind to buy. Papers on weak supervision compare
-# methods *on the same labels*. They seldom compare labels, since each paper has its own data,
-# network and measure. Here only the labels differ.
+# methods *on the same labels*. Here only the labels differ.
 #
 # ## What is hidden
 #
@@ -74,15 +73,13 @@ for name, x in made.items():
 # | *places* | the cells with a digit, but not which digit | none; for comparison |
 # | *full* | the cells, and the digit on each | none; full supervision |
 #
-# The chapters on regions have one class for a whole image; here it is the largest digit. *Patches*
-# and *counts* have the same labels, since $K$ is the sum of the counts, but different learners:
-# *counts* sums over all possible places, *patches* selects $K$ places and moves them. So this pair
-# compares two *methods*. The figure shows six canvases, with circles around the digits, and the
-# table the labels of the first three. The number -1 means "none"; cells are numbered row by row,
-# from 0.
+# *Patches* and *counts* have the same labels, since $K$ is the sum of the counts. But *counts* sums
+# over all possible places, and *patches* selects $K$ places and moves them. So this pair compares
+# two *methods*. The figure shows six canvases, with circles around the digits, and the table the
+# labels of the first three. The number -1 means "none"; cells are numbered row by row, from 0.
 
 
-# %%
+# %% tags=["hide-input"]
 def told(i):
     """Return the six labels of canvas i."""
     there = made["classes"][i] >= 0
@@ -129,7 +126,7 @@ show.Markdown(tables.grid(head, rows))
 # P(h \mid o)$. Take $-\log_2$ and the mean: $H(h) = H(o) + H(h \mid o)$. The last term is the mean
 # of $-\log_2 P(h \mid o)$, the bits that remain unknown after the label. It is never negative, so
 # $H(o) \le H(h)$. In the same way, if one label is a function of another, it carries no more bits
-# than the other. These bits are known before any learning.
+# than the other.
 #
 # **The largest digit.** Given $K$, each of the $K$ digits is at most $m$ with probability $(m +
 # 1)/C$, independently. With $P(K) = 1/4$ for $K = 0, 1, 2, 3$,
@@ -194,8 +191,7 @@ show.Markdown(tables.grid(("observer", "bits an image", "share of full"), rows))
 # All observers except *patches* have the same kind of loss: the exact negative log-likelihood of
 # the label. **Assume, as in chapter 1, that the cells are independent given the image $X$**, with
 # log-probabilities `log_p` `(B, C+1, *positions)`. The likelihood of *presence* is that of chapter
-# 1; those of *places* and *full* are products over the cells. We derive those of *class* and
-# *counts*.
+# 1; those of *places* and *full* are products over the cells.
 #
 # In (1.1), $\alpha_S$ is the probability that every cell has a class of the set $S$. With $S = \{0,
 # \ldots, m, \phi\}$ it is the probability that the largest digit is at most $m$; we write
@@ -208,10 +204,10 @@ show.Markdown(tables.grid(("observer", "bits an image", "share of full"), rows))
 # divided by the probability of $\{0, \ldots, m, \phi\}$ there. The code computes the sum with
 # `log1p` and the bracket with `expm1`.
 #
-# For the counts, the recursion of chapter 5 takes one step for each cell. We take fewer steps by
-# joining parts of the canvas. Number the observed digits $1, \ldots, K$ and let $c_k$ be the class
-# of digit $k$. Take a part $A$ of the canvas and a subset $S$ of the digits. For each way to place
-# the digits of $S$ on distinct cells of $A$, multiply the probabilities of all cells of $A$; a cell
+# For the counts, the recursion of chapter 5 takes one step for each cell. Joining parts of the
+# canvas takes fewer steps. Number the observed digits $1, \ldots, K$ and let $c_k$ be the class of
+# digit $k$. Take a part $A$ of the canvas and a subset $S$ of the digits. For each way to place the
+# digits of $S$ on distinct cells of $A$, multiply the probabilities of all cells of $A$; a cell
 # without a digit contributes its $p_\phi$. The sum over all ways is $f_A(S)$. A single cell has
 # $f(\emptyset) = p_\phi$, $f(\{k\}) = p_{c_k}$, and $f(S) = 0$ for larger $S$. Two disjoint parts
 # are joined by
@@ -290,7 +286,7 @@ for name, value in values.items():
 # ## Picture
 #
 # We train the network six times, for the same number of steps on the same 500 canvases of small
-# digits, with the code of the recorded experiments.
+# digits.
 
 # %%
 SMALL = {
@@ -346,7 +342,7 @@ STUDENTS = {observer: student(config) for observer, config in CONFIGS.items()}
 # The figure shows the maps of the six networks for one test canvas. Every cell shows its most
 # probable class, or a dot for $\phi$.
 
-# %%
+# %% tags=["hide-input"]
 test = WORLD["test"]
 three = int(((test["classes"] >= 0).sum(1) == 3).nonzero()[0])
 image = test["images"][three : three + 1]
@@ -373,7 +369,7 @@ show.figure(
 # peak is nearer to it than half the least distance. *Both*: the digit is found, and its class has
 # the largest sum around the nearest peak. The last three columns are in bits.
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["hide-input", "nbval-ignore-output"]
 rows = []
 for observer, model in STUDENTS.items():
     scores = methods.measures(CONFIGS[observer], model, test)
@@ -388,9 +384,8 @@ show.Markdown(tables.grid(("observer", *head), rows))
 
 # %% [markdown]
 # The labels of *class*, *presence*, *counts* and *patches* contain no places. Still, their networks
-# find most digits. They learn the places from the images: wherever a digit lies, the label becomes
-# more probable if the network names this digit there. (The loss of *patches* is no likelihood, so
-# it has no bits.)
+# find most digits: wherever a digit lies, the label becomes more probable if the network names this
+# digit there. (The loss of *patches* is no likelihood, so it has no bits.)
 #
 # ## When it breaks
 #
@@ -411,22 +406,22 @@ def exchanged(log_p):
     return log_p[:, [10, *range(1, 10), 0]]
 
 
-# %%
+# %% tags=["hide-input"]
 both = torch.cat([log_p, exchanged(log_p)])
 for m in (-1, 0, 1, 5):
     a, b = worth.log_likelihood_class(both, torch.tensor([m, m])).tolist()
     name = "none" if m < 0 else m
     print(f"largest digit {name}: {a:.4f}, exchanged {b:.4f}")
 
-# %%
+# %% tags=["hide-input"]
 for k in ((1, 3), (0, 3)):
     share = worth.class_law(k)[0]
     print(f"{k[0]} to {k[1]} digits: {share:.0%} of the canvases are empty")
 
 # %% [markdown]
-# If every canvas has a digit, no label contradicts a network that calls its background 0. With $K$
-# from 0 to 3, a quarter of the labels do. The label "none" carries only two bits, but it decides
-# which class is the background. This is why $K$ starts at 0.
+# If every canvas has a digit, no label contradicts a network that calls its background 0. The label
+# "none" carries only two bits, but it decides which class is the background. This is why $K$ starts
+# at 0.
 #
 # ### Bits that cannot be used
 #
@@ -438,15 +433,13 @@ for k in ((1, 3), (0, 3)):
 #
 # The likelihood of *counts* sums over all placements, so every cell has a gradient from the first
 # step. *Patches* trains its classifier only on the $K$ patches it selected. While some of them show
-# pieces of digits, the classifier learns from wrong examples. But the lifting needs no likelihood
-# over cells, so its places can lie anywhere and have any size (chapter 8).
+# pieces of digits, the classifier learns from wrong examples.
 #
 # ## Reproduction
 #
 # We know no paper that compares these labels. Our records cover the six observers with 30 to 3,000
 # canvases of MNIST digits (protocol *short*: half the resolution, a smaller network, fewer steps,
-# one CPU core) or up to 30,000 (protocol *paper*: full size, on a GPU). Within a protocol, all runs
-# have the same network, number of steps and learning rate.
+# one CPU core) or up to 30,000 (protocol *paper*: full size, on a GPU).
 
 # %% tags=["hide-input"]
 HELD = records.published()
@@ -722,8 +715,7 @@ head = ("level", "price", "cheapest first", "starts above the level")
 show.Markdown(f"{named}\n\n" + tables.grid(head, rows))
 
 # %% [markdown]
-# The last column lists observers whose curve starts above the level: their price is below that of
-# their fewest images.
+# An observer in the last column has a price below that of its fewest images.
 #
 # ### So, what is it worth?
 #
@@ -809,20 +801,20 @@ show.Markdown(f"Explained bits by the number of images; {named}\n\n{grid}")
 # %% [markdown]
 # ### Claims
 #
-# We wrote these four claims as tests of the records; the brackets say what is tested. Records at
-# reduced size give no verdict; the last column says whether they agree. In the last row, 20 % is
-# twice the chance level of reading.
+# We wrote these four claims as tests of the records. Records at reduced size give no verdict; the
+# last column says whether they agree.
 
-# %%
+# %% tags=["hide-input"]
 show.Markdown(tables.claims(PAPER, HELD))
 
 # %% [markdown]
 # ### What this does and does not say
 #
-# We compared the labels on one kind of canvas, with one network, one learning rate and labels
-# without errors. The network's initial bias for $\phi$ comes from the mean number of digits, and in
-# the test the number of digits is given. You can use the method for other data: *compare labels at
-# equal images, at equal bits and at equal hours, and say which of the three you pay for*.
+# We compared the labels on one kind of canvas, with one network, one number of steps, one learning
+# rate and labels without errors. The network's initial bias for $\phi$ comes from the mean number
+# of digits, and in the test the number of digits is given. You can use the method for other data:
+# *compare labels at equal images, at equal bits and at equal hours, and say which of the three you
+# pay for*.
 #
 # To make all records again: `.venv/bin/python -m wsl_tutorial.reproduce run 'worth/*-30'
 # 'worth/*-100' 'worth/*-300' 'worth/*-1000' 'worth/*-3000' --protocol short`; on a GPU `run
@@ -831,8 +823,7 @@ show.Markdown(tables.claims(PAPER, HELD))
 # ## Exercises
 #
 # **1, by hand and code.** Change the observer: it only says whether there is a 7. Give the bits of
-# its answer; `k` is the pair of the smallest and the largest number of digits. The attempt forgets
-# that a canvas may contain several digits.
+# its answer; `k` is the pair of the smallest and the largest number of digits.
 
 
 # %%
@@ -845,7 +836,7 @@ check.attempt(check.seven_bits, seven_bits)
 
 # %% [markdown]
 # **2, code.** Write the likelihood of that observer for `log_p` `(B, C+1, N)`, the class `label`,
-# and `seen`, bool `(B,)`. The attempt is inaccurate for improbable classes.
+# and `seen`, bool `(B,)`.
 
 
 # %%
@@ -858,7 +849,7 @@ check.attempt(check.any_of, any_of)
 
 # %% [markdown]
 # **3, code.** In a square of `cells` x `cells`, how many pairs of cells differ by at least `apart`
-# in their rows or in their columns? Find a formula without a loop; the attempt counts all pairs.
+# in their rows or in their columns? Find a formula without a loop.
 
 
 # %%
@@ -872,7 +863,7 @@ check.attempt(check.pairs_apart, pairs)
 # %% [markdown]
 # **4, code.** How many seconds must a click take so that *full* and *counts* carry equally many
 # bits a second? You know their bits, the seconds of a *counts* label, and the clicks of a *full*
-# one. The attempt leaves out the seconds of a *counts* label, which a *full* label takes too.
+# one.
 
 
 # %%
