@@ -25,8 +25,7 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # [Li (2018), *A multiclass multiple instance learning method with exact
 # likelihood*](https://arxiv.org/abs/1811.12346), prints the numbers below. We read them from the
 # *ledger*, a file with one row for every number that the papers of this book print. If you run the
-# experiments again, which results should you expect? And which result would show that the method
-# does *not* work?
+# experiments again, which results should you expect?
 
 # %%
 import itertools
@@ -46,7 +45,7 @@ from wsl_tutorial.reproduce.presence import PAPER, data, networks, page
 
 show.style()
 
-# %%
+# %% tags=["hide-input"]
 ROWS = {i: row for i, row in ledger.load().items() if row.paper == PAPER.key}
 page.numbers()
 
@@ -106,9 +105,6 @@ show.Markdown(tables.grid(head, lines))
 # standard deviation over runs.
 #
 # ## Derivation
-#
-# Four steps lead to a printed error: count errors on the test images, average over seeds, choose an
-# epoch, and, for house numbers, turn a map of classes into a sequence.
 #
 # ### An error rate has a standard error
 #
@@ -179,8 +175,8 @@ print(f"new images, new seeds:  sd {100 * new:.3f}")
 #
 # $$ | \bar e - \hat e | \leq \tau , \qquad \tau = \max(r, \, s + \hat s) , \tag{4.1} $$
 #
-# and otherwise *better* or *worse*; $s$ or $\hat s$ is 0 if it does not exist. A gap below $r$ may come
-# from rounding alone, and at a gap of $s + \hat s$ the two error bars touch.
+# and otherwise *better* or *worse*; $s$ or $\hat s$ is 0 if it does not exist. A gap below $r$ may
+# come from rounding alone, and at a gap of $s + \hat s$ the two error bars touch.
 #
 # Which gaps does this rule accept? **Assume that the paper draws $\hat n$ runs and we draw $n$, all
 # from normal distributions with one standard deviation $\sigma$.** The gap of the means then has
@@ -319,10 +315,10 @@ print(f"best of ten runs: {lucky:.2f} % expected, {least.printed} % printed")
 # best of 20 is nearly two standard deviations too low. This is a *bias*: averaging ten runs does
 # not remove it, and no ± shows it. If $\sigma$ is as large as the printed 0.04 between runs, the
 # printed 0.37 is 0.07 points too low for independent epochs, and at most 0.10 by the bound. With
-# correlated epochs the bias is smaller; we measure it below in our records. The same computation
-# explains the printed 0.32 %, the best of ten runs.
+# correlated epochs the bias is smaller. The same computation explains the printed 0.32 %, the best
+# of ten runs.
 #
-# The remedy costs little: hold out a part of the *training* images and choose the epoch with the
+# The remedy is to hold out a part of the *training* images and choose the epoch with the
 # lowest error on them. Our records have three errors: of the last epoch, of the epoch chosen on
 # held-out images, and of the best epoch on the test set. Only the third error is compared with the
 # paper.
@@ -366,8 +362,8 @@ assert [read(s.argmax(0)) for s in scores] == metrics.transcribe(scores)
 # %% [markdown]
 # ## Code
 #
-# Five objects lead from a printed number to its verdict. The first is its row in the **ledger**: the
-# value as printed, and its place in the paper.
+# Five objects lead from a printed number to its verdict. The first is its row in the **ledger**:
+# the value as printed, and its place in the paper.
 
 # %%
 row = ROWS["mcmil-005"]
@@ -402,9 +398,8 @@ HELD = records.published()
 page.one_record(HELD)
 
 # %% [markdown]
-# A record also has the whole configuration, all metrics and their values at some of the epochs. Its
-# id ends in a hash of the configuration. A table uses only records whose hash belongs to the
-# present settings.
+# The id of a record ends in a hash of the configuration. A table uses only records whose hash
+# belongs to the present settings.
 #
 # The fifth is the **verdict**: (4.1), applied to the row and its records. For example, for the
 # three runs that a comment in the authors' program lists for this row:
@@ -472,7 +467,7 @@ page.crops(wide, boxes)
 # The left panel uses the authors' optimiser, the right one AdamW. Dashed lines are the paper's
 # numbers for full training: the exact likelihood, and the mean of six runs of max pooling.
 
-# %%
+# %% tags=["hide-input"]
 page.curves(HELD)
 
 # %% [markdown]
@@ -481,7 +476,7 @@ page.curves(HELD)
 # ### The reading rule
 #
 # The paper calls the rule (4.2) "very coarse". In the label maps below a dot is the background and
-# a slash separates rows. Each map contains every digit of the true number.
+# a slash separates rows.
 
 # %% tags=["hide-input"]
 MAPS = {
@@ -513,10 +508,9 @@ head = ("situation", "label map", "truth", "read", "")
 show.Markdown(tables.grid(head, lines))
 
 # %% [markdown]
-# How often does this matter? On generated house numbers we measure the errors of the *rule* alone,
-# with a perfect network: each position inside the box of a digit has the class of this digit. We
-# also let the network respond only near the middle of each digit, which leaves blank columns
-# between neighbours.
+# On generated house numbers we measure the errors of the *rule* alone, with a perfect network: each
+# position inside the box of a digit has the class of this digit. We also let the network respond
+# only near the middle of each digit, which leaves blank columns between neighbours.
 
 
 # %% tags=["hide-input"]
@@ -561,21 +555,19 @@ for core in (1.0, 0.8, 0.6):
 #
 # ## Reproduction
 #
-# Notes below the table say how many seeds the protocol asks for.
+# [The page of this paper](../book/reproductions-presence.md) has all numbers and claims, the
+# deviations from the paper and the costs. The table below shows two sections of the paper.
 
-# %%
+# %% tags=["hide-input"]
 page.section(HELD, "Sec 5.1.1", "Sec 5.2")
 
 # %% [markdown]
-# [The page of this paper](../book/reproductions-presence.md) has all numbers and claims, the
-# deviations from the paper and the costs.
-#
 # ### Three rules of choosing the epoch
 #
 # By how much does the best epoch on the test set lower the error in our runs? For comparison, the
 # 0.07 points computed above are about a sixth of $0.37 + 0.07$.
 
-# %%
+# %% tags=["hide-input"]
 page.flattery(HELD)
 
 # %% [markdown]
@@ -584,7 +576,7 @@ page.flattery(HELD)
 # A claim is tested on the strongest evidence that all its experiments have. Claims of reduced size
 # get *no verdict*, and without a record a claim is *not tested*.
 
-# %%
+# %% tags=["hide-input"]
 show.Markdown(tables.claims_tally(PAPER, HELD))
 
 # %% [markdown]
@@ -613,8 +605,6 @@ fresh = records.load(OUT / "records.jsonl") if FULL else []
 page.fresh(NAME, fresh, HELD)
 
 # %% [markdown]
-# Once both rows have numbers, they should agree within the standard deviation over seeds.
-#
 # ## Exercises
 #
 # **1, by hand.** Two methods err on 37 and on 48 of the same 10,000 images. On 25 images both are
@@ -635,7 +625,7 @@ check.attempt(check.tolerance, tolerance)
 
 # %% [markdown]
 # **3, code.** Write (4.2) from the class of each position, `h` of shape `(M, N)` with 10 for the
-# background, to a list of digits. The function below reads the middle row only.
+# background, to a list of digits.
 
 
 # %%
@@ -671,7 +661,3 @@ check.attempt(check.transcription, transcription)
 #   machine learning benchmarks*: which sources of variance a ± should cover.
 # - [Dodge et al. (2019)](https://arxiv.org/abs/1909.03004), *Show your work*: the expected best of $n$
 #   trials.
-# - [Recht et al. (2018)](https://arxiv.org/abs/1806.00451), *Do CIFAR-10 classifiers generalize to
-#   CIFAR-10?*: a new test set after years of choosing on the old one.
-# - [Gulrajani and Lopez-Paz (2020)](https://arxiv.org/abs/2007.01434), *In search of lost domain
-#   generalization*: how the ranking of methods depends on the rule of model selection.

@@ -18,7 +18,7 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # decide whether two printed numbers can come from one run, and count the operations of each way to
 # choose patches. You need [chapter 9](09_patches_learning.ipynb), and the *verdicts* and
 # *protocols* of [chapter 4](04_presence_reproduction.ipynb). The page runs in twenty seconds on one
-# CPU core. It trains nothing: all results of training come from records.
+# CPU core. All results of training come from records.
 #
 # ## Problem
 #
@@ -61,20 +61,17 @@ show.Markdown(page.printed())
 # ## What is hidden
 #
 # We read two versions of the paper and the program that its authors released. It contains the
-# method for MNIST hard and for PASCAL + COCO, but no baseline and none of the other experiments. It
-# reads images from an archive that is not public. These points matter most:
+# method for MNIST hard and for PASCAL + COCO, but no baseline and none of the other experiments.
+# These points matter most:
 #
 # | question | the text | the program |
 # |---|---|---|
 # | How large is a digit, how far from the next? | not stated | boxes with a quarter of the canvas's side: 20 of 80 pixels |
-# | How many canvases and steps? | not stated | 10 epochs of an archive of unknown size |
+# | How many canvases and steps? | not stated | 10 epochs of an archive of unknown size, not public |
 # | Do all images count equally in the heat map loss (8.8)? | yes | no: an image has the weight $e^{-5 \ell}$, where $\ell$ is half its task loss (8.10) |
 # | When is a digit found? | IoU above one half | the same; one detection may serve several digits |
 # | What is "Classif."? | "correctly classified matches" | the share of the true labels of an image that are predicted, at any place; a label 0 that is not predicted counts as right |
 # | What is AP, the average precision? | not stated | not in the program |
-#
-# We begin with three points that decide what the printed numbers mean: the size of the digits,
-# "Classif." and AP.
 #
 # ## Derivation
 #
@@ -198,11 +195,10 @@ for k in (3, 9):
 
 # %% [markdown]
 # The printed 25.4 % of channel-wise is within 0.2 points of this bound, if the authors' boxes and
-# margins have the sizes that we assume. But the bound assumes uniform centres.
-# Our canvases come from *Poisson-disk sampling*: random centres that keep a minimal distance, which
-# pushes them to the border of the square. And where digits lie near a grid, as on the paper's
-# *MNIST easy*, a grid of boxes finds many more. We draw canvases and test two programs that ignore
-# the image. One always predicts a grid of nine boxes, the other the places of another canvas.
+# margins have the sizes that we assume. But the bound assumes uniform centres. Our canvases come
+# from *Poisson-disk sampling*: random centres that keep a minimal distance, which pushes them to
+# the border of the square. We draw canvases and test two programs that ignore the image. One always
+# predicts a grid of nine boxes, the other the places of another canvas.
 
 
 # %% tags=["hide-input"]
@@ -254,12 +250,12 @@ show.figure(
 
 # %% [markdown]
 # The figure shows the true centres of 60 canvases and the regions in which the grid finds them. On
-# *MNIST easy* a grid finds four of five digits, so results on that data set show little about
-# localisation. On *MNIST hard* the grid finds slightly more than the bound (10.2), because the
-# digits prefer the border. In the last line the box of a digit has 28 pixels, the whole MNIST
-# image; this more than doubles what the places of other canvases find. So the chance level
-# depends on sizes and distances that the paper does not state, and its table cannot be compared
-# with a table on other canvases.
+# the paper's *MNIST easy*, where digits lie near a grid, a grid of boxes finds four of five, so
+# results on that data set show little about localisation. On *MNIST hard* the grid finds slightly
+# more than the bound (10.2), because the digits prefer the border. In the last line the box of a
+# digit has 28 pixels, the whole MNIST image; this more than doubles what the places of other
+# canvases find. So the chance level depends on sizes and distances that the paper does not state,
+# and its table cannot be compared with a table on other canvases.
 #
 # ### What an average precision can be
 #
@@ -269,7 +265,6 @@ show.figure(
 # precision by the largest one at the same or a higher recall. AP is the area under the resulting
 # curve of precision against recall, as in the PASCAL VOC challenges since 2010. Let an image have
 # $L$ objects on average and $K$ detections, and let $r$ be the recall at the end of the ranking.
-# Which values can AP have?
 #
 # Per image, $r L$ of the $K$ detections are right, so the precision at the end is $p = r L / K$.
 # Each right detection adds a step to the area. All steps have the same width, and together they
@@ -321,9 +316,9 @@ print(f"AP' between {100 * (r - w * math.log(1 / w)):.1f} and {100 * r:.1f} %")
 # All methods share the networks of the released program: a heat map network of four residual
 # blocks, and a classifier of patches of 32 x 32 samples. (The soft and the perturbed choice add a
 # head of our design, since that of Table 3 is not public. It gives a score and an offset to each
-# place of a grid with a spacing of eight pixels, the candidates.) The methods differ in how they
-# choose places in training. We run one training step of each on one canvas of nine digits and
-# count. The last two columns are for all 49,984 steps of our recipe, each with 32 canvases.
+# place of a grid with a spacing of eight pixels, the candidates.) We run one training step of each
+# on one canvas of nine digits and count. The last two columns are for all 49,984 steps of our
+# recipe, each with 32 canvases.
 
 
 # %% tags=["hide-input"]
@@ -454,9 +449,9 @@ for name, true in scenes.items():
 #
 # ## Reproduction
 #
-# The [reproduction page](../book/reproductions-patches.md) lists all tables, claims and settings,
-# the runs behind each number, how they differ from the paper, and why a number has no run. Here is
-# the count, with the verdicts of chapter 4 in brackets:
+# The [reproduction page](../book/reproductions-patches.md) lists all numbers, how our runs differ
+# from the paper, and why a number has no run. Here is the count, with the verdicts of chapter 4 in
+# brackets:
 
 # %% tags=["hide-input"]
 show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))
@@ -464,9 +459,9 @@ show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))
 # %% [markdown]
 # ### Tables 2 and 3: found, named, both
 #
-# Each cell shows our strongest evidence, in %. *Reduced size* (protocol `short`, with
-# smaller canvases and networks and few steps) gives no verdict. For nine digits, chance is about
-# 25 % of the boxes by (10.2) or 29 % with a grid, and 53 % of the labels by (10.1), as released.
+# Each cell shows our strongest evidence, in %. *Reduced size* (protocol `short`) means smaller
+# canvases and networks and few steps. For nine digits, chance is about 25 % of the boxes by (10.2)
+# or 29 % with a grid, and 53 % of the labels by (10.1), as released.
 
 # %% tags=["hide-input"]
 show.Markdown(page.rates(HELD))
@@ -474,9 +469,8 @@ show.Markdown(page.rates(HELD))
 # %% [markdown]
 # ### Eight ways to train a choice
 #
-# Table 3 compares MIST with one other method. The figure compares all methods of [chapter
-# 9](09_patches_learning.ipynb) on the same canvases, with three and nine digits. Dotted lines
-# mark chance: the places of other canvases, and (10.1).
+# The figure compares all methods of [chapter 9](09_patches_learning.ipynb) on the same canvases,
+# with three and nine digits. Dotted lines mark chance: the places of other canvases, and (10.1).
 
 # %% tags=["hide-input"]
 fig, caption, text = page.choices(HELD, by_other)
@@ -489,9 +483,8 @@ show.figure(
 
 # %% [markdown]
 # A method has learnt to find digits only if its dots lie clearly to the right of chance and of the
-# heat map network that is not trained. The comparison has two limits. The soft and the perturbed
-# choice have another head, so here and in Table 3 the architectures differ too. And all methods use
-# MIST's learning rates.
+# heat map network that is not trained. But the soft and the perturbed choice have another head, so
+# here and in Table 3 the architectures differ too. And all methods use MIST's learning rates.
 #
 # ### A classifier that dies
 #
@@ -525,22 +518,19 @@ show.figure(
 # %% [markdown]
 # MIST reinforces what it chooses ([chapter 8](08_patches_lifting.ipynb)), so a first map that
 # happens to prefer digits is an advantage. A map that prefers places *beside* digits can keep doing
-# so. Soft top-K reads every candidate and does not depend on the start in this way. **A
-# method that reinforces its own choice has to be judged over many starts; three are few.**
+# so. **A method that reinforces its own choice has to be judged over many starts; three are few.**
 #
 # ### Claims
 #
-# *Undecided* means that the seeds are too few or differ too much (chapter 4), *no verdict* that
-# some runs have reduced size only.
+# The verdicts on claims are those of chapter 4.
 
-# %%
+# %% tags=["hide-input"]
 show.Markdown(tables.claims_tally(PAPER, HELD))
 
 # %% [markdown]
 # ### Run it yourself
 #
-# These commands need a GPU; with `--protocol short` most take minutes on a CPU core. A run stops
-# after its budget of seconds, and the same command continues it.
+# These commands need a GPU; with `--protocol short` most take minutes on a CPU core.
 #
 # ```bash
 # run=".venv/bin/python -m wsl_tutorial.reproduce run"
@@ -552,11 +542,9 @@ show.Markdown(tables.claims_tally(PAPER, HELD))
 # .venv/bin/python -m wsl_tutorial.reproduce table mist --out runs
 # ```
 #
-# On Colab run the first cell of this page, put the commands into a cell that begins with `%%bash`,
-# and let `--out` be a folder of a mounted drive. Two tables need more data. Table 4 of the earlier
-# version needs the SVHN archives of full house numbers (2.6 GB, read by `mist/svhn`). Table 4 of
-# the final version needs the authors' 9,780 images from PASCAL and COCO, which are not public. With
-# `FULL = True` the cell below trains one seed of MNIST-3; it downloads MNIST if needed.
+# Table 4 of the final version needs the authors' 9,780 images from PASCAL and COCO, which are not
+# public. With `FULL = True` the cell below trains one seed of MNIST-3; it downloads MNIST if
+# needed.
 
 # %%
 FULL = False
@@ -590,8 +578,7 @@ check.attempt(check.half_found, half_found)
 # %% [markdown]
 # **2, code.** An image has $L$ = `told` true labels, independent and uniform over $C$ = `classes`.
 # A program always predicts the same `guessed` $\leq C$ different labels, each for one true label at
-# most. Return the expected share of the true labels that it gets right, in %. The attempt forgets
-# that a label may occur twice.
+# most. Return the expected share of the true labels that it gets right, in %.
 
 
 # %%
@@ -603,8 +590,7 @@ check.attempt(check.constant_answer, constant_answer)
 
 # %% [markdown]
 # **3, code.** Write (10.3): from the recall in % and the numbers of objects and of detections of an
-# image, return the smallest and the largest average precision in %. The attempt is right only for
-# $K = L$.
+# image, return the smallest and the largest average precision in %.
 
 
 # %%
@@ -637,7 +623,3 @@ check.attempt(check.precision_range, precision_range)
 # - [Errata and remarks](../book/errata.md): what we noticed on the way.
 # - [Everingham et al. (2010)](https://doi.org/10.1007/s11263-009-0275-4), *The PASCAL visual object
 #   classes challenge*: how detections are matched and measured.
-# - [Hoiem, Chodpathumwan and Dai (2012)](https://doi.org/10.1007/978-3-642-33712-3_25), *Diagnosing
-#   error in object detectors*: which errors a single AP hides.
-# - [Musgrave, Belongie and Lim (2020)](https://arxiv.org/abs/2003.08505), *A metric learning
-#   reality check*: how much progress remains with one network and protocol for all methods.
