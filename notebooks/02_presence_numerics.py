@@ -22,9 +22,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # ## Problem
 #
-# Chapter 1 ends with an exact formula. Let $q_j(S) = p_{\phi,j} + \sum_{\ell \in S} p_{\ell,j}$ be
-# the probability that position $j$ emits the background or a label of $S$. Then the series (1.2)
-# reads
+# Let $q_j(S) = p_{\phi,j} + \sum_{\ell \in S} p_{\ell,j}$ be the probability that position $j$
+# emits the background or a label of $S$. Then the series (1.2) of chapter 1 reads
 #
 # $$ \mathrm{Prb}(L \mid P) = \sum_{S \subseteq L} (-1)^{|L \setminus S|} \, \alpha_{S,\phi} ,
 # \qquad \alpha_{S,\phi} = \prod_{j=1}^{n} q_j(S) , $$
@@ -32,9 +31,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # with $n = MN$ positions. A product over many positions underflows. Therefore [Li
 # (2018)](https://arxiv.org/abs/1811.12346), section 3.3, works with logarithms throughout, using
 # $\log(x - y) = \log x + \log(1 - e^{\log y - \log x})$. This cures underflow, but not
-# *cancellation*. Suppose that $x$ and $y$ agree in their first eight digits and that we compute
-# with seven. Then both are rounded to the same number, and $x - y$ is lost before we take its
-# logarithm.
+# *cancellation*. If $x$ and $y$ agree in more digits than we compute with, both are rounded to the
+# same number, and $x - y$ is lost before we take its logarithm.
 
 # %%
 import time
@@ -53,14 +51,12 @@ generator = torch.Generator().manual_seed(0)
 noise = 0.5 * torch.randn(11, 64, generator=generator)  # ten digits and phi
 
 # %% [markdown]
-# The function `image` returns log-probabilities for which this happens, as if from a network, at 64
-# positions and for ten classes. The label set is $\{0, 1, 2\}$. Labels 0 and 1 are detected
-# clearly, each at three positions. The logit of label 2 is about $z$ at every position, that of the
-# background about 0. We call the evidence for label 2 *weak* if the label is improbable at every
-# position, here if $z$ is far below 0.
+# The function `image` returns log-probabilities for which this happens, at 64 positions and for ten
+# classes. The label set is $\{0, 1, 2\}$. Labels 0 and 1 are detected clearly, each at three
+# positions. The logit of label 2 is about $z$ at every position, that of the background about 0. We
+# call the evidence for label 2 *weak* if the label is improbable at every position.
 #
-# As a reference we evaluate (1.2) with 60 digits, using Python's `decimal`. The input of every
-# method is the same float32 array.
+# As a reference we evaluate (1.2) with 60 digits, using Python's `decimal`.
 
 
 # %%
@@ -99,15 +95,15 @@ print(f"z = -12: Prb = {exact(image(-12.0)):.6e}")
 # %% [markdown]
 # The authors' training code divides all terms of (1.2) by the leading term $\alpha_{L,\phi}$. It
 # starts a sum $T$ at 1, adds the other terms from the smallest set to the largest, and returns
-# $\log \alpha_{L,\phi} + \log(|T| + 10^{-16})$. The absolute value and the small constant keep the
-# logarithm finite. The function `literal` is our own version of this routine.
+# $\log \alpha_{L,\phi} + \log(|T| + 10^{-16})$. The function `literal` is our own version of this
+# routine.
 #
 # To judge its gradient we look at one number, the *gradient mass* of label 2, $\sum_j \partial \log
 # \mathrm{Prb} / \partial \log p_{2,j}$. We will see below that it is the expected number of
 # positions that emit label 2, given the label set. Label 2 must occur at least once, and with weak
 # evidence a second occurrence is very improbable. So the gradient mass must be close to 1.
 #
-# The table compares the exact value with `literal` in float32, `literal` in float64, and
+# The table compares the exact value with `literal` in float32 and float64 and with
 # `presence.log_likelihood` of our package. Its second column is the probability of label 2 at the
 # first position.
 
@@ -154,9 +150,9 @@ for z in (-12.0, -17.0, -22.0, -27.0, -32.0, -42.0):
 # and finally independent of $z$. Its gradient mass is first 1 and then meaningless. Float64 fails
 # in the same way when label 2 is about $10^9$ times less probable.
 #
-# The wrong entries are rounding noise and differ between machines, but the kinds of failure are the
-# same. For each of four $z$ we sort 200 such images, each with new noise, by their gradient mass
-# from `literal` in float32: about right (0.5 to 1.5), negative, or otherwise wrong.
+# The wrong entries are rounding noise and differ between machines. For each of four $z$ we sort 200
+# such images, each with new noise, by their gradient mass from `literal` in float32: about right
+# (0.5 to 1.5), negative, or otherwise wrong.
 
 
 # %% tags=["hide-input"]
@@ -273,8 +269,8 @@ def walk(log_p):
 
 
 # %% [markdown]
-# `walk` stores logarithms, because $f$ may underflow, but it adds only non-negative numbers. We run
-# it in float32 on the image with $z = -42$, where even the float64 series fails.
+# `walk` stores logarithms, because $f$ may underflow. We run it in float32 on the image with $z =
+# -42$, where even the float64 series fails.
 
 # %% tags=["hide-input"]
 log_p = image(-42.0)
@@ -289,15 +285,13 @@ assert torch.allclose(walk(log_p[0, OWN]), ours(log_p), rtol=1e-12)
 # ### What only adding buys
 #
 # Each $f_j(S)$ is a sum of products of non-negative numbers. Every product in (2.1) takes one
-# multiplication and then goes through at most $L$ additions; the bracket takes at most $L$
-# additions more. Each of these operations has a relative rounding error of at most $\delta$. The
-# relative error of $f_n(L)$ is then at most about $n (2L + 1) \, \delta$, *however weak the
-# evidence*. In log space each stored logarithm is rounded as well, by $\delta$ times its size.
-# Neither error contains $\kappa$.
+# multiplication and at most $L$ additions; the bracket takes at most $L$ more. Each of these
+# operations has a relative rounding error of at most $\delta$. The relative error of $f_n(L)$ is
+# then at most about $n (2L + 1) \, \delta$, *however weak the evidence*. In log space each stored
+# logarithm is rounded as well, by $\delta$ times its size.
 #
-# The figure compares the series (`literal`) in float32 and float64, the recursion in float32 and
-# the package. It shows the error of $\log \mathrm{Prb}$, in nats (with natural logarithms), against
-# the probability of label 2 at each position.
+# The figure shows the error of $\log \mathrm{Prb}$, in nats (with natural logarithms), of the
+# series (`literal`) in float32 and float64, the recursion in float32 and the package.
 
 # %% tags=["hide-input"]
 zs = torch.linspace(-2, -46, 45)
@@ -347,20 +341,13 @@ show.figure(
 #
 # $$ f_n(S) = \sum_{A \cup B = S} f^{\text{left}}(A) \, f^{\text{right}}(B) . $$
 #
-# We call this the *union product* of $f^{\text{left}}$ and $f^{\text{right}}$. The series joins all
-# $n$ single positions in this way, with a transform. Add up $f_n$ over all subsets of $S$. This
-# sum, the *zeta transform* of $f_n$, is the probability $\alpha_{S,\phi}$ that no label outside $S$
-# is emitted. The image emits none if neither half does. So the zeta transform of a union product is
-# the ordinary product of the two transforms, for each $S$ separately. The transform of a single
-# position is $q_j(S)$, and the product of all $q_j(S)$ is $\alpha_{S,\phi}$. The inverse transform,
-# named after Möbius, is (1.2) ([Björklund et al. 2007](https://arxiv.org/abs/cs/0611101)). Only
-# this last step has minus signs, and there the digits are lost.
+# We call this the *union product* of $f^{\text{left}}$ and $f^{\text{right}}$.
 #
 # ### A quick path with a certificate
 #
 # The walk needs $n$ steps one after the other. The series has no such order: one matrix product
 # computes all $q_j(S)$ of a whole batch. We can use the series where it is accurate, because we can
-# *detect* whether it has lost its digits. Divide the series by its leading term, as the authors do:
+# *detect* whether it has lost its digits. Divide the series by its leading term:
 #
 # $$ \begin{aligned}
 # \log \mathrm{Prb}(L \mid P) &= \sum_{j} \log q_j(L) + \log T , \cr
@@ -405,8 +392,7 @@ print("accepted:", accepted.tolist())
 # %% [markdown]
 # The last two images fail the test. `presence.log_likelihood` works like this and computes in
 # float64, even if its input is float32. (For the bags that fail, it joins the walks over several
-# parts of the image by union products.) If each label of a bag is detected clearly somewhere, all
-# terms but the leading one are small, and the bag passes.
+# parts of the image by union products.)
 #
 # ### The posterior
 #
@@ -468,32 +454,27 @@ print("expected number of positions for label 0, 1, 2:", expected)
 # Three facts follow.
 #
 # 1. With respect to the logits the gradient is $r - p$, by (0.3). Every entry lies between $-1$ and
-#    $1$, so the gradient does not explode, however improbable the bag.
-# 2. If $\ell$ is in the bag, at least one position emits it, so $\sum_j r_{\ell,j} \ge 1$. This sum
-#    is the gradient mass of our table. **Even a label that the network does not see at all has a
-#    gradient mass of at least 1.**
+#    $1$, however improbable the bag.
+# 2. If $\ell$ is in the bag, at least one position emits it. **So the gradient mass $\sum_j
+#    r_{\ell,j}$ is at least 1, even if the network does not see the label at all.**
 # 3. How the gradient mass of $\ell$ is divided among the positions depends on ratios of the
 #    $p_{\ell,j}$, not on their size. If $p_{\ell,j} \to 0$ at all positions, $r_{\ell,j}$ is
 #    proportional to $p_{\ell,j}$ times the probability that the *other* positions emit exactly the
-#    other labels. If $\ell$ is the only label of the bag, the others emit background, and
-#    $r_{\ell,j}$ is proportional to the odds $p_{\ell,j} / p_{\phi,j}$.
+#    other labels.
 #
 # ### Bounds: too many labels
 #
-# A bag of 30 labels has $2^{30}$ subsets, too many for the series and the walk. We have two pairs
-# of bounds for its likelihood. The first pair stops the series early: only 466 of the $2^{30}$
-# terms belong to sets from which at most two labels are missing. Li writes in section 3.2 that a
-# truncated series is in general neither an upper nor a lower bound. That is true if we drop
-# arbitrary terms. But if we keep *all* sets from which at most $k$ labels are missing, then the sum
-# is a bound:
+# A bag of 30 labels has $2^{30}$ subsets, too many for the series and the walk, but we can bound
+# its likelihood in two ways. The first stops the series early: only 466 of the $2^{30}$ terms
+# belong to sets from which at most two labels are missing. If we keep *all* sets from which at most
+# $k$ labels are missing, the sum is a bound:
 #
 # $$ \sum_{i=0}^{k} (-1)^i \sum_{\substack{S \subseteq L \cr |L \setminus S| = i}} \alpha_{S,\phi}
 # \;\; \begin{cases} \ge \mathrm{Prb}(L \mid P) & k \text{ even} \cr
 # \le \mathrm{Prb}(L \mid P) & k \text{ odd.} \end{cases} \tag{2.4} $$
 #
 # These are Bonferroni's inequalities, and [chapter 1](01_presence_likelihood.ipynb) proves them. We
-# look for violations at every $k$ in 300 random bags of six labels on nine positions, some with
-# weak evidence.
+# look for violations at every $k$ in 300 random bags of six labels on nine positions.
 
 # %% tags=["hide-input"]
 strength = torch.rand(300, 1, 1, generator=generator) * 4  # (300, 1, 1)
@@ -522,7 +503,7 @@ print("violations in", side.numel(), "truncations:", violations)
 # the largest lower and the smallest upper bound on $\log \mathrm{Prb}$. Because a truncated series
 # can cancel too, the function moves each bound outwards by the largest possible rounding error. For
 # four orders we print whether all 300 likelihoods lie between their bounds, how many lower bounds
-# are finite (the other lower sums are not positive), and the median error of the upper bound.
+# are finite, and the median error of the upper bound.
 
 # %% tags=["hide-input"]
 value = presence.log_likelihood(log_p, all_six)  # (300,)
@@ -536,11 +517,11 @@ for k in (1, 2, 4, 6):
     )
 
 # %% [markdown]
-# Truncation still needs about $L^k$ terms, which may cancel. The second pair of bounds needs $L
-# \cdot MN$ steps. Condition on the event that only labels of $L$ and the background are emitted.
-# Position $j$ then emits $\ell$ with probability $\rho_{\ell,j} = p_{\ell,j} / q_j(L)$, still
-# independently of the other positions. Label $\ell$ is missing with probability $s_\ell = \prod_j
-# (1 - \rho_{\ell,j})$. The probability that no label is missing is the ratio in the middle of
+# Truncation still needs about $L^k$ terms, which may cancel. The second way needs $L \cdot MN$
+# steps. Condition on the event that only labels of $L$ and the background are emitted. Position $j$
+# then emits $\ell$ with probability $\rho_{\ell,j} = p_{\ell,j} / q_j(L)$, still independently of
+# the other positions. Label $\ell$ is missing with probability $s_\ell = \prod_j (1 -
+# \rho_{\ell,j})$. The probability that no label is missing is the ratio in the middle of
 #
 # $$ \max \Bigl( 0, \; 1 - \sum_{\ell \in L} s_\ell \Bigr) \; \le \;
 # \frac{\mathrm{Prb}(L \mid P)}{\alpha_{L,\phi}} \; \le \; \prod_{\ell \in L} (1 - s_\ell) . \tag{2.5} $$
@@ -581,8 +562,7 @@ print(f"(2.5) holds: {bool(inside)}, upper side too high by {far:.2f} (median)")
 
 # %% [markdown]
 # If every label is detected clearly somewhere, all $s_\ell$ are small and the two sides nearly
-# meet. An example is a bag of 60 labels on 40 × 40 positions, too many for the exact methods of
-# this page.
+# meet. An example is a bag of 60 labels on 40 × 40 positions.
 
 # %% tags=["hide-input"]
 shape, float64 = (1, 61, 40, 40), torch.float64
@@ -598,7 +578,7 @@ print(f"log Prb between {lower.item():.4f} and {upper.item():.4f}")
 # ## Code
 #
 # In practice you need two functions. Both take a batch, and `log_p` may have any number of position
-# axes. The package itself removes the classes that a bag does not contain.
+# axes.
 
 # %%
 logits = torch.randn(3, 11, 8, 8, generator=generator)  # (B, C+1, M, N)
@@ -618,7 +598,7 @@ print("largest entry of the gradient below 1/B:", bool(largest < 1 / 3))
 # %% [markdown]
 # We time value and gradient for 32 bags of one to five labels on 28 × 28 positions, the size of the
 # paper's house numbers. The function `loop` calls `literal` once for each bag, as the authors' code
-# does. Times depend on the machine.
+# does.
 
 # %% tags=["hide-input"]
 logits = torch.randn(32, 11, 28, 28, generator=generator).requires_grad_()
@@ -655,8 +635,8 @@ for way in (loop, package):
 # Forward times backward, $f_j(S) \, b_j(S) / \mathrm{Prb}(L \mid P)$, is the probability that the
 # covered set after $j$ positions is $S$, given the label set of the bag. The left panel shows it
 # for our image with $z = -12$. For the right panel we take $z = -22$ and raise the logit of label 2
-# by 6 at a single position, number 22. It shows the prior $p_{2,j}$ and the posterior $r_{2,j}$ at
-# all positions.
+# by 6 at position 22 only. It shows the prior $p_{2,j}$ and the posterior $r_{2,j}$ at all
+# positions.
 
 # %% tags=["hide-input"]
 share = f * b / f[-1, -1]  # (65, 8)
@@ -700,13 +680,10 @@ show.figure(
 # %% [markdown]
 # On the left, labels 0 and 1 join the covered set where they are detected; label 2 may join at any
 # position. On the right the prior is below one in a million everywhere. Nevertheless the posterior
-# is high at position 22: label 2 must be somewhere and is even less probable elsewhere. In this way
-# a network can start to learn where a label is, although nobody marked its place. For this,
-# probabilities near $10^{-10}$ must be computed accurately.
+# is high at position 22: label 2 must be somewhere and is even less probable elsewhere.
 #
-# In the demo you can change the logits of a 2 × 2 image with two labels, A and B. In the preset
-# "weak evidence", B is improbable at all four positions. Compare the series with the recursion,
-# both in float32.
+# In the demo you can change the logits of a 2 × 2 image with two labels and compare the series with
+# the recursion, both in float32.
 #
 # <div class="demo" data-demo="presence">This demo needs JavaScript. It lets you set the logits of a
 # 2 by 2 image, and shows the allowed labellings, the terms of the series, and the posterior.</div>
@@ -716,8 +693,7 @@ show.figure(
 #
 # **More labels than positions.** No labelling is allowed, and the probability is 0. The series
 # returns the logarithm of its rounding errors. The package returns $-\infty$ with gradient zero, so
-# that one impossible bag does not spoil the gradients of its batch. The mean loss is then infinite,
-# so you will notice such a bag.
+# that one impossible bag does not spoil the gradients of its batch.
 
 # %% tags=["hide-input"]
 two = torch.randn(1, 11, 2, generator=generator, dtype=float64)
@@ -733,10 +709,9 @@ print(
 # **A wrong label.** Once $T$ has lost all its digits, $|T|$ has the size of a rounding error. The
 # loss of the authors' routine then no longer grows, and the gradient mass of the label goes to 0
 # with its evidence (last row of our table, float32). So the routine happens to ignore a label
-# without any evidence, and wrong labels are often of this kind. In the exact likelihood a wrong
-# label always has a gradient mass of at least 1. If your labels contain errors, put the errors into
-# the model, as exercise 5 of [chapter 0](00_one_idea.ipynb) and the end of [chapter
-# 3](03_presence_learning.ipynb) do.
+# without any evidence. Under the exact likelihood a wrong label keeps a gradient mass of 1 or more.
+# If your labels contain errors, put the errors into the model, as exercise 5 of [chapter
+# 0](00_one_idea.ipynb) and the end of [chapter 3](03_presence_learning.ipynb) do.
 #
 # ## Reproduction
 #
@@ -760,9 +735,9 @@ def two_steps():
 check.attempt(check.two_steps, two_steps)
 
 # %% [markdown]
-# **2, code.** Write the walk for probabilities instead of logarithms, with Python sets or bit
-# masks. The input is `p (L+1, n)`, background last; return $\mathrm{Prb}(L \mid P)$. The version
-# below lets each label appear only once.
+# **2, code.** Write the walk for probabilities instead of logarithms. The input is `p (L+1, n)`,
+# background last; return $\mathrm{Prb}(L \mid P)$. The version below lets each label appear only
+# once.
 
 
 # %%
@@ -822,8 +797,8 @@ check.attempt(check.digits_lost, digits_lost)
 #
 # - [Pham, Raich and Fern (2014)](https://arxiv.org/abs/1411.4068), *Dynamic programming for
 #   instance annotation in multi-instance multi-label learning*: the same recursion over label sets,
-#   four years before the series, as part of an EM algorithm.
+#   in an EM algorithm.
 # - [Higham (2002)](https://doi.org/10.1137/1.9780898718027), *Accuracy and Stability of Numerical
-#   Algorithms*: chapters 1 to 4, on conditioning, cancellation and the error of sums.
+#   Algorithms*: chapters 1 to 4, on cancellation and the error of sums.
 # - [Joag-Dev and Proschan (1983)](https://doi.org/10.1214/aos/1176346079), *Negative association of
 #   random variables, with applications*: the upper side of (2.5).

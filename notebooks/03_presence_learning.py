@@ -253,8 +253,7 @@ ours = presence.log_likelihood(line, labels).exp().item()
 print(f"CTC over all sequences {total:.6f}, presence {ours:.6f}")
 
 # %% [markdown]
-# CTC needs an order. Presence does not, so it works on grids and on bags whose instances have no
-# places. But its label cannot distinguish two 7s from one 7.
+# Presence needs no order, but its label cannot distinguish two 7s from one 7.
 #
 # ### Deciding
 #
@@ -478,12 +477,11 @@ show.figure(
 # But black places look the same in pictures without the label, and there the gradient lowers it.
 # The strokes of the digit occur only in pictures with the label. So $p$ becomes larger at the
 # strokes than elsewhere. The posterior depends on the ratios of $p$ between the positions (chapter
-# 2), so it becomes large at the strokes, and then the gradient does too. This is EM with an exact
-# E-step at every step of the optimiser.
+# 2), so it becomes large at the strokes, and then the gradient does too.
 #
 # In the notebook the next cell shows all epochs, with a slider.
 
-# %% tags=["skip-execution", "nbval-skip"]
+# %% tags=["hide-input", "skip-execution", "nbval-skip"]
 import ipywidgets
 
 
@@ -542,8 +540,8 @@ show.figure(
 )
 
 # %% [markdown]
-# Section 5.4 of the paper calls $G$ "a vague image" of the region that contributes most. $G$ is
-# zero outside the 13 × 13 pixels that the position sees, and largest on and around the strokes.
+# $G$ is zero outside the 13 × 13 pixels that the position sees, and largest on and around the
+# strokes.
 #
 # ### The relatives, on the same budget
 #
@@ -611,9 +609,9 @@ for name, (rival, errors) in rivals.items():
 #    The gradient of (3.1) in the logit of a background entry is the probability of this entry,
 #    which is never negative. So training only lowers the background.
 # 3. On this small problem noisy-OR reads and finds digits like the exact likelihood, at lower cost.
-#    With two labels in a bag and a network that soon becomes certain, the two losses hardly
-#    differ. But noisy-OR describes a map that may emit several classes at one position. Only the
-#    exact likelihood describes the softmax, one class per position, and has the posterior (2.3).
+#    With two labels in a bag and a network that soon becomes certain, the two losses hardly differ.
+#    But only the exact likelihood describes the softmax, with one class per position, and has the
+#    posterior (2.3).
 #
 # ### Predicting the label set
 #
@@ -657,8 +655,7 @@ print("the two sets agree on most pictures:", bool(agree > 0.5))
 # Labels may be integers: 1 for present, 0 for absent, $-1$ for *unknown*. For an unknown label we
 # sum over both possibilities: a position may emit it or not, like $\phi$. So we add its
 # $p_{\ell,j}$ to $p_{\phi,j}$ and leave $\ell$ out of the sets $S$, which costs no additional term.
-# `presence.at_least(labels)` makes all labels unknown that are not present, as in exercise 6 of
-# chapter 2.
+# `presence.at_least(labels)` makes all labels unknown that are not present.
 
 # %%
 padded = log_p[:2].clone()  # (2, 11, 12, 12)
@@ -701,9 +698,7 @@ print(
 # **Two classes that always come together.** Suppose that 0 and 1 occur together or not at all.
 # Exchange their channels in the last layer of the trained network. It now calls each 0 a 1 and vice
 # versa, but no likelihood changes, because each label set contains both classes or neither. The
-# data cannot distinguish this network from one that reads perfectly. If the correlation is strong
-# but not complete, few bags distinguish the two networks, and learning becomes slow, as the paper
-# remarks.
+# data cannot distinguish this network from one that reads perfectly.
 
 # %% tags=["hide-input"]
 swap = torch.tensor([1, 0, *range(2, 11)])
@@ -732,8 +727,7 @@ print("change of each log-likelihood below 1e-5:", bool(small))
 # small probability the observed label set is drawn at random from all sets. The probability of the
 # observation is then proportional to $\mathrm{Prb} + \eta$ with a constant $\eta$, the *floor*, and
 # the loss becomes $-\log(\mathrm{Prb} + \eta)$. This multiplies the gradient of each bag by $w =
-# \mathrm{Prb} / (\mathrm{Prb} + \eta)$. The authors' code has a floor by accident, $10^{-16}
-# \alpha_{L,\phi}$.
+# \mathrm{Prb} / (\mathrm{Prb} + \eta)$.
 #
 # We add one wrong label to the label set of each of 400 pictures. The figure shows how probable the
 # right and the wrong sets are under the trained network, and $w$ for two floors.
@@ -794,8 +788,7 @@ show.figure(
 # is a series like (1.2), with the factors $w_1$ and $w_0 - w_1$ instead of the signs. For an
 # observed label, $w_0 - w_1 = a + b - 1$ is negative if $a + b < 1$. Where the series cancels, we
 # use the walk (2.1) for the probability of each label set, and add them with the factors of (3.6).
-# The series has $2^C$ terms. If $b = 0$, only sets $S$ of observed labels remain, since $w_1 = 0$
-# for all others.
+# The series has $2^C$ terms.
 #
 # We take 50 of the pictures with a wrong label, and $a = b = 0.05$. The observed set can arise from
 # the right set by one error, so $\mathrm{Prb}(o \mid P)$ must be at least the probability of the
