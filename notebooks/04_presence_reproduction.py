@@ -114,8 +114,7 @@ show.Markdown(tables.grid(head, lines))
 #
 # $$ \mathrm{se} = \sqrt{\frac{e (1 - e)}{n}} . $$
 #
-# With the measured rate in place of $e$ it is called the *standard error*. MNIST has 10,000 test
-# images, so one wrong image changes the error by 0.01 percentage points.
+# With the measured rate in place of $e$ it is called the *standard error*.
 
 
 # %%
@@ -244,9 +243,8 @@ show.figure(
 # $$ g \pm t \sqrt{\textstyle\sum_k w_k^2 s_k^2 / n_k} $$
 #
 # is a 95 % confidence interval, where $t$ is the 97.5 % quantile of Student's distribution with
-# Welch's degrees of freedom. For two methods of equal spread $t$ is 4.3 if each has two runs, and
-# 2.8 if each has three. A claim *holds* if every $g$ is above 0 by more than the half-width of its
-# interval, *fails* if some $g$ is below 0 by more than its half-width, and is *undecided*
+# Welch's degrees of freedom. A claim *holds* if every $g$ is above 0 by more than the half-width of
+# its interval, *fails* if some $g$ is below 0 by more than its half-width, and is *undecided*
 # otherwise. One run has no $s_k$ and decides nothing. The exceptions are quantities that no seed
 # changes, for example a duration: their half-width is 0. A run whose result is not a finite number
 # counts as worse than every number, here as in (4.1).
@@ -314,9 +312,8 @@ print(f"best of ten runs: {lucky:.2f} % expected, {least.printed} % printed")
 # The authors' program trains for 20 epochs on extended MNIST. If the epochs are independent, the
 # best of 20 is nearly two standard deviations too low. This is a *bias*: averaging ten runs does
 # not remove it, and no ± shows it. If $\sigma$ is as large as the printed 0.04 between runs, the
-# printed 0.37 is 0.07 points too low for independent epochs, and at most 0.10 by the bound. With
-# correlated epochs the bias is smaller. The same computation explains the printed 0.32 %, the best
-# of ten runs.
+# printed 0.37 is 0.07 points too low for independent epochs, and at most 0.10 by the bound. The same
+# computation explains the printed 0.32 %, the best of ten runs.
 #
 # The remedy is to hold out a part of the *training* images and choose the epoch with the
 # lowest error on them. Our records have three errors: of the last epoch, of the epoch chosen on
