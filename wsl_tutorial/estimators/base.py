@@ -52,6 +52,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     n_iter_no_change: int
     tol: float
     warm_start: bool
+    class_weight: Any
     random_state: Any
     device: Any
     verbose: bool
