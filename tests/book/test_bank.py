@@ -1,5 +1,6 @@
 """The question bank for Moodle and Canvas: what the importers read is what the package asks."""
 
+import os
 import re
 import sys
 import zipfile
@@ -7,6 +8,7 @@ from xml.etree import ElementTree
 
 import bank
 import pytest
+from lxml import etree
 
 from wsl_tutorial import questions
 from wsl_tutorial.exercises import CheckFailed
@@ -139,6 +141,27 @@ def test_canvas_accepts_the_right_answers_alone(package):
                     if c.find("q:setvar", QTI) is not None
                 ]
                 assert [label.get("ident") for label in labels].index(*right) == question.answer
+
+
+DTD = os.environ.get("WSL_QTI_DTD", "")
+
+
+@pytest.mark.skipif(not DTD, reason="$WSL_QTI_DTD names no ims_qtiasiv1p2p1.dtd")
+def test_the_package_follows_the_official_dtd_but_for_an_extension_of_canvas(package):
+    rules = etree.DTD(DTD)
+    plain = etree.fromstring(ElementTree.tostring(package))
+    for element in plain.iter():
+        element.tag = etree.QName(element).localname
+        for name in [name for name in element.attrib if name.startswith("{")]:
+            del element.attrib[name]
+    etree.cleanup_namespaces(plain)
+    assert not rules.validate(etree.fromstring(etree.tostring(plain)))
+    found = [error.message for error in rules.error_log.filter_from_errors()]
+    assert len(plain.findall(".//item")) > len(BANKS)
+    assert {re.search("(selection_extension|points_per_item)", text)[1] for text in found} == {
+        "selection_extension",
+        "points_per_item",
+    }  # how many points a question of a group is worth: read by Canvas, not part of QTI 1.2
 
 
 def test_formulas_reach_canvas_as_its_equation_images(package):
