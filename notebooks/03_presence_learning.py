@@ -113,9 +113,9 @@ print(f"presence {ours:.6f}, cross-entropy {usual:.6f}")
 # With more classes, $\ell$ still occurs with probability $\pi_\ell = 1 - \prod_j (1 - p_{\ell,j})$.
 # It is tempting to multiply these as if the classes occurred independently: $\pi_\ell$ for each
 # class in the bag, $1 - \pi_\ell$ for each other class. The product has $C \cdot MN$ factors, while
-# (1.2) has $2^L$ terms. But each position emits *one* class, so the events are not independent. For
-# example, two labels on a single position are impossible under the exact likelihood, but not under
-# noisy-OR.
+# (1.2) has $2^{|L|}$ terms. But each position emits *one* class, so the events are not independent.
+# For example, two labels on a single position are impossible under the exact likelihood, but not
+# under noisy-OR.
 #
 # If each position emits one class almost surely, both formulas give nearly 0 or nearly 1. Otherwise
 # they differ. To see by how much, we multiply random logits by a *sharpness*, draw label maps from
@@ -166,7 +166,7 @@ assert torch.allclose(exact_one, noisy_or(log_p, labels))
 # therefore has a useless minimum. Let position 1 always emit class 1, position 2 class 2, and so on
 # ($MN \ge C$ positions are enough). Then every maximum is 1, and the loss is zero for *every* label
 # set, although the network ignores the picture. Under the exact likelihood the same constant output
-# has probability zero for every set but one. The paper therefore uses one softmax over all classes
+# gives probability zero to every set but one. The paper therefore uses one softmax over all classes
 # *and* positions of an image, so that raising one probability lowers all others. We compute three
 # losses of this constant output for the label set $\{0, 1\}$.
 
@@ -296,8 +296,8 @@ for doubt in (-2.0, -4.0, -8.0):
     print(f"classes near {doubt:.0f}: the rules agree on {share:.0f} % of 200")
 
 # %% [markdown]
-# With improbable classes, $p_{\ell,j} + p_{\phi,j}$ is nearly 1 for all $\ell$, and the rules
-# agree.
+# With improbable classes, the other positions emit the background almost surely, so the evidence
+# decides under both rules.
 #
 # ## Code
 #
@@ -393,10 +393,10 @@ print("the rules (3.2) and (3.3) agree on more than 90 % of the digits:", agree)
 #
 # ### Finding and reading
 #
-# We now give the network larger pictures, canvases of 40 × 40 pixels with three or four unseen
-# digits. A black margin of six pixels makes the map cover the whole canvas, so that position $(m,
-# n)$ is centred on pixel $(2m, 2n)$. Below each canvas we draw the most probable class at each of
-# the 20 × 20 positions, with a dot for the background, as in Fig. 2 of the paper.
+# We give the network larger pictures, canvases of 40 × 40 pixels with three or four unseen digits.
+# A black margin of six pixels makes the map cover the whole canvas, so that position $(m, n)$ is
+# centred on pixel $(2m, 2n)$. Below each canvas we draw the most probable class at each of the 20 ×
+# 20 positions, with a dot for the background, as in Fig. 2 of the paper.
 
 # %%
 seed_4 = torch.Generator().manual_seed(4)
@@ -472,10 +472,10 @@ show.figure(
 )
 
 # %% [markdown]
-# After epoch 1 the network recognises no digit yet, and the posterior of a label is spread over the
-# black places. The gradient $r - p$ raises the probability of the label a little at each of them.
-# But black places look the same in pictures without the label, and there the gradient lowers it.
-# The strokes of the digit occur only in pictures with the label. So $p$ becomes larger at the
+# After epoch 1 the network recognises no digit yet, and the posterior $r$ of a label is spread over
+# the black places. The gradient $r - p$ raises the probability of the label a little at each of
+# them. But black places look the same in pictures without the label, and there the gradient lowers
+# it. The strokes of the digit occur only in pictures with the label. So $p$ becomes larger at the
 # strokes than elsewhere. The posterior depends on the ratios of $p$ between the positions (chapter
 # 2), so it becomes large at the strokes, and then the gradient does too.
 #
@@ -610,7 +610,7 @@ for name, (rival, errors) in rivals.items():
 #    which is never negative. So training only lowers the background.
 # 3. On this small problem noisy-OR reads and finds digits like the exact likelihood, at lower cost.
 #    With two labels in a bag and a network that soon becomes certain, the two losses hardly differ.
-#    But only the exact likelihood describes the softmax, with one class per position, and has the
+#    But only the exact likelihood assumes, like the softmax, one class per position, and has the
 #    posterior (2.3).
 #
 # ### Predicting the label set
@@ -620,7 +620,7 @@ for name, (rival, errors) in rivals.items():
 #
 # $$ \pi_\ell = 1 - \prod_j (1 - p_{\ell,j}) . \tag{3.5} $$
 #
-# For one label, noisy-OR is exact; `presence.marginals` computes it. Predicting all labels with
+# `presence.marginals` computes $\pi_\ell$, for which noisy-OR is exact. Predicting all labels with
 # $\pi_\ell > 1/2$ gives the fewest wrong labels on average. The most probable *set* may be another
 # one. For example, let three positions emit A and B with probability 0.2 each. Then both $\pi$ are
 # 0.49, so this rule predicts no label. But $\{A\}$ has probability 0.30, and the empty set only
@@ -649,13 +649,13 @@ print("the two sets agree on most pictures:", bool(agree > 0.5))
 #
 # To put maps of different sizes into one batch, pad the small ones and pass a `mask` that is true
 # where a position is real. A padded position emits the background with certainty, which is a factor
-# of 1 in every formula of these chapters. So a padded bag has the same value, gradient and
-# posterior as the bag alone.
+# of 1 in every formula. So a padded bag has the same value, gradient and posterior as the bag
+# alone.
 #
 # Labels may be integers: 1 for present, 0 for absent, $-1$ for *unknown*. For an unknown label we
 # sum over both possibilities: a position may emit it or not, like $\phi$. So we add its
-# $p_{\ell,j}$ to $p_{\phi,j}$ and leave $\ell$ out of the sets $S$, which costs no additional term.
-# `presence.at_least(labels)` makes all labels unknown that are not present.
+# $p_{\ell,j}$ to $p_{\phi,j}$ and leave $\ell$ out of the sets $S$ in (1.2), which needs no
+# additional term. `presence.at_least(labels)` makes all labels unknown that are not present.
 
 # %%
 padded = log_p[:2].clone()  # (2, 11, 12, 12)
@@ -722,15 +722,16 @@ small = change.abs().max() < 1e-5
 print("change of each log-likelihood below 1e-5:", bool(small))
 
 # %% [markdown]
-# **Wrong labels.** A label that is not in the picture has a gradient mass of at least 1, and the
-# loss of its bag has no upper limit. Exercise 5 of chapter 0 puts the error into the model: with a
-# small probability the observed label set is drawn at random from all sets. The probability of the
-# observation is then proportional to $\mathrm{Prb} + \eta$ with a constant $\eta$, the *floor*, and
-# the loss becomes $-\log(\mathrm{Prb} + \eta)$. This multiplies the gradient of each bag by $w =
-# \mathrm{Prb} / (\mathrm{Prb} + \eta)$.
+# **Wrong labels.** The posterior puts a wrong label somewhere, too, so its gradient mass $\sum_j
+# r_{\ell,j}$ is at least 1, and the loss of its bag has no upper limit. Exercise 5 of chapter 0
+# puts the error into the model: with a small probability the observed label set is drawn at random
+# from all sets. The probability of the observation is then proportional to $\mathrm{Prb} + \eta$
+# with a constant $\eta$, the *floor*, and the loss becomes $-\log(\mathrm{Prb} + \eta)$. This
+# multiplies the gradient of each bag by $w = \mathrm{Prb} / (\mathrm{Prb} + \eta)$.
 #
-# We add one wrong label to the label set of each of 400 pictures. The figure shows how probable the
-# right and the wrong sets are under the trained network, and $w$ for two floors.
+# We add one wrong label to the label set of each of 400 pictures and check its mass. The figure
+# shows how probable the right and the wrong sets are under the trained network, and $w$ for two
+# floors.
 
 # %% tags=["hide-input"]
 clean = drawn["labels"]  # (400, 10)
@@ -768,9 +769,9 @@ show.figure(
 
 # %% [markdown]
 # The histograms overlap: some wrong sets are more probable than some right ones. With the large
-# floor, many bags with a wrong label get a small weight, but so do some right ones. With the small
-# floor, only bags with a very improbable label do. The floor must be added late: at the start of
-# training *all* sets are improbable, so all gradients would be small.
+# floor, many wrong sets get a small weight, but so do some right ones. With the small floor, only
+# very improbable sets get one. The floor must be added late: at the start of training *all* sets
+# are improbable, so all gradients would be small.
 #
 # **Wrong labels with known error rates.** If the errors in the labels are independent, we can do
 # better than a floor. Let $a$ be the probability that a label is observed although it does not
@@ -785,10 +786,10 @@ show.figure(
 # absent}]$, and (3.6) is the expectation of the product of all factors. Multiply it out: the term
 # of a set $S$ takes $w_1$ from each label in $S$, and $(w_0 - w_1) \, [\ell \text{ is absent}]$
 # from each label outside. All these labels are absent with probability $\alpha_{S,\phi}$. So (3.6)
-# is a series like (1.2), with the factors $w_1$ and $w_0 - w_1$ instead of the signs. For an
-# observed label, $w_0 - w_1 = a + b - 1$ is negative if $a + b < 1$. Where the series cancels, we
-# use the walk (2.1) for the probability of each label set, and add them with the factors of (3.6).
-# The series has $2^C$ terms.
+# is a series like (1.2), with the factors $w_1$ and $w_0 - w_1$ instead of the signs. The series
+# has $2^C$ terms. For an observed label, $w_0 - w_1 = a + b - 1$ is negative if $a + b < 1$, so the
+# terms can cancel. Where they do, we compute (3.6) itself, with all $\mathrm{Prb}(L \mid P)$ from
+# the walk (2.1).
 #
 # We take 50 of the pictures with a wrong label, and $a = b = 0.05$. The observed set can arise from
 # the right set by one error, so $\mathrm{Prb}(o \mid P)$ must be at least the probability of the
@@ -879,8 +880,8 @@ check.attempt(check.floored, floored)
 # have to remember?
 #
 # **6, experiment.** Train with `k=(1, 1)` in `draw`, a single digit per picture, and compare with
-# two. One digit is the more informative label. Which network learns faster, which reads the large
-# canvases better, and which learns to separate neighbouring digits?
+# two. Labels of single digits are more informative. Which network learns faster, which reads the
+# large canvases better, and which learns to separate neighbouring digits?
 #
 # **7, explain to a colleague.** "Max-pooling reads the digits as well, so why bother with the
 # sum?" Answer with one picture of this page and no formula.
