@@ -16,8 +16,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # After this page you can derive the probability that a bag of $n$ instances contains exactly $y$
 # positives, and compute this probability and its E-step in $O(n\,y)$ steps, where the paper
-# enumerates $\binom{n}{y}$ configurations. You can keep both exact when the network is nearly
-# certain and when a bag has thousands of instances. You can show that one recursion handles counts
+# enumerates $\binom{n}{y}$ configurations. You can keep both results exact for nearly certain
+# networks and for bags of thousands of instances. You can show that one recursion handles counts
 # and presence. You need [One idea](00_one_idea.ipynb). The page runs in ten seconds on one CPU core
 # and needs no GPU.
 #
@@ -27,8 +27,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # ## Problem
 #
-# A group photo shows seven faces, and we know that three of them are women, but not which. Such a
-# bag has instances $X = (x_1, \dots, x_n)$ and a count $y$. From many bags we want to learn a
+# A group photo shows seven faces, and we know that three are women, but not which. Such a bag
+# has instances $X = (x_1, \dots, x_n)$ and a count $y$. From many bags we want to learn a
 # classifier of single instances. The task is called *learning from label proportions*, because the
 # proportion of positives times the size of the bag is the count. We need the probability of a
 # count, and the probability of each label given the count.
@@ -236,7 +236,8 @@ show.figure(
 # "less than 10 ~ 20 instances", but the method needs no such limit, because many terms have factors
 # in common. Read the instances in order, and let $f_i(j)$ be the probability that the first $i$
 # instances contain $j$ positives. If the next instance is negative, $j$ stays; if it is positive,
-# $j$ grows by one. By **conditional independence** the factors multiply:
+# $j$ grows by one. By **conditional independence** each case multiplies $f_{i-1}$ by the label's
+# probability:
 #
 # $$ \begin{aligned}
 # f_i(j) &= f_{i-1}(j) \, (1 - \rho_i) + f_{i-1}(j-1) \, \rho_i , \cr
@@ -264,10 +265,10 @@ value = counts.log_likelihood(z[None], observed)[0]
 assert torch.allclose(f[-1, -1].log(), value)
 
 # %% [markdown]
-# The posterior needs this table and a second one, computed from the other end. Let $g_i(k)$ be the
-# probability that the instances after the $i$-th contain $k$ positives. The recursion (5.3)
-# computes it if we read the instances in reverse order. If instance $i$ is positive, $j$ positives
-# come before it and $y - 1 - j$ after it, for some $j$. So
+# The posterior needs this table and a second one. Let $g_i(k)$ be the probability that the
+# instances after the $i$-th contain $k$ positives. The recursion (5.3) computes it with the
+# instances in reverse order. If instance $i$ is positive, $j$ positives come before it and
+# $y - 1 - j$ after it, for some $j$. So
 #
 # $$ r_i = \frac{\rho_i}{P(y \mid X)} \sum_{j=0}^{y-1} f_{i-1}(j) \; g_i(y - 1 - j) . $$
 #
@@ -321,9 +322,9 @@ assert torch.allclose(rho + leaf.grad, r)
 # (5.1) is $\prod_i e^{z_i h_i}$ times $\prod_i (1 - \rho_i)$. The second product is the same for
 # all configurations and cancels in the shares. The first product is multiplied by $e^{\lambda y}$,
 # because a configuration of $H$ has exactly $y$ positives. This factor cancels too, so **the
-# posterior is invariant to a shift of all logits of its bag**, although $\rho$ changes. A step of
-# gradient ascent does change the sum of the logits, in proportion to $\sum_i (r_i - \rho_i) = y -
-# \sum_i \rho_i$.
+# posterior is invariant to a shift of all logits of its bag**, although $\rho$ changes. The
+# likelihood is not invariant: gradient ascent changes the sum of the logits in proportion to
+# $\sum_i (r_i - \rho_i) = y - \sum_i \rho_i$.
 #
 # In the demo you can move the logits of a bag of six and shift them all. It also shows the gradient
 # of DLLP, a loss that the next chapter explains.
@@ -346,8 +347,8 @@ for shift in (-20.0, -1.0, 1.0, 20.0):
 #
 # $$ \hat h = \arg\max_{h \in H} P(h \mid X) , \qquad \hat h_i = 1 \;\text{ for the } y \text{ largest } z_i . \tag{5.4} $$
 #
-# Using $\hat h$ in place of $r$ as training targets is *hard EM*. Hard EM ignores all other
-# configurations, although in our bag $\hat h$ has little more than half of the probability.
+# Training with $\hat h$ in place of $r$ is *hard EM*. Hard EM ignores all other configurations,
+# although in our bag $\hat h$ has little more than half of the probability.
 
 # %%
 best = counts.map_configuration(z[None], observed)[0]  # (5,)
@@ -365,10 +366,10 @@ assert (best == H[share.argmax()]).all()
 # $$ f_i(v) = \sum_{k \,:\, v_k > 0} f_{i-1}(v - e_k) \; p_{i,k} , \qquad P(c \mid X) = f_n(c) . \tag{5.5} $$
 #
 # Only vectors with $v_k \leq c_k$ for all $k$ are needed. There are $\prod_k (c_k + 1)$ of them,
-# and each occurs for one $i$ only, its sum. For fixed $C$ their number is polynomial in $n$. But
-# with $C = n$ classes that occur once each there are $2^n$ vectors, and $P(c \mid X)$ is the
-# permanent of the matrix $p$. By the theorem of Valiant in [chapter
-# 1](01_presence_likelihood.ipynb), a much cheaper algorithm is unlikely. The posterior is again a
+# and each occurs only at $i = \sum_k v_k$. For fixed $C$ their number is polynomial in $n$. But
+# with $C = n$ classes that occur once each there are $2^n$ vectors, and $P(c \mid X)$, a sum over
+# permutations, is the *permanent* of the matrix $p$. By Valiant's theorem ([chapter
+# 1](01_presence_likelihood.ipynb)) a much cheaper algorithm is unlikely. The posterior is again a
 # gradient, now in the $\log p_{i,k}$, each taken as a free variable:
 #
 # $$ r_{i,k} = \frac{\partial \log P(c \mid X)}{\partial \log p_{i,k}} . \tag{5.6} $$
@@ -404,11 +405,11 @@ assert torch.allclose(value, by_toy)
 # weighted mean of the values of the polynomial at points $t_k = e^{\sqrt{-1} \, \omega_k}$, for a
 # grid of frequencies $\omega$. Three steps reduce the number of frequencies:
 #
-# 1. Multiply $p_{i,k}$ by a factor for each class, the same for all instances, and choose the
+# 1. Multiply $p_{i,k}$ by a factor that depends only on $k$, and normalise over $k$. Choose the
 #    factors so that the expected counts are $c$. This changes the coefficient by a known factor.
-# 2. Use a coarser grid. It cannot distinguish $c$ from certain other counts, about nine standard
-#    deviations of the counts away or more. It adds their small probability, the first error.
-# 3. Leave out the frequencies at which the polynomial is negligible, the second error.
+# 2. Use a coarser grid. Then the mean also contains the small probabilities of some other counts,
+#    at least about nine standard deviations from $c$. Their sum is the first error.
+# 3. Leave out the frequencies at which the polynomial is negligible. This causes the second error.
 #
 # Then the number of frequencies hardly depends on $n$: a few hundred for three classes. Both errors
 # are bounded in `wsl_tutorial/counts/window.py`. `counts.log_likelihood_multiclass` uses this
@@ -499,8 +500,8 @@ assert torch.allclose(after[0, :, 1], r)
 # In the first table $-1$ forbids a step: it would be one positive too many. In the second table the
 # labels 0 and 1 are two classes, the states are sets of them written as binary numbers, and the
 # background $\phi$ leaves the state unchanged. Many other observations have such a table: at least
-# $y$ positives, or two neighbours of the same class. For each of them the likelihood and the E-step
-# are exact, at a cost proportional to the number of allowed transitions.
+# $y$ positives, or two neighbours of the same class. Their likelihoods and E-steps are exact, at a
+# cost proportional to the number of allowed transitions.
 #
 # ### All counts at once
 #
@@ -524,24 +525,24 @@ print([f"{v:.4f}" for v in every.tolist()], f"sum {every.sum():.4f}")
 # %% [markdown]
 # ### Why nothing underflows
 #
-# A trained network is often nearly certain, and sometimes it is wrong then: a count may have a
-# probability of $e^{-2000}$, too small for any floating-point number. We therefore shift the logits
-# by $\lambda$, and undo the effect on the probability exactly. With $P_z$ for the probability at
-# the logits $z$,
+# A trained network is often nearly certain, and sometimes wrong: a count may have a probability of
+# $e^{-2000}$, too small for any floating-point number. We therefore shift the logits by $\lambda$,
+# and undo the effect on the probability. With $P_z$ for the probability at the logits $z$,
 #
 # $$ \log P_z(y) = \log P_{z + \lambda}(y) - \lambda y + \sum_i \log \frac{1 + e^{z_i + \lambda}}{1 + e^{z_i}} . $$
 #
-# Choose $\lambda$ such that the expected count is $y$. A Poisson-binomial distribution whose mean
-# is a whole number has its largest probability there ([Darroch
-# (1964)](https://doi.org/10.1214/aoms/1177703287)), and the largest of $n + 1$ probabilities is at
-# least $1 / (n + 1)$. Terms that underflow are negligible beside such a number.
+# The counts 0 and $n$ have only one configuration. For other counts choose $\lambda$ such that the
+# expected count is $y$. A Poisson-binomial distribution whose mean is a whole number has its
+# largest probability there ([Darroch (1964)](https://doi.org/10.1214/aoms/1177703287)), and the
+# largest of $n + 1$ probabilities is at least $1 / (n + 1)$. Terms that underflow are negligible
+# beside such a number.
 #
 # For bags of more than 64 instances the package searches for this $\lambda$. Up to 64 no search is
 # needed: it takes $-\lambda$ half-way between the $y$-th largest logit and the next. Then $\rho_i
 # \geq 1/2$ for the $y$ upper instances and $\rho_i \leq 1/2$ for the others. So the configuration
 # in which exactly the upper ones are positive has a probability of at least $2^{-n}$, and so has
-# the count. Double precision represents $2^{-64}$ without difficulty. The output compares the
-# package with the plain recursion (5.3) for a bag of 2,000 instances.
+# the count. Double precision represents $2^{-64}$. The output compares the package with the plain
+# recursion (5.3) for a bag of 2,000 instances.
 
 # %% tags=["hide-input"]
 many = torch.randn(1, 2000, generator=generator, dtype=torch.float64)
@@ -578,16 +579,16 @@ show.figure(
 
 # %% [markdown]
 # Every count keeps the order of the instances, and the counts 0 and 7 give hard labels. The curve
-# of 3 is steeper than the diagonal where the prior is above 1/2, and the curve of 4 where it is
-# below 1/2: there the count enlarges the differences between instances. [Chapter
-# 6](06_counts_learning.ipynb) shows that such differences grow faster in smaller bags.
+# of 3 is steeper than the diagonal for priors above 1/2, and the curve of 4 for priors below 1/2:
+# there the count enlarges the differences between instances. [Chapter 6](06_counts_learning.ipynb)
+# shows that training increases these differences faster in smaller bags.
 #
 # ## When it breaks
 #
 # **Products in single precision.** The authors' code clamps $\rho$ to $[10^{-6}, 1 - 10^{-6}]$ and
 # multiplies in float32. Take a bag of eight with count 8, in which all $\rho_i$ are clamped to
 # $10^{-6}$. Its only configuration has the probability $10^{-48}$, which is 0 in float32, so the
-# targets are $0/0$.
+# targets are $0/0$. The output shows two of the package's eight targets.
 
 # %% tags=["hide-input"]
 low = torch.full((8,), 1e-6)  # (8,), float32
@@ -601,12 +602,12 @@ print("this package:       ", ours.tolist()[:2])
 # wrong label for every instance of a bag.
 #
 # **Dependent labels.** If a photo shows couples of a woman and a man, exactly half of the faces are
-# women. The product in (5.1) ignores such dependence, and gives other counts a positive probability
-# too.
+# women. The product in (5.1) ignores such dependence, and gives other counts a positive
+# probability.
 #
 # **What counts cannot determine.** If every bag has $y = n/2$, swapping the names of the two
 # classes changes nothing. If all bags are large, a count changes the posterior of one instance only
-# a little. Both are the subject of [chapter 6](06_counts_learning.ipynb).
+# a little. [Chapter 6](06_counts_learning.ipynb) studies both.
 #
 # ### Who was first
 #
