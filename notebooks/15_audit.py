@@ -54,9 +54,9 @@ show.Markdown(audit.summary(HELD))
 
 # %% [markdown]
 # *No verdict* means that we have results at reduced size only, and *not tested* that we have none.
-# *By mathematics: stand* counts the sentences that are proved as printed, and *numbers judged* the
-# printed numbers that have a verdict. **Every result of a training comes from a record**, and every
-# sentence that mathematics decides names a test that you can run.
+# *By mathematics: stand* counts the sentences that are proved as printed; *numbers judged* counts
+# the printed numbers with a verdict. **Every result of a training comes from a record**, and every
+# sentence that mathematics decides has a test that you can run.
 #
 # ## What is hidden
 #
@@ -74,8 +74,8 @@ show.Markdown(audit.summary(HELD))
 # ### What mathematics decides
 #
 # Some sentences can be checked without a training: a test compares each with an independent
-# computation. The next table shows the sentences that do not stand as printed, and why. A *remark*
-# is our own: the paper claims nothing there, and the overview does not count it.
+# computation. The next table shows the sentences that do not stand as printed. A *remark* is our
+# own: the paper claims nothing there, and the overview does not count it.
 
 # %%
 show.Markdown(audit.sentences_table(stands=(False, None)))
@@ -86,9 +86,10 @@ show.Markdown(audit.sentences_table(stands=(False, None)))
 #
 # In two cases the method is *better* than its authors say. Li writes that the series of (1.2), cut
 # off early, gives no bound in general; but if we cut it after all subsets of one size, it does
-# (chapter 1). The other case is the first row of the table: the paper's sum is exact for any bag. In
-# the fourth row, 97.5 % is the share of digits found and classified correctly. One definition of AP
-# excludes that both numbers come from one run; three others do not.
+# (chapter 1). The other case is the first row of the table: the paper's sum is exact for any bag,
+# and (5.3) computes it in $n y$ steps. In the fourth row, 97.5 % is the share of digits found and
+# classified correctly. If AP is the area over all recalls, the two numbers cannot come from one
+# run; by the row's three other definitions they can.
 #
 # ### How many true claims fail
 #
@@ -122,20 +123,20 @@ for paper in PAPERS.values():
 show.Markdown(audit.programs_table())
 
 # %% [markdown]
-# Below, we write each behaviour anew from its description and compare it with this book's function;
-# no line is copied.
+# Below, we write each behaviour anew from its description and compare it with this book's function.
 #
 # ### Presence
 #
 # #### A sum that turns negative
 #
-# The released routine divides the alternating sum (1.2) by its largest term, and takes the logarithm
-# of the absolute value plus $10^{-16}$. In float32 such a sum has an error of about $10^{-7}$. If all
-# labels of a bag are improbable everywhere, the terms nearly cancel: the true sum is smaller than
-# this error, and the computed sum may be negative. The absolute value then *reverses the
-# gradient*: a step makes a label less probable. Does this happen in some of 20 bags with five
-# labels each, if the logit of the background is about 10 above the others at all 64 positions? The
-# last output line compares with the exact log-likelihood.
+# The released routine divides the alternating sum (1.2) by its largest term, and takes the
+# logarithm of the absolute value plus $10^{-16}$. In float32 such a sum has an error of about
+# $10^{-7}$. If all labels of a bag are improbable everywhere, the terms nearly cancel: the true sum
+# is smaller than this error, and the computed sum may be negative. The absolute value then
+# *reverses the gradient*: a step makes a label less probable. Does this happen in some of 20 bags
+# with five labels, if the logit of the background is about 10 above the others at all 64
+# positions? The last output line compares the released form in float64 with the exact
+# log-likelihood.
 
 
 # %%
@@ -182,19 +183,20 @@ off = [abs(a - b) for a, b in zip(double, close, strict=True)]
 print("as released in float64, error below 1 nat:", max(off) < 1)
 
 # %% [markdown]
-# The correct gradient of the log-likelihood with respect to $\log p$ is the posterior (2.3). Its sum
-# over the positions is the expected number of positions of a label, which is at least 1 for a present
-# label (second output line). So a negative sum has the wrong sign. The authors compute in
-# float64 for CIFAR-10 and SVHN, and a comment says that it is needed. [Chapter
-# 2](02_presence_numerics.ipynb) shows where float64 fails too, and the form without cancellation.
+# The correct gradient of the log-likelihood with respect to $\log p$ is the posterior (2.3). Summed
+# over the positions, it is the expected number of positions of a label, at least 1 for a present
+# label (second output line). So a gradient whose sum over the positions is negative has the wrong
+# sign. The authors compute in float64 for CIFAR-10 and SVHN, and a comment says that it is needed.
+# [Chapter 2](02_presence_numerics.ipynb) shows where float64 fails too, and the form without
+# cancellation.
 #
 # #### A maximum that knows its neighbours
 #
 # The baseline of supplementary A, paper (16), rewards the largest probability of each label. There
-# the probabilities of *one image* sum to 1 over classes and positions. The released program
-# divides by the sum over the *batch*, so the images compete with each other. If the logits of one
-# image are 110 below those of another, float32 rounds its probabilities to 0. We add a constant to
-# all logits of image 2 and compute the mean loss of two images.
+# the probabilities of *one image* sum to 1 over classes and positions. The released program divides
+# by the sum over the *batch*, so the images compete. If the logits of one image are 110 below those
+# of another, float32 rounds its probabilities to 0. We add a constant to all logits of image 2 and
+# compute the mean loss.
 
 
 # %% tags=["hide-input"]
@@ -232,9 +234,9 @@ assert torch.allclose(
 )
 
 # %% [markdown]
-# As printed, the loss does not depend on this constant. As released, it does: its gradient, summed
-# over the logits of an image, is proportional to the image's share of the batch sum minus its share
-# of the labels. A step raises the mean logit if this difference is negative.
+# As printed, the loss does not depend on this constant. As released, it does. Its derivative with
+# respect to the constant is proportional to a difference: the image's share of the batch sum, minus
+# its share of the batch's labels. If it is negative, a step raises the image's mean logit.
 #
 # ### Counts
 #
@@ -333,7 +335,7 @@ for k in range(6):
 # #### The last positive
 #
 # The program of Chen et al. (2024) computes an E-step for counts by messages from both ends, as in
-# chapter 5. In one line of the backward messages, the last positive in the order of the bag has the
+# chapter 5. In one line of the backward messages, a positive that only negatives follow has the
 # factor $1 - \rho$ instead of $\rho$.
 
 
@@ -385,8 +387,8 @@ for y in (1, 2, 3, 4):
 # #### The mean of logarithms
 #
 # DLLP, the baseline (6.1), compares the bag's proportion with the *mean probability*. The library
-# llp-learn averages the log-probabilities instead. We compare both on a bag of two instances, one of
-# them positive, with logits of 8 and -8 (*sure and right*) or 0 (*undecided*).
+# llp-learn averages the log-probabilities instead. We compare both on a bag of two instances, one
+# positive, with logits of 8 and -8 (*sure and right*) or 0 (*undecided*).
 
 
 # %% tags=["hide-input"]
@@ -415,8 +417,9 @@ assert torch.allclose(
 # #### One detection, two digits
 #
 # The released "IOU 50%" asks for each digit whether *any* detection overlaps it enough. If two
-# digits are nearer than two thirds of a box, a detection between them counts for both ([chapter
-# 10](10_patches_reproduction.ipynb)). *One to one* allows one digit for each detection.
+# digits are nearer than two thirds of a box (13.3 pixels for our boxes of 20), a detection
+# between them counts for both ([chapter 10](10_patches_reproduction.ipynb)). *One to one* allows one
+# digit for each detection.
 
 # %% tags=["hide-input"]
 for apart in (8.0, 13.0, 14.0):
@@ -438,7 +441,7 @@ for apart in (8.0, 13.0, 14.0):
 
 # %% [markdown]
 # Our digits are drawn at least 16 pixels apart, and rounding to whole pixels shortens this by at most
-# $\sqrt{2}$ (chapter 10). So this cannot happen here; the paper does not print its distances.
+# $\sqrt{2}$. So this cannot happen here; the paper does not print its distances.
 # The program counts "Both" of Table 2 (found and classified correctly) one to one.
 #
 # #### Counting what was answered
@@ -469,7 +472,7 @@ for k in (3, 6, 9):
 #
 # "Classif." of Table 2 compares the labels of an image as multisets and gives the share of true
 # labels that the answer contains. A label 0 never counts as missing, so it always counts as right.
-# In the program's other data set class 0 is the background; among digits it is the zero.
+# In the program's other data set class 0 is the background.
 
 # %% tags=["hide-input"]
 zeros, sevens = torch.zeros(1, 9).long(), torch.full((1, 9), 7)
@@ -537,9 +540,9 @@ assert not {1.0, 6.0} & set(patches.top_k(zeroed, 2, 1.0)[0][0, :, 0].tolist())
 # #### A mask cut from the graph
 #
 # The released program enlarges the localiser's map to the size of the image and detaches it before
-# it becomes a mask. In networks of one convolution each, the min-max terms then
-# contribute nothing to the gradient of the localiser's head. [Chapter 11](11_regions_entropy.ipynb)
-# shows the consequences, and the attached form.
+# it becomes a mask. Then the min-max terms contribute nothing to the gradient of the localiser's
+# head (below: a localiser and a classifier of one convolution each). [Chapter
+# 11](11_regions_entropy.ipynb) shows the consequences, and the attached form.
 
 # %% tags=["hide-input"]
 torch.manual_seed(0)
@@ -571,8 +574,9 @@ for attached in (False, True):
 # #### One scale for a batch
 #
 # In training the map is scaled by the smallest and largest value of the *batch*. So the strong map
-# of one image can leave another image without a region (here the pixels of at least 0.5). If all
-# maps of a batch are constant, the scaling is 0/0.
+# of one image can leave another image without a region (here the pixels of at least 0.5).
+# *Alone* means: each image scaled by itself. If all maps of a batch are constant, the scaling is
+# 0/0.
 
 
 # %% tags=["hide-input"]
@@ -628,7 +632,7 @@ print("alpha changes our score:", not torch.equal(*ours))
 #
 # The attention of Deep MIL sums to 1 over the $hw$ positions, *for each class*, so the uniform
 # share is $1/(hw)$. The program of the baselines cuts at $1/(C h w)$, one over the number of
-# elements of all maps: $C$ times below the uniform share.
+# elements of all maps.
 
 
 # %% tags=["hide-input"]
@@ -649,9 +653,9 @@ for name, scores in (("uniform", flat), ("noise", drawn)):
 assert shares_above(flat)[0] == 100
 
 # %% [markdown]
-# So uniform attention selects every pixel, like the baseline All-ones. The paper does not say which
-# cut its Deep MIL rows used for CUB (200 classes of birds; five in CUB5) and OxF (102 of flowers).
-# For CUB and OxF, the printed $F_1^+$ (chapter 13) of Deep MIL is close to that of All-ones:
+# So uniform attention selects every pixel, like the baseline All-ones. CUB has 200 classes of birds
+# (CUB5 five of them), OxF 102 of flowers. The paper does not say which cut it used there for Deep
+# MIL, but the printed $F_1^+$ (chapter 13) on CUB and OxF is close to that of All-ones:
 
 # %% tags=["hide-input"]
 table_2 = [r for r in ledger.load().values() if r.table == "Table 2"]
@@ -681,17 +685,17 @@ assert 0.45 < take < 0.55 < 0.99 < shifted
 #
 # ### Where each method is strongest
 #
-# We compute which setting suits each of the four methods:
+# We compute which setting suits each method:
 #
 # - *Presence*: many classes, few instances. We compare the bits of a label set (14.3) and of the
 #   counts (14.4) for a known number $K$ of instances of ten classes.
 # - *Counts*: small bags. We divide the bits of a count by the number of instances, $H(y)/n$; each
 #   instance is positive with probability 1/2.
-# - *Patches*: large images, few objects. MIST reads $3 K$ patches a step; soft top-K (chapter
-#   9) reads all candidates, here one for each 8 x 8 pixels.
+# - *Patches*: large images, few objects. MIST reads $3 K$ patches a step, 27 for $K = 9$; soft
+#   top-K (chapter 9) reads all candidates, here one for each 8 x 8 pixels.
 # - *Regions*, erasing: evidence of different strengths, and a score that saturates. Ten glands of
 #   strength 1 to 10 lie on a line, and the score stops growing at a cap. We count the glands in the
-#   region after $u = 1$ and after $u = 4$ erasing steps ([chapter 12](12_regions_erasing.ipynb)).
+#   region after $u = 1$ and $u = 4$ erasing steps ([chapter 12](12_regions_erasing.ipynb)).
 
 # %% tags=["hide-input"]
 law = [
@@ -770,7 +774,7 @@ show.figure(fig, alt=ALT)
 # With one or two instances, a label set carries almost as many bits as the counts. In a larger bag,
 # a count carries fewer bits for each instance. Patches save most in large images. Erasing
 # finds more glands only if the cap is low: the score then reaches its cap even without the strongest
-# glands, so the next look is trusted.
+# glands, so the next step still enlarges the region.
 
 # %% tags=["hide-input"]
 print(f"presence: {kept[0]:.0f} % of the bits at K = 1,", end=" ")
@@ -790,8 +794,8 @@ assert looks[4][-1] == looks[1][-1]
 # %% [markdown]
 # ## When it breaks
 #
-# **We wrote both sides.** The methods and their baselines are our code. If we tune one of them
-# longer, this can decide the comparison.
+# **We wrote both sides.** The methods and their baselines are our code. Tuning one of them longer
+# can decide the comparison.
 #
 # **Versions.** Later versions of a program may be right, and the authors may have used others
 # (exercise 5).
@@ -799,15 +803,15 @@ assert looks[4][-1] == looks[1][-1]
 # **A claim is our reading.** We turned words such as "about half" into rules with numbers, shown in
 # brackets after the claim. We fixed them before the runs, but they are not the authors' words.
 #
-# **Our recipe.** Where the paper's settings have not run, a claim may rest on the paper's data,
-# network and measure with a training of ours.
+# **Our recipe.** Where we have not run the paper's settings, a verdict may rest on a training of
+# ours with the paper's data, network and measure.
 #
 # **Silence.** We only found what our tests looked for. Our known errors are in [errata and
 # remarks](../book/errata.md).
 #
 # ## Reproduction
 #
-# The next table shows the claims that fail:
+# These claims fail:
 
 # %%
 show.Markdown(audit.failing(HELD))
@@ -819,8 +823,8 @@ show.Markdown(audit.failing(HELD))
 #
 # ### What keeps the rest from being tested
 #
-# Some claims lack records that can judge them. The next table counts them by reason, with our
-# own questions; a claim can have several reasons. *For want of time*: we could run the experiment,
+# Some claims lack records that can judge them. The next table counts them, and questions that this
+# book adds, by reason; a claim can have several. *For want of time*: we could run the experiment,
 # but have not. The last row is about CIFAR-10, of which we have a lossy copy.
 
 # %% tags=["hide-input"]
@@ -834,16 +838,17 @@ show.Markdown(tables.grid(("reason", "claims"), reasons))
 # %% [markdown]
 # ### Take it along, and cite it
 #
-# The audit is also one Markdown file with date, commit and citations: `report.md` in every [release of
-# the book](https://github.com/weak-supervision/wsl-tutorial/releases). In a checkout this makes it:
+# The audit is also one Markdown file: `report.md` in every [release of the
+# book](https://github.com/weak-supervision/wsl-tutorial/releases). In a checkout this makes it:
 #
 # ```bash
 # .venv/bin/python scripts/report.py          # writes _build/report.md
 # ```
 #
-# Cite it by version and commit, which are at the top of the file
-# ([CITATION.cff](https://github.com/weak-supervision/wsl-tutorial/blob/main/CITATION.cff)),
-# because a verdict changes when records arrive. Cite also the paper whose method you use.
+# A verdict may change when records arrive, so the citation at the top of this file names version
+# and commit. The rest comes from
+# [CITATION.cff](https://github.com/weak-supervision/wsl-tutorial/blob/main/CITATION.cff). Cite also
+# the paper whose method you use.
 #
 # ## Exercises
 #
@@ -901,12 +906,12 @@ check.attempt(check.share_found, share_found)
 
 # %% [markdown]
 # **5, change the program.** Take one program of the table, in the version that you would use, and
-# run its function on the numbers of the cell on this page that tests it. Write down the version,
+# run its function on the numbers of the cell that tests it here. Write down the version,
 # the result, and in which of *your* experiments it would matter.
 #
-# **6, explain to a colleague.** Your colleague reads *fails* beside a claim of a paper that she likes
-# and wants to drop the method. Explain in a few sentences what the word means, what it does not mean,
-# and which two columns she should read before she decides.
+# **6, explain to a colleague.** Your colleague reads *fails* beside a claim of a paper that she
+# likes and wants to drop the method. Explain what the word means, what it does not mean, and which
+# two columns she should read before she decides.
 #
 # ## Further reading
 #
