@@ -14,11 +14,11 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # %% [markdown]
 # # Presence: the reproduction
 #
-# After this page you can say what a printed "0.37 ± 0.04 %" means and what it does not mean, derive
-# a rule for comparing our number with a printed one, compute how much lower an error looks if the
-# best epoch is chosen on the test set, and trace any number of this book back to its settings. You
-# need [chapter 1](01_presence_likelihood.ipynb) and the variance of a mean. The page runs in twenty
-# seconds on one CPU core. It reads all results of training from records.
+# After this page you can say what a printed "0.37 ± 0.04 %" means and does not mean, derive a rule
+# for comparing our number with a printed one, compute how much lower an error looks if the best
+# epoch is chosen on the test set, and trace any number of this book back to its settings. You need
+# [chapter 1](01_presence_likelihood.ipynb) and the variance of a mean. The page runs in twenty
+# seconds on one CPU core, with stored results of training.
 #
 # ## Problem
 #
@@ -51,9 +51,10 @@ page.numbers()
 
 # %% [markdown]
 # Entries without a number are only a bar of a figure or a remark in the paper. "7.5M" is the number
-# of parameters of a network. In the last row $M \times N$ is the number of positions, $C$ of
-# classes and $L$ of labels. *Max pooling* is a baseline: for each label of the bag its loss sees
-# only the position with the largest probability.
+# of parameters of a network. *Extended MNIST* has canvases with two digits each, SVHN photographs
+# of house numbers. The last row is the time to evaluate the alternating series of chapter 1 with
+# $M \times N$ positions, $C$ classes and $L$ labels. *Max pooling* is a baseline: for each label
+# of the bag its loss sees only the position with the largest probability.
 #
 # ## What is hidden
 #
@@ -98,10 +99,10 @@ head = ("id", "runs", "the paper prints", "mean", *SPREADS)
 show.Markdown(tables.grid(head, lines))
 
 # %% [markdown]
-# The means agree with the listed runs. In the second row the ± agrees with the *population*
+# Every printed error is the rounded mean. In the second row the ± agrees with the *population*
 # standard deviation, which divides by $n$ and not by $n - 1$, and in the first row with the
 # difference between the largest and the smallest error. In the last two rows no column agrees, so
-# there were more runs than listed, or the spread was measured in another way. We guess that ± is a
+# there were more runs than listed, or the spread was measured differently. We guess that ± is a
 # standard deviation over runs.
 #
 # ## Derivation
@@ -159,8 +160,8 @@ print(f"new images, new seeds:  sd {100 * new:.3f}")
 
 # %% [markdown]
 # So a ± over seeds measures how much another *seed* may change the error on these test images. A
-# reproduction uses the same images, so this is the right scale for us. It is the wrong scale for
-# new images, and so for the statement that one method reads digits better than another.
+# reproduction uses the same images, so this is the right scale for us. It is wrong for new images,
+# and so for the statement that one method reads digits better than another.
 #
 # From here on $n$ is a number of runs, not of images. A standard deviation from few runs is itself
 # rough: for normal values its relative error is about $1 / \sqrt{2 (n - 1)}$, 35 % for five runs
@@ -181,10 +182,10 @@ print(f"new images, new seeds:  sd {100 * new:.3f}")
 # from normal distributions with one standard deviation $\sigma$.** The gap of the means then has
 # standard deviation $\sigma \sqrt{1/n + 1/\hat n}$, while $\tau$ is near $2 \sigma$. For ten runs
 # on either side $\tau$ is 4.5 times this standard deviation, so the rule is generous. A single
-# printed run has no ±. We compare it with one of our runs, but $s$ is still the standard deviation
-# of *all* our runs of the experiment. So $\tau = s$ is near $\sigma$, while the gap between two
-# runs has standard deviation $\sqrt 2 \sigma$: here the rule is strict. The figure applies the rule
-# to simulated runs whose true gap we know.
+# printed run has no ±. We compare it with one of our runs (the best of ten with our best), but $s$
+# is still the standard deviation of *all* our runs. So $\tau = s$ is near $\sigma$, while the gap
+# between two runs has standard deviation $\sqrt 2 \sigma$: here the rule is strict. The figure
+# applies the rule to simulated runs whose true gap we know.
 
 
 # %% tags=["hide-input"]
@@ -228,9 +229,9 @@ show.figure(
 )
 
 # %% [markdown]
-# At a true gap of 0 nearly all means pass, but about half of the single runs fail. At a true gap of
-# two standard deviations about 40 % of the means still pass. So *reproduced* means "within about
-# two standard deviations", and for a single run *worse* is weak evidence. That is why we also test
+# At a true gap of 0 nearly all means pass, but about half of the single runs fail. At a gap of two
+# standard deviations about 40 % of the means still pass. So *reproduced* means "within about two
+# standard deviations", and for a single run *worse* is weak evidence. Therefore we also test
 # *claims* of the paper, such as "max pooling is much worse than the exact likelihood", on our own
 # runs alone.
 #
@@ -243,11 +244,11 @@ show.figure(
 # $$ g \pm t \sqrt{\textstyle\sum_k w_k^2 s_k^2 / n_k} $$
 #
 # is a 95 % confidence interval, where $t$ is the 97.5 % quantile of Student's distribution with
-# Welch's degrees of freedom. A claim *holds* if every $g$ is above 0 by more than the half-width of
-# its interval, *fails* if some $g$ is below 0 by more than its half-width, and is *undecided*
-# otherwise. One run has no $s_k$ and decides nothing. The exceptions are quantities that no seed
-# changes, for example a duration: their half-width is 0. A run whose result is not a finite number
-# counts as worse than every number, here as in (4.1).
+# Welch's degrees of freedom, for unequal variances. A claim *holds* if every $g$ is above 0 by more
+# than the half-width of its interval, *fails* if some $g$ is below 0 by more than its half-width,
+# and is *undecided* otherwise. One run has no $s_k$ and decides nothing. But a quantity that no
+# seed changes, such as a duration, has half-width 0. A run whose result is not a finite number
+# counts as worse than every number, also in (4.1).
 #
 # ### The best epoch flatters
 #
@@ -312,13 +313,13 @@ print(f"best of ten runs: {lucky:.2f} % expected, {least.printed} % printed")
 # The authors' program trains for 20 epochs on extended MNIST. If the epochs are independent, the
 # best of 20 is nearly two standard deviations too low. This is a *bias*: averaging ten runs does
 # not remove it, and no ± shows it. If $\sigma$ is as large as the printed 0.04 between runs, the
-# printed 0.37 is 0.07 points too low for independent epochs, and at most 0.10 by the bound. The same
-# computation explains the printed 0.32 %, the best of ten runs.
+# printed 0.37 is 0.07 points too low for independent epochs, and at most 0.10 by the bound. The
+# same computation explains the printed 0.32 %, the best of ten runs.
 #
-# The remedy is to hold out a part of the *training* images and choose the epoch with the
-# lowest error on them. Our records have three errors: of the last epoch, of the epoch chosen on
-# held-out images, and of the best epoch on the test set. Only the third error is compared with the
-# paper.
+# The remedy is to hold out a part of the *training* images and choose the epoch with the lowest
+# error or loss on them (`validation` in the tables). Our records have three errors: of the last
+# epoch, of the epoch chosen on held-out images, and of the best epoch on the test set. Only the
+# third error is compared with the paper.
 #
 # ### From a label map to a sequence
 #
@@ -395,11 +396,11 @@ HELD = records.published()
 page.one_record(HELD)
 
 # %% [markdown]
-# The id of a record ends in a hash of the configuration. A table uses only records whose hash
-# belongs to the present settings.
+# `dirty` means uncommitted changes of the code. A record also has a hash of its configuration;
+# tables use only records with the hash of the present settings.
 #
-# The fifth is the **verdict**: (4.1), applied to the row and its records. For example, for the
-# three runs that a comment in the authors' program lists for this row:
+# The fifth is the **verdict**: (4.1), applied to the row and its records. For example, for three
+# runs listed in the authors' program:
 
 # %% tags=["hide-input"]
 listed = dict(enumerate([0.38, 0.32, 0.39]))
@@ -412,10 +413,10 @@ print(f"gap {v.gap:+.3f}, allowed {v.tolerance:.3f}")
 #
 # ### What the networks see
 #
-# In the paper's *extended MNIST* two digits are placed on a canvas whose height and width are drawn
-# anew for every batch. The label is the set of its digits. Our figure uses the digits of
-# scikit-learn. The network learns from canvases only and is tested on single digits, as in the last
-# panel. Above each image are its label set and the size $M \times N$ of its grid of positions.
+# The height and width of an extended MNIST canvas are drawn anew for every batch. Its label is the
+# set of its digits. Our figure uses the digits of scikit-learn. The network learns from canvases
+# only and is tested on single digits, as in the last panel. Above each image are its label set and
+# the size $M \times N$ of its grid of positions.
 
 # %% tags=["hide-input"]
 images, classes = data.load("digits", "train", "mnist")  # (N, 1, 28, 28), (N,)
@@ -472,8 +473,8 @@ page.curves(HELD)
 #
 # ### The reading rule
 #
-# The paper calls the rule (4.2) "very coarse". In the label maps below a dot is the background and
-# a slash separates rows.
+# The paper calls the rule (4.2) "very coarse". In the label maps a dot is the background and a
+# slash separates rows.
 
 # %% tags=["hide-input"]
 MAPS = {
@@ -507,7 +508,8 @@ show.Markdown(tables.grid(head, lines))
 # %% [markdown]
 # On generated house numbers we measure the errors of the *rule* alone, with a perfect network: each
 # position inside the box of a digit has the class of this digit. We also let the network respond
-# only near the middle of each digit, which leaves blank columns between neighbours.
+# only near the middle of each digit, which leaves blank columns between neighbours. Some whole
+# boxes leave such a column too.
 
 
 # %% tags=["hide-input"]
@@ -539,7 +541,7 @@ for core in (1.0, 0.8, 0.6):
 # %% [markdown]
 # The rule penalises a network that marks whole digits, but not one that marks only their middles.
 # The training loss does not distinguish the two: both predict exactly the labels of the image, so
-# both have likelihood 1. We keep the paper's rule for its numbers.
+# both have likelihood 1. We keep the rule to compare with the paper.
 #
 # ### The other differences, and what we do about each
 #
@@ -552,8 +554,8 @@ for core in (1.0, 0.8, 0.6):
 #
 # ## Reproduction
 #
-# [The page of this paper](../book/reproductions-presence.md) has all numbers and claims, the
-# deviations from the paper and the costs. The table below shows two sections of the paper.
+# [The page of this paper](../book/reproductions-presence.md) has all numbers, claims, deviations
+# and costs. The table shows sections 5.1.1 and 5.2.
 
 # %% tags=["hide-input"]
 page.section(HELD, "Sec 5.1.1", "Sec 5.2")
@@ -562,16 +564,18 @@ page.section(HELD, "Sec 5.1.1", "Sec 5.2")
 # ### Three rules of choosing the epoch
 #
 # By how much does the best epoch on the test set lower the error in our runs? For comparison, the
-# 0.07 points computed above are about a sixth of $0.37 + 0.07$.
+# 0.07 points above are about a sixth of $0.37 + 0.07$, the error without this choice.
 
 # %% tags=["hide-input"]
 page.flattery(HELD)
 
 # %% [markdown]
+# If the error still falls at the end, the last epoch is nearly best.
+#
 # ### Claims
 #
-# A claim is tested on the strongest evidence that all its experiments have. Claims of reduced size
-# get *no verdict*, and without a record a claim is *not tested*.
+# A claim is tested on the strongest evidence that all its experiments have. At reduced size it gets
+# *no verdict*, and without records it is *not tested*.
 
 # %% tags=["hide-input"]
 show.Markdown(tables.claims_tally(PAPER, HELD))
@@ -607,7 +611,7 @@ page.fresh(NAME, fresh, HELD)
 # **1, by hand.** Two methods err on 37 and on 48 of the same 10,000 images. On 25 images both are
 # wrong. On how many images is only the first method wrong, and on how many only the second? If both
 # methods were equally good, each of these images would be a toss of a fair coin. How surprising is
-# the result? Which pair of numbers did you need for this, "37 and 48" or "12 and 23"?
+# the result? Would the totals 37 and 48 have been enough?
 #
 # **2, code.** Write the allowed gap $\tau$ of (4.1), from the printed ± (or `None`), half a unit of
 # the last printed decimal, and the list of our values.
@@ -634,26 +638,24 @@ def transcription(h):
 check.attempt(check.transcription, transcription)
 
 # %% [markdown]
-# **4, by hand and code.** The paper's 0.32 % is the best of ten runs, each of which is the best of
-# 20 epochs. Let the standard deviation over runs be 0.04 and between the epochs of one run 0.02,
-# all independent. By how much do the two choices lower the error? Check your estimate with
-# `flattery`.
+# **4, by hand and code.** The paper's 0.32 % is the best of ten runs, each the best of 20 epochs.
+# Let the standard deviation over runs be 0.04 and between the epochs of one run 0.02, all
+# independent. By how much do the two choices lower the error? Check your estimate with `flattery`.
 #
-# **5, change the rule.** Replace the vote of (4.2) by sums: let each column add up the
-# probabilities of its positions, and let a digit win the column if its sum is greater than a
-# threshold. Which of the six situations above can this rule mend if the network is unsure at the
-# wrong positions, and which can it not mend even then? Some situations remain for *every* rule that
-# assigns one digit to each column. Which?
+# **5, change the rule.** Replace the vote of (4.2) by sums: a digit wins a column if its
+# probabilities in this column add up to more than a threshold. Which of the five wrong readings
+# above can this rule mend if the network is unsure at the wrong positions, and which not even then?
+# Some stay wrong for *every* rule that assigns one digit to each column. Which?
 #
 # **6, explain to a colleague.** Your colleague quotes section 5.1.2, 8.4 ± 0.4 % for cross-entropy
 # against 8.7 ± 0.3 % for the exact likelihood, and concludes that the exact likelihood costs 0.3
-# points. Explain in a few sentences what can and cannot be concluded from the two ±, what the
-# rotations have to do with it, and which experiment you would run.
+# points. Explain what can and cannot be concluded from the two ±, what the rotations have to do
+# with it, and which experiment you would run.
 #
 # ## Further reading
 #
 # - [Li (2018)](https://arxiv.org/abs/1811.12346), section 5 and Supplementary A: the experiments.
-# - [Errata and remarks](../book/errata.md): what we noticed on the way.
+# - [Errata and remarks](../book/errata.md): what we noticed.
 # - [Bouthillier et al. (2021)](https://arxiv.org/abs/2103.03098), *Accounting for variance in
 #   machine learning benchmarks*: which sources of variance a ± should cover.
 # - [Dodge et al. (2019)](https://arxiv.org/abs/1909.03004), *Show your work*: the expected best of $n$
