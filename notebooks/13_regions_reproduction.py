@@ -126,10 +126,10 @@ print(f"n = 111, as in the text, explains {some} of the rates of CUB5")
 #
 # $$ p_\pm = \frac{\hat p + w / 2 \pm \sqrt{w \, \hat p (1 - \hat p) + w^2 / 4}}{1 + w} , \qquad w = z^2 / n . \tag{13.2} $$
 #
-# For $k = 0$ the interval is $[0, w / (1 + w)]$. With $z = 1.96$ and $n = 80$, the interval
-# contains $p$ with probability 95 % on average over $p$, but only 84 % at $p = 0.22$ %. The figure
-# shows the intervals of Table 1 on the two small sets. Dotted lines show the error of always
-# answering the more frequent class (GlaS) or of guessing (CUB5).
+# For $k = 0$ the interval is $[0, w / (1 + w)]$. For random $k$, with $z = 1.96$ and $n = 80$, the
+# interval contains $p$ with probability 95 % on average over $p$, but only 84 % at $p = 0.22$ %.
+# The figure shows the intervals of Table 1 on the two small sets. Dotted lines show the error of
+# always answering the more frequent class (GlaS) or of guessing (CUB5).
 
 # %% tags=["hide-input"]
 TESTED = {"GlaS": glas.SIZES["test"], "CUB5": cub.SIZES["five"]["test"]}
@@ -165,7 +165,7 @@ for m, s in (*FOUR_LOOKS, ("min-max u=0", "CUB5"), ("Grad-CAM", "CUB5")):
 # On GlaS no method errs on more than two images, and all intervals overlap. On CUB5 the method is
 # *one bird* ahead of Grad-CAM. CAM-LSE is at chance level and CAM-Max is little better, so their
 # Dice indices describe localisers that have not learnt the class. Erasing reduces the errors on
-# CUB5 from 28 birds to 15 (Table 3). Their intervals overlap. Yet if the two true error rates were
+# CUB5 from 28 birds to 15 (Table 3). Their intervals overlap. Yet if the true error rates were
 # equal and the images independent, so large a difference would have a probability of only 3 %
 # (normal approximation).
 #
@@ -177,7 +177,7 @@ for m, s in (*FOUR_LOOKS, ("min-max u=0", "CUB5"), ("Grad-CAM", "CUB5")):
 #
 # $$ d_0 = \frac{4 \, (1 - d_1)}{4 - 3 \, d_1} . $$
 #
-# So for one image the printed row determines the missing row. A table prints means over images with
+# For one image this equation determines the missing row. A table prints means over images with
 # different $f$. The second derivative of $d_0$ with respect to $d_1$ is $-24 / (4 - 3 d_1)^3 < 0$,
 # so $d_0$ is a **concave** function of $d_1$, from 1 at $d_1 = 0$ to 0 at $d_1 = 1$. By Jensen's
 # inequality the mean of $d_0$ is at most its value at the mean $\bar d_1$. A concave function also
@@ -198,29 +198,29 @@ show.Markdown(page.zeros_beside_methods())
 # ### Which curve an area belongs to
 #
 # Fig. 6 of the paper prints areas under precision-recall curves, in one panel for the foreground
-# and one for the background. Our text version of the paper contains four areas without their panel.
-# Each cut of a map is one point of its curve, with recall $r$, precision $p$ and F1 score
+# and one for the background. We have the paper as plain text, which gives four areas but not their
+# panel. Each cut of a map is one point of its curve, with recall $r$, precision $p$ and F1 score
 # $2 r p / (r + p)$. Suppose that no cut has an F1 score above $\varphi$. If $2 r > \varphi$, then
-# $p \leq \varphi r / (2 r - \varphi)$; for smaller $r$ every $p$ is allowed. The bound is 1 at
-# $r_0 = \varphi / (2 - \varphi)$ and falls to $r_0$ at recall 1. So all points lie below a
-# horizontal line at 1 up to $r_0$, followed by a hyperbola.
+# $p \leq \varphi r / (2 r - \varphi)$; for smaller $r$ every $p$ is allowed. So the bound is a
+# horizontal line at 1 up to $r_0 = \varphi / (2 - \varphi)$, then a hyperbola that falls to $r_0$
+# at recall 1.
 #
 # Fig. 6 does not say how a curve continues *between* two points. If it continues as a straight
 # line, the area is largest for a curve that is 1 up to $r_0$ and then one straight line to the end
 # of the hyperbola: the hyperbola is convex, so the line lies above it. If it has steps, each with
-# the precision at its right end as in PxAP and (10.3), the area is at most that below the
-# hyperbola. The hyperbola equals
-# $\frac{\varphi}{2} \bigl( 1 + \frac{\varphi}{2 r - \varphi} \bigr)$, with integral
+# the precision at its right end as in PxAP and (10.3), the area is at most that of the bound,
+# because the bound never rises. The hyperbola has the integral
 # $\frac{\varphi}{2} r + \frac{\varphi^2}{4} \log (2 r - \varphi)$. So
 #
 # $$ \text{area} \leq \tfrac12 + r_0 - \tfrac12 r_0^2 \;\; \text{(lines)} , \qquad \text{area} \leq \varphi + \tfrac12 \varphi^2 \log \bigl( \tfrac{2}{\varphi} - 1 \bigr) \;\; \text{(steps)} . \tag{13.4} $$
 #
-# The bound for lines is larger, so it holds for both kinds of curve. We solve it for $\varphi$: the
-# *best* cut has at least this F1 score. The paper averages curves over images, so let $\varphi$ now
-# be the F1 score of the best cut of one image. As a function of $\varphi$, the bound lies below its
-# tangent at our solution (a folded cell checks this for one area). So the mean area is at most the
-# tangent at the mean $\varphi$. The tangent rises, and at our solution it equals the mean area. So
-# the mean $\varphi$ is at least our solution.
+# The bound for lines is larger, so it holds for both kinds of curve. We set it equal to the printed
+# area and call the solution $\varphi_0$: for one image, the *best* cut has at least this F1 score.
+# The paper averages curves over images. Let $\varphi$ be the F1 score of an image's best cut. As a
+# function of $\varphi$, the bound lies below its tangent at $\varphi_0$ (a folded cell checks one
+# area). So the printed area, a mean, is at most the tangent at the mean $\varphi$. The tangent
+# rises, and at $\varphi_0$ it equals the printed area. So the mean $\varphi$ is at least
+# $\varphi_0$.
 
 
 # %%
@@ -244,9 +244,10 @@ show.Markdown(page.areas_beside_cuts(best_cut))
 # best cuts need an $F_1^-$ above 79 %, and the paper's cuts have 86 to 92 %. So we take them for
 # background areas. A *constant* map has one cut, which marks all pixels: recall 1 and, for the
 # background, precision $1 - f$, with $f$ the share of the bird. The line to this point from
-# precision 1 at recall 0 has the area $1 - f/2$. By Jensen's inequality the mean share lies between
-# $\bar d_1 / (2 - \bar d_1)$ and $\bar d_1$, which gives the last column. The printed areas, 94.2
-# to 95.4 %, may be only one or two points larger than the area of a constant map.
+# precision 1 at recall 0 has the area $1 - f/2$. By Jensen's inequality and the chord, as in
+# (13.3), the mean share lies between $\bar d_1 / (2 - \bar d_1)$ and $\bar d_1$, which gives the
+# last column. The printed areas, 94.2 to 95.4 %, may be only one or two points larger than that of
+# a constant map.
 #
 # ## Code
 #
@@ -254,10 +255,9 @@ show.Markdown(page.areas_beside_cuts(best_cut))
 #
 # All methods except U-Net share one training loop and a residual network pretrained on ImageNet.
 # *As printed* gives each method the network, augmentation, schedule and cut of its authors; the
-# min-max method runs with ResNet-18, the network of the paper's baselines, and with the paper's
-# ResNet-101. *On equal terms* gives every method the settings of the min-max method on GlaS, with
-# ResNet-18. As printed, training on GlaS uses each image 1,280 times for the baselines, and 400
-# times for the min-max method.
+# min-max method runs with its own ResNet-101 and with the baselines' ResNet-18. *On equal terms*
+# gives every method the settings of the min-max method on GlaS, with ResNet-18. As printed, the
+# baselines use each GlaS image 1,280 times in training, the min-max method 400 times.
 #
 # ### What erasing costs
 #
@@ -324,11 +324,10 @@ for r in ROWS.values():
 # %% [markdown]
 # **If time is proportional to operations**, about half of the paper's epoch with $u = 0$ does not
 # depend on $u$. If a batch (eight images) does not fill a GPU, a small image costs nearly as much
-# as a large one; then $\kappa$ is closer to 1 and $b$ is smaller ($\kappa = 1$ gives $R = 2$). We
-# measured the ratio with our recipe (`desk`) and at reduced size (`short`). Under `short`, batch
-# normalisation uses fixed statistics. So after a look without trust, later looks change nothing
-# (chapter 12) and can be skipped. (A ratio above $R$ means that time is not proportional to
-# operations.)
+# as a large one; then $\kappa$ is closer to 1 and $b$ is smaller. We measured the ratio with our
+# recipe (`desk`) and at reduced size (`short`). Under `short`, batch normalisation uses fixed
+# statistics. So after a look without trust, later looks change nothing (chapter 12) and can be
+# skipped. (A ratio above $R \approx 3$ means that time is not proportional to operations.)
 
 # %% tags=["hide-input"]
 HELD = records.published()
@@ -341,11 +340,11 @@ show.Markdown(
 #
 # ### Two worlds in which we know the answer
 #
-# GlaS cannot decide *why* a method wins. For that we train on the synthetic glands of
-# [chapter 11](11_regions_entropy.ipynb), in two regimes that satisfy the paper's assumptions. In
-# *graded*, some glands show the class better than others. In *head*, one small part of the largest
-# gland shows it well, and all other gland tissue hardly at all. The figure has two images of each
-# regime, with the outlines of the true masks.
+# GlaS cannot decide *why* a method wins, as the next section shows. For that we train on the
+# synthetic glands of [chapter 11](11_regions_entropy.ipynb), in two regimes where, as the paper
+# assumes, only the glands show the class. In *graded*, some glands show the class better than
+# others. In *head*, one small part of the largest gland shows it well, and all other gland tissue
+# hardly at all. The figure shows two images of each, with the true outlines.
 
 # %% tags=["hide-input"]
 fig = page.two_regimes()
@@ -379,10 +378,11 @@ show.figure(
 # ### GlaS shows the class without the glands
 #
 # The paper assumes that the class can be recognised from the glands and *not* from the remaining
-# tissue (the stroma). To test this, a logistic regression, trained on the 85 training images, reads
-# ten numbers of an image: mean and standard deviation of red, green and blue, and of the change of
-# brightness in two directions, over squares of 4 x 4 pixels that lie entirely in the stroma, or in
-# the glands. A second rule sees no pixel: it predicts the more frequent class of the *patient*.
+# tissue (the stroma). To test this, we train two logistic regressions on the 85 training images.
+# One sees only squares of 4 x 4 pixels that lie entirely in the stroma, the other only squares in
+# the glands. Each reads mean and standard deviation, over the squares, of red, green, blue and the
+# change of brightness in two directions. A third rule sees no pixel: it predicts the more frequent
+# class of the *patient*. The first row counts images.
 
 # %% tags=["hide-input"]
 lines = [(what, f"{value:.4g}") for what, value in leaks.MEASURED.items()]
@@ -391,22 +391,22 @@ show.Markdown(
 )
 
 # %% [markdown]
-# The stroma shows the class about as well as the glands do, through stain and texture. Nearly all
-# test images come from patients with training images, so a network can find the class by
-# recognising the patient. The paper's assumption is violated on GlaS.
+# Against the paper's assumption, the stroma shows the class about as well as the glands do, through
+# stain and texture. Nearly all test images come from patients with training images, so a network
+# can find the class by recognising the patient.
 #
 # ### What the other differences change
 #
-# The cut of CAM uses the true class of the test image, so the method gets the map of the right
-# class even if its prediction is wrong. We keep this cut as one of four rules (below); the other
-# rules use the predicted class. Training with $u = 4$ also trains on erased images and adds up
-# $H_s$ over the looks. Both may help without any change of the mask; variants L5 and L7 below test
-# this.
+# The cut of CAM gets the map of the true class even if the prediction is wrong. This cut is one of
+# four rules below; the others use the predicted class. Training with $u = 4$ also trains on erased
+# images and adds up $H_s$ over the looks. Both may help without changing the mask; L5 and L7 below
+# test this.
 #
 # ## Reproduction
 #
 # The [reproduction page](../book/reproductions-regions.md) lists every number of Tables 1 to 6 and
-# of Fig. 6, and every claim, with verdict and runs. The count:
+# of Fig. 6, and every claim, with verdict and runs. The count (*closed data* are not available to
+# us):
 
 # %% tags=["hide-input"]
 show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))
@@ -425,15 +425,16 @@ show.Markdown(page.glas(HELD))
 #
 # ### The ladder: one change at a time
 #
-# We train a *ladder* of experiments, from class activation maps to the full method and beyond.
-# Network, training budget and cut are the same for all. Before the runs we fixed which experiments
-# decide which claim. We call a mean over seeds *higher* or *lower* than another if the 95 %
-# interval of their difference does not contain 0 ([chapter 4](04_presence_reproduction.ipynb)). L0
-# are the baselines, L1 trains the localiser alone ($H_s$), L2 adds $H^+$, and L3 adds $H^-$. L4
-# adds erasing. L5 uses only the mask of the first look, L6 trusts every look, or every look with
-# the right class, and L7 divides $H_s$ by the number of looks. L8 attaches the mask to the graph.
-# In L9 another network learns the class from $X^-$, and the localiser works against it. In L10 the
-# classifier sees the true masks.
+# We train a *ladder* of experiments, from class activation maps to the full method. Network,
+# training budget and cut are the same for all. Before the runs we fixed which experiments decide
+# which claim. We call a mean over seeds *higher* or *lower* than another if the 95 % interval of
+# their difference does not contain 0 ([chapter 4](04_presence_reproduction.ipynb)). L0 are the
+# baselines, L1 trains the localiser alone ($H_s$), L2 adds $H^+$, and L3 adds $H^-$. L4 adds
+# erasing. Three steps change L4: L5 uses only the mask of the first look, L6 trusts every look (in
+# a second variant, those that predict the right class), and L7 divides $H_s$ by the number of
+# looks. The last steps do not erase: L8 attaches the mask to the graph, in L9 another network
+# learns the class from $X^-$ and the localiser works against it, and in L10 the classifier sees the
+# true masks.
 #
 # The figure shows PxAP and Matthews' correlation of each step, with a dot for each seed. Dotted
 # lines mark constant maps: their PxAP is the share of the glands, and their correlation is 0.
@@ -455,12 +456,12 @@ show.figure(
 # ### Four rules for the cut
 #
 # We measure the same maps by four rules. *Own* is the paper's rule for each method. *Midrange* cuts
-# the map of the predicted class half-way between its smallest and its largest value. *Chosen* is
-# one threshold for all images, with the largest sum of both indices on validation masks. The
-# fourth, *no cut*, is PxAP, which needs no mask. The figure shows the two Dice indices of each
-# method as three joined points: a circle with the method's number for its own cut, a square for the
-# midrange, a triangle for the chosen threshold. The grey curve shows random masks of every size, in
-# images whose glands all have the same share. Empty diamonds are the paper's numbers for GlaS.
+# the map of the predicted class half-way between its smallest and largest value. *Chosen* is one
+# threshold for all images, with the largest sum of both indices on validation masks. The fourth,
+# *no cut*, is PxAP, which needs no mask. The figure shows the two Dice indices of each method as
+# three joined points: a circle with the method's number for its own cut, a square for the midrange,
+# a triangle for the chosen threshold. The grey curve shows random masks of every size, in images
+# that all have the same share of glands. Empty diamonds are the paper's numbers for GlaS.
 
 # %% tags=["hide-input"]
 fig, counted = page.cuts_in_the_plane(HELD)
@@ -526,7 +527,7 @@ show.Markdown(page.fresh(NAME, fresh, HELD) if FULL else "Not run.")
 # **1, by hand.** Two methods differ on $m$ of the 80 test images of GlaS, and one of them is right
 # on all $m$. If they were equally good, each of these images would be a toss of a fair coin. What
 # is the smallest $m$ for which the two-sided probability of such a result is below 5 %, and how
-# many percentage points of error is that?
+# many percentage points of error is that? Compare with Table 1.
 
 
 # %%
@@ -584,10 +585,10 @@ check.attempt(check.slower_by, slower_by)
 #
 # ## Further reading
 #
-# - [Belharbi et al. (2020)](https://arxiv.org/abs/1907.12934), section 4 and Appendix B; and [Rony
+# - [Belharbi et al. (2020)](https://arxiv.org/abs/1907.12934), section 4 and Appendix B; [Rony
 #   et al. (2019)](https://arxiv.org/abs/1909.03354), the survey.
 # - [Errata and remarks](../book/errata.md).
 # - [Brown, Cai and DasGupta (2001)](https://doi.org/10.1214/ss/1009213286), *Interval estimation
 #   for a binomial proportion*: why Wilson's interval.
 # - [Boyd et al. (2012)](https://arxiv.org/abs/1206.4667), *Unachievable region in precision-recall
-#   space*: a lower bound of the area from the share of positives; (13.4) is an upper bound.
+#   space*: a lower bound of the area from the share of positives.
