@@ -287,12 +287,13 @@ scales = torch.tensor([6.0, 8.0, 12.0]).double()
 apart = torch.tensor([[[10, 8, 9.5], [22, 17, 6.0]]]).double()
 ideal = patches.ideal_heatmap(apart, SHAPE, scales)
 found = patches.extract(ideal, K, 5, scales)[0]
-print("apart: ", apart[0].tolist(), "->", found[0].tolist())
+print("apart:", apart[0].tolist())
+print("    ->", found[0].tolist())
 close = torch.tensor([[[10, 8, SIDE], [12, 8, SIDE]]]).double()
 ideal = patches.ideal_heatmap(close, SHAPE)
 found, value = patches.extract(ideal, K, 5, SIDE)
-print("close: ", close[0].tolist(), "->", found[0].tolist(), end=" ")
-print("values", value[0].tolist())
+print("close:", close[0].tolist())
+print("    ->", found[0].tolist(), "values", value[0].tolist())
 
 # %% [markdown]
 # The first pair comes back, in another order. Of the second pair only one peak survives the

@@ -332,7 +332,8 @@ for r in ROWS.values():
 # %% tags=["hide-input"]
 HELD = records.published()
 show.Markdown(
-    f"Measured ratio of the durations of an epoch, u = 4 to u = 0: {page.ratios(HELD)}."
+    "Measured ratio of the durations of an epoch, u = 4 to u = 0:"
+    f" {page.ratios(HELD)}."
 )
 
 # %% [markdown]

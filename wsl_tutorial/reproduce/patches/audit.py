@@ -36,8 +36,8 @@ AUDIT = Audit(
             "two runs",
             None,
             "Eq. (10.3): no ranking with this recall has this AP if AP is the area over all "
-            "recalls; with AP at eleven recalls, class by class, or without interpolation one "
-            "has, and the paper does not define AP",
+            "recalls; with AP at eleven recalls, class by class, or without interpolation "
+            "such rankings exist, and the paper does not define AP",
             "test_eq_10_3_has_no_room_for_both_printed_numbers",
             equation="10.3",
         ),
