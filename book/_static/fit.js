@@ -55,14 +55,22 @@ function fit() {
   shrink();
 }
 
+const article = document.querySelector(".bd-article");
 let width = 0;
 const boxes = new ResizeObserver(() => {
-  if (width === window.innerWidth) return;
-  width = window.innerWidth;
+  if (width === article.clientWidth) return;
+  width = article.clientWidth;
   fit();
 });
-boxes.observe(document.documentElement);
+if (article) boxes.observe(article);
 for (const folded of document.querySelectorAll(".bd-article details")) {
   folded.addEventListener("toggle", () => tables.filter((table) => folded.contains(table)).forEach(mend));
 }
-window.MathJax?.startup?.promise.then(fit); // formulas in tables have their width now
+
+/** Fit anew when styles are loaded, and when formulas in tables have their width. */
+function ready() {
+  fit();
+  window.MathJax?.startup?.promise.then(fit);
+}
+if (document.readyState === "complete") ready();
+else window.addEventListener("load", ready);
