@@ -421,10 +421,9 @@ show.Markdown(page.seconds(HELD))
 
 # %% [markdown]
 # In the last column compare `mle_llp`, `mle_llp_reuse` and `direct`. Only `mle_llp` makes a separate
-# pass for the E-step, so by the derivation above `mle_llp_reuse`, with steps of the same size, should
-# be faster by a third of an epoch. If the table shows the opposite, a likely reason is other work on
-# the machine during this single run. `direct` takes smaller steps (four bags), which cost more for
-# the same images.
+# pass for the E-step. By the derivation above this pass costs about a third of an epoch; the
+# measured difference is a little smaller. The run is a single one, and other programs on the
+# machine change such durations.
 #
 # ### Epochs, wobble and the paired test
 #
