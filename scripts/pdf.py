@@ -49,6 +49,11 @@ READY = """async () => {
   document.querySelectorAll('img').forEach((image) => (image.loading = 'eager'));
   await window.MathJax?.startup.promise;
   await Promise.all([...document.images].map((image) => image.decode().catch(() => null)));
+  const wides = '.bd-article table, mjx-container[display="true"]';
+  for (const wide of document.querySelectorAll(wides)) {
+    const room = wide.parentElement.clientWidth / wide.scrollWidth;  // else Chromium shrinks all
+    if (room < 1) wide.style.zoom = room - 0.01;
+  }
   return [...document.querySelectorAll('h1, h2, h3, h4, h5, h6')]
     .filter((heading) => heading.checkVisibility())
     .map((heading) => heading.innerText.replace(/[\\s#]+/g, ' ').trim());
@@ -143,6 +148,7 @@ def printed(built: Path, target: Path, text: str) -> list[str]:
         with opened(viewport={"width": 794, "height": 1123}) as page:
             page.set_default_timeout(600_000)
             page.goto(page_of_all.resolve().as_uri())
+            page.emulate_media(media="print")
             headings = page.evaluate(READY)
             page.pdf(
                 path=target, format="A4", scale=0.85, outline=True, tagged=True,
