@@ -68,7 +68,8 @@ def one_record(held: Records) -> show.Markdown:
     facts = {"records": "none of this paper is published yet"}
     if record is not None:
         facts = {k: record[k] for k in ("experiment", "seed", "protocol", "seconds")}
-        facts |= record["provenance"]
+        names = ("commit", "dirty", "torch", "device", "utc")
+        facts |= {k: v for k, v in record["provenance"].items() if k in names}
         facts["data"] = ", ".join(record["provenance"]["data"]) or "embedded"
     return show.Markdown(tables.grid(("field of a record", "value"), facts.items()))
 
@@ -155,7 +156,7 @@ def curves(held: Records) -> show.Markdown:
         alt="Test error on a logarithmic scale against the epoch, for three losses and two"
         f" optimisers, with dashed lines at the paper's values ({named}). {text}",
     )
-    return show.Markdown(f"At the end ({named}; means over the seeds). {text}")
+    return show.Markdown(f"The thick lines end at these errors ({named}). {text}")
 
 
 def _curve(axis: Axes, label: str, runs: Records, k: int) -> str:
@@ -174,7 +175,8 @@ def section(held: Records, *places: str) -> show.Markdown:
     """Return the numbers of some sections of the paper beside ours, with notes on the verdicts."""
     rows = [row for row in ROWS.values() if row.table in places]
     lines = [tables.line(row, PAPER, held) for row in rows]
-    notes = tables.notes(rows, PAPER, held)
+    firsts = {row.experiment: row for row in reversed(rows)}  # of rows about the same runs
+    notes = tables.notes([row for row in rows if row in firsts.values()], PAPER, held)
     return show.Markdown(f"{tables.grid(tables.HEAD, lines)}\n{notes}")
 
 
