@@ -16,13 +16,14 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # After this page you can tell which sentences of a paper need an experiment, which need a proof,
 # and for which you must read a program. You can also show in a few lines where a public program
-# differs from its formula. You need the chapters on one of the four methods, and the *verdict* and
-# the *protocols* of [chapter 4](04_presence_reproduction.ipynb). The page trains nothing and runs
-# in less than half a minute on one CPU core.
+# differs from its formula. You need the *verdict* and the *protocols* of [chapter
+# 4](04_presence_reproduction.ipynb), and the chapters on at least one of the four methods. Skip the
+# table rows and sections on the other methods. The page trains nothing and runs in less than half a
+# minute on one CPU core.
 #
 # ## Problem
 #
-# Which claims of the four papers hold? The overview comes from the records:
+# Which claims of the four papers hold? The overview is computed from our records:
 
 # %%
 import math
@@ -54,7 +55,7 @@ show.Markdown(audit.summary(HELD))
 
 # %% [markdown]
 # *No verdict* means that we have results at reduced size only, and *not tested* that we have none.
-# *By mathematics: stand* counts the sentences that are proved as printed; *numbers judged* counts
+# *By mathematics: stand* counts the sentences that are proved as printed. *Numbers judged* counts
 # the printed numbers with a verdict. **Every result of a training comes from a record**, and every
 # sentence that mathematics decides has a test that you can run.
 #
@@ -73,9 +74,9 @@ show.Markdown(audit.summary(HELD))
 #
 # ### What mathematics decides
 #
-# Some sentences can be checked without a training: a test compares each with an independent
-# computation. The next table shows the sentences that do not stand as printed. A *remark* is our
-# own: the paper claims nothing there, and the overview does not count it.
+# Some sentences can be checked without a training: a test compares each sentence with an
+# independent computation. The next table shows the sentences that do not stand as printed. A
+# *remark* is our own sentence: the paper does not claim it, and the overview does not count it.
 
 # %%
 show.Markdown(audit.sentences_table(stands=(False, None)))
@@ -84,12 +85,9 @@ show.Markdown(audit.sentences_table(stands=(False, None)))
 # Three of the sentences that stand are central formulas: Li's probability of a label set, the E-step
 # of Baručić and Kybic, and the cross-entropy to uniform of Belharbi et al.
 #
-# In two cases the method is *better* than its authors say. Li writes that the series of (1.2), cut
-# off early, gives no bound in general; but if we cut it after all subsets of one size, it does
-# (chapter 1). The other case is the first row of the table: the paper's sum is exact for any bag,
-# and (5.3) computes it in $n y$ steps. In the fourth row, 97.5 % is the share of digits found and
-# classified correctly. If AP is the area over all recalls, the two numbers cannot come from one
-# run; by the row's three other definitions they can.
+# In two cases the method is *better* than its authors say. Li writes that a partial sum of the
+# series (1.2) is no bound in general. But if we start with the full set and stop after all subsets
+# of some size, the partial sum is a bound (chapter 1). The other case is the first row of the table.
 #
 # ### How many true claims fail
 #
@@ -100,8 +98,8 @@ show.Markdown(audit.sentences_table(stands=(False, None)))
 # $$ 1 - (1 - \alpha)^m . $$
 #
 # The expected number of failures is $m \alpha$, also without independence. By Markov's inequality
-# this number bounds the probability of at least one failure. For the claims of each paper, at
-# $\alpha = 5\,\%$:
+# the probability of at least one failure is at most $m \alpha$. The output uses $\alpha = 5\,\%$ and
+# the number of claims of each paper:
 
 # %% tags=["hide-input"]
 for paper in PAPERS.values():
@@ -111,7 +109,7 @@ for paper in PAPERS.values():
     print(f"{100 * one:.0f} %; {0.05 * m:.1f} expected")
 
 # %% [markdown]
-# So one failed claim in a long list proves little. Read the measured value beside each verdict.
+# So one failed claim in a long list proves little.
 #
 # ## Code
 #
@@ -123,20 +121,19 @@ for paper in PAPERS.values():
 show.Markdown(audit.programs_table())
 
 # %% [markdown]
-# Below, we write each behaviour anew from its description and compare it with this book's function.
+# Each section below describes what one program does. A few lines of our own do the same (*as
+# released*). We compare them with this book's function (*here*).
 #
 # ### Presence
 #
 # #### A sum that turns negative
 #
-# The released routine divides the alternating sum (1.2) by its largest term, and takes the
-# logarithm of the absolute value plus $10^{-16}$. In float32 such a sum has an error of about
-# $10^{-7}$. If all labels of a bag are improbable everywhere, the terms nearly cancel: the true sum
-# is smaller than this error, and the computed sum may be negative. The absolute value then
-# *reverses the gradient*: a step makes a label less probable. Does this happen in some of 20 bags
-# with five labels, if the logit of the background is about 10 above the others at all 64
-# positions? The last output line compares the released form in float64 with the exact
-# log-likelihood.
+# Li's program divides the alternating sum (1.2) by its largest term, and takes the logarithm of the
+# absolute value plus $10^{-16}$. In float32 such a sum has an error of about $10^{-7}$. If all labels
+# of a bag are improbable everywhere, the terms nearly cancel: the true sum is smaller than this
+# error, and the computed sum may be negative. The absolute value then *reverses the gradient*: a
+# step makes a label less probable. We look for such a label in 20 bags with five labels. The logit of
+# the background is about 10 above the others at all 64 positions.
 
 
 # %%
@@ -174,29 +171,27 @@ assert max(errors) > 1
 assert mass.min() > 0.999
 
 # %% tags=["hide-input"]
-reversed_ = "some" if turned else "none"
-print("as released, bags with a label made less probable:", reversed_)
-print(f"expected positions of a label: {mass.min():.3f} to {mass.max():.3f}")
+print("as released, some label is made less probable:", turned > 0)
+print(f"correct gradient, summed: {mass.min():.3f} to {mass.max():.3f}")
 double = [absolute_sum(b.double(), range(5)).item() for b in bags]
 close = presence.log_likelihood(bags, five).tolist()
 off = [abs(a - b) for a, b in zip(double, close, strict=True)]
-print("as released in float64, error below 1 nat:", max(off) < 1)
+print("as released in float64, log-likelihood right to 1 nat:", max(off) < 1)
 
 # %% [markdown]
 # The correct gradient of the log-likelihood with respect to $\log p$ is the posterior (2.3). Summed
-# over the positions, it is the expected number of positions of a label, at least 1 for a present
-# label (second output line). So a gradient whose sum over the positions is negative has the wrong
-# sign. The authors compute in float64 for CIFAR-10 and SVHN, and a comment says that it is needed.
-# [Chapter 2](02_presence_numerics.ipynb) shows where float64 fails too, and the form without
-# cancellation.
+# over the positions, it is the expected number of positions of a label. This number is at least 1 for
+# a present label (second output line), so a negative sum of the released gradient has the wrong sign.
+# For CIFAR-10 and SVHN the program uses float64, and a comment says that this is needed. [Chapter
+# 2](02_presence_numerics.ipynb) shows where float64 fails too.
 #
-# #### A maximum that knows its neighbours
+# #### A maximum normalised over the batch
 #
-# The baseline of supplementary A, paper (16), rewards the largest probability of each label. There
-# the probabilities of *one image* sum to 1 over classes and positions. The released program divides
-# by the sum over the *batch*, so the images compete. If the logits of one image are 110 below those
-# of another, float32 rounds its probabilities to 0. We add a constant to all logits of image 2 and
-# compute the mean loss.
+# The baseline of supplementary A, paper (16), rewards the largest probability of each label. In the
+# paper the probabilities of *one image* sum to 1 over classes and positions. The released program
+# divides by the sum over the *batch*. If the logits of one image are 110 below those of another,
+# float32 rounds its probabilities to 0, and the loss is infinite. We add a constant to all logits of
+# image 2 and print the mean loss.
 
 
 # %% tags=["hide-input"]
@@ -234,18 +229,17 @@ assert torch.allclose(
 )
 
 # %% [markdown]
-# As printed, the loss does not depend on this constant. As released, it does. Its derivative with
-# respect to the constant is proportional to a difference: the image's share of the batch sum, minus
-# its share of the batch's labels. If it is negative, a step raises the image's mean logit.
+# As printed in the paper, the loss does not depend on this constant. As released, it does, so a
+# gradient step may raise or lower all logits of an image together.
 #
 # ### Counts
 #
-# #### Nothing divided by nothing
+# #### Zero divided by zero
 #
-# For each set of $y$ positives, the released E-step multiplies the probabilities of all instances,
-# in float32 and with $\rho$ clamped at $10^{-6}$; then it divides by the sum over the sets. Eight
-# positives that the network considers impossible give $10^{-48}$, which float32 rounds to 0, and
-# the division is 0/0. The output shows the posterior of one instance.
+# The E-step of Baručić and Kybic's program multiplies the probabilities of all instances for each
+# set of $y$ positives, in float32 and with $\rho \geq 10^{-6}$. Then it divides by the sum of these
+# products. If all 12 instances of a bag have $\rho = 10^{-6}$, eight positives give $10^{-48}$. In
+# float32 this is 0, and the division is 0/0. The output shows the posterior of one instance.
 
 
 # %% tags=["hide-input"]
@@ -278,11 +272,12 @@ assert torch.allclose(
 )  # elsewhere the two agree
 
 # %% [markdown]
-# #### Every configuration, one by one
+# #### A list of all configurations
 #
-# The same program lists all configurations when it starts. Apart from 0/0 its results are right, and
+# The same program lists all configurations when it starts. Except for 0/0 its results are right, and
 # for the bags of the paper the list fits into memory. The recursion (5.3) takes $n y$ steps. The
-# first output is for $y = n/2$, the second for a bag that no list could hold.
+# first output compares list and recursion for $y = n/2$. The second applies (5.3) to a bag whose list
+# no memory could hold.
 
 # %% tags=["hide-input"]
 for n in (8, 16, 20, 32):
@@ -297,14 +292,14 @@ assert torch.allclose(big, counts.log_distribution(wide)[:, 400])
 print(f"1,000 instances, 400 positive: log-likelihood {big.item():.3f}")
 
 # %% [markdown]
-# #### So many or fewer
+# #### At most k instead of exactly k
 #
 # The *count loss* of Shukla et al. (2023) goes through the instances with a table of
 # log-probabilities of 0, 1, ..., $k$ positives. Before the first instance the table must be log 1
-# for 0 positives and log 0 for all other counts. In `prob_x_equals_k_final`, the function that its
-# training calls, the other entries start at 0, which is log 1. The recursion is linear, so its
+# for 0 positives and log 0 for all other counts. The training calls `prob_x_equals_k_final`, where
+# all entries start at 0, the value of log 1. The recursion is linear in the probabilities, so its
 # result is a sum over the starting counts $j = 0, \ldots, k$. A start at $j$ gives the probability
-# of $k - j$ positives. So the result for $k$ is the probability of $k$ *or fewer*.
+# of $k - j$ positives. So the result for $k$ is the probability of *at most* $k$ positives.
 
 
 # %%
@@ -323,25 +318,24 @@ for k in range(6):
     ones = begun_with(torch.zeros(k + 1), some, k)
     start = torch.zeros(k + 1).log().index_fill(0, torch.tensor(0), 0.0)
     right = begun_with(start, some, k)
-    print(f"k = {k}: start of ones {ones:.4f}", end=", ")
+    print(f"k = {k}: as released {ones:.4f}", end=", ")
     print(f"right start {right:.4f}, exact {law[k]:.4f}")
     assert abs(ones - law[: k + 1].sum()) < 1e-5
     assert abs(right - law[k]) < 1e-5
 
 # %% [markdown]
-# With this loss, a network that predicts *too few* positives in every bag has a low loss. Two other
-# functions of the program start correctly.
+# With this loss, a network that predicts *too few* positives in every bag has a low loss.
 #
-# #### The last positive
+# #### A wrong factor for the last positive
 #
-# The program of Chen et al. (2024) computes an E-step for counts by messages from both ends, as in
-# chapter 5. In one line of the backward messages, a positive that only negatives follow has the
-# factor $1 - \rho$ instead of $\rho$.
+# The program of Chen et al. (2024) computes an E-step for counts by the forward-backward pass of
+# chapter 5. One line of the backward pass is wrong: if an instance is positive and all later ones
+# are negative, its factor is $1 - \rho$ instead of $\rho$.
 
 
 # %% tags=["hide-input"]
 def both_ends(rho, y, exchanged):
-    """Posterior of each instance by forward and backward counts."""
+    """Posterior of each instance by the forward-backward pass."""
     n = len(rho)
     front, back = (
         [[0.0] * (y + 2) for _ in range(n + 1)],
@@ -387,8 +381,8 @@ for y in (1, 2, 3, 4):
 # #### The mean of logarithms
 #
 # DLLP, the baseline (6.1), compares the bag's proportion with the *mean probability*. The library
-# llp-learn averages the log-probabilities instead. We compare both on a bag of two instances, one
-# positive, with logits of 8 and -8 (*sure and right*) or 0 (*undecided*).
+# llp-learn averages the log-probabilities instead. We compute both losses for a bag of two
+# instances, one positive. The logits are 8 and -8 (*sure and right*) or both 0 (*undecided*).
 
 
 # %% tags=["hide-input"]
@@ -414,12 +408,12 @@ assert torch.allclose(
 #
 # ### Patches
 #
-# #### One detection, two digits
+# #### One detection counted for two digits
 #
-# The released "IOU 50%" asks for each digit whether *any* detection overlaps it enough. If two
-# digits are nearer than two thirds of a box (13.3 pixels for our boxes of 20), a detection
-# between them counts for both ([chapter 10](10_patches_reproduction.ipynb)). *One to one* allows one
-# digit for each detection.
+# The measure "IOU 50%" of the released program asks for each digit whether *any* detection overlaps
+# it enough. If two digits are nearer than two thirds of a box (13.3 pixels for our boxes of 20), a
+# detection between them counts for both ([chapter 10](10_patches_reproduction.ipynb)). *One to one*
+# allows one digit for each detection.
 
 # %% tags=["hide-input"]
 for apart in (8.0, 13.0, 14.0):
@@ -441,10 +435,10 @@ for apart in (8.0, 13.0, 14.0):
 
 # %% [markdown]
 # Our digits are drawn at least 16 pixels apart, and rounding to whole pixels shortens this by at most
-# $\sqrt{2}$. So this cannot happen here; the paper does not print its distances.
+# $\sqrt{2}$. So no detection counts twice here. The paper does not print its distances.
 # The program counts "Both" of Table 2 (found and classified correctly) one to one.
 #
-# #### Counting what was answered
+# #### Dividing by the number of detections
 #
 # Without a background class, the program divides the number of objects found by the number of
 # *detections*, not of objects. So the rate is no recall: a detector with few detections can miss
@@ -468,24 +462,24 @@ for k in (3, 6, 9):
     assert math.isclose(metrics.detected(iou, there), 100 * k / 9, rel_tol=1e-6)
 
 # %% [markdown]
-# #### A zero is not missed
+# #### A label 0 counts as right
 #
-# "Classif." of Table 2 compares the labels of an image as multisets and gives the share of true
-# labels that the answer contains. A label 0 never counts as missing, so it always counts as right.
-# In the program's other data set class 0 is the background.
+# For "Classif." of Table 2, the program compares the labels of an image as multisets and returns the
+# share of true labels that the prediction contains. A label 0 never counts as missing, so it always
+# counts as right. In the program's other data set class 0 is the background.
 
 # %% tags=["hide-input"]
 zeros, sevens = torch.zeros(1, 9).long(), torch.full((1, 9), 7)
 threes = torch.full((1, 9), 3)
 for name, truth in (("nine zeros", zeros), ("nine sevens", sevens)):
     rates = [metrics.label_recall(threes, truth, 10, out) for out in (0, None)]
-    print(f"{name}, answered nine threes:", end=" ")
+    print(f"{name}, predicted nine threes:", end=" ")
     print(f"{rates[0]:.0f} % as released, {rates[1]:.0f} % here")
 assert metrics.label_recall(sevens, zeros, 10, 0) == 100
 assert metrics.label_recall(sevens, zeros, 10) == 0
 
 # %% [markdown]
-# #### Peaks that fade
+# #### Lower peaks become weaker
 #
 # The local softmax of the released detector subtracts the largest score of the *whole map*, and adds
 # $10^{-6}$ to the sum of each window. A peak alone in its window should become 1. If the softmax
@@ -509,10 +503,10 @@ assert torch.allclose(ours[0, 0, [10, 40, 70]], torch.ones(3))
 assert released[0, 0, 70] < 1e-5
 
 # %% [markdown]
-# #### Zero beats a negative maximum
+# #### Zeros above negative scores
 #
-# Suppression keeps the maximum of each window. The program multiplies the map by 0 elsewhere and
-# takes the $K$ largest values. If all scores are negative, the zeros are the largest.
+# Suppression keeps a pixel that is the maximum of its window. The program sets all other pixels to 0,
+# and takes the $K$ largest values. If all scores are negative, these zeros are the largest.
 
 # %% tags=["hide-input"]
 line = torch.full((1, 1, 8), -3.0)
@@ -532,17 +526,17 @@ assert patches.top_k(kept, 2, 1.0)[0][0, :, 0].tolist() == [1, 6]
 assert not {1.0, 6.0} & set(patches.top_k(zeroed, 2, 1.0)[0][0, :, 0].tolist())
 
 # %% [markdown]
-# After a softmax no value is negative, so MNIST is not affected. For PASCAL + COCO there is no
-# softmax.
+# After a softmax no value is negative, so MNIST is not affected. For PASCAL + COCO the program uses
+# no softmax.
 #
 # ### Regions
 #
-# #### A mask cut from the graph
+# #### A detached mask
 #
 # The released program enlarges the localiser's map to the size of the image and detaches it before
-# it becomes a mask. Then the min-max terms contribute nothing to the gradient of the localiser's
-# head (below: a localiser and a classifier of one convolution each). [Chapter
-# 11](11_regions_entropy.ipynb) shows the consequences, and the attached form.
+# it becomes a mask. Then the min-max terms, the first two of (11.4), contribute nothing to the
+# gradient of the localiser's head. Our example has a localiser and a classifier of one convolution
+# each. [Chapter 11](11_regions_entropy.ipynb) shows the consequences.
 
 # %% tags=["hide-input"]
 torch.manual_seed(0)
@@ -573,10 +567,10 @@ for attached in (False, True):
 # %% [markdown]
 # #### One scale for a batch
 #
-# In training the map is scaled by the smallest and largest value of the *batch*. So the strong map
-# of one image can leave another image without a region (here the pixels of at least 0.5).
-# *Alone* means: each image scaled by itself. If all maps of a batch are constant, the scaling is
-# 0/0.
+# In training, the same program scales each map by the smallest and largest value of the *batch*. So
+# the strong map of one image can leave another image without a region (here the pixels of at least
+# 0.5). The output compares this with scaling each image alone. If all maps of a batch are constant,
+# the scaling is 0/0.
 
 
 # %% tags=["hide-input"]
@@ -586,14 +580,14 @@ def by_batch(scores):
 
 # %% tags=["hide-input"]
 weak = torch.tensor([[[0.0, 1.0, 0.0, 0.9]]])  # (1, 1, 4)
-for neighbour in (1.0, 5.0):
-    batch = torch.cat([weak, neighbour * weak])
+for other in (1.0, 5.0):
+    batch = torch.cat([weak, other * weak])
     alone, shared = regions.normalise(batch)[0], by_batch(batch)[0]
     assert torch.allclose(
         by_batch(batch), regions.normalise(batch, whole_batch=True)
     )
     print(
-        f"neighbour {neighbour:.0f} times as strong:",
+        f"other map {other:.0f} times as strong:",
         f"region of {int((alone >= 0.5).sum())} pixels alone,",
         end="",
     )
@@ -604,9 +598,9 @@ assert (regions.normalise(torch.zeros(2, 1, 4)) == 0.5).all()
 # %% [markdown]
 # #### A weight without effect
 #
-# WILDCAT pooling adds $\alpha$ times the mean of the smallest values. The released layer computes this
-# sum as a new tensor and does not keep it. So the layer is (11.6) with $\alpha = 0$, whatever $\alpha$
-# it is given.
+# The score of WILDCAT pooling (11.6) is the mean of the largest values plus $\alpha$ times the mean of
+# the smallest. The released layer computes this sum as a new tensor, but returns the old one, the
+# mean of the largest values.
 
 
 # %%
@@ -628,11 +622,11 @@ print("alpha changes the released score:", not torch.equal(*released))
 print("alpha changes our score:", not torch.equal(*ours))
 
 # %% [markdown]
-# #### Attention above nothing
+# #### A threshold below uniform attention
 #
-# The attention of Deep MIL sums to 1 over the $hw$ positions, *for each class*, so the uniform
-# share is $1/(hw)$. The program of the baselines cuts at $1/(C h w)$, one over the number of
-# elements of all maps.
+# The attention of Deep MIL sums to 1 over the $h w$ positions, *for each class*, so uniform
+# attention is $1/(h w)$ at every position. The program of the baselines takes the positions above
+# $1/(C h w)$, where $C$ is the number of classes.
 
 
 # %% tags=["hide-input"]
@@ -653,9 +647,10 @@ for name, scores in (("uniform", flat), ("noise", drawn)):
 assert shares_above(flat)[0] == 100
 
 # %% [markdown]
-# So uniform attention selects every pixel, like the baseline All-ones. CUB has 200 classes of birds
-# (CUB5 five of them), OxF 102 of flowers. The paper does not say which cut it used there for Deep
-# MIL, but the printed $F_1^+$ (chapter 13) on CUB and OxF is close to that of All-ones:
+# So uniform attention selects every pixel, like the baseline All-ones. The more classes, the lower
+# the threshold: CUB has 200 classes, OxF 102, CUB5 five and GlaS two. The paper does not print its
+# threshold. But on CUB and OxF its $F_1^+$ for Deep MIL (chapter 13) is close to that of All-ones, as
+# if almost every pixel were selected:
 
 # %% tags=["hide-input"]
 table_2 = [r for r in ledger.load().values() if r.table == "Table 2"]
@@ -665,12 +660,11 @@ for data in dict.fromkeys(r.data for r in ROWS):
     print(f"{data:5} All-ones {two['All-ones']}, Deep MIL {two['Deep MIL']}")
 
 # %% [markdown]
-# #### The greatest class, and no background
+# #### The class with the largest map, without background
 #
-# The masks of CAM and WILDCAT on GlaS are the pixels where the map of the *true* class is the
-# largest. Every pixel then belongs to some class, even if no map has evidence (below: two maps of
-# weak noise). Adding a constant to one map moves the border. The rule also needs the label of the
-# test image.
+# For CAM and WILDCAT on GlaS, the program of the baselines selects the pixels where the map of the
+# *true* class of the test image is the largest. Every pixel then belongs to some class, even if no
+# map has evidence (below: two maps of weak noise). Adding a constant to one map enlarges its region.
 
 # %% tags=["hide-input"]
 empty = 1e-3 * torch.randn(200, 2, 16, 16, generator=generator)
@@ -687,15 +681,16 @@ assert 0.45 < take < 0.55 < 0.99 < shifted
 #
 # We compute which setting suits each method:
 #
-# - *Presence*: many classes, few instances. We compare the bits of a label set (14.3) and of the
-#   counts (14.4) for a known number $K$ of instances of ten classes.
-# - *Counts*: small bags. We divide the bits of a count by the number of instances, $H(y)/n$; each
-#   instance is positive with probability 1/2.
-# - *Patches*: large images, few objects. MIST reads $3 K$ patches a step, 27 for $K = 9$; soft
+# - *Presence*: many classes, few instances. The *bits* of a label are its entropy, the information
+#   that it carries on average ([chapter 14](14_worth.ipynb)). We compare the bits of a label set with
+#   those of the counts, for $K$ instances of ten equally probable classes.
+# - *Counts*: small bags. We divide the bits of a count by the number $n$ of instances. Each instance
+#   is positive with probability 1/2.
+# - *Patches*: large images, few objects. MIST reads $3 K$ patches a step, 27 for $K = 9$. Soft
 #   top-K (chapter 9) reads all candidates, here one for each 8 x 8 pixels.
-# - *Regions*, erasing: evidence of different strengths, and a score that saturates. Ten glands of
-#   strength 1 to 10 lie on a line, and the score stops growing at a cap. We count the glands in the
-#   region after $u = 1$ and $u = 4$ erasing steps ([chapter 12](12_regions_erasing.ipynb)).
+# - *Regions*, erasing: a score that saturates. Ten glands of strength 1 to 10 lie on a line, and the
+#   score stops growing at a cap. We count the glands in the region after $u = 1$ and $u = 4$ looks
+#   ([chapter 12](12_regions_erasing.ipynb)).
 
 # %% tags=["hide-input"]
 law = [
@@ -719,8 +714,8 @@ ALT = (
     " the bits for each instance fall from one at a single instance to about"
     " a seventh at twenty-four. Patches: reads stay at 27, while all candidates"
     " grow from 100 to more than 20,000 with the side of the image. Regions:"
-    " four steps find more glands than one where the score saturates low, and"
-    " as many where it does not."
+    " four looks find more glands than one if the score saturates early, and"
+    " as many if it does not."
 )
 
 # %% tags=["hide-input"]
@@ -750,7 +745,7 @@ found_by = {f"u = {u}": values for u, values in looks.items()}
 numbers = range(1, 8)
 panels = (
     ("presence", "instances K", "bits / % of the counts'", numbers, {"": kept}),
-    ("counts", "instances n", "bits an instance", sizes, {"": each}),
+    ("counts", "instances n", "bits per instance", sizes, {"": each}),
     ("patches", "side of the image / px", "patches read", sides, reads),
     ("regions", "cap of the score", "glands found / %", caps, found_by),
 )
@@ -772,14 +767,14 @@ show.figure(fig, alt=ALT)
 
 # %% [markdown]
 # With one or two instances, a label set carries almost as many bits as the counts. In a larger bag,
-# a count carries fewer bits for each instance. Patches save most in large images. Erasing
-# finds more glands only if the cap is low: the score then reaches its cap even without the strongest
-# glands, so the next step still enlarges the region.
+# a count carries fewer bits for each instance. Patches save most in large images. A later look
+# enlarges the region only if its score is not below that of the first look. With a low cap, the
+# weaker glands alone still reach this score.
 
 # %% tags=["hide-input"]
 print(f"presence: {kept[0]:.0f} % of the bits at K = 1,", end=" ")
 print(f"{kept[-1]:.0f} % at K = 7")
-print(f"counts: {each[0]:.2f} bits an instance at n = 1,", end=" ")
+print(f"counts: {each[0]:.2f} bits per instance at n = 1,", end=" ")
 print(f"{each[-1]:.2f} at n = 24")
 print(
     f"candidates for each patch of MIST: {dense[0] / 27:.1f} at 80 px,", end=" "
@@ -794,19 +789,18 @@ assert looks[4][-1] == looks[1][-1]
 # %% [markdown]
 # ## When it breaks
 #
-# **We wrote both sides.** The methods and their baselines are our code. Tuning one of them longer
-# can decide the comparison.
+# **Our code.** We implemented the methods and their baselines. Tuning one of them longer can decide
+# a comparison.
 #
-# **Versions.** Later versions of a program may be right, and the authors may have used others
-# (exercise 5).
+# **Versions.** Later versions of a program may be right, and the authors may have used others.
 #
 # **A claim is our reading.** We turned words such as "about half" into rules with numbers, shown in
 # brackets after the claim. We fixed them before the runs, but they are not the authors' words.
 #
-# **Our recipe.** Where we have not run the paper's settings, a verdict may rest on a training of
-# ours with the paper's data, network and measure.
+# **Our recipe.** A verdict may rest on runs with the paper's data, network and measure, but our own
+# training settings.
 #
-# **Silence.** We only found what our tests looked for. Our known errors are in [errata and
+# **What we missed.** We only found what our tests looked for. Our known errors are in [errata and
 # remarks](../book/errata.md).
 #
 # ## Reproduction
@@ -821,11 +815,11 @@ show.Markdown(audit.failing(HELD))
 # [presence](../book/reproductions-presence.md), [counts](../book/reproductions-counts.md),
 # [patches](../book/reproductions-patches.md) and [regions](../book/reproductions-regions.md).
 #
-# ### What keeps the rest from being tested
+# ### Why some claims are not tested
 #
-# Some claims lack records that can judge them. The next table counts them, and questions that this
-# book adds, by reason; a claim can have several. *For want of time*: we could run the experiment,
-# but have not. The last row is about CIFAR-10, of which we have a lossy copy.
+# Some claims, and some questions that this book adds, lack a record that can judge them. The next
+# table shows how many for each reason; a claim can have several. *For want of time*: we could
+# run the experiment, but have not. The last row is about CIFAR-10, of which we have a lossy copy.
 
 # %% tags=["hide-input"]
 totals = Counter()
@@ -836,25 +830,24 @@ reasons = sorted(totals.items(), key=lambda pair: (-pair[1], pair[0]))
 show.Markdown(tables.grid(("reason", "claims"), reasons))
 
 # %% [markdown]
-# ### Take it along, and cite it
+# ### The report, and how to cite it
 #
 # The audit is also one Markdown file: `report.md` in every [release of the
-# book](https://github.com/weak-supervision/wsl-tutorial/releases). In a checkout this makes it:
+# book](https://github.com/weak-supervision/wsl-tutorial/releases). This command makes the file from
+# the repository:
 #
 # ```bash
 # .venv/bin/python scripts/report.py          # writes _build/report.md
 # ```
 #
-# A verdict may change when records arrive, so the citation at the top of this file names version
-# and commit. The rest comes from
-# [CITATION.cff](https://github.com/weak-supervision/wsl-tutorial/blob/main/CITATION.cff). Cite also
-# the paper whose method you use.
+# A verdict may change when new records arrive, so the citation at the top of the report names its
+# version and commit. Cite also the paper whose method you use.
 #
 # ## Exercises
 #
 # **1, by hand.** Twenty true claims are tested independently, and each test wrongly rejects its claim
-# with probability 5 %. What is the probability that none fails, that exactly one fails, and the expected
-# number of failures?
+# with probability 5 %. Compute the probability that none fails, the probability that exactly one
+# fails, and the expected number of failures.
 
 
 # %%
@@ -879,8 +872,7 @@ check.attempt(check.exactly, exactly)
 
 # %% [markdown]
 # **3, code.** For each class, `attention` `(C, h, w)` sums to 1 over the positions. Return the mask
-# of `label`: the positions with more than `times` the uniform share. The attempt is that of the
-# program.
+# of `label`: the positions with more than `times` the uniform share.
 
 
 # %%
@@ -905,9 +897,9 @@ def share_found(able, present):
 check.attempt(check.share_found, share_found)
 
 # %% [markdown]
-# **5, change the program.** Take one program of the table, in the version that you would use, and
-# run its function on the numbers of the cell that tests it here. Write down the version,
-# the result, and in which of *your* experiments it would matter.
+# **5, change the program.** Take one program of the table, in the version that you would use. In its
+# section, replace our imitation by the program's own function and run the cell. Write down the
+# version, the result, and in which of *your* experiments it would matter.
 #
 # **6, explain to a colleague.** Your colleague reads *fails* beside a claim of a paper that she
 # likes and wants to drop the method. Explain what the word means, what it does not mean, and which

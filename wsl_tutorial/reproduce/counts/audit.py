@@ -17,32 +17,31 @@ AUDIT = Audit(
         ),
         Sentence(
             "section 1.2",
-            "the paper restricts itself to bags of fewer than 10 to 20 instances; its sum is exact "
-            "for any size",
+            "the paper restricts itself to bags of fewer than 10 to 20 instances, but its sum is "
+            "exact for any bag",
             None,
-            "Eq. (5.3): a restriction is not a claim; n y steps instead of C(n, y) configurations "
-            "allow larger bags",
+            "the paper claims nothing about larger bags; Eq. (5.3) computes the sum in n y steps",
             "test_eq_5_3_is_the_binomial_for_equal_instances_at_any_size",
             equation="5.3",
         ),
     ),
     findings=(
         Finding(
-            "Nothing divided by nothing",
+            "Zero divided by zero",
             "barucden/mlellp, released with the paper",
             "em.py",
             "e7c1641",
             "bags with eight or more positives, all of which the network considers impossible",
         ),
         Finding(
-            "Every configuration, one by one",
+            "A list of all configurations",
             "barucden/mlellp, released with the paper",
             "em.py",
             "e7c1641",
             "time and memory for bags of twenty or more instances; the results are right",
         ),
         Finding(
-            "So many or fewer",
+            "At most k instead of exactly k",
             "UCLA-StarAI/CountLoss, of Shukla et al. (2023)",
             "LLP/utils/log_space_algo.py",
             "afde1e0",
@@ -50,7 +49,7 @@ AUDIT = Audit(
             "space, and the linear form start right",
         ),
         Finding(
-            "The last positive",
+            "A wrong factor for the last positive",
             "Hhhhhhao/General-Framework-Weak-Supervision, of Chen et al. (2024)",
             "src/core/nfa.py",
             "4167850",

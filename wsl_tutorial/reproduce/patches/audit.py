@@ -10,7 +10,8 @@ AUDIT = Audit(
             "section 3, (3)",
             "lambda is a Lagrange multiplier",
             False,
-            "it is the weight of the least-squares penalty; the constraint holds only in its limit",
+            "lambda is the weight of the least-squares penalty; the constraint holds only in the "
+            "limit of large lambda",
             "test_the_constraint_of_a_penalty_holds_only_in_its_limit",
         ),
         Sentence(
@@ -26,53 +27,53 @@ AUDIT = Audit(
             "section 4.1",
             "the scale is the sum of responses times scales",
             False,
-            "Eq. (8.6): not without division by the sum of the responses",
+            "Eq. (8.6): the sum must be divided by the sum of the responses",
             "test_eq_8_6_returns_the_scale_that_was_split_and_the_printed_form_does_not",
             equation="8.6",
         ),
         Sentence(
             "tables 2, 5",
-            "with nine digits and K = 9, the 97.5 % found and read and the AP of 92.2 % come from "
-            "two runs",
+            "with nine digits and K = 9, the recall of 97.5 % (found and classified correctly) and "
+            "the average precision (AP) of 92.2 % come from two runs",
             None,
-            "Eq. (10.3): no ranking with this recall has this AP if AP is the area over all "
-            "recalls; with AP at eleven recalls, class by class, or without interpolation "
-            "such rankings exist, and the paper does not define AP",
+            "Eq. (10.3): one run cannot have both numbers if AP is the area under the curve of "
+            "precision against recall; by two other definitions (chapter 10) it can, and the "
+            "paper does not define AP",
             "test_eq_10_3_has_no_room_for_both_printed_numbers",
             equation="10.3",
         ),
     ),
     findings=(
         Finding(
-            "One detection, two digits",
+            "One detection counted for two digits",
             "ubc-vision/mist, released with the paper",
             "utils/torch_utils.py",
             "3de57d2",
             "objects nearer than two thirds of a box",
         ),
         Finding(
-            "Counting what was answered",
+            "Dividing by the number of detections",
             "ubc-vision/mist, released with the paper",
             "utils/torch_utils.py",
             "3de57d2",
             "images without background class, where K is not the number of objects",
         ),
         Finding(
-            "A zero is not missed",
+            "A label 0 counts as right",
             "ubc-vision/mist, released with the paper",
             "utils/torch_utils.py",
             "3de57d2",
             "digits; with a background class 0 the rule is right",
         ),
         Finding(
-            "Peaks that fade",
+            "Lower peaks become weaker",
             "ubc-vision/mist, released with the paper",
             "models/detector.py",
             "3de57d2",
             "heat maps with peaks of unequal height",
         ),
         Finding(
-            "Zero beats a negative maximum",
+            "Zeros above negative scores",
             "ubc-vision/mist, released with the paper",
             "models/detector.py",
             "3de57d2",

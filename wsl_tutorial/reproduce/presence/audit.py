@@ -48,7 +48,7 @@ AUDIT = Audit(
             "weak evidence in float32; the experiments on CIFAR-10 and SVHN use float64",
         ),
         Finding(
-            "A maximum that knows its neighbours",
+            "A maximum normalised over the batch",
             "lixilinx/MCMIL, released with the paper",
             "TraditionalMIL_ExtendedMNISTExperiment.py",
             "21ee5e7",

@@ -18,8 +18,8 @@ AUDIT = Audit(
             "section 1",
             "the min-max terms favour models with few false positives",
             False,
-            "Eq. (11.4): where no image is constant, the mask of all ones attains the least value "
-            "of the loss",
+            "Eq. (11.4): if no image is constant, the mask of all ones, with the most false "
+            "positives, minimises the loss",
             "test_eq_11_4_is_least_for_the_mask_of_all_ones",
             equation="11.4",
         ),
@@ -27,14 +27,14 @@ AUDIT = Audit(
             "sections 1, A.2",
             "conditional entropy drives a localiser whose mask is detached",
             False,
-            "the localiser's head gets no gradient from it; the shared body gets one only through "
-            "the classifier",
+            "the entropy gives no gradient to the localiser's head; layers shared with the "
+            "classifier get one through the classifier only",
             "test_detached_c_does_not_move_the_localiser",
         ),
     ),
     findings=(
         Finding(
-            "A mask cut from the graph",
+            "A detached mask",
             "sbelharbi/wsol-min-max-entropy-interpretability, released with the paper",
             "deepmil/models.py",
             "0134bf9",
@@ -55,14 +55,14 @@ AUDIT = Audit(
             "none for the paper, whose weight is 0",
         ),
         Finding(
-            "Attention above nothing",
+            "A threshold below uniform attention",
             "jeromerony/survey_wsl_histology, the baselines",
             "localization_mil.py",
             "4f0196c",
             "Deep MIL's masks, of GlaS as of birds",
         ),
         Finding(
-            "The greatest class, and no background",
+            "The class with the largest map, without background",
             "jeromerony/survey_wsl_histology, the baselines",
             "localization_mil.py",
             "4f0196c",
