@@ -1,7 +1,8 @@
 # On a fresh machine with Python 3.11 to 3.14, each of these is the only command needed:
 #   make book     the book in _build/html
 #   make test     every test, and every notebook run anew and compared with what it shows;
-#                 ONLY=presence (a room), ONLY=2 (a chapter) or ONLY=2.3 (an equation) limits it
+#                 ONLY=presence (a room), ONLY=reproduce/presence (its paper), ONLY=2 (a chapter) or
+#                 ONLY=2.3 (an equation) limits it
 # Another interpreter: make test PYTHON=/path/to/python3.12. Newest versions, not the locked: NEWEST=1
 .DEFAULT_GOAL := help
 .PHONY: help book pdf slides handouts bank assignments lab test slow notebooks lint lock readme clean

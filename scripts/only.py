@@ -1,8 +1,9 @@
-"""Print the tests of one room, one chapter or one equation, as arguments for pytest.
+"""Print the tests of one room, one paper, one chapter or one equation, as arguments for pytest.
 
-python scripts/only.py presence    the room: tests, demo, equations; not its notebooks
-python scripts/only.py 2           chapter 2: its equations and its notebook
-python scripts/only.py 2.3         the tests of Eq. (2.3)
+python scripts/only.py presence              the room: tests, demo, equations; not its notebooks
+python scripts/only.py reproduce/presence    the reproduction of its paper
+python scripts/only.py 2                     chapter 2: its equations and its notebook
+python scripts/only.py 2.3                   the tests of Eq. (2.3)
 
 `make test ONLY=presence` runs them.
 """
@@ -26,7 +27,7 @@ def equations() -> dict[tuple[int, int], list[str]]:
 
 
 def choices() -> dict[str, list[str]]:
-    """Return the arguments for pytest by name: rooms, then chapters, then equations."""
+    """Return the arguments for pytest by name: rooms, papers, chapters, equations."""
     of_equation, rooms, chapters = equations(), {}, {}
     for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
         number, room = re.match(r"(\d+)_([a-z]+)", notebook.stem).groups()
@@ -38,7 +39,8 @@ def choices() -> dict[str, list[str]]:
                 room, [f"tests/{room}", *(d for d in demo if (ROOT / d).exists())]
             )
             parts += own
-    return rooms | chapters | {f"{c}.{n}": tests for (c, n), tests in of_equation.items()}
+    papers = {f"reproduce/{room}": [f"tests/reproduce/{room}"] for room in rooms}
+    return rooms | papers | chapters | {f"{c}.{n}": tests for (c, n), tests in of_equation.items()}
 
 
 def main(words: list[str]) -> int:
@@ -48,9 +50,9 @@ def main(words: list[str]) -> int:
     if not words or (unknown := [word for word in words if word not in known]):
         what = f"{unknown[0]!r} is unknown" if words else "a name is missing"
         print(
-            f"ONLY: {what}. Give a room ({', '.join(rooms)}), a chapter (0 to "
-            f"{max(int(name) for name in known if name.isdecimal())}), or the number of a tested "
-            "equation (2.3).",
+            f"ONLY: {what}. Give a room ({', '.join(rooms)}), its paper (reproduce/{rooms[0]}), a "
+            f"chapter (0 to {max(int(name) for name in known if name.isdecimal())}), or the "
+            "number of a tested equation (2.3).",
             file=sys.stderr,
         )
         return 2

@@ -165,6 +165,8 @@ def test_every_room_chapter_and_equation_has_a_name():
     assert known["2.3"] == [test for test in known["2"] if "::test_eq_2_3_" in test]
     chapters = {int(path.name[:2]) for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert {int(name) for name in known if name.isdecimal()} == chapters
+    folders = {path.parent.name for path in (ROOT / "tests" / "reproduce").glob("*/test_*.py")}
+    assert {name.partition("/")[2] for name in known if "/" in name} == folders
 
 
 @pytest.mark.parametrize(("words", "why"), [(["attic"], "'attic' is unknown"), ([], "is missing")])
