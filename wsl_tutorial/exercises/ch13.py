@@ -12,9 +12,9 @@ from .core import Question, asked, choice, essay, exam, exercise, refuse
 
 
 @exercise(
-    praise="no pair of Table 1 on GlaS is so far apart",
+    praise="no two methods of Table 1 differ by so much on GlaS",
     mistakes={
-        "two fair tosses agree with probability 1/2: Table 1 shows no difference": lambda: (2, 2.5),
+        "for m = 2 the probability is 2 / 4 = 1/2, not below 5 %": lambda: (2, 2.5),
         "two-sided: either method may be right, so it is 2 / 2^m, and 2 / 2^5 is above 5 %": (
             lambda: (5, 6.25)
         ),
@@ -42,7 +42,7 @@ def all_with(printed: Callable) -> Callable:
 
 
 @exercise(
-    praise="decimals tell the size of a test set",
+    praise="the decimals limit the possible sizes of the test set",
     cases=[(69.65, 145), (1.25, 80), (33.33, 12), (24.62, 5794), (19.98, 145), (0.0, 30_000)],
     view=marks,
     mistakes={
@@ -62,10 +62,10 @@ def shares_behind(rate: float, n: int) -> list[int]:
 
 
 @exercise(
-    praise="the row that was not printed",
+    praise="this is the row that the paper does not print",
     cases=[(66.01,), (23.72,), (0.0,), (100.0,)],
     mistakes={
-        "this is the smallest value, on the chord; the largest is on the curve": lambda d: 100 - d,
+        "this is the lower end of (13.3); the largest value is its upper end": lambda d: 100 - d,
         "d is not f: compute f = d / (2 - d) first, then 2 (1 - f) / (2 - f)": (
             lambda d: 200 * (100 - d) / (200 - d)
         ),
@@ -86,9 +86,7 @@ def steps(u: int, kappa: float, passes: int = 2) -> float:
     praise="the faster the loading, the more erasing adds to an epoch",
     cases=[(4, 0.25, 0.5), (2, 0.25, 0.0), (1, 0.3, 0.2), (8, 1.0, 0.9)],
     mistakes={
-        "only the steps grow with u: the share b of the epoch stays as it is": lambda u, k, b: (
-            steps(u, k)
-        ),
+        "this is R: the share b of the epoch does not grow with u": lambda u, k, b: steps(u, k),
         "b is a share of the epoch with one look, so the steps are the share 1 - b": (
             lambda u, k, b: steps(u, k) + b
         ),

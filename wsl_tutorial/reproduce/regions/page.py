@@ -40,17 +40,13 @@ def claimed() -> str:
     """Return the table of the numbers that the paper's claims rest on."""
     lines = []
     for table, method, measure in (
-        *(("Table 1", m, "classification error") for m in ("CAM-Avg", "WILDCAT", "min-max u=4")),
-        *(
-            ("Table 2", m, k)
-            for k in ("F1+", "F1-")
-            for m in ("All-ones", "CAM-Avg", "min-max u=4")
-        ),
-        *(("Table 4", "min-max u=0", k) for k in ("F1+", "F1-")),
+        *(("Table 1", m, "classification error") for m in ("CAM-Avg", "min-max u=4")),
+        *(("Table 2", m, k) for k in ("F1+", "F1-") for m in ("CAM-Avg", "min-max u=4")),
+        ("Table 4", "min-max u=0", "F1+"),
     ):
         found = printed(table, method, measure)
         lines.append((table, measure, method, *(f"{found[s].value:.2f}" for s in NAMES)))
-    return tables.grid(("where", "%", "method", *NAMES), lines)
+    return tables.grid(("table", "measure, in %", "method", *NAMES), lines)
 
 
 def wilson_intervals(
@@ -87,7 +83,7 @@ def zeros_beside_methods() -> str:
 
 
 def areas_beside_cuts(best_cut: Callable[[float], float]) -> str:
-    """Return the table of Fig. 6: areas, what they ask of the best cut, and the printed cuts."""
+    """Return the table of Fig. 6: areas, the F1 score that they imply, and the printed ones."""
     ones = printed("Table 2", "All-ones", "F1+")
     lines = []
     for r in (r for r in ROWS.values() if r.table == "Fig 6"):
@@ -95,11 +91,11 @@ def areas_beside_cuts(best_cut: Callable[[float], float]) -> str:
         plus, minus = (printed("Table 4", r.method, k)[r.data].printed for k in ("F1+", "F1-"))
         d = ones[r.data].number
         share = d / (2 - d / 100), d  # of the bird, least and greatest mean
-        blind = " to ".join(f"{100 - f / 2:.0f}" for f in reversed(share))
+        blind = " to ".join(f"{1 - f / 200:.2f}" for f in reversed(share))
         lines.append((r.data, r.method, r.printed, f"{f1:.1f}", plus, minus, blind))
-    head = ("data", "method", "area", "F1 of the best cut, at least, %")
-    blind = "background area of a constant map, %"
-    return tables.grid((*head, "printed F1+", "printed F1-", blind), lines)
+    head = ("data", "method", "printed area", "F1 of the best cut is at least, %")
+    table_4 = ("F1+ in Table 4, %", "F1- in Table 4, %")
+    return tables.grid((*head, *table_4, "background area of a constant map"), lines)
 
 
 # From settings ------------------------------------------------------------------------------------
@@ -206,7 +202,8 @@ def ratios(held: Records) -> str:
             m = r["metrics"]
             text = f"{m['ratio']:.2f} (protocol {p}, {r['provenance']['device']})"
             if "ratio_lazy" in m:
-                text += f", {m['ratio_lazy']:.2f} if looks that change nothing are skipped"
+                text += f", {m['ratio_lazy']:.2f} if looks that cannot change the mask"
+                text += " are skipped (chapter 12)"
             texts.append(text)
     return "; ".join(texts) or "no measurement recorded yet"
 
