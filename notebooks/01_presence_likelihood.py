@@ -297,7 +297,7 @@ show.figure(
 # The rows are Pascal's triangle with signs. The first row means that a grid that shows all three
 # labels is counted once. Every other row sums to zero.
 #
-# ### The paper's own route: $\beta$
+# ### The paper's derivation, with $\beta$
 #
 # The paper proves Proposition 1 with a second quantity. Let $S$ be a non-empty set of classes *in
 # which $\phi$ may be a member like any other*. Let $\beta_S$ be the probability that *each* class
@@ -338,7 +338,7 @@ assert torch.allclose(value.log(), presence.beta_recursion(log_p, both)[0])
 assert torch.allclose(value, series(flat, [0, 1]))
 
 # %% [markdown]
-# ### Appendix A, made complete
+# ### A complete proof of Appendix A
 #
 # The appendix replaces the $\beta$ in paper (11) by $\alpha$ again and again, and reads off the
 # coefficients. It shows the first two rounds and the final coefficients. Two questions stay open:
@@ -513,7 +513,7 @@ assert torch.allclose(f[2**1 + 2**3 + 2**7], by_package)
 # One pass gives all 1024 probabilities of ten digits, and they sum to one: Proposition 1 defines a
 # distribution over label sets.
 #
-# ### Why not less
+# ### Why the cost can hardly be smaller
 #
 # Could a better formula avoid the $2^L$? Probably not. For $L = MN$ the likelihood *is* a
 # permanent, and [Valiant (1979)](https://doi.org/10.1016/0304-3975%2879%2990044-6) proved that
@@ -678,7 +678,7 @@ for covered in (1, 2, 4, 8):
 # **Labels without information.** If every class is in every image, $L$ is known beforehand.
 # [Chapter 0](00_one_idea.ipynb) shows what happens then.
 #
-# ### Who was first
+# ### Earlier work
 #
 # Section 4.2 of the paper states: "To our best knowledge, we are the first to derive the exact
 # model likelihood for multiclass MIL under rather general settings." The wording is careful, and

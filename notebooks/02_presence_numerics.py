@@ -282,7 +282,7 @@ log_p = log_p.double()
 assert torch.allclose(walk(log_p[0, OWN]), ours(log_p), rtol=1e-12)
 
 # %% [markdown]
-# ### What only adding buys
+# ### The rounding error without subtractions
 #
 # Each $f_j(S)$ is a sum of products of non-negative numbers. Every product in (2.1) takes one
 # multiplication and at most $L$ additions; the bracket takes at most $L$ more. Each of these
@@ -327,7 +327,7 @@ show.figure(
 # The two rising lines are those of the series. They flatten where $\kappa \delta$ reaches one and
 # all digits are lost. The recursion and the package stay accurate.
 #
-# ### What it costs, and its relatives
+# ### Cost, and related algorithms
 #
 # For each set $S$ and each position, the walk (2.1) multiplies once, and once more for each label
 # of $S$. In all it needs $n (L 2^{L-1} + 2^L)$ multiplications, and the series needs $n 2^L$. A
@@ -343,7 +343,7 @@ show.figure(
 #
 # We call this the *union product* of $f^{\text{left}}$ and $f^{\text{right}}$.
 #
-# ### A quick path with a certificate
+# ### A fast series with a certificate
 #
 # The walk needs $n$ steps one after the other. The series has no such order: one matrix product
 # computes all $q_j(S)$ of a whole batch. We can use the series where it is accurate, because we can

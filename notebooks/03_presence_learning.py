@@ -221,7 +221,7 @@ for loss in (max_pooling, max_pooling_released):
     print(f"{loss.__name__}: gradient of picture 1 unchanged: {alone}")
 
 # %% [markdown]
-# ### CTC: forgetting the order
+# ### CTC: labels in a known order
 #
 # If the positions form a line, connectionist temporal classification (CTC) learns from the
 # *sequence* of labels. A *path* consists of one symbol for each position, a class or a *blank*,
@@ -442,7 +442,7 @@ print("more than 75 % of the emissions right:", bool(right > 0.75))
 print("fewer than 20 % of the positions emit:", bool(emitting < 0.2))
 
 # %% [markdown]
-# ### The posterior sharpens
+# ### The posterior during the training
 #
 # To see how a network learns places from sets, we watch the posterior, the result of the E-step in
 # expectation maximisation (EM). The picture `watched` contains two unseen digits. The figure shows
@@ -505,7 +505,7 @@ def where(epoch=1):
 #
 # <div class="demo" data-demo="sharpening">On the web page you can move the logits of six positions, or train them by gradient steps on the exact likelihood or on the max-pooling loss. The demo shows the probability, the posterior and the pull of each position. Without JavaScript, run the cells above with other logits.</div>
 #
-# ### What the pixels say
+# ### The pixels behind a detection
 #
 # On which pixels is a detection based? Let position $j$ emit class $\ell$, and let $I_c$ be the
 # channels of the picture. We differentiate $\log p_{\ell,j}$ with respect to the pixels:
@@ -543,7 +543,7 @@ show.figure(
 # $G$ is zero outside the 13 × 13 pixels that the position sees, and largest on and around the
 # strokes.
 #
-# ### The relatives, on the same budget
+# ### The other losses, with the same number of steps
 #
 # We train with max-pooling (3.1) and noisy-OR on the same pictures for the same number of steps,
 # and compare errors and label maps.
@@ -645,7 +645,7 @@ agree = (best == each).all(1).float().mean()
 print("the two sets agree on most pictures:", bool(agree > 0.5))
 
 # %% [markdown]
-# ### Padded maps, and labels that nobody checked
+# ### Padded maps and unknown labels
 #
 # To put maps of different sizes into one batch, pad the small ones and pass a `mask` that is true
 # where a position is real. A padded position emits the background with certainty, which is a factor

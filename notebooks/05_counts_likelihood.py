@@ -316,7 +316,7 @@ forward(leaf.sigmoid(), y)[-1, -1].log().backward()
 assert torch.allclose(rho + leaf.grad, r)
 
 # %% [markdown]
-# ### What a count cannot see
+# ### What a count cannot determine
 #
 # Add a constant $\lambda$ to all logits of a bag. Since $\rho_i = e^{z_i} (1 - \rho_i)$, a term of
 # (5.1) is $\prod_i e^{z_i h_i}$ times $\prod_i (1 - \rho_i)$. The second product is the same for
@@ -609,7 +609,7 @@ print("this package:       ", ours.tolist()[:2])
 # classes changes nothing. If all bags are large, a count changes the posterior of one instance only
 # a little. [Chapter 6](06_counts_learning.ipynb) studies both.
 #
-# ### Who was first
+# ### Earlier work
 #
 # The E-step by dynamic programming is older than the paper: [Sun, Sheldon and O'Connor
 # (2017)](https://doi.org/10.1109/ICDM.2017.54) train with label proportions by EM. In statistics

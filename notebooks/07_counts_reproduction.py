@@ -194,7 +194,7 @@ for sigma in (0.5, 2, 4):
 # a smaller variance than DLLP "during training". If it means this wobble, (7.1) makes DLLP look
 # faster than it is. A ratio of $T$ is only fair if both curves fluctuate equally.
 #
-# ### Indistinguishable
+# ### When two methods are indistinguishable
 #
 # Let $d_k$ be the accuracy of MLE-LLP minus that of DLLP on split $k$ of $K$, with the mean $\bar d$
 # and the sample standard deviation $s$. All methods use the same splits, so the *paired* $t$-test
@@ -307,7 +307,7 @@ print(f"{len(every)} settings, of which the paper gives", end=" ")
 print(f"{len(differ)} in words or not at all")
 
 # %% [markdown]
-# ### What the grid chose
+# ### The settings chosen by grid search
 #
 # The experiment `llp/choice` trains every method at every point of the grid and records the error
 # of counts on held-out training bags. The best rate and batch of each method are marked, and all

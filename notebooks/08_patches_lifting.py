@@ -504,7 +504,7 @@ print("derivative of the loss in the mask", slope.round(decimals=4).tolist())
 # code towards the nearest entry of a learned table ([van den Oord et al.
 # 2017](https://arxiv.org/abs/1711.00937)).
 #
-# ### What a bag of labels says
+# ### What a bag of labels determines
 #
 # The second task of the paper reads the patches. The label of an image is a bag of one-hot vectors
 # without places, with the mean $\bar y$. The classifier gives a softmax $\hat p_k$ for patch $k$.

@@ -436,7 +436,7 @@ show.figure(
 # %% [markdown]
 # All three rates end far above chance; the labels lag behind the boxes.
 #
-# ### Eight ways on one task
+# ### Eight training methods on one task
 #
 # Now the other methods, with the same networks, seeds, batches and number of steps, and the same
 # rule at test time (local softmax, suppression, top-K; (9.6) for the channels). Two controls come

@@ -75,7 +75,7 @@ show.Markdown(page.printed())
 #
 # ## Derivation
 #
-# ### Labels by luck
+# ### Labels that are right by chance
 #
 # A canvas contains $L$ digits. A program predicts $K$ labels without looking. How many of its
 # labels are right, if each one counts for one true label at most? Let $n_c$ be the number of true
@@ -166,7 +166,7 @@ show.Markdown(page.products())
 # column is "Classif." as the text defines it. By this measure channel-wise reads nearly every digit
 # that its boxes find. But its boxes miss most digits, so we need a chance level for boxes too.
 #
-# ### Boxes that do not look
+# ### Boxes that ignore the image
 #
 # A true box and a detection are squares with side $s$. Let $u$ and $v$ be the distances of their
 # centres along $x$ and $y$, in units of $s$. For $u, v \leq 1$ the boxes share a part
@@ -486,7 +486,7 @@ show.figure(
 # heat map network that is not trained. But the soft and the perturbed choice have another head, so
 # here and in Table 3 the architectures differ too. And all methods use MIST's learning rates.
 #
-# ### A classifier that dies
+# ### A classifier that ignores its patch
 #
 # At a larger learning rate the classifier can end with the same prediction for all patches. The
 # loss (8.10) explains why: it is the squared distance between the shares $\bar y$ of the true
@@ -502,7 +502,7 @@ show.figure(
 # *places* have no gradient, so the patches do not improve. **So a comparison at the learning rate
 # of one method partly compares learning rates.**
 #
-# ### Where it starts
+# ### The effect of the first heat map
 #
 # The seed determines the first heat map network. Each line of the figure is a seed: it shows the
 # share of digits found without training, and after every epoch of MIST. Dotted lines mark chance.

@@ -161,7 +161,7 @@ show.figure(
 #
 # ## Derivation
 #
-# ### Entropy from zero
+# ### Entropy and its bounds
 #
 # We call $-\log p$ the *surprise* of an event of probability $p$. It is 0 if the event is certain
 # and grows without bound as $p$ goes to 0. The *entropy* of a distribution is its mean surprise;

@@ -74,7 +74,7 @@ show.style()
 # A look without trust changes neither $R^*$ nor $X^*$. A pixel of the first mask is multiplied by
 # $1 - R^*$ in the first look and in every later trusted look.
 #
-# ### By hand
+# ### An example by hand
 #
 # Five pixels contain evidence for class 1: a strong gland at the second and a weak one at the
 # fourth. We make a localiser by hand. Its mask contains the pixels at or above the midrange,

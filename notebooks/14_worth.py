@@ -389,7 +389,7 @@ show.Markdown(tables.grid(("observer", *head), rows))
 #
 # ## When it breaks
 #
-# ### A name that nobody contradicts
+# ### No label identifies the background
 #
 # Suppose no canvas is empty. Take any network and exchange the probabilities of $\phi$ and of 0 in
 # every cell. If the largest digit is 1 or more, the likelihood of *class* does not change: both
@@ -429,7 +429,7 @@ for k in ((1, 3), (0, 3)):
 # does not depend on the class that the network predicts for a digit. So no number of such labels
 # teaches the network to read.
 #
-# ### Sums and picks
+# ### Sums and choices
 #
 # The likelihood of *counts* sums over all placements, so every cell has a gradient from the first
 # step. *Patches* trains its classifier only on the $K$ patches it selected. While some of them show
@@ -520,7 +520,7 @@ show.Markdown(tables.grid(head, rows))
 # %% [markdown]
 # By this model *full* gives the most bits a second: a click is slow, but carries many bits.
 #
-# ### One score, three prices
+# ### Three prices of one score
 #
 # The next figure plots the share of digits found and read against three prices: images, bits of
 # labels, and hours of labelling. For the same score, a curve further left is cheaper.
@@ -602,7 +602,7 @@ show.figure(
 # If two curves exchange their order from one row to the next, which label is cheaper depends on the
 # price.
 #
-# ### The exchange rate
+# ### Full labels for one weak label
 #
 # Let $n_o(a)$ be the number of images at which the curve of observer $o$ reaches the score $a$,
 # interpolated linearly in $\log n$ between records. One weak label is worth
@@ -717,7 +717,7 @@ show.Markdown(f"{named}\n\n" + tables.grid(head, rows))
 # %% [markdown]
 # An observer in the last column has a price below that of its fewest images.
 #
-# ### So, what is it worth?
+# ### The worth of an hour
 #
 # We compare an hour of weak labels with an hour of full ones. For a verdict, all seeds must agree
 # at every level at which $w$ is known. If $w$ is known for some seeds only, the verdict is

@@ -164,10 +164,10 @@ def method_costs(record: dict) -> str:
         )
     head = ("function", "classes", *(f"{size} instances" for size in sizes))
     return (
-        f"Milliseconds for {record['bags']} bags, forward and backward, on one core (processor "
+        f"Milliseconds for {record['bags']} bags, value and gradient, on one core (processor "
         f"time, measured on {record['date']} while other programs ran, PyTorch {record['torch']}). "
         "For presence, half of the classes occur; for counts, all classes are equally frequent, "
-        "which gives the most states. Your machine differs: compare the cells with each other."
+        "which costs most. Times differ between machines: compare the cells only with each other."
         "\n\n" + tables.grid(head, rows)
     )
 

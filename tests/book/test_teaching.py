@@ -243,7 +243,7 @@ def test_a_session_names_page_slides_exercises_questions_and_mistakes_that_exist
 def test_every_session_and_week_has_its_row():
     block, term = ([int(row[0]) for row in rows(part(heading))] for heading in SESSIONS)
     assert block == [n for n in range(1, 13) if n != 8]
-    assert "In session 8 (the deck is again `04_presence_reproduction`)" in PAGE
+    assert "In session 8 (the slides are again `04_presence_reproduction`)" in PAGE
     assert questions.make("methods-on-the-same-images", "s").chapter == 4
     assert term == list(range(1, 14))
     weeks = [linked(row[1]) for row in rows(part("A term"))]

@@ -22,7 +22,10 @@ class Basis(StrEnum):
 
 
 BASES = tuple(Basis)
-HEAD = ("paper", "data", "GPU hours are", "experiments", "runs", "GPU hours", "for the ledger")
+HEAD = (
+    *("paper", "data", "source of the hours", "experiments", "runs", "GPU hours"),
+    "GPU hours for printed numbers",
+)
 
 
 def cost(experiment: Experiment, held: Sequence[dict[str, Any]]) -> tuple[float, Basis]:
@@ -66,7 +69,7 @@ def markdown(held: Sequence[dict[str, Any]]) -> str:
         for key, row in (lines | sums).items()
     ]
     missing = len(ledger.load().keys() - filled)
-    return f"{tables.grid(HEAD, rows)}\nNumbers of the ledger without an experiment: {missing}.\n"
+    return f"{tables.grid(HEAD, rows)}\nPrinted numbers without an experiment: {missing}.\n"
 
 
 def memory(held: Sequence[dict[str, Any]]) -> str:
@@ -78,7 +81,7 @@ def memory(held: Sequence[dict[str, Any]]) -> str:
         key = (r["experiment"].partition("/")[0], r["protocol"], device)
         runs[key] += 1
         most[key] = max(most.get(key, (0.0, "")), (r["peak_memory_mb"], r["experiment"]))
-    head = ("paper", "protocol", "on a", "records", "most, GB", "by")
+    head = ("paper", "protocol", "device", "records", "largest peak, GB", "experiment")
     rows = [
         (
             paper.name,
