@@ -51,11 +51,11 @@ page.numbers()
 
 # %% [markdown]
 # The percentages are test errors. For "no number" the paper has only a bar of a figure or a remark.
-# "7.5M" is the number of parameters of a network, and DRAM is an earlier method. Each canvas of
-# *extended MNIST* contains two digits. SVHN consists of photographs of house numbers. The last row
-# is the time to evaluate the alternating series of chapter 1 with $M \times N$ positions, $C$
-# classes and $L$ labels. *Max pooling* is a baseline: its loss uses, for each label of an image,
-# only the largest probability of this label over all positions.
+# "7.5M" is the number of parameters of a network. Each canvas of *extended MNIST* contains two
+# digits. SVHN consists of photographs of house numbers. The last row is the time to evaluate the
+# alternating series of chapter 1 with $M \times N$ positions, $C$ classes and $L$ labels. *Max
+# pooling* is a baseline, run six times. Its loss uses, for each label of an image, only the largest
+# probability of this label over all positions.
 #
 # ## What is hidden
 #
@@ -68,8 +68,8 @@ page.numbers()
 # | What is the ±? | not stated | not stated |
 # | Which augmentation on CIFAR-10? | not stated | crops and flips, and rotations *for the baseline only* |
 #
-# Comments in the program also list the errors of single runs. Does any usual measure of their
-# spread give the printed ±? (`mcmil` is the short name of this paper in the ledger.)
+# Comments in the program list the errors of single runs. Does any usual measure of their spread
+# give the printed ±? (`mcmil` is the short name of this paper in the ledger.)
 
 # %% tags=["hide-input"]
 RUNS = {  # test errors in %, from the comments in the authors' programs
@@ -131,16 +131,17 @@ for i in ("mcmil-001", "mcmil-002", "mcmil-005", "mcmil-006"):
 # %% [markdown]
 # The standard errors are *larger* than the printed ±. This is no contradiction, because all runs
 # are tested on the same images. Let $a_i$ be the probability, over seeds, that a newly trained
-# network is wrong on test image $i$. For hard images $a_i$ is large. **Assumption: given the
-# images, one network errs on different images independently.** The rate of one run is then a mean
-# of $n$ independent zeros and ones with probabilities $a_i$. Let $\bar a$ and $\mathrm{var}(a)$ be
-# the mean and variance of the $a_i$ over the images. The variance of the rate over seeds is
+# network is wrong on test image $i$. For hard images $a_i$ is large. **Assumption: for one such
+# network, errors on different images are independent.** The rate of one run is then a mean of $n$
+# independent zeros and ones with probabilities $a_i$. Let $\bar a$ and $\mathrm{var}(a)$ be the
+# mean and variance of the $a_i$ over the images. The variance of the rate over seeds is
 #
 # $$ \frac{1}{n^2} \sum_{i=1}^{n} a_i (1 - a_i) = \frac{1}{n} \Bigl( \bar a (1 - \bar a) - \mathrm{var}(a) \Bigr) , $$
 #
 # because the mean of $a_i^2$ is $\bar a^2 + \mathrm{var}(a)$. The first term is the binomial
-# variance. The second is subtracted because the same images are hard in every run. A simulation
-# with 10,000 images, a few of them hard, confirms the formula:
+# variance for randomly drawn images. We subtract the part of it that comes from drawing easy or
+# hard images, because here the images are fixed. A simulation with 10,000 images, a few of them
+# hard, confirms the formula:
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)
@@ -158,10 +159,8 @@ print(f"new images, new seeds:  sd {100 * new:.3f}")
 
 # %% [markdown]
 # So a ± over seeds measures how much another *seed* may change the error on these test images. A
-# reproduction uses the same images, so this is the right scale for us, but the wrong one for new
-# images, and so for the statement that one method reads digits better than another.
-#
-# From here on $n$ is a number of runs, not of images.
+# reproduction uses the same images, so this is the right scale for us. For a claim about new
+# images, such as that one method reads digits better than another, it is too small.
 #
 # ### The verdict
 #
@@ -174,14 +173,14 @@ print(f"new images, new seeds:  sd {100 * new:.3f}")
 # and otherwise *better* or *worse*. If $s$ or $\hat s$ does not exist, it counts as 0. A gap below
 # $r$ may come from rounding alone, and at a gap of $s + \hat s$ the two error bars touch.
 #
-# Which gaps does this rule accept? **Assume that the paper draws $\hat n$ runs and we draw $n$, all
-# from normal distributions with one standard deviation $\sigma$.** The gap of the means then has
-# standard deviation $\sigma \sqrt{1/n + 1/\hat n}$, while $\tau$ is near $2 \sigma$. For ten runs
-# on either side $\tau$ is 4.5 times this standard deviation, so the rule is generous. A single
-# printed run has no ±. We compare it with one of our runs (the best of ten with our best), but $s$
-# is still the standard deviation of *all* our runs. So $\tau = s$ is near $\sigma$, while the gap
-# between two runs has standard deviation $\sqrt 2 \sigma$: here the rule is strict. The figure
-# applies the rule to simulated runs whose true gap we know.
+# Which gaps does this rule accept? **Assume that the paper draws $\hat n$ runs and we draw $n$
+# runs, all from normal distributions with one standard deviation $\sigma$.** The gap of the means
+# then has standard deviation $\sigma \sqrt{1/n + 1/\hat n}$, while $\tau$ is near $2 \sigma$. For
+# ten runs on either side $\tau$ is 4.5 times this standard deviation, so the rule is generous. A
+# single printed run has no ±. We compare it with one of our runs, and the best of their runs with
+# our best, but $s$ is still the standard deviation of *all* our runs. So $\tau = s$ is near
+# $\sigma$, while the gap between two runs has standard deviation $\sqrt 2 \sigma$: here the rule is
+# strict. The figure applies the rule to simulated runs whose true gap we know.
 
 
 # %% tags=["hide-input"]
@@ -245,8 +244,8 @@ show.figure(
 # variances). A claim *holds* if every $g$ is above 0 by more than the half-width of its interval,
 # *fails* if some $g$ is below 0 by more than its half-width, and is *undecided* otherwise. If an
 # experiment has only one run, $s_k$ does not exist and the claim is undecided. For a duration we
-# accept one run, with half-width 0. If a run ends without a finite error, a mean with this run
-# counts as *worse* in (4.1), and in a claim its error counts as infinite.
+# accept one run, with half-width 0. If a run ends without a finite error, its error counts as
+# infinite, and the mean is *worse* in (4.1).
 #
 # ### The error of the best epoch is too low
 #
@@ -386,7 +385,7 @@ table
 # training is our own recipe for one CPU core. Under `short` the network is smaller and there are
 # fewer images. The tables call the protocol of a number its *evidence*: *paper's settings*, *our
 # recipe* (`desk`) or *reduced size* (`short`). Numbers and claims of reduced size get *no verdict*.
-# A table shows the strongest evidence that exists: `paper` before `desk` before `short`.
+# A table shows the strongest evidence: `paper` before `desk` before `short`.
 #
 # The fourth is the **record** of a finished run, one line of JSON in the package. Besides settings,
 # errors and curves it states where they come from:
@@ -398,8 +397,8 @@ page.one_record(HELD)
 # %% [markdown]
 # `dirty` states whether the code had uncommitted changes.
 #
-# The fifth is the **verdict**: (4.1), applied to the row and its records. Here we apply it to three
-# runs listed in the authors' program:
+# The fifth is the **verdict**: (4.1), applied to the row and its records. We apply it to three runs
+# listed in the authors' program:
 
 # %% tags=["hide-input"]
 listed = dict(enumerate([0.38, 0.32, 0.39]))
@@ -414,8 +413,8 @@ print(f"gap {v.gap:+.3f}, allowed {v.tolerance:.3f}")
 #
 # The height and width of an extended MNIST canvas are drawn anew for every batch. Our figure uses
 # the digits of scikit-learn instead of MNIST. The network learns from canvases only and is tested
-# on single digits, as in the last panel. Above each image are its label, the set of its digits, and
-# the size $M \times N$ of its grid of positions.
+# on single digits, as in the last panel. Above each image are the set of its digits, which is its
+# label, and the size $M \times N$ of its grid of positions.
 
 # %% tags=["hide-input"]
 images, classes = data.load("digits", "train", "mnist")  # (N, 1, 28, 28), (N,)
@@ -437,8 +436,8 @@ page.canvases(network, shown)
 # The paper mentions "a tight square crop". In the program the side of this square is the larger
 # side of the box around all digits, times $1 + (6 - n)/7$. Here $n$ is the *true number of digits*,
 # even for test images, where nobody knows it before reading. Our experiments with `count-free` in
-# their name always use the factor for $n = 2$. Below, generated numbers of one to five digits are
-# cropped in both ways.
+# their name use the factor for $n = 2$. Below, generated numbers of one to five digits are cropped
+# in both ways.
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)
@@ -451,17 +450,17 @@ boxes = [numbers["boxes"][i] + torch.tensor([32, 32, 0, 0]) for i in chosen]
 page.crops(wide, boxes)
 
 # %% [markdown]
-# In both rows the digits of longer numbers are smaller, but less so under the authors' rule in the
-# first row, because its factor for five digits is $8/7$ instead of $11/7$.
+# The digits of longer numbers are smaller, but less so in the first row (the authors' rule), where
+# the factor for five digits is $8/7$ instead of $11/7$.
 #
 # ### The curves
 #
-# The figure shows the test error by epoch on extended MNIST for three losses: the exact likelihood
-# and two versions of max pooling. In max pooling *as printed* in the paper, the probabilities of
-# one image sum to 1, over classes and positions. *As coded* in the program, those of the whole
-# batch sum to 1 ([chapter 15](15_audit.ipynb)). Thin lines are single seeds, and thick lines are
-# means over the seeds. Dashed lines are the paper's errors after full training (for max pooling,
-# the mean of six runs).
+# The figure shows the test error by epoch on extended MNIST for two optimisers (one in each panel)
+# and three losses: the exact likelihood and two versions of max pooling. In max pooling *as
+# printed* in the paper, the probabilities of one image sum to 1, over classes and positions. *As
+# coded* in the program, those of the whole batch sum to 1 ([chapter 15](15_audit.ipynb)). Thin
+# lines are single seeds, and thick lines are their means. Dashed lines are the paper's errors after
+# full training (for max pooling, the mean of the six).
 
 # %% tags=["hide-input"]
 page.curves(HELD)
@@ -536,11 +535,11 @@ for core in (1.0, 0.8, 0.6):
     print(f"responding to {core:.0%} of each box: {error:.1f} % misread")
 
 # %% [markdown]
-# With whole boxes fewer numbers are misread than have equal neighbours, because some neighbouring
+# With whole boxes not every number with equal neighbours is misread, because some neighbouring
 # boxes leave a blank column between them. The rule penalises a network that marks whole digits, but
 # not one that marks only their middles. The training loss does not distinguish the two networks:
-# both predict exactly the labels of the image, so both have likelihood 1. We keep the rule to
-# compare with the paper.
+# both predict exactly the labels of the image, so both have likelihood 1. We still use the rule,
+# because it is the paper's.
 #
 # ### The other differences, and what we do about each
 #
@@ -554,9 +553,10 @@ for core in (1.0, 0.8, 0.6):
 # ## Reproduction
 #
 # [The page of this paper](../book/reproductions-presence.md) has all numbers, claims, deviations
-# and costs. The table shows sections 5.1.1 and 5.2. In the notes below it, one for each experiment,
-# `validation` is the loss on held-out canvases. It is *still falling* if its median over the last
-# quarter of the epochs is below all earlier values.
+# and costs. The table shows sections 5.1.1 and 5.2. In its notes, one for each experiment, "1 of 5
+# seeds" means one of five planned runs, and `validation` is the loss on held-out canvases. This
+# loss is *still falling* if its median over the last quarter of the epochs is below all earlier
+# values.
 
 # %% tags=["hide-input"]
 page.section(HELD, "Sec 5.1.1", "Sec 5.2")
@@ -577,8 +577,9 @@ page.flattery(HELD)
 # ### Claims
 #
 # A claim is tested under the strongest protocol under which all its experiments have records.
-# Without such records it is *not tested*. The paper's rules (13) and (14) decide the class of a
-# single digit.
+# Without such records it is *not tested*. The paper has two rules for the class of a single digit:
+# (13) takes the most probable class, and (14) the class with the largest mean probability over the
+# positions.
 
 # %% tags=["hide-input"]
 text = tables.claims_tally(PAPER, HELD)
@@ -599,8 +600,7 @@ show.Markdown(text)
 # .venv/bin/python -m wsl_tutorial.reproduce table mcmil --out runs
 # ```
 #
-# With `FULL = True` the cell below runs one seed of extended MNIST, after downloading MNIST if
-# needed, and shows its three test errors.
+# With `FULL = True` the cell below runs one seed of extended MNIST and shows its three test errors.
 
 # %%
 FULL = False

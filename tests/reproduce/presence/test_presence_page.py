@@ -95,7 +95,7 @@ def test_curves_show_every_seed_and_read_out_the_mean(drawn):
     text = page.curves(runs)
     ((fig, alt),) = drawn
     left = fig.axes[0]
-    assert "exact likelihood ends at 5.00 %. With AdamW: no record yet." in text
+    assert "exact likelihood 5.00 %. With AdamW: no record yet." in text
     assert text.partition("). ")[2] in alt
     assert left.get_title() == "the authors' optimiser; protocol short, 2 seeds"
     assert len(left.lines) == 2 + 2 + 1  # the paper's two values, two seeds, their mean

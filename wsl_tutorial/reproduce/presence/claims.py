@@ -54,7 +54,7 @@ def below_half_a_percent(records: list[dict]) -> Ruling:
 CLAIMS = (
     claim(
         "mcmil-rules-agree",
-        "(13) and (14) give identical decisions most of the time (read as 99 %)",
+        "(13) and (14) give identical decisions most of the time (we require 99 %)",
         "section 4.1",
         (MNIST,),
         rules_agree,

@@ -154,7 +154,8 @@ def curves(held: Records) -> show.Markdown:
     show.figure(
         fig,
         alt="Test error on a logarithmic scale against the epoch, for three losses and two"
-        f" optimisers, with dashed lines at the paper's values ({named}). {text}",
+        " optimisers, with dashed lines at the paper's values. The thick lines end at these errors"
+        f" ({named}). {text}",
     )
     return show.Markdown(f"The thick lines end at these errors ({named}). {text}")
 
@@ -165,7 +166,7 @@ def _curve(axis: Axes, label: str, runs: Records, k: int) -> str:
     style = show.line(k)
     axis.plot(epochs, errors.T, lw=0.6, alpha=0.5, color=style["color"], marker="")
     axis.plot(epochs, errors.nanmean(0), lw=1.8, label=f"{label}, {len(runs)} seeds", **style)
-    return f"{label} ends at {errors[:, -1].nanmean():.2f} %"
+    return f"{label} {errors[:, -1].nanmean():.2f} %"
 
 
 # Tables of records --------------------------------------------------------------------------------
@@ -236,9 +237,9 @@ def flattery(held: Records) -> show.Markdown:
         for rule in ("last", "validation")
     )
     return show.Markdown(
-        f"Mean over {len(every)} runs ({named}): the error of the best epoch on the test set is"
-        f" {last:.1f} % lower than that of the last epoch, and {held_out:.1f} % lower than that of"
-        " the epoch chosen on held-out images (relative to these errors)."
+        f"Mean over {len(every)} runs ({named}), in relative terms: the error of the best epoch on"
+        f" the test set is {last:.1f} % lower than that of the last epoch, and {held_out:.1f} %"
+        " lower than that of the epoch chosen on held-out images."
     )
 
 
