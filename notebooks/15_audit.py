@@ -66,7 +66,7 @@ show.Markdown(audit.summary(HELD))
 # | a statement about | for example | is decided by | is valid for |
 # |---|---|---|---|
 # | a formula | "the scale is the sum of responses times scales" | a proof, and a test against enumeration | all data sets and seeds |
-# | a comparison | "half the epochs of DLLP" | records of both methods, and a rule fixed before the runs | these data, settings and seeds |
+# | a comparison | "half the epochs of the baseline DLLP" | records of both methods, and a rule fixed before the runs | these data, settings and seeds |
 # | a number | "0.37 ± 0.04 %" | rule (4.1) of chapter 4 | these data, settings and seeds |
 # | a program | "the log-likelihood is computed" | its source, and a few lines that compare it with the formula | the version that was read |
 #
@@ -82,12 +82,12 @@ show.Markdown(audit.summary(HELD))
 show.Markdown(audit.sentences_table(stands=(False, None)))
 
 # %% [markdown]
-# Three of the sentences that stand are central formulas: Li's probability of a label set, the E-step
-# of Baručić and Kybic, and the cross-entropy to uniform of Belharbi et al.
+# Li's probability of a label set and the E-step of Baručić and Kybic stand as printed.
 #
 # In two cases the method is *better* than its authors say. Li writes that a partial sum of the
-# series (1.2) is no bound in general. But if we start with the full set and stop after all subsets
-# of some size, the partial sum is a bound (chapter 1). The other case is the first row of the table.
+# series (1.2) is no bound in general. But if we add the terms by decreasing size of the subset, and
+# stop after all subsets of one size, the partial sum is a bound (chapter 1). The other case is the
+# first row of the table.
 #
 # ### How many true claims fail
 #
@@ -97,9 +97,9 @@ show.Markdown(audit.sentences_table(stands=(False, None)))
 #
 # $$ 1 - (1 - \alpha)^m . $$
 #
-# The expected number of failures is $m \alpha$, also without independence. By Markov's inequality
-# the probability of at least one failure is at most $m \alpha$. The output uses $\alpha = 5\,\%$ and
-# the number of claims of each paper:
+# Without independence, the expected number of failures is still $m \alpha$, and by Markov's
+# inequality the probability of at least one failure is at most $m \alpha$. The output uses
+# $\alpha = 5\,\%$ and the number of claims of each paper:
 
 # %% tags=["hide-input"]
 for paper in PAPERS.values():
@@ -115,14 +115,14 @@ for paper in PAPERS.values():
 #
 # ### What the programs compute
 #
-# We read the public programs of the four papers and of some related methods:
+# We read the public programs of the four papers and some related methods:
 
 # %%
 show.Markdown(audit.programs_table())
 
 # %% [markdown]
-# Each section below describes what one program does. A few lines of our own do the same (*as
-# released*). We compare them with this book's function (*here*).
+# Each section below imitates one program in a few lines of our own (*as released*), and compares
+# the result with this book's function (*here*).
 #
 # ### Presence
 #
@@ -138,7 +138,7 @@ show.Markdown(audit.programs_table())
 
 # %%
 def absolute_sum(log_p, labels):
-    """The released form for one bag, log_p (11, 64), from its description."""
+    """Return the log-likelihood of a bag, log_p (11, 64), as released."""
     p = log_p.exp()
     full = p[[*labels, -1]].sum(0).log().sum()
     total = 1.0
@@ -176,7 +176,8 @@ print(f"correct gradient, summed: {mass.min():.3f} to {mass.max():.3f}")
 double = [absolute_sum(b.double(), range(5)).item() for b in bags]
 close = presence.log_likelihood(bags, five).tolist()
 off = [abs(a - b) for a, b in zip(double, close, strict=True)]
-print("as released in float64, log-likelihood right to 1 nat:", max(off) < 1)
+print("as released, some log-likelihood wrong by more than 1:", end=" ")
+print(f"float32 {max(errors) > 1}, float64 {max(off) > 1}")
 
 # %% [markdown]
 # The correct gradient of the log-likelihood with respect to $\log p$ is the posterior (2.3). Summed
@@ -187,11 +188,11 @@ print("as released in float64, log-likelihood right to 1 nat:", max(off) < 1)
 #
 # #### A maximum normalised over the batch
 #
-# The baseline of supplementary A, paper (16), rewards the largest probability of each label. In the
-# paper the probabilities of *one image* sum to 1 over classes and positions. The released program
-# divides by the sum over the *batch*. If the logits of one image are 110 below those of another,
-# float32 rounds its probabilities to 0, and the loss is infinite. We add a constant to all logits of
-# image 2 and print the mean loss.
+# The baseline of supplementary A (Eq. 16 of the paper) rewards the largest probability of each
+# label. In the paper the probabilities of *one image* sum to 1 over classes and positions. The
+# released program divides by the sum over the *batch*. If the logits of one image are 110 below
+# those of another, float32 rounds its probabilities to 0, and the loss is infinite. We add a
+# constant to all logits of image 2 and print the mean loss.
 
 
 # %% tags=["hide-input"]
@@ -218,7 +219,7 @@ for loss in (over_the_batch, over_the_image):
         value = loss(x, labels)
         slopes[loss, shift] = torch.autograd.grad(value, x)[0][0]  # of image 1
         print(
-            f"{loss.__name__}, image 2 raised by {shift:3.0f}:",
+            f"{loss.__name__}, raised by {shift:3.0f}:",
             f"loss {value.item():.3f}",
         )
 assert not torch.allclose(
@@ -274,10 +275,10 @@ assert torch.allclose(
 # %% [markdown]
 # #### A list of all configurations
 #
-# The same program lists all configurations when it starts. Except for 0/0 its results are right, and
-# for the bags of the paper the list fits into memory. The recursion (5.3) takes $n y$ steps. The
-# first output compares list and recursion for $y = n/2$. The second applies (5.3) to a bag whose list
-# no memory could hold.
+# The same program lists all configurations (sets of positives) when it starts. Except for 0/0 its
+# results are right, and for the bags of the paper the list fits into memory. The recursion (5.3)
+# takes $n y$ steps. The first output compares list and recursion for $y = n/2$. The second applies
+# (5.3) to a bag whose list no memory could hold.
 
 # %% tags=["hide-input"]
 for n in (8, 16, 20, 32):
@@ -304,7 +305,7 @@ print(f"1,000 instances, 400 positive: log-likelihood {big.item():.3f}")
 
 # %%
 def begun_with(first, rho, k):
-    """P(k) by the recursion over instances; first (k+1,) is in log space."""
+    """Return P(k) by the recursion; first (k+1,) is in log space."""
     f = first
     for p in rho:
         one_more = torch.cat([torch.tensor([-torch.inf]), f[:-1]])
@@ -324,7 +325,7 @@ for k in range(6):
     assert abs(right - law[k]) < 1e-5
 
 # %% [markdown]
-# With this loss, a network that predicts *too few* positives in every bag has a low loss.
+# A network that predicts *too few* positives in every bag then has a low loss.
 #
 # #### A wrong factor for the last positive
 #
@@ -369,8 +370,8 @@ for y in (1, 2, 3, 4):
     )
     worst = (wrong - exact).abs().max()
     print(
-        f"y = {y} of 5: largest error of a posterior {worst:.2f};",
-        f"they sum to {wrong.sum():.2f}",
+        f"y = {y} of 5: largest error {worst:.2f};",
+        f"the posteriors sum to {wrong.sum():.2f}",
     )
     assert torch.allclose(right, exact, atol=1e-6)
     assert worst > 0.05
@@ -506,7 +507,8 @@ assert released[0, 0, 70] < 1e-5
 # #### Zeros above negative scores
 #
 # Suppression keeps a pixel that is the maximum of its window. The program sets all other pixels to 0,
-# and takes the $K$ largest values. If all scores are negative, these zeros are the largest.
+# and takes the $K$ largest values. If all scores are negative, as on our line with peaks at
+# positions 1 and 6, these zeros are the largest.
 
 # %% tags=["hide-input"]
 line = torch.full((1, 1, 8), -3.0)
@@ -519,7 +521,7 @@ taken = {"set to 0": zeroed, "set to -inf": kept}
 for name, heat in taken.items():
     places, _ = patches.top_k(heat, 2, 1.0)
     print(
-        f"suppressed pixels {name}: the two best are at",
+        f"suppressed pixels {name}: largest at positions",
         places[0, :, 0].int().tolist(),
     )
 assert patches.top_k(kept, 2, 1.0)[0][0, :, 0].tolist() == [1, 6]
@@ -535,8 +537,7 @@ assert not {1.0, 6.0} & set(patches.top_k(zeroed, 2, 1.0)[0][0, :, 0].tolist())
 #
 # The released program enlarges the localiser's map to the size of the image and detaches it before
 # it becomes a mask. Then the min-max terms, the first two of (11.4), contribute nothing to the
-# gradient of the localiser's head. Our example has a localiser and a classifier of one convolution
-# each. [Chapter 11](11_regions_entropy.ipynb) shows the consequences.
+# gradient of the localiser's head. [Chapter 11](11_regions_entropy.ipynb) shows the consequences.
 
 # %% tags=["hide-input"]
 torch.manual_seed(0)
@@ -569,8 +570,8 @@ for attached in (False, True):
 #
 # In training, the same program scales each map by the smallest and largest value of the *batch*. So
 # the strong map of one image can leave another image without a region (here the pixels of at least
-# 0.5). The output compares this with scaling each image alone. If all maps of a batch are constant,
-# the scaling is 0/0.
+# 0.5). The output also scales each image alone. If all values of a batch are equal, the scaling is
+# 0/0.
 
 
 # %% tags=["hide-input"]
@@ -599,8 +600,8 @@ assert (regions.normalise(torch.zeros(2, 1, 4)) == 0.5).all()
 # #### A weight without effect
 #
 # The score of WILDCAT pooling (11.6) is the mean of the largest values plus $\alpha$ times the mean of
-# the smallest. The released layer computes this sum as a new tensor, but returns the old one, the
-# mean of the largest values.
+# the smallest. The released layer computes half of this sum as a new tensor, but returns the old
+# one, the mean of the largest values.
 
 
 # %%
@@ -626,7 +627,8 @@ print("alpha changes our score:", not torch.equal(*ours))
 #
 # The attention of Deep MIL sums to 1 over the $h w$ positions, *for each class*, so uniform
 # attention is $1/(h w)$ at every position. The program of the baselines takes the positions above
-# $1/(C h w)$, where $C$ is the number of classes.
+# $1/(C h w)$, where $C$ is the number of classes. Below, $C = 2$ and the scores are equal
+# (*uniform*) or random (*noise*).
 
 
 # %% tags=["hide-input"]
@@ -663,15 +665,16 @@ for data in dict.fromkeys(r.data for r in ROWS):
 # #### The class with the largest map, without background
 #
 # For CAM and WILDCAT on GlaS, the program of the baselines selects the pixels where the map of the
-# *true* class of the test image is the largest. Every pixel then belongs to some class, even if no
-# map has evidence (below: two maps of weak noise). Adding a constant to one map enlarges its region.
+# *true* class of the test image is the largest. There is no background class: every pixel belongs
+# to some class, even if no map has evidence (below: two maps of weak noise). Adding a constant to one
+# map can enlarge its region.
 
 # %% tags=["hide-input"]
 empty = 1e-3 * torch.randn(200, 2, 16, 16, generator=generator)
 raised = empty + torch.tensor([0.01, 0.0])[:, None, None]
 take, shifted = ((x.argmax(1) == 0).double().mean() for x in (empty, raised))
-print(f"maps without evidence: class 0 takes {100 * take:.0f} % of the pixels;")
-print(f"one map raised by 0.01: {100 * shifted:.0f} %")
+print(f"region of class 0: {100 * take:.0f} % of the pixels;", end=" ")
+print(f"with its map raised by 0.01: {100 * shifted:.0f} %")
 assert 0.45 < take < 0.55 < 0.99 < shifted
 
 # %% [markdown]
@@ -681,16 +684,17 @@ assert 0.45 < take < 0.55 < 0.99 < shifted
 #
 # We compute which setting suits each method:
 #
-# - *Presence*: many classes, few instances. The *bits* of a label are its entropy, the information
-#   that it carries on average ([chapter 14](14_worth.ipynb)). We compare the bits of a label set with
-#   those of the counts, for $K$ instances of ten equally probable classes.
+# - *Presence*: few instances. The *bits* of a label are its entropy ([chapter 14](14_worth.ipynb)).
+#   We compare the bits of a label set with those of the counts, for $K$ instances of ten equally
+#   probable classes.
 # - *Counts*: small bags. We divide the bits of a count by the number $n$ of instances. Each instance
 #   is positive with probability 1/2.
 # - *Patches*: large images, few objects. MIST reads $3 K$ patches a step, 27 for $K = 9$. Soft
 #   top-K (chapter 9) reads all candidates, here one for each 8 x 8 pixels.
-# - *Regions*, erasing: a score that saturates. Ten glands of strength 1 to 10 lie on a line, and the
-#   score stops growing at a cap. We count the glands in the region after $u = 1$ and $u = 4$ looks
-#   ([chapter 12](12_regions_erasing.ipynb)).
+# - *Regions*, erasing: a score that saturates. Ten glands of strength 1 to 10 lie on a line. The
+#   score is the largest strength, but at most a *cap*. Each of $u$ *looks* ([chapter
+#   12](12_regions_erasing.ipynb)) marks the glands of at least half the largest remaining strength
+#   and erases them. We count the marked glands for $u = 1$ and $u = 4$.
 
 # %% tags=["hide-input"]
 law = [
@@ -805,7 +809,7 @@ assert looks[4][-1] == looks[1][-1]
 #
 # ## Reproduction
 #
-# These claims fail:
+# These claims fail ($u = 0$: no erasing):
 
 # %%
 show.Markdown(audit.failing(HELD))
@@ -817,9 +821,9 @@ show.Markdown(audit.failing(HELD))
 #
 # ### Why some claims are not tested
 #
-# Some claims, and some questions that this book adds, lack a record that can judge them. The next
-# table shows how many for each reason; a claim can have several. *For want of time*: we could
-# run the experiment, but have not. The last row is about CIFAR-10, of which we have a lossy copy.
+# The next table gives the reasons for *no verdict* and *not tested*. It includes questions that
+# this book adds, and a claim can have several reasons. *For want of time*: we could run the
+# experiment in full, but have not. For the last row, about CIFAR-10, see the page of presence.
 
 # %% tags=["hide-input"]
 totals = Counter()
@@ -827,7 +831,7 @@ for paper in PAPERS.values():
     for claim in paper.claims:
         totals.update(set(tables.missing(paper, claim, HELD)))
 reasons = sorted(totals.items(), key=lambda pair: (-pair[1], pair[0]))
-show.Markdown(tables.grid(("reason", "claims"), reasons))
+show.Markdown(tables.grid(("reason", "claims and questions"), reasons))
 
 # %% [markdown]
 # ### The report, and how to cite it
@@ -901,9 +905,9 @@ check.attempt(check.share_found, share_found)
 # section, replace our imitation by the program's own function and run the cell. Write down the
 # version, the result, and in which of *your* experiments it would matter.
 #
-# **6, explain to a colleague.** Your colleague reads *fails* beside a claim of a paper that she
-# likes and wants to drop the method. Explain what the word means, what it does not mean, and which
-# two columns she should read before she decides.
+# **6, explain to a colleague.** Your colleague reads *fails* in a table of claims and wants to drop
+# the method. Explain what the word means, what it does not mean, and which two other columns she
+# should read before she decides.
 #
 # ## Further reading
 #

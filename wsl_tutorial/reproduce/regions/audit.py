@@ -56,14 +56,14 @@ AUDIT = Audit(
         ),
         Finding(
             "A threshold below uniform attention",
-            "jeromerony/survey_wsl_histology, the baselines",
+            "jeromerony/survey_wsl_histology, baselines of Belharbi et al.",
             "localization_mil.py",
             "4f0196c",
             "Deep MIL's masks, of GlaS as of birds",
         ),
         Finding(
             "The class with the largest map, without background",
-            "jeromerony/survey_wsl_histology, the baselines",
+            "jeromerony/survey_wsl_histology, baselines of Belharbi et al.",
             "localization_mil.py",
             "4f0196c",
             "the masks of CAM and WILDCAT on GlaS; it reads the label of the test image",
