@@ -87,6 +87,26 @@ def test_a_share_that_fits_several_counts_of_a_large_bag_is_refused():
         CountClassifier(proportions=True).fit(x, bags, [0.12341])
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_loss_on_proportions_takes_shares_of_a_population(classes):
+    x, bags, _, number = counted(40, classes)
+    sizes = number.sum(1)
+    model = CountClassifier(method="proportions", proportions=True)
+    whole = CountClassifier(method="proportions").fit(x, bags, number)
+    shares = number / sizes[:, None] + 1e-7 * np.arange(classes)  # shares of no whole counts
+    shares /= shares.sum(1, keepdims=True)
+    near = model.fit(x, bags, shares)
+    assert np.allclose(near.predict_proba(x), whole.predict_proba(x), atol=1e-4)
+    assert np.isclose(near.score(x, bags, shares), whole.score(x, bags, number), atol=1e-5)
+    half = np.full((40, classes), 1 / classes) + 0.01234 * (np.arange(classes) - (classes - 1) / 2)
+    drawn = model.fit(np.ones((len(x), 1)), bags, half)
+    assert np.allclose(drawn.predict_proba(np.ones((1, 1))), half[0], atol=2e-3)
+    with pytest.raises(ValueError, match="posterior needs counts"):
+        model.posterior(np.ones((len(x), 1)), bags, half)
+    with pytest.raises(ValueError, match=r"proportions must sum to 1, got .* for bag 0"):
+        model.fit(x, bags, half - 0.1)
+
+
 def test_results_for_bags_are_sums_over_rows():
     x, bags, _, number = counted()
     frame = pd.DataFrame(x, columns=["a", "b"]).assign(bag=bags)

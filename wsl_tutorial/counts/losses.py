@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsl_tutorial._shapes import logsumexp, per_bag
+from wsl_tutorial._shapes import check_tensor, logsumexp, per_bag
 
 from ._inputs import checked, checked_classes
 
@@ -106,12 +106,34 @@ def proportion_losses_multiclass(
     Args and errors: as there.
     """
     z, m = checked_classes(log_p, counts, mask, multiplicity)
+    return _cross_entropy(z, m, counts / m.sum(1, keepdim=True).clamp_min(1).double())
+
+
+@per_bag(answer=lambda log_p: log_p.new_empty(log_p.shape[0], dtype=torch.float64), classes=2)
+def share_losses(log_p: Tensor, shares: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return `proportion_losses_multiclass` for shares that need not be those of whole counts.
+
+    Args:
+        log_p, mask: as there; shares: float64 (B, C), none negative, which sum to 1.
+    Raises: ValueError where these do not fit.
+    """
+    z, m = checked_classes(log_p, None, mask, None)
+    check_tensor("shares", shares, (len(z), z.shape[2]), dtypes=(torch.float64,))
+    if not bool(((shares >= 0).all(1) & ((shares.sum(1) - 1).abs() < 1e-9)).all()):
+        raise ValueError(
+            "shares must not be negative and must sum to 1 in each bag; divide by sums"
+        )
+    return _cross_entropy(z, m, shares)
+
+
+def _cross_entropy(z: Tensor, m: Tensor, share: Tensor) -> Tensor:
+    """Return the cross-entropy (B,) of the shares (B, C) against the mean probabilities."""
     if not z.shape[1]:
         return z.sum((1, 2))
     size = m.sum(1, keepdim=True).clamp_min(1).double()
     log_mean = logsumexp(z + m.double().log()[:, :, None], 1) - size.log()
-    log_mean = log_mean.masked_fill(counts == 0, 0)  # 0 log 0 is 0
-    return -(counts / size * log_mean).sum(1)
+    log_mean = log_mean.masked_fill(share == 0, 0)  # 0 log 0 is 0
+    return -(share * log_mean).sum(1)
 
 
 @per_bag(classes=2)

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import Tensor, nn
 
 from wsl_tutorial import counts
-from wsl_tutorial.counts.losses import proportion_losses_multiclass
+from wsl_tutorial.counts.losses import share_losses
 
 from .base import BagClassifier
 from .batches import over_bags, over_rows
@@ -34,7 +34,8 @@ class CountClassifier(BagClassifier):
             (n_features, n_outputs) that returns one, or None: a linear layer. A module is copied,
             never changed.
         proportions: whether shares are observed. A share times the size of its bag must be a whole
-            number, but for rounding of the share to 4 digits.
+            number, but for rounding of the share to 4 digits; for method "proportions" any shares
+            will do, such as those of a population of which the rows are a sample.
         method: "exact", the likelihood of the counts (Baručić & Kybic 2022); "em", the same by
             expectation-maximisation; "proportions", the loss on mean probabilities (DLLP, Ardehaly
             & Culotta 2017).
@@ -140,7 +141,7 @@ class CountClassifier(BagClassifier):
         return 1 if len(self.classes_) == 2 else len(self.classes_)
 
     def _encode(self, value, columns, table: Table, reset: bool, classes: Any) -> Tensor:
-        """Return counts (B, C) int64."""
+        """Return counts (B, C), int64 unless they are shares of no whole counts."""
         if isinstance(value, list):
             raise ValueError("counts must be numbers, got sets")
         if value.ndim == 2 and value.shape[1] == 1:
@@ -166,7 +167,7 @@ class CountClassifier(BagClassifier):
             raise ValueError(
                 f"counts must have {len(self.classes_)} columns, got {number.shape[1]}"
             )
-        wrong = (number < 0).any(1) | (number.sum(1) != table.sizes)
+        wrong = (number < 0).any(1) | ((number.sum(1) - table.sizes).abs() > 1e-9 * table.sizes)
         if bool(wrong.any()):
             bag = int(wrong.nonzero()[0])
             raise ValueError(
@@ -190,7 +191,7 @@ class CountClassifier(BagClassifier):
         return torch.from_numpy(match.astype(np.int64))
 
     def _whole(self, value: np.ndarray, table: Table) -> np.ndarray:
-        """Return counts (B,) or (B, C) as integers, from shares where these are observed."""
+        """Return counts (B,) or (B, C), from shares where these are observed."""
         try:
             value = value.astype(np.float64)
         except (TypeError, ValueError):
@@ -208,7 +209,10 @@ class CountClassifier(BagClassifier):
         return value.astype(np.int64)
 
     def _from_shares(self, value: np.ndarray, table: Table) -> np.ndarray:
-        """Return the counts that have these shares, as quotients or rounded to four digits."""
+        """Return the counts that have these shares, as quotients or rounded to four digits.
+
+        They are whole numbers, and float64 only where method "proportions" has no need of that.
+        """
         outside = ~((value >= 0) & (value <= 1))
         if outside.any():
             bag = table.ids[int(np.argwhere(outside)[0, 0])]
@@ -220,8 +224,25 @@ class CountClassifier(BagClassifier):
         for digits in (None, DIGITS):
             with contextlib.suppress(ValueError):  # bags of both kinds are read one by one
                 return counts.counts_from_proportions(share, table.sizes, digits).numpy()
+        if self.method == "proportions":
+            return self._of_any(value, table)
         bags = range(len(table))
         return np.concatenate([self._of_one(share[b : b + 1], table, b) for b in bags])
+
+    def _of_any(self, value: np.ndarray, table: Table) -> np.ndarray:
+        """Return shares times sizes, after shares of several classes were made to sum to 1."""
+        sizes = table.sizes.numpy()
+        if value.ndim == 1:
+            return value * sizes
+        total = value.sum(1)
+        wrong = np.abs(total - 1) > value.shape[1] * 10.0**-DIGITS
+        if wrong.any():
+            bag = int(wrong.argmax())
+            raise ValueError(
+                f"proportions must sum to 1, got {value[bag].tolist()} for bag {table.ids[bag]!r}; "
+                "give every class a column"
+            )
+        return value * (sizes / total)[:, None]
 
     def _of_one(self, share: Tensor, table: Table, bag: int) -> np.ndarray:
         """Return the counts (1,) or (1, C) of one bag, or say why there are none."""
@@ -254,7 +275,9 @@ class CountClassifier(BagClassifier):
         def function(p: Tensor, mask: Tensor, bags: Tensor) -> Tensor:
             own = target[bags]
             if self.method == "proportions":
-                return -proportion_losses_multiclass(p.movedim(1, 2), own, mask)
+                return -share_losses(
+                    p.movedim(1, 2), own / mask.sum(1, keepdim=True).double(), mask
+                )
             if p.shape[1] == 2:
                 return counts.log_likelihood(p[:, 1] - p[:, 0], own[:, 1], mask)
             return counts.log_likelihood_multiclass(p.movedim(1, 2), own, mask)
@@ -264,6 +287,8 @@ class CountClassifier(BagClassifier):
     def _posterior(self, log_p: Tensor, sizes: Tensor, target: Tensor) -> Tensor:
         def function(p: Tensor, mask: Tensor, bags: Tensor) -> Tensor:
             own = target[bags]
+            if own.is_floating_point():
+                raise ValueError("posterior needs counts, got shares of no whole counts")
             if p.shape[1] == 2:
                 r = counts.posterior(p[:, 1] - p[:, 0], own[:, 1], mask)
                 return torch.stack([1 - r, r], 1)
