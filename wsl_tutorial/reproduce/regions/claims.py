@@ -228,7 +228,7 @@ CLAIMS = (
     ),
     claim(
         "minmax-e-seconds",
-        "erasing increases the training time moderately (read as: at most by a factor of 2.5)",
+        "erasing increases the training time moderately, read as at most by a factor of 2.5",
         "section B.3.2",
         SECONDS[:1],
         moderate,

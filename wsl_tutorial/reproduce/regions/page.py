@@ -95,7 +95,7 @@ def areas_beside_cuts(best_cut: Callable[[float], float]) -> str:
         lines.append((r.data, r.method, r.printed, f"{f1:.1f}", plus, minus, blind))
     head = ("data", "method", "printed area", "F1 of the best cut is at least, %")
     table_4 = ("F1+ in Table 4, %", "F1- in Table 4, %")
-    return tables.grid((*head, *table_4, "background area of a constant map"), lines)
+    return tables.grid((*head, *table_4, "background area of a constant map (below)"), lines)
 
 
 # From settings ------------------------------------------------------------------------------------
@@ -200,11 +200,11 @@ def ratios(held: Records) -> str:
     for p in evidence.STRENGTH:
         for r in tables.current(EXPERIMENTS["minmax/glas-seconds"], p, held):
             m = r["metrics"]
-            text = f"{m['ratio']:.2f} (protocol {p}, {r['provenance']['device']})"
+            text = f"{m['ratio']:.2f} (protocol {p}, {r['provenance']['device']}"
             if "ratio_lazy" in m:
-                text += f", {m['ratio_lazy']:.2f} if looks that cannot change the mask"
-                text += " are skipped (chapter 12)"
-            texts.append(text)
+                text += f"; {m['ratio_lazy']:.2f} if looks that cannot change the mask"
+                text += " are skipped, chapter 12"
+            texts.append(f"{text})")
     return "; ".join(texts) or "no measurement recorded yet"
 
 
