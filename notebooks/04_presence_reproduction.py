@@ -51,11 +51,12 @@ page.numbers()
 
 # %% [markdown]
 # The percentages are test errors. For "no number" the paper has only a bar of a figure or a remark.
-# "7.5M" is the number of parameters of a network. Each canvas of *extended MNIST* contains two
-# digits. SVHN consists of photographs of house numbers. The last row is the time to evaluate the
-# alternating series of chapter 1 with $M \times N$ positions, $C$ classes and $L$ labels. *Max
-# pooling* is a baseline, run six times. Its loss uses, for each label of an image, only the largest
-# probability of this label over all positions.
+# "7.5M" is the number of parameters of a network. *Extended MNIST* trains on *canvases* with two
+# digits each and tests on single MNIST digits. SVHN contains photographs of house numbers. DRAM is
+# a method of other authors. The last row is the time to evaluate the alternating series of chapter
+# 1 with $M \times N$ positions, $C$ classes and $L$ labels. *Max pooling* is a baseline, run six
+# times. For each label of an image, its loss uses only the label's largest probability over all
+# positions.
 #
 # ## What is hidden
 #
@@ -69,7 +70,7 @@ page.numbers()
 # | Which augmentation on CIFAR-10? | not stated | crops and flips, and rotations *for the baseline only* |
 #
 # Comments in the program list the errors of single runs. Does any usual measure of their spread
-# give the printed ±? (`mcmil` is the short name of this paper in the ledger.)
+# give the printed ±? (`mcmil` is this paper's name in the ledger.)
 
 # %% tags=["hide-input"]
 RUNS = {  # test errors in %, from the comments in the authors' programs
@@ -99,9 +100,8 @@ show.Markdown(tables.grid(head, lines))
 # %% [markdown]
 # Every printed error is the rounded mean. In the first row the ± agrees with the difference between
 # the largest and the smallest error. In the second row it agrees with the *population* standard
-# deviation, which divides by the number of runs $n$ and not by $n - 1$. In the last two rows no
-# column agrees. The table does not decide what ± means. We treat it as a standard deviation over
-# runs.
+# deviation, which divides by the number of runs and not by one less. In the last two rows no column
+# agrees. The table does not decide what ± means. We treat it as a standard deviation over runs.
 #
 # ## Derivation
 #
@@ -113,7 +113,8 @@ show.Markdown(tables.grid(head, lines))
 #
 # $$ \mathrm{se} = \sqrt{\frac{e (1 - e)}{n}} . $$
 #
-# With the measured rate in place of $e$ it is called the *standard error*.
+# With the measured rate in place of $e$ it is called the *standard error*. MNIST has 10,000 test
+# images. Standard errors are in percentage points:
 
 
 # %% tags=["hide-input"]
@@ -131,17 +132,17 @@ for i in ("mcmil-001", "mcmil-002", "mcmil-005", "mcmil-006"):
 # %% [markdown]
 # The standard errors are *larger* than the printed ±. This is no contradiction, because all runs
 # are tested on the same images. Let $a_i$ be the probability, over seeds, that a newly trained
-# network is wrong on test image $i$. For hard images $a_i$ is large. **Assumption: for one such
-# network, errors on different images are independent.** The rate of one run is then a mean of $n$
-# independent zeros and ones with probabilities $a_i$. Let $\bar a$ and $\mathrm{var}(a)$ be the
-# mean and variance of the $a_i$ over the images. The variance of the rate over seeds is
+# network is wrong on test image $i$. **Assumption: over seeds, errors on different images are
+# independent.** The rate of one run is then a mean of $n$ independent zeros and ones with
+# probabilities $a_i$. Let $\bar a$ and $\mathrm{var}(a)$ be the mean and variance of the $a_i$ over
+# the images. The variance of the rate over seeds is
 #
 # $$ \frac{1}{n^2} \sum_{i=1}^{n} a_i (1 - a_i) = \frac{1}{n} \Bigl( \bar a (1 - \bar a) - \mathrm{var}(a) \Bigr) , $$
 #
 # because the mean of $a_i^2$ is $\bar a^2 + \mathrm{var}(a)$. The first term is the binomial
-# variance for randomly drawn images. We subtract the part of it that comes from drawing easy or
-# hard images, because here the images are fixed. A simulation with 10,000 images, a few of them
-# hard, confirms the formula:
+# variance for randomly drawn images. We subtract the part of it that comes from drawing easy (small
+# $a_i$) or hard images, because here the images are fixed. A simulation with 10,000 images, a few
+# of them hard, confirms the formula (in percentage points):
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)
@@ -160,7 +161,7 @@ print(f"new images, new seeds:  sd {100 * new:.3f}")
 # %% [markdown]
 # So a ± over seeds measures how much another *seed* may change the error on these test images. A
 # reproduction uses the same images, so this is the right scale for us. For a claim about new
-# images, such as that one method reads digits better than another, it is too small.
+# images, such as that one method reads digits better, it is too small.
 #
 # ### The verdict
 #
@@ -177,10 +178,11 @@ print(f"new images, new seeds:  sd {100 * new:.3f}")
 # runs, all from normal distributions with one standard deviation $\sigma$.** The gap of the means
 # then has standard deviation $\sigma \sqrt{1/n + 1/\hat n}$, while $\tau$ is near $2 \sigma$. For
 # ten runs on either side $\tau$ is 4.5 times this standard deviation, so the rule is generous. A
-# single printed run has no ±. We compare it with one of our runs, and the best of their runs with
-# our best, but $s$ is still the standard deviation of *all* our runs. So $\tau = s$ is near
-# $\sigma$, while the gap between two runs has standard deviation $\sqrt 2 \sigma$: here the rule is
-# strict. The figure applies the rule to simulated runs whose true gap we know.
+# single printed run has no ±. We compare it with one of our runs, whose seed is fixed beforehand,
+# and the best of their runs with our best, but $s$ is still the standard deviation of *all* our
+# runs. So $\tau = s$ is near $\sigma$, while the gap between two runs has standard deviation $\sqrt
+# 2 \sigma$: here the rule is strict. The figure applies the rule to simulated runs whose true gap
+# we know.
 
 
 # %% tags=["hide-input"]
@@ -249,12 +251,12 @@ show.figure(
 #
 # ### The error of the best epoch is too low
 #
-# The authors' program prints the lowest test error of all epochs. Late in training the test error
-# fluctuates around some value $m$. Let $m_t = m + \sigma z_t$ be the error after epoch $t$, where
-# $\sigma$ is now the standard deviation between epochs, **assuming that each $z_t$ is standard
-# normal**. The $z_t$ need not be independent. How far below $m$ is the expected minimum of $T$
-# epochs? The exponential function is convex (Jensen's inequality), and a maximum of positive
-# numbers is at most their sum, so for any $\lambda > 0$
+# The authors' program prints the lowest test error of all epochs, 20 for extended MNIST. Late in
+# training the test error fluctuates around some value $m$. Let $m_t = m + \sigma z_t$ be the error
+# after epoch $t$, where $\sigma$ is now the standard deviation between epochs, **assuming that each
+# $z_t$ is standard normal**. The $z_t$ need not be independent. How far below $m$ is the expected
+# minimum of $T$ epochs? The exponential function is convex (Jensen's inequality), and a maximum of
+# positive numbers is at most their sum, so for any $\lambda > 0$
 #
 # $$ e^{\lambda \, \mathbb{E} \max_t (-z_t)} \leq \mathbb{E} \, e^{\lambda \max_t (-z_t)} \leq \sum_{t=1}^{T} \mathbb{E} \, e^{-\lambda z_t} = T e^{\lambda^2 / 2} . $$
 #
@@ -308,25 +310,23 @@ lucky = row.value - flattery(10, 0.0)[-1] * row.sd
 print(f"best of ten runs: {lucky:.2f} % expected, {least.printed} % printed")
 
 # %% [markdown]
-# The authors' program trains for 20 epochs on extended MNIST. If the epochs are independent, the
-# best of 20 is nearly two standard deviations too low. This is a *bias*: averaging ten runs does
-# not remove it, and no ± shows it. If $\sigma$ were 0.04, like the printed ± between runs, the
-# printed 0.37 would be 0.07 points too low for independent epochs, and at most 0.10 by the bound.
-# In the last line of the output we choose among ten independent *runs* instead, with mean 0.37 and
-# standard deviation 0.04. Their expected minimum is close to the printed 0.32 %.
+# If the epochs are independent, the best of 20 is nearly two standard deviations too low. This is a
+# *bias*: averaging ten runs does not remove it, and no ± shows it. If $\sigma$ were 0.04, like the
+# printed ± between runs, the printed 0.37 would be 0.07 points too low for independent epochs, and
+# at most 0.10 by the bound. In the last line of the output, the expected minimum of ten independent
+# *runs* with mean 0.37 and standard deviation 0.04 is close to the printed 0.32 %.
 #
 # The remedy is to hold out a part of the *training* images and choose the epoch with the lowest
 # error or loss on them. For each of our runs we record three test errors: of the last epoch, of the
-# epoch chosen on held-out images, and the lowest of all epochs. Only the lowest is compared with
-# the paper.
+# epoch chosen on held-out images, and the lowest. Only the lowest is compared with the paper.
 #
 # ### From a label map to a sequence
 #
-# For house numbers the network predicts a class for each of $28 \times 28$ positions, and the paper
-# needs a sequence of digits. Let $h_{m,n} = \arg\max_\ell p_{\ell,m,n}$ be the most probable class
-# at row $m$ and column $n$, a digit or the background $\phi$. The digits in column $n$ vote for its
-# class $c_n$. From left to right, we write down each digit $c_n$ that differs from the class of the
-# column before:
+# For house numbers the network predicts probabilities $p_{\ell,m,n}$ of the classes $\ell$ at $28
+# \times 28$ positions, and the paper needs a sequence of digits. The *label map* $h$ has the most
+# probable class at row $m$ and column $n$, $h_{m,n} = \arg\max_\ell p_{\ell,m,n}$, a digit or the
+# background $\phi$. The digits in column $n$ vote for its class $c_n$. From left to right, we write
+# down each digit $c_n$ that differs from the class of the column before:
 #
 # $$ \begin{aligned}
 # c_n &= \begin{cases} \arg\max_{\ell \neq \phi} \; \#\{ m : h_{m,n} = \ell \} & \text{if some } h_{m,n} \neq \phi , \cr \phi & \text{otherwise,} \end{cases} \cr
@@ -367,10 +367,10 @@ print(f"{row.table}, {row.method}, {row.measure}: {page.printed(row)}")
 print(f"compared with {row.metric} of {row.experiment}")
 
 # %% [markdown]
-# The second is the **experiment** that we compare with the row. Its `config` has all settings, each
-# with the paper's value and its source. We list those with different entries for us and for the
-# paper, even if only the wording differs. PSGD, the authors' optimiser, multiplies the gradient by
-# a matrix, the preconditioner, which they fit at every step and we at every fifth.
+# The second is the **experiment** that we compare with the row. Its `config` has all settings. We
+# list those whose entries for us and for the paper differ, even if only in wording. If *source*
+# names only the authors' code, the entry for the paper is the program's. PSGD, the authors'
+# optimiser, multiplies the gradient by a matrix, the preconditioner, that it fits during training.
 
 # %% tags=["hide-input"]
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
@@ -387,8 +387,8 @@ table
 # recipe* (`desk`) or *reduced size* (`short`). Numbers and claims of reduced size get *no verdict*.
 # A table shows the strongest evidence: `paper` before `desk` before `short`.
 #
-# The fourth is the **record** of a finished run, one line of JSON in the package. Besides settings,
-# errors and curves it states where they come from:
+# The fourth is the **record** of a finished run, one line of JSON. `HELD` has all records of the
+# package. Besides settings, errors and curves a record states where they come from:
 
 # %%
 HELD = records.published()
@@ -412,9 +412,8 @@ print(f"gap {v.gap:+.3f}, allowed {v.tolerance:.3f}")
 # ### What the networks see
 #
 # The height and width of an extended MNIST canvas are drawn anew for every batch. Our figure uses
-# the digits of scikit-learn instead of MNIST. The network learns from canvases only and is tested
-# on single digits, as in the last panel. Above each image are the set of its digits, which is its
-# label, and the size $M \times N$ of its grid of positions.
+# the digits of scikit-learn instead of MNIST. The last panel is a single digit. Above each image
+# are its label, the set of its digits, and the size $M \times N$ of its grid of positions.
 
 # %% tags=["hide-input"]
 images, classes = data.load("digits", "train", "mnist")  # (N, 1, 28, 28), (N,)
@@ -436,8 +435,8 @@ page.canvases(network, shown)
 # The paper mentions "a tight square crop". In the program the side of this square is the larger
 # side of the box around all digits, times $1 + (6 - n)/7$. Here $n$ is the *true number of digits*,
 # even for test images, where nobody knows it before reading. Our experiments with `count-free` in
-# their name use the factor for $n = 2$. Below, generated numbers of one to five digits are cropped
-# in both ways.
+# their name use the factor for $n = 2$. The figure shows both crops of generated numbers with one
+# to five digits.
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)
@@ -450,17 +449,17 @@ boxes = [numbers["boxes"][i] + torch.tensor([32, 32, 0, 0]) for i in chosen]
 page.crops(wide, boxes)
 
 # %% [markdown]
-# The digits of longer numbers are smaller, but less so in the first row (the authors' rule), where
-# the factor for five digits is $8/7$ instead of $11/7$.
+# The digits of longer numbers shrink less in the first row (the authors' rule): for five digits the
+# factor is $8/7$ instead of $11/7$.
 #
 # ### The curves
 #
-# The figure shows the test error by epoch on extended MNIST for two optimisers (one in each panel)
-# and three losses: the exact likelihood and two versions of max pooling. In max pooling *as
-# printed* in the paper, the probabilities of one image sum to 1, over classes and positions. *As
-# coded* in the program, those of the whole batch sum to 1 ([chapter 15](15_audit.ipynb)). Thin
-# lines are single seeds, and thick lines are their means. Dashed lines are the paper's errors after
-# full training (for max pooling, the mean of the six).
+# The figure shows the test error by epoch on extended MNIST for two optimisers and three losses:
+# the exact likelihood and two versions of max pooling. In max pooling *as printed* in the paper,
+# the probabilities of one image sum to 1, over classes and positions. *As coded* in the program,
+# those of the whole batch sum to 1 ([chapter 15](15_audit.ipynb)). Thin lines are single seeds,
+# thick lines are their means. Dashed lines are the paper's errors after full training (for max
+# pooling, the mean of the six).
 
 # %% tags=["hide-input"]
 page.curves(HELD)
@@ -470,7 +469,7 @@ page.curves(HELD)
 #
 # ### The reading rule
 #
-# The paper calls the rule (4.2) "very coarse". We apply it to six label maps, in which a dot is the
+# The paper calls its rule (4.2) "very coarse". We apply it to six label maps, in which a dot is the
 # background and a slash separates rows.
 
 # %% tags=["hide-input"]
@@ -504,8 +503,8 @@ show.Markdown(tables.grid(head, lines))
 
 # %% [markdown]
 # On generated house numbers we measure the errors of the *rule* alone, with a perfect network: each
-# position inside the box of a digit has the class of this digit. We also let the network respond
-# only near the middle of each digit, which leaves blank columns between neighbours.
+# position inside a digit's box has the class of this digit. We also let the network respond only
+# near the middle of each digit, which leaves blank columns between neighbours.
 
 
 # %% tags=["hide-input"]
@@ -538,8 +537,8 @@ for core in (1.0, 0.8, 0.6):
 # With whole boxes not every number with equal neighbours is misread, because some neighbouring
 # boxes leave a blank column between them. The rule penalises a network that marks whole digits, but
 # not one that marks only their middles. The training loss does not distinguish the two networks:
-# both predict exactly the labels of the image, so both have likelihood 1. We still use the rule,
-# because it is the paper's.
+# both predict exactly the labels of the image, so both have likelihood 1. We still use the paper's
+# rule.
 #
 # ### The other differences, and what we do about each
 #
@@ -553,10 +552,10 @@ for core in (1.0, 0.8, 0.6):
 # ## Reproduction
 #
 # [The page of this paper](../book/reproductions-presence.md) has all numbers, claims, deviations
-# and costs. The table shows sections 5.1.1 and 5.2. In its notes, one for each experiment, "1 of 5
-# seeds" means one of five planned runs, and `validation` is the loss on held-out canvases. This
-# loss is *still falling* if its median over the last quarter of the epochs is below all earlier
-# values.
+# and costs. The table shows sections 5.1.1 and 5.2. In its notes, one for each experiment,
+# `mcmil-005` is the row of the ledger with 0.37 %, "1 of 5 seeds" means one of five planned runs,
+# and `validation` is the loss on held-out canvases. This loss is *still falling* if its median over
+# the last quarter of the epochs is below all earlier values.
 
 # %% tags=["hide-input"]
 page.section(HELD, "Sec 5.1.1", "Sec 5.2")
@@ -564,8 +563,8 @@ page.section(HELD, "Sec 5.1.1", "Sec 5.2")
 # %% [markdown]
 # ### Three rules of choosing the epoch
 #
-# Above we computed that choosing the best epoch on the test set may lower the printed error from
-# 0.44 to 0.37 %, by about a sixth. By how much does it lower the error in our runs?
+# Above, with $\sigma = 0.04$, the best of 20 independent epochs was too low by 0.07 points: 0.37
+# instead of 0.44 %, about a sixth. How much is it in our runs?
 
 # %% tags=["hide-input"]
 page.flattery(HELD)
@@ -576,10 +575,10 @@ page.flattery(HELD)
 #
 # ### Claims
 #
-# A claim is tested under the strongest protocol under which all its experiments have records.
-# Without such records it is *not tested*. The paper has two rules for the class of a single digit:
-# (13) takes the most probable class, and (14) the class with the largest mean probability over the
-# positions.
+# A claim is tested under the strongest protocol with records of all its experiments. Otherwise it
+# is *not tested*. The paper has two rules for the class of a single digit: (13) takes the class
+# $\ell$ whose label set $\{\ell\}$ is most probable, and (14) the class with the largest mean
+# probability over the positions.
 
 # %% tags=["hide-input"]
 text = tables.claims_tally(PAPER, HELD)
@@ -591,8 +590,9 @@ show.Markdown(text)
 # %% [markdown]
 # ### Run it yourself
 #
-# The first command runs MNIST and extended MNIST with all baselines and both optimisers on one GPU.
-# It stops after its budget of seconds. Repeat it to continue. The second command prints the tables.
+# The first command runs MNIST and extended MNIST with all baselines and both optimisers on one GPU
+# and stops after its budget of seconds. Repeat it to continue. The second command prints the
+# tables.
 #
 # ```bash
 # .venv/bin/python -m wsl_tutorial.reproduce run 'mcmil/mnist*' \
@@ -619,7 +619,7 @@ page.fresh(NAME, fresh, HELD)
 # **1, by hand.** Two methods err on 37 and on 48 of the same 10,000 images. On 25 images both are
 # wrong. On how many images is only the first method wrong, and on how many only the second? If both
 # methods were equally good, each image on which only one is wrong would be a toss of a fair coin.
-# How surprising is the result? Would the totals 37 and 48 have been enough?
+# How surprising is the result? Could you answer this from the totals 37 and 48 alone?
 #
 # **2, code.** Write a function that returns the allowed gap $\tau$ of (4.1). Its arguments are the
 # printed ± (or `None`), half a unit of the last printed decimal, and the list of our values.
