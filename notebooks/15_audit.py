@@ -55,13 +55,13 @@ show.Markdown(audit.summary(HELD))
 
 # %% [markdown]
 # *No verdict* means that we have results at reduced size only, and *not tested* that we have none.
-# *By mathematics: stand* counts the sentences that are proved as printed. *Numbers judged* counts
+# *Sentences proved* counts the sentences that mathematics proves as printed, and *numbers judged*
 # the printed numbers with a verdict. **Every result of a training comes from a record**, and every
 # sentence that mathematics decides has a test that you can run.
 #
 # ## What is hidden
 #
-# We keep four kinds of statements apart:
+# It is hidden whether a statement is true. There are four kinds:
 #
 # | a statement about | for example | is decided by | is valid for |
 # |---|---|---|---|
@@ -76,13 +76,13 @@ show.Markdown(audit.summary(HELD))
 #
 # Some sentences can be checked without a training: a test compares each sentence with an
 # independent computation. The next table shows the sentences that do not stand as printed. A
-# *remark* is our own sentence: the paper does not claim it, and the overview does not count it.
+# *remark* is our own sentence, and the overview does not count it.
 
 # %%
 show.Markdown(audit.sentences_table(stands=(False, None)))
 
 # %% [markdown]
-# Li's probability of a label set and the E-step of Baručić and Kybic stand as printed.
+# The other sentences of our list stand.
 #
 # In two cases the method is *better* than its authors say. Li writes that a partial sum of the
 # series (1.2) is no bound in general. But if we add the terms by decreasing size of the subset, and
@@ -92,8 +92,8 @@ show.Markdown(audit.sentences_table(stands=(False, None)))
 # ### How many true claims fail
 #
 # Suppose that all $m$ claims of a list are true, and that each test, on new seeds, rejects a true
-# claim with probability $\alpha$. **Assume that the tests are independent.** Then all claims pass with
-# probability $(1 - \alpha)^m$, and the probability that at least one *fails* is
+# claim with probability $\alpha$. **Assume that the tests are independent.** Then all claims pass
+# with probability $(1 - \alpha)^m$, and the probability that at least one *fails* is
 #
 # $$ 1 - (1 - \alpha)^m . $$
 #
@@ -126,14 +126,14 @@ show.Markdown(audit.programs_table())
 #
 # ### Presence
 #
-# #### A sum that turns negative
+# #### A sum with the wrong sign
 #
 # Li's program divides the alternating sum (1.2) by its largest term, and takes the logarithm of the
-# absolute value plus $10^{-16}$. In float32 such a sum has an error of about $10^{-7}$. If all labels
-# of a bag are improbable everywhere, the terms nearly cancel: the true sum is smaller than this
-# error, and the computed sum may be negative. The absolute value then *reverses the gradient*: a
-# step makes a label less probable. We look for such a label in 20 bags with five labels. The logit of
-# the background is about 10 above the others at all 64 positions.
+# absolute value plus $10^{-16}$. In float32 such a sum has an error of about $10^{-7}$. If all
+# labels of a bag are improbable everywhere, the terms nearly cancel: the true sum is smaller than
+# this error, and the computed sum may be negative. The absolute value then *reverses the gradient*:
+# a step makes a label less probable. We look for such a label in 20 bags with five labels. The
+# logit of the background is about 10 above the others at all 64 positions.
 
 
 # %%
@@ -181,18 +181,18 @@ print(f"float32 {max(errors) > 1}, float64 {max(off) > 1}")
 
 # %% [markdown]
 # The correct gradient of the log-likelihood with respect to $\log p$ is the posterior (2.3). Summed
-# over the positions, it is the expected number of positions of a label. This number is at least 1 for
-# a present label (second output line), so a negative sum of the released gradient has the wrong sign.
-# For CIFAR-10 and SVHN the program uses float64, and a comment says that this is needed. [Chapter
-# 2](02_presence_numerics.ipynb) shows where float64 fails too.
+# over the positions, it is the expected number of positions of a label, at least 1 for a present
+# label (second output line). For some label (first line) the released gradient has a
+# negative sum. For CIFAR-10 and SVHN the program uses float64, and a comment says that this is
+# needed. [Chapter 2](02_presence_numerics.ipynb) shows where float64 fails too.
 #
 # #### A maximum normalised over the batch
 #
 # The baseline of supplementary A (Eq. 16 of the paper) rewards the largest probability of each
-# label. In the paper the probabilities of *one image* sum to 1 over classes and positions. The
-# released program divides by the sum over the *batch*. If the logits of one image are 110 below
-# those of another, float32 rounds its probabilities to 0, and the loss is infinite. We add a
-# constant to all logits of image 2 and print the mean loss.
+# label. In the paper the probabilities of *one image* sum to 1 over classes and positions. In the
+# released program those of the whole *batch* sum to 1. If all logits of one image are 110 below
+# those of another, float32 rounds the probabilities of the former image to 0, and the loss is
+# infinite. We raise all logits of the second of two images by a constant, and print the mean loss.
 
 
 # %% tags=["hide-input"]
@@ -218,10 +218,8 @@ for loss in (over_the_batch, over_the_image):
         x = (z + torch.tensor([0.0, shift])[:, None, None]).requires_grad_()
         value = loss(x, labels)
         slopes[loss, shift] = torch.autograd.grad(value, x)[0][0]  # of image 1
-        print(
-            f"{loss.__name__}, raised by {shift:3.0f}:",
-            f"loss {value.item():.3f}",
-        )
+        name = "as released" if loss is over_the_batch else "here"
+        print(f"{name}, raised by {shift:.0f}: loss {value.item():.3f}")
 assert not torch.allclose(
     slopes[over_the_batch, 0.0], slopes[over_the_batch, 2.0], rtol=0.1
 )
@@ -230,17 +228,18 @@ assert torch.allclose(
 )
 
 # %% [markdown]
-# As printed in the paper, the loss does not depend on this constant. As released, it does, so a
-# gradient step may raise or lower all logits of an image together.
+# The paper's loss does not depend on this constant. The released loss does, so a gradient step may
+# shift all logits of an image, which does not help to find its labels.
 #
 # ### Counts
 #
 # #### Zero divided by zero
 #
-# The E-step of Baručić and Kybic's program multiplies the probabilities of all instances for each
-# set of $y$ positives, in float32 and with $\rho \geq 10^{-6}$. Then it divides by the sum of these
-# products. If all 12 instances of a bag have $\rho = 10^{-6}$, eight positives give $10^{-48}$. In
-# float32 this is 0, and the division is 0/0. The output shows the posterior of one instance.
+# Baručić and Kybic's program replaces each $\rho$ below $10^{-6}$ by $10^{-6}$. For each set of $y$
+# positives, its E-step multiplies the probabilities of all instances in float32, and then divides
+# by the sum of these products. If all 12 instances of a bag have $\rho = 10^{-6}$, eight positives
+# give $10^{-48}$. In float32 this is 0, and the division is 0/0. The output shows the posterior of
+# one instance.
 
 
 # %% tags=["hide-input"]
@@ -435,9 +434,9 @@ for apart in (8.0, 13.0, 14.0):
     assert (rates[0] > rates[1]) == (apart < 20 * 2 / 3)
 
 # %% [markdown]
-# Our digits are drawn at least 16 pixels apart, and rounding to whole pixels shortens this by at most
-# $\sqrt{2}$. So no detection counts twice here. The paper does not print its distances.
-# The program counts "Both" of Table 2 (found and classified correctly) one to one.
+# Our digits are drawn at least 16 pixels apart, and rounding to whole pixels shortens this by at
+# most $\sqrt{2}$. So no detection counts twice here. The paper does not print its distances. For
+# "Both" of Table 2 (found and classified correctly), the program itself matches one to one.
 #
 # #### Dividing by the number of detections
 #
@@ -465,9 +464,9 @@ for k in (3, 6, 9):
 # %% [markdown]
 # #### A label 0 counts as right
 #
-# For "Classif." of Table 2, the program compares the labels of an image as multisets and returns the
-# share of true labels that the prediction contains. A label 0 never counts as missing, so it always
-# counts as right. In the program's other data set class 0 is the background.
+# For "Classif." of Table 2, the program compares the labels of an image as multisets and returns
+# the share of true labels that the prediction contains. A label 0 never counts as missing, so it
+# always counts as right. Class 0 is the background in PASCAL + COCO, but a digit in MNIST.
 
 # %% tags=["hide-input"]
 zeros, sevens = torch.zeros(1, 9).long(), torch.full((1, 9), 7)
@@ -480,10 +479,10 @@ assert metrics.label_recall(sevens, zeros, 10, 0) == 100
 assert metrics.label_recall(sevens, zeros, 10) == 0
 
 # %% [markdown]
-# #### Lower peaks become weaker
+# #### Lower peaks do not become 1
 #
-# The local softmax of the released detector subtracts the largest score of the *whole map*, and adds
-# $10^{-6}$ to the sum of each window. A peak alone in its window should become 1. If the softmax
+# The local softmax of the released detector subtracts the largest score of the *whole map*, and
+# adds $10^{-6}$ to the sum of each window. A peak alone in its window should become 1. If the softmax
 # multiplies the scores by 10, a peak 1.4 below the largest becomes about one half, and a peak 2.8
 # below it vanishes.
 
@@ -506,8 +505,8 @@ assert released[0, 0, 70] < 1e-5
 # %% [markdown]
 # #### Zeros above negative scores
 #
-# Suppression keeps a pixel that is the maximum of its window. The program sets all other pixels to 0,
-# and takes the $K$ largest values. If all scores are negative, as on our line with peaks at
+# Suppression keeps a pixel that is the maximum of its window. The program sets all other pixels to
+# 0, and takes the $K$ largest values. If all scores are negative, as on our line with peaks at
 # positions 1 and 6, these zeros are the largest.
 
 # %% tags=["hide-input"]
@@ -561,16 +560,16 @@ for attached in (False, True):
     (slope,) = torch.autograd.grad(loss, head_m.weight, allow_unused=True)
     assert (slope is None) == (not attached)
     print(
-        f"attached {attached!s:5}: gradient of the head",
+        f"mask {'attached' if attached else 'detached'}: gradient of the head",
         "none" if slope is None else "not 0",
     )
 
 # %% [markdown]
-# #### One scale for a batch
+# #### Maps scaled over the batch
 #
 # In training, the same program scales each map by the smallest and largest value of the *batch*. So
 # the strong map of one image can leave another image without a region (here the pixels of at least
-# 0.5). The output also scales each image alone. If all values of a batch are equal, the scaling is
+# 0.5). We compare this with a map scaled alone. If all values of a batch are equal, the scaling is
 # 0/0.
 
 
@@ -589,32 +588,31 @@ for other in (1.0, 5.0):
     )
     print(
         f"other map {other:.0f} times as strong:",
-        f"region of {int((alone >= 0.5).sum())} pixels alone,",
-        end="",
+        f"{int((alone >= 0.5).sum())} pixels if scaled alone,",
+        f"{int((shared >= 0.5).sum())} with the batch",
     )
-    print(f" {int((shared >= 0.5).sum())} in the batch")
 assert by_batch(torch.zeros(2, 1, 4)).isnan().all()
 assert (regions.normalise(torch.zeros(2, 1, 4)) == 0.5).all()
 
 # %% [markdown]
 # #### A weight without effect
 #
-# The score of WILDCAT pooling (11.6) is the mean of the largest values plus $\alpha$ times the mean of
-# the smallest. The released layer computes half of this sum as a new tensor, but returns the old
-# one, the mean of the largest values.
+# The score of WILDCAT pooling (11.6) is the mean of the largest values plus $\alpha$ times the mean
+# of the smallest. The released layer computes half of this sum as a new tensor, but returns the
+# mean of the largest values.
 
 
 # %%
-def thrown_away(maps, k, alpha):
+def without_alpha(maps, k, alpha):
     ordered = maps.flatten(2).sort(2, descending=True).values
     score = ordered[..., :k].mean(2)
-    score.add(alpha * ordered[..., -k:].mean(2)).div_(2.0)  # a new tensor, lost
+    score.add(alpha * ordered[..., -k:].mean(2)).div_(2.0)  # not kept
     return score
 
 
 # %% tags=["hide-input"]
 maps = torch.randn(2, 3, 5, 5, generator=generator)
-released = [thrown_away(maps, 4, alpha) for alpha in (0.0, 0.6)]
+released = [without_alpha(maps, 4, alpha) for alpha in (0.0, 0.6)]
 ours = [regions.wildcat_pooling(maps, 4, 4, alpha) for alpha in (0.0, 0.6)]
 assert torch.equal(*released)
 assert torch.allclose(released[0], ours[0])
@@ -651,8 +649,7 @@ assert shares_above(flat)[0] == 100
 # %% [markdown]
 # So uniform attention selects every pixel, like the baseline All-ones. The more classes, the lower
 # the threshold: CUB has 200 classes, OxF 102, CUB5 five and GlaS two. The paper does not print its
-# threshold. But on CUB and OxF its $F_1^+$ for Deep MIL (chapter 13) is close to that of All-ones, as
-# if almost every pixel were selected:
+# threshold. But on CUB and OxF its $F_1^+$ for Deep MIL (chapter 13) is close to that of All-ones:
 
 # %% tags=["hide-input"]
 table_2 = [r for r in ledger.load().values() if r.table == "Table 2"]
@@ -662,12 +659,12 @@ for data in dict.fromkeys(r.data for r in ROWS):
     print(f"{data:5} All-ones {two['All-ones']}, Deep MIL {two['Deep MIL']}")
 
 # %% [markdown]
-# #### The class with the largest map, without background
+# #### No background class
 #
 # For CAM and WILDCAT on GlaS, the program of the baselines selects the pixels where the map of the
 # *true* class of the test image is the largest. There is no background class: every pixel belongs
-# to some class, even if no map has evidence (below: two maps of weak noise). Adding a constant to one
-# map can enlarge its region.
+# to some class, even if all maps are close to 0. Below, both maps are weak noise; then we add a
+# constant to one.
 
 # %% tags=["hide-input"]
 empty = 1e-3 * torch.randn(200, 2, 16, 16, generator=generator)
@@ -680,21 +677,21 @@ assert 0.45 < take < 0.55 < 0.99 < shifted
 # %% [markdown]
 # ## Picture
 #
-# ### Where each method is strongest
+# ### Which setting suits each method
 #
 # We compute which setting suits each method:
 #
-# - *Presence*: few instances. The *bits* of a label are its entropy ([chapter 14](14_worth.ipynb)).
-#   We compare the bits of a label set with those of the counts, for $K$ instances of ten equally
-#   probable classes.
-# - *Counts*: small bags. We divide the bits of a count by the number $n$ of instances. Each instance
-#   is positive with probability 1/2.
-# - *Patches*: large images, few objects. MIST reads $3 K$ patches a step, 27 for $K = 9$. Soft
-#   top-K (chapter 9) reads all candidates, here one for each 8 x 8 pixels.
-# - *Regions*, erasing: a score that saturates. Ten glands of strength 1 to 10 lie on a line. The
-#   score is the largest strength, but at most a *cap*. Each of $u$ *looks* ([chapter
-#   12](12_regions_erasing.ipynb)) marks the glands of at least half the largest remaining strength
-#   and erases them. We count the marked glands for $u = 1$ and $u = 4$.
+# - *Presence* suits few instances. The *bits* of a label are its entropy ([chapter
+#   14](14_worth.ipynb)). We compare the bits of a label set with those of the counts, for $K$
+#   instances of ten equally probable classes.
+# - *Counts* suit small bags. We divide the bits of a count by the number $n$ of instances. Each
+#   instance is positive with probability 1/2.
+# - *Patches* suit large images with few objects. MIST reads $3 K$ patches a step, 27 for $K = 9$.
+#   Soft top-K (chapter 9) reads all candidates, here one for each 8 x 8 pixels.
+# - *Regions*: erasing suits a score that saturates. Ten glands of strength 1 to 10 lie on a line.
+#   The score is the largest strength, but at most a *cap*. Each of $u$ *looks* ([chapter
+#   12](12_regions_erasing.ipynb)) finds the largest remaining strength and erases all glands of at
+#   least half this strength. We count the glands in the final region for $u = 1$ and $u = 4$.
 
 # %% tags=["hide-input"]
 law = [
@@ -793,10 +790,10 @@ assert looks[4][-1] == looks[1][-1]
 # %% [markdown]
 # ## When it breaks
 #
-# **Our code.** We implemented the methods and their baselines. Tuning one of them longer can decide
-# a comparison.
+# **Our code.** We implemented the methods and their baselines. A comparison may change if one
+# is tuned longer.
 #
-# **Versions.** Later versions of a program may be right, and the authors may have used others.
+# **Versions of programs.** Later versions may be right, and the authors may have used another version.
 #
 # **A claim is our reading.** We turned words such as "about half" into rules with numbers, shown in
 # brackets after the claim. We fixed them before the runs, but they are not the authors' words.
@@ -822,8 +819,8 @@ show.Markdown(audit.failing(HELD))
 # ### Why some claims are not tested
 #
 # The next table gives the reasons for *no verdict* and *not tested*. It includes questions that
-# this book adds, and a claim can have several reasons. *For want of time*: we could run the
-# experiment in full, but have not. For the last row, about CIFAR-10, see the page of presence.
+# this book adds, and a claim can have several reasons. *For lack of time* means that we could run
+# the experiment in full, but have not.
 
 # %% tags=["hide-input"]
 totals = Counter()
@@ -849,8 +846,8 @@ show.Markdown(tables.grid(("reason", "claims and questions"), reasons))
 #
 # ## Exercises
 #
-# **1, by hand.** Twenty true claims are tested independently, and each test wrongly rejects its claim
-# with probability 5 %. Compute the probability that none fails, the probability that exactly one
+# **1, by hand.** Twenty true claims are tested independently, and each test wrongly rejects its
+# claim with probability 5 %. Compute the probabilities that none and that exactly one
 # fails, and the expected number of failures.
 
 
@@ -876,7 +873,7 @@ check.attempt(check.exactly, exactly)
 
 # %% [markdown]
 # **3, code.** For each class, `attention` `(C, h, w)` sums to 1 over the positions. Return the mask
-# of `label`: the positions with more than `times` the uniform share.
+# of `label`: the positions whose attention is above `times` times the uniform share.
 
 
 # %%
@@ -901,13 +898,13 @@ def share_found(able, present):
 check.attempt(check.share_found, share_found)
 
 # %% [markdown]
-# **5, change the program.** Take one program of the table, in the version that you would use. In its
-# section, replace our imitation by the program's own function and run the cell. Write down the
+# **5, change the program.** Take one program of the table, in the version that you would use. In
+# its section, replace our imitation by the program's own function and run the cell. Write down the
 # version, the result, and in which of *your* experiments it would matter.
 #
-# **6, explain to a colleague.** Your colleague reads *fails* in a table of claims and wants to drop
-# the method. Explain what the word means, what it does not mean, and which two other columns she
-# should read before she decides.
+# **6, explain to a colleague.** Your colleague reads *fails* in the table of claims on a paper's
+# page and wants to drop the method. Explain what the word means, what it does not mean, and which
+# two other columns of that table she should read before she decides.
 #
 # ## Further reading
 #

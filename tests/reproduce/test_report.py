@@ -53,7 +53,7 @@ def test_what_a_paper_does_not_say_is_a_remark_and_is_not_counted():
     assert remarks == {("llp", "section 1.2"), ("mist", "tables 2, 5")}
     assert audit.sentences_table().count("| remark |") == len(remarks)
     head, _, *lines = (line.split(" | ") for line in audit.summary([]).splitlines())
-    column = head.index("by mathematics: stand")
+    column = head.index("sentences proved")
     counted = [line[column].split(" of ") for line in lines]
     assert sum(int(n) for _, n in counted) == len(SENTENCES) - len(remarks)
     assert sum(int(n) for n, _ in counted) == sum(s.stands is True for s in SENTENCES)

@@ -263,7 +263,7 @@ def test_states_without_records():
     found = states()
     assert (found["mcmil-005"]["state"], found["mcmil-005"]["reason"]) == (
         "not run",
-        "for want of time",
+        "for lack of time",
     )
     assert found["mcmil-016"]["reason"] == "quoted from another paper: not to be reproduced"
     assert found["mcmil-013"]["reason"] == "data not available to us"
@@ -297,7 +297,7 @@ def test_a_number_shows_its_strongest_evidence():
     short = [record(NESTS, 0, "short", error=0.37), record(NESTS, 1, "smoke", error=0.1)]
     five = states(*short)["mcmil-005"]
     assert (five["state"], five["evidence"], five["ours"]) == ("no verdict", "short", 0.37)
-    assert five["reason"] == "only at reduced size: for want of time"
+    assert five["reason"] == "only at reduced size: for lack of time"
     assert states(short[1])["mcmil-005"]["evidence"] is None
     desk = record(NESTS, 0, "desk", error=0.5)
     five = states(*short, desk)["mcmil-005"]
@@ -465,9 +465,9 @@ def test_the_summary_counts_every_number_once_by_what_is_known_of_it():
 @pytest.mark.parametrize(
     ("change", "protocol", "reason"),
     [
-        ({}, "paper", "for want of time"),  # a CPU can run it under desk
-        ({}, "short", "for want of time"),
-        ({}, "desk", "for want of time"),
+        ({}, "paper", "for lack of time"),  # a CPU can run it under desk
+        ({}, "short", "for lack of time"),
+        ({}, "desk", "for lack of time"),
         ({"protocols": {}}, "short", "no GPU yet"),  # it has the paper's protocol alone
         ({"not_run": Why.NO_DATA}, "short", "data not available to us"),
         ({"not_run": Why.NO_DATA, "more": "no copy"}, "paper", "data not available to us: no copy"),
@@ -488,7 +488,7 @@ def test_the_page_of_a_paper_shows_every_number_claim_and_command():
         if row.paper == "mcmil":
             assert f"`{row.id}`" in page
             assert f"| {row.method} | {row.data} | " in page
-    assert "`mcmil-017`: not run: for want of time." in page
+    assert "`mcmil-017`: not run: for lack of time." in page
     head = "17 numbers. Paper's settings: 3 (1 reproduced, 2 worse); closed data: 1; not run: 13."
     assert page.startswith(f"## What is known\n\n{head}")
     assert "0123456+; a device" in page  # + marks uncommitted code
@@ -498,7 +498,7 @@ def test_the_page_of_a_paper_shows_every_number_claim_and_command():
     assert line in page
     assert ".venv/bin/python -m wsl_tutorial.reproduce run mcmil/nests --protocol paper" in page
     assert "77" not in page
-    untested = "| nests beat digits | Sec 5.2 | not tested | none | for want of time (1 of 2) |"
+    untested = "| nests beat digits | Sec 5.2 | not tested | none | for lack of time (1 of 2) |"
     assert untested in tables.markdown("mcmil", held[:2])
     rest = tables.markdown("mist", [])
     assert rest.startswith("## What is known\n\n53 numbers. Not run: 53.")

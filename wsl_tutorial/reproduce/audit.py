@@ -130,14 +130,9 @@ def summary(held: Held) -> str:
         rows = [s for s in numbers if ledger.load()[s["id"]].paper == paper.key]
         judged = sum(s["state"] in ledger.VERDICTS for s in rows)
         proved = f"{sum(decided)} of {len(decided)}"
-        claims = (states[name] for name in tables.DECIDED)
+        claims = (states.total(), *(states[name] for name in tables.DECIDED))
         lines.append((paper.name, *claims, proved, f"{judged} of {len(rows)}"))
-    head = (
-        "paper",
-        *(f"claims: {s}" for s in tables.DECIDED),
-        "by mathematics: stand",
-        "numbers judged",
-    )
+    head = ("paper", "claims", *tables.DECIDED, "sentences proved", "numbers judged")
     return tables.grid(head, lines)
 
 

@@ -25,7 +25,7 @@ class Why(StrEnum):
     NO_DATA = "data not available to us"
     COST = "too costly"
     QUOTED = "quoted from another paper"
-    TIME = "for want of time"
+    TIME = "for lack of time"
     NO_RUN = "no run yet"
     NOT_WRITTEN = "no experiment of ours fills this cell yet"
 

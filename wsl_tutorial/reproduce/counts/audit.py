@@ -17,8 +17,8 @@ AUDIT = Audit(
         ),
         Sentence(
             "section 1.2",
-            "the paper restricts itself to bags of fewer than 10 to 20 instances, but its sum is "
-            "exact for any bag",
+            "the paper restricts itself to bags of fewer than 10 to 20 instances, but its sum over "
+            "the configurations is exact for any size",
             None,
             "the paper claims nothing about larger bags; Eq. (5.3) computes the sum in n y steps",
             "test_eq_5_3_is_the_binomial_for_equal_instances_at_any_size",

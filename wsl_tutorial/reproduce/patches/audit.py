@@ -36,9 +36,9 @@ AUDIT = Audit(
             "with nine digits and K = 9, the recall of 97.5 % (found and classified correctly) and "
             "the average precision (AP) of 92.2 % come from two runs",
             None,
-            "Eq. (10.3): one run cannot have both numbers if AP is the area under the curve of "
-            "precision against recall; by two other definitions (chapter 10) it can, and the "
-            "paper does not define AP",
+            "Eq. (10.3): if AP is the area under the curve of precision against recall, one run "
+            "cannot have both numbers; with two other definitions (chapter 10) it can, and "
+            "the paper does not define AP",
             "test_eq_10_3_has_no_room_for_both_printed_numbers",
             equation="10.3",
         ),
@@ -66,7 +66,7 @@ AUDIT = Audit(
             "digits; with a background class 0 the rule is right",
         ),
         Finding(
-            "Lower peaks become weaker",
+            "Lower peaks do not become 1",
             "ubc-vision/mist, released with the paper",
             "models/detector.py",
             "3de57d2",

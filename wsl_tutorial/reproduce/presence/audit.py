@@ -41,7 +41,7 @@ AUDIT = Audit(
     ),
     findings=(
         Finding(
-            "A sum that turns negative",
+            "A sum with the wrong sign",
             "lixilinx/MCMIL, released with the paper",
             "utilities.py",
             "a5d8148",

@@ -24,7 +24,7 @@ AUGMENTATION = (
 )
 JPEG = "CIFAR-10, JPEG-75 copy: a lossy copy of the images"
 GENERATED = "generated house numbers, not SVHN"
-NO_CIFAR = "our experiments on its lossy JPEG-75 copy are listed separately"
+NO_CIFAR = "experiments on a lossy JPEG-75 copy of CIFAR-10 are listed separately"
 
 
 def both(experiment: Experiment, lr: float = 1e-3) -> tuple[Experiment, Experiment]:

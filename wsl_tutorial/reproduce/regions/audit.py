@@ -8,7 +8,7 @@ AUDIT = Audit(
     sentences=(
         Sentence(
             "paper (5)",
-            "being unable to tell is least cross-entropy to the uniform answer",
+            "cross-entropy to the uniform distribution is smallest if the classifier cannot decide",
             True,
             "Eq. (11.2)",
             "test_eq_11_2_is_log_c_and_a_divergence_least_at_uniform",
@@ -25,7 +25,7 @@ AUDIT = Audit(
         ),
         Sentence(
             "sections 1, A.2",
-            "conditional entropy drives a localiser whose mask is detached",
+            "conditional entropy trains a localiser whose mask is detached",
             False,
             "the entropy gives no gradient to the localiser's head; layers shared with the "
             "classifier get one through the classifier only",
@@ -41,7 +41,7 @@ AUDIT = Audit(
             "all experiments; the paper says so in A.2",
         ),
         Finding(
-            "One scale for a batch",
+            "Maps scaled over the batch",
             "sbelharbi/wsol-min-max-entropy-interpretability, released with the paper",
             "deepmil/models.py",
             "0134bf9",
@@ -59,10 +59,10 @@ AUDIT = Audit(
             "jeromerony/survey_wsl_histology, baselines of Belharbi et al.",
             "localization_mil.py",
             "4f0196c",
-            "Deep MIL's masks, of GlaS as of birds",
+            "Deep MIL's masks, on GlaS and on the bird images",
         ),
         Finding(
-            "The class with the largest map, without background",
+            "No background class",
             "jeromerony/survey_wsl_histology, baselines of Belharbi et al.",
             "localization_mil.py",
             "4f0196c",
