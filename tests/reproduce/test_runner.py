@@ -22,7 +22,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsl_tutorial import train
+from wsl_tutorial import reproduce, train
 from wsl_tutorial.reproduce import ledger, plan, records, runner
 from wsl_tutorial.reproduce.__main__ import main, seeds
 from wsl_tutorial.reproduce.experiment import Cell, Experiment, Paper
@@ -562,6 +562,15 @@ def test_wrong_words_are_answered(tmp_path, capsys, words, said):
     assert go(tmp_path, *words) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.glob("records*"))
+
+
+def test_ctrl_c_before_the_runs_begin_is_one_sentence(tmp_path, capsys, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce.__main__, "papers", stop)
+    assert go(tmp_path, "mcmil/walk") == runner.UNFINISHED
+    assert capsys.readouterr().err.startswith("reproduce: stopped; ")
 
 
 def test_a_gpu_that_is_not_there_is_one_sentence(tmp_path, capsys, monkeypatch):

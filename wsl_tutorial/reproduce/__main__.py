@@ -314,6 +314,12 @@ def main(words: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         say(str(error))
         return 2
+    except KeyboardInterrupt:  # before the runs begin, or in another command
+        from . import runner
+
+        if runner.PARENT not in os.environ:
+            say("stopped; nothing is lost, and the same command begins again.")
+        return runner.UNFINISHED
     return 0
 
 
