@@ -109,14 +109,14 @@ def main() -> int:
     out = parser.parse_args().out
     scripts = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
     try:
-        fresh(out, "assignments.py")
-        for script in scripts:
-            name = f"ch{script.name[:2]}"
-            (out / "source" / name).mkdir(parents=True)
-            file = out / "source" / name / f"{name}.ipynb"
-            file.write_text(text(assignment(script)), "utf-8")
-        config = CONFIG.format(exchange=(out / "exchange").as_posix())
-        (out / "nbgrader_config.py").write_text(config, "utf-8")
+        with fresh(out, "assignments.py") as new:
+            for script in scripts:
+                name = f"ch{script.name[:2]}"
+                (new / "source" / name).mkdir(parents=True)
+                file = new / "source" / name / f"{name}.ipynb"
+                file.write_text(text(assignment(script)), "utf-8")
+            config = CONFIG.format(exchange=(out.resolve() / "exchange").as_posix())
+            (new / "nbgrader_config.py").write_text(config, "utf-8")
     except OSError as error:
         print(error, file=sys.stderr)
         return 1

@@ -195,11 +195,11 @@ def main() -> int:
         if options.variants < 1:
             raise ValueError(f"--variants {options.variants}: at least one variant is needed")
         names = chosen(options.group, options.chapters, options.levels, options.number)
-        banks = [b for name in names for b in variants(name, options.group, options.variants)]
-        fresh(options.out, "bank.py")
-        moodle(banks).write(options.out / "moodle.xml", "utf-8", xml_declaration=True)
-        title = f"Weak supervision: {options.group}"
-        save_canvas(canvas(banks, title), options.out / "canvas.zip")
+        with fresh(options.out, "bank.py") as new:
+            banks = [b for name in names for b in variants(name, options.group, options.variants)]
+            moodle(banks).write(new / "moodle.xml", "utf-8", xml_declaration=True)
+            title = f"Weak supervision: {options.group}"
+            save_canvas(canvas(banks, title), new / "canvas.zip")
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

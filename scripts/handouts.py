@@ -46,15 +46,29 @@ def roster(file: Path) -> list[Student]:
 
     Raises: ValueError, one sentence, for a file that is not such a list; OSError if there is none.
     """
+    if not file.is_file():
+        raise FileNotFoundError(f"roster: {file} is no file; name the CSV file of the students")
     try:
         lines = file.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise ValueError(f"{file} is not in UTF-8: save it as 'CSV UTF-8'") from None
-    if not any(map(str.strip, lines)):
+    used = (i for i, line in enumerate(lines) if line.strip() and not line.startswith("sep="))
+    if (first := next(used, None)) is None:  # Excel may write sep=; before the columns
         raise ValueError(f"{file} is empty: it needs the column 'student' and a line a student")
-    separator = max(",;\t", key=lines[0].count)
-    table = csv.DictReader(lines, delimiter=separator, restval="", skipinitialspace=True)
-    columns = [(column or "").strip() for column in table.fieldnames or []]
+    separator = max(",;\t", key=lines[first].count)
+    table = csv.DictReader(
+        lines[first:], delimiter=separator, restval="", skipinitialspace=True, strict=True
+    )
+    try:
+        return once_each(listed(table, file, first), file)
+    except csv.Error as error:
+        where = f"{file}, line {first + table.reader.line_num} or before"
+        raise ValueError(f"{where}: is a quotation mark missing? ({error})") from None
+
+
+def listed(table: csv.DictReader, file: Path, skipped: int) -> list[Student]:
+    """Return the students of a table that begins after some skipped lines."""
+    columns = [(column or "").strip().casefold() for column in table.fieldnames or []]
     if columns.count("student") != 1:
         shown = ", ".join(map(repr, columns))
         raise ValueError(f"{file} needs one column 'student' in its first line, not {shown}")
@@ -64,9 +78,9 @@ def roster(file: Path) -> list[Student]:
         cells = {column: (row[column] or "").strip() for column in columns}
         if any(cells.values()):
             if not cells["student"]:
-                raise ValueError(f"{file}: line {table.line_num} has no student")
+                raise ValueError(f"{file}: line {skipped + table.line_num} has no student")
             students.append(Student(cells["student"], cells.get("name", "")))
-    return once_each(students, file)
+    return students
 
 
 def once_each(students: list[Student], file: Path) -> list[Student]:
@@ -78,6 +92,10 @@ def once_each(students: list[Student], file: Path) -> list[Student]:
         key = student.file.casefold()
         if not key:
             raise ValueError(f"{file}: student {student.student!r} has no letter and no digit")
+        if len(key.encode()) > 200:
+            raise ValueError(
+                f"{file}: student {student.student[:20]}... is too long for a file name"
+            )
         if other := seen.get(key):
             twice = f"{student.student!r} stands twice in {file}"
             alike = f"{other.student!r} and {student.student!r} in {file} would share their files"
@@ -99,7 +117,7 @@ def chosen(group: str, chapters=None, levels=None, number: int | None = None) ->
     ]
     number = len(names) if number is None else number
     if not 0 < number <= len(names):
-        raise ValueError(f"the bank has {len(names)} questions of this choice, not {number}")
+        raise ValueError(f"--number: this choice has 1 to {len(names)} questions, not {number}")
     drawn = random.Random(f"{group} {number}").sample(names, number)
     return sorted(drawn, key=names.index)
 
@@ -141,6 +159,11 @@ def solved(question: Question) -> list[str]:
     return lines + [f"- 1 point: {mark}" for mark in question.marks]
 
 
+def literal(text: str) -> str:
+    """Return a text of the lecturer in Markdown that shows every character of it."""
+    return re.sub(r"(?<!\w)_|_(?!\w)|[\\`*<>&$|\[\]]", r"\\\g<0>", text)
+
+
 def seed(student: Student, group: str) -> str:
     return f"{group} {student.student}"
 
@@ -150,9 +173,11 @@ def handout(student: Student, group: str, names: list[str], key: bool = False) -
     made = [questions.make(name, seed(student, group)) for name in names]
     total = sum(question.points for question in made)
     kind = "Key" if key else "Questions"
-    lines = [f"# {kind} for {student.title}", "", f"Class: {group}. {total} points."]
+    lines = [f"# {kind} for {literal(student.title)}", ""]
+    lines.append(f"Class: {literal(group)}. {total} points.")
     if not key:
-        lines[-1] += f' Your numbers are your own; their seed is "{seed(student, group)}".'
+        own = literal(seed(student, group))
+        lines[-1] += f' Your numbers are your own; their seed is "{own}".'
     for place, question in enumerate(made, 1):
         about = f"chapter {question.chapter}, {points(question)}, {question.name}"
         lines += ["", f"## Question {place}", "", f"*{about}*", "", question.text]
@@ -172,10 +197,12 @@ def answers(students: list[Student], group: str, names: list[str]) -> list[list[
 
 def as_markdown(rows: list[list[str]], group: str, across: int = 6) -> str:
     """Return the table of answers in Markdown, `across` answers side by side."""
-    lines = [f"# Right answers of {group}"]
+    lines = [f"# Right answers of {literal(group)}"]
     for first in range(2, len(rows[0]), across):
         part = [row[:2] + row[first : first + across] for row in rows]
-        head, *rest = (f"| {' | '.join(c.replace('|', '/') for c in row)} |" for row in part)
+        head, *rest = (
+            f"| {' | '.join(literal(c.replace('|', '/')) for c in row)} |" for row in part
+        )
         lines += ["", head, "|---" * len(part[0]) + "|", *rest]
     return "\n".join(lines) + "\n"
 
@@ -200,12 +227,19 @@ def write(out: Path, students: list[Student], group: str, names: list[str], pdf:
                 print_to(text, file.with_name(f"{file.name}.pdf"))
 
 
+def one_line(text: str) -> str:
+    """Return words with single spaces. Raises ArgumentTypeError if there is none."""
+    if not (words := " ".join(text.split())):
+        raise argparse.ArgumentTypeError("the class needs a name, as autumn-2026")
+    return words
+
+
 def choices(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that choose questions."""
     add = parser.add_argument
     chapters = sorted({chapter for chapter, _ in questions.BANK.values()})
     levels = ("quick", "homework", "exam")
-    add("--group", default="class", help="the class: another name, other numbers")
+    add("--group", type=one_line, default="class", help="the class: another name, other numbers")
     add("--chapters", type=int, nargs="+", choices=chapters, help="of these chapters only")
     add("--levels", nargs="+", choices=levels, help="of these levels only")
     add("--number", type=int, help="so many questions, drawn by the name of the class")
@@ -224,8 +258,8 @@ def main() -> int:
         names = chosen(options.group, options.chapters, options.levels, options.number)
         if options.pdf:
             browser_path()
-        fresh(options.out, "handouts.py")
-        write(options.out, students, options.group, names, options.pdf)
+        with fresh(options.out, "handouts.py") as new:
+            write(new, students, options.group, names, options.pdf)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -16,6 +16,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parents[1]
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -49,22 +50,30 @@ def text(notebook: nbformat.NotebookNode) -> str:
 
 def agrees(script: Path) -> bool:
     """Return True if the .ipynb has exactly the cells of the .py; nbval checks the outputs."""
-    target = script.with_suffix(".ipynb")
-    if not target.exists():
+    stored = stored_of(script)
+    if stored is None:
         return False
-    stored = nbformat.read(target, as_version=4)
     for cell in (c for c in stored.cells if c.cell_type == "code"):
         cell.update(outputs=[], execution_count=None)
     return text(stored) == text(read(script))
 
 
-def reuse(notebook: nbformat.NotebookNode, stored: Path) -> bool:
+def stored_of(script: Path) -> nbformat.NotebookNode | None:
+    """Return the .ipynb of a script; None if it is missing, or broken by marks of a merge."""
+    try:
+        return nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def reuse(notebook: nbformat.NotebookNode, script: Path) -> bool:
     """Take the outputs of the stored .ipynb if its code is the same; else return False."""
-    if not stored.exists():
+    stored = stored_of(script)
+    if stored is None:
         return False
     new, old = (
         [cell for cell in cells if cell.cell_type == "code"]
-        for cells in (notebook.cells, nbformat.read(stored, as_version=4).cells)
+        for cells in (notebook.cells, stored.cells)
     )
     if [cell.source for cell in new] != [cell.source for cell in old]:
         return False
@@ -81,16 +90,23 @@ def main() -> int:
     how.add_argument("--text", action="store_true", help="execute nothing: only prose changed")
     options = parser.parse_args()
     scripts = options.scripts or sorted((ROOT / "notebooks").glob("*.py"))
+    for script in scripts:
+        if script.suffix != ".py" or not script.is_file():
+            parser.error(f"scripts: {script} is no .py file; name notebooks/NN_name.py")
     if options.check:
         stale = [str(script) for script in scripts if not agrees(script)]
         print("\n".join(f"differs from its .ipynb: {name}" for name in stale) or "all pairs agree")
         return bool(stale)
     for script in scripts:
         start, notebook = time.perf_counter(), read(script)
-        if not options.text:
-            execute(notebook, script.resolve().parent)
-        elif not reuse(notebook, script.with_suffix(".ipynb")):
-            print(f"{script}: its code changed too; run without --text", file=sys.stderr)
+        try:
+            if not options.text:
+                execute(notebook, script.resolve().parent)
+            elif not reuse(notebook, script):
+                raise ValueError("its .ipynb has other code, or none; run without --text")
+        except (CellExecutionError, ValueError, KeyboardInterrupt) as error:
+            why = str(error) or "stopped; its .ipynb is as it was before"
+            print(f"{script}: {why}", file=sys.stderr)
             return 1
         script.with_suffix(".ipynb").write_text(text(notebook), encoding="utf-8")
         print(f"{script.name}: {time.perf_counter() - start:.0f} s", flush=True)

@@ -75,17 +75,20 @@ def browser_path() -> str:
 
 @contextmanager
 def started() -> Iterator:
-    """Yield a headless browser that reaches no host but this one."""
-    from playwright.sync_api import sync_playwright
+    """Yield a headless browser that reaches no host but this one. Raises OSError if it fails."""
+    from playwright.sync_api import Error, sync_playwright
 
     path = browser_path()
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", OFFLINE]
-    with sync_playwright() as tool:
-        browser = tool.chromium.launch(executable_path=path, args=arguments)
-        try:
-            yield browser
-        finally:
-            browser.close()
+    try:
+        with sync_playwright() as tool:
+            browser = tool.chromium.launch(executable_path=path, args=arguments)
+            try:
+                yield browser
+            finally:
+                browser.close()
+    except Error as error:
+        raise OSError(f"{path} failed: {error.message.partition(chr(10))[0]}") from error
 
 
 @contextmanager
@@ -113,16 +116,55 @@ def printer() -> Iterator[Callable[[str, Path], None]]:
         yield print_to
 
 
-def fresh(folder: Path, script: str) -> None:
-    """Make `folder`, empty except for a marker; remove what `script` made there before.
+@contextmanager
+def stoppable(target: Path) -> Iterator[None]:
+    """Raise InterruptedError, an OSError with one sentence, at Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedError(f"stopped; {target} is as it was before") from None
 
-    Raises: FileExistsError for a file, and for a folder with files but without the marker.
+
+@contextmanager
+def fresh(folder: Path, script: str) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of `folder` at the end, unless an error ends it.
+
+    A marker lists its files, so that the next time `script` replaces these and no others.
+
+    Raises: FileExistsError for a file, and for a folder with files that are not on such a list;
+        InterruptedError at Ctrl-C.
     """
-    marker = folder / f".made-by-{script}"
+    folder, marker = folder.resolve(), f".made-by-{script}"
+    refuse_others(folder, marker, script)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        stoppable(folder),
+        TemporaryDirectory(prefix=".making-", dir=folder.parent) as beside,
+    ):
+        new = Path(beside, "new")
+        new.mkdir()
+        yield new
+        (new / marker).write_text("".join(f"{name}\n" for name in sorted(files(new))), "utf-8")
+        if folder.exists():
+            folder.rename(Path(beside, "old"))
+        new.rename(folder)
+
+
+def files(folder: Path) -> set[str]:
+    """Return the names of all files below a folder, but for hidden ones."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    return {name.as_posix() for name in found if not any(p[0] == "." for p in name.parts)}
+
+
+def refuse_others(folder: Path, marker: str, script: str) -> None:
+    """Raise FileExistsError for a file, and for a folder with files that `script` did not make."""
+    file = next((path for path in (folder, *folder.parents) if path.is_file()), None)
+    if file:
+        raise FileExistsError(f"{file} is a file, not a folder: name another folder with --out")
     if folder.is_dir() and any(folder.iterdir()):
-        if not marker.is_file():
-            reason = f"{folder} is not empty, and {script} did not make it"
-            raise FileExistsError(f"{reason}: remove it, or name another folder")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    marker.touch()
+        remedy = "move it away, or name another folder with --out"
+        if not (folder / marker).is_file():
+            raise FileExistsError(f"{folder} is not empty, and {script} did not make it: {remedy}")
+        listed = (folder / marker).read_text("utf-8").splitlines()
+        if others := sorted(files(folder).difference(listed)):
+            raise FileExistsError(f"{script} did not make {folder / others[0]}: {remedy}")

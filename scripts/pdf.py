@@ -13,10 +13,11 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import unquote, urlsplit
 
 import pikepdf
-from paper import opened
+from paper import opened, stoppable
 
 ROOT = Path(__file__).resolve().parents[1]
 ARTICLE = re.compile(r'<article class="bd-article">(.*?)</article>', re.DOTALL)
@@ -62,8 +63,11 @@ READY = """async () => {
 
 def order(built: Path) -> list[str]:
     """Return the names of the pages in the order in which each links to the next."""
-    first = re.search(r"url=([\w/.-]+)\.html", (built / "index.html").read_text("utf-8"))[1]
-    names = [first]
+    index = built / "index.html"
+    found = re.search(r"url=([\w/.-]+)\.html", index.read_text("utf-8")) if index.exists() else None
+    if not found:
+        raise FileNotFoundError(f"{built} holds no book; make book first")
+    names = [found[1]]
     while found := NEXT.search((built / f"{names[-1]}.html").read_text("utf-8")):
         link = posixpath.join(posixpath.dirname(names[-1]), found[1])
         names.append(posixpath.normpath(link).removesuffix(".html"))
@@ -130,14 +134,17 @@ def whole(built: Path, names: list[str], numbers: dict[str, int] | None = None) 
 
 
 def make(built: Path, target: Path, names: list[str]) -> None:
-    """Print some pages as one PDF.
+    """Print some pages as one PDF, which takes the place of `target` at the end.
 
-    Raises: FileNotFoundError if there is no book or no browser.
+    Raises: FileNotFoundError if there is no book or no browser; InterruptedError at Ctrl-C.
     """
     numbers: dict[str, int] = {}
-    for _ in range(2):
-        headings = printed(built, target, whole(built, names, numbers))
-        numbers = finish(target, headings)
+    with stoppable(target), TemporaryDirectory(prefix=".making-", dir=target.parent) as beside:
+        new = Path(beside, target.name)
+        for _ in range(2):
+            headings = printed(built, new, whole(built, names, numbers))
+            numbers = finish(new, headings)
+        new.replace(target)
 
 
 def printed(built: Path, target: Path, text: str) -> list[str]:
@@ -191,9 +198,10 @@ def main() -> int:
     parser.add_argument("target", nargs="?", type=Path, default=build / "book.pdf", help="its PDF")
     options = parser.parse_args()
     try:
-        if not (options.built / "index.html").exists():
-            raise FileNotFoundError(f"{options.built} holds no book; make book first")
-        make(options.built, options.target, order(options.built))
+        names = order(options.built)
+        if options.target.is_dir() or not options.target.parent.is_dir():
+            raise FileNotFoundError(f"{options.target} is no file in a folder; name another TARGET")
+        make(options.built, options.target, names)
     except OSError as error:
         print(error, file=sys.stderr)
         return 1

@@ -276,23 +276,23 @@ def main() -> int:
     scripts = sorted((ROOT / "notebooks").glob("*.py"))
     files = sorted((ROOT / "notebooks").glob("*.ipynb"))
     notebooks = {file.stem: nbformat.read(file, as_version=4) for file in files}
-    slides = options.out / "slides"
     try:
         if options.pdf:
             browser_path()
-        fresh(options.out, "teaching.py")
-        slides.mkdir()
-        for name, notebook in notebooks.items():
-            (slides / f"{name}.html").write_text(page(notebook), "utf-8")
-        (options.out / "equations.tex").write_text(equations(notebooks), "utf-8")
-        bring(slides)
-        if options.pdf:
-            print_slides(slides)
+        with fresh(options.out, "teaching.py") as new:
+            slides = new / "slides"
+            slides.mkdir()
+            for name, notebook in notebooks.items():
+                (slides / f"{name}.html").write_text(page(notebook), "utf-8")
+            (new / "equations.tex").write_text(equations(notebooks), "utf-8")
+            bring(slides)
+            if options.pdf:
+                print_slides(slides)
+            if options.figures:
+                figures(scripts, new / "figures")
     except OSError as error:
         print(error, file=sys.stderr)
         return 1
-    if options.figures:
-        figures(scripts, options.out / "figures")
     print(f"{len(notebooks)} chapters in {options.out}")
     return 0
 

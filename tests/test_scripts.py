@@ -14,6 +14,7 @@ import handouts
 import own_bags
 import paper
 import pytest
+import readme
 import report
 import teaching
 import votes
@@ -51,12 +52,53 @@ def test_a_folder_of_others_is_refused_and_left_alone(script, mine, monkeypatch,
 
 def test_what_a_script_made_before_it_makes_anew(tmp_path):
     target = tmp_path / "deep" / "out"
-    paper.fresh(target, "teaching.py")
-    (target / "old.html").touch()
+    for name in ("old.html", "new.html"):
+        with paper.fresh(target, "teaching.py") as new:
+            (new / name).touch()
+        assert {f.name for f in target.iterdir()} == {".made-by-teaching.py", name}
     with pytest.raises(FileExistsError, match=r"bank\.py did not make it"):
-        paper.fresh(target, "bank.py")
-    paper.fresh(target, "teaching.py")
-    assert [f.name for f in target.iterdir()] == [".made-by-teaching.py"]
+        paper.fresh(target, "bank.py").__enter__()
+    (target / "grades").mkdir()
+    (target / "grades" / "class.csv").touch()  # a lecturer's, beside what the script made
+    with pytest.raises(FileExistsError, match=r"teaching\.py did not make .*grades/class\.csv"):
+        paper.fresh(target, "teaching.py").__enter__()
+    assert (target / "new.html").exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, ValueError])
+def test_a_script_that_ends_halfway_leaves_what_was_there(tmp_path, error):
+    target = tmp_path / "out"
+    with paper.fresh(target, "bank.py") as new:
+        (new / "old.xml").touch()
+    halfway = paper.fresh(target, "bank.py")
+    (halfway.__enter__() / "half.xml").touch()
+    with pytest.raises(InterruptedError if error is KeyboardInterrupt else error):
+        halfway.gen.throw(error)
+    assert [f.name for f in tmp_path.iterdir()] == ["out"]
+    assert {f.name for f in target.iterdir()} == {".made-by-bank.py", "old.xml"}
+
+
+def test_ctrl_c_is_a_line(tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bank, "moodle", stop)
+    assert main(monkeypatch, "bank", "--chapters", 1, "--out", tmp_path / "out") == 1
+    assert one_line(capsys) == f"stopped; {tmp_path / 'out'} is as it was before\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_browser_that_fails_is_an_os_error(tmp_path, monkeypatch):
+    pytest.importorskip("playwright")
+    monkeypatch.setattr(paper, "browser_path", lambda: str(tmp_path / "chromium"))
+    with pytest.raises(OSError, match=r"chromium failed: .+"), paper.opened():
+        pass
+
+
+def test_the_readme_without_its_marks_is_a_sentence():
+    assert readme.between("<!-- a -->1<!-- /a -->", "a", "2") == "<!-- a -->2<!-- /a -->"
+    with pytest.raises(SystemExit, match="no <!-- b -->"):
+        readme.between("<!-- a -->1<!-- /a -->", "b", "2")
 
 
 @pytest.mark.parametrize("script", MAINS)

@@ -42,6 +42,10 @@ def run(tmp_path, monkeypatch):
         ("student\na b\na/b\n", "'a b' and 'a/b' in .* would share their files"),
         ("student,name\n,Ada\n", "line 2 has no student"),
         ("student\n...\n", "has no letter and no digit"),
+        ("sep=;\n\n", "is empty"),
+        ("\nstudent;name\n;Ada\n", "line 3 has no student"),
+        ('student,name\ns1,"Ada\ns2,Bo\n', "line 3 or before: is a quotation mark missing"),
+        (f"student\n{'1' * 300}\n", "is too long for a file name"),
         ("student,name\ns1,Zoë\n".encode("utf-16"), "is not in UTF-8"),
         ("student,name\ns1,Zoë\n".encode("latin-1"), "is not in UTF-8"),
     ],
@@ -58,7 +62,9 @@ def test_a_bad_roster_is_one_sentence(run, capsys, text, said):
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_a_roster_from_a_spreadsheet_is_read(tmp_path, separator):
-    lines = ["\ufeffname,student,mail", "Zoë,s1,a@b.org", "", '"Ada",s2', "Bo,s3,c@d.org,more"]
+    lines = ["\ufeffname,Student,mail", "Zoë,s1,a@b.org", "", '"Ada",s2', "Bo,s3,c@d.org,more"]
+    if separator == ";":
+        lines = ["\ufeffsep=;", "", lines[0].strip("\ufeff"), *lines[1:]]
     file = tmp_path / "students.csv"
     file.write_text("\r\n".join(lines).replace(",", separator), "utf-8")
     found = [(s.student, s.name) for s in handouts.roster(file)]
@@ -68,11 +74,26 @@ def test_a_roster_from_a_spreadsheet_is_read(tmp_path, separator):
 def test_a_missing_roster_and_a_folder_of_others_are_a_sentence(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["handouts", str(tmp_path / "none.csv"), "--no-pdf"])
     assert handouts.main() == 1
-    assert "none.csv" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("roster: ")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").touch()
     assert run(ROSTER, "--no-pdf")[0] == 1
     assert "did not make it" in capsys.readouterr().err
+
+
+def test_names_and_the_class_are_shown_as_they_are_written(run, capsys):
+    words = ["--no-pdf", "--group", " a\n *b* ", "--chapters", 1]
+    status, out = run("student,name\n_x_,<b>A|B</b> [c]\n", *words)
+    assert status == 0
+    page = paper.rendered((out / "sheets" / "_x_.md").read_text("utf-8"))
+    assert "Questions for &lt;b&gt;A|B&lt;/b&gt; [c] (_x_)</h1>" in page
+    assert "their seed is &quot;a *b* _x_&quot;." in page
+    assert "<td>&lt;b&gt;A/B&lt;/b&gt; [c]</td>" in paper.rendered(
+        (out / "answers.md").read_text("utf-8")
+    )
+    with pytest.raises(SystemExit):
+        run(ROSTER, "--group", " ")
+    assert "--group: the class needs a name" in capsys.readouterr().err
 
 
 def test_every_student_has_own_numbers_and_a_key_that_answers_them(run):

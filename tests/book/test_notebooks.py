@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient.exceptions import CellExecutionError
 
 import notebooks
 from conftest import Close
@@ -52,12 +53,38 @@ def test_both_forms_hold_the_same_cells(script):
 def test_outputs_are_kept_only_where_the_code_is_the_same(tmp_path):
     stored = SCRIPTS[0].with_suffix(".ipynb")
     cells = notebooks.read(SCRIPTS[0])
-    assert notebooks.reuse(cells, stored)
+    assert notebooks.reuse(cells, SCRIPTS[0])
     assert notebooks.text(cells) == stored.read_text("utf-8")
     cells = notebooks.read(SCRIPTS[0])
     next(c for c in cells.cells if c.cell_type == "code").source += "  # changed"
-    assert not notebooks.reuse(cells, stored)
-    assert not notebooks.reuse(cells, tmp_path / "missing.ipynb")
+    assert not notebooks.reuse(cells, SCRIPTS[0])
+    assert not notebooks.reuse(cells, tmp_path / "missing.py")
+
+
+def test_what_stops_a_notebook_is_told_and_leaves_its_ipynb(tmp_path, monkeypatch, capsys):
+    def run(*words) -> int:
+        monkeypatch.setattr(sys, "argv", ["notebooks", *map(str, words)])
+        return notebooks.main()
+
+    script, stored = tmp_path / "a.py", tmp_path / "a.ipynb"
+    script.write_text("# %%\n1\n", "utf-8")
+    stored.write_text("<<<<<<< HEAD\n{}\n", "utf-8")
+    assert run("--check", script) == 1
+    assert run("--text", script) == 1
+    assert "a.py: its .ipynb has other code, or none" in capsys.readouterr().err
+    for error, said in ((KeyboardInterrupt(), "stopped"), (CellExecutionError("", "E", "e"), "E")):
+
+        def stop(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(notebooks, "execute", stop)
+        assert run(script) == 1
+        assert said in capsys.readouterr().err
+    for wrong in (tmp_path / "missing.py", stored, tmp_path):
+        with pytest.raises(SystemExit):
+            run(script, wrong)
+        assert f"scripts: {wrong} is no .py file" in capsys.readouterr().err
+    assert stored.read_text("utf-8").startswith("<<<")
 
 
 @each

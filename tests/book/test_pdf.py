@@ -1,6 +1,7 @@
 """The PDF of the book: all pages in order, ids of their own, links that stay inside."""
 
 import re
+import sys
 
 import page_checks
 import pdf
@@ -58,3 +59,31 @@ def test_two_pages_become_a_pdf_with_outline_contents_and_links(site, tmp_path, 
     assert rows == [
         (name, str(place[f"/{name}"])) for name in ("book-how-to-read", "book-notation")
     ]
+
+
+def test_what_stops_the_printing_is_a_line_and_leaves_the_pdf(tmp_path, monkeypatch, capsys):
+    def run(*words) -> int:
+        monkeypatch.setattr(sys, "argv", ["pdf", *map(str, words)])
+        return pdf.main()
+
+    def stop(built, target, text):
+        target.write_text("half", "utf-8")
+        raise KeyboardInterrupt
+
+    built, target = tmp_path / "html", tmp_path / "book.pdf"
+    built.mkdir()
+    for text in (None, "no redirection"):
+        (built / "index.html").write_text(text, "utf-8") if text else None
+        assert run(built, target) == 1
+        assert capsys.readouterr().err == f"{built} holds no book; make book first\n"
+    monkeypatch.setattr(pdf, "order", lambda built: [])
+    for wrong in (built, tmp_path / "none" / "book.pdf"):
+        assert run(built, wrong) == 1
+        assert "name another TARGET" in capsys.readouterr().err
+    target.write_text("old", "utf-8")
+    monkeypatch.setattr(pdf, "whole", lambda *_: "")
+    monkeypatch.setattr(pdf, "printed", stop)
+    assert run(built, target) == 1
+    assert capsys.readouterr().err == f"stopped; {target} is as it was before\n"
+    assert target.read_text("utf-8") == "old"
+    assert {file.name for file in tmp_path.iterdir()} == {"html", "book.pdf"}

@@ -22,7 +22,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsl_tutorial import train
+from wsl_tutorial import reproduce, train
 from wsl_tutorial.reproduce import ledger, plan, records, runner
 from wsl_tutorial.reproduce.__main__ import main, seeds
 from wsl_tutorial.reproduce.experiment import Cell, Experiment, Paper
@@ -555,6 +555,7 @@ def test_provenance_names_code_device_and_data(tmp_path, monkeypatch):
         (["nothing/*"], "no experiment 'nothing/*'"),
         (["mcmil/walk", "--protocol", "short"], "has no 'short', only paper, smoke"),
         (["mcmil/walk", "--jobs", "0"], "--jobs"),
+        (["mcmil"], "did you mean mcmil/*?"),
     ],
 )
 def test_wrong_words_are_answered(tmp_path, capsys, words, said):
@@ -563,7 +564,25 @@ def test_wrong_words_are_answered(tmp_path, capsys, words, said):
     assert not list(tmp_path.glob("records*"))
 
 
-@pytest.mark.parametrize("text", ["", "a", "5-2", "1,,2", "-1", "1-"])
+def test_ctrl_c_before_the_runs_begin_is_one_sentence(tmp_path, capsys, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce.__main__, "papers", stop)
+    assert go(tmp_path, "mcmil/walk") == runner.UNFINISHED
+    assert capsys.readouterr().err.startswith("reproduce: stopped; ")
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runner, "auto_device", lambda: "cpu")
+    words = ["run", "mcmil/walk", "--protocol", "smoke", "--out", str(tmp_path), "--device", "cuda"]
+    assert main([*words, "--budget", "0"]) == runner.UNFINISHED  # no run begins
+    capsys.readouterr()
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith("reproduce: --device cuda: torch finds no GPU")
+
+
+@pytest.mark.parametrize("text", ["", "a", "5-2", "1,,2", "-1", "1-", "0-1000000"])
 def test_wrong_seeds_are_refused(tmp_path, capsys, text):
     with pytest.raises(SystemExit):
         go(tmp_path, "mcmil/walk", f"--seeds={text}")

@@ -25,10 +25,12 @@ def seeds(text: str) -> list[int]:
     """Return `0-9`, `3`, `0,3,5-7` as a list. Raises ArgumentTypeError for anything else."""
     found: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part.strip())
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last:
-            raise argparse.ArgumentTypeError(f"{text!r} is not of the form 0-9 or 0,3,5.")
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not of the form 0-9 or 0,3,5, below a million."
+            )
         found += range(first, last + 1)
     return sorted(set(found))
 
@@ -49,7 +51,8 @@ def pick(patterns: Iterable[str], experiments: dict[str, Experiment]) -> list[Ex
     for pattern in patterns:
         matches = fnmatch.filter(experiments, pattern)
         if not matches:
-            near = difflib.get_close_matches(pattern, experiments, n=1, cutoff=0.0)
+            near = fnmatch.filter(experiments, f"{pattern}/*") and [f"{pattern}/*"]
+            near = near or difflib.get_close_matches(pattern, experiments, n=1, cutoff=0.0)
             raise ValueError(
                 f"no experiment {pattern!r}" + (f"; did you mean {near[0]}?" if near else ".")
             )
@@ -311,6 +314,12 @@ def main(words: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         say(str(error))
         return 2
+    except KeyboardInterrupt:  # before the runs begin, or in another command
+        from . import runner
+
+        if runner.PARENT not in os.environ:
+            say("stopped; nothing is lost, and the same command begins again.")
+        return runner.UNFINISHED
     return 0
 
 

@@ -442,6 +442,8 @@ def local(
     options["device"] = device or auto_device()
     if options.get("capture") and options["device"] != "cuda":
         raise ValueError("--capture: a CUDA graph is of a GPU, and the runs go to the CPU.")
+    if device == "cuda" and time.time() < options["deadline"] and auto_device() != "cuda":
+        raise ValueError("--device cuda: torch finds no GPU on this machine; leave the option out.")
     alone = workers == 1 or len(jobs) == 1
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)), **os.environ}
     if threads is not None:
