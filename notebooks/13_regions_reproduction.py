@@ -15,9 +15,9 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # # Regions: the reproduction
 #
 # After this page you can work out the size of a test set from its error rates, put a confidence
-# interval around an error rate, bound numbers that a table leaves out, decide which of two curves a
-# printed area belongs to, and fix the rules of a comparison before the training. You need
-# [chapter 12](12_regions_erasing.ipynb), and the *verdicts* and *protocols* of
+# interval around an error rate, find bounds for numbers that a table leaves out, decide which of
+# two curves a printed area belongs to, and fix the rules of a comparison before the training. You
+# need [chapter 12](12_regions_erasing.ipynb), and the *verdicts* and *protocols* of
 # [chapter 4](04_presence_reproduction.ipynb). The page runs in twenty seconds on one CPU core. It
 # trains nothing: all results come from records.
 #
@@ -26,9 +26,9 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # [Belharbi, Rony, Dolz, Ben Ayed, McCaffrey and Granger (2020), *Min-max entropy for weakly
 # supervised pointwise localization*](https://arxiv.org/abs/1907.12934), print six tables, and areas
 # under curves in a figure. They test on tissue (GlaS), on five and on two hundred species of birds
-# (CUB5, CUB), and on flowers (OxF). The table below shows the numbers that the paper's claims rest
-# on: the classification error, and the two Dice indices (12.4), $F_1^+$ of the region and $F_1^-$
-# of its complement. Here $u$ counts the looks; $u = 0$ means no erasing.
+# (CUB5, CUB), and on flowers (OxF). The table shows the numbers behind the paper's claims: the
+# classification error, and the two Dice indices (12.4), $F_1^+$ of the region and $F_1^-$ of its
+# complement. Here $u$ counts the looks; $u = 0$ means one look, without erasing.
 
 # %%
 import tempfile
@@ -67,7 +67,7 @@ show.Markdown(page.claimed())
 #
 # | question | the text | the programs |
 # |---|---|---|
-# | Does the mask carry a gradient? | section 1 suggests yes ("The localizer is driven through CE", the conditional entropy); appendix A.2: no | no: no gradient of $H^+$ and $H^-$ reaches the localiser's head |
+# | Does the mask carry a gradient? | section 1 suggests yes ("The localizer is driven through CE", the conditional entropy); appendix A.2: no | no: the terms $H^+$ and $H^-$ of (11.4) send no gradient to the localiser's last layer |
 # | How is a CAM cut? | not stated | where the map of the *true* class exceeds all other class maps; no background map |
 # | How is the attention of Deep MIL cut? | not stated | at $1 / (C h w)$ for $C$ classes and $h \times w$ positions, below uniform attention, $1 / (h w)$ |
 # | How many images? | 84 for training (GlaS), 111 for testing (CUB5) | 85 and 145 |
@@ -76,9 +76,8 @@ show.Markdown(page.claimed())
 #
 # ### The size of a test set from its error rates
 #
-# An error rate is $k$ wrong images out of $n$. It is printed with $d$ decimals, and the remaining
-# decimals are *cut off* or rounded. If they are cut off, a printed rate $\hat e$, in %, can come
-# from each $k$ with
+# An error rate is $k$ wrong images out of $n$. It is printed with $d$ decimals, *cut off* or
+# rounded. If the decimals are cut off, a printed rate $\hat e$, in %, can come from each $k$ with
 #
 # $$ \bigl\lfloor 10^d \cdot 100 \, k / n \bigr\rfloor = 10^d \, \hat e . \tag{13.1} $$
 #
@@ -125,7 +124,7 @@ print(f"n = 111, as in the text, explains {some} of the rates of CUB5")
 #
 # $$ p_\pm = \frac{\hat p + w / 2 \pm \sqrt{w \, \hat p (1 - \hat p) + w^2 / 4}}{1 + w} , \qquad w = z^2 / n . \tag{13.2} $$
 #
-# For $k = 0$ the interval is $[0, w / (1 + w)]$. We use $z = 1.96$, for a confidence near 95 %. The
+# For $k = 0$ the interval is $[0, w / (1 + w)]$. We use $z = 1.96$ (confidence near 95 %). The
 # figure shows the intervals of Table 1 on the two small sets. Dotted lines show the error of always
 # answering the more frequent class (GlaS) or of guessing (CUB5).
 
@@ -164,7 +163,7 @@ for m, s in (*FOUR_LOOKS, ("min-max u=0", "CUB5"), ("Grad-CAM", "CUB5")):
 # makes *one error* less than Grad-CAM. CAM-LSE is at chance level and CAM-Max is little better, so
 # their Dice indices describe localisers that have not learnt the class. Erasing reduces the errors
 # on CUB5 from 28 to 15 (Table 3). The two intervals overlap, but the true rates can still differ:
-# if they were equal and the two counts independent, the counts would differ by 13 or more with a
+# if they were equal and the counts independent, the counts would differ by 13 or more with a
 # probability of only 3 % (normal approximation).
 #
 # ### The row that is missing
@@ -191,25 +190,24 @@ show.Markdown(page.zeros_beside_methods())
 
 # %% [markdown]
 # On all four sets the printed $F_1^-$ of the full method lies *below the upper bound* of All-zeros.
-# **So a large $F_1^-$ alone does not show that a method localises; the row All-zeros must be
-# printed beside it.** The method is supported by its $F_1^+$: on every set but OxF it is above that
-# of All-ones.
+# **So a large $F_1^-$ alone does not show that a method localises; print All-zeros beside it.** The
+# method is supported by its $F_1^+$: on every set but OxF it is above that of All-ones.
 #
 # ### Which curve an area belongs to
 #
-# Fig. 6 prints areas under precision-recall curves, in a foreground and a background panel. We have
-# the paper as plain text, which gives four areas but not their panel. Each cut of a map is one
-# point of its curve, with recall $r$, precision $p$ and F1 score (Dice index) $2 r p / (r + p)$.
-# Let $\varphi$ be the F1 score of the *best* cut, so every cut has $2 r p / (r + p) \leq \varphi$.
-# If $2 r > \varphi$, this means $p \leq \varphi r / (2 r - \varphi)$; for smaller $r$ every $p$ is
+# Fig. 6 prints areas under precision-recall curves, in a foreground and a background panel. Our
+# plain text of the paper gives four areas without their panel. Each cut of a map is one point of
+# its curve, with recall $r$, precision $p$ and F1 score (Dice index) $2 r p / (r + p)$. Let
+# $\varphi$ be the F1 score of the *best* cut, so every cut has $2 r p / (r + p) \leq \varphi$. If
+# $2 r > \varphi$, this means $p \leq \varphi r / (2 r - \varphi)$; for smaller $r$ every $p$ is
 # allowed. So all points lie on or below a bound: a horizontal line at 1 up to
 # $r_0 = \varphi / (2 - \varphi)$, then a hyperbola that falls to $r_0$ at recall 1.
 #
-# Fig. 6 does not say how a curve continues *between* two points. If it continues as a straight
-# line, the area is largest for a curve that is 1 up to $r_0$ and then one straight line to the end
-# of the hyperbola: the hyperbola is convex, so the line lies above it. If it continues in steps,
-# each with the precision of the point at its right end, the curve stays on or below the bound,
-# because the bound never rises. The hyperbola has the integral
+# Fig. 6 does not say how a curve continues *between* two points. The hyperbola is convex, so all
+# points lie on or below the straight line from its start $(r_0, 1)$ to its end $(1, r_0)$. If
+# straight lines join the points of the curve, they too stay below this line and below 1. If the
+# curve continues in steps, each with the precision of the point at its right end, it stays on or
+# below the bound, because the bound never rises. The hyperbola has the integral
 # $\frac{\varphi}{2} r + \frac{\varphi^2}{4} \log (2 r - \varphi)$. So
 #
 # $$ \text{area} \leq \tfrac12 + r_0 - \tfrac12 r_0^2 \;\; \text{(lines)} , \qquad \text{area} \leq \varphi + \tfrac12 \varphi^2 \log \bigl( \tfrac{2}{\varphi} - 1 \bigr) \;\; \text{(steps)} . \tag{13.4} $$
@@ -219,9 +217,8 @@ show.Markdown(page.zeros_beside_methods())
 # area would have $\varphi \geq \varphi_0$. But the paper averages the curves of many images, each
 # with its own $\varphi$. $A$ lies below its tangent at $\varphi_0$ (checked below), so the area of
 # each image is at most the value of the tangent at its $\varphi$. The tangent is a straight line,
-# so the *mean* area, which is printed, is at most the value at the mean $\varphi$. The tangent
-# rises, and its value at $\varphi_0$ is the printed area, so the mean $\varphi$ is at least
-# $\varphi_0$.
+# so the printed *mean* area is at most the value at the mean $\varphi$. The tangent rises, and its
+# value at $\varphi_0$ is the printed area, so the mean $\varphi$ is at least $\varphi_0$.
 
 
 # %%
@@ -245,34 +242,33 @@ show.Markdown(page.areas_beside_cuts(best_cut))
 
 # %% [markdown]
 # If the areas belonged to the foreground, the best cuts would have a mean $F_1^+$ above 79 %, far
-# above the 40 to 53 % of the paper's cut. If they belong to the background, the best cuts have a
-# mean $F_1^-$ above 79 %, and the paper's cut already has 86 to 92 %. So we take them for
-# background areas. A *constant* map has one cut, which marks all pixels: recall 1 and, for the
-# background, precision $1 - f$, with $f$ the share of the bird. The line to this point from
-# precision 1 at recall 0 has the area $1 - f/2$. As $f = d_1 / (2 - d_1)$ is convex in $d_1$, its
-# mean lies between $\bar d_1 / (2 - \bar d_1)$ (Jensen) and $\bar d_1$ (the chord), which gives the
-# last column. The printed areas, 0.942 to 0.954, may be only 0.01 or 0.02 larger than that of a
-# constant map.
+# above the 40 to 53 % of the paper's cut. For the background, the best cuts have a mean $F_1^-$
+# above 79 %, and the paper's cut already has 86 to 92 %. So we take them for background areas.
+# A *constant* map has one cut, which marks all pixels: recall 1 and, for the background, precision
+# $1 - f$, with $f$ the share of the bird. The line to this point from precision 1 at recall 0 has
+# the area $1 - f/2$. As $f = d_1 / (2 - d_1)$ is convex in $d_1$, its mean lies between
+# $\bar d_1 / (2 - \bar d_1)$ (Jensen) and $\bar d_1$ (the chord), which gives the last column. The
+# printed areas, 0.942 to 0.954, may be only 0.01 or 0.02 larger than that of a constant map.
 #
 # ## Code
 #
 # ### Eight methods, two comparisons
 #
-# All methods except U-Net share one training loop. *As printed* gives each method the network,
-# augmentation, schedule and cut of its authors; the min-max method runs with its own ResNet-101 and
-# with the baselines' ResNet-18. *On equal terms* gives every method the settings of the min-max
-# method on GlaS, with ResNet-18. The GlaS table below is as printed, with ResNet-18.
+# *As printed* takes the network, augmentation, schedule and cut of each method from the paper or
+# the survey. *On equal terms*, not run yet, gives all methods the settings of the min-max method on
+# GlaS. The GlaS table below shows *as printed*, shortened to our recipe; the min-max method uses
+# ResNet-18 (paper: ResNet-101).
 #
 # ### What erasing costs
 #
-# A training step passes the image through the localiser once for each look ($u = 0$: one look). It
-# also makes two passes through the classifier, on images of half the height and width; each pass
-# costs a share $\kappa$ of a localiser pass. In both networks a backward pass costs twice a forward
-# pass, so a step with $u$ looks costs $R = (u + 2 \kappa) / (1 + 2 \kappa)$ times a step with one
-# look. Let $b$ be the share of an epoch with one look that does not depend on $u$, such as loading.
-# An epoch with $u$ looks then takes $\rho = (1 - b) R + b$ times as long. Table 5 prints the
-# durations for $u = 4$ and $u = 0$; we insert their ratio for $\rho$ and solve for $b$. For
-# $\kappa$ we count operations; we check $R$ on a tiny network.
+# A training step passes the image through the localiser once for each look. It also makes two
+# passes through the classifier, on images of half the height and width; each pass costs a share
+# $\kappa$ of a localiser pass. In both networks a backward pass costs twice a forward pass, so a
+# step with $u$ looks costs $R = (u + 2 \kappa) / (1 + 2 \kappa)$ times a step with one look. Let
+# $b$ be the share of an epoch with one look that does not depend on $u$, such as loading. An epoch
+# with $u$ looks then takes $\rho = (1 - b) R + b$ times as long. Table 5 prints the durations for
+# $u = 4$ and $u = 0$ (one look); we insert their ratio for $\rho$ and solve for $b$. For $\kappa$
+# we count operations; we check $R$ on a tiny network.
 
 
 # %% tags=["hide-input"]
@@ -328,23 +324,25 @@ for r in ROWS.values():
 
 # %% [markdown]
 # **If time is proportional to operations**, about half of the paper's epoch with $u = 0$ does not
-# depend on $u$. We measured $\rho$ with our recipe (`desk`) and at reduced size (`short`). As
-# $\rho \leq R \approx 3$, a larger measured ratio contradicts the assumption in bold.
+# depend on $u$. The assumption also implies $\rho \leq R \approx 3$. We measured $\rho$ with our
+# recipe (`desk`) and at reduced size (`short`).
 
 # %% tags=["hide-input"]
 HELD = records.published()
 show.Markdown(f"Measured $\\rho$, u = 4 to u = 0: {page.ratios(HELD)}.")
 
 # %% [markdown]
+# The ratio under `desk` exceeds 3, so the assumption does not hold on this processor.
+#
 # ## Picture
 #
 # ### Two worlds in which we know the answer
 #
-# GlaS cannot decide *why* a method wins (see *When it breaks*). So we train on the synthetic glands
+# GlaS cannot show *why* a method wins (see *When it breaks*). So we train on the synthetic glands
 # of [chapter 11](11_regions_entropy.ipynb), in two regimes where, as the paper assumes, only the
 # glands show the class. In *graded*, some glands show the class better than others. In *head*, one
 # small part of the largest gland shows it well, and all other gland tissue hardly at all. The
-# figure shows two images of each, with the true outlines.
+# figure shows two images of each, with true outlines.
 
 # %% tags=["hide-input"]
 fig = page.two_regimes()
@@ -360,7 +358,7 @@ show.figure(
 # ### How often a second look is trusted
 #
 # The figure shows, for both regimes and for GlaS, the share of training images for which look $t$
-# was trusted. In the first epochs the localiser trains alone, and the share is 0.
+# was trusted. In the first epochs the localiser trains alone (share 0).
 
 # %% tags=["hide-input"]
 fig, named, text = page.trusted_looks(HELD)
@@ -372,18 +370,18 @@ show.figure(
 
 # %% [markdown]
 # In the last epoch about half of the second looks ($t = 1$) are trusted on GlaS, and more in the
-# two regimes: far more than in chapter 12.
+# two regimes. In chapter 12 fewer than 35 % were.
 #
 # ## When it breaks
 #
 # ### GlaS shows the class without the glands
 #
 # The paper assumes that the class can be recognised from the glands and *not* from the remaining
-# tissue (the stroma). To test this, we train two logistic regressions on the 85 training images.
+# tissue (the stroma). To test this, we trained two logistic regressions on the 85 training images.
 # One sees only squares of 4 x 4 pixels that lie entirely in the stroma, the other only squares in
 # the glands. Each gets ten numbers of an image: mean and standard deviation, over the squares, of
-# red, green, blue and the change of brightness in two directions. A third rule sees no pixel: it
-# predicts the more frequent class of the *patient*.
+# red, green, blue and the change of brightness in two directions. Two rules see no pixel: one
+# always predicts the more frequent class, the other the more frequent class of the *patient*.
 
 # %% tags=["hide-input"]
 (_, shared), *rates = leaks.MEASURED.items()
@@ -394,21 +392,21 @@ show.Markdown(
 )
 
 # %% [markdown]
-# Against the paper's assumption, the stroma shows the class about as well as the glands do, through
-# colour and texture. A network can often find the class by recognising the patient.
+# Against the paper's assumption, the stroma shows the class about as well as the glands do. A
+# network can often find the class by recognising the patient.
 #
 # ### What the other differences change
 #
-# Erasing changes more than the mask: training with $u = 4$ also trains on erased images, and adds
-# up the loss $H_s$ over the looks. Either may improve the localiser by itself; L5 and L7 below test
-# this.
+# Besides the mask, $u = 4$ changes two things: it also trains on erased images, and adds up $H_s$
+# over the looks. Either may improve the localiser by itself; L5 and L7 below test this.
 #
 # ## Reproduction
 #
 # The [reproduction page](../book/reproductions-regions.md) lists every number and every claim, with
 # verdict and runs, and every setting that differs from the paper's. *Closed data* are CUB5, CUB and
-# OxF, which we could not download. Two special tests have the verdict *holds*: All-ones has the
-# printed digits of $F_1^+$, and two durations have the printed order.
+# OxF, which we could not download. Three numbers have a special test, with the verdict *holds*:
+# $F_1^+$ of All-ones has the printed digits when cut off, and two durations (GlaS, $u = 0$ and
+# $u = 4$) have the printed order.
 
 # %% tags=["hide-input"]
 show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))
@@ -435,13 +433,14 @@ show.Markdown(page.glas(HELD))
 # baselines, L1 trains the localiser alone ($H_s$), L2 adds $H^+$, L3 adds $H^-$, and L4 adds
 # erasing. Three steps change L4: L5 uses only the mask of the first look, L6 trusts every look (in
 # a second variant, every look that predicts the right class), and L7 divides $H_s$ by the number of
-# looks. The last steps change L3. In L8 (three variants) gradients pass through the mask. In L9
-# they do so too, and another network, in place of $H^-$, learns the class from $X^-$; the localiser
-# is trained to increase the loss of this network. In L10 true masks replace the predicted ones.
+# looks. The last steps change L3. In L8 gradients pass through the mask; one variant also omits
+# $H^-$, another adds the mask's area to the loss. L9 extends the variant without $H^-$: a further
+# network learns the class from $X^-$, and the localiser is trained to increase that network's loss.
+# In L10 true masks replace the predicted ones.
 #
-# The figure shows for each step PxAP (average precision over pixels) and Matthews' correlation,
-# with a dot for each seed. Dotted lines mark constant maps: their PxAP is the share of the glands,
-# and their correlation is 0. Rows without dots have not been run.
+# The figure shows PxAP (average precision over pixels) and Matthews' correlation, with a dot for
+# each step and seed. Dotted lines mark constant maps: their PxAP is the share of the glands, and
+# their correlation is 0. Rows without dots have not been run.
 
 # %% tags=["hide-input"]
 fig, text = page.ladder_dots(HELD)
@@ -460,13 +459,12 @@ show.figure(
 # ### Four rules for the cut
 #
 # We measure the same maps by four rules. *Own* is the paper's rule for each method; for CAM it uses
-# the map of the true class, even if the prediction is wrong. *Midrange* cuts the map of the
-# predicted class half-way between its smallest and largest value. *Chosen* is one threshold for all
-# images, with the largest sum of both indices on validation masks. The fourth, *no cut*, is PxAP,
-# which needs no mask. For GlaS and *graded*, the figure shows the two Dice indices of each method
-# as three joined points: a circle for *own*, with the number of the method, a square for
-# *midrange*, a triangle for *chosen*. The grey curve shows random masks of every size, in images
-# that all have the same share of glands. Empty diamonds are the paper's numbers.
+# the *true* class. *Midrange* cuts the map of the predicted class half-way between its smallest and
+# largest value. *Chosen* is one threshold for all images, with the largest sum of both indices on
+# validation masks. The fourth is PxAP, which needs *no cut*. For GlaS and *graded*, the figure
+# shows the two Dice indices of each method as three joined points: a circle for *own*, with the
+# number of the method, a square for *midrange*, a triangle for *chosen*. The grey curve shows
+# random masks of every size, in images that all have the same share of glands.
 
 # %% tags=["hide-input"]
 fig, counted = page.cuts_in_the_plane(HELD)
@@ -480,14 +478,16 @@ show.figure(
 )
 
 # %% [markdown]
-# Only the distance of a point from the grey curve can show that the map uses the image.
+# Random masks reach the curve without the image, so only the distance from it can show that a map
+# uses the image. The paper's full method (empty diamond) lies farther outside than our
+# points.
 #
 # ### Claims
 #
 # One seed leaves a claim that depends on chance *undecided*, and runs of reduced size give *no
 # verdict* (chapter 4). The paper also expects a "moderate" increase of the training time from
-# erasing. Its Table 5 prints factors of 1.83 and 2.16, so we test for at most 2.5. Time does not
-# depend on the seed, so the ratio under `desk` decides.
+# erasing. As it prints factors of 1.83 and 2.16, we test for at most 2.5. Time does not depend on
+# the seed, so the ratio under `desk` decides.
 
 # %%
 show.Markdown(tables.claims_tally(PAPER, HELD))
@@ -495,7 +495,7 @@ show.Markdown(tables.claims_tally(PAPER, HELD))
 # %% [markdown]
 # ### Run it yourself
 #
-# These commands need a GPU; with `--protocol short` most take minutes on a CPU core. The ladder
+# Most commands need a GPU; with `--protocol short` most take minutes on a CPU core. The ladder
 # needs no data. GlaS has to be requested: `wsl_tutorial/data/glas.py` says where, and `WSL_DATA`
 # names its folder.
 #
@@ -595,4 +595,4 @@ check.attempt(check.slower_by, slower_by)
 #   et al. (2019)](https://arxiv.org/abs/1909.03354), the survey.
 # - [Errata and remarks](../book/errata.md).
 # - [Brown, Cai and DasGupta (2001)](https://doi.org/10.1214/ss/1009213286), *Interval estimation
-#   for a binomial proportion*: why Wilson's interval.
+#   for a binomial proportion*, on Wilson's interval.
