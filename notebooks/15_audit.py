@@ -61,7 +61,7 @@ show.Markdown(audit.summary(HELD))
 #
 # ## What is hidden
 #
-# It is hidden whether a statement is true. There are four kinds:
+# It is hidden whether a statement is true. There are four kinds of statements:
 #
 # | a statement about | for example | is decided by | is valid for |
 # |---|---|---|---|
@@ -75,15 +75,13 @@ show.Markdown(audit.summary(HELD))
 # ### What mathematics decides
 #
 # Some sentences can be checked without a training: a test compares each sentence with an
-# independent computation. The next table shows the sentences that do not stand as printed. A
-# *remark* is our own sentence, and the overview does not count it.
+# independent computation. All sentences on our list stand as printed except those in the next
+# table. It also shows *remarks* of our own, which the overview does not count.
 
 # %%
 show.Markdown(audit.sentences_table(stands=(False, None)))
 
 # %% [markdown]
-# The other sentences of our list stand.
-#
 # In two cases the method is *better* than its authors say. Li writes that a partial sum of the
 # series (1.2) is no bound in general. But if we add the terms by decreasing size of the subset, and
 # stop after all subsets of one size, the partial sum is a bound (chapter 1). The other case is the
@@ -91,15 +89,15 @@ show.Markdown(audit.sentences_table(stands=(False, None)))
 #
 # ### How many true claims fail
 #
-# Suppose that all $m$ claims of a list are true, and that each test, on new seeds, rejects a true
-# claim with probability $\alpha$. **Assume that the tests are independent.** Then all claims pass
-# with probability $(1 - \alpha)^m$, and the probability that at least one *fails* is
+# Suppose that all $m$ claims of a list are true, and that each test rejects a true claim with
+# probability $\alpha$. **Assume that the tests are independent.** Then all claims pass with
+# probability $(1 - \alpha)^m$, and the probability that at least one *fails* is
 #
 # $$ 1 - (1 - \alpha)^m . $$
 #
-# Without independence, the expected number of failures is still $m \alpha$, and by Markov's
+# Even without independence, the expected number of failures is $m \alpha$, and by Markov's
 # inequality the probability of at least one failure is at most $m \alpha$. The output uses
-# $\alpha = 5\,\%$ and the number of claims of each paper:
+# $\alpha = 5\,\%$, as in the 95 % intervals of chapter 4, and the number of claims of each paper:
 
 # %% tags=["hide-input"]
 for paper in PAPERS.values():
@@ -109,7 +107,7 @@ for paper in PAPERS.values():
     print(f"{100 * one:.0f} %; {0.05 * m:.1f} expected")
 
 # %% [markdown]
-# So one failed claim in a long list proves little.
+# So a claim that fails in a long list may still be true.
 #
 # ## Code
 #
@@ -274,10 +272,10 @@ assert torch.allclose(
 # %% [markdown]
 # #### A list of all configurations
 #
-# The same program lists all configurations (sets of positives) when it starts. Except for 0/0 its
-# results are right, and for the bags of the paper the list fits into memory. The recursion (5.3)
-# takes $n y$ steps. The first output compares list and recursion for $y = n/2$. The second applies
-# (5.3) to a bag whose list no memory could hold.
+# The same program lists all configurations (sets of positives) when it starts. Except for 0/0 the
+# program's results are right, and for the bags of the paper the list fits into memory. The
+# recursion (5.3) takes $n y$ steps. The output compares both for $y = n/2$, then applies (5.3)
+# to a bag whose list no memory could hold.
 
 # %% tags=["hide-input"]
 for n in (8, 16, 20, 32):
@@ -297,9 +295,9 @@ print(f"1,000 instances, 400 positive: log-likelihood {big.item():.3f}")
 # The *count loss* of Shukla et al. (2023) goes through the instances with a table of
 # log-probabilities of 0, 1, ..., $k$ positives. Before the first instance the table must be log 1
 # for 0 positives and log 0 for all other counts. The training calls `prob_x_equals_k_final`, where
-# all entries start at 0, the value of log 1. The recursion is linear in the probabilities, so its
-# result is a sum over the starting counts $j = 0, \ldots, k$. A start at $j$ gives the probability
-# of $k - j$ positives. So the result for $k$ is the probability of *at most* $k$ positives.
+# all entries start at 0, the value of log 1. The recursion is linear in the probabilities. So its
+# result is a sum over $j = 0, \ldots, k$: the $j$-th term is the result with log 1 for $j$ only,
+# the probability of $k - j$ positives. The sum is the probability of *at most* $k$ positives.
 
 
 # %%
@@ -329,8 +327,9 @@ for k in range(6):
 # #### A wrong factor for the last positive
 #
 # The program of Chen et al. (2024) computes an E-step for counts by the forward-backward pass of
-# chapter 5. One line of the backward pass is wrong: if an instance is positive and all later ones
-# are negative, its factor is $1 - \rho$ instead of $\rho$.
+# chapter 5. The probability of a configuration has one factor for each instance. One line of the
+# backward pass is wrong: for a positive instance before negative ones only, the factor is
+# $1 - \rho$ instead of $\rho$.
 
 
 # %% tags=["hide-input"]
@@ -411,9 +410,9 @@ assert torch.allclose(
 # #### One detection counted for two digits
 #
 # The measure "IOU 50%" of the released program asks for each digit whether *any* detection overlaps
-# it enough. If two digits are nearer than two thirds of a box (13.3 pixels for our boxes of 20), a
-# detection between them counts for both ([chapter 10](10_patches_reproduction.ipynb)). *One to one*
-# allows one digit for each detection.
+# it enough. If the distance of two digits is below two thirds of the side of a box (13.3 pixels for
+# our side of 20), a detection halfway between them counts for both ([chapter
+# 10](10_patches_reproduction.ipynb)). *One to one* allows one digit for each detection.
 
 # %% tags=["hide-input"]
 for apart in (8.0, 13.0, 14.0):
@@ -440,9 +439,9 @@ for apart in (8.0, 13.0, 14.0):
 #
 # #### Dividing by the number of detections
 #
-# Without a background class, the program divides the number of objects found by the number of
-# *detections*, not of objects. So the rate is no recall: a detector with few detections can miss
-# most digits and still reach 100 %.
+# For digits, which have no background class, the program divides the number found by the number of
+# *detections*. This is no recall: a detector with few detections can miss most digits and still
+# reach 100 %.
 
 # %% tags=["hide-input"]
 centres = torch.tensor([15.0, 40.0, 65.0])
@@ -482,9 +481,9 @@ assert metrics.label_recall(sevens, zeros, 10) == 0
 # #### Lower peaks do not become 1
 #
 # The local softmax of the released detector subtracts the largest score of the *whole map*, and
-# adds $10^{-6}$ to the sum of each window. A peak alone in its window should become 1. If the softmax
-# multiplies the scores by 10, a peak 1.4 below the largest becomes about one half, and a peak 2.8
-# below it vanishes.
+# adds $10^{-6}$ to the sum of each window. A peak alone in its window should become 1. If the
+# softmax multiplies the scores by 10, a peak 1.4 below the largest becomes about one half, and a
+# peak 2.8 below it vanishes.
 
 # %% tags=["hide-input"]
 scores = torch.full((1, 1, 81), -3.0)  # three peaks on a line
@@ -506,8 +505,8 @@ assert released[0, 0, 70] < 1e-5
 # #### Zeros above negative scores
 #
 # Suppression keeps a pixel that is the maximum of its window. The program sets all other pixels to
-# 0, and takes the $K$ largest values. If all scores are negative, as on our line with peaks at
-# positions 1 and 6, these zeros are the largest.
+# 0, and takes the $K$ largest values. If all scores are negative, as on the line below with peaks
+# at positions 1 and 6, these zeros are the largest.
 
 # %% tags=["hide-input"]
 line = torch.full((1, 1, 8), -3.0)
@@ -536,7 +535,7 @@ assert not {1.0, 6.0} & set(patches.top_k(zeroed, 2, 1.0)[0][0, :, 0].tolist())
 #
 # The released program enlarges the localiser's map to the size of the image and detaches it before
 # it becomes a mask. Then the min-max terms, the first two of (11.4), contribute nothing to the
-# gradient of the localiser's head. [Chapter 11](11_regions_entropy.ipynb) shows the consequences.
+# gradient of the localiser's head ([chapter 11](11_regions_entropy.ipynb)).
 
 # %% tags=["hide-input"]
 torch.manual_seed(0)
@@ -569,8 +568,7 @@ for attached in (False, True):
 #
 # In training, the same program scales each map by the smallest and largest value of the *batch*. So
 # the strong map of one image can leave another image without a region (here the pixels of at least
-# 0.5). We compare this with a map scaled alone. If all values of a batch are equal, the scaling is
-# 0/0.
+# 0.5). If all values of a batch are equal, the scaling is 0/0.
 
 
 # %% tags=["hide-input"]
@@ -662,9 +660,8 @@ for data in dict.fromkeys(r.data for r in ROWS):
 # #### No background class
 #
 # For CAM and WILDCAT on GlaS, the program of the baselines selects the pixels where the map of the
-# *true* class of the test image is the largest. There is no background class: every pixel belongs
-# to some class, even if all maps are close to 0. Below, both maps are weak noise; then we add a
-# constant to one.
+# *true* class of the test image is the largest. So every pixel belongs to some class, even if all
+# maps are close to 0. Below, both maps are weak noise; then we add a constant to one.
 
 # %% tags=["hide-input"]
 empty = 1e-3 * torch.randn(200, 2, 16, 16, generator=generator)
@@ -679,9 +676,9 @@ assert 0.45 < take < 0.55 < 0.99 < shifted
 #
 # ### Which setting suits each method
 #
-# We compute which setting suits each method:
+# One computation for each method:
 #
-# - *Presence* suits few instances. The *bits* of a label are its entropy ([chapter
+# - *Presence* suits bags of few instances. The *bits* of a label are its entropy ([chapter
 #   14](14_worth.ipynb)). We compare the bits of a label set with those of the counts, for $K$
 #   instances of ten equally probable classes.
 # - *Counts* suit small bags. We divide the bits of a count by the number $n$ of instances. Each
@@ -690,8 +687,9 @@ assert 0.45 < take < 0.55 < 0.99 < shifted
 #   Soft top-K (chapter 9) reads all candidates, here one for each 8 x 8 pixels.
 # - *Regions*: erasing suits a score that saturates. Ten glands of strength 1 to 10 lie on a line.
 #   The score is the largest strength, but at most a *cap*. Each of $u$ *looks* ([chapter
-#   12](12_regions_erasing.ipynb)) finds the largest remaining strength and erases all glands of at
-#   least half this strength. We count the glands in the final region for $u = 1$ and $u = 4$.
+#   12](12_regions_erasing.ipynb)) finds the largest remaining strength. If its score is not below
+#   that of the first look, it adds all glands of at least half this strength to the region and
+#   erases them. We count the glands in the region for $u = 1$ and $u = 4$.
 
 # %% tags=["hide-input"]
 law = [
@@ -768,19 +766,16 @@ show.figure(fig, alt=ALT)
 
 # %% [markdown]
 # With one or two instances, a label set carries almost as many bits as the counts. In a larger bag,
-# a count carries fewer bits for each instance. Patches save most in large images. A later look
-# enlarges the region only if its score is not below that of the first look. With a low cap, the
-# weaker glands alone still reach this score.
+# a count carries fewer bits for each instance. In large images MIST reads fewer patches than
+# soft top-K. With a low cap, the weaker glands alone still reach the score of the first look.
 
 # %% tags=["hide-input"]
 print(f"presence: {kept[0]:.0f} % of the bits at K = 1,", end=" ")
 print(f"{kept[-1]:.0f} % at K = 7")
 print(f"counts: {each[0]:.2f} bits per instance at n = 1,", end=" ")
 print(f"{each[-1]:.2f} at n = 24")
-print(
-    f"candidates for each patch of MIST: {dense[0] / 27:.1f} at 80 px,", end=" "
-)
-print(f"{dense[-1] / 27:.0f} at 1280")
+print(f"patches: soft top-K reads {dense[0] / 27:.1f} times", end=" ")
+print(f"as many as MIST at 80 px, {dense[-1] / 27:.0f} times at 1280 px")
 for u, values in looks.items():
     percent = [round(v) for v in values]
     print(f"u = {u}: glands found, caps 1, 2, 4, 6, 8, 10: {percent} %")
@@ -791,12 +786,12 @@ assert looks[4][-1] == looks[1][-1]
 # ## When it breaks
 #
 # **Our code.** We implemented the methods and their baselines. A comparison may change if one
-# is tuned longer.
+# method is tuned longer.
 #
-# **Versions of programs.** Later versions may be right, and the authors may have used another version.
+# **Versions of programs.** Later versions may be right, and the authors may have used others.
 #
-# **A claim is our reading.** We turned words such as "about half" into rules with numbers, shown in
-# brackets after the claim. We fixed them before the runs, but they are not the authors' words.
+# **A claim is our reading.** We turned words such as "about half" into rules with numbers, shown
+# with the claim. We fixed them before the runs, but they are not the authors' words.
 #
 # **Our recipe.** A verdict may rest on runs with the paper's data, network and measure, but our own
 # training settings.
@@ -826,7 +821,8 @@ show.Markdown(audit.failing(HELD))
 totals = Counter()
 for paper in PAPERS.values():
     for claim in paper.claims:
-        totals.update(set(tables.missing(paper, claim, HELD)))
+        why = tables.missing(paper, claim, HELD)
+        totals.update({reason.split(":")[0] for reason in why})
 reasons = sorted(totals.items(), key=lambda pair: (-pair[1], pair[0]))
 show.Markdown(tables.grid(("reason", "claims and questions"), reasons))
 
@@ -841,8 +837,8 @@ show.Markdown(tables.grid(("reason", "claims and questions"), reasons))
 # .venv/bin/python scripts/report.py          # writes _build/report.md
 # ```
 #
-# A verdict may change when new records arrive, so the citation at the top of the report names its
-# version and commit. Cite also the paper whose method you use.
+# A verdict may change when new records arrive, so the citation at the top of the report names the
+# version and the commit. Cite also the paper whose method you use.
 #
 # ## Exercises
 #
@@ -860,8 +856,8 @@ check.attempt(check.twenty_claims, twenty_claims)
 
 # %% [markdown]
 # **2, code.** A program returns `at_most` `(n+1,)`, the log-probabilities of at most 0, 1, ..., n
-# positives. Return the log-probabilities of exactly 0, 1, ..., n, also where the difference is
-# tiny.
+# positives. Return the log-probabilities of exactly 0, 1, ..., n, also where two neighbouring
+# numbers of `at_most` are almost equal.
 
 
 # %%
@@ -884,9 +880,9 @@ def attended(attention, label, times):
 check.attempt(check.attended, attended)
 
 # %% [markdown]
-# **4, code.** `able` `(B, K, L)` is True where a detection overlaps a digit enough, and `present`
-# `(B, L)` where there is a digit (the rest is padding). Return the share of digits that some
-# detection finds.
+# **4, code.** The digits of each image are padded to $L$; `present` `(B, L)` is False for padding.
+# `able` `(B, K, L)` is True where one of $K$ detections overlaps a digit enough. Return the share
+# of digits that some detection finds.
 
 
 # %%
@@ -898,9 +894,9 @@ def share_found(able, present):
 check.attempt(check.share_found, share_found)
 
 # %% [markdown]
-# **5, change the program.** Take one program of the table, in the version that you would use. In
+# **5, change the program.** Take one of the programs above, in the version that you would use. In
 # its section, replace our imitation by the program's own function and run the cell. Write down the
-# version, the result, and in which of *your* experiments it would matter.
+# version, the result, and in which of *your* experiments the difference would matter.
 #
 # **6, explain to a colleague.** Your colleague reads *fails* in the table of claims on a paper's
 # page and wants to drop the method. Explain what the word means, what it does not mean, and which
@@ -910,9 +906,9 @@ check.attempt(check.share_found, share_found)
 #
 # - [Pineau et al. (2021)](https://arxiv.org/abs/2003.12206), *Improving reproducibility in machine
 #   learning research*: what a conference can ask for.
-# - [Musgrave, Belongie and Lim (2020)](https://arxiv.org/abs/2003.08505), *A metric learning reality
-#   check*, and [Choe et al. (2020)](https://arxiv.org/abs/2001.07437), *Evaluating weakly supervised
-#   object localization methods right*: audits of whole fields.
+# - [Musgrave, Belongie and Lim (2020)](https://arxiv.org/abs/2003.08505), *A metric learning
+#   reality check*, and [Choe et al. (2020)](https://arxiv.org/abs/2001.07437), *Evaluating weakly
+#   supervised object localization methods right*: audits of whole fields.
 # - [Shukla, Zeng, Ahmed and Van den Broeck (2023)](https://arxiv.org/abs/2311.13718), *A unified
 #   approach to count-based weakly supervised learning*, and [Chen et al.
 #   (2024)](https://arxiv.org/abs/2402.01922), *A general framework for learning from weak

@@ -16,7 +16,7 @@ NONE, ONE = 0.95**20, 0.95**19  # of twenty tests none fails, or one does: 20 * 
 @exercise(
     praise="one failure is as likely as none",
     mistakes={
-        "probabilities of independent events multiply; their sum is only the expected number": (
+        "multiply independent probabilities; their sum is the expected number of failures": (
             lambda: (0, 1, 1)
         ),
         "any of the twenty may be the one that fails: a factor is missing": (

@@ -18,8 +18,8 @@ AUDIT = Audit(
             "section 1",
             "the min-max terms favour models with few false positives",
             False,
-            "Eq. (11.4): if no image is constant, the mask of all ones, with the most false "
-            "positives, minimises the loss",
+            "Eq. (11.4): the mask of all ones, with the most false positives, minimises the loss, "
+            "if no image has the same value at every pixel",
             "test_eq_11_4_is_least_for_the_mask_of_all_ones",
             equation="11.4",
         ),
