@@ -62,6 +62,18 @@ else:
     )
 
 
+def test_commands_begin_without_the_libraries_that_take_seconds():
+    python(
+        (),
+        """
+from wsl_tutorial.reproduce.__main__ import main
+assert main(["list"]) == 0
+slow = {"matplotlib", "scipy.stats", "sklearn", "torch._dynamo", "torchvision"}
+assert slow.isdisjoint(sys.modules), slow.intersection(sys.modules)
+""",
+    )
+
+
 def test_every_module_is_an_attribute_of_the_package():
     code = "import wsl_tutorial\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", "import sys\n" + code], check=True)

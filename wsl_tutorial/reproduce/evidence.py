@@ -14,7 +14,7 @@ from enum import StrEnum
 from math import ceil, inf, isfinite, isnan, nan, sqrt
 from typing import Any, NamedTuple
 
-from scipy import stats
+from scipy.special import stdtrit
 
 STRENGTH = ("paper", "desk", "short")  # protocols that are shown, the strongest evidence first
 JUDGING = ("paper", "desk")  # protocols that give a verdict
@@ -184,7 +184,7 @@ def contrast(
     if not square:
         return Fact(gap, 0.0)
     freedom = square**2 / sum(share**2 / n for share, n in shares)
-    return Fact(gap, float(stats.t.ppf(1 - level / 2, freedom)) * sqrt(square))
+    return Fact(gap, float(stdtrit(freedom, 1 - level / 2)) * sqrt(square))
 
 
 def ahead(a: Records, b: Records, metric: str, worst: float = -inf, plus: float = 0.0) -> Fact:

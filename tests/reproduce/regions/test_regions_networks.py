@@ -52,14 +52,14 @@ def test_imagenet_weights_else_come_from_torchvision(monkeypatch, tmp_path):
     monkeypatch.setenv("WSL_DATA", str(tmp_path))
     asked = []
 
-    class Official:
-        def get_state_dict(self, **options):
-            asked.append(options)
-            return {}
+    def get_state_dict(weights, **options):
+        asked.append((weights, options))
+        return {}
 
-    monkeypatch.setitem(networks.OFFICIAL, "resnet101", Official())
+    official = models.ResNet101_Weights
+    monkeypatch.setattr(official, "get_state_dict", get_state_dict)
     assert networks.imagenet("resnet101") == ({}, False)
-    assert asked == [{"progress": False, "check_hash": True}]
+    assert asked == [(official.IMAGENET1K_V1, {"progress": False, "check_hash": True})]
 
 
 def test_class_maps_are_means_of_their_modes():

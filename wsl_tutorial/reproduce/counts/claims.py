@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean, median, stdev
 
-from scipy import stats
+from scipy.special import stdtr
 
 from ..evidence import (
     LEVEL,
@@ -61,7 +61,7 @@ def p_value(gaps: Sequence[float], share: float = 0.0) -> float:
     if not (sd := stdev(gaps)):
         return float(not any(gaps))
     t = fmean(gaps) / (sd * math.sqrt(1 / n + share / (1 - share)))
-    return float(2 * stats.t.sf(abs(t), n - 1))
+    return float(2 * stdtr(n - 1, -abs(t)))
 
 
 def spread(records: list[dict], method: str) -> float:

@@ -5,8 +5,6 @@ from itertools import pairwise
 from math import inf
 from typing import cast
 
-from scipy import stats
-
 from ..evidence import (
     Fact,
     Ruling,
@@ -111,6 +109,8 @@ def fall(record: dict, key: str) -> float:
     numbers = numbers[numbers.index(max(numbers)) :]
     if len(numbers) < max(3, len(record["curve"]) / 2) or len(set(numbers)) == 1:
         return inf
+    from scipy import stats  # takes seconds, which other commands can spare
+
     correlation, _ = stats.spearmanr(range(len(numbers)), numbers)
     return float(cast(float, correlation))  # scipy's annotations call it an object
 

@@ -5,18 +5,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision import models
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ... import data, regions, train
 from ..common import needed
 from .settings import Settings
 
-KINDS = {"resnet18": (BasicBlock, (2, 2, 2, 2)), "resnet101": (Bottleneck, (3, 4, 23, 3))}
-OFFICIAL = {
-    "resnet18": models.ResNet18_Weights.IMAGENET1K_V1,
-    "resnet101": models.ResNet101_Weights.IMAGENET1K_V1,
-}
+BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet101": (3, 4, 23, 3)}
 QUANTISED = "resnet18-imagenet-pqf.pt"
 
 
@@ -38,12 +32,14 @@ class Trunk(nn.Module):
         pool: bool = True,
     ) -> None:
         super().__init__()
-        block, numbers = KINDS[kind]
+        from torchvision.models import resnet  # takes seconds, which other commands can spare
+
+        block = resnet.Bottleneck if kind == "resnet101" else resnet.BasicBlock
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.maxpool = nn.MaxPool2d(3, 2, 1) if pool else nn.Identity()
         reached, before = 4 if pool else 2, width
-        for k, number in enumerate(numbers[:stages]):
+        for k, number in enumerate(BLOCKS[kind][:stages]):
             after = width * 2**k * block.expansion
             step = 2 if k > 0 and reached < stride else 1
             reached *= step
@@ -82,7 +78,10 @@ def imagenet(kind: str) -> tuple[dict[str, Tensor], bool]:
                 raise
             raise ValueError(f"{path} is damaged; put a whole copy there, or remove it") from error
         return {name: value.float() for name, value in weights.items()}, True
-    return OFFICIAL[kind].get_state_dict(progress=False, check_hash=True), False
+    from torchvision import models
+
+    official = models.get_model_weights(kind)["IMAGENET1K_V1"]
+    return official.get_state_dict(progress=False, check_hash=True), False
 
 
 class Maps(nn.Module):
