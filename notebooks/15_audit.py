@@ -61,7 +61,7 @@ show.Markdown(audit.summary(HELD))
 #
 # ## What is hidden
 #
-# It is hidden whether a statement is true. There are four kinds of statements:
+# It is hidden whether a statement is true. There are four kinds:
 #
 # | a statement about | for example | is decided by | is valid for |
 # |---|---|---|---|
@@ -97,7 +97,7 @@ show.Markdown(audit.sentences_table(stands=(False, None)))
 #
 # Even without independence, the expected number of failures is $m \alpha$, and by Markov's
 # inequality the probability of at least one failure is at most $m \alpha$. The output uses
-# $\alpha = 5\,\%$, as in the 95 % intervals of chapter 4, and the number of claims of each paper:
+# $\alpha = 5\,\%$, as in the 95 % intervals of chapter 4, and each paper's number of claims:
 
 # %% tags=["hide-input"]
 for paper in PAPERS.values():
@@ -180,17 +180,18 @@ print(f"float32 {max(errors) > 1}, float64 {max(off) > 1}")
 # %% [markdown]
 # The correct gradient of the log-likelihood with respect to $\log p$ is the posterior (2.3). Summed
 # over the positions, it is the expected number of positions of a label, at least 1 for a present
-# label (second output line). For some label (first line) the released gradient has a
-# negative sum. For CIFAR-10 and SVHN the program uses float64, and a comment says that this is
-# needed. [Chapter 2](02_presence_numerics.ipynb) shows where float64 fails too.
+# label (second line). For some label (first line) the released gradient has a negative sum. For
+# CIFAR-10 and SVHN the program uses float64; a comment calls this necessary. [Chapter
+# 2](02_presence_numerics.ipynb) shows where float64 fails too.
 #
 # #### A maximum normalised over the batch
 #
-# The baseline of supplementary A (Eq. 16 of the paper) rewards the largest probability of each
-# label. In the paper the probabilities of *one image* sum to 1 over classes and positions. In the
-# released program those of the whole *batch* sum to 1. If all logits of one image are 110 below
-# those of another, float32 rounds the probabilities of the former image to 0, and the loss is
-# infinite. We raise all logits of the second of two images by a constant, and print the mean loss.
+# The loss of the max-pooling baseline (chapter 3; the paper's Eq. 16) falls if the largest
+# probability of a present label rises. In the paper the probabilities of *one image* sum to 1 over
+# classes and positions. In the released program those of the whole *batch* sum to 1. If one image
+# has all its logits 110 below those of another, float32 rounds its probabilities to 0, and the loss
+# is infinite. We raise all logits of the second of two images by a constant, and print the mean
+# loss.
 
 
 # %% tags=["hide-input"]
@@ -227,17 +228,17 @@ assert torch.allclose(
 
 # %% [markdown]
 # The paper's loss does not depend on this constant. The released loss does, so a gradient step may
-# shift all logits of an image, which does not help to find its labels.
+# shift all logits of an image, which finds no label.
 #
 # ### Counts
 #
 # #### Zero divided by zero
 #
 # Baručić and Kybic's program replaces each $\rho$ below $10^{-6}$ by $10^{-6}$. For each set of $y$
-# positives, its E-step multiplies the probabilities of all instances in float32, and then divides
-# by the sum of these products. If all 12 instances of a bag have $\rho = 10^{-6}$, eight positives
-# give $10^{-48}$. In float32 this is 0, and the division is 0/0. The output shows the posterior of
-# one instance.
+# positives, its E-step multiplies the probabilities of all instances in float32, and divides by the
+# sum of these products. If all 12 instances of a bag have $\rho = 10^{-6}$, eight positives give
+# $10^{-48}$. In float32 this is 0, and the division is 0/0. The output shows the posterior of one
+# instance.
 
 
 # %% tags=["hide-input"]
@@ -272,10 +273,10 @@ assert torch.allclose(
 # %% [markdown]
 # #### A list of all configurations
 #
-# The same program lists all configurations (sets of positives) when it starts. Except for 0/0 the
-# program's results are right, and for the bags of the paper the list fits into memory. The
-# recursion (5.3) takes $n y$ steps. The output compares both for $y = n/2$, then applies (5.3)
-# to a bag whose list no memory could hold.
+# The same program lists all configurations (sets of positives) when it starts. Except for 0/0 its
+# results are right, and for the paper's bags the list fits into memory. The recursion (5.3) takes
+# $n y$ steps. The output compares both for $y = n/2$, then applies (5.3) to a bag whose list no
+# memory could hold.
 
 # %% tags=["hide-input"]
 for n in (8, 16, 20, 32):
@@ -295,9 +296,10 @@ print(f"1,000 instances, 400 positive: log-likelihood {big.item():.3f}")
 # The *count loss* of Shukla et al. (2023) goes through the instances with a table of
 # log-probabilities of 0, 1, ..., $k$ positives. Before the first instance the table must be log 1
 # for 0 positives and log 0 for all other counts. The training calls `prob_x_equals_k_final`, where
-# all entries start at 0, the value of log 1. The recursion is linear in the probabilities. So its
-# result is a sum over $j = 0, \ldots, k$: the $j$-th term is the result with log 1 for $j$ only,
-# the probability of $k - j$ positives. The sum is the probability of *at most* $k$ positives.
+# all entries start at 0, the value of log 1. The recursion is linear in the probabilities, so its
+# result is a sum over $j = 0, \ldots, k$. The $j$-th term is the result of a start with log 1 for
+# $j$ only. This start counts $j$ positives before the first instance, so the term is the
+# probability of $k - j$ positives. The sum is the probability of *at most* $k$ positives.
 
 
 # %%
@@ -317,7 +319,7 @@ for k in range(6):
     start = torch.zeros(k + 1).log().index_fill(0, torch.tensor(0), 0.0)
     right = begun_with(start, some, k)
     print(f"k = {k}: as released {ones:.4f}", end=", ")
-    print(f"right start {right:.4f}, exact {law[k]:.4f}")
+    print(f"right start {right:.4f}, here {law[k]:.4f}")
     assert abs(ones - law[: k + 1].sum()) < 1e-5
     assert abs(right - law[k]) < 1e-5
 
@@ -328,8 +330,8 @@ for k in range(6):
 #
 # The program of Chen et al. (2024) computes an E-step for counts by the forward-backward pass of
 # chapter 5. The probability of a configuration has one factor for each instance. One line of the
-# backward pass is wrong: for a positive instance before negative ones only, the factor is
-# $1 - \rho$ instead of $\rho$.
+# backward pass is wrong: the last positive instance gets the factor $1 - \rho$ instead of $\rho$,
+# unless it ends the bag.
 
 
 # %% tags=["hide-input"]
@@ -410,9 +412,9 @@ assert torch.allclose(
 # #### One detection counted for two digits
 #
 # The measure "IOU 50%" of the released program asks for each digit whether *any* detection overlaps
-# it enough. If the distance of two digits is below two thirds of the side of a box (13.3 pixels for
-# our side of 20), a detection halfway between them counts for both ([chapter
-# 10](10_patches_reproduction.ipynb)). *One to one* allows one digit for each detection.
+# it enough. If two digits in one row are less than two thirds of the side of a box apart (13.3
+# pixels for our side of 20; less on a diagonal), a detection halfway between them counts for both
+# ([chapter 10](10_patches_reproduction.ipynb)). *One to one* allows one digit for each detection.
 
 # %% tags=["hide-input"]
 for apart in (8.0, 13.0, 14.0):
@@ -505,8 +507,8 @@ assert released[0, 0, 70] < 1e-5
 # #### Zeros above negative scores
 #
 # Suppression keeps a pixel that is the maximum of its window. The program sets all other pixels to
-# 0, and takes the $K$ largest values. If all scores are negative, as on the line below with peaks
-# at positions 1 and 6, these zeros are the largest.
+# 0, and takes the $K$ largest values. If all scores are negative, as on our line of eight pixels
+# with peaks at 1 and 6, these zeros are the largest.
 
 # %% tags=["hide-input"]
 line = torch.full((1, 1, 8), -3.0)
@@ -622,9 +624,9 @@ print("alpha changes our score:", not torch.equal(*ours))
 # #### A threshold below uniform attention
 #
 # The attention of Deep MIL sums to 1 over the $h w$ positions, *for each class*, so uniform
-# attention is $1/(h w)$ at every position. The program of the baselines takes the positions above
-# $1/(C h w)$, where $C$ is the number of classes. Below, $C = 2$ and the scores are equal
-# (*uniform*) or random (*noise*).
+# attention is $1/(h w)$. The program of the baselines takes the positions above $1/(C h w)$, where
+# $C$ is the number of classes. Below, $C = 2$ and the scores are equal (*uniform*) or random
+# (*noise*).
 
 
 # %% tags=["hide-input"]
@@ -660,8 +662,8 @@ for data in dict.fromkeys(r.data for r in ROWS):
 # #### No background class
 #
 # For CAM and WILDCAT on GlaS, the program of the baselines selects the pixels where the map of the
-# *true* class of the test image is the largest. So every pixel belongs to some class, even if all
-# maps are close to 0. Below, both maps are weak noise; then we add a constant to one.
+# test image's *true* class is the largest. So every pixel belongs to some class, even if all maps
+# are close to 0. Below, both maps are weak noise; then we add a constant to one.
 
 # %% tags=["hide-input"]
 empty = 1e-3 * torch.randn(200, 2, 16, 16, generator=generator)
@@ -688,8 +690,8 @@ assert 0.45 < take < 0.55 < 0.99 < shifted
 # - *Regions*: erasing suits a score that saturates. Ten glands of strength 1 to 10 lie on a line.
 #   The score is the largest strength, but at most a *cap*. Each of $u$ *looks* ([chapter
 #   12](12_regions_erasing.ipynb)) finds the largest remaining strength. If its score is not below
-#   that of the first look, it adds all glands of at least half this strength to the region and
-#   erases them. We count the glands in the region for $u = 1$ and $u = 4$.
+#   that of the first look, the look adds all glands of at least half this strength to the region
+#   and erases them. We count the glands in the region for $u = 1$ and $u = 4$.
 
 # %% tags=["hide-input"]
 law = [
@@ -765,9 +767,9 @@ for axis, top in ((axes[0, 0], 105), (axes[0, 1], 1.05), (axes[1, 1], 105)):
 show.figure(fig, alt=ALT)
 
 # %% [markdown]
-# With one or two instances, a label set carries almost as many bits as the counts. In a larger bag,
-# a count carries fewer bits for each instance. In large images MIST reads fewer patches than
-# soft top-K. With a low cap, the weaker glands alone still reach the score of the first look.
+# With one or two instances, a label set determines the counts, so it has as many bits. In a larger
+# bag, a count carries fewer bits per instance. In large images MIST reads fewer patches than soft
+# top-K. With a low cap, the weaker glands alone still reach the score of the first look.
 
 # %% tags=["hide-input"]
 print(f"presence: {kept[0]:.0f} % of the bits at K = 1,", end=" ")
@@ -793,7 +795,7 @@ assert looks[4][-1] == looks[1][-1]
 # **A claim is our reading.** We turned words such as "about half" into rules with numbers, shown
 # with the claim. We fixed them before the runs, but they are not the authors' words.
 #
-# **Our recipe.** A verdict may rest on runs with the paper's data, network and measure, but our own
+# **Our recipe.** A verdict may rest on runs with the paper's data, network and measure, but our
 # training settings.
 #
 # **What we missed.** We only found what our tests looked for. Our known errors are in [errata and
@@ -801,7 +803,7 @@ assert looks[4][-1] == looks[1][-1]
 #
 # ## Reproduction
 #
-# These claims fail ($u = 0$: no erasing):
+# These claims fail ($u = 0$: one look, no erasing):
 
 # %%
 show.Markdown(audit.failing(HELD))
@@ -813,9 +815,9 @@ show.Markdown(audit.failing(HELD))
 #
 # ### Why some claims are not tested
 #
-# The next table gives the reasons for *no verdict* and *not tested*. It includes questions that
-# this book adds, and a claim can have several reasons. *For lack of time* means that we could run
-# the experiment in full, but have not.
+# The next table gives the reasons for *no verdict* and *not tested*. It includes questions of our
+# own, and a claim can have several reasons. *For lack of time* means that we could run the
+# experiment in full, but have not.
 
 # %% tags=["hide-input"]
 totals = Counter()
@@ -869,7 +871,7 @@ check.attempt(check.exactly, exactly)
 
 # %% [markdown]
 # **3, code.** For each class, `attention` `(C, h, w)` sums to 1 over the positions. Return the mask
-# of `label`: the positions whose attention is above `times` times the uniform share.
+# of `label`: the positions whose attention is above `times` times the uniform attention.
 
 
 # %%
@@ -894,8 +896,8 @@ def share_found(able, present):
 check.attempt(check.share_found, share_found)
 
 # %% [markdown]
-# **5, change the program.** Take one of the programs above, in the version that you would use. In
-# its section, replace our imitation by the program's own function and run the cell. Write down the
+# **5, change the program.** Take one of the programs above, in the version you would use. In
+# its section, replace our imitation by the program's function and run the cell. Write down the
 # version, the result, and in which of *your* experiments the difference would matter.
 #
 # **6, explain to a colleague.** Your colleague reads *fails* in the table of claims on a paper's

@@ -16,7 +16,7 @@ NONE, ONE = 0.95**20, 0.95**19  # of twenty tests none fails, or one does: 20 * 
 @exercise(
     praise="one failure is as likely as none",
     mistakes={
-        "multiply independent probabilities; their sum is the expected number of failures": (
+        "multiply the probabilities of passing; only the expected number is a sum": (
             lambda: (0, 1, 1)
         ),
         "any of the twenty may be the one that fails: a factor is missing": (
@@ -96,23 +96,23 @@ def _attention() -> Tensor:
     praise="uniform attention selects nothing",
     cases=[(_attention(), 0, 1.0), (_attention(), 2, 2.0)],
     mistakes={
-        "attention adds up to 1 for each class: the uniform share is 1 / (h w)": (
+        "attention adds up to 1 for each class: uniform attention is 1 / (h w)": (
             lambda a, label, times: a[label] > times / a.numel()
         ),
-        "multiply the uniform share by `times`": lambda a, label, times: solution.attended(
+        "multiply the uniform attention by `times`": lambda a, label, times: solution.attended(
             a, label, 1
         ),
         "divide by the number of positions, not by one side": (
             lambda a, label, times: a[label] > times / len(a[0])
         ),
-        "no arg-max: a position may be above the share for several classes": (
+        "no arg-max: a position may be above it for several classes": (
             lambda a, label, times: a.argmax(0) == label
         ),
         "more than, not less than": lambda a, label, times: ~solution.attended(a, label, times),
     },
 )
 def attended(attention: Tensor, label: int, times: float) -> Tensor:
-    """Return positions above times the uniform share, (attention (C, h, w), label, times)."""
+    """Return positions above times the uniform attention, (attention (C, h, w), label, times)."""
     return attention[label] > times / attention[0].numel()
 
 
@@ -172,7 +172,7 @@ def uniform_share(r: Random) -> Question:
         "adds up to one over the positions. Which attention does a position get from a class that "
         "prefers none?",
         *((f"1/{n}", isclose(1 / n, even, rel_tol=1e-5), hint) for n, hint in shares.items()),
-        solution=f"The uniform share of {side * other} positions, $1/{side * other}$.",
+        solution=f"Uniform attention over {side * other} positions, $1/{side * other}$.",
     )
 
 

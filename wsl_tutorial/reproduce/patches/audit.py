@@ -33,11 +33,11 @@ AUDIT = Audit(
         ),
         Sentence(
             "tables 2, 5",
-            "it is open whether one run with nine digits and K = 9 has both the recall of 97.5 % "
-            "and the average precision (AP) of 92.2 %",
+            "one run with nine digits and K = 9 cannot have both the recall of 97.5 % and the "
+            "average precision (AP) of 92.2 %",
             None,
-            "Eq. (10.3): it cannot if AP is the area under the curve of precision against recall; "
-            "with two other definitions (chapter 10) it can, and the paper does not define AP",
+            "Eq. (10.3): true if AP is the area under the curve of precision against recall; two "
+            "other definitions (chapter 10) allow both, and the paper does not define AP",
             "test_eq_10_3_has_no_room_for_both_printed_numbers",
             equation="10.3",
         ),

@@ -19,7 +19,7 @@ AUDIT = Audit(
             "the min-max terms favour models with few false positives",
             False,
             "Eq. (11.4): the mask of all ones, with the most false positives, minimises the loss, "
-            "if no image has the same value at every pixel",
+            "if no image is constant like the remaining image, X- = 0",
             "test_eq_11_4_is_least_for_the_mask_of_all_ones",
             equation="11.4",
         ),
@@ -27,7 +27,7 @@ AUDIT = Audit(
             "sections 1, A.2",
             "conditional entropy trains a localiser whose mask is detached",
             False,
-            "the entropy gives no gradient to the localiser's head; layers shared with the "
+            "the entropy gives the localiser's head no gradient; layers shared with the "
             "classifier get one through the classifier only",
             "test_detached_c_does_not_move_the_localiser",
         ),
