@@ -21,7 +21,7 @@ help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 book: $(READY)  ## build the book; warnings are errors
-	$(BIN)/jupyter-book build . -n -W --keep-going
+	@$(BIN)/python scripts/book_sources.py $(BIN)/jupyter-book build . -n -W --keep-going
 	@echo "Open     file://$(CURDIR)/_build/html/index.html"
 	@echo "or serve $(BIN)/python -m http.server --directory _build/html    (the demos need this)"
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import book_sources
 import pytest
 import torch
 from filelock import FileLock
@@ -52,7 +53,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """Build the book once for all worker processes, with every warning an error."""
+    """Return the built book: of `make book` if nothing changed since, else built here, once."""
+    if made := book_sources.current():
+        return made
     folder = tmp_path_factory.getbasetemp()
     out = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "book"
     out.mkdir(exist_ok=True)

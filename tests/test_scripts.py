@@ -9,6 +9,7 @@ from pathlib import Path
 
 import assignments
 import bank
+import book_sources
 import clean_run
 import handouts
 import own_bags
@@ -223,3 +224,24 @@ def test_the_whole_check_fails_where_no_browser_can_be_had(user, tmp_path):
     assert not [line for line in said if line.startswith("make")]
     assert "install the package chromium" in why
     assert [line for line in said if line.startswith("apt-get")] == [] or user == "0"
+
+
+def test_a_built_book_is_current_until_one_of_its_files_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(book_sources, "ROOT", tmp_path)
+    assert book_sources.digest() is None  # no checkout
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    page = tmp_path / "book" / "page.md"
+    page.parent.mkdir()
+    page.write_text("# A page", "utf-8")
+    (tmp_path / ".gitignore").write_text("made.md\n_build\n", "utf-8")
+    build = [sys.executable, "-c"]
+    made = f"open({str(page.with_name('made.md'))!r}, 'w').close()"
+    (tmp_path / "_build").mkdir()
+    assert book_sources.current() is None
+    assert book_sources.main([*build, made]) == 0
+    assert book_sources.current() == tmp_path / "_build" / "html"
+    page.write_text("# B page", "utf-8")
+    assert book_sources.current() is None
+    assert book_sources.main([*build, made]) == 0
+    assert book_sources.main([*build, "raise SystemExit(1)"]) == 1  # a build that fails
+    assert book_sources.current() is None

@@ -159,11 +159,11 @@ def test_two_runners_with_two_jobs_each_share_a_folder(tmp_path, monkeypatch):
 
 
 def test_a_run_that_another_process_holds_is_left_alone(tmp_path, capsys):
-    go(tmp_path, "mcmil/walk", "--seeds", "0", "--protocol", "paper", "--budget", "0.1")
+    words = ("mcmil/stops", "--seeds", "0", "--protocol", "smoke")
+    assert go(tmp_path, *words) == runner.UNFINISHED
     (folder,) = (tmp_path / "runs").iterdir()
     with records.hold(folder / "lock") as mine:
         assert mine
-        words = ("mcmil/walk", "--seeds", "0", "--protocol", "paper")
         assert go(tmp_path, *words) == runner.UNFINISHED
     assert "at work in another process" in capsys.readouterr().err
     assert held(tmp_path) == []
