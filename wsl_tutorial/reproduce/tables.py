@@ -51,12 +51,21 @@ def fullest(
 
     The protocol is that under which most of them have records; in a tie, the strongest evidence.
     """
-    wanted = [{e.name: e for e in paper.experiments}[name] for name in names]
-    found = {p: {e.name: current(e, p, held) for e in wanted} for p in STRENGTH}
-    protocol = max(found, key=lambda p: sum(map(bool, found[p].values())))
-    runs = [r for r in found[protocol].values() if r]
-    named = f"protocol {protocol}, {seeds_of(runs)}" if runs else "no record yet"
-    return protocol, named, found[protocol]
+    shown = each_protocol(paper, names, held)
+    return max(shown, key=lambda protocol: sum(map(bool, protocol[2].values())))
+
+
+def each_protocol(
+    paper: Paper, names: Iterable[str], held: Records
+) -> list[tuple[str, str, dict[str, list[dict[str, Any]]]]]:
+    """Return the same for every protocol, the strongest evidence first."""
+    wanted, shown = [{e.name: e for e in paper.experiments}[name] for name in names], []
+    for protocol in STRENGTH:
+        found = {e.name: current(e, protocol, held) for e in wanted}
+        runs = [r for r in found.values() if r]
+        named = f"protocol {protocol}, {seeds_of(runs)}" if runs else "no record yet"
+        shown.append((protocol, named, found))
+    return shown
 
 
 def seeds_of(runs: Iterable[Records]) -> str:

@@ -179,7 +179,15 @@ def test_figure_3_is_behind_supervised_by_the_bags_that_train():
     assert text.removeprefix("Points")[-40:] in alt
     line = fig.axes[0].containers[0].lines[0]
     assert line.get_xdata().tolist() == [m // 5 for m in page.SIZES]
-    assert page.behind_supervised([])[2].endswith("no record yet.")
+    held += records(names[0], protocol="desk")
+    fig, alt, text = page.behind_supervised(held)  # the strongest first, each in its panel
+    assert [a.get_title().partition(",")[0] for a in fig.axes] == [
+        "protocol desk",
+        "protocol short",
+    ]
+    assert fig.axes[0].containers[0].lines[0].get_xdata().tolist() == [page.SIZES[0]]
+    assert "Protocol desk, 3 seeds, 200 bags: DLLP 4.0; LLP-GAN 9.0" in text
+    assert page.behind_supervised([])[2].lower().endswith("no record yet.")
 
 
 def test_variants_are_paired_with_the_method_that_they_vary():

@@ -315,28 +315,38 @@ def paired_tests(held: Records) -> str:
 
 
 def behind_supervised(held: Records) -> tuple[Figure, str, str]:
-    """Draw Fig. 3 as gaps; return the figure, its description and the gaps."""
+    """Draw Fig. 3 as gaps, a panel for each protocol; return figure, description and the gaps."""
     names = [f"llp/cifar-{m}" for m in SIZES]
-    protocol, named, found = tables.fullest(PAPER, names, held)
-    sized = {EXPERIMENTS[n].settings(protocol).data.train_bags: r for n, r in found.items() if r}
-    fig, axis = plt.subplots(figsize=(6.0, 3.0))
+    shown = [p for p in tables.each_protocol(PAPER, names, held) if any(p[2].values())]
+    options = {"sharey": True, "squeeze": False, "figsize": (6.4, 3.0)}
+    fig, (axes,) = plt.subplots(1, max(1, len(shown)), **options)
     texts = []
-    for k, m in enumerate(("dllp", "llp_gan", "mle_llp") if sized else (), 1):
+    for axis, (protocol, named, found) in zip(axes, shown, strict=False):
+        sized = {
+            EXPERIMENTS[n].settings(protocol).data.train_bags: r for n, r in found.items() if r
+        }
+        numbers = ", ".join(map(str, sized))
+        texts.append(f"{named.capitalize()}, {numbers} bags: {_draw_behind(axis, sized)}")
+        axis.set(xlabel="training bags", title=named)
+    axes[0].set_ylabel("points behind supervised")
+    if shown:
+        axes[0].legend()
+    text = f"{'. '.join(texts) or MISSING.capitalize()}."
+    alt = f"Points of accuracy behind supervised learning, by the number of training bags. {text}"
+    return fig, alt, f"Points behind supervised learning. {text}"
+
+
+def _draw_behind(axis: Axes, sized: dict[int, Records]) -> str:
+    """Draw and return how far each learner from counts is behind, by the number of bags."""
+    texts = []
+    for k, m in enumerate(("dllp", "llp_gan", "mle_llp"), 1):
         behind = [gaps(runs, "supervised", m) for runs in sized.values()]
         mean = [statistics.fmean(d) for d in behind]
         sd = [statistics.stdev(d) if len(d) > 1 else 0.0 for d in behind]
         axis.errorbar(list(sized), mean, sd, capsize=3, lw=1.2, label=NAMES[m], **show.line(k))
         texts.append(f"{NAMES[m]} " + ", ".join(f"{x:.1f}" for x in mean))
     axis.axhline(0, color=show.GREY, lw=0.8, marker="")
-    axis.set(xlabel="training bags", ylabel="points behind supervised", title=named)
-    if texts:
-        axis.legend()
-    text = "; ".join(texts) or MISSING
-    alt = (
-        "Points of accuracy behind supervised learning against the number of training bags, from"
-        f" few to many ({named}): {text}."
-    )
-    return fig, alt, f"Points behind supervised learning, from few bags to many ({named}): {text}."
+    return "; ".join(texts)
 
 
 def variants(held: Records) -> str:
