@@ -12,7 +12,7 @@ from worlds import bags_of_one_class, bags_of_several_classes
 
 from wsl_tutorial import counts
 from wsl_tutorial.counts.losses import proportion_losses_multiclass
-from wsl_tutorial.estimators import CountClassifier
+from wsl_tutorial.estimators import CountClassifier, bag_scorer
 
 
 def counted(n_bags=40, classes=3, seed=0):
@@ -105,6 +105,45 @@ def test_the_loss_on_proportions_takes_shares_of_a_population(classes):
         model.posterior(np.ones((len(x), 1)), bags, half)
     with pytest.raises(ValueError, match=r"proportions must sum to 1, got .* for bag 0"):
         model.fit(x, bags, half - 0.1)
+
+
+@pytest.mark.parametrize("digits", [2, 3])
+def test_the_loss_on_proportions_takes_rounded_shares(digits):
+    x, bags, _, _ = counted(40, 3)
+    shares = np.tile([0.12345, 0.23456, 0.64199], (40, 1))
+    shares[1::2] = [0.33333, 0.33333, 0.33334]  # rounded they sum to less than 1
+    shares[2::4] = [0.16666, 0.16667, 0.66667]  # to more
+    model = CountClassifier(method="proportions", proportions=True)
+    exact = model.fit(x, bags, shares).predict_proba(x)
+    rounded = shares.round(digits)
+    assert (np.abs(rounded.sum(1) - 1) > 1e-4).any()
+    assert np.allclose(model.fit(x, bags, rounded).predict_proba(x), exact, atol=10.0**-digits)
+    assert 0 < model.score(x, bags, rounded) <= 1
+    missing = rounded - [0, 0, 2 * 10.0**-digits]  # more than three roundings
+    with pytest.raises(ValueError, match=r"proportions must sum to 1, got .* which sum to 0\.9"):
+        model.fit(x, bags, missing)
+
+
+def test_shares_of_a_population_name_the_method_that_takes_them():
+    x, bags, _, _ = counted(40, 3)
+    with pytest.raises(ValueError, match=r"a sample .* pass method='proportions'"):
+        CountClassifier(proportions=True).fit(x, bags, np.tile([0.123, 0.234, 0.643], (40, 1)))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_bag_scorer_compares_shares_with_shares(classes):
+    x, bags, _, number = counted(40, classes)
+    seen = number[:, 1] if classes == 2 else number
+    sizes = number.sum(1)
+    shares = number / sizes[:, None]
+    y = shares[:, 1] if classes == 2 else shares
+    model = CountClassifier(proportions=True).fit(x, bags, y)
+    error = bag_scorer("neg_mean_absolute_error")
+    hard = pd.get_dummies(model.predict(x)).groupby(bags).mean().to_numpy()
+    assert np.isclose(error(model, x, y, bags=bags), -np.abs(hard - shares).mean())
+    plain = CountClassifier().fit(x, bags, seen)
+    gap = np.abs(np.asarray(plain.predict_bags(x, bags)) - seen).mean()
+    assert np.isclose(error(plain, x, seen, bags=bags), -gap)
 
 
 def test_results_for_bags_are_sums_over_rows():

@@ -9,6 +9,7 @@ import torch
 from worlds import bags_of_one_class, bags_of_several_classes
 
 from wsl_tutorial.data import digits
+from wsl_tutorial.estimators import CountClassifier
 
 README = Path(__file__).parents[2].joinpath("README.md").read_text("utf-8")
 RECIPES = re.findall(r"```python\n(.*?)```", README.partition("## Your own bags")[2], re.S)
@@ -22,18 +23,23 @@ def recipe(word, **given):
 
 
 def test_recipes_have_at_most_ten_lines():
-    assert len(RECIPES) == 4
+    assert len(RECIPES) == 6
     assert all(len([line for line in code.splitlines() if line]) <= 10 for code in RECIPES)
 
 
 def test_the_recipe_for_a_table_scores_bags(tmp_path, monkeypatch, capsys):
-    x, bags, y, _ = bags_of_one_class(40)
+    x, bags, y, hidden = bags_of_one_class(40)
     frame = pd.DataFrame(x, columns=list("abc")).assign(bag=bags, label=y)
     monkeypatch.chdir(tmp_path)
     frame.to_csv("bags.csv", index=False)
     names = recipe("bags.csv")
     assert float(capsys.readouterr().out) > 0.9
     assert recipe("GridSearchCV", **names)["search"].best_score_ > 0.95
+    names = recipe("responsible", **names)
+    positive = frame.groupby("bag")["label"].first() == 1
+    assert ((names["chance"] > 0.5) == positive).mean() > 0.9
+    assert sorted(names["responsible"].index) == sorted(positive.index[positive])
+    assert hidden[names["responsible"]].mean() > 0.9
 
 
 def test_the_recipe_for_counts_finds_who_voted_what(tmp_path, monkeypatch):
@@ -47,6 +53,24 @@ def test_the_recipe_for_counts_finds_who_voted_what(tmp_path, monkeypatch):
     truth = np.array(["red", "green", "blue"])[hidden]
     assert (names["model"].predict(names["people"]) == truth).mean() > 0.9
     assert np.allclose(names["given"].groupby(bags).sum(), votes[names["given"].columns])
+
+
+def test_the_recipe_for_shares_of_a_population_predicts_other_districts(capsys):
+    x, bags, hidden = bags_of_several_classes(60, 2)
+    people = pd.DataFrame(x, columns=["age", "income"]).assign(district=bags)
+    shares = pd.crosstab(people["district"], hidden, normalize="index").round(3)
+    assert (shares.sum(axis=1) != 1).any()
+    people, new = people[bags < 40], people[bags >= 40]
+    old = {"people": people, "shares": shares.loc[:39]}
+    names = recipe(
+        "newcomers",
+        CountClassifier=CountClassifier,
+        **old,
+        newcomers=new,
+        their_shares=shares.loc[40:],
+    )
+    assert float(capsys.readouterr().out) > 0.9
+    assert np.abs(names["expected"] - shares.loc[40:]).to_numpy().mean() < 0.1
 
 
 def test_the_recipe_for_images_trains_a_network():

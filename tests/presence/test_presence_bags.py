@@ -362,6 +362,10 @@ def bad_inputs():
     yield other, labels, {}, r"sum to 1 over dim 3; take log_p\.movedim\(-1, 1\)"
     spoilt = torch.zeros(2, 5, 4).log_softmax(2).masked_fill(~mask[:, :, None], torch.nan)
     yield spoilt, labels, {"mask": mask}, r"take log_p\.movedim\(-1, 1\)"
+    one, own = some_bags(0, 1, 4, (5,))[0], torch.zeros(3, dtype=torch.bool)  # without a batch axis
+    yield one, own, {}, r"sum to 1 over dim 0; for one bag pass log_p\[None\]"
+    yield one, own, {"mask": mask[0]}, r"sum to 1 over dim 0; for one bag pass log_p\[None\]"
+    yield some_bags(0, 1, 4, (5, 6))[0], own, {}, r"for one bag pass log_p\[None\]"
     yield log_p, torch.zeros(2, 4, dtype=torch.bool), {}, r"labels .*\(2, 4\).*background=False"
     yield log_p, labels, {"background": False}, r"labels .*\(2, 3\).*background=True"
     yield log_p, labels.double(), {}, r"labels must be bool or integer.*float64.*nan_to_num"

@@ -18,6 +18,7 @@ from .batches import over_bags, over_rows
 from .tables import Table
 
 DIGITS = 4  # to which observed shares may be rounded
+FEWEST = 2  # the same for method "proportions", which needs no whole counts
 
 
 class CountClassifier(BagClassifier):
@@ -34,8 +35,9 @@ class CountClassifier(BagClassifier):
             (n_features, n_outputs) that returns one, or None: a linear layer. A module is copied,
             never changed.
         proportions: whether shares are observed. A share times the size of its bag must be a whole
-            number, but for rounding of the share to 4 digits; for method "proportions" any shares
-            will do, such as those of a population of which the rows are a sample.
+            number, but for rounding of the share to 4 digits. For method "proportions" any shares
+            with 2 or more digits will do, such as those of a population of which the rows are a
+            sample. They still need `proportions=True`.
         method: "exact", the likelihood of the counts (Baručić & Kybic 2022); "em", the same by
             expectation-maximisation; "proportions", the loss on mean probabilities (DLLP, Ardehaly
             & Culotta 2017).
@@ -230,17 +232,22 @@ class CountClassifier(BagClassifier):
         return np.concatenate([self._of_one(share[b : b + 1], table, b) for b in bags])
 
     def _of_any(self, value: np.ndarray, table: Table) -> np.ndarray:
-        """Return shares times sizes, after shares of several classes were made to sum to 1."""
+        """Return shares times sizes, after shares of several classes were made to sum to 1.
+
+        Shares with few digits are taken to be rounded, and the sum may be off by their rounding.
+        """
         sizes = table.sizes.numpy()
         if value.ndim == 1:
             return value * sizes
         total = value.sum(1)
-        wrong = np.abs(total - 1) > value.shape[1] * 10.0**-DIGITS
+        few = [d for d in range(FEWEST, DIGITS) if np.allclose(value, value.round(d), 0, 1e-9)]
+        unit = 10.0 ** -few[0] / 2 if few else 10.0**-DIGITS
+        wrong = np.abs(total - 1) > value.shape[1] * unit + 1e-9
         if wrong.any():
             bag = int(wrong.argmax())
             raise ValueError(
-                f"proportions must sum to 1, got {value[bag].tolist()} for bag {table.ids[bag]!r}; "
-                "give every class a column"
+                f"proportions must sum to 1, got {value[bag].tolist()} for bag {table.ids[bag]!r}, "
+                f"which sum to {total[bag]:g}; give every class a column"
             )
         return value * (sizes / total)[:, None]
 
@@ -256,7 +263,8 @@ class CountClassifier(BagClassifier):
         raise ValueError(
             f"proportions times sizes must be whole numbers{several}, got {share[0].tolist()} for "
             f"bag {table.ids[bag]!r} of {int(size)} rows; give the shares more digits, or the "
-            "counts with proportions=False"
+            "counts with proportions=False; if the rows are a sample of those whose shares are "
+            "known, pass method='proportions'"
         )
 
     def _weights(self, target: Tensor) -> Tensor:

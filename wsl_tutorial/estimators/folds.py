@@ -59,7 +59,8 @@ def bag_scorer(scoring: str | Callable) -> Callable:
 
     Args: scoring: a name of scikit-learn's, or a metric (y_true, y_pred).
     Returns: a function (estimator, X, y, bags=None) -> score; y comes once a bag or once a row.
-        Of one class, bags whose label is unknown (-1) are left out.
+        Of one class, bags whose label is unknown (-1) are left out. A metric of predictions gets
+        the counts of `predict_bags`, as shares of the bag if `proportions=True`.
     Raises: ValueError, an unknown label in a matrix of labels.
     """
     scorer = get_scorer(scoring) if isinstance(scoring, str) else make_scorer(scoring)
@@ -73,7 +74,8 @@ def bag_scorer(scoring: str | Callable) -> Callable:
         by_bag = ids is not None and by_id(y, given, known)
         label = observed(y, known, code, by_bag)[0]
         keep = _known(label, estimator)
-        return scorer(_Bags(estimator, bags, keep), X, label if keep is None else label[keep])
+        shown = _Bags(estimator, bags, keep, sizes=np.bincount(code))
+        return scorer(shown, X, label if keep is None else label[keep])
 
     return score
 
@@ -91,15 +93,19 @@ def _known(label: Any, estimator: Any) -> np.ndarray | None:
 class _Bags(ClassifierMixin, BaseEstimator):
     """Show a fitted estimator to a scorer as a classifier of bags."""
 
-    def __init__(self, estimator: Any = None, bags=None, keep=None):
-        self.estimator, self.bags, self.keep = estimator, bags, keep
+    def __init__(self, estimator: Any = None, bags=None, keep=None, sizes: Any = None):
+        self.estimator, self.bags, self.keep, self.sizes = estimator, bags, keep, sizes
         self.classes_ = getattr(estimator, "classes_", None)
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
     def predict(self, X):
-        return self._kept(self.estimator.predict_bags(X, self.bags))
+        found = self.estimator.predict_bags(X, self.bags)
+        if getattr(self.estimator, "proportions", False):  # y holds shares, `found` counts
+            found = np.asarray(found)
+            found = found / self.sizes.reshape(-1, *[1] * (found.ndim - 1))
+        return self._kept(found)
 
     def predict_proba(self, X):
         return self._kept(self.estimator.predict_bags_proba(X, self.bags))

@@ -119,7 +119,10 @@ class PresenceClassifier(BagClassifier):
 
     @property
     def columns_(self) -> np.ndarray:
-        """Return the names of the columns of `predict_proba`: the classes, then the background."""
+        """Return the names of the columns of `predict_proba` and `posterior`.
+
+        For one class the negative value, then the positive; else the classes, then the background.
+        """
         if self._one or not self.background:
             return self.classes_
         numbers = self.classes_.dtype.kind in "iuf"

@@ -72,17 +72,21 @@ def flat_mask(log_p: Tensor, mask: Tensor | None) -> Tensor | None:
 
 
 def _refuse_transposed(log_p: Tensor, mask: Tensor | None) -> None:
-    """Raise ValueError if the classes lie in the last dimension: it sums to 1 where real."""
-    if log_p.dim() < 3:
-        return
-    off = (log_p.detach().exp().sum(-1) - 1).abs()
-    if isinstance(mask, Tensor) and mask.shape == off.shape and mask.dtype == torch.bool:
-        off = off.masked_fill(~mask, 0)
-    if len(off) and bool((off <= 1e-3).all()):
-        raise ValueError(
-            f"log_p must be (B, C+1, *positions), got shape {tuple(log_p.shape)} whose "
-            f"probabilities sum to 1 over dim {log_p.dim() - 1}; take log_p.movedim(-1, 1)"
-        )
+    """Raise ValueError if the classes lie in the last dimension, or in the first, as of one bag.
+
+    The probabilities sum to 1 over this dimension where real.
+    """
+    remedies = {-1: "take log_p.movedim(-1, 1)"} if log_p.dim() > 2 else {}
+    remedies[0] = "for one bag pass log_p[None], with labels[None] and mask[None]"
+    for dim, remedy in remedies.items():
+        off = (log_p.detach().exp().sum(dim) - 1).abs()
+        if isinstance(mask, Tensor) and mask.shape == off.shape and mask.dtype == torch.bool:
+            off = off.masked_fill(~mask, 0)
+        if len(off) and bool((off <= 1e-3).all()):
+            raise ValueError(
+                f"log_p must be (B, C+1, *positions), got shape {tuple(log_p.shape)} whose "
+                f"probabilities sum to 1 over dim {dim % log_p.dim()}; {remedy}"
+            )
 
 
 def split_labels(

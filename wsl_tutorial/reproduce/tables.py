@@ -566,7 +566,11 @@ def instructions(paper: Paper) -> str:
     command = f"{program} run {example.name} --protocol paper --out runs"
     table = grid(("experiment", "what", "data", "seeds", "cost", "deviations"), lines)
     listed = "".join(f"{number}. {text}\n" for number, text in enumerate(texts, 1))
-    text = f"```bash\n{command}\n```\n\n" + folded(f"All {len(lines)} experiments", table)
+    again = (
+        "This command runs one experiment with the paper's settings. To repeat a number of ours, "
+        "take its experiment and protocol from *The runs behind this table*.\n\n"
+    )
+    text = f"```bash\n{command}\n```\n\n" + again + folded(f"All {len(lines)} experiments", table)
     return text + ("\n" + folded("Deviations from the paper", listed) if listed else "")
 
 
