@@ -101,7 +101,7 @@ def test_the_loss_on_proportions_takes_shares_of_a_population(classes):
     half = np.full((40, classes), 1 / classes) + 0.01234 * (np.arange(classes) - (classes - 1) / 2)
     drawn = model.fit(np.ones((len(x), 1)), bags, half)
     assert np.allclose(drawn.predict_proba(np.ones((1, 1))), half[0], atol=2e-3)
-    with pytest.raises(ValueError, match="posterior needs counts"):
+    with pytest.raises(ValueError, match="posterior needs whole counts"):
         model.posterior(np.ones((len(x), 1)), bags, half)
     with pytest.raises(ValueError, match=r"proportions must sum to 1, got .* for bag 0"):
         model.fit(x, bags, half - 0.1)

@@ -296,7 +296,7 @@ class CountClassifier(BagClassifier):
         def function(p: Tensor, mask: Tensor, bags: Tensor) -> Tensor:
             own = target[bags]
             if own.is_floating_point():
-                raise ValueError("posterior needs counts, got shares of no whole counts")
+                raise ValueError("posterior needs whole counts, got shares of none; pass counts")
             if p.shape[1] == 2:
                 r = counts.posterior(p[:, 1] - p[:, 0], own[:, 1], mask)
                 return torch.stack([1 - r, r], 1)
