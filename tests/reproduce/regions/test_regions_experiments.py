@@ -99,7 +99,7 @@ def test_every_setting_has_the_papers_value_and_its_source(experiment):
         config = experiment.settings(protocol)
         attached, norm = config.method.attached, config.network.norm
         assert not (config.method.lazy and (attached or norm != "frozen"))
-        assert config.network.network in networks.KINDS
+        assert config.network.network in networks.BLOCKS
         assert set(config.data.turns) <= set("hvr")
     if experiment.config.data.regime == "spurious":
         assert "r" not in experiment.config.data.turns
