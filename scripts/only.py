@@ -56,7 +56,10 @@ def main(words: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    print(" ".join(part for word in words for part in known[word]))
+    parts = [part for word in words for part in known[word]]
+    if not any(part.startswith("notebooks/") for part in parts):  # whose cells stay together
+        parts.insert(0, "--dist worksteal")
+    print(" ".join(parts))
     return 0
 
 

@@ -169,6 +169,12 @@ def test_every_room_chapter_and_equation_has_a_name():
     assert {name.partition("/")[2] for name in known if "/" in name} == folders
 
 
+def test_tests_are_shared_out_one_by_one_but_for_the_cells_of_a_notebook(capsys):
+    for words, apart in ((["worth"], True), (["2"], False), (["worth", "2"], False)):
+        assert only.main(words) == 0
+        assert capsys.readouterr().out.startswith("--dist worksteal ") == apart
+
+
 @pytest.mark.parametrize(("words", "why"), [(["attic"], "'attic' is unknown"), ([], "is missing")])
 def test_an_unknown_name_is_an_error_that_lists_the_rooms(words, why, capsys):
     assert only.main(words) == 2
