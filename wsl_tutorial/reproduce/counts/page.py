@@ -336,7 +336,7 @@ def behind_supervised(held: Records) -> tuple[Figure, str, str]:
     return fig, alt, f"Points behind supervised learning. {text}"
 
 
-def _draw_behind(axis: Axes, sized: dict[int, Records]) -> str:
+def _draw_behind(axis: Axes, sized: dict[int, list[dict]]) -> str:
     """Draw and return how far each learner from counts is behind, by the number of bags."""
     texts = []
     for k, m in enumerate(("dllp", "llp_gan", "mle_llp"), 1):
