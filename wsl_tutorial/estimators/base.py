@@ -192,6 +192,14 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         """Return the names of the columns of `predict_proba`."""
 
     @abstractmethod
+    def predict_bags(self, X, bags=None):
+        """Return what is predicted of each bag."""
+
+    def _as_observed(self, X, bags):
+        """Return what is predicted of each bag in the units of what is observed, for a metric."""
+        return self.predict_bags(X, bags)
+
+    @abstractmethod
     def _outputs(self) -> int:
         """Return how many values the default module has for a row."""
 

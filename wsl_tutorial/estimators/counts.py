@@ -107,11 +107,7 @@ class CountClassifier(BagClassifier):
 
         For two classes given by the number of positives: their number, (n_bags,).
         """
-        check_is_fitted(self)
-        table, _ = self._rows(X, bags)
-        found = self._predicted(table)
-        values = found[:, 1] if self._form == "positives" else found
-        return self._of_bags(X, values, table)
+        return self._predicted_bags(X, bags, shares=False)
 
     def predict_bags_proba(self, X, bags=None):
         """Return the expected share of each class in each bag, (n_bags, C)."""
@@ -135,9 +131,17 @@ class CountClassifier(BagClassifier):
         total = p.new_zeros(len(table), p.shape[1]).index_add(0, bag, p)
         return (total / table.sizes[:, None]).numpy()
 
-    def _predicted(self, table: Table) -> np.ndarray:
-        share = self._shares(table, hard=True) * table.sizes[:, None].numpy()
-        return share.round().astype(np.int64)
+    def _as_observed(self, X, bags):
+        return self._predicted_bags(X, bags, shares=self.proportions)
+
+    def _predicted_bags(self, X, bags, shares: bool):
+        """Return how many rows, or what share of them, are predicted of each class."""
+        check_is_fitted(self)
+        table, _ = self._rows(X, bags)
+        found = self._shares(table, hard=True)
+        if not shares:
+            found = (found * table.sizes[:, None].numpy()).round().astype(np.int64)
+        return self._of_bags(X, found[:, 1] if self._form == "positives" else found, table)
 
     def _outputs(self) -> int:
         return 1 if len(self.classes_) == 2 else len(self.classes_)

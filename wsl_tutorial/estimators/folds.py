@@ -74,8 +74,7 @@ def bag_scorer(scoring: str | Callable) -> Callable:
         by_bag = ids is not None and by_id(y, given, known)
         label = observed(y, known, code, by_bag)[0]
         keep = _known(label, estimator)
-        shown = _Bags(estimator, bags, keep, sizes=np.bincount(code))
-        return scorer(shown, X, label if keep is None else label[keep])
+        return scorer(_Bags(estimator, bags, keep), X, label if keep is None else label[keep])
 
     return score
 
@@ -93,19 +92,15 @@ def _known(label: Any, estimator: Any) -> np.ndarray | None:
 class _Bags(ClassifierMixin, BaseEstimator):
     """Show a fitted estimator to a scorer as a classifier of bags."""
 
-    def __init__(self, estimator: Any = None, bags=None, keep=None, sizes: Any = None):
-        self.estimator, self.bags, self.keep, self.sizes = estimator, bags, keep, sizes
+    def __init__(self, estimator: Any = None, bags=None, keep=None):
+        self.estimator, self.bags, self.keep = estimator, bags, keep
         self.classes_ = getattr(estimator, "classes_", None)
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
     def predict(self, X):
-        found = self.estimator.predict_bags(X, self.bags)
-        if getattr(self.estimator, "proportions", False):  # y holds shares, `found` counts
-            found = np.asarray(found)
-            found = found / self.sizes.reshape(-1, *[1] * (found.ndim - 1))
-        return self._kept(found)
+        return self._kept(self.estimator._as_observed(X, self.bags))
 
     def predict_proba(self, X):
         return self._kept(self.estimator.predict_bags_proba(X, self.bags))
