@@ -1,6 +1,7 @@
 """Run scikit-learn's own checks of estimators, and its tools, on the estimators for bags."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
+    KFold,
     StratifiedGroupKFold,
     cross_val_predict,
     cross_val_score,
@@ -84,6 +86,27 @@ def test_cross_validation_scores_bags(table, folds, groups):
     scores = cross_val_score(model, x, y, cv=folds, groups=given)
     assert scores.tolist() == by_hand(model, x, y, folds.split(x, y, given))
     assert scores.mean() > 0.8
+
+
+@pytest.mark.parametrize("scoring", [None, bag_scorer("roc_auc")], ids=["score", "bag_scorer"])
+def test_folds_that_split_bags_are_named(table, scoring):
+    x, y = table
+    model, rows = PresenceClassifier(bags="bag"), KFold(3, shuffle=True, random_state=0)
+    with pytest.warns(UserWarning, match=r"scored bags, such as 'b.*BagKFold\(5, bags='bag'\)"):
+        cross_val_score(model, x, y, cv=rows, scoring=scoring)
+    with warnings.catch_warnings(action="error"):
+        folds = BagKFold(3, bags="bag")
+        cross_validate(model, x, y, cv=folds, scoring=scoring, return_train_score=True)
+        model.fit(x, y).score(x[::-1], y[::-1])  # the same rows in another order
+
+
+def test_bags_of_all_calls_of_partial_fit_are_known_when_scored(table):
+    x, y = table
+    model, first = PresenceClassifier(bags="bag"), (x["bag"] < "b20").to_numpy()
+    for part in (first, ~first):
+        model.partial_fit(x[part], y[part])
+    with pytest.warns(UserWarning, match="1 of 1 scored bags, such as 'b00', were in the training"):
+        model.score(x[:1], y[:1])
 
 
 def test_a_pipeline_reads_the_bags_from_the_index(table):

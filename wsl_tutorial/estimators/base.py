@@ -85,6 +85,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 f"{self._shape()}; call fit with warm_start=False"
             )
         self._start(table, anew=before is None)
+        self._sums = table.sums()
         quasi = self.solver == "lbfgs" or (self.solver == "auto" and self._smooth())
         with seeded(self._seed, self._device()):
             (self._lbfgs if quasi else self._adam)(table)
@@ -105,6 +106,8 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         table = self._read(X, *arguments, reset=first, classes=classes)
         if first:
             self._start(table, anew=True)
+            self._sums = {}
+        self._sums.update(table.sums())
         with seeded(self._seed + self.n_iter_, self._device()):
             self._epoch(table, torch.arange(len(table)))
         self.n_iter_ += 1
@@ -148,11 +151,14 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     def score(self, X, y=None, labels=None, *, bags=None, sample_weight=None):
         """Return how well bags are predicted, the mean over bags of a number between 0 and 1.
 
+        Warns if a bag of `fit` is scored on other rows, as in cross-validation that splits bags.
+
         Args: as `fit`; sample_weight: weights of bags in the mean, once a bag or once a row.
         """
         check_is_fitted(self)
         bags, y, by_bag = self._arguments(y, labels, bags)
         table = self._read(X, bags, y, by_bag, reset=False)
+        self._warn_of_split(table)
         value, known = self._scores(table)
         weight = np.ones(len(table))
         if sample_weight is not None:
@@ -303,6 +309,20 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             kinds = [np.float64 if own == torch.float64 else np.float32]
         options: dict[str, Any] = {"dtype": kinds, "allow_nd": self.module is not None}
         return np.asarray(validate_data(self, X, reset=reset, **options))
+
+    def _warn_of_split(self, table: Table) -> None:
+        """Warn if some rows of a bag were in the training set, and others are scored."""
+        found, before = table.sums(), self._sums
+        split = [i for i in found if i in before and not math.isclose(found[i], before[i])]
+        if split:
+            column = "" if self.bags is None else f", bags={self.bags!r}"
+            warnings.warn(
+                f"{len(split)} of {len(found)} scored bags, such as {split[0]!r}, were in the "
+                "training set with other rows: if these are the same bags, the score is too high; "
+                f"for folds of whole bags pass cv=BagKFold(5{column})",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def _log_p_of(self, X: Any) -> tuple[Tensor, tuple[int, ...]]:
         """Return log p (n_rows, K, P) of rows, and the shape of their positions."""

@@ -69,9 +69,10 @@ def bag_scorer(scoring: str | Callable) -> Callable:
         given = X
         if hasattr(estimator, "steps"):  # a pipeline
             X, estimator = estimator[:-1].transform(X), estimator[-1]
-        _, ids, _ = split_ids(X, bags, estimator.bags)
-        known, code = numbered(range(len(X)) if ids is None else ids)
-        by_bag = ids is not None and by_id(y, given, known)
+        table, code = estimator._rows(X, bags)
+        estimator._warn_of_split(table)
+        known = table.ids
+        by_bag = not table.single and by_id(y, given, known)
         label = observed(y, known, code, by_bag)[0]
         keep = _known(label, estimator)
         return scorer(_Bags(estimator, bags, keep), X, label if keep is None else label[keep])

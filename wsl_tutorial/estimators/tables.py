@@ -47,6 +47,15 @@ class Table:
         piece = (self.sizes[bags].cumsum(0) - 1) // ROWS
         yield from bags.split(torch.unique_consecutive(piece, return_counts=True)[1].tolist())
 
+    def sums(self) -> dict:
+        """Return the sum of absolute values of each bag by id, which other rows would change."""
+        if self.single:
+            return {}
+        bag = torch.arange(len(self)).repeat_interleave(self.sizes)
+        values = self.x.double().abs().flatten(1).sum(1)
+        total = values.new_zeros(len(self)).index_add(0, bag, values)
+        return dict(zip(self.ids, total.tolist(), strict=True))
+
 
 def of_rows(x: np.ndarray, ids: list | None, name: Any = None) -> tuple[Table, np.ndarray]:
     """Return the table of rows, without what is observed, and the bag number of each row."""
