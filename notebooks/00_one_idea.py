@@ -164,9 +164,9 @@ show.figure(
 #
 # $$ P(h \mid X) = \prod_{i=1}^{n} p_{i,h_i} . $$
 #
-# The assumption is true in the toy world, because `toy.world` draws each label independently. Its
-# first half is Assumption 1 of Li. Baručić and Kybic state the second half, and need both for the
-# step from their Eq. (2) to Eq. (3).
+# The assumption is true in the toy world: `toy.world` draws the labels independently, and then each
+# point from its own label alone. The first half of the assumption is Assumption 1 of Li. Baručić
+# and Kybic state the second half, and need both for the step from their Eq. (2) to Eq. (3).
 #
 # Two points and four labels have $4^2 = 16$ labellings, few enough to write into a table. As a
 # stand-in for the logits of a trained network we take minus one third of the squared distance to
@@ -239,8 +239,8 @@ show.figure(
 # %% [markdown]
 # The figure shows three things. First, each colouring covers the whole table, so the probabilities
 # of all possible reports sum to one, whatever the network outputs. Second, presence merges cells
-# that counts keeps apart: "0 and 0" and "0 and $\phi$" have the same presence label, {0}. Fewer
-# colours mean a weaker label. Third, counts and patches give the same pattern. If the list of
+# that counts keeps apart: "0 and 0" and "0 and $\phi$" have the same presence label, {0}. Merging
+# reports makes a label weaker. Third, counts and patches give the same pattern. If the list of
 # points is *given*, "how many of each class" and "which labels, in any order" are the same
 # information. The two papers still differ: in *patches* the list is not given, and the method must
 # first find the points in an image.
@@ -349,9 +349,9 @@ for name, observe in toy.OBSERVERS.items():
 #    of total probability. Once the network outputs the true $p$, the gradients cancel on average,
 #    although a single bag may still raise the probability of a wrong label.
 # 6. (0.3) is also minus the gradient of the cross-entropy against soft targets $r$, recomputed at
-#    every step. If we recompute them less often, we get the EM algorithm of [Dempster, Laird and
-#    Rubin (1977)](https://www.jstor.org/stable/2984875). Its E-step computes (0.2), and its M-step
-#    minimises the cross-entropy against fixed $r$.
+#    every step. If we minimise this cross-entropy fully before we recompute the targets, we get the
+#    EM algorithm of [Dempster, Laird and Rubin (1977)](https://www.jstor.org/stable/2984875). Its
+#    E-step computes (0.2), and its M-step minimises the cross-entropy against fixed $r$.
 #
 # The figure shows $r - p$ for our bag of five. Each row is a point, named by its hidden label, and
 # each column a label. The posterior is above the prior where the sign is +, below it where it is −.
@@ -522,8 +522,8 @@ for name, observe in observers.items():
 # %% [markdown]
 # ## Picture
 #
-# Marks show the mean over the three draws and thin bars their range. From the number of colours in
-# the tables we expect that presence and regions need more bags than counts.
+# Marks show the mean over the three draws and thin bars their range. Presence and regions merge
+# reports of counts, so we expect that they need more bags.
 
 # %% tags=["hide-input"]
 fig, axis = plt.subplots(figsize=(6.0, 3.2))
@@ -631,11 +631,12 @@ show.figure(
 # \mid X)$ is close to 1 and the loss close to 0, its best possible value, from the first step. Yet
 # the trained classifier is worse than always answering "background". The small gradient that
 # remains is misleading. A point of the background does not help to complete the label set. If the
-# set is full, the posterior of $\phi$ is therefore below its prior at every point, and every step
-# lowers the probability of the background. Adam divides the gradient by its own size, so even a
-# tiny gradient gives full steps. Look at the labels before you train: if nearly all bags have the
-# same label, do not expect to learn from it. Counts would still differ from bag to bag: 11 and 9
-# points of a class are different reports.
+# set is full, the posterior of $\phi$ is therefore below its prior at every point, and the first
+# steps lower the mean probability of the background. Adam divides the gradient by its own size, so
+# even a tiny gradient gives full steps. After about ten steps, rounding errors dominate most of the
+# computed gradients, and Adam follows these errors too. Look at the labels before you train: if
+# nearly all bags have the same label, do not expect to learn from it. Counts would still differ
+# from bag to bag: 11 and 9 points of a class are different reports.
 #
 # Two other assumptions can fail. If the observer makes errors, $g$ is the wrong map, and the
 # observed label may even have probability zero; exercise 5 repairs this. If the labels of

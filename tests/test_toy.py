@@ -1,6 +1,10 @@
 """Test the toy world: the distribution of bags, the observers, and the general sum over hidden
 labels, which is a likelihood with the gradient of Fisher's identity."""
 
+import copy
+from itertools import pairwise
+from statistics import fmean
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -176,3 +180,54 @@ def test_labels_that_are_no_whole_numbers_are_refused():
                 observe(torch.tensor([[0, 1]]).to(dtype))
         small = observe(torch.tensor([[0, 1, 3]]).to(torch.uint8))
         assert small.tolist() == observe(torch.tensor([[0, 1, 3]])).tolist()
+
+
+# Statements of chapter 0 about large bags ---------------------------------------------------------
+
+
+def bits(reports):
+    """Return the entropy of a sample of reports (B, d), in bits."""
+    _, number = reports.long().unique(dim=0, return_counts=True)
+    share = number / number.sum()
+    return -(share * share.log2()).sum().item()
+
+
+def test_merged_reports_make_a_label_weaker_but_their_number_does_not_order_labels():
+    _, labels = toy.world(20_000, 16, torch.Generator().manual_seed(0))
+    every = bits(toy.counts(labels))
+    which, region = bits(toy.presence(labels)), bits(toy.regions(labels))
+    assert max(which, region) < every  # both merge reports of counts
+    assert len(toy.presence(labels).unique(dim=0)) > len(toy.regions(labels).unique())
+    assert which < 1 < region
+
+
+def test_full_label_sets_lower_the_background_and_then_rounding_errors_rule():
+    """The training of the chapter: networks that learn from presence labels of 64 points."""
+    for seed in range(3):
+        points, labels = toy.world(64, 64, torch.Generator().manual_seed(seed))
+        observed = toy.presence(labels)
+        assert observed.all(1).float().mean() > 0.9
+        torch.manual_seed(seed)
+        layers = torch.nn.Linear(2, 32), torch.nn.Tanh(), torch.nn.Linear(32, toy.CLASSES)
+        model = torch.nn.Sequential(*layers)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+        background, agreement = [], []
+        for _ in range(30):
+            slopes = []
+            for network in (copy.deepcopy(model).double(), model):
+                network.zero_grad()
+                log_p = network(points.to(network[0].weight)).log_softmax(-1).mT  # (64, 4, 64)
+                (-presence.log_likelihood(log_p, observed).mean()).backward()
+                slopes.append(torch.cat([p.grad.flatten().double() for p in network.parameters()]))
+            agreement.append(torch.cosine_similarity(*slopes, 0).item())
+            background.append(log_p[:, 3].exp().mean().item())
+            optimizer.step()
+        assert all(after < before for before, after in pairwise(background[:11]))
+        assert min(agreement[:2]) > 0.9
+        assert fmean(cosine < 0.7 for cosine in agreement[12:]) > 0.5
+
+
+def test_a_full_label_set_makes_the_background_less_probable_at_every_point():
+    log_p = random_log_p(20, 5, 4)
+    everything = torch.ones(20, 3, dtype=torch.bool)
+    assert (toy.posterior(log_p, toy.presence, everything) < log_p.exp())[..., 3].all()
