@@ -136,10 +136,10 @@ show.figure(
 # %% [markdown]
 # The sum over grids has about $(L+1)^{MN}$ terms. Two labels on the $28 \times 28$ positions of the
 # paper's house numbers give $3^{784}$ terms, which is out of reach. Before we find a better way,
-# try the demo. It has two classes, A and B, and two sliders per position: the logit of A and the
-# logit of B. The logit of the background is fixed at 0. Choose a label set. The demo lists the
-# grids that show it, adds up their probabilities, and compares the sum with the terms of the
-# formula that we derive next.
+# try the demo. It has two classes, A and B, and two sliders per position, for the logits of A and
+# B. The logit of the background is fixed at 0. Choose a label set. The demo lists the grids that
+# show it, adds up their probabilities, and compares the sum with the terms of the formula that we
+# derive next.
 #
 # <div class="demo" data-demo="presence">The web page shows a grid of two by two positions with sliders. It lists the grids that show the chosen label set, adds up their probabilities, and compares the sum with the terms of Eq. (1.2). Without JavaScript, change the numbers of p above and run the cells again.</div>
 #
@@ -312,9 +312,9 @@ show.figure(
 # \end{aligned} \tag{1.3} $$
 #
 # The first line is paper (9) for one class and paper (10) for more. Paper (11) is another form of
-# the second line. Split $\alpha_{L \cup \{\phi\}}$ into the $\beta$ of all non-empty subsets of
-# $L \cup \{\phi\}$, sort these by whether they contain $\phi$, and solve for the two that belong
-# to $L$ itself:
+# the second line for $L \neq \emptyset$. Split $\alpha_{L \cup \{\phi\}}$ into the $\beta$ of all
+# non-empty subsets of $L \cup \{\phi\}$, sort these by whether they contain $\phi$, and solve for
+# the two that belong to $L$ itself:
 #
 # $$ \mathrm{Prb}(L \mid P) = \alpha_{L \cup \{\phi\}} - \beta_{\{\phi\}} - \sum_{\emptyset \neq T \subsetneq L} \bigl( \beta_T + \beta_{T \cup \{\phi\}} \bigr) . $$
 
@@ -434,8 +434,6 @@ assert torch.allclose(whole.exp(), permanent)
 # %% [markdown]
 # ### The cases that the paper lists
 #
-# For small label sets (1.2) is easy to read.
-#
 # - *No label*: $\mathrm{Prb}(\emptyset) = \alpha_{\{\phi\}} = \prod_j p_{\phi,j}$. Every position
 #   is background.
 # - *One label*, paper (7): $\mathrm{Prb}(\{\ell\}) = \alpha_{\{\ell,\phi\}} - \alpha_{\{\phi\}}$.
@@ -472,11 +470,12 @@ assert torch.allclose(
 #
 # ### What it costs
 #
-# (1.2) has $2^L$ terms, each a product over $MN$ positions. The cost is $O(2^L \, MN)$, as the
-# paper states. For a house number with five different digits there are 32 terms. For (1.3) the
-# paper states the same cost. This is right for computing the $\alpha$. The nested subtractions cost
-# more: there is one for each pair $T \subsetneq S$, and there are about $3^{L+1}$ pairs of subsets
-# of $L \cup \{\phi\}$, because each class is in $T$, in $S$ only, or in neither.
+# (1.2) has $2^L$ terms, each a product over $MN$ positions. If we compute each factor from
+# the factor of a smaller set, with one addition, the cost is $O(2^L \, MN)$, as the paper states. A
+# house number with five different digits has 32 terms. For (1.3) the paper states the same cost.
+# This is right for the $\alpha$. The number of subtractions grows faster with $L$: there is one for
+# each pair $T \subsetneq S$ of subsets of $L \cup \{\phi\}$. There are about $3^{L+1}$ pairs,
+# because each class is in $T$, in $S$ only, or in neither.
 #
 # Möbius inversion needs far fewer subtractions if we go label by label. We keep one number for each
 # set of classes, at first $q(S)$. For each class in turn, and for every set that contains it, we
@@ -566,8 +565,9 @@ show.figure(
     fig,
     alt="Partial sums over the exact value against the number of layers added,"
     " two bags. From the full set both lie above and below one in turn, closer"
-    " and closer. From the background alone they swing with growing size; after"
-    " three layers one bag is above one and the other below.",
+    " and closer after two layers. From the background alone they swing with"
+    " growing size up to layer five; after three layers one bag is above one"
+    " and the other below.",
 )
 
 # %% [markdown]
@@ -576,7 +576,7 @@ show.figure(
 # inside a layer. For example, subtract from the full set only the terms without label 1 and without
 # label 2: a grid that misses label 3 is still counted once, and one that misses 1 and 2 is counted
 # $-1$ times. But from the full set, layer by layer, the sums of both bags are above, below, above,
-# and so on. This always holds. To prove it, stop after the layer with $k$ labels missing. A grid
+# and so on. To prove that this always holds, stop after the layer with $k$ labels missing. A grid
 # that misses $d \geq 1$ labels should be counted zero times. So far it has been counted
 # $\sum_{i=0}^{k} (-1)^i \binom{d}{i} = (-1)^k \binom{d-1}{k}$ times; the identity follows from
 # $\binom{d}{i} = \binom{d-1}{i} + \binom{d-1}{i-1}$, by which neighbouring terms cancel. Therefore
@@ -604,12 +604,12 @@ for k in range(4):
 # %% [markdown]
 # ## When it breaks
 #
-# **Cancellation.** (1.2) subtracts numbers that may agree in all their digits. This happens when
-# the evidence for a label is weak: at the start of training, and on hard images. We take 64
-# positions and three labels. Two labels are almost certain, with probability 0.97 at four positions
-# each; the third has the same small probability $p_3$ at all 64. The figure shows the computed
-# value of the series, in two precisions, divided by the exact value. It also shows a recursion that
-# never subtracts, Eq. (2.1) of the next chapter, in single precision.
+# **Cancellation.** (1.2) subtracts numbers that may agree in all their digits. This happens when a
+# label is very improbable at every position, or when a few positions must show many labels. We take
+# 64 positions and three labels. Two labels are almost certain, with probability 0.97 at four
+# positions each; the third has the same small probability $p_3$ at all 64. The figure shows the
+# computed value of the series, in two precisions, divided by the exact value. It also shows a
+# recursion that never subtracts, Eq. (2.1) of the next chapter, in single precision.
 
 
 # %% tags=["hide-input"]
@@ -681,13 +681,13 @@ for covered in (1, 2, 4, 8):
 # ### Earlier work
 #
 # Section 4.2 of the paper states: "To our best knowledge, we are the first to derive the exact
-# model likelihood for multiclass MIL under rather general settings." The wording is careful, and
-# the closed form (1.2) for the feature maps of a convolutional network is the paper's own. The
-# model is older. [Pham, Raich and Fern (2014)](https://arxiv.org/abs/1411.4068) study bags whose
-# label set is the union of the labels of their instances. They maximise the likelihood by EM and
-# compute the exact posterior of every instance by dynamic programming over label sets, in time
-# linear in the size of the bag. Their recursion gives the same number as (1.2), without
-# subtractions. For one class (1.2) is noisy-OR, which multiple-instance learning has used since
+# model likelihood for multiclass MIL under rather general settings." The closed form (1.2) for
+# the feature maps of a convolutional network is the paper's own. The model is older. [Pham, Raich
+# and Fern (2014)](https://arxiv.org/abs/1411.4068) study bags whose label set is the union of the
+# labels of their instances. They maximise the likelihood by EM and compute the exact posterior of
+# every instance by dynamic programming over label sets, in time linear in the size of the bag.
+# Their recursion gives the same number as (1.2), without subtractions. For one class (1.2) is
+# noisy-OR, which multiple-instance learning has used since
 # [Maron and Lozano-Pérez
 # (1998)](https://papers.nips.cc/paper/1346-a-framework-for-multiple-instance-learning).
 #

@@ -457,10 +457,10 @@ print("expected number of positions for label 0, 1, 2:", expected)
 #    $1$, however improbable the bag.
 # 2. If $\ell$ is in the bag, at least one position emits it. **So the gradient mass $\sum_j
 #    r_{\ell,j}$ is at least 1, even if the network does not see the label at all.**
-# 3. How the gradient mass of $\ell$ is divided among the positions depends on ratios of the
-#    $p_{\ell,j}$, not on their size. If $p_{\ell,j} \to 0$ at all positions, $r_{\ell,j}$ is
-#    proportional to $p_{\ell,j}$ times the probability that the *other* positions emit exactly the
-#    other labels.
+# 3. Let $p_{\ell,j} \to 0$ at all positions, in fixed ratios. Then $r_{\ell,j}$ becomes proportional
+#    to $p_{\ell,j}$ times the probability that the *other* positions emit exactly the other labels.
+#    So if the evidence for $\ell$ is weak, the ratios of the $p_{\ell,j}$ decide how its gradient
+#    mass is divided among the positions, and their size does not matter.
 #
 # ### Bounds: too many labels
 #
@@ -517,7 +517,7 @@ for k in (1, 2, 4, 6):
     )
 
 # %% [markdown]
-# Truncation still needs about $L^k$ terms, which may cancel. The second way needs $L \cdot MN$
+# Truncation still needs about $L^k / k!$ terms, which may cancel. The second way needs $L \cdot MN$
 # steps. Condition on the event that only labels of $L$ and the background are emitted. Position $j$
 # then emits $\ell$ with probability $\rho_{\ell,j} = p_{\ell,j} / q_j(L)$, still independently of
 # the other positions. Label $\ell$ is missing with probability $s_\ell = \prod_j (1 -
@@ -716,8 +716,8 @@ print(
 # ## Reproduction
 #
 # The paper's networks learned in spite of the cancellation; for house numbers the authors' code
-# uses float64. All runs of [chapter 4](04_presence_reproduction.ipynb) use
-# `presence.log_likelihood`.
+# uses float64. In [chapter 4](04_presence_reproduction.ipynb) all runs that train with this
+# likelihood use `presence.log_likelihood`.
 #
 # ## Exercises
 #

@@ -476,8 +476,8 @@ show.figure(
 # the black places. The gradient $r - p$ raises the probability of the label a little at each of
 # them. But black places look the same in pictures without the label, and there the gradient lowers
 # it. The strokes of the digit occur only in pictures with the label. So $p$ becomes larger at the
-# strokes than elsewhere. The posterior depends on the ratios of $p$ between the positions (chapter
-# 2), so it becomes large at the strokes, and then the gradient does too.
+# strokes than elsewhere. While $p$ is small everywhere, the posterior depends on its ratios between
+# the positions (chapter 2), so it becomes large at the strokes, and then the gradient does too.
 #
 # In the notebook the next cell shows all epochs, with a slider.
 

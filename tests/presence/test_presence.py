@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from wsl_tutorial import presence
 from wsl_tutorial.presence import fast
+from wsl_tutorial.reproduce.presence import networks
 
 LIKELIHOODS = [presence.log_likelihood, presence.recursion]
 PRINTED = [presence.alternating_series, presence.beta_recursion]
@@ -751,3 +752,77 @@ def test_one_answer_has_no_max_pooling_loss_on_every_set_if_positions_suffice():
         assert presence.max_pooling_loss(log_p, labels[None]).item() == pytest.approx(0, abs=1e-6)
     fewer = log_p[:, :, :2]  # two positions cannot serve three classes
     assert presence.max_pooling_loss(fewer, sets[-1:]).item() > 30
+
+
+# Statements of chapters 1 and 2 about the series --------------------------------------------------
+
+
+def kappa(log_p, labels):
+    """Return the sum of the sizes of the terms of (1.2) over their sum, (B,)."""
+    sizes = torch.zeros(len(log_p), dtype=torch.float64)
+    own = labels.nonzero()[:, 1].view(len(log_p), -1).tolist()
+    for bag, row in enumerate(own):
+        for size in range(len(row) + 1):
+            for kept in itertools.combinations(row, size):
+                sizes[bag] += log_p[bag, [*kept, -1]].double().exp().sum(0).prod()
+    return sizes / presence.log_likelihood(log_p.double(), labels).exp()
+
+
+def test_the_series_cancels_for_a_faint_label_or_many_labels_on_few_positions():
+    weak, three = weak_bag(1e-10, torch.float64)
+    assert kappa(weak, three).item() > 1e7
+    for labels, least in ((6, 9e2), (10, 1e5)):  # as many positions, and no label preferred
+        even = torch.zeros(1, labels + 1, labels, dtype=torch.float64).log_softmax(1)
+        assert kappa(even, torch.ones(1, labels, dtype=torch.bool)).item() > least
+
+
+def test_the_series_does_not_cancel_at_the_start_of_training_or_if_another_class_is_strong():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 1, 56, 56, generator=generator)
+    with torch.no_grad():
+        log_p = networks.mnist(generator)(images).double().log_softmax(1).flatten(2)
+    for number in (1, 2, 5):
+        labels = (torch.arange(10) < number).expand(2, -1)
+        torch.testing.assert_close(kappa(log_p, labels), torch.ones(2).double(), rtol=1e-6, atol=0)
+    strong = torch.zeros(1, 11, 64, dtype=torch.float64)
+    strong[:, 9] = 10  # and the label set {0, 1, 2} is improbable
+    log_p, labels = strong.log_softmax(1), (torch.arange(10) < 3)[None]
+    assert presence.log_likelihood(log_p, labels).item() < -500
+    assert kappa(log_p, labels).item() == pytest.approx(1, rel=1e-6)
+
+
+def test_partial_sums_bound_from_the_full_set_on_and_not_from_the_background_on():
+    """Two bags of six labels on eight positions, as in the picture of chapter 1."""
+    for seed, after_three in ((0, 0.213), (1, 2.737)):
+        generator = torch.Generator().manual_seed(seed)
+        p = torch.randn(7, 8, generator=generator, dtype=torch.float64).softmax(0)
+        sizes = [
+            sum(p[[*kept, 6]].sum(0).prod() for kept in itertools.combinations(range(6), size))
+            for size in range(7)
+        ]
+        layers = torch.stack([(-1) ** (6 - size) * a for size, a in enumerate(sizes)])  # (7,)
+        value = presence.log_likelihood(p.log()[None], torch.ones(1, 6, dtype=torch.bool)).exp()
+        full, alone = ((x.cumsum(0) / value - 1).tolist() for x in (layers.flip(0), layers))
+        assert all(gap * (-1) ** k > 0 for k, gap in enumerate(full[:6]))
+        gaps = [abs(gap) for gap in full[1:6]]  # after two to six layers
+        assert gaps == sorted(gaps, reverse=True)
+        assert alone[2] + 1 == pytest.approx(after_three, abs=1e-3)
+        sums = [abs(gap + 1) for gap in alone[:5]]
+        assert sums == sorted(sums)
+
+
+def test_the_shares_of_a_pull_depend_on_ratios_alone_in_the_limit_of_weak_evidence():
+    ratios = torch.tensor([1.0, 0.5, 0.2], dtype=torch.float64)
+    rest = torch.tensor([0.8, 0.1, 0.5], dtype=torch.float64)  # of label 1, the rest is background
+    shares, both = {}, torch.tensor([[True, True]])
+    for size in (0.9, 0.1, 1e-4, 1e-6):
+        label = size * ratios
+        p = torch.stack([label, rest * (1 - label), (1 - rest) * (1 - label)])[None]
+        r = presence.posterior(p.log(), both)[0, 0]
+        shares[size] = r / r.sum()
+    torch.testing.assert_close(shares[1e-4], shares[1e-6], rtol=1e-3, atol=0)
+    none = (1 - rest).prod() / (1 - rest)  # the other positions do not emit label 1
+    limit = ratios * (1 - none)
+    torch.testing.assert_close(shares[1e-6], limit / limit.sum(), rtol=1e-4, atol=0)
+    assert shares[0.9].tolist() == pytest.approx([0.635, 0.328, 0.038], abs=1e-3)
+    assert shares[0.1].tolist() == pytest.approx([0.482, 0.384, 0.134], abs=1e-3)

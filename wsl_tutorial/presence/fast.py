@@ -17,7 +17,8 @@ There are three ways to compute T, and each bag takes the first one that is safe
 
    The series subtracts and may cancel. Rounding moves it by at most about n eps times the sum of
    the sizes of its terms. Hence the *certificate*: T is kept if it exceeds 1e-4 times this sum,
-   so its relative error is at most n eps / 1e-4. A label with weak evidence fails the test.
+   so its relative error is at most n eps / 1e-4. A bag fails the test if it has a label with weak
+   evidence, or many labels for its number of positions.
 
 2. *The scan* (`_scan`), for the remaining bags. Read the positions one by one and keep, for each of
    the 2**L subsets S, the probability that exactly S has been covered so far. A position adds

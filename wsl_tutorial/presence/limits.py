@@ -37,8 +37,9 @@ def bounds(
     Raises:
         ValueError: as `log_likelihood`, but for its limit on labels; a negative order, or one that
             takes more than 2**16 subsets.
-    Source: chapter 2. Li (2018), section 3.2, says that a truncated paper (6) bounds nothing; that
-        is true for a cut between two sets of one size, but not for a cut after all of them.
+    Source: chapter 2. Li (2018), section 3.2, says that a truncated paper (6) bounds nothing. That
+        is true of a series that begins with phi alone, or that is cut between two sets of one size,
+        but not of one that begins with the full set and is cut after all sets of a size.
     """
     if order < 0:
         raise ValueError(f"order must be at least 0, got {order}")

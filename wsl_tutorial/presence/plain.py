@@ -41,9 +41,9 @@ def alternating_series(
 ) -> Tensor:
     """Eq. (1.2): Proposition 1, the series of alphas with alternating signs, as printed.
 
-    Summed relative to the leading alpha, in the dtype of `log_p`. It cancels when the evidence for
-    a label is weak, and can even turn negative; the result is then NaN. In float64 it is a
-    reference for bags without such labels.
+    Summed relative to the leading alpha, in the dtype of `log_p`. It cancels when a label is very
+    improbable at every position, or when few positions must show many labels, and can even turn
+    negative; the result is then NaN. In float64 it is a reference for all other bags.
 
     Args and errors: as `log_likelihood`.  Returns: (B,) in nats.
     Source: Li (2018), Proposition 1, paper (6).
@@ -59,7 +59,7 @@ def beta_recursion(
     """Eq. (1.3): the likelihood by subtracting every set that misses a label, as printed.
 
     beta of a set of classes (phi may be one) is the probability that exactly these are emitted:
-    alpha less the betas of all smaller sets, 3**(L+1) subtractions. Computed relative to the
+    alpha less the betas of all smaller sets, about 3**(L+1) subtractions. Computed relative to the
     leading alpha and in the dtype of `log_p`, like the series, and as prone to cancellation.
 
     Args and errors: as `log_likelihood`.  Returns: (B,) in nats.

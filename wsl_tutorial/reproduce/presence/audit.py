@@ -26,8 +26,8 @@ AUDIT = Audit(
             "section 3.2",
             "in general, the truncated series gives neither an upper nor a lower bound",
             True,
-            "cut inside a size, it may be too large or too small; Eq. (2.4): cut after all "
-            "subsets of a size, it is an upper and a lower bound in turn",
+            "cut inside a size, it may be too large or too small; Eq. (2.4): from the full set on "
+            "and cut after all subsets of a size, it is an upper and a lower bound in turn",
             "test_a_series_cut_inside_a_size_lies_on_either_side",
         ),
         Sentence(
