@@ -71,7 +71,7 @@ def posterior_of_a_point(r: Random) -> Question:
 
 @exercise(
     praise="one bit a bag, keepdim kept",
-    cases=[(toy.labellings(3),)],
+    cases=[(toy.labellings(3).reshape(8, 8, 3),)],
     mistakes={
         "this is true when *every* point is foreground; one is enough: any, not all": (
             lambda h: (h < 3).all(-1, keepdim=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import presence, toy
+from .. import presence
 from .core import Question, asked, choice, emissions, essay, exam, exercise, random_log_p, solution
 
 
@@ -58,13 +58,18 @@ def only_one_class(r: Random) -> Question:
 
 
 def missing(log_p: Tensor, labels: Tensor) -> Tensor:
-    """Return the probability that a label is emitted nowhere, for each label that is asked for."""
-    return (1 - log_p[:, :-1].exp()).flatten(2).prod(-1)[:, labels[0]]  # (B, L)
+    """Return the probability that a label is emitted nowhere, 0 for labels not asked for."""
+    return (1 - log_p[:, :-1].exp()).flatten(2).prod(-1) * labels  # (B, C)
 
 
 @exercise(
     praise="a label that may grow",
-    cases=[(random_log_p(1, 4, 2, 2, seed=2), torch.tensor([[True, False, True]]))],
+    cases=[
+        (
+            random_log_p(2, 4, 2, 2, seed=2),
+            torch.tensor([[True, False, True], [True, True, False]]),
+        )
+    ],
     mistakes={
         "this is *exactly* these labels; other classes may appear too": presence.log_likelihood,
         "the labels are not independent: a position that emits one cannot emit the other": (
@@ -83,12 +88,7 @@ def missing(log_p: Tensor, labels: Tensor) -> Tensor:
 )
 def at_least(log_p: Tensor, labels: Tensor) -> Tensor:
     """Return log Prb(at least L), (log_p (B, C+1, M, N), labels (B, C)) -> (B,)."""
-    on = labels[0]
-
-    def observe(h: Tensor) -> Tensor:
-        return toy.presence(h, log_p.shape[1])[..., on]
-
-    return toy.log_marginal(log_p.flatten(2).mT, observe, on[on].expand(len(log_p), -1))
+    return presence.log_likelihood(log_p, presence.at_least(labels))
 
 
 @asked
