@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsl_tutorial import questions
+from wsl_tutorial import check, questions
 from wsl_tutorial.check import CheckFailed
 from wsl_tutorial.exercises import core
 
@@ -167,7 +167,7 @@ ANEW = {
     "posterior-of-a-point": lambda p, q: p / (p + (1 - p) * q),
     "presence-of-two": lambda *p: label_sets(p)[frozenset({0, 1})],
     "only-one-class": lambda *p: label_sets(p)[frozenset({0})],
-    "digits-that-are-lost": lambda top, value, digits: ceil(digits - log10(top / value)),
+    "digits-that-are-lost": lambda sizes, value, digits: ceil(digits - log10(sizes / value)),
     "loss-of-the-maxima": lambda *p: -log(max(p[0::3]) * max(p[1::3])) / 2,
     "allowed-gap": lambda printed, sd, *ours: sd + spread(ours),
     "count-of-three": lambda *rho: of_count(rho, 2),
@@ -351,6 +351,19 @@ def test_answers_follow_from_the_text(name):
             if question.kind == "number":
                 answer = ANEW[question.name](*numbers(question.text))
                 assert isclose(question.answer, answer, rel_tol=1e-4, abs_tol=1e-7), question
+
+
+def test_the_digits_of_a_sum_that_are_right_follow_from_the_sizes_of_all_terms():
+    """Two terms have the sizes and the sum of the text; the largest size does not matter."""
+    for seed in SEEDS:
+        question = questions.make("digits-that-are-lost", seed)
+        found = re.search(
+            r"sizes of the terms .* add up to (\S+), its sum is (\S+),", question.text
+        )
+        sizes, total = map(float, found.groups())
+        terms = torch.tensor([sizes + total, total - sizes], dtype=torch.float64) / 2
+        lost = check.digits_lost.right(terms).item()
+        assert question.answer == ceil(7 - lost - 1e-9)
 
 
 @each

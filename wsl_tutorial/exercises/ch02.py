@@ -146,19 +146,18 @@ def digits_lost(terms: Tensor) -> Tensor:
 
 @asked
 def digits_that_are_lost(r: Random) -> Question:
-    largest, value = r.randint(2, 9), r.randint(2, 9) * 10.0 ** -r.randint(3, 5)
-    lost = log10(largest / value)
+    sizes, value = r.randint(2, 9), r.randint(2, 9) * 10.0 ** -r.randint(3, 5)
+    lost = log10(sizes / value)
     return Question(
-        f"The largest term of an alternating series is {largest}, its sum is {value:g}, and each "
-        "term is right to 7 digits. How many digits of the sum are right, rounded up?",
+        f"The sizes of the terms of an alternating series add up to {sizes}, its sum is {value:g}, "
+        "and each term is right to 7 digits. How many digits of the sum are right, rounded up?",
         ceil(7 - lost),
         {
             "this is the number of digits that are lost": ceil(lost),
             "subtraction of close numbers loses digits: all 7 do not survive": 7,
         },
-        solution=f"The sum is smaller than its largest term by a factor of "
-        f"{largest / value:.3g}, so it loses "
-        f"{lost:.2f} digits of the 7.",
+        solution="The sum is smaller than the sum of the sizes by the factor $\\kappa$, here "
+        f"{sizes / value:.3g}. So it loses {lost:.2f} digits of the 7.",
     )
 
 
