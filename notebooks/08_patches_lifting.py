@@ -81,9 +81,9 @@ def frame(axis, places, colour=show.COLOURS[1], style="-", mark="s"):
 # ### From a heat map to places
 #
 # A network $\mathcal{H}_\eta$ with weights $\eta$ gives every pixel $i$ a score $z_i$. On this page
-# the score is the mean brightness of 7 x 7 pixels. In the paper the last layer of
-# $\mathcal{H}_\eta$ is a softmax with strength $a$ over the window $W_i$ of pixels around pixel
-# $i$, the *local softmax*. Its result is the *heat map* $h$:
+# the score is the mean brightness of 7 x 7 pixels. In version 3 (appendix A) the last layer of
+# $\mathcal{H}_\eta$ is a softmax with strength $a$ (10 in the release) over the window $W_i$ of
+# pixels around pixel $i$, the *local softmax*. Its result is the *heat map* $h$:
 #
 # $$ h_i = \frac{e^{a z_i}}{\sum_{j \in W_i} e^{a z_j}} . \tag{8.1} $$
 #
@@ -124,7 +124,7 @@ show.figure(
 )
 
 # %% [markdown]
-# The hills have become peaks, and the boxes lie on the digits.
+# The boxes lie on the digits.
 #
 # ### From places to patches, and back
 #
@@ -153,7 +153,8 @@ print(f"slope {slope[0, 0, 0]:+.4f}, pixels {difference:+.4f}")
 # %% [markdown]
 # The *generalised inverse* $\mathcal{S}^{-1}$ puts a patch $P$ back into its box in an image of
 # zeros. The sampler would read a pixel $q$ inside the box at $u = (q - (x, y)) / s$. So $q$ gets
-# the value of the patch at this $u$, by interpolation; a pixel outside gets 0:
+# the value of the patch at this $u$, by interpolation. Outside the box it fades to 0 within the
+# distance of two samples:
 #
 # $$ \mathcal{S}^{-1}(P, x_k)(q) = P\Bigl( \frac{q - (x, y)}{s} \Bigr) . \tag{8.4} $$
 #
@@ -216,10 +217,12 @@ def loss_of_place(x):
 # %% tags=["hide-input"]
 heights = torch.linspace(0.01, 1, 100)
 line = torch.linspace(0, SHAPE[1] - 1, 281)
+sliding = torch.stack([loss_of_place(x.item()) for x in line])
+above = line[sliding > 1.001 * sliding[0]]  # higher than on the flat parts
+assert above[[0, -1]].round().tolist() == [5, 15]
 fig, (a, b) = plt.subplots(1, 2, figsize=(7.2, 2.6), sharey=True)
 a.plot(heights, [loss_of_height(v) for v in heights], marker="")
 a.set(xlabel="height of the digit's peak", ylabel="task loss")
-sliding = [loss_of_place(x.item()) for x in line]
 b.plot(line, sliding, marker="", color=show.COLOURS[1])
 b.axvline(second[0], color=show.GREY, ls="--", marker="", lw=1)
 b.set(xlabel="x of the second place / px")
@@ -228,17 +231,17 @@ show.figure(
     alt="Left: the loss against the height of a peak, two level stretches with"
     " one step down where the peak passes the decoy. Right: the loss against"
     " the position of a place. It is level at both ends, a little higher from"
-    " about 5 to 15 pixels, where the box overlaps that of the other digit,"
-    " and then falls into a valley at the digit's centre, marked by a dashed"
-    " line.",
+    " about 5 to 15 pixels, where ink of the other digit counts twice, and"
+    " then falls into a valley at the digit's centre, marked by a dashed line.",
 )
 
 # %% [markdown]
 # On the left the derivative is zero wherever it exists. The loss is **piecewise constant in the
 # heat map**, so back-propagation gives the network no gradient. On the right the loss is
 # **piecewise smooth in the places**: it slopes down to the digit where the box touches the digit,
-# and is flat farther away. For $x$ between about 5 and 15 the two boxes overlap, and (8.5) counts
-# ink twice. So the method has to use the derivative in the places and replace that in the heat map.
+# and is flat farther away. For $x$ between 4 and 20 the two boxes overlap, and (8.5) counts ink
+# twice. This causes the rise from about 5 to 15. So the method has to use the derivative in the
+# places and replace that in the heat map.
 #
 # The ripple on the right comes from interpolation, which blurs a patch a little when the centre
 # lies between pixels.
@@ -317,7 +320,8 @@ print("    ->", found[0].tolist(), "values", value[0].tolist())
 # proportional to the derivative of the loss $f$, is the training signal we want.
 #
 # **Paper (4): invert the extractor.** Replace $x = E_K(h)$ by $h = G(x)$. **Assumption:
-# $x = E_K(G(x))$**, under the three conditions above.
+# $x = E_K(G(x))$**, under the three conditions above. The new constraint is stricter: it excludes
+# every other map with these places.
 #
 # **Paper (5): drop $h$**, which is now a function of $x$:
 #
@@ -331,7 +335,7 @@ print("    ->", found[0].tolist(), "values", value[0].tolist())
 # For $x$ the second term of $J$ is no help: $G$ rounds, so its derivative in the centres is zero.
 # The paper therefore replaces it by $\lambda \| x - E_K(\mathcal{H}_\eta(I)) \|_2^2$. **This is a
 # different function**: a distance between heat maps has become a distance in pixels. The blocks no
-# longer belong to *one* objective, and the theory of block coordinate descent does not apply.
+# longer belong to *one* objective.
 #
 # ### The step on the places
 #
@@ -441,7 +445,7 @@ equal = torch.allclose(by_lifting, 7.0 * by_chain_rule)
 print("equal, with the factor 7:", equal)
 
 # %% [markdown]
-# So lifting gives something new only where the Jacobian is useless, as for top-K.
+# So one such step gives something new only where the Jacobian is useless, as for top-K.
 #
 # ### At top-K: the better choice minus the present one
 #
@@ -517,9 +521,9 @@ print("derivative of the loss in the mask", slope.round(decimals=4).tolist())
 # *What the loss cannot see.* The gradient in $\hat p_k$ is $\tfrac{2}{K} (\bar p - \bar y)$, the
 # same for every patch of the bag. When the mean is right it is zero, whichever patch gave which
 # answer. The exact probability of the observed counts, (5.5) of [chapter
-# 5](05_counts_likelihood.ipynb), still has a gradient there (but needs as many places as labels).
-# Suppose two patches have the answers (0.6, 0.4) and (0.4, 0.6), and the bag has one label of each
-# class. The descent directions in the logits are:
+# 5](05_counts_likelihood.ipynb), can still have a gradient there, unless all answers are equal. (It
+# needs as many places as labels.) Suppose two patches have the answers (0.6, 0.4) and (0.4, 0.6),
+# and the bag has one label of each class. The descent directions in the logits are:
 
 # %% tags=["hide-input"]
 answers = torch.tensor([[[0.6, 0.4], [0.4, 0.6]]]).double()  # (1, 2, 2)

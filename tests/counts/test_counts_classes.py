@@ -403,3 +403,16 @@ def test_nan_and_another_layout_of_log_p_are_named():
         spoilt[1, 2, 0] = torch.nan
         with pytest.raises(ValueError, match=r"log_p of shape .* \(B, n, C\), got NaN in a real"):
             function(spoilt, *more, mask)
+
+
+def test_right_mean_answers_are_stationary_if_they_are_equal():
+    """There (8.10) has no gradient; the likelihood of the counts has one unless all are equal."""
+    y = torch.tensor([[1, 2, 1]])
+    mean = y[0].double() / 4
+    for spread, pulled in ((0.0, False), (0.1, True)):
+        apart = spread * torch.tensor([[1.0, -1, 0], [1, -1, 0], [-1, 1, 0], [-1, 1, 0]]).double()
+        p = mean + apart  # (4, 3)
+        torch.testing.assert_close(p.mean(0), mean)
+        pull = counts.posterior_multiclass(p.log()[None], y)[0] - p
+        assert (pull.abs().max() > 0.01) == pulled
+        assert (pull.abs().max() < 1e-12) != pulled

@@ -251,6 +251,14 @@ def test_extraction_inverts_the_ideal_map(places):
     assert sorted(single[0, :, :2].tolist()) == sorted(by_position)
 
 
+def test_only_one_of_the_maps_with_the_same_places_is_ideal():
+    places = torch.tensor([[[4.0, 3.0, 5.0], [9.0, 8.0, 5.0]]]).double()
+    ideal = patches.ideal_heatmap(places, (12, 14))
+    for h in (ideal, 0.6 * ideal, ideal + 0.3 * rand(1, 12, 14)):
+        found, _ = patches.extract(h, 2, 5, 5.0)
+        assert sorted(found[0].tolist()) == places[0].tolist()
+
+
 def test_ideal_maps_round_clamp_merge_and_are_constant():
     places = [[2.49, 1.5, 14.0], [-3.0, 99.0, 5.0], [2.0, 2.0, 99.0], [4.5, 0.5, 20.0]]
     places = torch.tensor([places]).requires_grad_()
@@ -466,6 +474,33 @@ def test_one_move_is_one_gradient_step_on_the_centres():
     alone = patches.move(places[1:2], brightness(images[1:2], net), 1, 0.7)
     torch.testing.assert_close(alone, moved[1:2])  # whatever else is in the batch
     assert (patches.move(places, task, 0, 0.7) == places).all()
+
+
+def test_lifting_with_two_steps_adds_two_gradients():
+    """Only one step is back-propagation through a differentiable choice of places."""
+    target = torch.tensor([2.0, -1.0]).double()
+
+    def task_loss(places):
+        return (places[:, 0, :2] - target).pow(4).sum(1)
+
+    theta = randn(1, 1, 6, 7).requires_grad_()
+    v0 = patches.soft_argmax(theta, 1.0, 5.0)
+
+    def slope(v):
+        leaf = v.detach().requires_grad_()
+        return torch.autograd.grad(task_loss(leaf).sum(), leaf)[0]
+
+    def pulled(vector):
+        return torch.autograd.grad(v0, theta, vector, retain_graph=True)[0]
+
+    rate, chain = 0.01, pulled(slope(v0))
+    lifted = [pulled((v0 - patches.move(v0, task_loss, n, rate)).detach()) for n in (1, 2)]
+    torch.testing.assert_close(lifted[0], rate * chain)
+    v1 = v0.detach() - rate * slope(v0)
+    torch.testing.assert_close(lifted[1], rate * pulled(slope(v0) + slope(v1)))
+    parallel = [torch.cosine_similarity(x.flatten(), chain.flatten(), 0).item() for x in lifted]
+    assert parallel[0] == pytest.approx(1, abs=1e-12)
+    assert parallel[1] < 1 - 1e-6
 
 
 def test_normalised_moves_have_a_length_in_pixels():
