@@ -46,7 +46,7 @@ show.style()
 #
 # Our images are canvases of 30 x 30 pixels with three handwritten digits of 8 x 8 pixels at random
 # places, without overlap. The training data contain only how often each digit occurs on a canvas.
-# The test canvases contain digits of other writers. For these canvases we also keep the places, to
+# The test canvases contain other images of digits. For these canvases we also keep the places, to
 # measure how many digits are found.
 
 # %%
@@ -404,14 +404,13 @@ show.figure(
     fig,
     alt="Two canvases and their heat maps in five columns, from step 0 to step"
     " 200. At first the boxes lie beside digits and overlap, and the heat maps"
-    " are nearly flat. After some tens of steps each digit has a box of its"
-    " own. At the end a bright spot of a few pixels marks the middle of every"
-    " digit, with the box around it.",
+    " are nearly flat. At step 200 each digit has a box of its own, and a"
+    " bright spot of a few pixels in the middle.",
 )
 
 # %% [markdown]
-# No label says where a digit is, yet after some tens of steps the boxes lie on the digits. The map
-# is dark with a few bright pixels in the middle of each digit. It is not the ideal map with one dot
+# No label says where a digit is, yet at step 200 each box lies on a digit of its own. The map is
+# dark with a few bright pixels in the middle of each digit. It is not the ideal map with one dot
 # for each digit, because the places move by a pixel in every step, and so do the dots of the
 # target. The next figure shows the rates.
 

@@ -105,6 +105,13 @@ def test_digits_are_scikit_learns_in_a_fixed_split():
         digits.load("all")
 
 
+def test_a_writer_of_digits_is_in_training_and_in_test():
+    """Each writer begins with 0 to 9, twice: one does ten images before the test set begins."""
+    labels = torch.cat([digits.load(split)[1] for split in ("train", "test")])
+    begins = (labels.unfold(0, 20, 1) == torch.arange(10).repeat(2)).all(1).nonzero()[:, 0].tolist()
+    assert [i for i in begins if 1200 < i < 1500] == [1287, 1297, 1415, 1425]
+
+
 def scattered(**options):
     images, labels = digits.load()
     options = {"n": 200, "size": 32, "generator": seeded()} | options
