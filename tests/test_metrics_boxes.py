@@ -363,6 +363,33 @@ def test_found_by_chance_keeps_its_digits_near_threshold_one(threshold):
     assert metrics.found_by_chance(1, 1, 2, threshold) == pytest.approx(100 * exact, rel=1e-11)
 
 
+def test_of_all_fixed_predictions_one_to_nine_is_right_most_often_as_released():
+    """Uniform labels: whatever ignores the image is a mixture of fixed predictions."""
+
+    def more(t):  # the chance that the t-th copy of a label is right
+        return sum(math.comb(9, n) * 0.1**n * 0.9 ** (9 - n) for n in range(t, 10))
+
+    def released(copies):  # of the labels 1 to 9; a missing 0 counts as right
+        right = sum(more(t) for k in copies for t in range(1, k + 1))
+        return 100 * (0.9 + right) / 9
+
+    def splits(n, most):
+        if n == 0:
+            yield ()
+        for k in range(min(n, most), 0, -1):
+            yield from ((k, *rest) for rest in splits(n - k, k))
+
+    rates = {copies: released(copies) for n in range(10) for copies in splits(n, n)}
+    best = max(rates, key=rates.get)
+    assert best == (1,) * 9
+    assert rates[best] == pytest.approx(71.258, abs=1e-3)  # channel-wise in Table 2: 75.5
+    truth = torch.randint(10, (20_000, 9), generator=gen(2))
+    for labels in ([1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 1, 2, 2, 3, 4, 5, 6, 7], [0] * 9):
+        copies = [labels.count(c) for c in range(1, 10)]
+        drawn = metrics.label_recall(torch.tensor(labels).expand(20_000, 9), truth, 10, leave_out=0)
+        assert drawn == pytest.approx(released(copies), abs=0.4)
+
+
 def test_label_recall_by_chance_of_many_labels():
     assert metrics.label_recall_by_chance(10, 9, 9) == pytest.approx(47.6, abs=0.1)
     assert 95 < metrics.label_recall_by_chance(10, 3000, 3000) < 100  # no overflow

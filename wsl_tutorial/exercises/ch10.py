@@ -6,11 +6,12 @@ from random import Random
 import torch
 
 from .. import metrics
-from .core import Question, asked, choice, essay, exam, exercise
+from .core import Question, asked, choice, essay, exam, exercise, tensor
 
 
 @exercise(
     praise="a detection that is off by a quarter along both axes does not find the digit",
+    view=lambda answer: tensor(answer).mul(1000).round() / 1000,
     mistakes={
         "an IoU of 1/2 is more than half of the box: the union is larger than one box": (
             lambda: (0.5, 1 - 0.5**0.5)
@@ -26,7 +27,7 @@ from .core import Question, asked, choice, essay, exam, exercise
     },
 )
 def half_found() -> tuple:
-    """Return offsets in sides at which the IoU is 1/2, along one axis and both, () -> two."""
+    """Return offsets in sides with IoU 1/2, along one axis and along both, () -> two numbers."""
     return 1 / 3, 1 - (2 / 3) ** 0.5
 
 

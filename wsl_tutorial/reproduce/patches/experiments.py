@@ -24,7 +24,8 @@ CANVASES = (
     "sizes, distances, number and classes of digits are our choice; the paper states none of them"
 )
 BUDGET = (
-    "50,000 steps, 100,000 for reconstruction; the released code trains 10 epochs of its own data"
+    "the protocol paper has 50,000 steps, 100,000 for reconstruction; the released code trains 10 "
+    "epochs of its own data"
 )
 GREY = "one channel; the released code reads three equal channels"
 NORMALISED = (

@@ -83,7 +83,7 @@ class Special:
 
     fewer: bool = setting(False, True, f"AIR: any number in training; {EARLIER}, appendix C")
     jitter: float = setting(1.0, UNSTATED, "supervised: true places move by up to this")
-    stride: int = setting(8, UNSTATED, "candidate grid: section 5.2, supplement C.1 not public")
+    stride: int = setting(8, UNSTATED, "candidate grid: section 5.2, supplement C.1 not at hand")
     temperature: float = setting(0.1, UNSTATED, "soft top-K: half of Xie et al.'s eps, 0.1 there")
     sigma: float = setting(0.05, 0.05, "perturbed top-K: Cordonnier et al. (2021)")
     draws: int = setting(4, UNSTATED, "REINFORCE: draws an image")
