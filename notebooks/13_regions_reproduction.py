@@ -407,10 +407,10 @@ show.Markdown(
 # ## Reproduction
 #
 # The [reproduction page](../book/reproductions-regions.md) lists every number and claim, with
-# verdict and runs, and every setting that differs from the paper's. *Closed data* are CUB5, CUB and
-# OxF, which we could not download. Three numbers have the verdict *holds*: $F_1^+$ of All-ones, cut
-# off, has the printed digits, and the durations for $u = 0$ and $u = 4$ on GlaS have the printed
-# order.
+# verdict and runs, and every setting that differs from the paper's. The *unavailable data* are
+# CUB5, CUB and OxF, which we could not download. Three numbers have the verdict *holds*: $F_1^+$ of
+# All-ones, cut off, has the printed digits, and the durations for $u = 0$ and $u = 4$ on GlaS have
+# the printed order.
 
 # %% tags=["hide-input"]
 show.Markdown(tables.tally(list(ROWS.values()), PAPER, HELD))

@@ -370,15 +370,15 @@ def test_what_was_tried_stands_beside_a_number_that_is_not_reached():
 
 
 @pytest.mark.usefixtures("fake_paper")
-def test_numbers_of_closed_data_are_folded():
+def test_numbers_of_unavailable_data_are_folded():
     held = [record(NESTS, 0, error=0.36)]
     page = tables.markdown("mcmil", held)
-    fold = page[page.index(":::{dropdown} 1 number of closed data") :]
+    fold = page[page.index(":::{dropdown} 1 number of unavailable data") :]
     assert "`mcmil-013`" in fold
-    assert "`mcmil-013`" not in page[: page.index(":::{dropdown} 1 number of closed data")]
+    assert "`mcmil-013`" not in page[: page.index(":::{dropdown} 1 number of unavailable data")]
     assert "Not run: data not available to us." in fold
     shown = tables.markdown("mcmil", [record(FAR, 0, "short", error=50.0)])
-    assert "closed data" not in shown.partition("##")[2]
+    assert "unavailable data" not in shown.partition("##")[2]
 
 
 @pytest.mark.usefixtures("fake_paper")
@@ -400,7 +400,7 @@ def test_list_is_a_line_a_paper_and_more_when_asked(capsys):
     held = [record(DIGITS, 0, "desk", error=0.6), record(NESTS, 0, "short", error=9.0)]
     lines = tables.listing(held).splitlines()
     assert [line.partition(":")[0] for line in lines] == [*ledger.paper_keys(), "More"]
-    assert "Our recipe: 1 (1 worse); reduced size: 2; closed data: 1; not run: 13." in lines[0]
+    assert "Our recipe: 1 (1 worse); reduced size: 2; unavailable data: 1; not run: 13." in lines[0]
     assert lines[1].startswith("mist: no experiments yet; 53 numbers.")
     asked = tables.listing(held, ["mcmil/digits"]).splitlines()
     assert asked[1].startswith("  cost: about 1 GPU hour a seed (estimate); data: mnist (")
@@ -489,7 +489,9 @@ def test_the_page_of_a_paper_shows_every_number_claim_and_command():
             assert f"`{row.id}`" in page
             assert f"| {row.method} | {row.data} | " in page
     assert "`mcmil-017`: not run: for lack of time." in page
-    head = "17 numbers. Paper's settings: 3 (1 reproduced, 2 worse); closed data: 1; not run: 13."
+    head = (
+        "17 numbers. Paper's settings: 3 (1 reproduced, 2 worse); unavailable data: 1; not run: 13."
+    )
     assert page.startswith(f"## What is known\n\n{head}")
     assert "0123456+; a device" in page  # + marks uncommitted code
     line = (

@@ -19,8 +19,8 @@ from .ledger import Row
 
 DECIDED = (State.HOLDS, State.FAILS, State.UNDECIDED, State.NO_VERDICT, State.NOT_TESTED)  # a claim
 HEAD = ("method", "data", "measure", "paper", "ours", "evidence", "seeds", "verdict")
-CLOSED, NOT_RUN = "closed data", "not run"
-KNOWN = (*MARKS.values(), CLOSED, NOT_RUN)  # what is known of a number
+UNAVAILABLE, NOT_RUN = "unavailable data", "not run"
+KNOWN = (*MARKS.values(), UNAVAILABLE, NOT_RUN)  # what is known of a number
 SUMMARY = ("paper", "numbers", *KNOWN)
 Records = Sequence[dict[str, Any]]
 Fold = Callable[[str, str], str]
@@ -370,28 +370,28 @@ def classed(name: str, text: str) -> str:
 def place(rows: Iterable[Row], paper: Paper | None, held: Records, fold: Fold = plain) -> str:
     """Return one table for some rows of a paper, with notes on its verdicts.
 
-    Rows whose data are closed are folded, and so are the runs behind the other rows.
+    Rows whose data are not available are folded, and so are the runs behind the other rows.
     """
     rows = list(rows)
-    closed = [r for r in rows if is_closed(r, paper, held)]
-    shown = [row for row in rows if row not in closed]
+    missing = [r for r in rows if is_unavailable(r, paper, held)]
+    shown = [row for row in rows if row not in missing]
     parts = []
     if shown:
         table = grid(HEAD, [line(row, paper, held) for row in shown])
         parts += [classed("ledger", table) if fold is folded else table]
         parts += [notes(shown, paper, held)]
-    if closed:
-        reasons = Counter(str(why(row, paper)) for row in closed)
-        lines = [(f"`{r.id}`", *line(r, paper, held)[:4]) for r in closed]
+    if missing:
+        reasons = Counter(str(why(row, paper)) for row in missing)
+        lines = [(f"`{r.id}`", *line(r, paper, held)[:4]) for r in missing]
         text = grid(("id", *HEAD[:4]), lines)
-        count = f"{len(closed)} number{'s' * (len(closed) > 1)} of closed data"
+        count = f"{len(missing)} number{'s' * (len(missing) > 1)} of {UNAVAILABLE}"
         parts.append(fold(count, f"Not run: {'; '.join(reasons)}.\n\n{text}"))
     if runs := {row.id: found for row in shown if (found := support(row, paper, held))}:
         parts.append(fold("The runs behind this table", runs_table(runs)))
     return "\n".join(part for part in parts if part)
 
 
-def is_closed(row: Row, paper: Paper | None, held: Records) -> bool:
+def is_unavailable(row: Row, paper: Paper | None, held: Records) -> bool:
     """Return whether a number has no result because its data are not available."""
     return why(row, paper).why is Why.NO_DATA and not support(row, paper, held)
 
@@ -579,7 +579,7 @@ def kinds(rows: Iterable[Row], paper: Paper | None, held: Records) -> dict[str, 
     count: dict[str, Counter] = {name: Counter() for name in KNOWN}
     for row in rows:
         now = state(row, paper, held)
-        without = CLOSED if is_closed(row, paper, held) else NOT_RUN
+        without = UNAVAILABLE if is_unavailable(row, paper, held) else NOT_RUN
         count[MARKS.get(now["evidence"], without)][now["state"]] += 1
     return count
 
