@@ -4,7 +4,7 @@ python scripts/bank.py --group autumn-2026 --variants 5 --chapters 0 1 5
 
 _build/bank/moodle.xml has a category for each question, with its variants; a quiz draws "a random
 question" from it. _build/bank/canvas.zip has a question group for each, of which one is drawn.
-Numbers are accepted within the tolerance of the question. Each part of an exam becomes a question,
+Numbers are accepted to three digits, as in the package. Each part of an exam becomes a question,
 with the introduction before it; a text goes to a person, with its marking points.
 """
 
@@ -21,8 +21,8 @@ from paper import MARKDOWN, fresh, rendered
 
 from wsl_tutorial import questions
 from wsl_tutorial.exercises import Question
+from wsl_tutorial.exercises.core import leeway
 
-SMALL = 1e-9  # absolute tolerance of an answer that is zero
 CANVAS = 1e-4  # Canvas, and text2qti with it, compare four digits after the point
 
 
@@ -35,10 +35,6 @@ def variants(name: str, group: str, number: int) -> Iterator[list[Question]]:
         ]
     if not made[0].parts:
         yield made
-
-
-def tolerance(question: Question, value: float) -> float:
-    return max(question.tolerance * abs(value), SMALL)
 
 
 # Moodle -------------------------------------------------------------------------------------------
@@ -101,7 +97,7 @@ def moodle_answer(element: ElementTree.Element, question: Question, value: float
     else:
         answer.set("format", "moodle_auto_format")
         plain(answer, "text", repr(float(value)))
-        plain(answer, "tolerance", repr(tolerance(question, value)))
+        plain(answer, "tolerance", repr(leeway(value)))
     html(answer, "feedback", MARKDOWN.renderInline(hint))
 
 
@@ -120,7 +116,7 @@ def canvas(banks: list[list[Question]], title: str) -> str:
 
 def margin(question: Question) -> float:
     """Return the tolerance of a number in Canvas."""
-    return max(tolerance(question, question.answer), CANVAS)
+    return max(leeway(question.answer), CANVAS)
 
 
 def told_apart(question: Question) -> bool:

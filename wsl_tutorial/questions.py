@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from .exercises import BANK, CheckFailed, Question
+from .exercises.core import leeway
 
 LETTERS = "abcdefgh"
 
@@ -61,8 +62,8 @@ def distinct(question: Question) -> bool:
 
 
 def near(value: float, answer: float) -> bool:
-    """Return whether two numbers are equal to three digits."""
-    return abs(value - answer) <= 2e-3 * abs(value) + 1e-9
+    """Return whether an answer equals an exact value to three digits."""
+    return abs(value - answer) <= leeway(value)
 
 
 class NoNumber(CheckFailed, ValueError):

@@ -12,6 +12,7 @@ from lxml import etree
 
 from wsl_tutorial import questions
 from wsl_tutorial.exercises import CheckFailed
+from wsl_tutorial.exercises.core import leeway
 
 CLASS, VARIANTS = "autumn-2026", 3
 BANKS = [b for name in questions.BANK for b in bank.variants(name, CLASS, VARIANTS)]
@@ -51,7 +52,7 @@ def test_moodle_accepts_a_number_within_its_tolerance_and_names_each_mistake(qui
         right, *wrong = element.findall("answer")
         value, margin = (float(right.findtext(tag)) for tag in ("text", "tolerance"))
         assert (right.get("fraction"), value) == ("100", question.answer)
-        assert margin == max(2e-3 * abs(value), 1e-9)
+        assert margin == leeway(value)
         hints = {a.findtext("feedback/text"): a for a in wrong}
         assert len(hints) == len(question.mistakes)
         assert {a.get("fraction") for a in wrong} <= {"0"}
@@ -185,7 +186,8 @@ def test_the_script_writes_both_and_names_what_is_wrong(tmp_path, monkeypatch, c
 
 def test_a_tolerance_is_that_of_the_check():
     made = questions.make("presence-of-two", CLASS)
-    inside = made.answer + 0.9 * bank.tolerance(made, made.answer)
-    questions.check(made.name, CLASS, inside)
+    margin = bank.margin(made)
+    assert margin == leeway(made.answer)
+    questions.check(made.name, CLASS, made.answer + 0.9 * margin)
     with pytest.raises(CheckFailed):
-        questions.check(made.name, CLASS, made.answer + 1.2 * bank.tolerance(made, made.answer))
+        questions.check(made.name, CLASS, made.answer + 1.2 * margin)

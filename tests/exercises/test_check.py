@@ -11,7 +11,7 @@ import torch
 from solutions import SOLUTIONS, UNKNOWN
 
 from wsl_tutorial import check, counts, metrics, presence
-from wsl_tutorial.exercises import EXERCISES
+from wsl_tutorial.exercises import EXERCISES, core
 from wsl_tutorial.exercises.core import MOST, close
 
 
@@ -272,7 +272,75 @@ def test_every_hint_can_show(exercise):
     """No known mistake gives the right answer, another shape, or the answer of another mistake."""
     answers = [exercise.answers(f) for f in (exercise.right, *exercise.mistakes.values())]
     assert {a.shape for a in answers} == {answers[0].shape}
-    assert not [(a, b) for i, a in enumerate(answers) for b in answers[:i] if close(a, b)]
+    pairs = [(a, b) for i, a in enumerate(answers) for j, b in enumerate(answers) if i != j]
+    assert not [pair for pair in pairs if exercise.fits(*pair).all()]
+
+
+# Numbers that are worked out by hand --------------------------------------------------------------
+
+BY_HAND = [e for e in EXERCISES.values() if e.by_hand or tuple(e.cases) == ((),)]
+by_hand = pytest.mark.parametrize("exercise", BY_HAND, ids=lambda e: e.name)
+
+
+@by_hand
+def test_a_number_by_hand_may_be_rounded_to_three_digits_or_decimals(exercise, capsys):
+    exact = exercise.answers(exercise.right).tolist()
+    for rounded in ([round(x, 3) for x in exact], [float(f"{x:.3g}") for x in exact]):
+        exercise(lambda rounded=rounded: rounded)
+        assert capsys.readouterr().out.startswith("✓")
+
+
+@by_hand
+def test_a_number_by_hand_needs_its_third_digit(exercise):
+    exact = exercise.answers(exercise.right).tolist()
+    for place, value in enumerate(exact):
+        wrong = [*exact[:place], value * 1.01 + 1e-3, *exact[place + 1 :]]
+        with pytest.raises(check.CheckFailed):
+            exercise(lambda wrong=wrong: wrong)
+
+
+def test_the_numbers_that_the_solutions_print_are_taken(capsys):
+    printed = {
+        "three_instances": (0.45, 0.444, 0.444, 0.111),
+        "half_found": (0.333, 0.184),
+        "three_entropies": (1.5, 1.667, 0.082),
+        "three_looks": (0.881, 0, 0.881, 0.797),
+        "twenty_claims": (0.358, 0.377, 1),
+    }
+    for name, numbers in printed.items():
+        EXERCISES[name](answering(numbers))
+        assert capsys.readouterr().out.startswith("✓")
+
+
+def test_a_hint_shows_where_and_how_an_answer_differs():
+    """It was "expected 0.1, 0.2, got 0.1, 0.2", or four equal numbers of many."""
+    made = core.exercise(praise="", mistakes={}, cases=[(0,)])
+    six = [0.1, 0.2, 0.3, 0.4, 0.5, 0.61234567]
+    cases = [
+        ([1 / 3, 2.0], [1 / 3 + 1e-4, 2.0], "expected 0.3333, 2, got 0.3334, 2"),
+        ([0.377354, 1.0], [0.3774, 1.0], "expected 0.37735, 1, got 0.3774, 1"),
+        ([-0.1, -31.381], [-0.1, -31.3772], "expected -0.1, -31.381, got -0.1, -31.377"),
+        (six, [*six[:5], 0.7], "expected ..., 0.6123, got ..., 0.7"),
+        (six, [*six[:4], 0.7, 0.8], "expected ..., 0.5, 0.6123, got ..., 0.7, 0.8"),
+        (six, [0.7, *six[1:]], "expected 0.1, 0.2, 0.3, 0.4, ..., got 0.7, 0.2, 0.3, 0.4, ..."),
+    ]
+    for right, wrong, hint in cases:
+        with pytest.raises(check.CheckFailed, match=f"^{re.escape(hint)}$"):
+            made(answering(right))(answering(wrong))
+
+
+@every
+def test_a_hint_with_numbers_never_shows_the_same_twice(exercise):
+    """For answers a little off: by three times the tolerance in one place, or in all."""
+    right = exercise.answers(exercise.right)
+    for place in (0, -1, slice(None)):
+        wrong = right.clone().flatten()
+        wrong[place] += 3e-4 * wrong[place].abs() + 3e-6
+        wrong = wrong.view_as(right)
+        misfit = exercise.fits(wrong, right)
+        if not misfit.all():
+            expected, got = core.rows(right, wrong, misfit)
+            assert expected != got
 
 
 def test_the_package_solves_its_own_exercises(capsys):

@@ -403,6 +403,33 @@ def test_a_check_takes_the_answer_and_names_each_mistake(name, capsys):
                 assert named == hint or isclose(step.mistakes[named], wrong, rel_tol=5e-3)
 
 
+@each
+def test_an_answer_that_is_rounded_to_three_digits_is_right(name, capsys):
+    """0.105 was refused for 0.1045, which is more than two thousandths away."""
+    for seed in SEEDS:
+        steps = parts(name, seed)
+        rounded = [
+            float(f"{step.answer:.3g}") if step.kind == "number" else step.answer for step in steps
+        ]
+        questions.check(name, seed, rounded if len(steps) > 1 else rounded[0])
+        assert capsys.readouterr().out == f"✓ {name}\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "right", "wrong"),
+    [
+        (0.1045, [0.104, 0.105, 0.10405], [0.103, 0.106, 0.1]),
+        (0.18350342, [0.184, 0.1835], [0.183, 0.18, 0.19]),
+        (999.4, [999, 998, 1000], [1005, 990]),
+        (-2.5e-7, [-2.5e-7], [2.5e-7, -1.0]),
+        (0.0, [0.0], [1e-3]),
+    ],
+)
+def test_three_digits_are_enough_and_two_are_not(value, right, wrong):
+    assert all(questions.near(value, answer) for answer in right)
+    assert not any(questions.near(value, answer) for answer in wrong)
+
+
 def refused(name: str, seed: str, answer) -> str:
     with pytest.raises(CheckFailed) as failed:
         questions.check(name, seed, answer)

@@ -9,12 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import metrics, regions
-from .core import Question, asked, choice, double, essay, exam, exercise, some, tensor
+from .core import Question, asked, choice, double, essay, exam, exercise, some
 
 
 @exercise(
     praise="the third look is not trusted",
-    view=lambda answer: tensor(answer).mul(1000).round() / 1000,
     mistakes={
         "multiply each look by its trust: 0.881 at t = 0": lambda: (1, 0, 1, 1),
         "the mask contains every pixel above the midrange 2, not only the largest": (

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import update_wrapper
 from itertools import islice
+from math import floor, isfinite, log10
 from numbers import Real
 from types import SimpleNamespace
 from typing import SupportsInt, cast
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 MOST = 100_000  # entries of an answer: more are not looked at
+RELATIVE, ABSOLUTE = 1e-4, 1e-6  # tolerances of an answer that a program computes
 
 
 class CheckFailed(AssertionError):
@@ -55,7 +57,6 @@ class Question:
     level: str = "homework"
     name: str = ""
     chapter: int = -1
-    tolerance: float = 2e-3
 
     @property
     def kind(self) -> str:
@@ -101,7 +102,8 @@ class Exercise:
         mistakes: wrong solutions by the hint that names them.
         praise: what is printed when the function is right.
         cases: the arguments that the functions are compared on.
-        by_hand: the reader's function takes no arguments; it returns numbers.
+        by_hand: the reader's function takes no arguments; it returns numbers. Such numbers, also
+            those of an exercise whose one case is empty, are compared to three digits.
         view: (answer, *case), returns what is compared, if that is not the answer itself.
         signs: by its hint, a function of the answer (a tensor) that is true for a mistake, NaN say.
         look: (ask), raises `CheckFailed` for mistakes that a comparison does not see; `ask` calls
@@ -165,10 +167,23 @@ class Exercise:
         if answer.shape != right.shape:
             expected, got = tuple(right.shape), tuple(answer.shape)
             raise CheckFailed(f"the shape should be {expected}, not {got}")
-        if not close(answer, right):
+        fits = self.fits(answer, right)
+        if not fits.all():
             for hint, wrong in self.mistakes.items():
-                refuse(close(answer, self.answers(wrong)), hint)
-            raise CheckFailed(f"expected {row(right)}, got {row(answer)}")
+                refuse(self.fits(answer, self.answers(wrong)).all(), hint)
+            expected, got = rows(right, answer, fits)
+            raise CheckFailed(f"expected {expected}, got {got}")
+
+    def fits(self, answer: Tensor, right: Tensor) -> Tensor:
+        """Return where an answer equals another one, which is exact: bool, of their shape.
+
+        Numbers that are worked out by hand need three digits or three decimals, all others are
+        compared up to rounding.
+        """
+        if self.by_hand or tuple(self.cases) == ((),):
+            allowed = right.clone().apply_(lambda value: max(leeway(value), 5e-4))
+            return (answer - right).abs() <= allowed
+        return torch.isclose(answer, right, rtol=RELATIVE, atol=ABSOLUTE, equal_nan=True)
 
     def question(
         self,
@@ -380,10 +395,37 @@ def tensor(value) -> Tensor:
 def close(a, b) -> bool:
     """Return whether two answers are equal, up to rounding."""
     a, b = tensor(a), tensor(b)
-    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
+    return a.shape == b.shape and torch.allclose(a, b, RELATIVE, ABSOLUTE, equal_nan=True)
 
 
-def row(values: Tensor) -> str:
-    """Return the first four numbers as words of a hint."""
+def leeway(value: float) -> float:
+    """Return how far from an exact value a number with three digits may be.
+
+    Half a unit of the third digit, so that the rounded value is right; or two thousandths of the
+    value, for results that were rounded on the way.
+    """
+    if not value or not isfinite(value):
+        return 1e-9
+    unit = 10.0 ** (floor(log10(abs(value))) - 2)
+    return max(unit / 2, 2e-3 * abs(value)) + 1e-9
+
+
+def rows(right: Tensor, answer: Tensor, fits: Tensor) -> tuple[str, str]:
+    """Return four numbers of each as words of a hint, the first that does not fit among them.
+
+    They have four digits, or as many as it takes to see that they differ.
+    """
+    first = int((~fits.flatten()).nonzero()[0])
+    start = first if first >= 4 else 0
+    both = [x.flatten()[first].item() for x in (right, answer)]
+    differ = (d for d in range(4, 18) if len({f"{value:.{d}g}" for value in both}) == 2)
+    digits = next(differ, 17)
+    return row(right, start, digits), row(answer, start, digits)
+
+
+def row(values: Tensor, start: int = 0, digits: int = 4) -> str:
+    """Return four numbers as words of a hint, with dots for those before and after them."""
     flat = values.flatten()
-    return ", ".join(f"{v:.4g}" for v in flat[:4].tolist()) + (", ..." if len(flat) > 4 else "")
+    shown = [f"{value:.{digits}g}" for value in flat[start : start + 4].tolist()]
+    before, after = ["..."] * (start > 0), ["..."] * (len(flat) > start + 4)
+    return ", ".join([*before, *shown, *after])
