@@ -385,11 +385,12 @@ show.Markdown(tables.grid(("observer", *head), rows))
 # %% [markdown]
 # The labels of *class*, *presence*, *counts* and *patches* contain no places. Still, their networks
 # find most digits: wherever a digit lies, the label becomes more probable if the network names this
-# digit there. (The loss of *patches* is no likelihood, so it has no bits.)
+# digit there. For *class* this is true of the largest digit only. (The loss of *patches* is no
+# likelihood, so it has no bits.)
 #
 # ## When it breaks
 #
-# ### No label identifies the background
+# ### Without "none", class labels do not identify the background
 #
 # Suppose no canvas is empty. Take any network and exchange the probabilities of $\phi$ and of 0 in
 # every cell. If the largest digit is 1 or more, the likelihood of *class* does not change: both
@@ -419,9 +420,9 @@ for k in ((1, 3), (0, 3)):
     print(f"{k[0]} to {k[1]} digits: {share:.0%} of the canvases are empty")
 
 # %% [markdown]
-# If every canvas has a digit, no label contradicts a network that calls its background 0. The label
-# "none" carries only two bits, but it decides which class is the background. This is why $K$ starts
-# at 0.
+# If every canvas has a digit, no *class* label contradicts a network that calls its background 0.
+# The label "none" carries only two bits, but it decides which class is the background. This is why
+# $K$ starts at 0.
 #
 # ### Bits that cannot be used
 #
@@ -497,9 +498,9 @@ show.Markdown(f"Mean ± sd over the seeds; {named}\n\n{grid}")
 # *Class* needs one name, *presence* one for each class that occurs, *counts* and *full* one for
 # each digit; *places* and *full* need one click for each digit. We take one second for a name and
 # 2.4 seconds for a click: on photographs with twenty classes, [Bearman et al.
-# (2016)](https://arxiv.org/abs/1506.02106) measured one second to decide whether a class occurs and
-# 2.4 seconds for the first click on an object. One second to look is our assumption. In the demo
-# below you can change the seconds.
+# (2016)](https://arxiv.org/abs/1506.02106) use one second to decide whether a class occurs and a
+# median of 2.4 seconds for the first click on an object. One second to look is our assumption. In
+# the demo below you can change the seconds.
 #
 # <div class="demo" data-demo="worth">On the web page, sliders set the seconds to look, to name and to click, and the numbers of digits and classes. A table shows the bits, the seconds and the bits a second of the six observers. Without JavaScript, change the seconds below and run the cells again.</div>
 
@@ -721,10 +722,10 @@ show.Markdown(f"{named}\n\n" + tables.grid(head, rows))
 #
 # We compare an hour of weak labels with an hour of full ones. For a verdict, all seeds must agree
 # at every level at which $w$ is known. If $w$ is known for some seeds only, the verdict is
-# *undecided*. **Assume that the seeds are independent.** If two observers were equal, all $s$ seeds
-# would agree on the better one with probability $2 / 2^s$ or less. We also give the lead of *full*
-# over *presence* and *counts* in the share *both*, with the half-width of its 95 % interval
-# (Welch's t).
+# *undecided*. **Assume that the seeds are independent.** If each of two observers were the better
+# one with probability 1/2 in every seed, all $s$ seeds would agree on the better one with
+# probability $2 / 2^s$ or less. We also give the lead of *full* over *presence* and *counts* in the
+# share *both*, with the half-width of its 95 % interval (Welch's t).
 
 
 # %% tags=["hide-input"]
@@ -778,7 +779,8 @@ for o in ("presence", "counts"):
     )
 chance = 2 / 2 ** len(SEEDS) if SEEDS else math.nan
 lines.append(
-    f"For two equal observers, all seeds agree with probability {chance:.0%}."
+    "If each of two observers is better with probability 1/2, all seeds agree"
+    f" with probability {chance:.0%} or less."
 )
 show.Markdown("\n".join(f"- {line}" for line in lines))
 

@@ -102,9 +102,9 @@ print(f"accuracy on new bags {scores.mean():.2f}")
 # $$ w_j = \Bigl[ \sum_k \exp \Bigl( - \frac{\lVert x_j - x_k \rVert^2}{2 \sigma^2} \Bigr) \Bigr]^{-1} . \tag{16.1} $$
 #
 # The sum of the weights is the *effective size* of the bag. It is the number of instances, $n$, if
-# they are far apart, the number of groups for groups of exact copies, and 1 for infinite width. The
-# likelihood is exact if every similarity is 0 (independent labels) or 1 (one shared label). In
-# between the weights are a model, not a theorem.
+# they are far apart, the number of groups for groups of exact copies that are far apart, and 1 for
+# infinite width. The likelihood is exact if every similarity is 0 (independent labels) or 1 (one
+# shared label). In between the weights are a model, not a theorem.
 
 # %%
 x = torch.tensor([[[0.0], [0.0], [0.0], [9.0], [9.5]]])
@@ -158,21 +158,22 @@ print(f"enumerated {0.1 + 0.8 * total:.10f}, ours {ours:.10f}")
 # ### A small kernel machine
 #
 # A hundred bags are few for a network. We make $z$ linear in features of a Gaussian kernel
-# $k(x, x') = \exp(-\gamma \lVert x - x' \rVert^2 / D)$ on $D$ standardised features. We choose $m$
-# training instances $x_1, \ldots, x_m$ as *landmarks*. Their kernel matrix has the
-# eigendecomposition $U \Lambda U^\top$. The features are
+# $k(x, x') = \exp(-\gamma \lVert x - x' \rVert^2 / D)$ on $D$ features, standardised and clipped at
+# $\pm 3$. We choose $m$ training instances $x_1, \ldots, x_m$ as *landmarks*. Their kernel matrix
+# has the eigendecomposition $U \Lambda U^\top$. The features are
 #
 # $$ \phi(x) = \Lambda^{-1/2} U^\top \bigl( k(x, x_1), \ldots, k(x, x_m) \bigr)^\top . \tag{16.4} $$
 #
-# Then $\phi(x) \cdot \phi(x') = k(x, x')$ on the landmarks (the method of Nyström). The
+# Then $\phi(x) \cdot \phi(x') = k(x, x')$ on the landmarks (the method of Nyström). The code leaves
+# out eigenvalues below $10^{-4}$ of the largest one, so there the equation is approximate. The
 # coefficients of $z$ get a squared penalty, the same for all data sets.
 #
 # Three settings remain open: $\gamma$; the width in (16.1), either infinite or the width of this
 # kernel, $\sigma^2 = D / (2 \gamma)$; and the number of concepts, $K \in \{1, 2\}$. We do not
 # choose them by hand: the final prediction is a weighted mean over all candidate settings. Within
-# the training bags, each candidate predicts every bag once without having seen it, in four folds.
-# Let $\ell_c$ be the log-likelihood of all these predictions. The weight, or *share*, of candidate
-# $c$ is
+# the training bags, each candidate predicts every bag once without having seen its label, in four
+# folds. Let $\ell_c$ be the log-likelihood of all these predictions. The weight, or *share*, of
+# candidate $c$ is
 #
 # $$ \omega_c = \frac{e^{\ell_c}}{\sum_{c'} e^{\ell_{c'}}} . \tag{16.5} $$
 #
@@ -187,9 +188,9 @@ print(f"enumerated {0.1 + 0.8 * total:.10f}, ours {ours:.10f}")
 # ## Code
 #
 # `KernelPresence` trains all candidates on all folds side by side, as columns of one matrix. A
-# `Candidate` has four fields. `scale` is $\gamma$; `copies` is the width in (16.1), "kernel" for
-# that of the kernel and "all" for infinite; `concepts` is $K$; `penalty` is the factor of the
-# squared penalty.
+# `Candidate` has four fields. `scale` is $\gamma$; `copies` is the width in (16.1), "none" for 0,
+# "kernel" for that of the kernel and "all" for infinite; `concepts` is $K$; `penalty` is the factor
+# of the squared penalty.
 #
 # ### Tests that a wrong rule passes in training
 #

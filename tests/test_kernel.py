@@ -32,6 +32,17 @@ def test_the_poison_is_not_learned(fitted):
     assert auc(model.predict_proba(test["instances"], test["bags"]), test["labels"]) > 0.8
 
 
+def test_scaling_and_landmarks_use_the_bags_whose_labels_are_left_out(fitted):
+    model, d = fitted
+    every = Scale(d["instances"])
+    torch.testing.assert_close(model._scale.mean, every.mean)
+    features, _ = next(iter(model._fitted.values()))
+    at = every(d["instances"])[:, None] == features.at
+    owners = d["bags"][at.all(2).any(1)]
+    held = _folds(d["labels"], model.folds, torch.Generator().manual_seed(0))
+    assert set(held[owners].tolist()) == set(range(model.folds))
+
+
 def test_shares_sum_to_one_and_the_largest_is_chosen(fitted):
     model, _ = fitted
     assert sum(model.share_.values()) == pytest.approx(1)

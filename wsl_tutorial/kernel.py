@@ -47,9 +47,10 @@ class KernelPresence:
     cross-validation; noise: rate of wrong bag labels; steps and lr: of Adam; seed: of landmarks,
     folds and first weights. No setting sees a test bag, and all act on every candidate alike.
 
-    After `fit`: `validation_` ({Candidate: log-likelihood of all training bags, each left out
-    once, nats}), `share_` ({Candidate: its share in the prediction}, by Eq. (16.5)), `chosen_`
-    (the Candidate with the largest share).
+    After `fit`: `validation_` ({Candidate: log-likelihood of the labels of all training bags, each
+    label left out once, nats}), `share_` ({Candidate: its share in the prediction}, by Eq. (16.5)),
+    `chosen_` (the Candidate with the largest share). Scaling and landmarks use the instances of all
+    training bags, also of those whose label is left out.
     """
 
     def __init__(

@@ -95,7 +95,8 @@ def presence_law(k: tuple[int, int], classes: int = 10) -> tuple[Tensor, Tensor]
     """Eq. (14.3): P(one given set of L classes) for L = 0, 1, .., and how many such sets there are.
 
     Inclusion and exclusion over the classes that K digits miss.
-    Args and errors: as `class_law`.  Returns: two tensors (greatest number + 1,).
+    Args and errors: as `class_law`.  Returns: two tensors (s + 1,),
+    s the smaller of the greatest number and the number of classes.
     """
     p, times, numbers = [], [], _numbers(k, classes)
     for size in range(min(k[1], classes) + 1):

@@ -1745,6 +1745,10 @@ def test_eq_16_1_counts_copies_and_sees_through_padding():
     alone, shared = presence.copy_weights(x, 0.0), presence.copy_weights(copied, 0.0)
     torch.testing.assert_close(shared[:, :3].sum(1), alone[:, 0])
     torch.testing.assert_close(shared.sum(1), alone.sum(1))
+    groups = torch.tensor([[[0.0], [0.0], [9.0], [9.0]], [[0.0], [0.0], [0.5], [0.5]]])
+    apart, near = presence.copy_weights(groups, 0.5).sum(1).tolist()
+    assert abs(apart - 2) < 1e-6  # the number of groups, if they are far apart
+    assert near < 1.3
     by_hand = [
         [
             1 / sum(float(torch.exp(-(a - b).square().sum() / (2 * 1.5**2))) for b in bag)

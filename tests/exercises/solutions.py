@@ -215,6 +215,8 @@ UNKNOWN = [
     ("divergence_from_prior", underflowing, "underflows"),
     ("mutual_information", lambda p: (0.1, torch.tensor(torch.nan)), "xlogy"),
     ("any_of", lambda p, l, s: torch.zeros(2), "shape"),
+    ("log_occurs", lambda z, w: torch.log1p(-(w * F.logsigmoid(-z)).sum(1).exp()), "digits are"),
+    ("log_occurs", lambda z, w: (-(w * (1 - z.sigmoid()).log()).sum(1).expm1()).log(), "digits ar"),
     ("exactly", lambda a: F.pad((a[1:].exp() - a[:-1].exp()).log(), (1, 0)), "digits are gone"),
     ("exactly", lambda a: a[1:], "shape"),
     ("attended", lambda a, label, times: a > times / a[0].numel(), "shape"),

@@ -403,6 +403,19 @@ def test_a_check_takes_the_answer_and_names_each_mistake(name, capsys):
                 assert named == hint or isclose(step.mistakes[named], wrong, rel_tol=5e-3)
 
 
+def test_the_key_names_the_number_with_the_most_bits_of_all():
+    """It was log 2 times the classes, rounded: 3 for four classes, where 2 has more."""
+    seen = set()
+    for seed in range(100):
+        question = questions.make("number-with-the-most-bits", f"class {seed}")
+        classes = int(numbers(question.text)[0])
+        named = int(re.search(r"K = (\d+)", question.solution)[1])
+        assert named == min(range(1, 60), key=lambda k: abs((1 - 1 / classes) ** k - 0.5))
+        assert question.options[question.answer] == str(named)
+        seen.add(classes)
+    assert {4, 8, 11, 14, 17} <= seen
+
+
 @each
 def test_an_answer_that_is_rounded_to_three_digits_is_right(name, capsys):
     """0.105 was refused for 0.1045, which is more than two thousandths away."""

@@ -105,6 +105,57 @@ def test_a_told_number_is_worth_more_than_a_set():
     assert (by_presence < by_class).all()
 
 
+def named_there(log_p, cell, digit):
+    """Half of the probability of the background of a cell, moved to a digit."""
+    p = log_p.exp().flatten(2)
+    p[:, digit, cell] += p[:, -1, cell] / 2
+    p[:, -1, cell] /= 2
+    return p.log().view_as(log_p)
+
+
+@pytest.mark.parametrize("observer", ["class", "presence", "counts"])
+def test_a_label_without_places_asks_for_its_digits_at_their_cells(observer):
+    """Of *class* this is true of the largest digit alone."""
+    g = torch.Generator().manual_seed(6)
+    x = torch.randn(1, 11, 5, 5, generator=g, dtype=torch.float64).log_softmax(1)
+    x = (x + 6.0 * (torch.arange(11) == 10)[:, None, None]).log_softmax(1)
+    classes, cells = torch.tensor([[7, 2, 4]]), torch.tensor([[3, 12, 24]])
+
+    def value(log_p):
+        if observer == "presence":
+            return presence.log_likelihood(log_p, (classes[..., None] == torch.arange(10)).any(1))
+        return LIKELIHOODS[observer](log_p, classes, cells)
+
+    for digit, cell in zip(classes[0].tolist(), cells[0].tolist(), strict=True):
+        gain = (value(named_there(x, cell, digit)) - value(x)).item()
+        if observer == "class" and digit < 7:
+            assert gain == pytest.approx(0, abs=1e-12)
+        else:
+            assert gain > 0.01
+
+
+def test_class_labels_alone_fit_a_network_that_exchanges_0_and_the_background():
+    p = torch.full((1, 11, 4), 1e-6, dtype=torch.float64)
+    p[0, 3, 0] = 1  # a 3, and three empty cells
+    p[0, 10, 1:] = 1
+    x = (p / p.sum(1, keepdim=True)).log()
+    exchanged = x[:, [10, *range(1, 10), 0]]
+    three, cell = torch.tensor([[3]]), torch.tensor([[0]])
+    by_presence = presence.log_likelihood(exchanged, torch.arange(10)[None] == 3)
+    for observer in ("counts", "places", "full"):
+        assert LIKELIHOODS[observer](exchanged, three, cell) < -10
+        assert LIKELIHOODS[observer](x, three, cell) > -0.1
+    assert by_presence < -10
+    assert LIKELIHOODS["class"](exchanged, three, cell) > -0.1
+    assert worth.log_likelihood_class(exchanged, torch.tensor([-1])) < -10
+
+
+def test_the_law_of_sets_stops_at_the_number_of_classes():
+    p, times = worth.presence_law((0, 12), 10)
+    assert p.shape == times.shape == (11,)
+    assert worth.presence_law((0, 3), 10)[0].shape == (4,)
+
+
 @pytest.mark.parametrize("k", [(0, 2), (1, 3), (2, 2)])
 @pytest.mark.parametrize("observer", worth.OBSERVERS)
 def test_bits_are_those_of_all_worlds(observer, k):

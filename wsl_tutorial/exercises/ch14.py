@@ -174,7 +174,7 @@ def bits_of_a_count(r: Random) -> Question:
 @asked
 def number_with_the_most_bits(r: Random) -> Question:
     classes = r.randint(4, 20)
-    best = round(log(2) * classes)
+    best = max(range(1, 2 * classes), key=lambda k: yes_or_no((1 - 1 / classes) ** k))
     hints = {
         best: "",
         1: "one digit is rarely of the class: the answer is *no* almost always",

@@ -14,7 +14,7 @@ NONE, ONE = 0.95**20, 0.95**19  # of twenty tests none fails, or one does: 20 * 
 
 
 @exercise(
-    praise="one failure is as likely as none",
+    praise="one failure is a little more likely than none",
     mistakes={
         "multiply the probabilities of passing; only the expected number is a sum": (
             lambda: (0, 1, 1)

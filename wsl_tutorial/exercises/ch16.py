@@ -51,7 +51,7 @@ def copies_of_one(r: Random) -> Question:
 
 
 def _cases() -> list[tuple[Tensor, Tensor]]:
-    z = double([[0.5, -1.0, 2.0, -40.0], [-30.0, -50.0, -35.0, -60.0]])
+    z = double([[0.5, -1.0, 2.0, -40.0], [-58.0, -60.0, -62.0, -60.0]])
     return [(z, double([[1.0, 0.5, 0.5, 1.0], [0.25, 0.25, 0.25, 0.25]]))]
 
 
@@ -60,7 +60,13 @@ def _cases() -> list[tuple[Tensor, Tensor]]:
     cases=_cases(),
     mistakes={
         "the weights belong in the exponent: each log(1 - p) times its weight": lambda z, w: (
-            torch.log(-torch.expm1(-F.softplus(z).sum(1)))
+            torch.log(1 - (1 - z.sigmoid()).prod(1))
+        ),
+        "multiply the softplus of each instance by its weight": lambda z, w: torch.log(
+            -torch.expm1(-F.softplus(z).sum(1))
+        ),
+        "at logits of -60 all digits are lost: use softplus and expm1": lambda z, w: torch.log(
+            1 - ((1 - z.sigmoid()) ** w).prod(1)
         ),
         "weight the evidence, the softplus of the logit, not the logit": lambda z, w: torch.log(
             -torch.expm1(-F.softplus(w * z).sum(1))

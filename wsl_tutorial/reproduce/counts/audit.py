@@ -31,7 +31,8 @@ AUDIT = Audit(
             "barucden/mlellp, released with the paper",
             "em.py",
             "e7c1641",
-            "bags with eight or more positives, all of which the network considers impossible",
+            "bags with eight or more positives in which the network considers every instance "
+            "impossible",
         ),
         Finding(
             "A list of all configurations",
