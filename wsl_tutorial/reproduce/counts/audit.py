@@ -31,8 +31,7 @@ AUDIT = Audit(
             "barucden/mlellp, released with the paper",
             "em.py",
             "e7c1641",
-            "bags with eight or more positives in which the network considers every instance "
-            "impossible",
+            "bags whose counts make at least eight nearly certain predictions wrong",
         ),
         Finding(
             "A list of all configurations",
