@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from solutions import SOLUTIONS, UNKNOWN
+from torch.nn import functional as F
 
 from wsl_tutorial import check, counts, metrics, presence
 from wsl_tutorial.exercises import EXERCISES, core
@@ -51,6 +52,11 @@ def test_a_wrong_answer_is_named(exercise, hint, wrong, capsys):
 def test_an_unknown_wrong_answer_gets_a_hint(name, wrong, hint):
     with pytest.raises(check.CheckFailed, match=hint):
         EXERCISES[name](wrong)
+
+
+def test_the_loss_of_the_page_is_a_right_answer():
+    """The dtypes of the case fit: `observed / n` is float32."""
+    check.dllp_loss(lambda z, y: F.binary_cross_entropy(z.sigmoid().mean(1), y / z.shape[1]))
 
 
 @every

@@ -19,7 +19,8 @@ def towards(logits: Tensor, observed: Tensor, n: int) -> Tensor:
 
 @exercise(
     praise="log of the mean",
-    cases=[(double([[2.0, 0.3, -1.0], [-2.0, 1.0, 0.2]]), torch.tensor([2, 1]))],
+    # float32: counts divided by n are float32, and binary_cross_entropy takes one dtype
+    cases=[(torch.tensor([[2.0, 0.3, -1.0], [-2.0, 1.0, 0.2]]), torch.tensor([2, 1]))],
     mistakes={
         "take the logarithm of the mean, not the mean of the logarithms": (
             lambda logits, observed: towards(logits, observed, logits.shape[1])
@@ -179,9 +180,10 @@ def curvature_of_a_bag(r: Random) -> Question:
             "contrast, where the likelihood pushes the network and DLLP does not.",
             "DLLP depends only on the mean probability, so it has no slope along a contrast that "
             "keeps this mean",
-            "the likelihood grows along a contrast: it separates the instances of the bag",
+            "near the constant answer the likelihood grows along every contrast: it separates the "
+            "instances of the bag",
             solution="A contrast that does not change the mean probability does not change "
-            "DLLP's loss. The likelihood of the count rises along every contrast, because an exact "
-            "count is more probable if the network is sure of the instances than if it is not.",
+            "DLLP's loss. The likelihood of the count rises along every contrast near the constant "
+            "answer, so it separates the instances of the bag.",
         ),
     )
