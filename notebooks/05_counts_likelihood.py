@@ -127,8 +127,8 @@ assert torch.allclose(r, counts.posterior(z[None], observed)[0])
 #
 # Training maximises the mean of $\log P(y \mid X)$ over the bags, paper (6). Each term is the
 # logarithm of a sum, so it does not split into one term per instance. The expectation-maximisation
-# algorithm (EM) replaces it by a lower bound that does. Take *any* distribution $\alpha$ on $H$,
-# and write the sum as an expectation under $\alpha$:
+# algorithm (EM) replaces it by a lower bound that does. Take *any* distribution $\alpha > 0$ on
+# $H$, and write the sum as an expectation under $\alpha$:
 #
 # $$ \log \sum_{h \in H} P(h \mid X) = \log \sum_{h \in H} \alpha(h) \, \frac{P(h \mid X)}{\alpha(h)} \;\geq\; \sum_{h \in H} \alpha(h) \log \frac{P(h \mid X)}{\alpha(h)} . $$
 #
@@ -369,8 +369,8 @@ assert (best == H[share.argmax()]).all()
 # and each occurs only at $i = \sum_k v_k$. For fixed $C$ their number is polynomial in $n$. But
 # with $C = n$ classes that occur once each there are $2^n$ vectors, and $P(c \mid X)$, a sum over
 # permutations, is the *permanent* of the matrix $p$. By Valiant's theorem ([chapter
-# 1](01_presence_likelihood.ipynb)) a much cheaper algorithm is unlikely. The posterior is again a
-# gradient, now in the $\log p_{i,k}$, each taken as a free variable:
+# 1](01_presence_likelihood.ipynb)) a much cheaper exact algorithm is unlikely. The posterior is
+# again a gradient, now in the $\log p_{i,k}$, each taken as a free variable:
 #
 # $$ r_{i,k} = \frac{\partial \log P(c \mid X)}{\partial \log p_{i,k}} . \tag{5.6} $$
 #
@@ -428,10 +428,10 @@ print(f"{int((c + 1).prod()):,} vectors, log P = {value.item():.4f}")
 # **Rows that represent many instances.** In an election we observe the number of votes for each
 # party in a polling district. All voters of one group look alike to the model, so their factors in
 # the polynomial are equal. One row of the input can then represent the $m$ voters of a group: the
-# $m$-th power of its factor costs no more than the factor itself. Every function of counts accepts
-# the numbers $m$ as `multiplicity`, and the posterior of a row is the expected number of each class
-# among its instances. Below, 2,600 votes for one of two parties come from groups of 2,000 and 3,000
-# voters.
+# $m$-th power of its factor costs no more than the factor itself. Every likelihood, posterior and
+# loss accepts the numbers $m$ as `multiplicity`, and the posterior of a row is the expected number
+# of each class among its instances. Below, 2,600 votes for one of two parties come from groups of
+# 2,000 and 3,000 voters.
 
 # %%
 voters, votes = torch.tensor([[2000, 3000]]), torch.tensor([2600])
@@ -500,8 +500,9 @@ assert torch.allclose(after[0, :, 1], r)
 # In the first table $-1$ forbids a step: it would be one positive too many. In the second table the
 # labels 0 and 1 are two classes, the states are sets of them written as binary numbers, and the
 # background $\phi$ leaves the state unchanged. Many other observations have such a table: at least
-# $y$ positives, or two neighbours of the same class. Their likelihoods and E-steps are exact, at a
-# cost proportional to the number of allowed transitions.
+# $y$ positives, or two neighbours of the same class. Their likelihoods and E-steps are exact. The
+# cost is proportional to the number of instances, times the number of states, times the largest
+# number of transitions into one state.
 #
 # ### All counts at once
 #
@@ -526,8 +527,8 @@ print([f"{v:.4f}" for v in every.tolist()], f"sum {every.sum():.4f}")
 # ### Why nothing underflows
 #
 # A trained network is often nearly certain, and sometimes wrong: a count may have a probability of
-# $e^{-2000}$, too small for any floating-point number. We therefore shift the logits by $\lambda$,
-# and undo the effect on the probability. With $P_z$ for the probability at the logits $z$,
+# $e^{-2000}$, too small for double precision. We therefore shift the logits by $\lambda$, and undo
+# the effect on the probability. With $P_z$ for the probability at the logits $z$,
 #
 # $$ \log P_z(y) = \log P_{z + \lambda}(y) - \lambda y + \sum_i \log \frac{1 + e^{z_i + \lambda}}{1 + e^{z_i}} . $$
 #
@@ -598,23 +599,24 @@ print("products in float32:", (product / product).item())
 print("this package:       ", ours.tolist()[:2])
 
 # %% [markdown]
-# One NaN in a mini-batch ends the training. This happens when the network is nearly certain of the
-# wrong label for every instance of a bag.
+# One NaN in a mini-batch ends the training. This happens if, by the count, at least eight nearly
+# certain predictions of the network are wrong.
 #
 # **Dependent labels.** If a photo shows couples of a woman and a man, exactly half of the faces are
 # women. The product in (5.1) ignores such dependence, and gives other counts a positive
 # probability.
 #
 # **What counts cannot determine.** If every bag has $y = n/2$, swapping the names of the two
-# classes changes nothing. If all bags are large, a count changes the posterior of one instance only
-# a little. [Chapter 6](06_counts_learning.ipynb) studies both.
+# classes changes nothing. If all bags are large, a typical count changes the probability of one
+# instance only a little. [Chapter 6](06_counts_learning.ipynb) studies both.
 #
 # ### Earlier work
 #
 # The E-step by dynamic programming is older than the paper: [Sun, Sheldon and O'Connor
 # (2017)](https://doi.org/10.1109/ICDM.2017.54) train with label proportions by EM. In statistics
-# the posterior (5.2) is the *conditional Bernoulli* distribution of [Chen, Dempster and Liu
-# (1994)](https://doi.org/10.1093/biomet/81.3.457), who also use the recursion and the shift.
+# $P(h \mid y, X)$ is the *conditional Bernoulli* distribution of [Chen, Dempster and Liu
+# (1994)](https://doi.org/10.1093/biomet/81.3.457), who also use the shift. The posteriors (5.2) are
+# its *inclusion probabilities*.
 #
 # ## Reproduction
 #
@@ -624,9 +626,9 @@ print("this package:       ", ours.tolist()[:2])
 # ## Exercises
 #
 # **1, by hand.** Three instances have $\rho = 0.5, 0.5, 0.2$ and the count is 1. Compute $P(1)$ and
-# the three posteriors. Is any posterior larger than its prior? Compare the count with
-# $\sum_i \rho_i$. Then double the odds $\rho_i / (1 - \rho_i)$ of all three: what happens to the
-# posteriors?
+# the three posteriors to three digits. Is any posterior larger than its prior? Compare the count
+# with $\sum_i \rho_i$. Then double the odds $\rho_i / (1 - \rho_i)$ of all three: what happens to
+# the posteriors?
 
 
 # %%

@@ -28,7 +28,7 @@ def log_marginal(
     """Return the log-probability that the automaton ends in an accepted state.
 
     The forward recursion f_i(t) = sum of f_(i-1)(s) p_(i,l) over the edges (s, l) that lead to t,
-    in log space; O(n) times the number of edges.
+    in log space; O(n S E) steps, where E is the largest number of edges that lead to one state.
 
     Args:
         log_p: (B, n, k), log-probabilities of each instance's label, float32 or float64.

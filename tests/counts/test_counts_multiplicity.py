@@ -1,5 +1,6 @@
 """Rows that stand for several identical instances, against the rows written out one by one."""
 
+import inspect
 import math
 import time
 
@@ -41,6 +42,12 @@ def added(r, row, n):
     """Return the sums of r over the copies of each row."""
     return torch.stack([(r * (row == i).view(*row.shape, *[1] * (r.dim() - 2))).sum(1)
                         for i in range(n)], 1)  # fmt: skip
+
+
+def test_all_functions_of_bags_take_a_multiplicity():
+    functions = [f for f in map(vars(counts).get, counts.__all__) if callable(f)]
+    without = [f for f in functions if "multiplicity" not in inspect.signature(f).parameters]
+    assert without == [counts.counts_from_proportions]
 
 
 LIKELIHOODS = [counts.log_likelihood, counts.normal_approximation, counts.proportion_loss]
