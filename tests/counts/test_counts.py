@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.autograd.functional import hessian
 from torch.nn import functional as F
 
 from wsl_tutorial import counts, finite_automaton, presence, toy
@@ -729,6 +730,50 @@ def test_a_met_count_pushes_up_the_upper_but_not_only_the_y_upper():
     rho = torch.tensor([[9.0, 8, 3]], dtype=torch.float64) / 20
     push = counts.posterior(rho.logit(), torch.tensor([1])) - rho
     assert push[0].tolist() == pytest.approx([0.0425, 0.0013, -0.0438], abs=5e-5)
+
+
+def second_derivative(z, y):
+    return hessian(lambda x: counts.log_likelihood(x[None], torch.tensor([y])).sum(), z)
+
+
+def test_the_curvature_averaged_over_counts_is_minus_the_covariance_of_the_posteriors():
+    """It is 0 along contrasts of equal instances, whose posteriors are all y / n."""
+    for z in (torch.full((5,), 0.3).double().logit(), torch.linspace(-2, 1, 5).double()):
+        shares = counts.log_distribution(z[None])[0].exp()
+        mean = sum(p * second_derivative(z, y) for y, p in enumerate(shares))
+        r = counts.posterior(z.expand(6, -1), torch.arange(6)) - z.sigmoid()
+        torch.testing.assert_close(mean, -(shares[:, None] * r).T @ r)
+        contrast = torch.tensor([1.0, -1, 0, 0, 0]).double()
+        assert abs(contrast @ mean @ contrast) < 1e-12 or len(set(z.tolist())) > 1
+
+
+def test_only_small_differences_grow_near_the_constant_answer():
+    small = torch.tensor([[0.5, 0.51, 0.49, 0.5]]).double()
+    large = torch.tensor([[30.0, 30, 30, 5, 3, 2]]).double() / 100
+    for rho, y, grows in ((small, 2, True), (large, 1, False)):
+        push = counts.posterior(rho.logit(), torch.tensor([y]))[0] - rho[0]
+        apart = (push[:, None] - push) * (rho[0][:, None] - rho[0])
+        assert bool((apart >= -1e-12).all()) is grows
+
+
+def test_products_in_float32_vanish_if_the_count_makes_eight_sure_predictions_wrong():
+    sure, unsure = torch.full((8,), 1e-6), torch.full((4,), 0.5)
+    for rho, y, vanish in (
+        (torch.cat([sure, unsure]), 12, True),
+        (torch.cat([sure, unsure]), 8, False),  # eight positives, four of them unsure
+        (torch.full((12,), 1e-6), 8, True),  # four predictions are right
+        (1 - sure, 0, True),
+        (sure[:7], 7, False),
+    ):
+        h = toy.labellings(len(rho), 2)
+        h = h[h.sum(1) == y].bool()
+        assert bool((torch.where(h, rho, 1 - rho).prod(1) == 0).all()) is vanish
+
+
+def test_an_automaton_pads_to_the_state_with_the_most_transitions():
+    run_length = torch.stack([torch.zeros(9), torch.arange(1, 10).clamp_max(8)], 1).long()
+    for table, most in ((finite_automaton.counts(8), 2), (run_length, 9)):
+        assert finite_automaton._incoming(table)[0].shape == (9, most)
 
 
 def test_one_large_bag_takes_no_n_times_y_steps():
