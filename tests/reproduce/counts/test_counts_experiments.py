@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -11,6 +12,7 @@ from real_data import REAL, needs
 from torch.nn import functional as F
 
 from wsl_tutorial import counts, train
+from wsl_tutorial.data import groups
 from wsl_tutorial.reproduce import ledger, papers, tables
 from wsl_tutorial.reproduce import records as records_of
 from wsl_tutorial.reproduce.counts import PAPER, claims, data, experiments, methods, settings
@@ -527,6 +529,28 @@ def test_photos_say_the_rate_that_they_have(name):
     assert (optimiser.lr, optimiser.batch) == (1e-4, 16)
     assert experiments.ONE_RATE in experiment.deviations
     assert experiments.TUNED not in experiment.deviations
+
+
+@pytest.mark.parametrize("name", [n for n in EXPERIMENTS if n != "llp/choice"])
+def test_the_deviation_on_rates_says_what_is_run(name):
+    experiment = EXPERIMENTS[name]
+    (text,) = {experiments.TUNED, experiments.ONE_RATE} & set(experiment.deviations)
+    plain = experiment.config.optimiser
+    assert plain.rates == ()
+    assert f"{plain.lr:.0e}".replace("e-0", "e-") + f" and {plain.batch} for every" in text
+    assert "which llp/choice chose" in text
+    assert "under protocol short" in text
+    for protocol in {"desk", "short"} & experiment.protocols.keys():
+        chosen = experiment.settings(protocol).optimiser.rates
+        assert chosen == settings.rates(settings.CHOSEN)
+
+
+def test_the_stand_in_has_as_many_cats_as_women():
+    config = EXPERIMENTS["llp/stand-in-curves"].config.data
+    assert (config.positives, config.negatives) == (4_012, 3_439)
+    assert groups.PAPER["female"] == config.positives  # class 1, the cats
+    text = (Path(__file__).parents[3] / "notebooks/07_counts_reproduction.py").read_text("utf-8")
+    assert "as many cats as women and birds as men" in text
 
 
 def test_choosing_never_looks_at_a_class(monkeypatch):

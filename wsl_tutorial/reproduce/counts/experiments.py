@@ -28,11 +28,15 @@ EPOCHS = (
     "program after a given number"
 )
 TUNED = (
-    "learning rates and batches from `rates`, which llp/choice chose under the same protocol; 3e-4 "
+    "learning rates and batches from `rates`, which llp/choice chose under protocol short; 3e-4 "
     "and 16 for every method if `rates` is empty; the paper takes the best of a grid that it does "
     "not print"
 )
-ONE_RATE = "learning rate 1e-4 and batch 16 for every method; the paper takes the best of a grid"
+ONE_RATE = (
+    "learning rates and batches from `rates`, which llp/choice chose on birds and cats under "
+    "protocol short; 1e-4 and 16 for every method if `rates` is empty; the paper takes the best of "
+    "a grid"
+)
 SHUFFLED = "instances are shuffled over all bags; the authors' program visits bag after bag"
 SCALED = "images in [-1, 1], the range of LLP-GAN's generator, for every method"
 LOG_SPACE = "the E-step sums over configurations by recursion; the paper enumerates them"
