@@ -45,8 +45,8 @@ show.style()
 # We study the problem on *synthetic glands*: images in which we know what decides the class. Each
 # image is covered with stripes. In the stroma, the tissue between the glands, their direction
 # varies smoothly and at random. In a gland they cross its boundary at a right angle (class 0) or
-# run along it (class 1). The figure shows three images. Each is drawn twice from the same random
-# numbers, once as class 0 and once as class 1.
+# run along it (class 1). The figure shows three images, each drawn twice from the same random
+# numbers, as class 0 and as class 1.
 
 
 # %%
@@ -77,9 +77,8 @@ show.figure(
 )
 
 # %% [markdown]
-# In the upper row the stripes meet the white outlines at a right angle, in the lower row they
-# follow them. Only this angle shows the class: another label changes no pixel outside the glands,
-# as the counts below confirm.
+# Only the angle between stripes and white outlines shows the class: another label changes no pixel
+# outside the glands, as the counts below confirm.
 
 # %% tags=["hide-input"]
 stroma = ~drawn[0]["masks"]  # (3, 128, 128)
@@ -95,7 +94,7 @@ print("more than half of the gland pixels do:", bool(most))
 # train in it and in five others:
 #
 # - `graded`: the stripes deviate from the class direction, in some glands more than in others;
-# - `head`: they deviate strongly everywhere except in one small patch of one gland;
+# - `head`: they deviate by up to 63 degrees, except in one small patch of one gland;
 # - `one`: the image has a single gland;
 # - `spurious`: the stroma has a main direction, and in most training images it depends on the
 #   class;
@@ -145,8 +144,8 @@ show.figure(
 )
 
 # %% [markdown]
-# The two images of a regime differ only in the glands, except in `spurious`: there the stripes of
-# the stroma are horizontal for class 0 and vertical for class 1.
+# Only in `spurious` do the classes differ outside the glands too: the stripes of the stroma are
+# horizontal for class 0 and vertical for class 1.
 #
 # ## What is hidden
 #
@@ -263,12 +262,14 @@ axis.set(
     ylabel="gradient for logit 1",
 )
 axis.legend()
+at = negative[:, 0].argmax()
 show.figure(
     fig,
     alt="Gradient of two losses against the difference of two logits. The"
     " circles of cross-entropy to uniform rise from minus one half to one"
-    " half and stay there. The squares of negative entropy are at most about a"
-    " quarter, near a difference of two, and return to zero on both sides.",
+    " half and stay there. The squares of negative entropy are at most"
+    f" {negative[at, 0]:.2f}, at a difference of {z[at]:.1f}, and return to"
+    " zero on both sides.",
 )
 
 # %% [markdown]
@@ -284,8 +285,8 @@ show.figure(
 #
 # and its gradient is $\hat p_k - q_k$. For $q = \pi$ a classifier that predicts the prior has the
 # smallest possible loss, $H(\pi)$. For $q = u$ its loss exceeds the smallest one by $\mathrm{KL}(u
-# \,\|\, \pi)$. The training part of GlaS, the medical data of the paper, has 29 benign and 38
-# malignant images:
+# \,\|\, \pi)$. Without its validation images, the training part of GlaS, the medical data of the
+# paper, has 29 benign and 38 malignant images:
 
 # %% tags=["hide-input"]
 prior = torch.tensor([29.0, 38.0]) / 67
@@ -355,8 +356,8 @@ assert torch.allclose(wildcat(maps, 10), mean)
 assert torch.allclose(wildcat(maps, 1), largest)
 
 # %% [markdown]
-# The gradient of $s_k$ with respect to the map shows which positions a training step changes. The
-# figure shows a map, and beside it this gradient for the four poolings.
+# The gradient of $s_k$ with respect to the map shows how much each position contributes to a
+# training step. The figure shows a map, and beside it this gradient for the four poolings.
 
 # %% tags=["hide-input"]
 poolings = {
@@ -389,9 +390,9 @@ show.figure(
 )
 
 # %% [markdown]
-# With a sharp pooling, a training step changes the map at only a few positions, those where it is
-# already largest. Nothing makes the localiser cover the rest of the gland. Average pooling changes
-# all positions, including those in the stroma.
+# With a sharp pooling, few positions contribute: those where the map is largest. (The step changes
+# weights that all positions share.) Nothing makes the localiser cover the rest of the gland. With
+# average pooling all positions contribute equally, including those in the stroma.
 #
 # ### From class maps to one map
 #
@@ -517,10 +518,11 @@ for name, attached, which in cases:
 #
 # ### Sufficient, complete, minimal
 #
-# We now compare *all* masks on images of three binary cells, gland $a$, gland $b$ and stroma $s$,
-# with two equally frequent classes. We call a joint distribution of class and cells a *world*. The
-# *mutual information* $I(Y; Z) = H(Y) - H(Y \mid Z)$ is the part of our uncertainty about $Y$ that
-# $Z$ removes. After $X^+$, the remaining image $X^-$ removes another $I(Y; X^- \mid X^+) = H(Y \mid
+# We now compare all *fixed* masks, equal for all images. (The shape of other masks can show the
+# class.) An image has three binary cells, gland $a$, gland $b$ and stroma $s$. Two classes are
+# equally frequent. We call a joint distribution of class and cells a *world*. The *mutual
+# information* $I(Y; Z) = H(Y) - H(Y \mid Z)$ is the part of our uncertainty about $Y$ that $Z$
+# removes. After $X^+$, the remaining image $X^-$ removes another $I(Y; X^- \mid X^+) = H(Y \mid
 # X^+) - H(Y \mid X)$. The sum is
 #
 # $$ I(Y; X) = I(Y; X^+) + I(Y; X^- \mid X^+) . $$
@@ -616,12 +618,11 @@ for name, p in worlds.items():
 #
 # ## When it breaks
 #
-# **The background reveals the class.** Then no mask of the objects alone is complete. Suppose that
-# the mask is the same for all images. Enlarging it never increases $H(Y \mid X^+)$ and never
-# decreases $H(Y \mid X^-)$, so neither *together* nor *against* gets worse. *Against* is better for
-# the mask of all ones than for any mask of the objects, because $X^-$ then no longer contains the
-# background. GlaS is such a case: in chapter 13 the stroma shows the class about as well as the
-# glands do.
+# **The background reveals the class.** Then no mask of the objects alone is complete. Enlarging a
+# fixed mask never increases $H(Y \mid X^+)$ and never decreases $H(Y \mid X^-)$, so neither
+# *together* nor *against* gets worse. *Against* is better for the mask of all ones than for any
+# mask of the objects, because $X^-$ then no longer contains the background. GlaS is such a case: in
+# chapter 13 the stroma shows the class about as well as the glands do.
 #
 # **A collaborator instead of an adversary.** In the table, *together* does not depend on what $X^-$
 # shows. A trained network may instead predict the class from a gland in $X^-$. Then such a gland
@@ -690,7 +691,8 @@ check.attempt(check.divergence_from_prior, divergence_from_prior)
 # %%
 def mutual_information(joint):
     q = joint.sum(1)  # (2, b): y and X-
-    alone = (q * (q / q.sum(0) / q.sum(1, keepdim=True)).log()).sum()
+    ratio = q / q.sum(0) / q.sum(1, keepdim=True)
+    alone = torch.special.xlogy(q, ratio).sum()
     return alone, alone
 
 

@@ -577,11 +577,23 @@ def test_wildcat_limits():
     torch.testing.assert_close(regions.wildcat_pooling(maps, 4, 3, 0.6), expected)
 
 
-def test_wildcat_moves_k_positions_only():
+def test_wildcat_sends_a_gradient_to_k_positions_only():
     maps = some(2, 3, 4, 5).requires_grad_()
     (gradient,) = torch.autograd.grad(regions.wildcat_pooling(maps, 4).sum(), maps)
     assert ((gradient != 0).flatten(2).sum(2) == 4).all()
     torch.testing.assert_close(gradient[gradient != 0], torch.full((24,), 0.25).double())
+
+
+def test_a_step_of_max_pooling_changes_the_map_at_all_positions():
+    """The gradient of the score reaches one position, but the step changes shared weights."""
+    layer = torch.nn.Conv1d(6, 1, 1, dtype=torch.float64)
+    features = some(1, 6, 10)
+    maps = layer(features)
+    maps.retain_grad()
+    regions.max_pooling(maps).sum().backward()
+    assert (maps.grad != 0).sum() == 1
+    torch.optim.SGD(layer.parameters(), 0.1).step()
+    assert ((layer(features) - maps) != 0).all()
 
 
 def test_wildcat_dropout_keeps_the_mean_and_follows_its_generator():
@@ -812,7 +824,7 @@ def test_a_larger_mask_may_lose_what_a_shape_tells():
             seen.setdefault(shown, [0, 0])[a ^ b] += 1 / 8
         return -sum(p * math.log2(p / sum(ps)) for ps in seen.values() for p in ps if p)
 
-    assert open_bits(lambda y: (0, 0, y)) == 0
+    assert open_bits(lambda y: (0, 0, y)) == 0  # no gland, but the shape shows the class
     assert open_bits(lambda y: (0, 0, 1)) == 1  # larger, and the same for all
     assert open_bits(lambda y: (1, 1, 1)) == 0
     fixed = {m: open_bits(lambda y, m=m: m) for m in [(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1)]}
