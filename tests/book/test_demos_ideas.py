@@ -141,15 +141,45 @@ def test_extraction():
         assert other == {"found": [0], "spare": 2}
 
 
+def localise(images):
+    """The localiser of chapter 12 that saturates, with a soft mask."""
+    most = images.flatten(1).amax(1).clamp(max=1)
+    mask = regions.soft_mask(regions.normalise(images[:, 0]), 12.0, 0.5)  # (B, 1, 1, 8)
+    return torch.stack([torch.zeros_like(most), 2 * most], 1), mask
+
+
+@needs_node
+def test_four_looks_of_the_demo_are_those_of_the_package():
+    say = "(() => {let image = d.IMAGES[c], total = Array(8).fill(0); const trust = [];"
+    say += " const first = Math.log1p(Math.exp(-d.logit(image))) * (1 + 1e-12);"
+    say += " for (let t = 0; t < 4; t++) {const look = d.look(image, total, first, t, 5);"
+    say += " ({image, total} = look); trust.push(look.psi)};"
+    say += " return [d.IMAGES[c], trust, total]})()"
+    (names,) = javascript("erasing", "Object.keys(d.IMAGES)", [None])
+    later, target = {}, torch.tensor([1])
+    for name, (image, trust, total) in zip(names, javascript("erasing", say, names), strict=True):
+        x = torch.tensor(image, dtype=torch.float64)[None, None, None]
+        erased = regions.recursive_erasing(localise, x, target, u=4, sigma=5.0)
+        assert trust == pytest.approx(erased.trust.flatten().tolist(), rel=1e-9)
+        assert total == pytest.approx(erased.mask.flatten().tolist(), rel=1e-9)
+        later[name] = sum(psi > 0 for psi in trust[1:])
+    assert later == {
+        "two unequal glands": 1,
+        "redundant parts": 0,
+        "background tells": 1,
+        "small evidence": 0,
+    }
+
+
 @needs_node
 def test_erasing():
     images = [random(8, scale=2.0, seed=i).abs() for i in range(3)] + [-torch.ones(8).double()]
     cases = [[z.tolist(), t, sigma] for z, t, sigma in product(images, (0, 3), (1.0, 10.0))]
-    say = "(() => {const first = Math.log1p(Math.exp(-c[0].reduce((a, b) => a + b))) * (1 + 1e-12);"
+    say = "(() => {const first = Math.log1p(Math.exp(-d.logit(c[0]))) * (1 + 1e-12);"
     say += " return d.look(c[0], c[0].map((_, j) => j / 10), first, c[1], c[2])})()"
     for (image, t, sigma), look in zip(cases, javascript("erasing", say, cases), strict=True):
         x = torch.tensor(image, dtype=torch.float64)[None, None, None]  # (1, 1, 1, 8)
-        logits = F.pad(x.sum().view(1, 1), (1, 0))
+        logits, _ = localise(x)
         psi = regions.trust(logits, torch.tensor([1]), None, t, sigma)
         assert look["psi"] == pytest.approx(psi.item(), rel=1e-9)
         mask = regions.soft_mask(regions.normalise(x[0]), 12.0, 0.5).view(1, 1, 1, 8)

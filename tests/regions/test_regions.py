@@ -915,6 +915,28 @@ def test_images_that_are_learnt_get_the_gradient_of_all_looks(u):
     assert erased.loss.item() == pytest.approx(loss.item())
 
 
+def test_trust_comes_back_with_batch_norm_and_not_with_maps_scaled_over_the_batch():
+    """Chapter 12: after a look without trust, only batch norm lets the other images change it."""
+
+    def comes_back(seed, *norm):
+        torch.manual_seed(seed)
+        net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), *norm, torch.nn.ReLU())
+        net = net.append(torch.nn.Conv2d(4, 2, 1)).double()
+
+        def localise(images):
+            maps = net(images)
+            logits = regions.average_pooling(maps)
+            return logits, regions.region(maps, logits, (6, 6), 8.0, 0.5, True)
+
+        x = torch.randn(16, 3, 6, 6, dtype=torch.float64)
+        with torch.no_grad():
+            trust = regions.recursive_erasing(localise, x, torch.arange(16) % 2, 8, 10.0).trust > 0
+        return bool((trust[1:] & ~trust[:-1]).any())
+
+    assert not any(comes_back(seed) for seed in range(70))
+    assert any(comes_back(seed, torch.nn.BatchNorm2d(4)) for seed in range(70))
+
+
 def test_lazy_looks_differ_where_trust_comes_back():
     """`believe` says yes after a no: the plain search looks again, the lazy one has stopped."""
     answers = (1.0, 0.0, 1.0, 1.0)

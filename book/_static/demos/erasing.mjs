@@ -1,10 +1,16 @@
 // Recursive erasing on an image of eight cells, look by look. The arithmetic is exported and held equal to
 // wsl_tutorial.regions by tests/book/test_demos_ideas.py. `image` holds the evidence that remains in each cell for class 1.
+// The localiser is the one of chapter 12 that saturates: a later look can be as certain as the first.
 
 import { bars, controls, element, frame, minus } from "./controls.mjs";
 import { softMask, softplus } from "./regions.mjs";
 
 const sum = (xs) => xs.reduce((a, b) => a + b, 0);
+
+export const CAP = 1; // where the localiser saturates
+
+/** The localiser's logit of class 1; that of class 0 is 0. */
+export const logit = (image) => 2 * Math.min(Math.max(...image), CAP);
 
 /** Eq. (12.1) for two classes whose logits are 0 and z; `first` is the loss of the first look. */
 export function trust(z, first, t, sigma) {
@@ -14,15 +20,15 @@ export function trust(z, first, t, sigma) {
 
 /** One look: the localiser's mask, the trust in it (12.1), the regions so far (12.2), the image erased (12.3). */
 export function look(image, total, first, t, sigma) {
-  const z = sum(image);
+  const z = logit(image);
   const psi = trust(z, first, t, sigma);
   const mask = softMask(image, 12, 0.5);
   const grown = total.map((r, j) => Math.max(r, psi * mask[j]));
   return { z, psi, mask, loss: softplus(-z), total: grown, image: image.map((e, j) => (psi > 0 ? e * (1 - grown[j]) : e)) };
 }
 
-const IMAGES = {
-  "two unequal glands": [0.1, 5, 0.1, 0, 0.1, 3, 0.1, 0],
+export const IMAGES = {
+  "two unequal glands": [0.1, 5, 0.1, 0, 0.1, 2, 0.1, 0],
   "redundant parts": [4, 0, 4, 0, 4, 0, 4, 0],
   "background tells": [1.5, 1.2, 1.4, 4, 1.3, 1.6, 1.2, 1.5],
   "small evidence": [0, 0.4, 0, 0.3, 0, 0, 0.2, 0],
@@ -48,7 +54,7 @@ export function mount(root) {
 
   function begin(name) {
     const image = IMAGES[name];
-    Object.assign(state, { name, original: image, image, total: Array(CELLS).fill(0), t: 0, last: null, first: softplus(-sum(image)) });
+    Object.assign(state, { name, original: image, image, total: Array(CELLS).fill(0), t: 0, last: null, first: softplus(-logit(image)) });
   }
   function next() {
     state.last = look(state.image, state.total, state.first, state.t, state.sigma);
