@@ -36,6 +36,7 @@ from pathlib import Path
 
 import torch
 from scipy.optimize import brentq
+from scipy.stats import binom
 from torch.utils.flop_counter import FlopCounterMode
 
 from wsl_tutorial import check, metrics, show, train
@@ -68,7 +69,7 @@ show.Markdown(page.claimed())
 # | question | the text | the programs |
 # |---|---|---|
 # | Does the mask carry a gradient? | section 1 suggests that conditional entropy trains the localiser ("The localizer is driven through CE"); appendix A.2: no | no: $H^+$ and $H^-$ of (11.4) send no gradient through the mask to the localiser |
-# | How is a CAM cut? | not stated | where the map of the *true* class exceeds all others; no background map |
+# | How is a CAM cut? | not stated | on GlaS: where the map of the *true* class exceeds all others; no background map; for photos no program is public |
 # | How is the attention of Deep MIL cut (a softmax over positions for each class)? | not stated | at $1 / (C h w)$ for $C$ classes and $h \times w$ positions; equal weights, $1 / (h w)$, all exceed this |
 # | How many images? | 84 for training (GlaS), 111 for testing (CUB5) | 85 and 145 |
 #
@@ -109,8 +110,8 @@ some = sum(bool(metrics.counts_behind(rate, 111)) for rate in ERRORS["CUB5"])
 print(f"n = 111, as in the text, explains {some} of the rates of CUB5")
 
 # %% [markdown]
-# **CUB5 has 145 test images, or 290, and the decimals are cut off:** with rounding, no size
-# explains the rates. The official test set of these species has 145 images.
+# **CUB5 has 145 test images, or a multiple, and the decimals are cut off:** with rounding, no
+# tested size explains the rates. The official test set of these species has 145 images.
 #
 # ### How much one image weighs
 #
@@ -157,13 +158,20 @@ for m, s in (*FOUR_LOOKS, ("min-max u=0", "CUB5"), ("Grad-CAM", "CUB5")):
     k, n = counts[m, s], TESTED[s]
     low, high = metrics.wilson_interval(k, n)
     print(f"{s}, {m}: {k} of {n}, {100 * k / n:.1f} % [{low:.1f}, {high:.1f}]")
+n, four = TESTED["CUB5"], counts["min-max u=4", "CUB5"]
+law = torch.tensor(binom.pmf(range(n + 1), n, (zero + four) / (2 * n)))
+k = torch.arange(n + 1)
+far = (k[:, None] - k).abs() >= zero - four  # (n + 1, n + 1)
+chance = torch.outer(law, law)[far].sum().item()
+assert zero - four == 13
+assert round(100 * chance) == 4  # %
 
 # %% [markdown]
 # On GlaS no method errs on more than two images, and all intervals overlap. On CUB5 min-max entropy
 # makes *one error* less than Grad-CAM. CAM-LSE is at chance level, and CAM-Max little better.
 # Erasing reduces the errors on CUB5 from 28 to 15 (Table 3). The two intervals overlap, but the
 # true rates can still differ: if they were equal and the counts independent, the counts would
-# differ by 13 or more with a probability of only 3 % (normal approximation).
+# differ by 13 or more with a probability of only 4 % (binomial).
 #
 # ### The row that is missing
 #
@@ -203,11 +211,11 @@ show.Markdown(page.zeros_beside_methods())
 # or below a bound: a horizontal line at 1 up to $r_0 = \varphi / (2 - \varphi)$, then a hyperbola
 # that falls to $r_0$ at recall 1.
 #
-# Fig. 6 does not say how a curve continues *between* two points. The hyperbola is convex, so all
-# points lie on or below the straight line from its start $(r_0, 1)$ to its end $(1, r_0)$. If
-# straight lines join the points of the curve, they too stay below this line and below 1. If the
-# curve continues in steps, each with the precision of the point at its right end, it stays on or
-# below the bound, because the bound never increases. The hyperbola has the antiderivative
+# Fig. 6 interpolates the precision *between* two points, but does not say how. The hyperbola is
+# convex, so all points lie on or below the straight line from its start $(r_0, 1)$ to its end $(1,
+# r_0)$. If straight lines join the points of the curve, they too stay below this line and below 1.
+# If the curve continues in steps, each with the precision of the point at its right end, it stays
+# on or below the bound, because the bound never increases. The hyperbola has the antiderivative
 # $\frac{\varphi}{2} r + \frac{\varphi^2}{4} \log (2 r - \varphi)$. So
 #
 # $$ \text{area} \leq \tfrac12 + r_0 - \tfrac12 r_0^2 \;\; \text{(lines)} , \qquad \text{area} \leq \varphi + \tfrac12 \varphi^2 \log \bigl( \tfrac{2}{\varphi} - 1 \bigr) \;\; \text{(steps)} . \tag{13.4} $$
@@ -266,7 +274,7 @@ show.Markdown(page.areas_beside_cuts(best_cut))
 # passes through the classifier, on images of half the height and width; each pass costs a share
 # $\kappa \approx 1/4$ of a localiser pass. In both networks a backward pass costs twice a forward
 # pass, so a step with $u$ looks costs $R = (u + 2 \kappa) / (1 + 2 \kappa)$ times a step with one
-# look. Let $b$ be the share of an epoch with one look that does not depend on $u$, such as loading.
+# look. Let $b$ be the share of an epoch with one look that is not spent on steps, such as loading.
 # An epoch with $u$ looks then takes $\rho = (1 - b) R + b$ times as long. Table 5 prints the
 # durations for $u = 4$ and $u = 0$; we insert their ratio for $\rho$ and solve for $b$. For
 # $\kappa$ we count operations; we check $R$ on a tiny network.
@@ -325,8 +333,8 @@ for r in ROWS.values():
         print(f"{r.data}, printed {r.value}: b = {b:.0%}")
 
 # %% [markdown]
-# **If time is proportional to operations**, about half of the paper's epoch with $u = 0$ does not
-# depend on $u$. For every convolutional network $\kappa \approx 1/4$, so with ResNet-18 the
+# **If time is proportional to operations**, about half of the paper's epoch with $u = 0$ is not
+# spent on steps. For every convolutional network $\kappa \approx 1/4$, so with ResNet-18 the
 # assumption also implies $\rho \leq R \approx 3$. We measured $\rho$ with our recipe (`desk`) and
 # at reduced size (`short`).
 
@@ -344,8 +352,8 @@ show.Markdown(f"Measured $\\rho$ for u = 4: {page.ratios(HELD)}.")
 # GlaS cannot show *why* a method wins (see below). So we train on the synthetic glands of [chapter
 # 11](11_regions_entropy.ipynb), in two *regimes* where we know that only the glands show the class.
 # In *graded*, some glands show the class better than others. In *head*, one small part of the
-# largest gland shows it well, and all other gland tissue hardly at all. The figure shows two images
-# of each, with true outlines.
+# largest gland shows it well, and all other gland tissue less well. The figure shows two images of
+# each, with true outlines.
 
 # %% tags=["hide-input"]
 fig = page.two_regimes()
@@ -361,7 +369,8 @@ show.figure(
 # ### How often a second look is trusted
 #
 # The figure shows, for both regimes and GlaS, the share of training images for which look $t$ was
-# trusted. In the first epochs the localiser trains alone (share 0).
+# trusted, computed for each epoch from a running mean that starts at 0 (later steps count more). In
+# the first epochs the localiser trains alone (share 0).
 
 # %% tags=["hide-input"]
 fig, named, text = page.trusted_looks(HELD)
@@ -381,10 +390,11 @@ show.figure(
 #
 # The paper assumes that the class can be recognised from the glands and *not* from the remaining
 # tissue (the stroma). To test this, we trained two logistic regressions on the 85 training images.
-# One sees only squares of 4 x 4 pixels entirely in the stroma, the other only squares in the
-# glands. Each gets ten numbers of an image: mean and standard deviation, over the squares, of red,
-# green, blue and the change of brightness in two directions. Two rules see no pixel: one always
-# predicts the more frequent class, the other the more frequent class of the *patient*.
+# One sees only squares of 4 x 4 pixels that lie, like the squares around them, entirely in the
+# stroma, the other only such squares in the glands. Each gets ten numbers of an image: mean and
+# standard deviation, over the squares, of red, green, blue and the change of brightness in two
+# directions. Two rules see no pixel: one always predicts the more frequent class, the other the
+# more frequent class of the *patient*.
 
 # %% tags=["hide-input"]
 (_, shared), *rates = leaks.MEASURED.items()
@@ -481,9 +491,8 @@ show.figure(
 )
 
 # %% [markdown]
-# Random masks reach the curve without using the image. So only points beyond the curve (above,
-# right) can show that maps use the image. The paper's full method (empty diamond) lies farther from
-# the curve than all our points.
+# Random masks reach the curve, so only points beyond it (above, right) can show that maps use the
+# image. The paper's full method (empty diamond) lies farther from the curve than all our points.
 #
 # ### Claims
 #

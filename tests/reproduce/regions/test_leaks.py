@@ -18,11 +18,13 @@ def test_colours_are_of_one_side_of_the_mask():
     image = torch.zeros(3, 16, 24, dtype=torch.uint8)
     mask = torch.zeros(16, 24, dtype=torch.bool)
     mask[:, 10:] = True  # the column of squares from 8 to 11 is on neither side
-    image[0], image[1, :, 12:] = 200, 100
+    image[0], image[1, :, 8:] = 200, 100
     outside, inside = (leaks.colours([image], [mask], side)[0] for side in (False, True))
     assert outside[:3].tolist() == [200, 0, 0]
     assert inside[:3].tolist() == [200, 100, 0]
     assert inside[5:8].tolist() == [0, 0, 0]
+    for found in (outside, inside):  # nor does a gradient cross the outline
+        assert found[3:5].tolist() == [0, 0]
 
 
 def test_a_logistic_regression_separates_what_can_be():

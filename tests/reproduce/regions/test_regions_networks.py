@@ -115,6 +115,25 @@ def test_the_diary_counts_looks_that_were_not_made_as_not_trusted():
     assert pair.accepted.tolist() == pytest.approx([0.975, 0.95, 0.95, 0.95, 0.95])
 
 
+def test_the_share_of_an_epoch_is_free_of_the_start_of_the_running_mean():
+    """Epochs of nine steps: first without erasing, then with constant shares, then with any."""
+    pair, running, drawn = networks.Pair(torch.nn.Identity()), [], []
+    g = torch.Generator().manual_seed(0)
+    for trusted in (None, 8, 4, -1):
+        for _ in range(9 * (trusted is not None)):
+            number = trusted if trusted >= 0 else int(torch.randint(9, (), generator=g))
+            pair.note((torch.arange(8) < number).double()[None])
+            drawn.append(number / 8)
+        running.append(pair.accepted[0].item())
+    found = networks.epoch_shares(torch.tensor(running), [1, 2, 3, 4], 9).tolist()
+    weights = [0.95**k for k in reversed(range(9))]
+    last = sum(w * x for w, x in zip(weights, drawn[-9:], strict=True)) / sum(weights)
+    assert running[1] < 0.4  # the epoch in which all looks are trusted
+    assert found == pytest.approx([0, 1, 0.5, last], abs=1e-5)
+    kept = networks.epoch_shares(torch.tensor([running[2]]), [3], 9).item()
+    assert kept == pytest.approx(running[2] / (1 - 0.95**27))
+
+
 def test_trunk_learns():
     """Dark images from bright ones, in a few steps."""
     torch.manual_seed(0)

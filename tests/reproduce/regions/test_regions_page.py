@@ -131,12 +131,15 @@ def test_the_ladder_holds_the_steps_that_have_run():
 
 
 def test_shares_of_trusted_looks_are_those_of_the_curve():
-    curve = [{"epoch": e, **{f"accepted_{t}": e / 10 for t in range(4)}} for e in (1, 2)]
-    held = [record("minmax/graded-u4", seed, curve=curve) for seed in (0, 1)]
+    name = "minmax/glas-min-max-u4"  # nine steps in an epoch
+    running = {e: 0.4 * (1 - 0.95 ** (9 * e)) for e in (1, 2)}  # 40 % of every batch
+    curve = [{"epoch": e, **{f"accepted_{t}": r for t in range(4)}} for e, r in running.items()]
+    held = [record(name, seed, curve=curve) for seed in (0, 1)]
     fig, named, text = page.trusted_looks(held)
     assert named == "protocol short, 2 seeds"
-    assert text == "`minmax/graded-u4`: 20.0, 20.0, 20.0, 20.0 (2 seeds)."
-    assert [len(axis.lines) for axis in fig.axes] == [4, 0, 0]
+    assert text == f"`{name}`: 40.0, 40.0, 40.0, 40.0 (2 seeds)."
+    assert [len(axis.lines) for axis in fig.axes] == [0, 0, 4]
+    assert fig.axes[2].lines[0].get_ydata().tolist() == pytest.approx([40, 40])
     assert page.trusted_looks([])[2] == "No record yet."
 
 

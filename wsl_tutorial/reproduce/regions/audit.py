@@ -59,7 +59,7 @@ AUDIT = Audit(
             "jeromerony/survey_wsl_histology, baselines of Belharbi et al.",
             "localization_mil.py",
             "4f0196c",
-            "Deep MIL's masks, on GlaS and on the bird images",
+            "Deep MIL's masks on GlaS; on the photos too if they were cut by this rule",
         ),
         Finding(
             "No background class",

@@ -41,6 +41,13 @@ LOADERS: dict[str, Callable[[str], dict]] = {
     "cub": partial(cub.load, species="all"),
     "flowers": flowers.load,
 }
+NUMBERS = {  # of training images
+    "glas": glas.SIZES["train"],
+    "pets": pets.SIZES["train"],
+    "cub5": cub.SIZES["five"]["train"],
+    "cub": cub.SIZES["all"]["train"],
+    "flowers": flowers.SIZES["train"],
+}
 CLASSES = {"glands": 2, "glas": 2, "pets": 3, "cub5": 5, "cub": 200, "flowers": 102}
 
 
@@ -108,7 +115,18 @@ def batches(config: Settings, part: Part, seed: int, device: str) -> Callable:
 
 def steps_of(config: Settings, part: Part) -> int:
     """Return the number of batches in an epoch."""
-    number, size = len(part.labels) * config.data.repeat, config.optimiser.batch
+    return steps_in(config, len(part.labels))
+
+
+def train_number(config: Settings) -> int:
+    """Return the number of training images, without loading them."""
+    source = config.data.source
+    return config.data.train_images if source == "glands" else NUMBERS[source]
+
+
+def steps_in(config: Settings, images: int) -> int:
+    """Return the number of batches in an epoch over so many images."""
+    number, size = images * config.data.repeat, config.optimiser.batch
     return max(1, number // size if config.optimiser.drop_last else -(-number // size))
 
 

@@ -16,10 +16,10 @@ MEASURED = {
     "test images of patients with training images": 79.0,
     "error, the more frequent class": 46.25,
     "error, the more frequent class of the patient": 13.75,
-    "error, colours of the stroma": 21.25,
-    "AUC, colours of the stroma": 89.4,
-    "error, colours of the glands": 23.75,
-    "AUC, colours of the glands": 86.9,
+    "error, colours of the stroma": 20.0,
+    "AUC, colours of the stroma": 88.8,
+    "error, colours of the glands": 22.5,
+    "AUC, colours of the glands": 90.0,
 }
 
 
@@ -60,14 +60,17 @@ def by_patient(patients: Tensor, labels: Tensor, asked: Tensor) -> Tensor:
 def colours(images: Sequence[Tensor], masks: Sequence[Tensor], inside: bool) -> Tensor:
     """Return mean and deviation of red, green, blue and of two grey gradients: (N, 10).
 
-    At a quarter of the size, over the squares that lie wholly inside the glands, or outside.
+    At a quarter of the size, over the squares that lie wholly inside the glands, or outside, with
+    the squares around them: a gradient takes the difference of two neighbours.
     """
     rows = []
     for image, mask in zip(images, masks, strict=True):
         small = F.avg_pool2d(image.float(), 4)  # (3, h, w)
         share = F.avg_pool2d(mask[None].float(), 4)[0]  # (h, w)
         slopes = torch.stack(torch.gradient(small.mean(0))).abs()  # (2, h, w)
-        seen = torch.cat([small, slopes])[:, share == float(inside)]  # (5, pixels)
+        other = (share != float(inside)).float()  # (h, w)
+        near = F.max_pool2d(other[None], 3, 1, 1)[0] > 0  # the square or one around it
+        seen = torch.cat([small, slopes])[:, ~near]  # (5, pixels)
         rows.append(torch.cat([seen.mean(1), seen.std(1)]))
     return torch.stack(rows)
 

@@ -1,5 +1,7 @@
 """The networks of Belharbi et al. (2020), residual trunks, heads, U-Net, and their forward pass."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ from .settings import Settings
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet101": (3, 4, 23, 3)}
 QUANTISED = "resnet18-imagenet-pqf.pt"
+STEP_WEIGHT = 0.05  # of the last step in the running share of trusted looks
 
 
 class Trunk(nn.Module):
@@ -155,7 +158,8 @@ class Pair(nn.Module):
 
     head: of the localiser, or of the only network; head_c: of the classifier, on the same trunk;
     adversary: a separate network that classifies images. `accepted` (looks,) is the running share
-    of images whose look was trusted; it is a buffer, so checkpoints save it.
+    of images whose look was trusted, a mean over about the last 20 steps that starts at 0
+    (`epoch_shares` removes the start); it is a buffer, so checkpoints save it.
     """
 
     accepted: Tensor
@@ -188,7 +192,22 @@ class Pair(nn.Module):
         Recursive erasing stops early when no image is left.
         """
         share = (trust > 0).to(self.accepted).mean(1)
-        self.accepted.lerp_(F.pad(share, (0, len(self.accepted) - len(share))), 0.05)
+        self.accepted.lerp_(F.pad(share, (0, len(self.accepted) - len(share))), STEP_WEIGHT)
+
+
+def epoch_shares(running: Tensor, epochs: Sequence[int], steps: int) -> Tensor:
+    """Return the mean share of each epoch, from the running shares (.., T) at the ends of epochs.
+
+    An epoch begins with the running share r at the end of the epoch before (0 at first). After n
+    steps, r has the weight (1 - 0.05)^n, and the epoch's own steps the rest; later steps have more.
+
+    Args: running: shares of a look as `Pair.note` leaves them.  epochs (T,), the first is 1.
+        steps: in an epoch.
+    """
+    before = F.pad(running[..., :-1], (1, 0))
+    passed = torch.tensor([b - a for a, b in pairwise([0, *epochs])], dtype=running.dtype)
+    kept = (1 - STEP_WEIGHT) ** (steps * passed)
+    return ((running - kept * before) / (1 - kept)).clamp(0, 1)
 
 
 def features(config: Settings, model: Pair, images: Tensor) -> Tensor:

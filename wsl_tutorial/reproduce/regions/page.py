@@ -19,7 +19,9 @@ from ...data import glands
 from .. import evidence, ledger, tables
 from ..experiment import settings_of, sourced
 from . import PAPER
+from .data import steps_in, train_number
 from .experiments import BLIND, EQUAL, LADDER, METHODS, SETS, STEP_NAMES, TRIVIAL
+from .networks import epoch_shares
 
 Records = Sequence[dict[str, Any]]
 
@@ -146,14 +148,17 @@ def two_regimes() -> Figure:
 
 
 def trusted_looks(held: Records) -> tuple[Figure, str, str]:
-    """Return the figure of trusted looks by epoch, its caption, and the shares at the end."""
+    """Return the figure of trusted looks by epoch, its caption, and the shares at the end.
+
+    Records hold running shares that start at 0; the figure shows the mean of each epoch.
+    """
     _, named, found = tables.fullest(PAPER, LOOKED, held)
     fig, axes = plt.subplots(1, 3, figsize=(7.4, 2.6), sharey=True)
     texts = []
     for axis, name in zip(axes, LOOKED, strict=True):
         runs, last = found[name], []
         for t in range(4) if runs else ():
-            epochs, share = mean_curve(runs, f"accepted_{t}")
+            epochs, share = trusted_shares(runs, t)
             style = {"color": show.COLOURS[t], "marker": show.MARKERS[t], "label": f"look {t}"}
             axis.plot(epochs, share, lw=1.2, markevery=max(1, len(epochs) // 6), **style)
             last.append(f"{share[-1]:.1f}")
@@ -166,10 +171,14 @@ def trusted_looks(held: Records) -> tuple[Figure, str, str]:
     return fig, named, " ".join(filter(None, texts)) or "No record yet."
 
 
-def mean_curve(runs: Records, key: str) -> tuple[list[int], Tensor]:
-    """Return the epochs (T,), and the mean over the runs of a share, in % (T,)."""
-    values = torch.tensor([[100 * (p[key] or 0.0) for p in r["curve"]] for r in runs])
-    return [p["epoch"] for p in runs[0]["curve"]], values.mean(0)
+def trusted_shares(runs: Records, t: int) -> tuple[list[int], Tensor]:
+    """Return the epochs (T,), and the mean share of images whose look t was trusted, in % (T,)."""
+    config = EXPERIMENTS[runs[0]["experiment"]].settings(runs[0]["protocol"])
+    epochs = [p["epoch"] for p in runs[0]["curve"]]
+    running = [[p[f"accepted_{t}"] or 0.0 for p in r["curve"]] for r in runs]
+    steps = steps_in(config, train_number(config))
+    shares = epoch_shares(torch.tensor(running, dtype=torch.float64), epochs, steps)  # (runs, T)
+    return epochs, 100 * shares.mean(0)
 
 
 def value(runs: Records, key: str, decimals: int = 1) -> str:
@@ -256,7 +265,8 @@ COLUMNS = (
     "All masks are cut at the midrange. *error*: of the classifier on the masked image, for the "
     "min-max methods. *error of M*: of the localiser. *matched*: the largest F1- of any cut whose "
     "F1+ is at least that of All-ones. H+ and H-, in nats: of the classifier on the method's own "
-    "masks. *looks*: the share of second looks that are trusted at the end."
+    "masks. *looks*: the share of second looks that are trusted, a running mean over about the "
+    "last 20 steps."
 )
 MASKS = (
     "The classifier's entropies on the method's own masks, on the true masks, and on All-ones, "
