@@ -245,7 +245,20 @@ def _regression(centre: Tensor, groups: Tensor, spread: Tensor) -> tuple[Tensor,
     It is the regression of the counts of a bag on its logits ~ N(centre, spread), group by group;
     what is not linear in the logits goes into the variance.
     """
-    (r, width), root, offsets, weights = (groups.shape[1], len(spread)), *_points(spread, groups)
+    points = _points(spread, groups)
+    mean, slope, noise, bent = _regressions(centre, groups, spread, points)
+    unit = ROUNDING * torch.eye(mean.shape[-1], dtype=mean.dtype)
+    return mean.sum(1), slope.transpose(-3, -2).flatten(-2), (noise + bent).sum(1) + unit
+
+
+def _regressions(
+    centre: Tensor, groups: Tensor, spread: Tensor, points: tuple[Tensor, Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return mean (B, R, d), slope, noise and bent (B, R, d, d) of the counts of each group.
+
+    Noise is the mean variance of the multinomials, bent that of what is not linear in the logits.
+    """
+    (r, width), (root, offsets, weights) = (groups.shape[1], len(spread)), points
     logits = centre.unflatten(-1, (r, width // r)) + offsets[:, None]  # (S, B, R, d)
     p = F.pad(logits, (0, 1)).softmax(-1)[..., :-1]
     first = torch.einsum("s,sbrd->brd", weights, p)
@@ -254,10 +267,8 @@ def _regression(centre: Tensor, groups: Tensor, spread: Tensor) -> tuple[Tensor,
     slope = torch.cholesky_solve(along.mT, root).mT
     n = groups[:, :, None, None]
     bent = second - first[..., None] * first[..., None, :] - slope @ along.mT
-    variance = n * (torch.diag_embed(first) - second) + n**2 * bent
-    unit = ROUNDING * torch.eye(p.shape[-1], dtype=p.dtype)
-    mean = (groups[:, :, None] * first).sum(1)
-    return mean, (n * slope).transpose(-3, -2).flatten(-2), variance.sum(1) + unit
+    noise = n * (torch.diag_embed(first) - second)
+    return groups[:, :, None] * first, n * slope, noise, n**2 * bent
 
 
 def _points(spread: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
