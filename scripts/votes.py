@@ -479,7 +479,7 @@ def main() -> int:
         seconds = sum(os.times()[:4]) - start
         known[part] = result | {"provenance": provenance(seconds)}
         PLACE.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-        print(part, round(seconds, 1), "s", flush=True)
+        print(f"{part} {seconds:.1f} s", flush=True)
     return 0
 
 

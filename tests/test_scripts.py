@@ -1,5 +1,6 @@
 """Test that scripts touch only what they made, and report in one line what goes wrong."""
 
+import inspect
 import json
 import os
 import shutil
@@ -19,6 +20,8 @@ import readme
 import report
 import teaching
 import votes
+
+from wsl_tutorial.reproduce import records
 
 MAINS = {"report": report, "teaching": teaching, "clean_run": clean_run, "votes": votes}
 MAINS |= {"own_bags": own_bags, "handouts": handouts, "bank": bank, "assignments": assignments}
@@ -245,3 +248,9 @@ def test_a_built_book_is_current_until_one_of_its_files_changes(tmp_path, monkey
     assert book_sources.main([*build, made]) == 0
     assert book_sources.main([*build, "raise SystemExit(1)"]) == 1  # a build that fails
     assert book_sources.current() is None
+
+
+@pytest.mark.parametrize("module", [votes, own_bags, clean_run, records], ids=lambda m: m.__name__)
+def test_a_record_is_not_rounded(module):
+    """The page that prints a number rounds it; two roundings may change its last digit."""
+    assert "round(" not in inspect.getsource(module)
