@@ -32,7 +32,8 @@ def goodman(groups: Tensor, counts: Tensor) -> Tensor:
 
     Nothing keeps a rate within 0 and 1.
     Args: groups: integer (B, R); counts: integer (B, C).
-    Returns: (R, C), each row sums to 1; of the smallest norm where groups are collinear.
+    Returns: (R, C), each row sums to 1. Where the shares of the groups are collinear or a group is
+        empty, it is the solution of smallest norm, whose rows need not sum to 1.
     Raises: ValueError where shapes or dtypes disagree or the sums of a bag differ.
     Source: Goodman (1953).
     """
@@ -136,8 +137,8 @@ def fit(
     normal posteriors of the coefficients and of the logits, then `between` from both. (A model that
     is linear around the posterior of each bag would weight a bag by its own counts, and its
     coefficients are biased.) Priors: N(0, 3^2) for the base of each logit, N(0, scale^2) for each
-    coefficient of a covariate, inverse Wishart with mean-square 0.5^2 and the weight of p + 3 bags
-    for `between`.
+    coefficient of a covariate, inverse Wishart with 2 degrees of freedom for `between`. It is
+    improper if p > 2; in the update it counts like p + 3 bags with deviations of mean square 0.5^2.
     Args:
         groups, counts: as `goodman`; B must be positive.
         covariates: (B, q) float, None for none; a column of 0 and 1 for each county, say.
@@ -243,7 +244,8 @@ def _regression(centre: Tensor, groups: Tensor, spread: Tensor) -> tuple[Tensor,
     """Return mean, slope and variance of the best linear model of the counts, as `_moments`.
 
     It is the regression of the counts of a bag on its logits ~ N(centre, spread), group by group;
-    what is not linear in the logits goes into the variance.
+    what is not linear in the logits goes into the variance. The points of `_points` give the slopes
+    nearly, but for three or more labels often only half of the variance of what is not linear.
     """
     points = _points(spread, groups)
     mean, slope, noise, bent = _regressions(centre, groups, spread, points)
