@@ -311,3 +311,17 @@ def test_the_record_has_the_numbers_of_the_data_and_a_page_rounds_them_once():
     logits = torch.tensor(common["logits"]).double().expand(len(groups), -1)
     value = ecological.log_likelihood_normal(logits, groups, parties).sum().item()
     assert common["nats"] == pytest.approx(value, abs=0.01)
+
+
+@pytest.mark.skipif(not PLACE.exists(), reason="no record")
+def test_the_record_shows_what_chapter_17_says_of_it():
+    record = json.loads(PLACE.read_text("utf-8"))
+    assert record["exact"]["common"]["largest_gap"] > 100 * record["exact"]["fitted"]["largest_gap"]
+    assert record["linear"]["slope_error"]["most"] < 0.05
+    assert record["linear"]["variance_share"]["median"] < 0.5
+    assert min(record["fits"]["seeds"]) > record["fits"]["context"]["1.0"]["error"]
+    world = record["coverage"]["as assumed"]
+    missed, error = 1 - world["inside"]["0.0"], world["standard_error"]["0.0"]
+    assert missed == pytest.approx(0.1, abs=0.01)
+    assert missed - 2 * error < 0.05 < missed  # chance is not excluded
+    assert record["coverage"]["rates follow the composition"]["inside"]["0.0"] < 0.5
