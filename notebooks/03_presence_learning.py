@@ -153,8 +153,8 @@ assert torch.allclose(exact_one, noisy_or(log_p, labels))
 
 # %% [markdown]
 # Because the label sets are drawn from the exact distribution, the mean gap estimates the
-# Kullback-Leibler divergence of noisy-OR from it. It shrinks as $P$ becomes sharper, and is zero
-# for one class, as the assertion checks.
+# Kullback-Leibler divergence of the exact distribution from noisy-OR. It shrinks as $P$ becomes
+# sharper, and is zero for one class, as the assertion checks.
 #
 # ### Max-pooling: the traditional loss
 #
@@ -862,8 +862,8 @@ def collapse(row, background=10):
 check.attempt(check.collapse, collapse)
 
 # %% [markdown]
-# **4, code.** Write $\log(\mathrm{Prb} + \eta)$ from `log_prb (B,)` without leaving log space, so
-# that its gradient is $w$ even for $\log \mathrm{Prb} = -1000$.
+# **4, code.** Write $\log(\mathrm{Prb} + \eta)$ from `log_prb (B,)`, so that its gradient is $w$,
+# also for $\log \mathrm{Prb} = -1000$.
 
 
 # %%

@@ -51,12 +51,12 @@ page.numbers()
 
 # %% [markdown]
 # The percentages are test errors. For "no number" the paper has only a bar of a figure or a remark.
-# "7.5M" is the number of parameters of a network. *Extended MNIST* trains on *canvases* with two
-# digits each and tests on single MNIST digits. SVHN contains photographs of house numbers. DRAM is
-# a method of other authors. The last row is the time to evaluate the alternating series of chapter
-# 1 with $M \times N$ positions, $C$ classes and $L$ labels. *Max pooling* is a baseline, run six
-# times. For each label of an image, its loss uses only the label's largest probability over all
-# positions.
+# "7.5M" is the number of parameters of a network, in units of $2^{20}$. *Extended MNIST* trains on
+# *canvases* with two digits each and tests on single MNIST digits. SVHN contains photographs of
+# house numbers. DRAM is a method of other authors. The last row is the time to evaluate the
+# alternating series of chapter 1 with $M \times N$ positions, $C$ classes and $L$ labels. *Max
+# pooling* is a baseline, run six times. For each label of an image, its loss uses only the label's
+# largest probability over all positions.
 #
 # ## What is hidden
 #
@@ -229,7 +229,7 @@ show.figure(
 # At a true gap of 0 nearly all means pass, but about half of the single runs fail. At a gap of two
 # standard deviations about 40 % of the means still pass. So *reproduced* means "within about two
 # standard deviations", and for a single run *worse* is weak evidence. Therefore we also test
-# *claims* of the paper, such as "max pooling is much worse than the exact likelihood", with our own
+# *claims* of the paper, such as "max pooling is much worse than the exact likelihood", with our
 # runs alone.
 #
 # We write a claim as one or more differences that must be above 0. Such a difference $g$ is a
@@ -323,10 +323,11 @@ print(f"best of ten runs: {lucky:.2f} % expected, {least.printed} % printed")
 # ### From a label map to a sequence
 #
 # For house numbers the network predicts probabilities $p_{\ell,m,n}$ of the classes $\ell$ at $28
-# \times 28$ positions, and the paper needs a sequence of digits. The *label map* $h$ has the most
-# probable class at row $m$ and column $n$, $h_{m,n} = \arg\max_\ell p_{\ell,m,n}$, a digit or the
-# background $\phi$. The digits in column $n$ vote for its class $c_n$. From left to right, we write
-# down each digit $c_n$ that differs from the class of the column before:
+# \times 28$ positions, and the paper needs a sequence of digits. The *label map* $h_{m,n} =
+# \arg\max_\ell p_{\ell,m,n}$ has the most probable class at row $m$ and column $n$, a digit or the
+# background $\phi$. In the authors' program, the digits in column $n$ vote for its class $c_n$.
+# From left to right, we write down each digit $c_n$ that differs from the class of the column
+# before:
 #
 # $$ \begin{aligned}
 # c_n &= \begin{cases} \arg\max_{\ell \neq \phi} \; \#\{ m : h_{m,n} = \ell \} & \text{if some } h_{m,n} \neq \phi , \cr \phi & \text{otherwise,} \end{cases} \cr
@@ -458,8 +459,8 @@ page.crops(wide, boxes)
 # the exact likelihood and two versions of max pooling. In max pooling *as printed* in the paper,
 # the probabilities of one image sum to 1, over classes and positions. *As coded* in the program,
 # those of the whole batch sum to 1 ([chapter 15](15_audit.ipynb)). Thin lines are single seeds,
-# thick lines are their means. Dashed lines are the paper's errors after full training (for max
-# pooling, the mean of the six).
+# thick lines their means. Dashed lines are the paper's errors after full training (for max pooling,
+# the mean of the six).
 
 # %% tags=["hide-input"]
 page.curves(HELD)
@@ -469,8 +470,8 @@ page.curves(HELD)
 #
 # ### The reading rule
 #
-# The paper calls its rule (4.2) "very coarse". We apply it to six label maps, in which a dot is the
-# background and a slash separates rows.
+# The paper calls its rule "very coarse". We apply (4.2) to six label maps; a dot is the background
+# and a slash separates rows.
 
 # %% tags=["hide-input"]
 MAPS = {
@@ -537,8 +538,7 @@ for core in (1.0, 0.8, 0.6):
 # With whole boxes not every number with equal neighbours is misread, because some neighbouring
 # boxes leave a blank column between them. The rule penalises a network that marks whole digits, but
 # not one that marks only their middles. The training loss does not distinguish the two networks:
-# both predict exactly the labels of the image, so both have likelihood 1. We still use the paper's
-# rule.
+# both predict exactly the labels of the image, so both have likelihood 1. We still use (4.2).
 #
 # ### The other differences, and what we do about each
 #

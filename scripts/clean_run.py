@@ -57,9 +57,9 @@ def run(notebook: Path, folder: Path) -> dict[str, float]:
             seconds.append(time.perf_counter() - start)
     kilobytes = int(made.cells[-1].outputs[0].text)
     return {
-        "install_seconds": round(seconds[0], 1),
-        "seconds": round(sum(seconds[1:]), 1),
-        "gigabytes": round(kilobytes * 1024 / 1e9, 2),
+        "install_seconds": seconds[0],
+        "seconds": sum(seconds[1:]),
+        "gigabytes": kilobytes * 1024 / 1e9,
     }
 
 

@@ -1,10 +1,12 @@
 """Record the fits of chapter 17: wsl_tutorial/results/votes.json.
 
 python scripts/votes.py              every part, in the order below
-python scripts/votes.py fits         this part only: heldout, fits, exact, eipack, check, coverage
+python scripts/votes.py fits         this part only: heldout, fits, exact, linear, eipack, check or
+                                     coverage
 
-The data are read as `wsl_tutorial.data.votes` finds them. `heldout` and `coverage` never
-read the true tables of the precincts. `eipack` needs Rscript with the R package eiPack.
+Numbers are recorded as they are computed. The page that prints them rounds, once. The data are read
+as `wsl_tutorial.data.votes` finds them. `heldout` and `coverage` never read the true tables of the
+precincts. `eipack` needs Rscript with the R package eiPack.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,11 +56,18 @@ def covariates(model: str, groups: Tensor, counties: list[str]) -> Tensor:
 
 
 def percent(x: Tensor) -> list:
-    return (100 * x).round(decimals=2).tolist()
+    """Return a hundred times x, not rounded."""
+    return (100 * x.double()).tolist()
 
 
 def rates(tables: Tensor) -> Tensor:
+    tables = tables.double()  # a quotient of integers would be float32
     return tables.sum(0) / tables.sum((0, 2))[:, None]
+
+
+def error_of(estimate: Tensor, truth: Tensor) -> float:
+    """Return the largest absolute difference, in points."""
+    return 100 * (estimate - truth).abs().max().item()
 
 
 def judged(tables: Tensor, truth: Tensor) -> dict:
@@ -67,7 +77,7 @@ def judged(tables: Tensor, truth: Tensor) -> dict:
         "rates": percent(mean),
         "low": percent(low),
         "high": percent(high),
-        "error": round(100 * (mean - truth).abs().max().item(), 2),
+        "error": error_of(mean, truth),
         "inside": ((low <= truth) & (truth <= high)).int().tolist(),
     }
 
@@ -91,9 +101,9 @@ def heldout() -> dict:
     best = max(found.values(), key=lambda value: value.sum().item())
     return {
         model: {
-            "nats": round(value.sum().item(), 1),
-            "behind": round((best - value).sum().item(), 1),
-            "standard_error": round(((best - value).std() * len(value) ** 0.5).item(), 1),
+            "nats": value.sum().item(),
+            "behind": (best - value).sum().item(),
+            "standard_error": ((best - value).std() * len(value) ** 0.5).item(),
         }
         for model, value in found.items()
     }
@@ -122,10 +132,7 @@ def fits() -> dict:
         "voters": groups.sum(0).tolist(),
         "truth": percent(truth),
         "bounds": {"low": percent(low), "high": percent(high)},
-        "goodman": {
-            "rates": percent(goodman),
-            "error": round(100 * (goodman - truth).abs().max().item(), 2),
-        },
+        "goodman": {"rates": percent(goodman), "error": error_of(goodman, truth)},
         "common": common(groups, parties, truth),
         "models": {},
         "context": {},
@@ -143,8 +150,8 @@ def fits() -> dict:
             entry = judged(drawn, truth) | {
                 "context": context,
                 "steps": fitted.steps,
-                "seconds_fit": round(fitting, 2),
-                "seconds": round(seconds, 2),
+                "seconds_fit": fitting,
+                "seconds": seconds,
             }
             if not context:
                 found["models"][model] = entry
@@ -167,7 +174,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def rates_of_bound(bound: Tensor, groups: Tensor) -> Tensor:
-    return bound.sum(0) / groups.sum(0)[:, None]
+    return bound.sum(0).double() / groups.sum(0)[:, None]
 
 
 def against(drawn: Tensor, tables: Tensor, groups: Tensor) -> dict:
@@ -190,14 +197,15 @@ def common(groups: Tensor, parties: Tensor, truth: Tensor) -> dict:
         value.backward()
         return value
 
-    value = optimiser.step(loss)
+    optimiser.step(loss)  # returns the loss before its first step
+    value = -len(groups) * loss().item()
     found = torch.nn.functional.pad(logits.detach().view(3, 2), (0, 1)).softmax(1)
     return {
         "rates": percent(found),
-        "error": round(100 * (found - truth).abs().max().item(), 2),
+        "error": error_of(found, truth),
         "logits": logits.tolist(),
-        "nats": round(-len(groups) * value.item(), 1),
-        "seconds": round(time.process_time() - start, 2),
+        "nats": value,
+        "seconds": time.process_time() - start,
     }
 
 
@@ -249,7 +257,7 @@ def chains(context: float, sweeps: int, n: int = 100) -> dict:
     for sweep, logits in seen.items():
         drawn = ecological.draw_tables(logits, groups, parties, g)
         found[str(sweep)] = judged(drawn, rates(tables))
-    return {"draws": n, "sweeps": found, "seconds": round(time.process_time() - start, 1)}
+    return {"draws": n, "sweeps": found, "seconds": time.process_time() - start}
 
 
 def conditional(logits: Tensor, design: Tensor, prior: Tensor, inverse: Tensor, g):
@@ -304,7 +312,7 @@ def eipack() -> dict:
         r, version, seconds, *lines = done.stdout.split("\n")
         cells = torch.tensor([[float(x) for x in line.split()] for line in lines if line])
         drawn = cells.view(-1, 3, 3).mT[:, None]  # columns: the groups of each party in turn
-        entry = {"R": r, "eiPack": version, "seed": seed, "seconds": round(float(seconds), 1)}
+        entry = {"R": r, "eiPack": version, "seed": seed, "seconds": float(seconds)}
         found.append(entry | judged(drawn.double(), truth))
     return {"runs": found, "model": "ei.MD.bayes, 20,000 steps of burn-in, 10,000 kept"}
 
@@ -331,12 +339,44 @@ def exact() -> dict:
         )
         gap = ecological.log_likelihood_normal(logits, groups, parties) - value
         found[name] = {
-            "nats": round(value.sum().item(), 1),
-            "largest_gap": round(gap.abs().max().item(), 3),
-            "median_gap": round(gap.abs().median().item(), 4),
-            "seconds": round(time.process_time() - start, 1),
+            "nats": value.sum().item(),
+            "largest_gap": gap.abs().max().item(),
+            "median_gap": gap.abs().median().item(),
+            "seconds": time.process_time() - start,
         }
     return found
+
+
+def linear(nodes: int = 20) -> dict:
+    """Return how well the points of a fit give slopes and the variance of what is not linear.
+
+    The chosen model, around its fitted means. The right values have `nodes` Gauss-Hermite points
+    along each axis of a group's log-odds.
+    """
+    groups, parties, _, counties = precincts()
+    fitted = ecological.fit(groups, parties, covariates(CHOSEN, groups, counties))
+    known = fitted.design @ fitted.coefficients, fitted.groups, fitted.between
+    root, offsets, weights = ecological._points(fitted.between, fitted.groups)
+    many = gauss_hermite(root, nodes)
+    (_, slope, _, bent), (_, right, _, whole) = (
+        ecological._regressions(*known, points) for points in ((root, offsets, weights), many)
+    )
+    share = bent.sum(1).diagonal(dim1=1, dim2=2) / whole.sum(1).diagonal(dim1=1, dim2=2)  # (B, d)
+    error = (slope - right).flatten(1).norm(dim=1) / right.flatten(1).norm(dim=1)  # (B,)
+    shown = {"slope_error": error, "variance_share": share}
+    return {"points": len(weights)} | {
+        name: {"least": x.min().item(), "median": x.median().item(), "most": x.max().item()}
+        for name, x in shown.items()
+    }
+
+
+def gauss_hermite(root: Tensor, nodes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return points as `ecological._points` does, `nodes` along each axis; root: (R, d, d)."""
+    x, w = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(nodes))
+    d = root.shape[-1]
+    places = torch.cartesian_prod(*[x] * d).view(-1, d)
+    weights = torch.cartesian_prod(*[w / w.sum()] * d).view(-1, d).prod(1)
+    return root, torch.einsum("rde,se->srd", root, places), weights
 
 
 WORLDS = {
@@ -347,10 +387,12 @@ WORLDS = {
 }
 
 
-def coverage(repeats: int = 12) -> dict:
+def coverage(repeats: int = 16) -> dict:
     """Return how often intervals hold the rates of simulated regions with the margins known here.
 
-    Each region has the fitted model's rates and one assumption changed.
+    Each region has the fitted model's rates and one assumption changed. The nine rates of a region
+    are dependent, so the standard error is that of a mean over regions. `failed` counts the regions
+    whose fit did not converge.
     """
     groups, parties, _, counties = precincts()
     design = covariates(CHOSEN, groups, counties)
@@ -361,15 +403,24 @@ def coverage(repeats: int = 12) -> dict:
         for seed in range(repeats):
             g = seeded(1000 * number + seed)
             tables = simulated(fitted, g, **changed)
-            new = ecological.fit(groups, tables.sum(1), design)
+            try:
+                new = ecological.fit(groups, tables.sum(1), design)
+            except ValueError:
+                continue
             for context, all_ in inside.items():
                 drawn = ecological.sample(new, DRAWS, float(context), g, STEPS)
                 mean, low, high = ecological.region(drawn)
                 all_.append(((low <= rates(tables)) & (rates(tables) <= high)).double().mean())
             errors.append((mean - rates(tables)).abs().max())
-        share = {c: round(torch.stack(x).mean().item(), 3) for c, x in inside.items()}
-        error = round(100 * torch.stack(errors).mean().item(), 2)
-        found[world] = {"regions": repeats, "inside": share, "error": error}
+        share = {context: torch.stack(x) for context, x in inside.items()}  # (regions,) each
+        regions = len(errors)
+        found[world] = {
+            "regions": regions,
+            "failed": repeats - regions,
+            "inside": {c: x.mean().item() for c, x in share.items()},
+            "standard_error": {c: x.std().item() / regions**0.5 for c, x in share.items()},
+            "error": 100 * torch.stack(errors).mean().item(),
+        }
     return found
 
 
@@ -393,7 +444,7 @@ def simulated(fitted, g, slope: float = 0.0, skewed: bool = False, clusters: int
     return cell.bincount(minlength=p_cell.numel()).view(p_cell.shape)
 
 
-PARTS = {f.__name__: f for f in (heldout, fits, exact, eipack, check, coverage)}
+PARTS = {f.__name__: f for f in (heldout, fits, exact, linear, eipack, check, coverage)}
 
 
 def provenance(seconds: float) -> dict:
@@ -406,7 +457,7 @@ def provenance(seconds: float) -> dict:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "data": data.checksums("votes"),
-        "seconds": round(seconds, 1),
+        "seconds": seconds,
     }
 
 
@@ -428,7 +479,7 @@ def main() -> int:
         seconds = sum(os.times()[:4]) - start
         known[part] = result | {"provenance": provenance(seconds)}
         PLACE.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-        print(part, round(seconds, 1), "s", flush=True)
+        print(f"{part} {seconds:.1f} s", flush=True)
     return 0
 
 

@@ -1,5 +1,6 @@
 """Test that scripts touch only what they made, and report in one line what goes wrong."""
 
+import inspect
 import json
 import os
 import shutil
@@ -19,6 +20,8 @@ import readme
 import report
 import teaching
 import votes
+
+from wsl_tutorial.reproduce import records
 
 MAINS = {"report": report, "teaching": teaching, "clean_run": clean_run, "votes": votes}
 MAINS |= {"own_bags": own_bags, "handouts": handouts, "bank": bank, "assignments": assignments}
@@ -131,7 +134,7 @@ def test_a_target_that_cannot_be_written_is_a_line(mine, tmp_path, monkeypatch, 
         ("own_bags", ["cv", "musk9"], "'musk9' is none of musk1, musk2, elephant"),
         ("own_bags", ["tests", "--methods", "ours,none"], "'none' is none of ours, means"),
         ("own_bags", ["tests", "--repeats", "five"], "'five' is not of the form 0-9 or 0,3,5"),
-        ("votes", ["fitted"], "'fitted' is none of heldout, fits, exact, eipack, check"),
+        ("votes", ["fitted"], "'fitted' is none of heldout, fits, exact, linear, eipack, check"),
     ],
 )
 def test_a_wrong_argument_is_named(tmp_path, monkeypatch, capsys, script, arguments, said):
@@ -245,3 +248,9 @@ def test_a_built_book_is_current_until_one_of_its_files_changes(tmp_path, monkey
     assert book_sources.main([*build, made]) == 0
     assert book_sources.main([*build, "raise SystemExit(1)"]) == 1  # a build that fails
     assert book_sources.current() is None
+
+
+@pytest.mark.parametrize("module", [votes, own_bags, clean_run, records], ids=lambda m: m.__name__)
+def test_a_record_is_not_rounded(module):
+    """The page that prints a number rounds it; two roundings may change its last digit."""
+    assert "round(" not in inspect.getsource(module)

@@ -135,9 +135,12 @@ def state_cost(app, docname, source):
 
 
 def cost(record: dict) -> str:
-    """Return one sentence from one record of scripts/clean_run.py."""
+    """Return one sentence from one record of scripts/clean_run.py.
+
+    Older records have one and two decimals, so fewer would round them twice.
+    """
     return (
-        f"Runs in {record['seconds']:.0f} seconds with {record['gigabytes']:.1f} GB of memory "
+        f"Runs in {record['seconds']:.1f} seconds with {record['gigabytes']:.2f} GB of memory "
         f"(measured on {record['date']} on one CPU core, PyTorch {record['torch']}, "
         f"commit {record['commit'][:10]})."
     )

@@ -86,7 +86,7 @@ def test_a_notebook_says_what_it_took_where_it_was_measured(pages):
         assert record["seconds"] < 120
         assert record["gigabytes"] < 12, "Colab lends 12.7 GB"
         words = " ".join(" ".join(pages[f"notebooks/{name}"].words).split())
-        assert f"Runs in {record['seconds']:.0f} seconds with" in words
+        assert f"Runs in {record['seconds']:.1f} seconds with" in words
 
 
 def test_links_inside_the_book_lead_somewhere(site, pages):

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import votes as script
+from real_data import REAL, needs
 
 from wsl_tutorial.counts import ecological
+from wsl_tutorial.data import votes
 
 PLACE = Path(ecological.__file__).parents[1] / "results" / "votes.json"
 
@@ -50,6 +53,33 @@ def test_the_regression_leaves_the_unit_interval_and_the_fit_does_not():
     assert ecological.goodman(groups, counts).max() > 1.1
     drawn = ecological.sample(ecological.fit(groups, counts), 50, generator=seeded())
     assert all(((x > -0.01) & (x < 1.01)).all() for x in ecological.region(drawn))
+
+
+@pytest.mark.parametrize(
+    ("groups", "counts", "sums"),
+    [
+        ([[25, 75], [50, 150]], [[40, 60], [100, 100]], [0.4, 1.2]),  # collinear
+        ([[30, 0], [50, 0]], [[10, 20], [30, 20]], [1.0, 0.0]),  # an empty group
+        ([[30, 10], [50, 0]], [[20, 20], [30, 20]], [1.0, 1.0]),
+    ],
+)
+def test_rows_of_the_regression_sum_to_1_unless_groups_are_collinear_or_empty(groups, counts, sums):
+    found = ecological.goodman(torch.tensor(groups), torch.tensor(counts))
+    torch.testing.assert_close(found.sum(1), torch.tensor(sums).double())
+
+
+def test_uncorrelated_rates_make_the_regression_consistent_but_not_unbiased():
+    """Deviations e with E e = E xe = E x^2 e = 0; all samples of three precincts with two x."""
+    x, e = torch.arange(5) * 100, torch.tensor([-1, 2, 0, -2, 1])
+    groups = torch.stack([x, 400 - x], 1)
+    first = (groups * torch.stack([7 + e, 4 + e], 1)).sum(1) // 10
+    counts = torch.stack([first, 400 - first], 1)
+    every = ecological.goodman(groups, counts)[:, 0]  # each x as often as it is drawn
+    torch.testing.assert_close(every, torch.tensor([0.7, 0.4]).double())
+    samples = [list(s) for s in product(range(5), repeat=3) if len(set(s)) > 1]
+    found = [ecological.goodman(groups[s], counts[s])[:, 0] for s in samples]
+    mean = torch.stack(found).mean(0)
+    torch.testing.assert_close(mean, torch.tensor([0.6938, 0.4062]).double(), atol=1e-4, rtol=0)
 
 
 def test_draws_keep_both_margins_and_nearly_the_bounds():
@@ -98,6 +128,22 @@ def test_counts_are_regressed_on_logits_as_a_hundred_thousand_draws_are():
     drawn = (groups[0][:, None, None] * each).sum(1).mean(0) + torch.eye(2).double() / 12
     bent = right[4:, 4:] - line @ spread @ line.T
     torch.testing.assert_close(variance, drawn + bent, rtol=0.03, atol=0)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_few_points_give_the_slopes_and_for_two_labels_what_is_not_linear(classes):
+    """For three labels the points leave out the mean of squared products of two log-odds."""
+    groups, tables = region(60, r=2, c=classes, spread=0.4)
+    fitted = ecological.fit(groups, tables.sum(1))
+    known = fitted.design @ fitted.coefficients, fitted.groups, fitted.between
+    points = ecological._points(fitted.between, fitted.groups)
+    few = ecological._regressions(*known, points)
+    many = ecological._regressions(*known, script.gauss_hermite(points[0], 20))
+    torch.testing.assert_close(few[0], many[0], rtol=0.01, atol=0)
+    assert (few[1] - many[1]).norm() < 0.03 * many[1].norm()
+    share = [x[3].sum(1).diagonal(dim1=1, dim2=2) for x in (few, many)]
+    share = (share[0] / share[1]).median()
+    assert (share > 0.9) if classes == 2 else (0.3 < share < 0.7)
 
 
 @pytest.mark.parametrize(("seed", "spread", "most"), [(1, 0.6, 0.1), (1, 1.0, 1.0), (3, 1.0, 0.3)])
@@ -239,3 +285,43 @@ def test_the_record_says_where_its_numbers_come_from():
         assert origin["data"]["votes/senc.tab"].startswith("76d1e562")
         assert origin["utc"].startswith("20")
     assert all(run["seconds"] > 0 for run in record["eipack"]["runs"])
+
+
+def test_numbers_are_recorded_as_they_are_computed():
+    assert script.percent(torch.tensor([0.4534764]).double()) == pytest.approx([45.34764])
+    assert script.rates(torch.tensor([[[1, 2], [0, 3]]])).dtype == torch.float64
+
+
+@needs("votes")
+def test_the_record_has_the_numbers_of_the_data_and_a_page_rounds_them_once():
+    """A cell of two decimals, rounded again, can be off by one in its last printed digit."""
+    known, found = votes.load(REAL), json.loads(PLACE.read_text("utf-8"))["fits"]
+    groups, parties = known["groups"], known["parties"]
+    ends = ecological.bounds(groups, parties)
+    low, high = (b.sum(0) / groups.sum(0).double()[:, None] for b in ends)
+    right = {
+        "truth": (found["truth"], rates(known["tables"])),
+        "goodman": (found["goodman"]["rates"], ecological.goodman(groups, parties)),
+        "low": (found["bounds"]["low"], low),
+        "high": (found["bounds"]["high"], high),
+    }
+    for recorded, x in right.values():
+        torch.testing.assert_close(torch.tensor(recorded).double(), 100 * x, atol=1e-4, rtol=0)
+    common = found["common"]
+    logits = torch.tensor(common["logits"]).double().expand(len(groups), -1)
+    value = ecological.log_likelihood_normal(logits, groups, parties).sum().item()
+    assert common["nats"] == pytest.approx(value, abs=0.01)
+
+
+@pytest.mark.skipif(not PLACE.exists(), reason="no record")
+def test_the_record_shows_what_chapter_17_says_of_it():
+    record = json.loads(PLACE.read_text("utf-8"))
+    assert record["exact"]["common"]["largest_gap"] > 100 * record["exact"]["fitted"]["largest_gap"]
+    assert record["linear"]["slope_error"]["most"] < 0.05
+    assert record["linear"]["variance_share"]["median"] < 0.5
+    assert min(record["fits"]["seeds"]) > record["fits"]["context"]["1.0"]["error"]
+    world = record["coverage"]["as assumed"]
+    missed, error = 1 - world["inside"]["0.0"], world["standard_error"]["0.0"]
+    assert missed == pytest.approx(0.1, abs=0.01)
+    assert missed - 2 * error < 0.05 < missed  # chance is not excluded
+    assert record["coverage"]["rates follow the composition"]["inside"]["0.0"] < 0.5

@@ -826,3 +826,21 @@ def test_the_shares_of_a_pull_depend_on_ratios_alone_in_the_limit_of_weak_eviden
     torch.testing.assert_close(shares[1e-6], limit / limit.sum(), rtol=1e-4, atol=0)
     assert shares[0.9].tolist() == pytest.approx([0.635, 0.328, 0.038], abs=1e-3)
     assert shares[0.1].tolist() == pytest.approx([0.482, 0.384, 0.134], abs=1e-3)
+
+
+def test_the_mean_gap_of_exact_draws_is_the_divergence_of_the_exact_law_from_noisy_or():
+    """KL(exact | noisy-OR), which chapter 3 estimates, and not KL(noisy-OR | exact)."""
+    g = torch.Generator().manual_seed(0)
+    log_p = torch.randn(2000, 4, 4, generator=g, dtype=torch.float64).log_softmax(1)
+    sets = torch.tensor(list(itertools.product((False, True), repeat=3)))  # (8, 3)
+    exact = torch.stack([presence.log_likelihood(log_p, s.expand(2000, 3)) for s in sets], 1)
+    pi = presence.marginals(log_p)[:, None]  # (2000, 1, 3)
+    noisy = torch.where(sets, pi, 1 - pi).log().sum(2)  # (2000, 8)
+    drawn = exact.exp().multinomial(1, generator=g)
+    gap = (exact - noisy).gather(1, drawn).mean()
+    forward = (exact.exp() * (exact - noisy)).sum(1).mean()
+    backward = (noisy.exp() * (noisy - exact)).sum(1).mean()
+    error = (exact - noisy).gather(1, drawn).std() / 2000**0.5
+    assert abs(gap - forward) < 2 * error
+    assert backward - forward > 2 * error
+    torch.testing.assert_close(noisy.exp().sum(1), torch.ones(2000).double())

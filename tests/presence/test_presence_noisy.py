@@ -152,6 +152,17 @@ def test_a_label_that_cannot_be_observed_is_impossible_with_gradient_zero():
     torch.testing.assert_close(r[1], slope[1])
 
 
+@pytest.mark.parametrize("labels", list(itertools.product((False, True), repeat=2)))
+def test_rates_strictly_between_0_and_1_make_nothing_impossible_and_a_rate_of_1_may(labels):
+    log_p = torch.tensor([-torch.inf, -torch.inf, 0.0]).double()[None, :, None]  # background alone
+    labels = torch.tensor([labels])
+    value = presence.log_likelihood_noisy(log_p, labels, 1e-9, 1 - 1e-9)
+    expected = torch.where(labels, math.log(1e-9), math.log1p(-1e-9)).sum().double()
+    torch.testing.assert_close(value[0], expected)
+    value = presence.log_likelihood_noisy(log_p, labels, 1.0, 1.0)  # absent classes are observed
+    assert value.item() == (0 if labels.all() else -torch.inf)
+
+
 @pytest.mark.parametrize("seen", [0.0, -12.0, -60.0, -400.0])
 @pytest.mark.parametrize("rate", [1e-2, 1e-8, 1e-30])
 def test_weak_evidence_and_small_rates_cancel_nothing(seen, rate):

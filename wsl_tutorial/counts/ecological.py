@@ -32,7 +32,8 @@ def goodman(groups: Tensor, counts: Tensor) -> Tensor:
 
     Nothing keeps a rate within 0 and 1.
     Args: groups: integer (B, R); counts: integer (B, C).
-    Returns: (R, C), each row sums to 1; of the smallest norm where groups are collinear.
+    Returns: (R, C), each row sums to 1. Where the shares of the groups are collinear or a group is
+        empty, it is the solution of smallest norm, whose rows need not sum to 1.
     Raises: ValueError where shapes or dtypes disagree or the sums of a bag differ.
     Source: Goodman (1953).
     """
@@ -136,8 +137,8 @@ def fit(
     normal posteriors of the coefficients and of the logits, then `between` from both. (A model that
     is linear around the posterior of each bag would weight a bag by its own counts, and its
     coefficients are biased.) Priors: N(0, 3^2) for the base of each logit, N(0, scale^2) for each
-    coefficient of a covariate, inverse Wishart with mean-square 0.5^2 and the weight of p + 3 bags
-    for `between`.
+    coefficient of a covariate, inverse Wishart with 2 degrees of freedom for `between`. It is
+    improper if p > 2; in the update it counts like p + 3 bags with deviations of mean square 0.5^2.
     Args:
         groups, counts: as `goodman`; B must be positive.
         covariates: (B, q) float, None for none; a column of 0 and 1 for each county, say.
@@ -243,9 +244,23 @@ def _regression(centre: Tensor, groups: Tensor, spread: Tensor) -> tuple[Tensor,
     """Return mean, slope and variance of the best linear model of the counts, as `_moments`.
 
     It is the regression of the counts of a bag on its logits ~ N(centre, spread), group by group;
-    what is not linear in the logits goes into the variance.
+    what is not linear in the logits goes into the variance. The points of `_points` give the slopes
+    nearly, but for three or more labels often only half of the variance of what is not linear.
     """
-    (r, width), root, offsets, weights = (groups.shape[1], len(spread)), *_points(spread, groups)
+    points = _points(spread, groups)
+    mean, slope, noise, bent = _regressions(centre, groups, spread, points)
+    unit = ROUNDING * torch.eye(mean.shape[-1], dtype=mean.dtype)
+    return mean.sum(1), slope.transpose(-3, -2).flatten(-2), (noise + bent).sum(1) + unit
+
+
+def _regressions(
+    centre: Tensor, groups: Tensor, spread: Tensor, points: tuple[Tensor, Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return mean (B, R, d), slope, noise and bent (B, R, d, d) of the counts of each group.
+
+    Noise is the mean variance of the multinomials, bent that of what is not linear in the logits.
+    """
+    (r, width), (root, offsets, weights) = (groups.shape[1], len(spread)), points
     logits = centre.unflatten(-1, (r, width // r)) + offsets[:, None]  # (S, B, R, d)
     p = F.pad(logits, (0, 1)).softmax(-1)[..., :-1]
     first = torch.einsum("s,sbrd->brd", weights, p)
@@ -254,10 +269,8 @@ def _regression(centre: Tensor, groups: Tensor, spread: Tensor) -> tuple[Tensor,
     slope = torch.cholesky_solve(along.mT, root).mT
     n = groups[:, :, None, None]
     bent = second - first[..., None] * first[..., None, :] - slope @ along.mT
-    variance = n * (torch.diag_embed(first) - second) + n**2 * bent
-    unit = ROUNDING * torch.eye(p.shape[-1], dtype=p.dtype)
-    mean = (groups[:, :, None] * first).sum(1)
-    return mean, (n * slope).transpose(-3, -2).flatten(-2), variance.sum(1) + unit
+    noise = n * (torch.diag_embed(first) - second)
+    return groups[:, :, None] * first, n * slope, noise, n**2 * bent
 
 
 def _points(spread: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -37,10 +37,11 @@ def log_likelihood_noisy(
 ) -> Tensor:
     """Eq. (3.6): log Prb of labels that are observed with errors, independent given the true set.
 
-    All true label sets are summed. With both rates 0 this is `log_likelihood`; with positive rates
-    no observation is impossible. The series has a term for each set of classes that may occur
-    unobserved, and only the observed labels have minus signs in it; its certificate and the
-    recursion that takes over are those of `log_likelihood`.
+    All true label sets are summed. With both rates 0 this is `log_likelihood`; with rates strictly
+    between 0 and 1 no observation is impossible. The series has a term for each set of classes that
+    may occur, given the observation. If the rates of each label sum to less than 1, only observed
+    labels have minus signs in it. Its certificate and the recursion that takes over are those of
+    `log_likelihood`.
 
     Args:
         log_p, labels, mask, background: as `log_likelihood`; labels are those observed.

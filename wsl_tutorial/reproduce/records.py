@@ -61,8 +61,8 @@ def make(experiment: Experiment, metrics: dict[str, float], run: Any) -> dict[st
         "metrics": _finite(metrics, "metrics", notes),
         "curve": [_finite(point, "curve", notes) for point in curve],
         "notes": sorted(set(notes)),
-        "seconds": round(run.total_seconds(), 3),
-        "peak_memory_mb": round(run.peak_memory(), 1),
+        "seconds": run.total_seconds(),
+        "peak_memory_mb": run.peak_memory(),
         "provenance": provenance(experiment, run),
     }
     validate(record)

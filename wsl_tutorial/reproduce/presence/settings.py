@@ -178,7 +178,9 @@ class NumberNetwork(Network):
 class NumberMethod(Method):
     """The class map is read as a sequence of digits."""
 
-    rule: str = setting("transcription", "transcription", "section 5.3")
+    rule: str = setting(
+        "transcription", "transcription", f"section 5.3; {CODE}: votes, ties and blanks"
+    )
 
 
 @dataclass(frozen=True)
