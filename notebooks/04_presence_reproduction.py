@@ -18,7 +18,7 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 # for comparing our number with a printed one, compute how much lower an error looks if the best
 # epoch is chosen on the test set, and trace any number of this book back to its settings. You need
 # [chapter 1](01_presence_likelihood.ipynb), the variance of a mean and confidence intervals. The
-# page runs in twenty seconds on one CPU core, with stored results of training.
+# page runs in twenty seconds on one CPU core; training results are stored.
 #
 # ## Problem
 #
@@ -114,7 +114,7 @@ show.Markdown(tables.grid(head, lines))
 # $$ \mathrm{se} = \sqrt{\frac{e (1 - e)}{n}} . $$
 #
 # With the measured rate in place of $e$ it is called the *standard error*. MNIST has 10,000 test
-# images. Standard errors are in percentage points:
+# images. In percentage points:
 
 
 # %% tags=["hide-input"]

@@ -70,7 +70,7 @@ show.Markdown(page.rows_by_place())
 # | Which test is behind "statistically indistinguishable"? | not stated | not there |
 # | Is ResNet-18 pretrained, and does it use batch normalisation? | not stated | random weights, no batch normalisation |
 #
-# We had to choose every setting that neither of them states.
+# We chose what neither states.
 #
 # ## Derivation
 #
@@ -287,8 +287,7 @@ show.figure(
 # The curve rises throughout, so of two networks with such errors the criterion prefers the better
 # one. A network that calls all instances positive is wrong by the number of negatives, $n - y$, and
 # one that calls all negative by $y$. With equal classes both are half a bag on average, 3.5, which
-# is worse than any point of the curve. We use this criterion for all methods, supervised learning
-# too.
+# is worse than any point of the curve. We use this criterion for all methods.
 #
 # ## Code
 #
@@ -359,8 +358,8 @@ show.figure(
 # The printed *curvature* is the mean of $1/(4(n - 1))$ over bags of two or more: the curvature of
 # [chapter 6](06_counts_learning.ipynb) along a contrast, in a bag with half positives. It is larger
 # for the stand-in. So if the true distribution is similar, the size of the bags alone makes the
-# photos the easier data set for a learner from counts. If such learners are nevertheless further
-# behind supervised learning there, as section 3.3 says, the reason must be something else.
+# photos the easier data set for a learner from counts. If section 3.3 finds such learners further
+# behind supervised learning there, the reason must be something else.
 #
 # ### The curves
 #
@@ -420,10 +419,10 @@ show.Markdown(page.on_the_plateau(HELD))
 show.Markdown(page.seconds(HELD))
 
 # %% [markdown]
-# In the last column compare `mle_llp`, `mle_llp_reuse` and `direct`. Only `mle_llp` makes a separate
-# pass for the E-step. By the derivation above this pass costs about a third of an epoch; the
-# measured difference is a little smaller. This is a single run, and other programs on the machine
-# change such durations.
+# In the last column, compare `mle_llp` with `mle_llp_reuse` and `direct`, which make no separate
+# pass for the E-step. By the derivation this pass costs about a third of an epoch; the measured
+# difference is a little smaller. This is a single run, and other programs on the machine change
+# such durations.
 #
 # ### Epochs, wobble and the paired test
 #
@@ -568,9 +567,8 @@ check.attempt(check.error_of_counts, error_of_counts)
 # DLLP requires of a single $\rho_i$.
 #
 # **6, explain to a colleague.** Your colleague has trained two learners on ten random splits of one
-# data set, finds $p = 0.03$ in a paired $t$-test, and wants to write "significantly better". Explain
-# in a few sentences what the ten splits have in common, and how your colleague could use the same
-# computing time better.
+# data set, finds $p = 0.03$ in a paired $t$-test, and wants to write "significantly better". What
+# do the ten splits have in common, and how could your colleague use the same computing time better?
 #
 # ## Further reading
 #
