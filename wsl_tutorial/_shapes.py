@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -114,6 +115,18 @@ def check_values(fits: Tensor, message: Callable[[], str]) -> None:
         fits = functorch.get_unwrapped(fits)
     if not bool(fits.all()):
         raise ValueError(message())
+
+
+def check_int(name: str, x: int, least: int | None = 0) -> None:
+    """Raise ValueError unless x is an int, of at least `least` (None: any)."""
+    if not isinstance(x, Integral) or isinstance(x, bool) or (least is not None and x < least):
+        bound = "" if least is None else f" of at least {least}"
+        raise ValueError(f"{name} must be an int{bound}, got {shown(x)}")
+
+
+def shown(x: object) -> str:
+    """Return dtype, shape and device of a tensor, or the repr of anything else, for an error."""
+    return described(x) if isinstance(x, Tensor) else repr(x)
 
 
 def described(x: object) -> str:

@@ -40,6 +40,46 @@ def test_likelihoods_of_sure_and_of_faint_concepts(size, noise):
         assert curve.isfinite().all()
 
 
+def by_hand(x, width):
+    """Return the weights of one bag of numbers, with 60 digits."""
+    with mpmath.workdps(60):
+        similar = [[mpmath.exp(-(((mpmath.mpf(a) - b) / width) ** 2) / 2) for b in x] for a in x]
+        return [float(1 / mpmath.fsum(row)) for row in similar]
+
+
+@pytest.mark.parametrize(
+    ("x", "width"),
+    [
+        ([1e9, 1e9, 1e9 + 1, 0], 1.0),  # one far from the others
+        ([0, 1, 1, 1 + 1e-12], 1e-12),
+        ([0, 1, 1, 3e-170], 1e-170),
+        ([0, 1e200, 1e200, 3], 1.0),
+        ([1e6, 1e6 + 0.5, -1e6, -1e6], 0.5),
+        ([-1.7e308, 1.7e308, 1.7e308, 0], math.inf),
+    ],
+)
+def test_weights_of_far_instances_and_of_narrow_widths(x, width):
+    bags = torch.tensor([x, [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)[:, :, None].requires_grad_()
+    weights = presence.copy_weights(bags, width)
+    expected = [by_hand(bag, width) for bag in bags[:, :, 0].tolist()]
+    torch.testing.assert_close(
+        weights, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=0
+    )
+    (slope,) = torch.autograd.grad(weights.square().sum(), bags, create_graph=True)
+    assert not slope.isnan().any()
+    assert not torch.autograd.grad(slope.sum(), bags)[0].isnan().any()
+
+
+@pytest.mark.parametrize("width", [1e-6, 1e-12, 1e-200, 0.0])
+def test_exact_copies_share_the_weight_of_one(width):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 20, 64, generator=generator)
+    pairs = torch.cat([x, x], 1).requires_grad_()
+    weights = presence.copy_weights(pairs, width)
+    torch.testing.assert_close(weights, torch.full((1, 40), 0.5))
+    assert (torch.autograd.grad(weights.sum(), pairs)[0] == 0).all()
+
+
 def test_two_sure_concepts_do_not_make_a_negative_bag_impossible():
     logits = torch.full((1, 2, 1), 40.0).double().requires_grad_()
     weights = torch.ones(1, 1).double()
@@ -57,3 +97,19 @@ def test_a_faint_concept_keeps_its_logarithm():
     value = presence.log_occurrence(never, torch.ones(1, 2))
     assert value.item() == -torch.inf
     assert (torch.autograd.grad(value.sum(), never)[0] == 0).all()
+
+
+def test_arguments_of_another_kind_are_named():
+    x, one, yes = torch.zeros(1, 2, 1), torch.ones(1, 2), torch.tensor([True])
+    for width in (one > 0, None, "a", -1.0, math.nan):
+        with pytest.raises(ValueError, match="width must be a number of at least 0, got"):
+            presence.copy_weights(x, width)
+    for noise in (torch.tensor(0.1, requires_grad=True), "a", 0.5):
+        with pytest.raises(ValueError, match="noise must be at least 0 and below 1/2, got"):
+            presence.log_likelihood_concepts(one[:, None], yes, one, noise)
+    spoilt = torch.tensor([[[torch.nan, 0.0]]])
+    with pytest.raises(ValueError, match=r"logits .* must not hold NaN"):
+        presence.log_occurrence(spoilt, one)
+    assert presence.log_occurrence(spoilt, torch.tensor([[0.0, 1.0]])).item() == pytest.approx(
+        -math.log(2)
+    )

@@ -9,6 +9,7 @@ Source: chapter 16; effective numbers of similar things are those of Leinster an
 """
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -23,7 +24,10 @@ from wsl_tutorial._shapes import (
     log_any,
     logsumexp,
     per_bag,
+    shown,
 )
+
+WIDE = 1e6  # squared distance from the mean, in widths, up to which products may be subtracted
 
 
 def _two_axes(x: Tensor) -> Tensor:
@@ -48,8 +52,12 @@ def copy_weights(x: Tensor, width: float, mask: Tensor | None = None) -> Tensor:
         negative or NaN.
     """
     check_tensor("x", x, ("B", "n", "D"))
-    if not width >= 0:
-        raise ValueError(f"width must be at least 0, got {width}; infinity makes all instances one")
+    one = width.dim() == 0 if isinstance(width, Tensor) else isinstance(width, Real)
+    if not one or not width >= 0:
+        raise ValueError(
+            f"width must be a number of at least 0, got {shown(width)}; infinity makes all "
+            "instances one"
+        )
     if mask is None:
         mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
     check_tensor("mask", mask, tuple(x.shape[:2]), x, BOOL)
@@ -61,16 +69,32 @@ def copy_weights(x: Tensor, width: float, mask: Tensor | None = None) -> Tensor:
 
 
 def _similarity(x: Tensor, width: float) -> Tensor:
-    """Return the similarities (B, n, n) of instances x (B, n, D), exactly 1 on the diagonal."""
+    """Return the similarities (B, n, n) of instances x (B, n, D), exactly 1 on the diagonal.
+
+    The quick way cancels where instances are many widths from the mean of their bag.
+    """
     same = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
     if not width:
         number = torch.unique(x.detach().flatten(0, 1), dim=0, return_inverse=True)[1]
         number = number.view(x.shape[:2])
-        return (number[:, :, None] == number[:, None]).to(x.dtype)
-    x = (x - x.detach().mean(1, keepdim=True)) / width
-    square = x.square().sum(2)
-    apart = (square[:, :, None] + square[:, None] - 2 * x @ x.mT).clamp_min(0)
+        return (number[:, :, None] == number[:, None]).to(x.dtype) + x[:, :0].sum()
+    z = (x - x.detach().mean(1, keepdim=True)) / width
+    wide = ~(z.detach().square().sum(2) <= WIDE).all(1)  # NaN too
+    z = z.masked_fill(wide[:, None, None], 0)
+    square = z.square().sum(2)
+    apart = (square[:, :, None] + square[:, None] - 2 * z @ z.mT).clamp_min(0)
+    if bool(wide.any()):
+        rows = wide.nonzero()[:, 0]
+        apart = apart.index_copy(0, rows, torch.stack([_apart(x[row], width) for row in rows]))
     return (-apart / 2).exp().masked_fill(same, 1)
+
+
+def _apart(x: Tensor, width: float) -> Tensor:
+    """Return the squared distances (n, n) of x (n, D) in widths, by differences; inf if far."""
+    far = torch.cdist(x.detach(), x.detach(), compute_mode="donot_use_mm_for_euclid_dist")
+    i, j = (far <= 40 * width).nonzero(as_tuple=True)  # exp(-40**2 / 2) is 0
+    square = ((x[i] - x[j]).nan_to_num() / width).square().sum(1)
+    return torch.full_like(far, torch.inf).index_put((i, j), square)
 
 
 @per_bag(answer=_two_axes)
@@ -82,7 +106,9 @@ def log_occurrence(logits: Tensor, weights: Tensor) -> Tensor:
     weights stay.
 
     Args: logits (B, K, n); weights (B, n), none below 0.  Returns: (B, K) in nats.
-    Raises: ValueError when shapes or dtypes disagree or a weight is negative or not finite.
+    Raises:
+        ValueError: shapes or dtypes disagree, a weight is negative or not finite, or a logit of
+            positive weight is NaN.
     """
     return _evidence(logits, weights)[1].to(logits.dtype)
 
@@ -95,6 +121,10 @@ def _evidence(logits: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError("weights must be at least 0 and finite; take those of copy_weights")
     z = logits.double().masked_fill((weights == 0)[:, None], 0)
     w = weights.double()[:, None]
+    if bool(z.isnan().any()):
+        raise ValueError(
+            f"logits of shape {tuple(logits.shape)} must not hold NaN, but for weight 0"
+        )
     evidence = (-F.logsigmoid(-z) * w).sum(-1)  # softplus of torch rounds above 20
     return evidence, _log_occurs(evidence, z, w)
 
@@ -120,8 +150,10 @@ def log_likelihood_concepts(
     Returns: (B,) in nats; with noise 0 an impossible label gives -inf with gradient 0.
     Raises: ValueError as `log_occurrence`, for labels that do not fit, and for another noise.
     """
-    if not 0 <= noise < 0.5:
-        raise ValueError(f"noise must be at least 0 and below 1/2, got {noise}")
+    gradient = isinstance(noise, Tensor) and noise.requires_grad
+    if gradient or not isinstance(noise, Real | Tensor) or not 0 <= noise < 0.5:
+        remedy = "; it has no gradient, take noise.item()" if gradient else ""
+        raise ValueError(f"noise must be at least 0 and below 1/2, got {shown(noise)}{remedy}")
     evidence, log_occurs = _evidence(logits, weights)  # (B, K) each
     check_tensor("labels", labels, (len(logits),), logits, BOOL)
     occurs = log_occurs.sum(1)  # (B,)
