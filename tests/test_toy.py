@@ -2,6 +2,7 @@
 labels, which is a likelihood with the gradient of Fisher's identity."""
 
 import copy
+import math
 from itertools import pairwise
 from statistics import fmean
 
@@ -36,10 +37,19 @@ def test_world_puts_arms_apart_and_background_in_the_middle():
     assert torch.cdist(centres[:3], centres[:3])[~torch.eye(3, dtype=torch.bool)].min() > 2
 
 
-@pytest.mark.parametrize("prior", [(0.5, 0.5), (0.5, 0.5, 0.5, -0.5), (0.1, 0.1, 0.1, 0.1)])
+@pytest.mark.parametrize("prior", [(0.5, 0.5), (0.5, 0.5, 0.5, -0.5), (0.1,) * 4, (math.nan,) * 4])
 def test_world_refuses_what_is_no_prior(prior):
     with pytest.raises(ValueError, match="prior"):
         toy.world(2, 2, torch.Generator(), prior)
+
+
+def test_world_takes_whole_numbers():
+    assert (toy.world(2, 3, torch.Generator(), (0, 1, 0, 0))[1] == 1).all()
+    for wrong in (0, -1, 1.5):
+        with pytest.raises(ValueError, match="n_bags must be an int of at least 1, got"):
+            toy.world(wrong, 3, torch.Generator())
+        with pytest.raises(ValueError, match="bag_size must be an int of at least 1, got"):
+            toy.world(2, wrong, torch.Generator())
 
 
 def test_observers_say_what_they_should():
@@ -80,8 +90,11 @@ def test_labellings_are_all_different_and_complete():
 def test_labellings_name_the_size_they_refuse():
     with pytest.raises(ValueError, match=r"got 4\*\*11 labellings"):
         toy.labellings(11)
-    with pytest.raises(ValueError, match="n and k must be at least 1"):
-        toy.labellings(0)
+    for n in (0, 2.0):
+        with pytest.raises(ValueError, match="n must be an int of at least 1, got"):
+            toy.labellings(n)
+        with pytest.raises(ValueError, match="k must be an int of at least 1, got"):
+            toy.labellings(2, n)
 
 
 @pytest.mark.parametrize(("name", "observe"), ALL)
@@ -155,6 +168,8 @@ def test_errors_name_the_argument():
     log_p = random_log_p(2, 3, 4)
     with pytest.raises(ValueError, match="observed must be of shape"):
         toy.log_marginal(log_p, toy.presence, torch.ones(2, 4, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"observed must be of shape \(2, 'd'\), got list"):
+        toy.log_marginal(log_p, toy.presence, [[1, 2]])
     with pytest.raises(ValueError, match=r"log_p .* must hold log-probabilities"):
         toy.log_marginal(log_p + 1, toy.presence, torch.ones(2, 3, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"log_p must be \(\.\.\., n, k\)"):
@@ -180,6 +195,21 @@ def test_labels_that_are_no_whole_numbers_are_refused():
                 observe(torch.tensor([[0, 1]]).to(dtype))
         small = observe(torch.tensor([[0, 1, 3]]).to(torch.uint8))
         assert small.tolist() == observe(torch.tensor([[0, 1, 3]])).tolist()
+
+
+def test_labels_of_more_classes_are_refused():
+    for name in ("presence", "counts", "regions"):
+        observe = toy.OBSERVERS[name]
+        for wrong in (4, -1, 200):
+            with pytest.raises(ValueError, match=f"labels must lie between 0 and 3, got {wrong};"):
+                observe(torch.tensor([0, wrong]))
+        with pytest.raises(ValueError, match="labels must be integer of shape"):
+            observe(torch.tensor(1))
+        with pytest.raises(ValueError, match="labels must lie between 0 and 3, got 4; pass k"):
+            toy.log_marginal(random_log_p(1, 2, 5), observe, observe(torch.tensor([[3, 3]])))
+    assert toy.counts(torch.tensor([5, 0]).to(torch.int8), 200).sum() == 2
+    with pytest.raises(ValueError, match="k must be an int of at least 2"):
+        toy.regions(torch.tensor([0]), 1)
 
 
 # Statements of chapter 0 about large bags ---------------------------------------------------------

@@ -17,9 +17,12 @@ from wsl_tutorial._shapes import (
     SOFTMAX,
     WHOLE,
     check_floats,
+    check_int,
     check_normalised,
     check_tensor,
+    check_values,
     cut,
+    described,
     logsumexp,
     per_bag,
 )
@@ -43,10 +46,12 @@ def world(
     Returns:
         points (n_bags, bag_size, 2), float32, and their hidden labels (n_bags, bag_size), int64.
     Raises:
-        ValueError: `prior` is not a distribution over four classes.
+        ValueError: a number below 1, or `prior` is not a distribution over four classes.
     """
-    weights = torch.tensor(prior)
-    if weights.shape != (CLASSES,) or (weights < 0).any() or abs(weights.sum() - 1) > 1e-6:
+    check_int("n_bags", n_bags, 1)
+    check_int("bag_size", bag_size, 1)
+    weights = torch.tensor(prior, dtype=torch.get_default_dtype())
+    if weights.shape != (CLASSES,) or (weights < 0).any() or not abs(weights.sum() - 1) <= 1e-6:
         raise ValueError(f"prior must be {CLASSES} probabilities that sum to 1, got {prior}")
     n = n_bags * bag_size
     labels = torch.multinomial(weights, n, replacement=True, generator=generator)  # (n,)
@@ -65,8 +70,14 @@ def presence(labels: Tensor, k: int = CLASSES) -> Tensor:
 
 
 def counts(labels: Tensor, k: int = CLASSES) -> Tensor:
-    """Return *how many* points each class has, background included: (..., n) -> (..., k)."""
-    return (_whole(labels)[..., None] == torch.arange(k, device=labels.device)).sum(-2)
+    """Return *how many* points each class has, background included: (..., n) -> (..., k).
+
+    This and all observers raise ValueError where a label is none of 0 .. k-1.
+    """
+    labels = _whole(labels).long()
+    check_int("k", k, 1)
+    check_values((labels >= 0) & (labels < k), lambda: _beyond(labels, k))
+    return (labels[..., None] == torch.arange(k, device=labels.device)).sum(-2)
 
 
 def patches(labels: Tensor) -> Tensor:
@@ -84,14 +95,21 @@ def regions(labels: Tensor, k: int = CLASSES) -> Tensor:
     The foreground class with most points, ties to the smaller label; the background if there is no
     foreground. With one class in an image, as in the paper on regions, it is that class.
     """
+    check_int("k", k, 2)
     foreground = counts(labels, k)[..., :-1]  # (..., k-1)
     most = foreground.argmax(-1, keepdim=True)  # (..., 1)
     return most.masked_fill(foreground.sum(-1, keepdim=True) == 0, k - 1)
 
 
 def _whole(labels: Tensor) -> Tensor:
-    check_tensor("labels", labels, tuple(getattr(labels, "shape", ())), None, WHOLE)
+    check_tensor("labels", labels, tuple(getattr(labels, "shape", ())) or ("n",), None, WHOLE)
     return labels
+
+
+def _beyond(labels: Tensor, k: int) -> str:
+    low, high = int(labels.min()), int(labels.max())
+    wrong = low if low < 0 else high
+    return f"labels must lie between 0 and {k - 1}, got {wrong}; pass k, the number of classes"
 
 
 OBSERVERS: dict[str, Observer] = {
@@ -108,8 +126,8 @@ def labellings(n: int, k: int = CLASSES) -> Tensor:
     Raises:
         ValueError: n or k is not positive, or there are more than `LIMIT` labellings.
     """
-    if n < 1 or k < 1:
-        raise ValueError(f"n and k must be at least 1, got {n} and {k}")
+    check_int("n", n, 1)
+    check_int("k", k, 1)
     if k**n > LIMIT:
         raise ValueError(
             f"k**n must be at most {LIMIT}, got {k}**{n} labellings; take fewer points"
@@ -158,8 +176,9 @@ def _flat(function: Callable, log_p: Tensor, observe: Observer, observed: Tensor
     if log_p.dim() < 2 or 0 in log_p.shape[-2:]:
         raise ValueError(f"log_p must be (..., n, k), none 0, got shape {tuple(log_p.shape)}")
     bags = log_p.shape[:-2]
-    if observed.dim() < 1 or observed.shape[:-1] != bags:
-        raise ValueError(f"observed must be of shape {(*bags, 'd')}, got {tuple(observed.shape)}")
+    tensor = isinstance(observed, Tensor) and observed.dim() > 0
+    if not tensor or observed.shape[:-1] != bags:
+        raise ValueError(f"observed must be of shape {(*bags, 'd')}, got {described(observed)}")
     count = math.prod(bags)
     flat = log_p.reshape(count, *log_p.shape[-2:])
     value = function(flat, observed.reshape(count, observed.shape[-1]), observe)
