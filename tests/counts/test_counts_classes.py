@@ -234,6 +234,8 @@ def test_losses_of_classes_have_derivatives():
 def test_the_most_probable_labels_by_enumeration(classes, scale):
     log_p, y, mask = some_bags(classes, 12, 6, classes, scale)
     chosen = counts.map_configuration_multiclass(log_p, y, mask)
+    with pytest.raises(ValueError, match=r"log_p must be float32 or float64 .* got ndarray"):
+        counts.map_configuration_multiclass(log_p.numpy(), y, mask)
     assert (chosen[~mask] == -1).all()
     for b in range(12):
         bag, h = log_p[b, mask[b]], chosen[b, mask[b]]
@@ -341,8 +343,9 @@ def test_rounded_shares_have_the_counts_that_enumeration_finds(digits):
         tensor = torch.tensor([p], dtype=torch.float64)
         if len(fits) == 1:
             found += 1
-            y = counts.counts_from_proportions(tensor, n, digits)
-            assert y.tolist() == [list(fits[0])]
+            for given in (tensor, tensor.float()):
+                y = counts.counts_from_proportions(given, n, digits)
+                assert y.tolist() == [list(fits[0])]
         else:
             refused += 1
             with pytest.raises(ValueError, match="fit several counts of"):
@@ -364,12 +367,17 @@ def test_shares_that_are_no_counts_are_refused():
         (([0.5, 0.5], 2), "p must be .* got list"),
         ((half, torch.tensor([2, 2])), r"n must be integer of shape \(1,\)"),
         ((half, torch.tensor([2.0])), "n must be integer"),
-        ((half, -2), "of -2 instances"),
+        ((half * 100, 2), "divide percentages by 100, or pass digits"),
+        ((half, -2), "n must lie between 0 and .*, got -2"),
+        ((half, 10**30), "n must lie between 0 and"),
+        ((half, torch.tensor([-2])), "n must not be negative, got -2"),
         ((half, 2, -1), "digits must be a whole number of at least 0 or None, got -1"),
     ]:
         with pytest.raises(ValueError, match=message):
             call(*arguments)
     assert call(torch.tensor([[0.33, 0.67]]), 3, 2).tolist() == [[1, 2]]
+    assert call(torch.tensor([[0.12, 0.88]]), 8, 2).tolist() == [[1, 7]]  # 0.125 rounded to even
+    assert call(torch.tensor([[0.33333333, 0.66666667]]), 3, 8).tolist() == [[1, 2]]
 
 
 def test_proportions_passed_as_counts_get_the_remedy():

@@ -5,6 +5,7 @@ import math
 import time
 
 import input_walks
+import mpmath
 import pytest
 import torch
 from hypothesis import given, settings
@@ -281,6 +282,23 @@ def test_a_billion_is_served_or_refused():
     ):
         with pytest.raises(ValueError, match="multiplicity gives"):
             call()
+
+
+@pytest.mark.parametrize("m", [10**6, 2**31])
+def test_rare_positives_among_billions_keep_their_digits(m):
+    z = torch.tensor([[-math.log(m), -math.log(m) - 1]], dtype=torch.float64)
+    size, y = torch.tensor([[m, m]]), torch.tensor([1])
+    with mpmath.workdps(40):
+        odds = [mpmath.exp(x) for x in z[0].tolist()]
+        right = mpmath.log(m * sum(odds)) - m * sum(mpmath.log1p(x) for x in odds)
+    assert abs(counts.log_likelihood(z, y, None, size).item() - float(right)) < 2e-16 * 2 * m + 1e-9
+    both = torch.stack([F.logsigmoid(-z), F.logsigmoid(z)], 2)
+    of_classes = counts.posterior_multiclass(both, torch.tensor([[2 * m - 1, 1]]), None, size)
+    for r in (counts.posterior(z, y, None, size), of_classes[..., 1]):
+        share = torch.tensor([[1.0, math.exp(-1)]], dtype=torch.float64) / (1 + math.exp(-1))
+        torch.testing.assert_close(r, share, rtol=1e-11, atol=0)
+    with pytest.raises(ValueError, match="multiplicity gives a bag of 4294967297 instances, at"):
+        counts.log_likelihood(z, y, None, torch.tensor([[2**32, 1]]))
 
 
 def test_no_bags_and_no_instances_in_groups():

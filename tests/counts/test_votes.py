@@ -237,6 +237,7 @@ def test_margins_that_are_none_are_named(function, groups, counts, message):
         ({"covariates": torch.ones(2, 1).long()}, "covariates must be float32 or float64"),
         ({"scale": 0.0}, "scale must be"),
         ({"scale": math.nan}, "scale must be"),
+        ({"most": 0.5}, "most must be an int"),
         ({"most": 0}, "most and tolerance must be positive"),
         ({"most": 1}, "most must be enough steps, got 1"),
         ({"tolerance": -1.0}, "most and tolerance must be positive"),
@@ -253,12 +254,28 @@ def test_other_arguments_that_make_no_sense_are_named():
     with pytest.raises(ValueError, match="at least one bag, two labels"):
         ecological.fit(GROUPS[:0], COUNTS[:0])
     fitted = ecological.fit(GROUPS, COUNTS)
-    for options in ({"context": -1.0}, {"draws": 0}, {"steps": -1}, {"context": math.nan}):
-        with pytest.raises(ValueError, match="context, draws, steps must not be negative"):
+    for options in (
+        *({"context": x} for x in (-1.0, math.nan, math.inf, None)),
+        *({"draws": x} for x in (0, 1.5)),
+        *({"steps": x} for x in (-1, 0.5)),
+    ):
+        (name,) = options
+        with pytest.raises(ValueError, match=f"{name} must be .* of at least"):
             ecological.sample(fitted, **options)
     for logits in (torch.zeros(2, 3), torch.zeros(2), torch.zeros(2, 2).half(), None):
         with pytest.raises(ValueError, match="logits must be float32 or float64"):
             ecological.log_likelihood_normal(logits, GROUPS, COUNTS)
+    for value in (math.nan, math.inf):
+        for function in (ecological.log_likelihood_normal, ecological.draw_tables):
+            with pytest.raises(ValueError, match=r"logits .* must not hold NaN or infinity"):
+                function(torch.full((2, 2), value), GROUPS, COUNTS)
+    tables = torch.rand(5, 2, 2, 2)
+    for level in (-0.5, 0.0, 1.0, 95, math.nan, None):
+        with pytest.raises(ValueError, match=r"level must lie between 0 and 1, got .*; take 0.95"):
+            ecological.region(tables, level)
+    for wrong in (tables[0], tables[:0], tables.tolist()):
+        with pytest.raises(ValueError, match=r"tables must be .* of shape \(draws, B, R, C\)"):
+            ecological.region(wrong)
 
 
 def test_float32_logits_and_small_integers_are_taken():

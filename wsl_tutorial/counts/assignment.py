@@ -35,7 +35,8 @@ def map_configuration_multiclass(
         as few labels as possible have probability 0.
     Source: successive shortest paths, Ahuja, Magnanti and Orlin (1993), section 9.7.
     """
-    z, m = checked_classes(log_p.detach(), counts, mask, multiplicity)
+    z, m = checked_classes(log_p, counts, mask, multiplicity)
+    z = z.detach()
     y = counts.long()
     if not z.numel():
         k = torch.zeros_like(z, dtype=torch.int64)

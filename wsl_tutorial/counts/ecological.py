@@ -14,12 +14,13 @@ between bags; chapter 17 derives the approximations of `fit` and `sample`.
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsl_tutorial._shapes import WHOLE, check_floats, check_tensor
+from wsl_tutorial._shapes import FLOATS, WHOLE, check_floats, check_int, check_tensor, shown
 
 ROUNDING = 1 / 12  # the variance of a number that is uniform on an interval of length one
 BASE = 3.0  # standard deviation of the log-odds of a group, before any data
@@ -62,13 +63,17 @@ def log_likelihood_normal(logits: Tensor, groups: Tensor, counts: Tensor) -> Ten
     so the density stays finite where a rate is 0. The exact likelihood is Eq. (5.5).
     Args: logits: (..., B, R * (C - 1)); groups, counts: as `goodman`.
     Returns: (..., B), in nats, float64.
-    Raises: ValueError as `goodman`, and where logits have another shape.
+    Raises: ValueError as `goodman`, and where logits have another shape or hold NaN or infinity.
     """
     groups, counts = _checked(groups, counts)
     width = groups.shape[1] * (counts.shape[1] - 1)
     check_floats("logits", logits, shape=" of shape (..., B, R * (C - 1))")
     if logits.dim() < 2 or logits.shape[-2:] != (len(groups), width):
         check_tensor("logits", logits, (len(groups), width))
+    if not bool((logits < torch.inf).all()):  # NaN neither; -inf is a rate of 0
+        raise ValueError(
+            f"logits of shape {tuple(logits.shape)} must not hold NaN or infinity; clamp them"
+        )
     return _log_likelihood(logits.double(), groups, counts)
 
 
@@ -151,6 +156,7 @@ def fit(
     """
     groups, counts = _checked(groups, counts)
     design, prior = _design(groups, counts.shape[1], covariates, scale)
+    check_int("most", most)
     if not (tolerance > 0 and most > 0):
         raise ValueError(
             f"most and tolerance must be positive, got {most} and {tolerance}; leave them out"
@@ -197,12 +203,14 @@ def sample(
         generator: on the CPU.
         steps: how many Metropolis steps.
     Returns: (draws, B, R, C), float64, as `draw_tables`.
-    Raises: ValueError for a negative context and for no draw.
+    Raises: ValueError for a negative or infinite context and for no draw.
     """
-    if not (context >= 0 and draws > 0 and steps >= 0):
+    check_int("draws", draws, 1)
+    check_int("steps", steps)
+    if not (isinstance(context, Real) and 0 <= context < math.inf):
         raise ValueError(
-            f"context, draws, steps must not be negative, got {context}, {draws}, {steps}; take 0 "
-            "for rates that do not depend on the composition, and at least one draw"
+            f"context must be a finite number of at least 0, got {shown(context)}; take 0 for "
+            "rates that do not depend on the composition"
         )
     centre = _centres(fitted, _context(fitted, draws, context, generator), generator)
     logits = _walk(fitted, centre, steps, generator)
@@ -213,7 +221,12 @@ def region(tables: Tensor, level: float = 0.95) -> tuple[Tensor, Tensor, Tensor]
     """Return the rates of all bags together: mean and interval of the draws, each (R, C).
 
     Args: tables: (draws, B, R, C) of `sample`; level: the share of draws inside the interval.
+    Returns: mean, low, high; NaN for a group without instances.
+    Raises: ValueError where tables have another shape, or level does not lie between 0 and 1.
     """
+    check_tensor("tables", tables, ("draws", "B", "R", "C"), dtypes=FLOATS)
+    if not (isinstance(level, Real) and 0 < level < 1):
+        raise ValueError(f"level must lie between 0 and 1, got {shown(level)}; take 0.95, not 95")
     total = tables.sum(1)
     rates = total / total.sum(-1, keepdim=True)
     low, high = (1 - level) / 2, (1 + level) / 2

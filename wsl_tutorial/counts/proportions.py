@@ -27,6 +27,8 @@ def counts_from_proportions(p: Tensor, n: Tensor | int, digits: int | None = Non
     two = isinstance(p, Tensor) and p.dim() == 1
     check_tensor("p", p, ("B",) if two else ("B", "C"), dtypes=FLOATS)
     if isinstance(n, int):
+        if not 0 <= n <= 2**53:
+            raise ValueError(f"n must lie between 0 and 2**53, got {n}")
         n = torch.full(p.shape[:1], n, device=p.device)
     if isinstance(n, Tensor) and n.dtype == torch.bool and n.dim() == 2:
         check_tensor("n", n, (len(p), n.shape[1]), p, BOOL)
@@ -34,7 +36,7 @@ def counts_from_proportions(p: Tensor, n: Tensor | int, digits: int | None = Non
     check_tensor("n", n, (len(p),), p, WHOLE)
     if digits is not None and not (isinstance(digits, int) and digits >= 0):
         raise ValueError(f"digits must be a whole number of at least 0 or None, got {digits!r}")
-    off = ROUNDING * torch.finfo(p.dtype).eps if digits is None else 0.5 * 10**-digits
+    off = ROUNDING * torch.finfo(p.dtype).eps + (0 if digits is None else 0.5 * 10**-digits)
     return _counts(p, n.long(), off, digits)
 
 
@@ -44,7 +46,10 @@ def _counts(p: Tensor, n: Tensor, off: float, digits: int | None) -> Tensor:
     share = torch.stack([1 - p, p], 1).double() if two else p.double()
     size, empty = n[:, None].double(), n[:, None] == 0
     inside = (share >= -off) & (share <= 1 + off)  # not NaN either
-    _refuse(~(inside | empty).all(1) | (n < 0), p, n, "must lie between 0 and 1 of", digits)
+    if bool((n < 0).any()):
+        raise ValueError(f"n must not be negative, got {int(n.min())}; 0 is an empty bag")
+    outside, percent = ~(inside | empty).all(1), "divide percentages by 100, or "
+    _refuse(outside, p, n, "must lie between 0 and 1 of", digits, percent)
     share = share.masked_fill(empty, 0)
     slack = (off * size) * (1 + 1e-9) + 1e-12 * size
     low = (share * size - slack).ceil().clamp_min(0).long()
@@ -61,11 +66,13 @@ def _counts(p: Tensor, n: Tensor, off: float, digits: int | None) -> Tensor:
     return counts[:, 1] if two else counts
 
 
-def _refuse(wrong: Tensor, p: Tensor, n: Tensor, why: str, digits: int | None) -> None:
+def _refuse(
+    wrong: Tensor, p: Tensor, n: Tensor, why: str, digits: int | None, first: str = ""
+) -> None:
     """Raise ValueError that names the first wrong bag."""
     if bool(wrong.any()):
         bag = int(wrong.nonzero()[0])
-        remedy = (
+        remedy = first + (
             "pass digits, the number of decimal digits of the shares, if they are rounded"
             if digits is None
             else "give the shares more digits, or the counts themselves"

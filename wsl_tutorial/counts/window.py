@@ -34,6 +34,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MAX_GRID = 2**22  # frequencies of one bag at a time, before those that decay are left out
+MAX_SIZE = 2**32  # instances of a bag: each adds the rounding of a logarithm, 1e-16
 TOLERANCE = 1e-13  # of each error, as a share of a lower estimate of Q(y)
 ACCEPTED = 1e-11  # bound of the errors as a share of Q(y); above it the tolerance is lowered
 ROWS = 64  # bags that share a grid
@@ -60,7 +61,14 @@ def log_likelihood(log_p: Tensor, counts: Tensor, m: Tensor) -> Tensor:
         m: int64 or bool (B, n), the number of identical instances that a row stands for.
     Raises:
         TooMany: a bag needs more than MAX_GRID frequencies.
+        ValueError: a bag has more than MAX_SIZE instances.
     """
+    size = int(m.sum(1).max()) if len(m) else 0
+    if size > MAX_SIZE:
+        raise ValueError(
+            f"multiplicity gives a bag of {size} instances, at most {MAX_SIZE} are counted "
+            "exactly; beyond that rounding leaves too few digits: take the normal approximation"
+        )
     slope = torch.is_grad_enabled() and log_p.requires_grad
     return _Counts.apply(log_p, counts, m.long(), slope)
 
@@ -263,7 +271,8 @@ def _middle(q: Tensor, counts: Tensor, m: Tensor, slope: bool) -> tuple[Tensor, 
     The posterior is zero unless it is asked for by `slope`.
     """
     with torch.no_grad():
-        order = _variance(q, m).argsort(1)  # the class that varies most gets frequency 0
+        two = q.shape[2] == 2  # they vary alike: the rare one, whose digits count, has the phase
+        order = ((q * m[:, :, None]).sum(1) if two else _variance(q, m)).argsort(1)
         y, size = counts.gather(1, order), (m > 0).sum(1)
     place = order[:, None].expand_as(q)
     q = q.gather(2, place)
