@@ -508,9 +508,14 @@ def test_input_gradient_is_the_finite_difference():
             nudge[0, channel, y, x] = step
             total += abs((log_p(images + nudge) - log_p(images - nudge)).item() / (2 * step))
         assert sensitivity[0, y, x].item() == pytest.approx(total, abs=1e-7)
-    for label, position in [(4, (0, 0)), (-1, (0, 0)), (0, (3, 0)), (0, (0,))]:
+    wrong = [(4, (0, 0)), (-1, (0, 0)), (0, (3, 0)), (0, (0,)), (0, 1), (0, (1.0, 1))]
+    for label, position in wrong:
         with pytest.raises(ValueError, match="position"):
             presence.input_gradient(model, images, label, position)
+    with pytest.raises(ValueError, match=r"label must be an int, got 1.5"):
+        presence.input_gradient(model, images, 1.5, (0, 0))
+    with pytest.raises(ValueError, match="images must be floating point, got ndarray"):
+        presence.input_gradient(model, images.numpy(), 1, (0, 0))
 
 
 def bad_inputs():
@@ -538,10 +543,22 @@ def test_bad_input_is_named(log_p, labels, message):
 
 def test_negative_order_and_wrong_members_are_named():
     log_p, labels = torch.zeros(2, 3, 4).log_softmax(1), torch.zeros(2, 2, dtype=torch.bool)
-    with pytest.raises(ValueError, match="order must be at least 0, got -1"):
-        presence.bounds(log_p, labels, -1)
+    for order in (-1, 1.5, labels):
+        with pytest.raises(ValueError, match="order must be an int of at least 0, got"):
+            presence.bounds(log_p, labels, order)
     with pytest.raises(ValueError, match=r"members must be torch.bool of shape \(2, 3\)"):
         presence.log_alpha(log_p, labels)
+
+
+@pytest.mark.parametrize("depth", [-100.0, -290.0, -360.0, -400.0, -500.0])
+def test_second_derivatives_of_a_posterior_where_shares_nearly_underflow(depth):
+    two = torch.tensor([[-800.0], [0.0], [depth]], dtype=torch.float64)
+    for log_p, labels in ((two, [[0, 1, -1]]), (two[1:], [[1, -1]]), (two[1:], [[-1, 0]])):
+        leaf = log_p.log_softmax(0)[None].requires_grad_()
+        r = presence.posterior(leaf, torch.tensor(labels), background=False)
+        (slope,) = torch.autograd.grad(r.square().sum(), leaf, create_graph=True)
+        (curve,) = torch.autograd.grad(slope.square().sum(), leaf)
+        torch.testing.assert_close(curve, torch.zeros_like(curve), rtol=0, atol=1e-40)
 
 
 def test_empty_batch():

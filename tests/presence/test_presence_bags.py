@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import mpmath
 import pytest
 import torch
 from hypothesis import given, settings
@@ -280,6 +281,27 @@ def test_unknown_labels_lift_the_limit_and_keep_float32():
     torch.testing.assert_close(r.sum(1), torch.ones(2, 50))
 
 
+@pytest.mark.parametrize("positions", [1000, 100_000])
+def test_bounds_in_float32_hold_with_unknown_labels(positions):
+    p = torch.tensor([0.3, 0.3, 0.4])
+    log_p = p.log()[None, :, None].expand(1, 3, positions)
+    labels = torch.tensor([[1, -1]])
+    with mpmath.workdps(30):
+        one, unknown, phi = (mpmath.exp(x) for x in log_p[0, :, 0].tolist())
+        total = one + unknown + phi
+        rest = mpmath.log1p(-(((unknown + phi) / total) ** positions))
+        exact = float(positions * mpmath.log(total) + rest)
+    for lower, upper in (
+        presence.bracket(log_p, labels),
+        presence.bounds(log_p, labels, 1),
+        [presence.log_likelihood(log_p, labels)] * 2,
+        [presence.log_likelihood_noisy(log_p, labels, 0.0, 0.0)] * 2,
+    ):
+        assert lower.dtype == upper.dtype == torch.float32
+        assert lower.item() <= exact + 1e-6 * abs(exact)
+        assert upper.item() >= exact - 1e-6 * abs(exact)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_unknown_classes_of_probability_zero_have_a_gradient(dtype):
     log_p = torch.tensor([[[0.0, 0.5], [0.0, 0.0], [1.0, 0.5]]], dtype=dtype).log()
@@ -394,6 +416,8 @@ def test_labels_of_another_kind_are_named():
     for wrong in ([True], torch.zeros(2)):
         with pytest.raises(ValueError, match="labels must be bool or integer"):
             presence.at_least(wrong)
+    with pytest.raises(ValueError, match=r"labels must be 1 where present, .* got 2;"):
+        presence.at_least(torch.tensor([[2, 0, 1]]))
 
 
 def test_a_batch_without_bags_has_an_empty_posterior():

@@ -234,6 +234,8 @@ def test_the_limit_counts_the_classes_that_may_be_missed():
         (-0.1, 0.1, "false_positive must lie between 0 and 1, got -0.1"),
         (0.1, 1.5, "false_negative must lie between 0 and 1, got 1.5"),
         (math.nan, 0.1, "false_positive must lie between 0 and 1, got nan"),
+        (None, 0.1, "false_positive must hold numbers of one shape, got NoneType"),
+        (0.1, [[0.1], [0.1, 0.2]], "false_negative must hold numbers of one shape, got list"),
         ([0.1, 0.2], 0.1, r"false_positive must be a number or of shape \(3,\) or \(2, 3\)"),
         (0.1, torch.zeros(3, 1), r"false_negative must be .* got shape \(3, 1\)"),
         (0.1, torch.zeros(3, requires_grad=True), r"take false_negative\.detach\(\)"),

@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from wsl_tutorial._shapes import BOOL, FLAGS, SOFTMAX, check_floats, check_tensor, logsumexp
+from wsl_tutorial._shapes import (
+    BOOL,
+    FLAGS,
+    SOFTMAX,
+    check_floats,
+    check_tensor,
+    check_values,
+    logsumexp,
+)
 
 MAX_LABELS = 16  # per bag: time and memory grow as 2**labels; `bracket` has no such limit
 
@@ -111,14 +119,21 @@ def split_labels(
     check_tensor("labels", labels, shape, flat, FLAGS, remedy)
     if labels.dtype == torch.bool:
         return labels, None
-    wrong = (labels > 1) | (labels.long() < -1)
-    if bool(wrong.any()):
-        raise ValueError(
-            "labels must be 1 where present, 0 where absent and -1 where unknown, got "
-            f"{labels[wrong][0].item()}; from class numbers make them with one_hot"
-        )
+    check_marks(labels)
     unknown = labels.long() == -1
     return labels == 1, unknown if bool(unknown.any()) else None
+
+
+def check_marks(labels: Tensor) -> None:
+    """Raise ValueError unless all of labels, bool or integer, is 1, 0 or -1."""
+    fits = (labels <= 1) & (labels.long() >= -1)
+    check_values(
+        fits,
+        lambda: (
+            "labels must be 1 where present, 0 where absent and -1 where unknown, got "
+            f"{labels[~fits][0].item()}; from class numbers make them with one_hot"
+        ),
+    )
 
 
 def bags_of(
@@ -132,7 +147,7 @@ def bags_of(
 
     K is the largest number of labels of a bag. `index` holds the rows of log_p.flatten(0, 1) that
     belong to a bag's labels, then those of padding, and last that of phi; `real` is true for labels
-    and false for padding. Classes whose label is unknown count as phi.
+    and false for padding. Classes whose label is unknown count as phi, and log_p is then float64.
     """
     flat = flatten(log_p, mask, background)
     present, unknown = split_labels(labels, flat, background)
@@ -156,9 +171,12 @@ def slots_of(present: Tensor, most: int) -> tuple[Tensor, Tensor]:
 
 
 def merge_unknown(flat: Tensor, unknown: Tensor) -> Tensor:
-    """Return log_p with the unknown classes added to phi: a position may emit them or not."""
-    free = pad(unknown, (0, 1), value=True)[:, :, None]
-    phi = logsumexp(flat.double().masked_fill(~free, -torch.inf), 1).to(flat.dtype)
+    """Return log_p, float64, with the unknown classes added to phi: a position may emit them.
+
+    Rounded to float32, the sums would be off to the same side at positions that are alike.
+    """
+    flat, free = flat.double(), pad(unknown, (0, 1), value=True)[:, :, None]
+    phi = logsumexp(flat.masked_fill(~free, -torch.inf), 1)
     return torch.cat([flat[:, :-1], phi[:, None]], 1)
 
 
@@ -186,7 +204,7 @@ def split_posterior(
         posterior = torch.where(free, posterior[:, -1:] * share, posterior)
     if real is not None:
         posterior = posterior.masked_fill(~real[:, None], 0)
-    return posterior[:, : log_p.shape[1]].reshape(log_p.shape)
+    return posterior[:, : log_p.shape[1]].reshape(log_p.shape).to(log_p.dtype)
 
 
 def restrict(flat: Tensor, index: Tensor, real: Tensor) -> Tensor:

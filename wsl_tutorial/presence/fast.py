@@ -98,7 +98,7 @@ def log_likelihood(
         tensor([0.7500])
     """
     flat, index, real = bags_of(log_p, labels, mask, background)
-    return LogLikelihood.apply(flat, index, real, None)
+    return LogLikelihood.apply(flat, index, real, None).to(log_p.dtype)
 
 
 @per_bag(answer=torch.empty_like)
@@ -168,7 +168,7 @@ def evaluate(
         rows = torch.arange(bags, device=real.device)
         groups = [(few_rows, most) for few_rows in rows.split(_few(most, flat))]
     value = flat.new_zeros(bags)
-    posterior = flat.new_zeros(flat.shape if with_posterior else 0)
+    posterior = flat.new_zeros(flat.shape if with_posterior else 0) if bags else 0 * flat
     for rows, labels in groups:
         if len(rows) == 0:
             continue
@@ -262,15 +262,17 @@ def _series(
 
     T = sum over subsets S of signs times products over positions of q(S), q the share of S and phi.
     A product that underflows is negligible against the leading term, 1, or with weights against
-    the smallest T that is certified.
+    the smallest T that is certified. In a graph 1 / q**3 must not overflow, for derivatives.
     """
+    graph = torch.is_grad_enabled() and share.requires_grad
+    least, smallest = (_SMALLEST_TWICE, 1e20 * _SMALLEST_TWICE) if graph else (1e-280, _SMALLEST)
     members = _members(share.shape[1] - 1, share)
     signs = _signs(real, members) if weights is None else _coefficients(weights)
     parts = _blocks(share)
     products = _products_over_positions(share, members, parts)
-    terms = signs * products.masked_fill(products < 1e-280, 0)  # denormals are slow
+    terms = signs * products.masked_fill(products < least, 0)  # denormals are slow
     value = terms.sum(1)
-    kept = value > (_CERTIFICATE * terms.abs().sum(1)).clamp_min(_SMALLEST)
+    kept = value > (_CERTIFICATE * terms.abs().sum(1)).clamp_min(smallest)
     value = torch.where(kept, value, torch.ones_like(value))
     if not (with_posterior and bool(kept.any())):
         return value, share, kept

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import log, log_any, per_bag
+from wsl_tutorial._shapes import check_int, log, log_any, per_bag
 
 from ._inputs import MAX_LABELS, bags_of, log_shares, restrict, two_like
 from .fast import log_likelihood
@@ -41,8 +41,7 @@ def bounds(
         is true of a series that begins with phi alone, or that is cut between two sets of one size,
         but not of one that begins with the full set and is cut after all sets of a size.
     """
-    if order < 0:
-        raise ValueError(f"order must be at least 0, got {order}")
+    check_int("order", order)
     flat, index, real = bags_of(log_p, labels, mask, background, limit=None)
     most = real.shape[1]
     terms = sum(math.comb(most, missing) for missing in range(min(order, most) + 1))
@@ -58,7 +57,7 @@ def bounds(
             lower = torch.maximum(lower, value - off)
         else:
             upper = torch.minimum(upper, value + off)
-    sides = _outward(leading + log(lower), leading + log(upper), flat)
+    sides = _outward(leading + log(lower), leading + log(upper), log_p, flat.shape[2])
     complete = (real.sum(1) <= order).nonzero()[:, 0]
     padding = None if mask is None else mask[complete]
     exact = log_likelihood(log_p[complete], labels[complete], padding, background=background)
@@ -92,12 +91,12 @@ def bracket(
     upper = log_present.sum(1)
     lower = torch.where(several, lower, upper)
     leading = total.sum(-1)
-    return _outward(leading + lower, leading + upper + rounding * several, flat)
+    return _outward(leading + lower, leading + upper + rounding * several, log_p, flat.shape[2])
 
 
-def _outward(lower: Tensor, upper: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both sides (B,) in the dtype of `flat`, apart by the rounding of sums over n."""
-    sums, cast = 4 * flat.shape[2] * torch.finfo(lower.dtype).eps, torch.finfo(flat.dtype).eps
+def _outward(lower: Tensor, upper: Tensor, like: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Return both sides (B,) in the dtype of `like`, apart by the rounding of sums over n."""
+    sums, cast = 4 * n * torch.finfo(lower.dtype).eps, torch.finfo(like.dtype).eps
     sizes = (side.abs().nan_to_num(posinf=0) for side in (lower, upper))
     below, above = (sums + (sums + cast) * size for size in sizes)
-    return (lower - below).to(flat.dtype), (upper + above).to(flat.dtype)
+    return (lower - below).to(like.dtype), (upper + above).to(like.dtype)

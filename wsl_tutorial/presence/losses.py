@@ -1,9 +1,20 @@
 """The baselines, the two decision rules, and the gradient of a decision."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import cut, log_any, logsumexp, per_bag, refuse_transforms
+from wsl_tutorial._shapes import (
+    check_int,
+    cut,
+    described,
+    log_any,
+    logsumexp,
+    per_bag,
+    refuse_transforms,
+    shown,
+)
 
 from ._inputs import flat_mask, flatten, scores_like, split_labels
 from .plain import logaddexp
@@ -84,9 +95,13 @@ def input_gradient(
         RuntimeError: under `torch.func` or forward-mode AD; the result has no derivative.
     Source: Li (2018), section 5.4.
     """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        raise ValueError(f"images must be floating point, got {described(images)}; convert them")
     refuse_transforms("input_gradient", images)
-    if not images.is_floating_point():
-        raise ValueError(f"images must be floating point, got {images.dtype}; convert them")
+    if not isinstance(position, Sequence):
+        raise ValueError(f"position must be a tuple of ints, got {shown(position)}")
+    for name, i in (("label", label), *(("position", i) for i in position)):
+        check_int(name, i, None)
     with torch.inference_mode(False), torch.enable_grad():
         images = (images.clone() if images.is_inference() else images).detach().requires_grad_()
         logits = model(images)

@@ -6,9 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from wsl_tutorial._shapes import FLAGS, check_tensor, cut, log, per_bag
+from wsl_tutorial._shapes import FLAGS, check_tensor, cut, described, log, per_bag
 
-from ._inputs import MAX_LABELS, flatten, merge_unknown, slots_of, split_labels, split_posterior
+from ._inputs import (
+    MAX_LABELS,
+    check_marks,
+    flatten,
+    merge_unknown,
+    slots_of,
+    split_labels,
+    split_posterior,
+)
 from .fast import LogLikelihood, evaluate
 
 Rate = float | Sequence[float] | Tensor
@@ -19,10 +27,11 @@ def at_least(labels: Tensor) -> Tensor:
 
     Args: labels: bool (B, C), or integer as in `log_likelihood`; any shape will do.
     Returns: int8 of the same shape, 1 where labels is 1 and -1 elsewhere.
-    Raises: ValueError where labels is neither bool nor integer.
+    Raises: ValueError where labels is neither bool nor integer, or holds another number.
     Source: chapter 2; exercise 4 of chapter 1.
     """
     check_tensor("labels", labels, tuple(getattr(labels, "shape", ())), None, FLAGS)
+    check_marks(labels)
     return 2 * (labels == 1).to(torch.int8) - 1
 
 
@@ -84,7 +93,7 @@ def _log_likelihood_noisy(
     log_p: Tensor, labels: Tensor, fp: Tensor, fn: Tensor, mask: Tensor | None, background: bool
 ) -> Tensor:
     *bags, constant = _noisy_bags(log_p, labels, fp, fn, mask, background)
-    return cut(LogLikelihood.apply(*bags) + constant.to(log_p.dtype))
+    return cut((LogLikelihood.apply(*bags) + constant).to(log_p.dtype))
 
 
 @per_bag(answer=torch.empty_like)
@@ -104,7 +113,11 @@ def _rates(labels: Tensor, *rates: Rate) -> list[Tensor]:
     for name, rate in zip(("false_positive", "false_negative"), rates, strict=True):
         if isinstance(rate, Tensor) and rate.requires_grad:
             raise ValueError(f"{name} must not require a gradient; take {name}.detach()")
-        values = torch.as_tensor(rate, dtype=torch.float64, device=labels.device)
+        try:
+            values = torch.as_tensor(rate, dtype=torch.float64, device=labels.device)
+        except (TypeError, ValueError, RuntimeError):
+            got = described(rate)
+            raise ValueError(f"{name} must hold numbers of one shape, got {got}") from None
         if tuple(values.shape) not in ((), shape[1:], shape):
             raise ValueError(
                 f"{name} must be a number or of shape {shape[1:]} or {shape}, got shape "

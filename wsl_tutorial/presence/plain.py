@@ -19,11 +19,12 @@ def log_alpha(log_p: Tensor, members: Tensor, mask: Tensor | None = None) -> Ten
     """Eq. (1.1): log alpha, the log-probability that only the classes in `members` are emitted.
 
     Args:
-        log_p: (B, C+1, *positions), or (B, C, *positions) without a background.
+        log_p: (B, C+1, *positions), or (B, C, *positions) without a background, C at least 2.
         members: bool (B, C+1), the background phi included as the last entry, if there is one.
         mask: as `log_likelihood`.
     Returns:
-        (B,) log alpha in nats; -inf for an empty set of members; 0 for a bag without positions.
+        (B,) log alpha in nats; 0 for a bag without positions, else -inf for an empty set of
+        members.
     Raises:
         ValueError: shapes or dtypes disagree, or `log_p` does not normalise.
     Source: Li (2018), paper (4).
@@ -48,7 +49,7 @@ def alternating_series(
     Args and errors: as `log_likelihood`.  Returns: (B,) in nats.
     Source: Li (2018), Proposition 1, paper (6).
     """
-    leading, partial, _ = partial_sums(*bags_of(log_p, labels, mask, background))
+    leading, partial, _ = partial_sums(*_own_dtype(log_p, labels, mask, background))
     return cut((leading + log(partial[-1])).masked_fill(leading == -torch.inf, -torch.inf))
 
 
@@ -65,7 +66,7 @@ def beta_recursion(
     Args and errors: as `log_likelihood`.  Returns: (B,) in nats.
     Source: Li (2018), paper (9)-(11).
     """
-    flat, index, real = bags_of(log_p, labels, mask, background)
+    flat, index, real = _own_dtype(log_p, labels, mask, background)
     log_w = restrict(flat, index, real)
     leading = logsumexp(log_w, 1).sum(-1)
     finite = leading.masked_fill(leading == -torch.inf, 0)
@@ -97,8 +98,16 @@ def recursion(
     Args, returns and errors: as `log_likelihood`.
     Source: chapter 2; for one label set a bag, Pham, Raich & Fern (2017), arXiv 1411.4068.
     """
-    flat, index, real = bags_of(log_p, labels, mask, background)
+    flat, index, real = _own_dtype(log_p, labels, mask, background)
     return log_recursion(restrict(flat, index, real), real)
+
+
+def _own_dtype(
+    log_p: Tensor, labels: Tensor, mask: Tensor | None, background: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return `bags_of` in the dtype of log_p."""
+    flat, index, real = bags_of(log_p, labels, mask, background)
+    return flat.to(log_p.dtype), index, real
 
 
 def partial_sums(

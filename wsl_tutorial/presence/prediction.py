@@ -41,6 +41,7 @@ def log_marginals(log_p: Tensor, mask: Tensor | None = None, *, background: bool
 
     Args and errors: as `marginals`.
     Returns: (B, C) in nats; -inf, with gradient 0, for a class of probability 0 at all positions.
+        The gradient is 0, too, where p is exactly 1, and so in `marginals` and `noisy_or`.
     """
     flat = flatten(log_p, mask, background)
     return log_any(flat[:, :-1].double()).to(log_p.dtype)
