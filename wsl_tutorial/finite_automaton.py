@@ -14,6 +14,7 @@ from wsl_tutorial._shapes import (
     SOFTMAX,
     WHOLE,
     check_floats,
+    check_int,
     check_normalised,
     check_tensor,
     cut,
@@ -64,6 +65,7 @@ def presence(classes: int) -> Tensor:
 
     The state to accept is sum(2**l for l in the label set).
     """
+    check_int("classes", classes)
     seen = torch.arange(2**classes)[:, None]
     return torch.cat([seen | (1 << torch.arange(classes)), seen], 1)
 
@@ -73,6 +75,7 @@ def counts(most: int) -> Tensor:
 
     The state to accept is the number y of positives. One more than `most` is forbidden.
     """
+    check_int("most", most)
     positives = torch.arange(most + 1)
     one_more = torch.where(positives < most, positives + 1, -1)
     return torch.stack([positives, one_more], 1)
@@ -91,7 +94,8 @@ def _log_marginal(
     for p, there in zip(log_p.unbind(1), real.unbind(1), strict=True):  # (B, k)
         paths = (f[:, :, None] + p[:, None]).flatten(1)[:, edge]  # (B, S, E)
         f = torch.where(there[:, None], logsumexp(paths.masked_fill(~entered, -torch.inf), 2), f)
-    return cut(logsumexp(f.masked_fill(~accept, -torch.inf), 1))
+    none = log_p[:, :0].sum()  # 0, and part of the graph even without instances
+    return cut(logsumexp(f.masked_fill(~accept, -torch.inf), 1)) + none
 
 
 @per_bag(shared=("transition",), answer=torch.empty_like, classes=2)
@@ -102,8 +106,9 @@ def _posterior(
     graph = torch.is_grad_enabled() and log_p.requires_grad
     with torch.enable_grad():
         log_p = log_p if log_p.requires_grad else log_p.detach().requires_grad_()
-        value = _log_marginal(log_p, accept, real, transition, start) + 0 * log_p[:, :0].sum()
-        return torch.autograd.grad(value.sum(), log_p, create_graph=graph)[0]
+        value = _log_marginal(log_p, accept, real, transition, start)
+        (r,) = torch.autograd.grad(value.sum(), log_p, create_graph=graph)
+        return r + log_p[:, :0].sum() if graph else r
 
 
 def _incoming(transition: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,20 +125,21 @@ def _checked(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
     """Return log_p, accept (B, S), which instances are real (B, n), transition, start."""
     check_floats("log_p", log_p, SOFTMAX.format(dim=2))
-    if transition.dim() != 2 or log_p.dim() != 3 or log_p.shape[2] != transition.shape[1]:
+    check_tensor("transition", transition, ("S", "k"), None, WHOLE)
+    if log_p.dim() != 3 or log_p.shape[2] != transition.shape[1]:
         raise ValueError(
             f"log_p must be (B, n, k) and transition (S, k), got {tuple(log_p.shape)} "
             f"and {tuple(transition.shape)}"
         )
     states = len(transition)
-    check_tensor("transition", transition, tuple(transition.shape), None, WHOLE)
+    check_int("start", start, None)
     if not 0 <= start < states or not bool(((transition >= -1) & (transition < states)).all()):
         raise ValueError(
             f"transition and start must be states 0 .. {states - 1}, in transition -1 for none, "
             f"got start {start} and transition {transition.tolist()}"
         )
-    if accept.dtype != torch.bool or accept.shape not in ((states,), (len(log_p), states)):
-        raise ValueError(f"accept must be bool (B, {states}), got {tuple(accept.shape)}")
+    one = isinstance(accept, Tensor) and accept.dim() == 1
+    check_tensor("accept", accept, (states,) if one else (log_p.shape[0], states), None, BOOL)
     if mask is None:
         mask = torch.ones(log_p.shape[:2], dtype=torch.bool, device=log_p.device)
     check_tensor("mask", mask, tuple(log_p.shape[:2]), log_p, BOOL)

@@ -307,8 +307,18 @@ def test_an_automaton_says_what_does_not_fit():
         finite_automaton.log_marginal(log_p[0], machine, every)
     with pytest.raises(ValueError, match=r"states 0 \.\. 3"):
         finite_automaton.log_marginal(log_p, machine + 1, every)
-    with pytest.raises(ValueError, match=r"accept must be bool \(B, 4\)"):
-        finite_automaton.log_marginal(log_p, machine, every[:3])
+    for accept in (every[:3], every.long(), every.tolist(), every.expand(3, 4)):
+        with pytest.raises(ValueError, match=r"accept must be torch.bool of shape \((2, )?4,?\)"):
+            finite_automaton.log_marginal(log_p, machine, accept)
+    with pytest.raises(ValueError, match=r"transition must be integer of shape \(S, k\), got list"):
+        finite_automaton.log_marginal(log_p, machine.tolist(), every)
+    for start in (torch.ones(2, 3, dtype=torch.bool), 0.0, True):
+        with pytest.raises(ValueError, match="start must be an int, got"):
+            finite_automaton.log_marginal(log_p, machine, every, start)
+    for table, name in ((finite_automaton.counts, "most"), (finite_automaton.presence, "classes")):
+        for size in (-1, 1.5):
+            with pytest.raises(ValueError, match=f"{name} must be an int of at least 0, got"):
+                table(size)
     real = torch.ones(2, 3, dtype=torch.bool)
     wide = torch.ones(2, 4, dtype=torch.bool)
     for mask in (real[:1], real[:, :2], wide, wide[:1], real.float(), real.long(), real.tolist()):
@@ -419,6 +429,12 @@ def test_intervals_and_noise_are_sums_over_counts(dtype):
         counts.log_likelihood_interval(logits, low, size + 1, mask)
     with pytest.raises(ValueError, match="log_noise must have shape"):
         counts.log_likelihood_noisy(logits, noise[:, :7], mask)
+    many = torch.linspace(-2, 2, 300).double() * torch.linspace(0.1, 1, 8).double()[:, None]
+    none, every = torch.zeros(8, dtype=torch.int64), torch.full((8,), 300)
+    whole = counts.log_likelihood_interval(many, none, every)
+    for value in (whole, counts.log_likelihood_noisy(many, torch.zeros(301).double())):
+        assert (value <= 0).all()  # no rounding above certainty
+        torch.testing.assert_close(value, torch.zeros_like(value))
 
 
 def test_log_distribution_has_finite_derivatives():

@@ -155,14 +155,34 @@ def _has_derivatives(case: Case, name: str, at: Tensor) -> None:
 
 
 def walk_nothing(case: Case) -> None:
-    """No bag, and bags of nothing: an answer of no bags, a certainty, or refused."""
+    """No bag, and bags of nothing: an answer of no bags, a certainty, or refused.
+
+    Where there is a derivative, it can be taken: the answer is part of the graph.
+    """
     none = {name: x[:0] for name, x in case.tensors().items() if name != "transition"}
     got = asked(case, *none, **none)
     assert got is None or all(len(x) == 0 for x in parts(got))
+    _is_in_graph(case, none)
     for name, x in case.floats.items():
         for axis in range(1, x.dim()):
             got = asked(case, *case.tensors(), **{name: x.narrow(axis, 0, 0)})
             assert got is None or all((y == 0).all() for y in parts(got))  # log 1, for sure
+            _is_in_graph(case, _without(case, axis, x.shape[: axis + 1]))
+
+
+def _without(case: Case, axis: int, sizes: tuple[int, ...]) -> dict[str, Tensor]:
+    """The arguments with nothing along an axis, bags of none of these sizes, and counts of 0."""
+    given = {n: x for n, x in case.tensors().items() if len(x) == sizes[0]}
+    short = {n: x.narrow(axis, 0, 0) for n, x in given.items() if x.shape[: axis + 1] == sizes}
+    return {n: x * 0 for n, x in given.items() if x.dtype == torch.int64} | short
+
+
+def _is_in_graph(case: Case, changed: dict[str, Tensor]) -> None:
+    leaves = {n: {**case.floats, **changed}[n].clone().requires_grad_() for n in case.floats}
+    got = asked(case, *case.tensors(), **{**changed, **leaves}) if case.derivative else None
+    if got is not None:
+        slopes = torch.autograd.grad(sum(y.sum() for y in parts(got)), list(leaves.values()))
+        assert not any(x.isnan().any() for x in slopes)
 
 
 # Modes --------------------------------------------------------------------------------------------

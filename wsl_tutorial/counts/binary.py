@@ -121,7 +121,7 @@ def enumeration(
     sides = F.logsigmoid(z).masked_fill(~real, -torch.inf), F.logsigmoid(-z).masked_fill(~real, 0)
     never = [side == -torch.inf for side in sides]
     log_rho, log_not = (x.masked_fill(no, 0) for x, no in zip(sides, never, strict=True))
-    value = log_rho.new_zeros(len(z))
+    value = log_rho[:, :0].sum(1)  # zeros, in the graph even if there are no bags
     for y in counts.unique().tolist():
         rows = (counts == y).nonzero()[:, 0]
         chosen = torch.tensor(list(combinations(range(size), y)), device=z.device)  # (H, y)
@@ -310,7 +310,7 @@ def log_distribution_of(z: Tensor, m: Tensor, several: bool = False) -> Tensor:
     """
     log_rho = F.logsigmoid(z).masked_fill(m == 0, -torch.inf)
     log_not = F.logsigmoid(-z).masked_fill(m == 0, 0)
-    f = z.new_zeros(len(z), 1)
+    f = z[:, :0].sum(1, keepdim=True)  # zeros, in the graph even if n = 0
     if several:
         _check_cells(m)
         for i in range(z.shape[1]):

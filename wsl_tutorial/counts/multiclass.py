@@ -92,7 +92,7 @@ def posterior_multiclass(
         value = likelihood_of(flat, counts.long(), m, approximate)
         graph = graph and log_p.requires_grad
         (r,) = torch.autograd.grad(value.sum(), flat, create_graph=graph)
-    return r.to(log_p.dtype)
+    return r.to(log_p.dtype) + (log_p[:, :0].sum() if graph else 0)  # in the graph even if n = 0
 
 
 def likelihood_of(log_p: Tensor, counts: Tensor, m: Tensor, approximate: bool = False) -> Tensor:

@@ -71,7 +71,7 @@ def _log_likelihood_noisy(
             f"log_noise of shape {tuple(log_noise.shape)} must hold log-probabilities, got "
             f"{log_noise.max().item()}; take the logarithm of P(observation | j)"
         )
-    return logsumexp(log_f + log_noise.double(), 1).to(logits.dtype)
+    return _at_most_one(logsumexp(log_f + log_noise.double(), 1)).to(logits.dtype)
 
 
 @per_bag
@@ -99,7 +99,12 @@ def log_likelihood_interval(
     log_f = log_distribution_of(z, m, multiplicity is not None)
     j = torch.arange(log_f.shape[1], device=logits.device)
     inside = (j >= low[:, None]) & (j <= high[:, None])
-    return logsumexp(log_f.masked_fill(~inside, -torch.inf), 1).to(logits.dtype)
+    return _at_most_one(logsumexp(log_f.masked_fill(~inside, -torch.inf), 1)).to(logits.dtype)
+
+
+def _at_most_one(value: Tensor) -> Tensor:
+    """Return log-probabilities without rounding above 0, which is no part of the gradient."""
+    return value - value.detach().clamp_min(0)
 
 
 # Several classes ----------------------------------------------------------------------------------
@@ -247,6 +252,7 @@ def _box(z: Tensor, low: Tensor, high: Tensor, real: Tensor) -> Tensor:
         )
     f = z.new_full((len(z), *[v + 1 for v in top]), -torch.inf)
     f[(slice(None), *[0] * kinds)] = 0
+    f = f + z[:, :0].sum()  # 0, and part of the graph even without instances
     ones = [1] * kinds
     for i in range(z.shape[1]):
         terms = [f + z[:, i, -1].view(-1, *ones)]
@@ -264,4 +270,4 @@ def _box(z: Tensor, low: Tensor, high: Tensor, real: Tensor) -> Tensor:
         rest = rest - v
     inside &= (rest >= low[:, -1].view(-1, *ones)) & (rest <= high[:, -1].view(-1, *ones))
     value = logsumexp(f.masked_fill(~inside, -torch.inf)[..., None].flatten(1), 1)
-    return value - value.detach().clamp_min(0)  # rounding, and no part of the gradient
+    return _at_most_one(value)
