@@ -48,7 +48,8 @@ def log_likelihood(
         counts: integer (B,), between 0 and the number of instances of the bag.
         mask: bool (B, n), true for real instances; None where there is no padding.
         multiplicity: integer (B, n), the number of identical instances that a row stands for, such
-            as the voters of one group; None: one each. The size of a bag is its sum.
+            as the voters of one group; None: one each. The size of a bag is its sum, here at most
+            2**32.
     Returns:
         (B,) in nats; -inf, with gradient 0, where known labels contradict the count.
     Raises:

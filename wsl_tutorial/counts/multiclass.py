@@ -34,7 +34,7 @@ def log_likelihood_multiclass(
         counts: integer (B, C); a row sums to the number of instances of the bag.
         mask: bool (B, n), true for real instances; None where there is no padding.
         multiplicity: integer (B, n), the number of identical instances that a row stands for; None:
-            one each. Thousands cost no more than one.
+            one each. Thousands cost no more than one; at most 2**32 in a bag.
         approximate: bool, what to do with bags of more than 2**20 states for which more than 2**22
             frequencies are expected, such as bags of 100 in ten classes: False refuses those that
             are indeed beyond memory; True takes `saddlepoint`, whose errors chapter 5 states.
