@@ -635,13 +635,13 @@ show.figure(
 # steps lower the mean probability of the background. Adam divides the gradient by its own size, so
 # even a tiny gradient gives full steps. After about ten steps, rounding errors dominate most of the
 # computed gradients, and Adam follows these errors too. Look at the labels before you train: if
-# nearly all bags have the same label, do not expect to learn from it. Counts would still differ
-# from bag to bag: 11 and 9 points of a class are different reports.
+# nearly all bags have the same label, do not expect to learn much from it. Counts would still
+# differ from bag to bag: 11 and 9 points of a class are different reports.
 #
 # Two other assumptions can fail. If the observer makes errors, $g$ is the wrong map, and the
 # observed label may even have probability zero; exercise 5 repairs this. If the labels of
-# neighbouring points depend on each other, the product over points counts the same evidence more
-# than once.
+# neighbouring points depend on each other, the product over points is wrong. If they tend to be
+# equal, it counts the same evidence more than once.
 #
 # ## Reproduction
 #
@@ -730,7 +730,7 @@ check.attempt(check.posterior_by_autograd, posterior_by_autograd)
 #   approach to count-based weakly supervised learning*: exact counts as the loss for several kinds
 #   of weak labels.
 # - [Pham, Raich and Fern (2014)](https://arxiv.org/abs/1411.4068), *Dynamic programming for
-#   instance annotation in multi-instance multi-label learning*: the presence map with EM, in time
-#   linear in the size of the bag.
+#   instance annotation in multi-instance multi-label learning*: the presence map without a
+#   background, with EM, in time linear in the size of the bag.
 # - [Dempster, Laird and Rubin (1977)](https://www.jstor.org/stable/2984875), *Maximum likelihood
 #   from incomplete data via the EM algorithm*: the source of the E-step and the M-step.

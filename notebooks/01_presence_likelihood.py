@@ -682,11 +682,12 @@ for covered in (1, 2, 4, 8):
 #
 # Section 4.2 of the paper states: "To our best knowledge, we are the first to derive the exact
 # model likelihood for multiclass MIL under rather general settings." The closed form (1.2) for
-# the feature maps of a convolutional network is the paper's own. The model is older. [Pham, Raich
-# and Fern (2014)](https://arxiv.org/abs/1411.4068) study bags whose label set is the union of the
-# labels of their instances. They maximise the likelihood by EM and compute the exact posterior of
-# every instance by dynamic programming over label sets, in time linear in the size of the bag.
-# Their recursion gives the same number as (1.2), without subtractions. For one class (1.2) is
+# feature maps of a convolutional network is the paper's own. The model is older. [Pham, Raich and
+# Fern (2014)](https://arxiv.org/abs/1411.4068) study bags whose label set is the union of their
+# instances' labels. They maximise the likelihood by EM and compute the exact posteriors by dynamic
+# programming over label sets, in time linear in the bag size. Their model has no background: the
+# recursion gives (1.2) for $p_\phi = 0$, without subtractions. [In
+# 2015](https://gtas.unican.es/pub/443.htm) they added a class like $\phi$. For one class (1.2) is
 # noisy-OR, which multiple-instance learning has used since
 # [Maron and Lozano-Pérez
 # (1998)](https://papers.nips.cc/paper/1346-a-framework-for-multiple-instance-learning).
@@ -756,8 +757,7 @@ check.attempt(check.at_least, at_least)
 # - [Li (2018)](https://arxiv.org/abs/1811.12346), sections 2 and 3 and Appendix A: the source of
 #   this chapter.
 # - [Pham, Raich and Fern (2014)](https://arxiv.org/abs/1411.4068), *Dynamic programming for
-#   instance annotation in multi-instance multi-label learning*: the same model and the recursion
-#   of chapter 2.
+#   instance annotation in multi-instance multi-label learning*: the recursion of chapter 2.
 # - [Björklund, Husfeldt, Kaski and Koivisto (2007)](https://arxiv.org/abs/cs/0611101), *Fourier
 #   meets Möbius: fast subset convolution*: the transform of this page and its other uses.
 # - [Valiant (1979)](https://doi.org/10.1016/0304-3975%2879%2990044-6), *The complexity of computing

@@ -113,7 +113,7 @@ def posterior(
         impossible label set, whose posterior is undefined. Entries lie between 0 and 1. Where the
         series is used, each has an absolute error of up to about n eps / 1e-4, so that 1e-20 may
         come out as 0; the gradient of `recursion` has a small relative error. Differentiable.
-    Source: chapter 2; the same E-step in Pham, Raich & Fern (2017), arXiv 1411.4068.
+    Source: chapter 2; without phi, the same E-step in Pham, Raich & Fern (2017), arXiv 1411.4068.
 
     Example:
         >>> import torch

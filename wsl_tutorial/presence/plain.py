@@ -96,7 +96,7 @@ def recursion(
     quicker. This form works in the dtype of `log_p`.
 
     Args, returns and errors: as `log_likelihood`.
-    Source: chapter 2; for one label set a bag, Pham, Raich & Fern (2017), arXiv 1411.4068.
+    Source: chapter 2; without phi, Pham, Raich & Fern (2017), arXiv 1411.4068.
     """
     flat, index, real = _own_dtype(log_p, labels, mask, background)
     return log_recursion(restrict(flat, index, real), real)
