@@ -459,8 +459,9 @@ print("expected number of positions for label 0, 1, 2:", expected)
 #    r_{\ell,j}$ is at least 1, even if the network does not see the label at all.**
 # 3. Let $p_{\ell,j} \to 0$ at all positions, in fixed ratios. Then $r_{\ell,j}$ becomes proportional
 #    to $p_{\ell,j}$ times the probability that the *other* positions emit exactly the other labels.
-#    So if the evidence for $\ell$ is weak, the ratios of the $p_{\ell,j}$ decide how its gradient
-#    mass is divided among the positions, and their size does not matter.
+#    So if the evidence for $\ell$ is weak, its gradient mass is divided among the positions by the
+#    ratios of the $p_{\ell,j}$ and of these probabilities. The size of the $p_{\ell,j}$ does not
+#    matter.
 #
 # ### Bounds: too many labels
 #
@@ -660,7 +661,7 @@ grey = {"ls": "none", "color": show.GREY, "marker": "x"}
 hue = {"ls": "none", "color": show.COLOURS[2], "marker": "^"}
 right.plot(prior, label="prior of label 2", **grey)
 right.plot(r, label="posterior of label 2", **hue)
-right.set(xlabel="position", yscale="log", ylim=(1e-11, 3))
+right.set(xlabel="position", yscale="log", ylim=(1e-13, 3))
 right.set_ylabel("probability")
 above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1)}
 
@@ -672,9 +673,10 @@ show.figure(
     alt="Left: probability of the covered set against positions walked. It"
     " moves from the empty set to sets with label 0 near position 10, to sets"
     " with label 1 near position 40, while the sets that contain label 2 gain"
-    " steadily. Right: the prior of label 2 is about 1e-10 at every position;"
-    " its posterior is above one half at position 22 and a few percent"
-    " or less elsewhere, least where labels 0 and 1 are seen.",
+    " steadily. Right: the prior of label 2 is 4e-8 at position 22, about 1e-12"
+    " where labels 0 and 1 are seen, and about 1e-10 elsewhere. Its posterior"
+    " is above one half at position 22 and below two percent elsewhere, least"
+    " where labels 0 and 1 are seen.",
 )
 
 # %% [markdown]
@@ -783,7 +785,7 @@ check.attempt(check.digits_lost, digits_lost)
 # %% [markdown]
 # **5, by hand.** Show that both sides of (2.5) are exact for $L = 1$. For $L = 2$ and $s_1 + s_2
 # \leq 1$, write the difference between the ratio and each side in terms of $s_1$, $s_2$ and the
-# probability that both labels are missing. Why is the upper side far off when $MN = L$?
+# probability that both labels are missing. Why can the upper side be far off when $MN = L$?
 #
 # **6, change an assumption.** Suppose that we observe only "at least these labels"; other classes
 # may occur too. Which term of (2.1) changes? What does the loss then demand of an image with no
@@ -797,7 +799,7 @@ check.attempt(check.digits_lost, digits_lost)
 #
 # - [Pham, Raich and Fern (2014)](https://arxiv.org/abs/1411.4068), *Dynamic programming for
 #   instance annotation in multi-instance multi-label learning*: the same recursion over label sets,
-#   in an EM algorithm.
+#   without a background, in an EM algorithm.
 # - [Higham (2002)](https://doi.org/10.1137/1.9780898718027), *Accuracy and Stability of Numerical
 #   Algorithms*: chapters 1 to 4, on cancellation and the error of sums.
 # - [Joag-Dev and Proschan (1983)](https://doi.org/10.1214/aos/1176346079), *Negative association of

@@ -455,6 +455,41 @@ def test_bracket_is_exact_for_at_most_one_label_and_takes_any_number():
         presence.log_likelihood(log_p, labels)
 
 
+def test_with_as_many_labels_as_positions_the_upper_side_is_far_off_unless_the_network_is_sure():
+    """Exercise 5 of chapter 2, with its numbers."""
+    labels = torch.ones(1, 5, dtype=torch.bool)
+    uniform = torch.full((1, 6, 5), 1 / 6, dtype=torch.float64).log()
+    sure = (100 * torch.eye(6, 5, dtype=torch.float64)).log_softmax(0)[None]
+    _, upper = presence.bracket(uniform, labels)
+    assert presence.log_likelihood(uniform, labels).exp().item() == pytest.approx(120 / 6**5)
+    assert upper.exp().item() == pytest.approx((1 - (5 / 6) ** 5) ** 5)
+    lower, upper = presence.bracket(sure, labels)
+    torch.testing.assert_close(lower, upper, rtol=0, atol=1e-12)
+
+
+def test_a_label_that_must_appear_can_lower_the_posterior_of_another():
+    """Compared with the posterior given that no label outside of the set appears."""
+    p = torch.tensor([[0.6, 0.9], [0.4, 0.1], [0.0, 0.0]], dtype=torch.float64)
+    r = presence.posterior(p.log()[None], torch.tensor([[True, True]]))[0]
+    torch.testing.assert_close(r[0], torch.tensor([1 / 7, 6 / 7], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("labels", [[0], [0, 1], [0, 1, 2]])
+def test_the_union_of_all_instance_labels_is_the_label_set_only_without_a_background(labels):
+    """Without phi the emitted classes are the label set; with it they are L, or L and phi."""
+    log_p = torch.randn(1, 4, 5, generator=torch.Generator().manual_seed(0)).double().log_softmax(1)
+    flags = torch.zeros(1, 3, dtype=torch.bool)
+    flags[0, labels] = True
+    as_label = torch.cat([flags, flags.new_ones(1, 1)], 1)
+    beta, beta_phi = (
+        presence.recursion(log_p, own, background=False).exp()
+        for own in (torch.cat([flags, flags.new_zeros(1, 1)], 1), as_label)
+    )
+    exact = presence.log_likelihood(log_p, flags).exp()
+    torch.testing.assert_close(beta + beta_phi, exact)
+    assert beta.item() < 0.9 * exact.item()
+
+
 def test_probabilities_of_all_label_sets_sum_to_one():
     logits, _ = some_bags(11, 1, 4, (3, 3))
     every = torch.tensor(list(itertools.product((False, True), repeat=4)))

@@ -110,7 +110,7 @@ def restricted(log_p: Tensor, labels: Tensor) -> Tensor:
                 lambda x: presence.log_likelihood(x, labels).exp(), log_p
             )
         ),
-        "this only removes the absent classes: the labels that must appear raise r further": (
+        "this only removes the absent classes: use also that each label of the set appears": (
             restricted
         ),
     },
@@ -235,7 +235,7 @@ def walk_over_two_labels(r: Random) -> Question:
             "Explain in two sentences why the walk loses none of these digits.",
             "the walk only adds and multiplies numbers that are not negative",
             "digits are lost where close numbers are subtracted, and it never subtracts",
-            solution="All that the walk does is to add products of probabilities. Rounding errors "
-            "grow relative to a result only where close numbers are subtracted.",
+            solution="All that the walk does is to add products of probabilities. A relative error "
+            "is multiplied by a large factor only where close numbers are subtracted.",
         ),
     )
