@@ -446,8 +446,8 @@ print("expected votes of the groups:", [round(v) for v in by_group.tolist()])
 # **More classes.** With ten classes in a bag of 100 there are too many frequencies as well.
 # `approximate=True` keeps step 1, and replaces the mean over frequencies by a normal density with a
 # correction term. The errors of $\log P(c \mid X)$, listed in `wsl_tutorial/counts/saddlepoint.py`,
-# are near 0.004 nats for such bags while the network is unsure, and some tenths of a nat when it is
-# nearly certain.
+# were measured on such bags with two kinds of instances: near 0.004 nats while the network is
+# unsure, and some tenths of a nat when it is nearly certain.
 
 # %%
 ten = torch.randn(1, 100, 10, generator=g).double().log_softmax(2)
@@ -599,8 +599,8 @@ print("products in float32:", (product / product).item())
 print("this package:       ", ours.tolist()[:2])
 
 # %% [markdown]
-# One NaN in a mini-batch ends the training. This happens if, by the count, at least eight nearly
-# certain predictions of the network are wrong.
+# One NaN in a mini-batch ends the training. This happens if, by the count, at least eight clamped
+# predictions of the network are wrong.
 #
 # **Dependent labels.** If a photo shows couples of a woman and a man, exactly half of the faces are
 # women. The product in (5.1) ignores such dependence, and gives other counts a positive

@@ -176,14 +176,15 @@ print("likelihood ", [f"{v:+.3f}" for v in exact[0].tolist()])
 # $1/(n-1)$.**
 #
 # The assumption $\rho_i = q$ matters. If all instances have the same $\rho$, not equal to $q$, the
-# same steps give $\frac{n}{n-1} q(1-q) - \rho (1 - \rho)$ along a contrast. This is negative for
-# counts near 0 and $n$. If $y$ is binomial with $\rho$, the average of this curvature over $y$ is
-# zero. By the law of total variance it is minus the variance of $\sum_i v_i r_i$ over $y$, for a
-# contrast $v$ of length 1. This sum is 0 for every $y$, because all $r_i$ equal $y/n$. So
-# differences between logits that have nothing to do with the labels get no push on average. Now
-# suppose that positive instances have slightly larger logits than negative ones. A bag with a count
-# near $n/2$ contains many of both, and there the difference grows. In a bag with a count near 0 or
-# $n$ it shrinks, but few instances there differ from the rest.
+# same steps give $\frac{n}{n-1} q(1-q) - \rho (1 - \rho)$ along a contrast. This is negative for the
+# counts 0 and $n$, and also for counts close to them if $\rho$ is near 1/2 and the bag is large. If
+# $y$ is binomial with $\rho$, the average of this curvature over $y$ is zero. By the law of total
+# variance it is minus the variance of $\sum_i v_i r_i$ over $y$, for a contrast $v$ of length 1.
+# This sum is 0 for every $y$, because all $r_i$ equal $y/n$. So differences between logits that have
+# nothing to do with the labels get no push on average. Now suppose that positive instances have
+# slightly larger logits than negative ones. A bag with a count near $n/2$ contains many of both, and
+# there the difference grows. In a bag with a count near 0 or $n$ it grows less or shrinks, but few
+# instances there differ from the rest.
 #
 # For DLLP, differentiate its gradient at $\bar\rho = q$. The factor $q - \bar\rho$ is zero, so only
 # its derivative contributes, and $-\ell$ has the second derivative $-q(1-q)/n^2$ for every pair
@@ -524,9 +525,10 @@ show.figure(
 #
 # ### Wrong counts
 #
-# If the counts contain errors, put the errors into the model. Let $\varepsilon(\tilde y \mid j)$ be
-# the probability that $\tilde y$ is reported when the true count is $j$. The true count is one more
-# hidden quantity to sum over:
+# If the counts contain errors, put the errors into the model. **The report depends on the instances
+# only through the true count.** Let $\varepsilon(\tilde y \mid j)$ be the probability that
+# $\tilde y$ is reported when the true count is $j$. The true count is one more hidden quantity to
+# sum over:
 #
 # $$ \log P(\tilde y \mid X) = \log \sum_{j=0}^{n} P(j \mid X) \; \varepsilon(\tilde y \mid j) . \tag{6.2} $$
 #

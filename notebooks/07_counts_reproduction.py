@@ -198,7 +198,7 @@ for sigma in (0.5, 2, 8):
 #
 # Let $d_k$ be the accuracy of MLE-LLP minus that of DLLP on split $k$ of $K$, with the mean $\bar d$
 # and the sample standard deviation $s$. All methods use the same splits, so the *paired* $t$-test
-# applies: a hard test set lowers both accuracies and does not change $d_k$. But random splits share
+# applies: a hard test set lowers both accuracies and hardly changes $d_k$. But random splits share
 # bags. Let $q$ be the share of all bags on which a split tests, and $n$ the number of these test
 # bags. **Assume that each bag has one number, the gap between the two
 # methods on this bag, and that these numbers are independent with variance $v$.** Then $d_k$ is the
@@ -311,8 +311,8 @@ print(f"{len(differ)} in words or not at all")
 #
 # The experiment `llp/choice` trains every method at every point of the grid and records the error
 # of counts on held-out training bags. The best rate and batch of each method are marked. Protocols
-# `short` and `desk` use them; `paper` has the rate 3e-4 and the batch 16 for every method. A batch
-# consists of instances; methods that take whole bags have no batch size to choose.
+# `short` and `desk` use them; `paper` has the rate 3e-4 (photos: 1e-4) and the batch 16 for every
+# method. A batch consists of instances; methods that take whole bags have no batch size to choose.
 
 # %% tags=["hide-input"]
 table, edge = page.grid_search(HELD)

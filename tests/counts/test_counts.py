@@ -772,6 +772,39 @@ def test_only_small_differences_grow_near_the_constant_answer():
         assert bool((apart >= -1e-12).all()) is grows
 
 
+def test_equal_instances_are_pushed_apart_by_counts_near_half_the_bag_and_not_by_0_and_n():
+    """Elsewhere it depends on rho: for a small rho the count 1 pushes apart, too."""
+    contrast = torch.zeros(12).double()
+    contrast[:2] = torch.tensor([1.0, -1])
+    negative = {}
+    for rho in (0.5, 0.05):
+        z = torch.full((12,), rho).double().logit()
+        bent = [(contrast @ second_derivative(z, y) @ contrast).item() / 2 for y in range(13)]
+        for y, found in enumerate(bent):
+            x = y / 12 * (1 - y / 12)
+            assert found == pytest.approx(12 / 11 * x - rho * (1 - rho), abs=1e-7)
+        negative[rho] = [y for y, found in enumerate(bent) if found < 0]
+    assert negative == {0.5: [0, 1, 2, 3, 4, 8, 9, 10, 11, 12], 0.05: [0, 12]}
+
+
+def test_contrasts_change_the_loss_of_dllp_and_lower_the_likelihood_away_from_the_constant_answer():
+    sure = torch.tensor([[0.9, 0.6, 0.3, 0.2]]).double().logit()
+    two, contrast = torch.tensor([2]), torch.tensor([1.0, -1, 0, 0]).double()
+    first, last = (counts.proportion_loss(sure + s * contrast, two).item() for s in (0, 1))
+    assert last > first + 0.004
+    bent = second_derivative(torch.tensor([3.0, 3, 3, -3, -3, -3]).double(), 3)
+    contrast = torch.tensor([1.0, -1, 0, 0, 0, 0]).double()
+    assert contrast @ bent @ contrast < -0.07
+
+
+def test_posteriors_are_proportional_to_the_odds_for_the_count_one_only():
+    rho = torch.tensor([[0.9, 0.5, 0.2]]).double()
+    one, two = (counts.posterior(rho.logit(), torch.tensor([y])) for y in (1, 2))
+    odds = rho / (1 - rho)
+    torch.testing.assert_close(one, odds / odds.sum())
+    assert not torch.allclose(two, 2 * odds / odds.sum(), atol=0.1)
+
+
 def test_products_in_float32_vanish_if_the_count_makes_eight_sure_predictions_wrong():
     sure, unsure = torch.full((8,), 1e-6), torch.full((4,), 0.5)
     for rho, y, vanish in (

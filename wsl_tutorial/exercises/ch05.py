@@ -44,8 +44,8 @@ def three_instances(*rho: float) -> list[Tensor]:
 def posterior_of_an_instance(r: Random) -> Question:
     rho = some(r, 0.1, 0.9, 3)
     return three_instances.question(
-        f"Three instances are positive with probabilities {listed(rho)}; exactly one of them is. "
-        "What is the probability that it is the first instance?",
+        f"Three instances are positive with probabilities {listed(rho)}, independently. "
+        "Exactly one of them is positive. What is the probability that it is the first instance?",
         *rho,
         number=1,
         solution="Of the three configurations with one positive, take the one in which the first "

@@ -39,7 +39,7 @@ def towards(logits: Tensor, observed: Tensor, n: int) -> Tensor:
         "take the mean over the bags, not the sum": (
             lambda logits, observed: len(observed) * counts.proportion_loss(logits, observed)
         ),
-        "this is the likelihood of the count, not of the proportion": (
+        "this is minus the log-likelihood of the count, not DLLP's cross-entropy": (
             lambda logits, observed: -counts.log_likelihood(logits, observed).mean()
         ),
     },
@@ -74,7 +74,7 @@ def curvatures(n: int, y: int) -> tuple[float, float]:
 
 
 @exercise(
-    praise="the smaller the bag, the stronger the push along a contrast",
+    praise="for a given y/n, the push along a contrast is stronger in smaller bags",
     cases=[(4, 2), (6, 2), (12, 3)],
     mistakes={
         "1/4 is q(1 - q) for q = 1/2 only; here q = y/n": lambda n, y: curvatures(n, n / 2),
@@ -176,7 +176,7 @@ def curvature_of_a_bag(r: Random) -> Question:
             "the constant answer is a minimum of the likelihood along contrasts.",
         ),
         essay(
-            "DLLP's loss is at its minimum here, too. Explain in two sentences, with the word "
+            "DLLP's loss is at its minimum here. Explain in two sentences, with the word "
             "contrast, where the likelihood pushes the network and DLLP does not.",
             "DLLP depends only on the mean probability, so it has no slope along a contrast that "
             "keeps this mean",

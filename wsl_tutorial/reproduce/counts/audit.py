@@ -7,7 +7,7 @@ AUDIT = Audit(
     chapter=7,
     sentences=(
         Sentence(
-            "paper (10)",
+            "paper (10), below (11)",
             "the weights of the E-step are the posteriors of the instances given the count",
             True,
             "Eq. (5.2): each is the share, by probability, of the configurations with this count "
