@@ -182,9 +182,9 @@ def most_probable_pair(r: Random) -> Question:
         f"Four instances are positive with probabilities {listed(rho)}, independently. Exactly two "
         "are positive. Which two are most probably the positive ones?",
         *(option(*pair) for pair in [found, *wrong]),
-        solution="Given the count, a configuration is as probable as the product of the odds of "
-        "its positives. The two largest odds, so the two largest probabilities, are the "
-        f"{names[found[0]]} and the {names[found[1]]}.",
+        solution="Given the count, the probability of a configuration is proportional to the "
+        "product of the odds of its positives. The two largest odds, so the two largest "
+        f"probabilities, are the {names[found[0]]} and the {names[found[1]]}.",
     )
 
 
