@@ -165,10 +165,11 @@ assert torch.allclose(exact_one, noisy_or(log_p, labels))
 # The classes outside $L$ do not appear in this loss. If $p$ is a softmax at each position, the loss
 # therefore has a useless minimum. Let position 1 always emit class 1, position 2 class 2, and so on
 # ($MN \ge C$ positions are enough). Then every maximum is 1, and the loss is zero for *every* label
-# set, although the network ignores the picture. Under the exact likelihood the same constant output
-# gives probability zero to every set but one. The paper therefore uses one softmax over all classes
-# *and* positions of an image, so that raising one probability lowers all others. We compute three
-# losses of this constant output for the label set $\{0, 1\}$.
+# set, although the network ignores the picture. (Our network cannot do this in every picture: equal
+# windows get equal outputs.) Under the exact likelihood the same constant output gives probability
+# zero to every set but one. The paper therefore uses one softmax over all classes *and* positions
+# of an image, so that raising one probability lowers all others. We compute three losses of this
+# constant output for the label set $\{0, 1\}$.
 
 # %%
 constant = torch.full((1, 11, 6, 6), -40.0)
@@ -607,7 +608,7 @@ for name, (rival, errors) in rivals.items():
 #    digits have only 64 pixels and our maps 36 positions, an easy test.
 # 2. Max-pooling cannot *find* digits: on the canvas above it hardly ever outputs the background.
 #    The gradient of (3.1) in the logit of a background entry is the probability of this entry,
-#    which is never negative. So training only lowers the background.
+#    which is never negative. So the gradient only pushes the background down.
 # 3. On this small problem noisy-OR reads and finds digits like the exact likelihood, at lower cost.
 #    With two labels in a bag and a network that soon becomes certain, the two losses hardly differ.
 #    But only the exact likelihood assumes, like the softmax, one class per position, and has the
@@ -649,7 +650,7 @@ print("the two sets agree on most pictures:", bool(agree > 0.5))
 #
 # To put maps of different sizes into one batch, pad the small ones and pass a `mask` that is true
 # where a position is real. A padded position emits the background with certainty, which is a factor
-# of 1 in every formula. So a padded bag has the same value, gradient and posterior as the bag
+# of 1 in every product. So a padded bag has the same value, gradient and posterior as the bag
 # alone.
 #
 # Labels may be integers: 1 for present, 0 for absent, $-1$ for *unknown*. For an unknown label we
@@ -676,12 +677,11 @@ assert torch.allclose(value[0], both.logsumexp(0))
 # %% [markdown]
 # ## When it breaks
 #
-# **A class in every bag.** Suppose that a 0 occurs in each picture. A network can then emit 0 at
-# one corner of the map for every picture. This alone makes label 0 certain in every bag, and
-# nothing is left to learn about zeros. In the extreme case of section 5.4 of the paper every class
-# is in every bag. Then the constant output above, one class per position, gives every bag
-# probability 1. If the label has probability 1, the posterior equals the prior, and the gradient is
-# zero by (0.3).
+# **A class in every bag.** Suppose that a 0 occurs in each picture. A network can then emit 0
+# instead of the background. This alone makes label 0 certain in every bag, and nothing is left to
+# learn about zeros. In the extreme case of section 5.4 of the paper every class is in every bag.
+# Then the constant output above, one class per position, gives every bag probability 1. If the
+# label has probability 1, the posterior equals the prior, and the gradient is zero by (0.3).
 
 # %%
 full = torch.ones(4, 10, dtype=torch.bool)
@@ -698,7 +698,7 @@ print(
 # **Two classes that always come together.** Suppose that 0 and 1 occur together or not at all.
 # Exchange their channels in the last layer of the trained network. It now calls each 0 a 1 and vice
 # versa, but no likelihood changes, because each label set contains both classes or neither. The
-# data cannot distinguish this network from one that reads perfectly.
+# data cannot distinguish the two networks.
 
 # %% tags=["hide-input"]
 swap = torch.tensor([1, 0, *range(2, 11)])
@@ -731,7 +731,8 @@ print("change of each log-likelihood below 1e-5:", bool(small))
 #
 # We add one wrong label to the label set of each of 400 pictures and check its mass. The figure
 # shows how probable the right and the wrong sets are under the trained network, and $w$ for two
-# floors.
+# floors. Both are far above $\eta = 0.00005$, the floor for ten classes if 5 % of the label sets are
+# drawn.
 
 # %% tags=["hide-input"]
 clean = drawn["labels"]  # (400, 10)
@@ -770,8 +771,8 @@ show.figure(
 # %% [markdown]
 # The histograms overlap: some wrong sets are more probable than some right ones. With the large
 # floor, many wrong sets get a small weight, but so do some right ones. With the small floor, only
-# very improbable sets get one. The floor must be added late: at the start of training *all* sets
-# are improbable, so all gradients would be small.
+# very improbable sets get one. The floor must be added late: at the start of training the *right*
+# sets are improbable, too, so all gradients would be small.
 #
 # **Wrong labels with known error rates.** If the errors in the labels are independent, we can do
 # better than a floor. Let $a$ be the probability that a label is observed although it does not

@@ -270,9 +270,9 @@ def weight_of_a_bag(r: Random) -> Question:
             "Explain in two sentences what the weight does to an image with a wrong label, late in "
             "the training, and what it costs early in the training.",
             "late: the network gives a wrong label a small Prb, so its weight is near 0",
-            "early: Prb is small for right labels too, so they are learned slowly at first",
+            "early: Prb may be small for right labels too, and then they are learned slowly",
             solution="A good network finds a wrong label improbable, and the weight takes the "
-            "image out of the training. At first the network finds all labels improbable, and "
-            "right ones get small weights as well.",
+            "image out of the training. At first the network may find right labels improbable, "
+            "too, and then they get small weights as well.",
         ),
     )
