@@ -653,8 +653,8 @@ check.attempt(check.transcription, transcription)
 # **5, change the rule.** Replace the vote of (4.2) by sums of probabilities: in each column the
 # digit with the largest sum wins, if this sum exceeds a threshold. Which of the five wrong readings
 # above can the new rule correct, if the network is unsure at the positions that cause them? Which
-# stay wrong if it is sure there? Which stay wrong for *every* rule that assigns one digit to each
-# column?
+# stay wrong if it is sure there? Which stay wrong for *every* rule that gives each column, looked at
+# alone, one digit?
 #
 # **6, explain to a colleague.** Your colleague quotes section 5.1.2, 8.4 ± 0.4 % for cross-entropy
 # against 8.7 ± 0.3 % for the exact likelihood, and concludes that the exact likelihood raises the
