@@ -482,9 +482,9 @@ show.figure(
 # One region is a single draw, so even nine intervals out of nine prove little. We simulated regions
 # with the groups of these precincts and the fitted $W$ and $\Sigma$: we drew new rates and votes,
 # and fitted each region. The table shows the share of the nine true rates that lie in their 95 %
-# intervals, ± its standard error over regions. In each row after the first, one assumption fails:
-# rates follow the composition of a precinct with slopes of standard deviation 1, deviations are
-# exponential instead of normal, or ten neighbours share half of the variance.
+# intervals, ± its standard error over regions. In each row after the first, one assumption of (17.5)
+# fails: rates follow the composition of a precinct with slopes drawn as in (17.6) with $s = 1$,
+# deviations are exponential instead of normal, or ten neighbours share half of the variance.
 
 # %% tags=["hide-input"]
 rows = [

@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -80,6 +81,31 @@ def test_uncorrelated_rates_make_the_regression_consistent_but_not_unbiased():
     found = [ecological.goodman(groups[s], counts[s])[:, 0] for s in samples]
     mean = torch.stack(found).mean(0)
     torch.testing.assert_close(mean, torch.tensor([0.6938, 0.4062]).double(), atol=1e-4, rtol=0)
+
+
+def test_the_sizes_of_other_groups_and_parties_do_not_change_the_bounds_of_a_cell():
+    """Exercise 1 of chapter 17: each table of two by two is one of three by three, merged."""
+    low, high = (x[0, 0, 0] for x in ecological.bounds(*torch.tensor([[[5, 4]], [[6, 3]]])))
+    for a, b in product(range(5), range(4)):
+        groups, counts = torch.tensor([[5, a, 4 - a]]), torch.tensor([[6, b, 3 - b]])
+        every = ecological.bounds(groups, counts)
+        assert (every[0][0, 0, 0], every[1][0, 0, 0]) == (low, high)
+
+
+@pytest.mark.parametrize("slope", [1.0, 2.0])
+def test_the_slopes_of_simulated_regions_are_those_of_17_6(slope):
+    """A log-odds differs by N(0, slope^2) between a precinct of one group and one of the other."""
+    groups = torch.tensor([[1900.0, 100.0], [100.0, 1900.0]]).double()
+    spread = 1e-6 * torch.eye(2).double()
+    design, zero = torch.ones(2, 1).double(), torch.zeros(1, 2).double()
+    fitted = SimpleNamespace(groups=groups, design=design, coefficients=zero, between=spread)
+    found = []
+    for seed in range(200):
+        tables = script.simulated(fitted, seeded(seed), slope=slope).double() + 0.5
+        odds = (tables[..., 0] / tables[..., 1]).log()  # (2, 2): precinct, group
+        found.append(odds[0] - odds[1])
+    deviation = torch.stack(found).std() / 0.9  # the shares of a group differ by 0.9
+    assert deviation == pytest.approx(slope, rel=0.15)
 
 
 def test_draws_keep_both_margins_and_nearly_the_bounds():

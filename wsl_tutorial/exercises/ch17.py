@@ -20,7 +20,7 @@ def least(row: int, column: int, total: int) -> int:
         "independence gives an expectation, not a bound": (
             lambda row, column, total: row * column / total
         ),
-        "the other groups are total - row, not total - column": (
+        "the other groups have total - row voters, not row": (
             lambda row, column, total: max(0, column - row)
         ),
     },
@@ -138,8 +138,8 @@ def votes_of_a_precinct(r: Random) -> Question:
         ),
         essay(
             "Over many precincts, the party's share rises with the group's. A newspaper concludes "
-            "that the group votes for the party. Explain in two sentences why this does not "
-            "follow, and what would have to be assumed.",
+            "that the group votes for the party more often than the others do. Explain in two "
+            "sentences why this does not follow, and what would have to be assumed.",
             "the margins do not say who voted for whom: others may vote otherwise where the "
             "group is large",
             "the assumption: rates that do not depend on the composition of the precinct",
