@@ -22,8 +22,8 @@ if importlib.util.find_spec("wsl_tutorial") is None:
 #
 # ## Problem
 #
-# You have a budget for labels and can choose which kind to buy. Papers on weak supervision compare
-# methods *on the same labels*. Here only the labels differ.
+# You have a budget for labels and can choose which kind to buy. Most papers on weak supervision
+# compare methods *on the same labels*. Here only the labels differ.
 #
 # ## What is hidden
 #

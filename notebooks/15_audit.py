@@ -97,7 +97,7 @@ show.Markdown(audit.sentences_table(stands=(False, None)))
 #
 # Even without independence, the expected number of failures is $m \alpha$, and by Markov's
 # inequality the probability of at least one failure is at most $m \alpha$. By the rule of chapter 4
-# a claim fails only if an interval lies below 0. So $\alpha$ is at most 2.5 % for one difference, but
+# a claim fails only if an interval lies below 0. So $\alpha$ is about 2.5 % for one difference, but
 # may be larger for several. The output uses $\alpha = 5\,\%$ and each paper's number of claims:
 
 # %% tags=["hide-input"]

@@ -180,17 +180,19 @@ print(f"enumerated {0.1 + 0.8 * total:.10f}, ours {ours:.10f}")
 # For candidates that are equally probable beforehand, this would be Bayes' rule if $\ell_c$ were
 # the log-likelihood of the candidate with its coefficients integrated out. We use the held-out
 # log-likelihood in its place. **Is it safe to rely on validation here?** Validation bags come from
-# the same distribution as training bags, so a wrong rule that looks perfect in training also looks
-# perfect in validation. Only the family of models can protect us from it: none of its members can
-# express "negative because of this instance". This is our assumption; it does not come from the
-# data.
+# the same distribution as training bags, so a wrong rule that separates the classes in this
+# distribution looks perfect in validation too. The family of models protects us from one kind of
+# wrong rule: apart from dilution, none of its members can express "negative because of this
+# instance". A wrong rule "positive because of this instance" it can express. That no instance
+# counts against the concept is our assumption; it does not come from the data.
 #
 # ## Code
 #
 # `KernelPresence` trains all candidates on all folds side by side, as columns of one matrix. A
-# `Candidate` has four fields. `scale` is $\gamma$; `copies` is the width in (16.1), "none" for 0,
-# "kernel" for that of the kernel and "all" for infinite; `concepts` is $K$; `penalty` is the factor
-# of the squared penalty.
+# `Candidate` has four fields. `scale` is $\gamma$; `copies` is the width in (16.1), "kernel" for
+# that of the kernel and "all" for infinite, or "none", which gives every instance the weight 1
+# (width 0 if no two instances are equal); `concepts` is $K$; `penalty` is the factor of the squared
+# penalty.
 #
 # ### Tests that a wrong rule passes in training
 #
@@ -247,13 +249,13 @@ for part, d in made.items():
 
 # %% [markdown]
 # The regression on bag means is perfect on the training bags. It orders nearly every pair of a
-# positive and a negative test bag wrongly: the model has learned the opposite of the rule.
+# positive and a negative test bag wrongly: the model has learned the poison, not the rule.
 #
 # ## Reproduction
 #
 # The records behind the next tables are in `wsl_tutorial/results/own-bags.jsonl`;
 # `scripts/own_bags.py` makes them, with versions, commit, checksums of the data and run time. All
-# random draws are seeded with the number of the repeat.
+# random draws are seeded with the number of the repeat, or with those of the repeat and the fold.
 
 
 # %% tags=["hide-input"]
@@ -291,9 +293,9 @@ def cell(kind, name, method, measures):
 # We compare ours with six methods. *Independent instances* is (16.2) with all weights 1. *Maximum*
 # and *mean* pool the logits of a bag. *Gated attention* classifies a weighted mean of hidden
 # features, with positive weights that it also learns. The *set kernel* of two bags is the mean of
-# the Gaussian kernel over all pairs of their instances, here normalised. The first table shows the
-# unit tests: AUC on training and test bags in per cent, for 200 training bags and 400 test bags.
-# The number of seeds is in parentheses.
+# the Gaussian kernel over all pairs of their instances, here approximated by the features (16.4)
+# and normalised. The first table shows the unit tests: AUC on training and test bags in per cent,
+# for 200 training bags and 400 test bags. The number of seeds is in parentheses.
 
 # %% tags=["hide-input"]
 AUCS = ("train_auc", "test_auc")
@@ -352,10 +354,11 @@ show.Markdown(tables.grid(("AUC of ours minus that of", *SETS), rows))
 # **Ours is not the best on all three sets.** On Elephant it has the highest accuracy and AUC, on
 # Musk 1 the highest AUC. On Musk 2 the set kernel has a higher AUC, by twice the standard deviation;
 # mean pooling is ahead there too, by less than that. Mean pooling and attention have the higher
-# accuracy on both Musk sets, the set kernel on Musk 2. Compared with the other four methods, ours
-# has the higher AUC on all three sets. (The features of the independent likelihood differ from
-# ours, so copies alone do not explain this gap.) The methods that are better on Musk 2 fail the
-# first unit test. Whether that matters depends on your bags, and no score can show it.
+# accuracy on both Musk sets, the set kernel on Musk 2. Compared with the other four methods,
+# attention among them, ours has the higher AUC on all three sets. (The features of the independent
+# likelihood differ from ours, so copies alone do not explain its gap.) The methods that are better
+# on Musk 2 fail the first unit test. Whether that matters depends on your bags, and no score of a
+# cross-validation can show it.
 #
 # The last table shows the two candidates with the largest shares (16.5), averaged over folds and
 # repeats. On the unit tests the true number of concepts gets nearly the whole share.

@@ -71,6 +71,14 @@ def test_the_columns_state_the_likelihood_of_the_room():
             torch.testing.assert_close(got[bag, k].double(), exact[0], rtol=1e-4, atol=1e-5)
 
 
+def test_without_copies_each_of_two_equal_instances_has_the_weight_one():
+    """As the docstring of a candidate says; width 0 makes them one."""
+    z, bags = torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64)
+    assert _sums(z, bags, {"none"}, 1.0)["none"].tolist() == [[1.0] * 3]
+    assert presence.copy_weights(z[None], 0.0).sum() == 1
+    assert '"none", weights 1, also for exact copies' in " ".join(Candidate.__doc__.split())
+
+
 def test_a_column_learns_what_it_learns_alone():
     d = draw(number=20)
     z = Scale(d["instances"])(d["instances"])

@@ -24,9 +24,9 @@ class Candidate:
     """Describe one setting.
 
     scale: exp(-scale d^2 / D) is the kernel, d^2 / D the mean squared difference of a standardised
-    feature; copies: "none", "kernel" or "all", the weights of copy_weights for width 0, the width
-    of the kernel and infinity; concepts: how many have to occur; penalty: times the squared
-    weights / 2.
+    feature; copies: "kernel" or "all", the weights of copy_weights for the width of the kernel and
+    for infinity, or "none", weights 1, also for exact copies; concepts: how many have to occur;
+    penalty: times the squared weights / 2.
     """
 
     scale: float

@@ -263,7 +263,8 @@ def worth(weak: float, full: float) -> float:
     """Eq. (14.9): what one weak label is worth, in full labels: n_full / n_weak at one level.
 
     Args: images needed for the level with the weak and with the full labels, as `images_needed`.
-    Returns: 0 where the weak labels never reach the level; NaN where a number is unknown.
+    Returns: 0 where the weak labels alone never reach the level; NaN where the full labels do not,
+        or a number is unknown.
     """
     return full / weak if math.isfinite(full) else math.nan
 

@@ -10,6 +10,9 @@ import method_costs
 import pytest
 from wsl_sphinx import method_costs as table
 
+from wsl_tutorial import worth
+from wsl_tutorial.reproduce import records
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "book" / "which-method.md").read_text("utf-8")
 RECORD = json.loads((ROOT / "book" / "method-costs.json").read_text("utf-8"))
@@ -25,6 +28,22 @@ def test_a_function_of_the_page_is_public(name):
 
 def test_the_page_has_no_time_of_its_own():
     assert not re.search(r"\d\s*(ms|milliseconds|seconds)", PAGE)
+
+
+@pytest.mark.parametrize("level", [50, 70, 80])
+def test_networks_need_fewer_images_with_label_sets_than_with_counts(level):
+    runs = [r for r in records.published() if r["protocol"] == "short"]
+
+    def needed(observer: str, seed: int) -> float:
+        found = {
+            int(r["experiment"].rpartition("-")[2]): r["metrics"]["both"]
+            for r in runs
+            if r["experiment"].startswith(f"worth/{observer}-") and r["seed"] == seed
+        }
+        return worth.images_needed(sorted(found), [found[n] for n in sorted(found)], level)
+
+    assert all(needed("presence", seed) < needed("counts", seed) for seed in (0, 1))
+    assert "label sets reached each score with fewer images than counts" in " ".join(PAGE.split())
 
 
 def test_every_cell_was_measured_or_says_why_not():

@@ -416,6 +416,21 @@ def test_the_key_names_the_number_with_the_most_bits_of_all():
     assert {4, 8, 11, 14, 17} <= seen
 
 
+def test_what_hints_and_keys_say_of_probabilities_is_that_of_the_variant():
+    """They said *almost always* of 3 in 4, and *often* of 10 %."""
+    for seed in SEEDS:
+        question = questions.make("number-with-the-most-bits", seed)
+        classes = int(numbers(question.text)[0])
+        one = next(h for h, i in question.mistakes.items() if question.options[int(i)] == "1")
+        assert one.endswith(f"{classes - 1}/{classes}")
+        question = questions.make("claims-of-a-list", seed)
+        m, percent = numbers(question.text)
+        some = f"{100 * (1 - (1 - percent / 100) ** m):.0f} %"
+        essay = question.parts[-1]
+        assert some in essay.solution
+        assert essay.marks[0].endswith(some)
+
+
 @each
 def test_an_answer_that_is_rounded_to_three_digits_is_right(name, capsys):
     """0.105 was refused for 0.1045, which is more than two thousandths away."""

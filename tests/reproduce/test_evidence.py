@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -102,6 +103,17 @@ def test_two_equal_experiments_are_called_different_no_more_often_than_the_level
     assert 0.015 < called < evidence.LEVEL + 0.01  # two standard errors of 2,000 tosses
     failing = answers.count(False) / 2_000  # only intervals below 0: one side of the level
     assert failing < evidence.LEVEL / 2 + 0.007
+
+
+def test_the_rate_of_true_claims_that_fail_is_approximate():
+    """Welch's interval keeps its level about: a small group beside a large one exceeds it."""
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randn(4_000, 12, generator=generator, dtype=torch.float64).tolist()
+    answers = [decided(contrast((1, x[:2]), (-1, x[2:]))) for x in draws]
+    failing = answers.count(False) / 4_000
+    assert evidence.LEVEL / 2 + 0.01 < failing < 0.07
+    page = (Path(__file__).parents[2] / "notebooks" / "15_audit.py").read_text("utf-8")
+    assert "about 2.5 % for one difference" in page
 
 
 @pytest.mark.parametrize(

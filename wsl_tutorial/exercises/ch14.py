@@ -177,7 +177,7 @@ def number_with_the_most_bits(r: Random) -> Question:
     best = max(range(1, 2 * classes), key=lambda k: yes_or_no((1 - 1 / classes) ** k))
     hints = {
         best: "",
-        1: "one digit is rarely of the class: the answer is *no* almost always",
+        1: f"with one digit the answer is *no* with probability {classes - 1}/{classes}",
         4 * best: "with so many digits the answer is *yes* almost always",
         10 * best: "with so many digits the answer *yes* is nearly certain",
     }
@@ -241,7 +241,7 @@ def price_of_a_label(r: Random) -> Question:
             "one to buy.",
             "bits measure how much a label narrows down, not whether the task needs it",
             "an example: the number of digits has bits, but they are not about classes",
-            solution="A bit about something that the task does not ask for is worth nothing to it. "
+            solution="A bit about something that the task does not ask for may not help with it. "
             "The number of digits is an example: it carries bits and does not distinguish "
             "the classes; so measure the accuracy that each label buys.",
         ),

@@ -213,10 +213,12 @@ def claims_of_a_list(r: Random) -> Question:
         essay(
             "One claim of the list was called false. Explain in two sentences what a reader may "
             "conclude, and which further facts decide about the claim.",
-            "among so many tests one failure is likely even if all claims are true",
+            f"even if all {m} claims are true, one or more are called false with a probability of "
+            f"{100 * (1 - none):.0f} %",
             "the size of the gap and its uncertainty decide, or a test of this claim anew",
-            solution="One failure is what a list of true claims often has, so it is weak evidence "
-            "against this claim. How large the gap is beside its uncertainty, and whether it comes "
-            "again with new seeds, says more.",
+            solution=f"If all {m} claims are true, one or more are called false with a probability "
+            f"of {100 * (1 - none):.0f} %, so a failure alone does not prove that its claim is "
+            "wrong. How large the gap is beside its uncertainty, and whether it comes again with "
+            "new seeds, says more.",
         ),
     )

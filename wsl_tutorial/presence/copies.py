@@ -42,7 +42,7 @@ def copy_weights(x: Tensor, width: float, mask: Tensor | None = None) -> Tensor:
     The similarity of two instances is exp(-d^2 / (2 width^2)), d their Euclidean distance. Exact
     copies share the weight of one instance; instances that are far from all others weigh 1. The
     sum of the weights is the effective size of the bag, between 1 and n; the limits are width 0
-    (no copies) and infinity (all are copies: 1 / n each).
+    (only exact copies count) and infinity (all are copies: 1 / n each).
 
     Args:
         x: (B, n, D) features; width: at least 0, in units of x, infinity allowed.
