@@ -64,6 +64,39 @@ def test_perfect_detections_score_all():
     assert metrics.centre_error(torch.where(exact > 0, 0.0, 5.0), present) == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_an_iou_that_equals_the_threshold_reaches_it_and_is_not_above_it(dtype):
+    one, there = torch.tensor([[1]]), torch.tensor([[True]])
+    for tenths in range(1, 11):
+        iou = torch.tensor([[[tenths]]], dtype=dtype) / 10
+        for shift, reached in ((0, 100), (1e-2, 0)):
+            threshold = tenths / 10 + shift
+            assert metrics.detected_and_classified(iou, one, one, threshold) == reached
+            found = metrics.mean_average_precision(iou, one, torch.tensor([[0.5]]), one, threshold)
+            assert found == reached
+        assert metrics.detected(iou, there, tenths / 10) == 0
+        assert metrics.matched(iou, there, tenths / 10) == 0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_padded_detections_play_no_role(value):
+    iou, guess, scores, truth = scene(0, k=3)
+    guess[:, 1] = -1
+    spoilt, lost = iou.clone(), scores.clone()
+    spoilt[:, 1], lost[:, 1] = value, value
+    kept = [x[:, ::2] for x in (iou, guess, scores)]
+    expected = metrics.mean_average_precision(*kept, truth)
+    assert metrics.mean_average_precision(spoilt, guess, lost, truth) == pytest.approx(expected)
+    both = metrics.detected_and_classified(*kept[:2], truth)
+    assert metrics.detected_and_classified(spoilt, guess, truth) == both
+
+
+def test_a_distance_is_not_inside():
+    ones = torch.ones(1, 1, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"inside: got numbers from 7\.3.* to 7\.3.*, expected bool"):
+        metrics.precision_recall_f1(torch.full((1, 1, 1), 7.3), ones, ones)
+
+
 def test_one_detection_may_serve_two_boxes_but_is_matched_once():
     iou = torch.tensor([[[0.6, 0.7], [0.1, 0.2]]])  # (1, 2 detections, 2 boxes)
     present = torch.ones(1, 2, dtype=torch.bool)

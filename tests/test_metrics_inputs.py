@@ -123,6 +123,17 @@ def test_a_dtype_gives_the_same_rate_or_is_refused(name):
                 assert answer == pytest.approx(asked(name, *exact), rel=1e-6), (k, dtype)
 
 
+@pytest.mark.parametrize("name", [*RATES, *LISTS])
+def test_tensors_with_a_graph_have_the_same_rate(name):
+    tensors, kinds = (RATES | LISTS)[name]
+    real = [k == REALS for k in kinds]
+    plain, leaves = (
+        [to(x, change) if r else x for x, r in zip(tensors, real, strict=True)]
+        for change in (torch.Tensor.double, lambda x: x.double().requires_grad_())
+    )
+    assert asked(name, *leaves) == pytest.approx(asked(name, *plain))
+
+
 @bad
 @pytest.mark.parametrize("name", [*RATES, *LISTS])
 def test_what_is_not_finite_gives_nan_or_is_refused_and_no_plausible_rate(name, bad):
@@ -171,6 +182,19 @@ def test_infinite_boxes_have_the_iou_of_their_limit():
     assert metrics.box_iou(torch.tensor([[[0.0, 0, math.inf, 1]]] * 1), torch.tensor(
         [[[0.0, 0, math.inf, 1]]])).isnan().all()  # fmt: skip
     assert metrics.box_iou(torch.full((1, 1, 4), math.inf), unit).isnan().all()
+
+
+@pytest.mark.parametrize("target", [-1, 2, -100])
+def test_a_target_that_is_no_class_is_no_error(target):
+    with pytest.raises(ValueError, match="target: got .* expected 0 .. 1"):
+        metrics.error_rate(torch.eye(2), torch.tensor([0, target]))
+
+
+def test_a_rate_of_more_decimals_than_printed_is_refused():
+    assert metrics.counts_behind(33.333, 3, decimals=3) == [1]
+    assert metrics.counts_behind(0.1 + 0.2, 1000, decimals=1) == [3]
+    with pytest.raises(ValueError, match=r"rate: got 33\.333, expected a rate of 0 decimals"):
+        metrics.counts_behind(33.333, 3, decimals=0)
 
 
 def test_a_row_without_a_finite_maximum_has_no_winner():

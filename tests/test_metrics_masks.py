@@ -147,6 +147,21 @@ def test_pxap_is_average_precision_of_all_pixels(seed):
     assert metrics.pxap(scores, true, step=1 / 64) == pytest.approx(100 * expected)
 
 
+@pytest.mark.parametrize("steps", [10, 100, 255, 1000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_score_on_a_threshold_of_pxap_reaches_it(steps, dtype):
+    """With the other pixels one step below, the threshold of the true ones separates them."""
+    levels = torch.arange(1, steps + 1)
+    true = torch.tensor([[True, False]])
+    step = levels.to(dtype) * (1 / steps)
+    for scores in (levels.to(dtype) / steps, (levels / steps).to(dtype), step.clamp(max=1)):
+        below = torch.cat([torch.zeros(1, dtype=dtype), scores[:-1]])
+        for pair in torch.stack([scores, below], 1):
+            assert metrics.pxap([pair[None]], [true], 1 / steps) == 100
+            nearly = torch.stack([pair[0] - 1e-3 / steps, pair[1]])[None]
+            assert metrics.pxap([nearly], [true], 1 / steps) == 50
+
+
 def test_pxap_of_known_maps():
     _, true = some_scores(5)
     assert metrics.pxap([t.float() for t in true], true) == 100
@@ -224,6 +239,10 @@ def test_bad_input_is_named():
         (lambda: metrics.precision_recall([s / 0 for s in scores], true), "scores, true: expected"),
         (lambda: metrics.pxap([2 * s for s in scores], true), r"scores: got 0.0 \.\. 2.0"),
         (lambda: metrics.pxap(scores, [t & False for t in true]), "true: got no true pixel"),
+        (
+            lambda: metrics.max_box_accuracy(scores[:1], [torch.tensor([[4.0, 0, 2, 3]])]),
+            "boxes: got right < left or bottom < top in image 0",
+        ),
         (lambda: metrics.max_box_accuracy(scores, [box]), "scores, boxes: got 3 and 1"),
         (lambda: metrics.max_box_accuracy([scores[0] - 1], [box]), "scores, boxes: expected maps"),
         (lambda: metrics.max_box_accuracy(scores[:1], [box[0]]), "scores, boxes: expected maps"),

@@ -1,7 +1,8 @@
 """Compute what the papers measure. Rates are in per cent.
 
 Scores, distances and boxes may have any real dtype, and are compared in float64 (boxes stay in
-float32 where they are): a dtype of few digits or without a sign changes no answer. Labels are whole
+float32 where they are): a dtype of few digits or without a sign changes no answer. A threshold is
+rounded as the values are, so that an IoU of 7/10 reaches 0.7 in float32 too. Labels are whole
 numbers, masks are bool. A rate is NaN where a number that it depends on is NaN; what cannot give
 NaN (a sequence, a mask, a curve) raises ValueError instead.
 """
@@ -22,13 +23,16 @@ def error_rate(scores: torch.Tensor, target: torch.Tensor) -> float:
 
     scores (B, C), any real dtype, -inf for a class that is ruled out; target (B,), whole numbers.
     NaN where a score is NaN, or a row has no finite maximum. Raises `ValueError` for other shapes
-    or dtypes, or an empty batch.
+    or dtypes, a target that is none of the classes, or an empty batch.
     """
     _check_kind("scores", scores)
     _check_kind("target", target)
     if scores.ndim != 2 or target.shape != scores.shape[:1] or not scores.numel():
         shapes = f"{tuple(scores.shape)} and {tuple(target.shape)}"
         raise ValueError(f"scores, target: got shapes {shapes}, expected (B, C) and (B,), B > 0")
+    if not bool(((target >= 0) & (target < scores.shape[1])).all()):
+        low, high = int(target.min()), int(target.max())
+        raise ValueError(f"target: got {low} .. {high}, expected 0 .. {scores.shape[1] - 1}")
     best, winner = scores.double().max(1)
     return 100 * (winner != target).double().mean().item() if best.isfinite().all() else math.nan
 
@@ -167,6 +171,17 @@ def _unknown(values: Tensor, present: Tensor, threshold: float = 0.0) -> bool:
     return math.isnan(threshold) or bool((~(values < torch.inf) & present[:, None]).any())
 
 
+def _rounded(threshold: float, values: Tensor) -> float:
+    """Return the threshold as the dtype of the values rounds it."""
+    dtype = values.dtype if values.is_floating_point() else torch.float64
+    return torch.tensor(threshold, dtype=dtype).item()
+
+
+def _of_guesses(iou: Tensor, guess: Tensor) -> Tensor:
+    """Return the IoU (B, K, L), 0 where a detection is padding."""
+    return iou.masked_fill((guess < 0)[..., None], 0)
+
+
 def detected(iou: Tensor, present: Tensor, threshold: float = 0.5) -> float:
     """Return the share of true boxes with which any detection has an IoU above the threshold, in %.
 
@@ -211,6 +226,7 @@ def detected_and_classified(
     Source: the program released with Angles, Jin et al. (2021); their "Both".
     """
     _check(lambda: truth >= 0, iou=(iou, "BKL"), guess=(guess, "BK"), truth=(truth, "BL"))
+    iou = _of_guesses(iou, guess)
     if _unknown(iou, truth >= 0, threshold):
         return math.nan
     return _percent(_hits(iou, guess, truth, threshold), truth >= 0)
@@ -226,6 +242,11 @@ def precision_recall_f1(inside: Tensor, guess: Tensor, truth: Tensor) -> tuple[f
     Source: the program released with Angles, Jin et al. (2021), PASCAL+COCO.
     """
     _check(lambda: truth > 0, inside=(inside, "BKL"), guess=(guess, "BK"), truth=(truth, "BL"))
+    if not bool(((inside == 0) | (inside == 1) | ~inside.isfinite()).all()):
+        raise ValueError(
+            f"inside: got numbers from {inside.min()} to {inside.max()}, expected bool; compare the "
+            "distance with the size of the box"
+        )
     truth = truth.long()
     hits = _hits(inside, guess, truth.masked_fill(truth == 0, -1), 0.5).sum().item()
     hits = math.nan if _unknown(inside, truth > 0) else hits
@@ -235,7 +256,7 @@ def precision_recall_f1(inside: Tensor, guess: Tensor, truth: Tensor) -> tuple[f
 
 def _hits(iou: Tensor, guess: Tensor, truth: Tensor, threshold: float) -> Tensor:
     """Return which true boxes (B, L) get a detection of their class, one to one."""
-    iou = iou.double()
+    threshold, iou = _rounded(threshold, iou), iou.double()
     free = torch.ones_like(guess, dtype=torch.bool)
     hits = torch.zeros_like(truth, dtype=torch.bool)
     row = torch.arange(len(iou), device=iou.device)
@@ -287,7 +308,7 @@ def centre_error(distance: Tensor, present: Tensor) -> float:
     if _unknown(-distance.double(), present):
         return math.nan
     total, pairs = 0.0, 0
-    for image, there in zip(distance.double().cpu(), present.cpu(), strict=True):
+    for image, there in zip(distance.detach().double().cpu(), present.cpu(), strict=True):
         d = image[:, there]
         d = d[(d != torch.inf).any(1)].numpy()
         if not np.isfinite(d).all():
@@ -333,9 +354,11 @@ def mean_average_precision(
     """
     given = {"iou": (iou, "BKL"), "guess": (guess, "BK"), "scores": (scores, "BK")}
     _check(lambda: truth >= 0, **given, truth=(truth, "BL"))
-    iou, scores, guess = iou.double(), scores.double(), guess.long()
-    if _unknown(iou, truth >= 0, threshold) or scores.isnan().any():
+    threshold = _rounded(threshold, iou)
+    iou, scores, guess = _of_guesses(iou.double(), guess), scores.double(), guess.long()
+    if _unknown(iou, truth >= 0, threshold) or scores[guess >= 0].isnan().any():
         return math.nan
+    scores = scores.masked_fill(guess < 0, -torch.inf)
     order = scores.argsort(dim=1, descending=True, stable=True)
     iou = iou.gather(1, order[..., None].expand_as(iou))
     guess, scores = guess.gather(1, order), scores.gather(1, order)
@@ -428,7 +451,8 @@ def counts_behind(rate: float, n: int, decimals: int = 2, cut: bool = True) -> l
     """Eq. (13.1): the numbers k of n images whose share, in %, is printed as `rate`.
 
     cut: the decimals that are not printed were cut off; else the share was rounded, halves up.
-    Raises `ValueError` for a rate outside [0, 100], n below 1 or decimals below 0.
+    Raises `ValueError` for a rate outside [0, 100] or of more decimals, n below 1 or decimals below
+    0.
     """
     _check_whole(1, n=n)
     _check_whole(0, decimals=decimals)
@@ -436,6 +460,8 @@ def counts_behind(rate: float, n: int, decimals: int = 2, cut: bool = True) -> l
         raise ValueError(f"rate: got {rate}, expected a rate in [0, 100]")
     unit = 10**decimals
     units = round(rate * unit)
+    if not math.isclose(rate * unit, units, rel_tol=1e-9, abs_tol=1e-9):
+        raise ValueError(f"rate: got {rate}, expected a rate of {decimals} decimals")
 
     def printed(k: int) -> int:
         return 100 * unit * k // n if cut else (200 * unit * k + n) // (2 * n)
@@ -554,9 +580,11 @@ def precision_recall(
 
     step: above 0, at most 1, and rounded so that 1 / step is whole.
     Each image's curve, from precision 1 at recall 0 to where recall 1 is reached, is interpolated
-    linearly between its thresholds (of equal recalls the lowest precision counts), which flatters a
-    curve of few points (Davis & Goadrich 2006): a constant score, without any information, has the
-    area (1 + f) / 2 at a region of share f, more than `pxap` gives it. Then comes the mean over
+    linearly between its thresholds. Where several thresholds have one recall, the curve reaches it
+    at the largest of their precisions and drops to the lowest, which is the value at this recall
+    itself: 0 at recall 0 if the largest score is of a wrong pixel. The lines flatter a curve of few
+    points (Davis & Goadrich 2006): a constant score, without any information, has the area
+    (1 + f) / 2 at a region of share f, more than `pxap` gives it. Then comes the mean over
     images. For the background give negative scores (of a dtype with a sign) and complements. Raises
     `ValueError` as `confusion`, for a mask without any true pixel, and for scores that are not
     finite. Source: Belharbi et al. (2020), Fig. 6.
@@ -567,7 +595,7 @@ def precision_recall(
     for s, t in zip(scores, true, strict=True):
         if not t.any() or not s.isfinite().all():
             raise ValueError("scores, true: expected finite scores and a true pixel in each image")
-        values, truth = s.flatten().double().cpu().numpy(), t.flatten().cpu().numpy()
+        values, truth = s.detach().flatten().double().cpu().numpy(), t.flatten().cpu().numpy()
         order = np.argsort(-values)
         taken = np.r_[np.flatnonzero(np.diff(values[order])), values.size - 1]  # last of equal ones
         hits = truth[order].cumsum()[taken]
@@ -596,17 +624,22 @@ def _steps(step: float) -> int:
 def pxap(scores: Sequence[Tensor], true: Sequence[Tensor], step: float = 1e-3) -> float:
     """Return PxAP, the average precision over the pixels of all images together, in %.
 
-    The sum over thresholds 0, step, .. 1 of precision times the growth of recall. Scores are in
-    [0, 1]; normalise each image's on its own. Raises `ValueError` as `confusion`, for scores
+    The sum over thresholds 0, step, .. 1 of precision times the growth of recall; a score reaches a
+    threshold that it equals but for rounding in float32. Scores are in [0, 1]; normalise each
+    image's on its own. Raises `ValueError` as `confusion`, for scores
     outside [0, 1], and where no pixel is true. Source: Choe et al. (2020), section 4.1.
     """
     _check_pairs("scores", scores, true)
     last = _steps(step)
     hits, pixels = torch.zeros(2, last + 1, dtype=torch.float64)
+    grid = torch.arange(last + 2, dtype=torch.float64) / last
+    grid[-1] = torch.inf  # score 1 has a bin of its own
     for s, t in zip(scores, true, strict=True):
         if not bool(((s >= 0) & (s <= 1)).all()):
             raise ValueError(f"scores: got {s.min()} .. {s.max()}, expected [0, 1]")
-        bins = (s.flatten().cpu().double() * last).long()  # score 1 has a bin of its own
+        values = s.flatten().cpu().double()
+        bins = (values * last).long()  # one too low where the product or the score was rounded down
+        bins += values >= grid[bins + 1] * (1 - torch.finfo(torch.float32).eps)
         pixels += bins.bincount(minlength=last + 1)
         hits += bins[t.flatten().cpu()].bincount(minlength=last + 1)
     hits, pixels = hits.flip(0).cumsum(0), pixels.flip(0).cumsum(0)  # above falling thresholds
@@ -638,6 +671,11 @@ def max_box_accuracy(
         fits = s.ndim == 2 and s.numel() and bool(((s >= 0) & (s <= 1)).all())
         if not fits or true.ndim != 2 or true.shape[1] != 4 or not true.isfinite().all():
             raise ValueError("scores, boxes: expected maps (H, W) in [0, 1] and boxes (k, 4)")
+        if bool((true[:, 2:] < true[:, :2]).any()):
+            raise ValueError(
+                f"boxes: got right < left or bottom < top in image {i}, expected left, top, "
+                "right, bottom"
+            )
         if not len(true):
             raise ValueError(f"boxes: got no true box of image {i}, expected one or more")
         levels = (s.cpu() * 255).byte().numpy()

@@ -45,8 +45,15 @@ OBSERVERS = ("class", "presence", "counts", "patches", "places", "full")
 def observe(observer: str, classes: Sequence[int], cells: Sequence[int]) -> tuple:
     """Return the observation of digits on cells, as a value that can be compared and counted.
 
-    Raises ValueError for an observer that is not in `OBSERVERS`.
+    Raises ValueError for an observer that is not in `OBSERVERS`, and where there are not as many
+    classes as cells.
     """
+    _check_observer(observer)
+    if len(classes) != len(cells):
+        raise ValueError(
+            f"classes and cells must be one of each for a digit, got {len(classes)} and "
+            f"{len(cells)}"
+        )
     seen = {
         "class": (max(classes, default=-1),),
         "presence": tuple(sorted(set(classes))),
@@ -55,7 +62,6 @@ def observe(observer: str, classes: Sequence[int], cells: Sequence[int]) -> tupl
         "places": tuple(sorted(cells)),
         "full": tuple(sorted(zip(cells, classes, strict=True))),
     }
-    _check_observer(observer)
     return seen[observer]
 
 
@@ -69,8 +75,15 @@ def entropy(p: Tensor, times: Tensor | float = 1.0) -> float:
     Raises: ValueError where they do not sum to 1.
     """
     p = torch.as_tensor(p)
-    rounding = torch.finfo(p.dtype).eps if p.is_floating_point() else 0.0
-    p = p.double()
+    eps = torch.finfo(p.dtype).eps if p.is_floating_point() else 0.0
+    rounding = min(4 * eps * math.sqrt(p.numel()), max(eps, 1e-3))  # of a softmax of many terms
+    times = torch.as_tensor(times)
+    if times.shape not in ((), p.shape):
+        raise ValueError(
+            f"times must be a number or of the shape of p, {tuple(p.shape)}, got "
+            f"{tuple(times.shape)}"
+        )
+    p, times = p.double(), times.double()
     total = (p * times).sum().item()
     if not abs(total - 1) < max(1e-9, rounding) or bool((p < 0).any()):
         raise ValueError(
@@ -100,9 +113,10 @@ def presence_law(k: tuple[int, int], classes: int = 10) -> tuple[Tensor, Tensor]
     """
     p, times, numbers = [], [], _numbers(k, classes)
     for size in range(min(k[1], classes) + 1):
-        shares = [(-1) ** j * math.comb(size, j) * (size - j) ** n / classes**n
-                  for n in numbers for j in range(size + 1)]  # fmt: skip
-        p.append(math.fsum(shares) / len(numbers))
+        onto = [sum((-1) ** j * math.comb(size, j) * (size - j) ** n for j in range(size + 1))
+                for n in numbers]  # fmt: skip
+        shares = [ways / classes**n for ways, n in zip(onto, numbers, strict=True)]
+        p.append(math.fsum(shares) / len(numbers))  # whole numbers cancel exactly, floats do not
         times.append(math.comb(classes, size))
     return torch.tensor(p, dtype=torch.float64), torch.tensor(times, dtype=torch.float64)
 
@@ -313,7 +327,7 @@ def log_likelihood_counts(log_p: Tensor, classes: Tensor) -> Tensor:
     one = one.masked_fill(classes[..., None] < 0, -torch.inf)  # (B, K, N)
     f = flat.new_full((len(flat), flat.shape[2], states), -torch.inf)
     f = f.index_copy(2, torch.tensor([0], device=f.device), flat[:, -1, :, None])
-    single = torch.tensor([2**i for i in range(k)], device=f.device)
+    single = torch.tensor([2**i for i in range(k)], dtype=torch.int64, device=f.device)
     f = f.index_copy(2, single, one.mT) if k else f  # (B, N, states)
     first, second, start = _splits(k, f.device)
     while f.shape[1] > 1:

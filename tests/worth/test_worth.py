@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from fractions import Fraction
 from itertools import combinations, product
 from pathlib import Path
 
@@ -46,6 +47,14 @@ def test_likelihoods_are_sums_over_all_labellings(observer):
         seen = worth.observe(observer, classes[i, :k].tolist(), cells[i, :k].tolist())
         expected = math.log(enumerated(x[i].flatten(1).exp(), observer)[seen])
         assert value[i].item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_no_column_of_digits_is_an_image_of_nothing():
+    x = log_p()
+    none = torch.zeros(3, 0, dtype=torch.int64)
+    for observer in ("counts", "places", "full"):
+        value = LIKELIHOODS[observer](x, none, none)
+        torch.testing.assert_close(value, x[:, -1].sum((1, 2)))
 
 
 def test_counts_agree_with_the_recursion_over_levels():
@@ -178,6 +187,39 @@ def test_bits_are_those_of_all_worlds(observer, k):
     assert worth.bits(observer, k, side, apart, classes) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("classes", [1, 10, 1000])
+def test_the_law_of_presence_keeps_its_digits(classes):
+    k = (0, 8)
+    p, times = worth.presence_law(k, classes)
+    for size, found in enumerate(p.tolist()):
+        onto = [math.factorial(size) * stirling(n, size) for n in range(k[1] + 1)]
+        exact = sum(Fraction(ways, classes**n) for n, ways in enumerate(onto)) / len(onto)
+        assert found == pytest.approx(float(exact), rel=1e-14, abs=0)
+    assert (p * times).sum().item() == pytest.approx(1, abs=1e-14)
+    assert worth.bits("presence", k, 4, 1, classes) >= worth.bits("class", k, 4, 1, classes)
+
+
+def stirling(n: int, parts: int) -> int:
+    """Return how many ways n things are put into so many parts, none of them empty."""
+    if n == 0 or parts == 0:
+        return int(n == parts)
+    return parts * stirling(n - 1, parts) + stirling(n - 1, parts - 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("size", [3, 1000, 10_000])
+def test_the_entropy_of_a_softmax_is_not_refused(size, dtype):
+    g = torch.Generator().manual_seed(size)
+    for _ in range(20):
+        logits = 5 * torch.randn(size, generator=g)
+        exact = torch.distributions.Categorical(logits=logits.double()).entropy() / math.log(2)
+        found = worth.entropy(logits.softmax(0).to(dtype))
+        rounding = 20 * torch.finfo(dtype).eps
+        assert found == pytest.approx(exact.item(), rel=rounding, abs=rounding)
+    with pytest.raises(ValueError, match="a sum of"):
+        worth.entropy(1.02 * logits.softmax(0).to(dtype))
+
+
 def test_what_raises_bits():
     """A larger canvas those that are told of places; more classes those that are told of digits."""
     bits = {
@@ -250,6 +292,11 @@ def test_bad_input_is_named():
         worth.log_likelihood_full(x, torch.tensor([[1, 1]] * 3), torch.tensor([[0, 1]] * 3))
     with pytest.raises(ValueError, match=r"a sum of 0\.9"):
         worth.entropy(torch.tensor([0.5, 0.4]))
+    with pytest.raises(ValueError, match=r"times must be .* shape of p, \(3,\), got \(4,\)"):
+        worth.entropy(torch.ones(3) / 3, torch.ones(4))
+    for observer, says in (("class", "classes and cells must be .* got 1 and 2"), ("x", "observer")):
+        with pytest.raises(ValueError, match=says):
+            worth.observe(observer, [1], [1, 2])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
