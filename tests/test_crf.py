@@ -201,7 +201,17 @@ LOG_P, IMAGES = some()
         ),
         (lambda: crf.mean_field(LOG_P, IMAGES, (1, -1), THETAS, 1), "weights and iterations must"),
         (lambda: crf.mean_field(LOG_P, IMAGES, (1, 1), (1, 0, 1), 1), "thetas positive, got"),
-        (lambda: crf.mean_field(LOG_P, IMAGES, (1, 1), THETAS, -1), "weights and iterations must"),
+        (lambda: crf.mean_field(LOG_P.tolist(), IMAGES, (1, 1), THETAS, 1), "log_p must .* got list"),
+        *(
+            (lambda w=w, t=t, n=n: crf.mean_field(LOG_P, IMAGES, w, t, n), "weights and iterations")
+            for w, t, n in (
+                ((1, 1), THETAS, -1),
+                ((1, 1), THETAS, 1.5),
+                *((w, THETAS, 1) for w in ((1, math.nan), (math.nan, 1), (1, math.inf), (1,))),
+                *(((1, 1), t, 1) for t in ((1, 1), (2, math.nan, 2), (2, 2, math.nan))),
+                *(((1, 1), t, 1) for t in ((math.inf, 2, 2), (2, 2, math.inf))),
+            )
+        ),
     ],
 )
 def test_bad_input_is_named(call, says):

@@ -1,5 +1,7 @@
 """The kernel classifier of bags: its columns, its sums, its tests, and what it refuses."""
 
+import copy
+
 import pytest
 import torch
 
@@ -130,6 +132,9 @@ def test_constant_features_are_left_out_and_outliers_are_clipped():
     ("change", "says"),
     [
         ({"x": torch.zeros(3)}, "x must be floating point"),
+        ({"x": [[0.0, 1.0]] * 4}, r"x must be floating point of shape \(N, D\).* got list"),
+        ({"bags": [0, 0, 1, 1]}, r"bags must be int64 of shape \(4,\).* got list"),
+        ({"labels": [True, False]}, r"labels must be bool of shape \(2,\), got list"),
         ({"x": torch.full((4, 2), torch.nan)}, "x must be floating point .* all finite"),
         ({"bags": torch.tensor([0, 0, 2, 2])}, "bags must be int64 .* none missing"),
         ({"bags": torch.tensor([0, 0, 1])}, r"bags must be int64 of shape \(4,\)"),
@@ -143,3 +148,46 @@ def test_a_wrong_input_is_named(change, says):
              "labels": torch.tensor([True, False])} | change  # fmt: skip
     with pytest.raises(ValueError, match=says):
         KernelPresence().fit(**given)
+
+
+@pytest.mark.parametrize("wrong", [{"grid": ()}, {"noise": 0.7}, {"noise": -0.1}, {"folds": 1},
+                                   {"landmarks": 0}, {"steps": 0}, {"lr": 0.0}])  # fmt: skip
+def test_a_setting_out_of_range_is_named(wrong):
+    d = draw(number=8)
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        KernelPresence(**wrong).fit(d["instances"], d["bags"], d["labels"])
+
+
+@pytest.mark.parametrize("wrong", [(1.0, "kernal", 1, 0.1), (-1.0, "all", 1, 0.1),
+    (torch.nan, "all", 1, 0.1), (1.0, "all", 0, 0.1), (1.0, "all", 1, -0.1)])  # fmt: skip
+def test_a_candidate_that_is_none_is_refused(wrong):
+    with pytest.raises(ValueError, match="scale must be positive, copies none, kernel or all"):
+        Candidate(*wrong)
+
+
+def test_instances_have_the_features_of_fit(fitted):
+    model, d = fitted
+    x, bags = d["instances"], d["bags"]
+    for call in (lambda x: model.predict_proba(x, bags), model.evidence):
+        with pytest.raises(ValueError, match="x must have the 16 features of fit, got 1"):
+            call(x[:, :1])
+        for wrong in (x[0], x * torch.nan):
+            with pytest.raises(ValueError, match="x must be floating point"):
+                call(wrong)
+    with pytest.raises(RuntimeError, match="KernelPresence must be fitted first"):
+        KernelPresence().evidence(x)
+    with pytest.raises(ValueError, match="x must have a feature that varies, got 16 constant"):
+        KernelPresence(**SMALL).fit(torch.ones_like(x), bags, d["labels"])
+
+
+def test_a_prediction_is_the_mean_over_candidates_weighted_by_their_shares(fitted):
+    model, d = copy.copy(fitted[0]), fitted[1]
+    x, bags = d["instances"], d["bags"]
+    alone = []
+    for c in model.share_:
+        model.share_ = {c: 1.0}
+        alone.append(model.predict_proba(x, bags))
+    mean = torch.stack(alone).mean(0)
+    for share in (5e-5, 0.25):  # only their ratios count
+        model.share_ = dict.fromkeys(fitted[0].share_, share)
+        torch.testing.assert_close(model.predict_proba(x, bags), mean)

@@ -9,10 +9,13 @@ approximates all pairs on a lattice instead: it is faster, and has to be compile
 The time grows with the fourth power of the resolution when alpha and gamma are scaled with it.
 """
 
-from math import ceil, exp
+from math import ceil, exp, inf
+from numbers import Integral
 
 import torch
 from torch import Tensor
+
+from wsl_tutorial._shapes import described
 
 REACH = 3.0  # how far a kernel is summed, in its widths
 
@@ -91,9 +94,11 @@ def _sums(values: Tensor, colours: Tensor | None, theta: float, own: bool) -> Te
 
 def _check(log_p, images, weights, thetas, iterations) -> None:
     for name, x in (("log_p", log_p), ("images", images)):
-        if x.dtype not in (torch.float32, torch.float64) or x.dim() != 4 or 0 in x.shape:
-            got = f"{x.dtype} {tuple(x.shape)}"
-            raise ValueError(f"{name} must be float32 or float64 (B, channels, H, W), got {got}")
+        real = isinstance(x, Tensor) and x.dtype in (torch.float32, torch.float64)
+        if not real or x.dim() != 4 or 0 in x.shape:
+            raise ValueError(
+                f"{name} must be float32 or float64 (B, channels, H, W), got {described(x)}"
+            )
     if images.shape[::2] != log_p.shape[::2] or images.shape[3] != log_p.shape[3]:
         got = f"{tuple(images.shape)} and {tuple(log_p.shape)}"
         raise ValueError(f"images and log_p must agree in B, H and W, got {got}")
@@ -101,8 +106,12 @@ def _check(log_p, images, weights, thetas, iterations) -> None:
         raise ValueError(f"images must be finite and {log_p.dtype}, as log_p, got {images.dtype}")
     if not bool(log_p.amax(1).isfinite().all()):
         raise ValueError("log_p must have a finite maximum at each pixel, and no NaN")
-    if min(weights) < 0 or not min(thetas) > 0 or iterations < 0:
+    fits = len(weights) == 2 and len(thetas) == 3 and isinstance(iterations, Integral)
+    fits = fits and all(0 <= w < inf for w in weights) and all(t > 0 for t in thetas)
+    if not fits or iterations < 0 or max(thetas[::2]) == inf:
         got = f"{weights}, {thetas}, {iterations}"
         raise ValueError(
-            f"weights and iterations must be at least 0 and thetas positive, got {got}"
+            "weights and iterations must be at least 0 and thetas positive, got "
+            f"{got}; pass two finite weights, three thetas of which beta may be infinite, and a "
+            "whole number of iterations"
         )

@@ -8,6 +8,7 @@ are columns of one matrix and train side by side; no column sees another.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import inf
 
 import torch
 from torch import Tensor
@@ -33,6 +34,14 @@ class Candidate:
     copies: str
     concepts: int
     penalty: float
+
+    def __post_init__(self) -> None:
+        fits = self.copies in ("none", "kernel", "all") and self.concepts >= 1
+        if not fits or not (0 < self.scale < inf and 0 <= self.penalty < inf):
+            raise ValueError(
+                "scale must be positive, copies none, kernel or all, concepts at least 1 and "
+                f"penalty at least 0, got {self}"
+            )
 
 
 GRID = tuple(
@@ -69,9 +78,10 @@ class KernelPresence:
     def fit(self, x: Tensor, bags: Tensor, labels: Tensor) -> "KernelPresence":
         """Fit to instances x (N, D), their bags int64 (N,) of 0..M-1, and bag labels bool (M,).
 
-        Raises ValueError where these do not fit, a feature is not finite, or a class has fewer bags
-        than there are folds.
+        Raises ValueError where these do not fit, a feature is not finite, all are constant, a class
+        has fewer bags than there are folds, or a setting is out of range.
         """
+        self._check_settings()
         _check(x, bags, labels, self.folds)
         g = torch.Generator().manual_seed(self.seed)
         self._scale = Scale(x)
@@ -97,19 +107,44 @@ class KernelPresence:
 
     def predict_proba(self, x: Tensor, bags: Tensor) -> Tensor:
         """Return P(positive) of each bag, (M,)."""
-        _check(x, bags)
-        z, total = self._scale(x), torch.zeros(int(bags.max()) + 1)
-        for c, share in self.share_.items():
-            if share > 1e-4:
-                features, model = self._fitted[c]
-                sums = _sums(z, bags, {c.copies}, c.scale)
-                total += share * model.log_positive(features(z), sums)[:, 0].exp()
-        return total.clamp(0, 1)
+        z = self._scaled(x)
+        _check_bags(x, bags)
+        total, least = torch.zeros(int(bags.max()) + 1), 1e-4 * max(self.share_.values())
+        kept = {c: share for c, share in self.share_.items() if share > least}
+        for c, share in kept.items():
+            features, model = self._fitted[c]
+            sums = _sums(z, bags, {c.copies}, c.scale)
+            total += share * model.log_positive(features(z), sums)[:, 0].exp()
+        return (total / sum(kept.values())).clamp(0, 1)
 
     def evidence(self, x: Tensor) -> Tensor:
         """Return P(concept) of every instance by the chosen candidate, (N, K)."""
+        z = self._scaled(x)
         features, model = self._fitted[self.chosen_]
-        return model.logits(features(self._scale(x))).sigmoid()
+        return model.logits(features(z)).sigmoid()
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        """Return x standardised, checked to have the features of `fit`."""
+        if not hasattr(self, "chosen_"):
+            raise RuntimeError("KernelPresence must be fitted first; call fit(x, bags, labels)")
+        _check_x(x)
+        if x.shape[1] != len(self._scale.mean):
+            raise ValueError(
+                f"x must have the {len(self._scale.mean)} features of fit, got {x.shape[1]}"
+            )
+        return self._scale(x)
+
+    def _check_settings(self) -> None:
+        """Raise ValueError where a setting is out of range."""
+        if not self.grid:
+            raise ValueError("grid must hold a Candidate, got none")
+        if not (0 <= self.noise < 0.5 and 0 < self.lr < inf):
+            raise ValueError(
+                f"noise must be in [0, 1/2) and lr positive, got {self.noise} and {self.lr}"
+            )
+        for name, least in (("landmarks", 1), ("folds", 2), ("steps", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
 
 def shares(validation: dict[Candidate, float]) -> dict[Candidate, float]:
@@ -118,21 +153,29 @@ def shares(validation: dict[Candidate, float]) -> dict[Candidate, float]:
     return dict(zip(validation, values.softmax(0).tolist(), strict=True))
 
 
-def _check(x: Tensor, bags: Tensor, labels: Tensor | None = None, folds: int = 0) -> None:
-    if x.dim() != 2 or not x.is_floating_point() or 0 in x.shape or not bool(x.isfinite().all()):
+def _check_x(x: Tensor) -> None:
+    fits = isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 2 and 0 not in x.shape
+    if not fits or not bool(x.isfinite().all()):
         raise ValueError(
             f"x must be floating point of shape (N, D), none 0 and all finite, got {described(x)}"
         )
-    fits = bags.shape == x.shape[:1] and bags.dtype == torch.int64 and int(bags.min()) >= 0
+
+
+def _check_bags(x: Tensor, bags: Tensor) -> None:
+    fits = isinstance(bags, Tensor) and bags.shape == x.shape[:1] and bags.dtype == torch.int64
+    fits = fits and int(bags.min()) >= 0
     if not fits or bool((torch.bincount(bags) == 0).any()):
         raise ValueError(
             f"bags must be int64 of shape ({len(x)},), numbers 0..M-1 with none missing, got "
             f"{described(bags)}; number them with torch.unique"
         )
-    if labels is None:
-        return
+
+
+def _check(x: Tensor, bags: Tensor, labels: Tensor, folds: int) -> None:
+    _check_x(x)
+    _check_bags(x, bags)
     number = int(bags.max()) + 1
-    if labels.shape != (number,) or labels.dtype != torch.bool:
+    if not isinstance(labels, Tensor) or labels.shape != (number,) or labels.dtype != torch.bool:
         raise ValueError(
             f"labels must be bool of shape ({number},), got {described(labels)}; give one label "
             "a bag"
@@ -151,6 +194,8 @@ class Scale:
         x = x.double()
         self.mean, self.sd = x.mean(0), x.std(0, correction=0)
         self.keep = self.sd > 1e-9 * x.abs().amax(0).clamp_min(1e-300)
+        if not bool(self.keep.any()):
+            raise ValueError(f"x must have a feature that varies, got {x.shape[1]} constant ones")
 
     def __call__(self, x: Tensor) -> Tensor:
         z = (x.double() - self.mean)[:, self.keep] / self.sd[self.keep]
