@@ -962,6 +962,34 @@ def test_drawing_stops_when_no_pixel_is_left():
     assert (h.grad[1] == 0).all()
 
 
+HEIGHTS = {  # functions that do not depend on what is added to all scores of a map
+    "draw_places": lambda h: patches.draw_places(h, 3, 3, 2.0, fresh(0)),
+    "perturbed_top_k": lambda h: patches.perturbed_top_k(h.flatten(1), 3, 0.7, 50, fresh(0)),
+    "soft_top_k": lambda h: patches.soft_top_k(h.flatten(1), 3, 0.7),
+    "soft_argmax": lambda h: patches.soft_argmax(h[:, None], 0.7, 2.0),
+    "local_softmax": lambda h: patches.local_softmax(h, 5, 0.7, 1e-6),
+}
+
+
+@pytest.mark.parametrize("name", HEIGHTS)
+def test_a_height_added_to_all_scores_changes_nothing(name):
+    """Eighths are exact at 2**20 in float32, so any difference is an error of the function."""
+    low = ((8 * randn(4, 5, 6)).round() / 8).float()
+    low[0, 0, 0], low[1, 2] = 2.0**17, -(2.0**17)  # and what is left after one far above
+    answers, slopes = [], []
+    for height in (0.0, 2.0**20, -(2.0**20)):
+        leaf = (low + height).requires_grad_()
+        answer = HEIGHTS[name](leaf)
+        answer = answer if isinstance(answer, tuple) else (answer,)
+        answers.append(torch.cat([x.detach().flatten() for x in answer]))
+        weights = [torch.arange(x.numel()).view(x.shape).cos() for x in answer]
+        value = sum((x * w).sum() for x, w in zip(answer, weights, strict=True))
+        slopes.append(torch.autograd.grad(value, leaf)[0])
+    for found in (answers, slopes):
+        for other in found[1:]:
+            torch.testing.assert_close(other, found[0], rtol=1e-5, atol=1e-6)
+
+
 def test_soft_argmax_is_a_mean_and_in_the_limit_the_maximum():
     h = randn(2, 3, 5, 6)
     hard = patches.soft_argmax(h, 1e6, 4.0)
@@ -1174,6 +1202,17 @@ def bad_input():
         (places, None, 1, 1.0, 0.0, False, 1.0),
         "scales must be given where side_lr",
     )
+    for wrong in (None, [2.0, 3.0], torch.tensor([3.0]), torch.tensor(3.0)):
+        says = "side must be a number of pixels, got"
+        if not isinstance(wrong, torch.Tensor):
+            yield patches.top_k, (h, 1, wrong), says
+        yield patches.draw_places, (h, 1, 3, wrong, None), says
+        yield patches.soft_argmax, (hs, 1.0, wrong), says
+    weight = torch.ones(2, requires_grad=True)
+    for loss in (lambda p: torch.zeros(2), lambda p: weight * 2):
+        yield patches.move, (places, loss, 1, 1.0), "task_loss must depend on the places"
+    task = (h, places.tolist(), torch.mean, 0, 1.0)
+    yield patches.lifted_step, task, "places must be .* got list"
     task = (h, places, torch.mean, 0, 1.0)
     yield patches.lifted_step, task, r"task_loss must return shape \(2,\)"
 

@@ -634,9 +634,13 @@ LOGITS, MAPS, SCORES = torch.zeros(2, 3), torch.zeros(2, 3, 4, 5), torch.zeros(2
 Y, MASK, PSI = torch.tensor([0, 2]), torch.zeros(2, 1, 4, 5), torch.zeros(2)
 
 
-def erasing(logits=LOGITS, mask=MASK, psi=PSI, images=MAPS, target=Y):
+def lazy(target=Y, rule=regions.as_released(2)):
+    return regions.lazy_looks(lambda x, _: (LOGITS, MASK), MAPS, target, rule, 10)
+
+
+def erasing(logits=LOGITS, mask=MASK, psi=PSI, images=MAPS, target=Y, u=1):
     """Recursive erasing with a localiser, and a trust, that always give the same."""
-    rule = regions.as_released(1) if psi is PSI else regions.Rule(1, "never", lambda *_: psi)
+    rule = regions.as_released(u) if psi is PSI else regions.Rule(1, "never", lambda *_: psi)
     (look,) = regions.looks(lambda _: (logits, mask), images, target, rule, 10)
     return regions.Erased(look.total, look.trust[None], look.losses.mean())
 
@@ -721,7 +725,20 @@ def erasing(logits=LOGITS, mask=MASK, psi=PSI, images=MAPS, target=Y):
             lambda: regions.looks(reader, IMAGES, TARGET, regions.as_released, 10),
             "rule must be a Rule, such as .* got function",
         ),
-        (lambda: regions.Rule(0, "never"), "looks must be at least 1"),
+        *(
+            (lambda n=n: regions.Rule(n, "never"), f"looks must be at least 1 and whole.* got '?{n}")
+            for n in (0, 1.5, math.nan, "2")
+        ),
+        *(
+            (lambda y=y, u=u: erasing(u=u, target=Y * 0 + y), r"target must hold classes 0\.\.2")
+            for y in (-100, -1, 3)
+            for u in (0, 1)
+        ),
+        (lambda: next(lazy(target=[0, 2])), "target must be .* got list"),
+        (lambda: next(lazy(rule=4)), "rule must be a Rule, such as .* got int"),
+        (lambda: regions.wildcat_pooling(MAPS, 2.0), r"k_max, k_min must be 1\.\.20.* got 2.0"),
+        (lambda: regions.region(MAPS, LOGITS, (0, 5), 8.0, 0.5), r"size must be \(H, W\).*\(0, 5"),
+        (lambda: regions.region(MAPS, LOGITS, 5, 8.0, 0.5), r"size must be \(H, W\).* got 5"),
         (lambda: regions.Rule(2, "always"), "ends error, doubt or never, got 2 and 'always'"),
         (lambda: regions.average_pooling(LOGITS), r"maps must be [^,]+ \(B, C, \*positions\)"),
         (lambda: regions.log_sum_exp_pooling(MAPS, 0.0), "r must be positive"),
@@ -800,6 +817,19 @@ def test_log_sum_exp_pooling_keeps_its_digits_for_small_r(r, shift):
     assert value.item() == pytest.approx(exact, rel=1e-6, abs=2e-7)
     (slope,) = torch.autograd.grad(value, leaf)
     torch.testing.assert_close(slope, (max(r, 1e-30) * maps).softmax(2), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("r", [1e-3, 0.3, 0.9, 1.0, 7.0])
+@pytest.mark.parametrize("height", [0.0, 2.0**20, -(2.0**20)])
+def test_log_sum_exp_pooling_has_weights_that_do_not_depend_on_a_height(r, height):
+    """Eighths are exact at 2**20 in float32: the weights are the softmax of the maps as given."""
+    low = ((24 * some(2, 3, 50)).round() / 8).float()
+    leaf = (low + height).requires_grad_()
+    value = regions.log_sum_exp_pooling(leaf, r)
+    (weights,) = torch.autograd.grad(value.sum(), leaf)
+    torch.testing.assert_close(weights, (r * low.double()).softmax(2).float(), rtol=1e-5, atol=1e-40)
+    expected = regions.log_sum_exp_pooling(low.double(), r) + height
+    torch.testing.assert_close(value.double(), expected, rtol=1e-7, atol=1e-6)
 
 
 def test_log_sum_exp_pooling_is_one_function_on_both_sides_of_its_switches():

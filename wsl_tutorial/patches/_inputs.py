@@ -3,13 +3,19 @@
 import torch
 from torch import Tensor
 
-from .._shapes import check_tensor
+from .._shapes import check_tensor, described
 
 
 def places_at(x: Tensor, y: Tensor, side: float | Tensor, like: Tensor) -> Tensor:
-    """Return places (..., 3) in the dtype of `like`."""
+    """Return places (..., 3) in the dtype of `like`; raise ValueError for a side that is none."""
     x, y = x.to(like.dtype), y.to(like.dtype)
-    side = side if isinstance(side, Tensor) else torch.full_like(x, side)
+    if not isinstance(side, Tensor):
+        try:
+            side = torch.full_like(x, side)
+        except TypeError:
+            raise ValueError(f"side must be a number of pixels, got {described(side)}") from None
+    if side.shape != x.shape:
+        raise ValueError(f"side must be a number of pixels, got {described(side)}")
     return torch.stack([x, y, side], -1)
 
 

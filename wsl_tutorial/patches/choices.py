@@ -118,7 +118,10 @@ def perturbed_top_k(
     noise = torch.randn(
         b, samples, n, generator=generator, dtype=scores.dtype, device=scores.device
     )
-    best = (scores.detach()[:, None] + sigma * noise).topk(k, 2)
+    fixed = scores.detach()
+    height = fixed.topk(k, 1).values[:, -1:]  # subtracted first, it rounds away no noise
+    fixed = fixed - height.masked_fill(height.isinf(), 0)
+    best = (fixed[:, None] + sigma * noise).topk(k, 2)
     chosen = best.indices.masked_fill(best.values == -torch.inf, n).sort(2).values  # n: none
     s = scores.masked_fill(scores == -torch.inf, 0)
     a = (s[:, None] * noise).sum(2) / sigma
@@ -178,13 +181,16 @@ def draw_places(
     check_odd(size)
     check_number("k", k)
     score, width = heatmap.flatten(1), heatmap.shape[2]
-    noisy = score.detach() - torch.empty_like(score).exponential_(generator=generator).log()
+    gumbel = -torch.empty_like(score).exponential_(generator=generator).log()
     pixel = torch.arange(score.shape[1], device=score.device)
     left, log_prob, drawn = score.detach() != -torch.inf, score.new_zeros(len(score)), []
     for _ in range(k):  # draws, for all images at once
         any_left = left.any(1, keepdim=True)
-        index = noisy.masked_fill(~left, -torch.inf).argmax(1, keepdim=True)  # (B, 1)
-        log_p = score.gather(1, index) - score.masked_fill(~left, -torch.inf).logsumexp(1, True)
+        top = score.detach().masked_fill(~left, -torch.inf).amax(1, keepdim=True)
+        ahead = score - top.masked_fill(top.isinf(), 0)  # keeps digits, whatever the height
+        noisy = (ahead.detach() + gumbel).masked_fill(~left, -torch.inf)
+        index = noisy.argmax(1, keepdim=True)  # (B, 1)
+        log_p = ahead.gather(1, index) - ahead.masked_fill(~left, -torch.inf).logsumexp(1, True)
         log_prob = log_prob + torch.where(any_left, log_p, 0)[:, 0]
         drawn.append(torch.where(any_left, index, drawn[0]) if drawn else index)
         across, down = index % width - pixel % width, index // width - pixel // width
@@ -229,7 +235,9 @@ def soft_argmax(heatmap: Tensor, strength: float, side: float) -> Tensor:
     """
     check_tensor("heatmap", heatmap, ("B", "K", "H", "W"))
     check_positive("strength", strength)
-    p = (strength * heatmap).flatten(2).softmax(2).view(heatmap.shape)
+    flat = heatmap.flatten(2)
+    ahead = flat - flat.detach().amax(2, keepdim=True)  # its product with strength keeps digits
+    p = (strength * ahead).softmax(2).view(heatmap.shape)
     x = (p.sum(2) * torch.arange(p.shape[3], device=p.device)).sum(2)  # (B, K)
     y = (p.sum(3) * torch.arange(p.shape[2], device=p.device)).sum(2)
     return places_at(x, y, side, heatmap)

@@ -146,7 +146,14 @@ def move(
         free = [x.detach().requires_grad_() for x in now[: len(rates)]]
         with torch.enable_grad():
             loss = _losses(task_loss, torch.cat([*free, *now[len(rates) :]], -1))
-            slopes = torch.autograd.grad(loss.sum(), free)
+            slopes = (None,)
+            if loss.requires_grad:
+                slopes = torch.autograd.grad(loss.sum(), free, allow_unused=True)
+        if any(g is None for g in slopes):
+            raise ValueError(
+                "task_loss must depend on the places, got a loss without their graph; compute it "
+                "from its argument, without detach or no_grad"
+            )
         for i, (g, rate) in enumerate(zip(slopes, rates, strict=True)):
             step = now[i] - rate * (_direction(g) if normalise else g)
             now[i] = torch.lerp(start[i], step, 1 / (1 + 2 * rate * penalty))
@@ -215,6 +222,7 @@ def lifted_step(
     Returns: `Lifted`.
     Source: paper, Algorithm 1.
     """
+    check_places(places)
     start = places.detach()
     if update_task is not None:
         task = _losses(task_loss, start)

@@ -98,9 +98,12 @@ class Rule:
     trust: Callable[..., Tensor] | None = trust
 
     def __post_init__(self) -> None:
-        if self.looks < 1 or self.ends not in ("error", "doubt", "never"):
-            got = f"{self.looks} and {self.ends!r}"
-            raise ValueError(f"looks must be at least 1, ends error, doubt or never, got {got}")
+        whole = isinstance(self.looks, Integral) and self.looks >= 1
+        if not whole or self.ends not in ("error", "doubt", "never"):
+            got = f"{self.looks!r} and {self.ends!r}"
+            raise ValueError(
+                f"looks must be at least 1 and whole, ends error, doubt or never, got {got}"
+            )
 
 
 def as_released(u: int) -> Rule:
@@ -160,13 +163,17 @@ def looks(
         checked for: it stays in R* and in the next images.
     Source: paper (10)-(12), Algorithm 1, section A.2.
     """
+    _check_looks(images, target, rule)
+    if attached and rule.looks > 1:
+        localise = partial(checkpoint, localise, use_reentrant=False)
+    return _looks(localise, images, target, rule, sigma, attached)
+
+
+def _check_looks(images: Tensor, target: Tensor, rule: Rule) -> None:
     check_layout("images", images, "(B, channels, H, W)", (4,))
     check_tensor("target", target, images.shape[:1], images, (torch.int64,))
     if not isinstance(rule, Rule):
         raise ValueError(f"rule must be a Rule, such as as_released(4), got {type(rule).__name__}")
-    if attached and rule.looks > 1:
-        localise = partial(checkpoint, localise, use_reentrant=False)
-    return _looks(localise, images, target, rule, sigma, attached)
 
 
 def _looks(localise, images, target, rule, sigma, attached) -> Iterator[Look]:
@@ -177,6 +184,8 @@ def _looks(localise, images, target, rule, sigma, attached) -> Iterator[Look]:
         check_layout("logits", logits, "(B, C)", (2,))
         check_tensor("logits", logits, (len(images), logits.shape[1]), images)
         check_tensor("mask", mask, total.shape, total)
+        if t == 0:
+            check_target(target, logits)
         mask = mask if attached else mask.detach()
         losses = F.cross_entropy(logits, target, reduction="none")
         if rule.trust is None:
@@ -212,6 +221,7 @@ def lazy_looks(
         other images it repeats its last outputs.
     Raises: ValueError, as `looks`, or a rule that leaves losses out.
     """
+    _check_looks(images, target, rule)
     if rule.ends == "doubt":
         raise ValueError("lazy looks need the loss of every look, got a rule that ends in doubt")
     changed = torch.ones_like(target, dtype=torch.bool)

@@ -1,11 +1,13 @@
 """From class maps to class scores: CAM, log-sum-exp, WILDCAT and attention."""
 
 from math import log
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
 from .._shapes import check_layout, check_tensor, full_precision, widened
+from .._shapes import log as log_of
 
 
 @widened
@@ -30,8 +32,9 @@ def max_pooling(maps: Tensor) -> Tensor:
 def log_sum_exp_pooling(maps: Tensor, r: float) -> Tensor:
     """Eq. (11.5): (1/r) log mean exp(r A): the mean for r -> 0, the maximum for r -> infinity.
 
-    For r < 1 the mean of A is subtracted first where r A varies little about it: the difference of
-    two nearly equal logarithms, divided by r, would keep no digit.
+    The maximum of A is subtracted first, so that the weights in the gradient sum to 1 whatever is
+    added to A. For r < 1 it is the mean where r A varies little about it: the difference of two
+    nearly equal logarithms, divided by r, would keep no digit.
 
     Args: maps (B, C, *positions).  Returns: (B, C).  Raises: ValueError, as others, or r <= 0.
     Source: Pinheiro & Collobert (2015); Sun et al. (2016).
@@ -39,8 +42,10 @@ def log_sum_exp_pooling(maps: Tensor, r: float) -> Tensor:
     if not r > 0:
         raise ValueError(f"r must be positive, got {r}")
     maps, r = _flat(maps), max(r, 1e-30)  # a smaller r is 0 in float32; the mean is exact there
-    scaled = r * maps
-    value = (scaled.logsumexp(2) - log(maps.shape[2])) / r
+    most = maps.detach().amax(2, keepdim=True)
+    most = most.masked_fill(most.isinf(), 0)
+    total = log_of((r * (maps - most)).exp().sum(2))
+    value = (total - log(maps.shape[2])) / r + most[..., 0]
     if r >= 1:
         return value
     mean = maps.detach().mean(2, keepdim=True)  # any constant gives the same
@@ -73,8 +78,9 @@ def wildcat_pooling(
     """
     maps = _flat(maps)
     n = maps.shape[2]
-    if not (1 <= k_max <= n and 0 <= k_min <= n):
-        raise ValueError(f"k_max, k_min must be 1..{n} and 0..{n}, got {k_max} and {k_min}")
+    whole = isinstance(k_max, Integral) and isinstance(k_min, Integral)
+    if not whole or not (1 <= k_max <= n and 0 <= k_min <= n):
+        raise ValueError(f"k_max, k_min must be 1..{n} and 0..{n}, got {k_max!r} and {k_min!r}")
     if alpha and not k_min:
         raise ValueError(f"alpha must be 0 without k_min, got {alpha}")
     if not 0 <= dropout < 1 or (dropout > 0 and generator is None):
