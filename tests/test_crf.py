@@ -201,7 +201,10 @@ LOG_P, IMAGES = some()
         ),
         (lambda: crf.mean_field(LOG_P, IMAGES, (1, -1), THETAS, 1), "weights and iterations must"),
         (lambda: crf.mean_field(LOG_P, IMAGES, (1, 1), (1, 0, 1), 1), "thetas positive, got"),
-        (lambda: crf.mean_field(LOG_P.tolist(), IMAGES, (1, 1), THETAS, 1), "log_p must .* got list"),
+        (
+            lambda: crf.mean_field(LOG_P.tolist(), IMAGES, (1, 1), THETAS, 1),
+            "log_p must .* got list",
+        ),
         *(
             (lambda w=w, t=t, n=n: crf.mean_field(LOG_P, IMAGES, w, t, n), "weights and iterations")
             for w, t, n in (

@@ -93,7 +93,9 @@ def test_padded_detections_play_no_role(value):
 
 def test_a_distance_is_not_inside():
     ones = torch.ones(1, 1, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"inside: got numbers from 7\.3.* to 7\.3.*, expected bool"):
+    with pytest.raises(
+        ValueError, match=r"inside: got numbers from 7\.3.* to 7\.3.*, expected bool"
+    ):
         metrics.precision_recall_f1(torch.full((1, 1, 1), 7.3), ones, ones)
 
 

@@ -56,8 +56,14 @@ def test_bags_are_a_column_of_a_frame_its_index_or_a_number():
         other = model.predict_bags(given_frame, ["z"] * 6)  # other bags than those of the column
         assert other.index.tolist() == ["z"]
     numbers = np.column_stack([[1, 1, 2, 2, 2, 3], X])
-    model = PresenceClassifier(bags=0).fit(numbers, Y)
-    assert np.array_equal(model.predict_proba(numbers), expected)
+    for number in (0, np.int64(0), np.uint8(0)):
+        model = PresenceClassifier(bags=number).fit(numbers, Y)
+        assert np.array_equal(model.predict_proba(numbers), expected)
+        PresenceClassifier().fit(numbers, number, Y)
+    wide = pd.concat({"id": column[["bag"]], "x": frame}, axis=1)
+    for model in (PresenceClassifier(bags=("id", "bag")), PresenceClassifier()):
+        model.fit(wide, ("id", "bag"), Y)
+        assert np.array_equal(model.predict_proba(wide[["x"]]), expected)
     assert len(list(BagKFold(2, bags=0).split(numbers))) == 2
 
 
@@ -83,7 +89,12 @@ def test_bags_are_a_column_of_a_frame_its_index_or_a_number():
         (X, BAGS, pd.Series(Y, index=["a", "b", "b"]), "got several for bag 'b'"),
         (X, BAGS, [0, 0, 1, 0, 1, 1], "the same on all rows of a bag, got 1 and 0 for bag 'b'"),
         (X, list("bbaaac"), Y, "y without ids is ambiguous, because the bags do not appear in so"),
+        (X, ["b", "b", 1, 1, 1, "a"], Y, "y without ids is ambiguous, because the bags do not"),
+        (X, [*map(frozenset, ["a", "a", "b", "b", "b", "c"])], Y, "y without ids is ambiguous"),
         (X, BAGS, [0, 1, np.nan], "y contains NaN"),
+        (sparse.csr_array(X), 1, Y, r"Sparse data was passed for X.* use .toarray\(\)"),
+        (pd.concat({"id": pd.DataFrame(X)}, axis=1), "id", Y, "several columns 'id'; name one of"),
+        (X, BAGS, np.array([[1j, 1], [1, 1], [1, 0]]), "y must be real numbers, got dtype complex"),
         (X, BAGS, 1, "y should be a 1d array"),
         (X, "bag", Y, "bags must be a column of X, got 'bag' for an array of shape"),
         (X, 7, Y, "bags must be a column of X, got 7 for an array of shape"),
@@ -102,7 +113,7 @@ def test_bags_are_a_column_of_a_frame_its_index_or_a_number():
     ],
 )
 def test_a_table_that_does_not_fit_is_an_error_that_names_the_bag(kind, x, bags, y, text):
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises((ValueError, TypeError), match=text):
         kind().fit(x, bags, y)
 
 
@@ -187,6 +198,74 @@ def test_a_missing_label_is_said_to_be_missing(y):
         PresenceClassifier().fit(X, BAGS, y)
 
 
+def test_a_missing_count_is_not_told_to_be_minus_one():
+    with pytest.raises(ValueError, match="Input y contains NaN; leave out bags of which nothing"):
+        CountClassifier().fit(X, BAGS, [0, 1, np.nan])
+    with pytest.raises(ValueError, match=r"counts must name each class once, got \['r', 'r'\]"):
+        twice = pd.DataFrame([[1, 1], [1, 2], [0, 1]], index=list("abc"), columns=["r", "r"])
+        CountClassifier().fit(X, BAGS, twice)
+
+
+@pytest.mark.parametrize("kind", [PresenceClassifier, CountClassifier])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_weights_by_id_are_found_by_id(kind, rows):
+    ids = [10, 11, 12, 13]
+    frame = pd.DataFrame({"u": [3.0, -3, 2.5, -2.5], "bag": ids}).loc[np.repeat(range(4), rows)]
+    model = kind(bags="bag").fit(frame, pd.Series([1, 0, 1, 0], index=ids))
+    y, weight = pd.Series([1, 0, 1, 1], index=ids), pd.Series([1.0, 1, 1, 5], index=ids)
+    alone = [model.score(frame[frame.bag == i], y[[i]]) for i in ids]
+    expected = np.average(alone, weights=weight)
+    by_row = weight.loc[frame["bag"]].to_numpy()
+    for given_weight in (weight, weight[::-1], dict(weight), weight.to_numpy(), by_row):
+        assert np.isclose(model.score(frame, y, sample_weight=given_weight), expected)
+    x, bags = frame[["u"]], frame["bag"]
+    assert np.isclose(model.score(x, bags, y, sample_weight=weight[::-1]), expected)
+
+
+@pytest.mark.parametrize(
+    ("weight", "says"),
+    [
+        ([0, 0, 0], "sample_weight must be one number .* positive .* a most of 0"),
+        ([1, -1, 1], "sample_weight must be one number of at least 0 .* a least of -1"),
+        (np.ones((3, 2)), r"sample_weight must be .* of shape \(3, 2\)"),
+        (list("uvw"), "sample_weight must be one number"),
+        ([{1}, {2}, {3}], "sample_weight must be one number"),
+        ([1, np.nan, 1], "Input sample_weight contains NaN; every weight must be known"),
+        ([1, np.inf, 1], "Input sample_weight contains infinity"),
+        ([1, 1], "sample_weight must have a value for each of 3 bags"),
+    ],
+)
+def test_a_weight_that_is_none_is_named(weight, says):
+    model = PresenceClassifier().fit(X, BAGS, Y)
+    with pytest.raises(ValueError, match=says):
+        model.score(X, BAGS, Y, sample_weight=weight)
+
+
+@pytest.mark.parametrize("kind", [PresenceClassifier, CountClassifier])
+@pytest.mark.parametrize("y", [Y, [bool(v) for v in Y], [0.0, 1.0, 1.0]])
+def test_numbers_among_objects_are_numbers(kind, y):
+    expected = kind().fit(X, BAGS, y)
+    for given_y in (pd.Series(y, dtype=object), np.array(y, object)):
+        model = kind().fit(X, BAGS, given_y)
+        assert model.classes_.tolist() == expected.classes_.tolist()
+        assert np.array_equal(model.predict_proba(X), expected.predict_proba(X))
+    one = kind().fit(X, np.array([*Y, *Y], object))
+    assert one.classes_.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("kind", [PresenceClassifier, CountClassifier])
+def test_a_matrix_has_the_classes_that_were_promised(kind):
+    y = pd.DataFrame({"u": [1, 0, 1], "v": [1, 3, 0]}, index=list("abc")).clip(
+        upper=1 if kind is PresenceClassifier else 3
+    )
+    model = kind().partial_fit(X, BAGS, y, classes=["v", "u"])
+    assert model.classes_.tolist() == ["u", "v"]
+    kind().partial_fit(X, BAGS, y.to_numpy(), classes=[0, 1])
+    for given_y in (y, y.to_numpy()):
+        with pytest.raises(ValueError, match=r"classes must be the columns .* got \['u', 'w'\]"):
+            kind().partial_fit(X, BAGS, given_y, classes=["u", "w"])
+
+
 def test_columns_of_counts_are_those_of_fit():
     votes = pd.DataFrame({"r": [1, 1, 0], "g": [1, 2, 1]}, index=list("abc"))
     model = CountClassifier().fit(X, BAGS, votes)
@@ -207,6 +286,9 @@ def test_shares_and_counts_are_told_apart():
 
 
 def test_a_weight_of_no_class_is_an_error():
+    for wrong in (np.inf, np.nan, -1):
+        with pytest.raises(ValueError, match="class_weight must not be negative, and finite"):
+            PresenceClassifier(class_weight={1: wrong}).fit(X, BAGS, Y)
     with pytest.raises(ValueError, match="class_weight must name classes of"):
         PresenceClassifier(class_weight={2: 1}).fit(X, BAGS, Y)
 

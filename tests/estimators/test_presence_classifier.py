@@ -130,6 +130,7 @@ def test_names_of_classes_come_from_columns_and_sets():
 def test_classes_of_any_kind_keep_their_names():
     x, bags, _, sets = several()
     kinds = ([1.5, 2.5, 3.5], [("a", 1), ("a", 2), ("b", 1)], ["a", 1, 2.5])
+    kinds += ([("a",), ("b", 1), ("c", 1, 2)], [False, True, "a"])
     expected = PresenceClassifier().fit(x, bags, sets).predict_proba(x)
     for names in kinds:
         named = [{names[c] for c in own} for own in sets]
@@ -138,6 +139,10 @@ def test_classes_of_any_kind_keep_their_names():
         order = [*(model.classes_.tolist().index(n) for n in names), 3]
         assert np.allclose(model.predict_proba(x)[:, order], expected, atol=1e-3)
         assert set(model.predict(x)) <= {*names, model.columns_[-1]}
+    pair = PresenceClassifier(max_iter=2, tol=9).fit(
+        x, bags, [{c % 2 == 0 for c in s} for s in sets]
+    )
+    assert [*pair.columns_] == [False, True, "background"]
     for name in ("background", -1):
         with pytest.raises(ValueError, match="name each class once and none"):
             PresenceClassifier().fit(x, bags, [{name}, *[set()] * 39])

@@ -726,7 +726,10 @@ def erasing(logits=LOGITS, mask=MASK, psi=PSI, images=MAPS, target=Y, u=1):
             "rule must be a Rule, such as .* got function",
         ),
         *(
-            (lambda n=n: regions.Rule(n, "never"), f"looks must be at least 1 and whole.* got '?{n}")
+            (
+                lambda n=n: regions.Rule(n, "never"),
+                f"looks must be at least 1 and whole.* got '?{n}",
+            )
             for n in (0, 1.5, math.nan, "2")
         ),
         *(
@@ -827,7 +830,9 @@ def test_log_sum_exp_pooling_has_weights_that_do_not_depend_on_a_height(r, heigh
     leaf = (low + height).requires_grad_()
     value = regions.log_sum_exp_pooling(leaf, r)
     (weights,) = torch.autograd.grad(value.sum(), leaf)
-    torch.testing.assert_close(weights, (r * low.double()).softmax(2).float(), rtol=1e-5, atol=1e-40)
+    torch.testing.assert_close(
+        weights, (r * low.double()).softmax(2).float(), rtol=1e-5, atol=1e-40
+    )
     expected = regions.log_sum_exp_pooling(low.double(), r) + height
     torch.testing.assert_close(value.double(), expected, rtol=1e-7, atol=1e-6)
 

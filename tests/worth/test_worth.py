@@ -294,7 +294,10 @@ def test_bad_input_is_named():
         worth.entropy(torch.tensor([0.5, 0.4]))
     with pytest.raises(ValueError, match=r"times must be .* shape of p, \(3,\), got \(4,\)"):
         worth.entropy(torch.ones(3) / 3, torch.ones(4))
-    for observer, says in (("class", "classes and cells must be .* got 1 and 2"), ("x", "observer")):
+    for observer, says in (
+        ("class", "classes and cells must be .* got 1 and 2"),
+        ("x", "observer"),
+    ):
         with pytest.raises(ValueError, match=says):
             worth.observe(observer, [1], [1, 2])
 

@@ -36,6 +36,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     __metadata_request__partial_fit: ClassVar = {"labels": metadata_routing.UNUSED}
     __metadata_request__score: ClassVar = {"labels": metadata_routing.UNUSED}
 
+    UNKNOWN = "leave out bags of which nothing is observed"
     METHODS: tuple[str, ...] = ()
     SMOOTH: tuple[str, ...] = ()  # the methods whose loss has a gradient everywhere
     module: Any
@@ -99,6 +100,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         and scale by which the default module standardises features.
 
         Args: as `fit`; classes: all classes, needed if the first call lacks some.
+        Raises: ValueError as `fit`, and where a matrix has other columns than `classes`.
         """
         self._check_parameters()
         first = not hasattr(self, "module_")
@@ -163,7 +165,8 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         weight = np.ones(len(table))
         if sample_weight is not None:
             _, code = self._rows(X, bags)
-            weight = np.asarray(tables.observed(sample_weight, table.ids, code, by_bag)[0])
+            by_bag = by_bag or (not table.single and tables.by_id(sample_weight, X, table.ids))
+            weight = tables.weights(sample_weight, table.ids, code, by_bag, known)
         return float(np.average(value[known], weights=weight[known]))
 
     def set_output(self, *, transform=None):
@@ -258,8 +261,10 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             raise ValueError(
                 f"class_weight must be a dict, 'balanced' or None, got {self.class_weight!r}"
             )
-        if not bool((weight >= 0).all()):
-            raise ValueError(f"class_weight must not be negative, got {self.class_weight!r}")
+        if not bool(((weight >= 0) & weight.isfinite()).all()):
+            raise ValueError(
+                f"class_weight must not be negative, and finite, got {self.class_weight!r}"
+            )
         number = members.sum(1)
         return torch.where(number > 0, members @ weight / number.clamp_min(1), 1.0)
 
@@ -288,7 +293,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         table, code = self._rows(X, bags, reset)
         tables.check_columns(y, X, table.name, reset)
         by_bag = by_bag or (not table.single and tables.by_id(y, X, table.ids))
-        value, columns = tables.observed(y, table.ids, code, by_bag)
+        value, columns = tables.observed(y, table.ids, code, by_bag, remedy=self.UNKNOWN)
         table.target = self._encode(value, columns, table, reset, classes)
         table.weight = self._weights(table.target)
         return table

@@ -15,7 +15,7 @@ from wsl_tutorial.counts.losses import share_losses
 
 from .base import BagClassifier
 from .batches import over_bags, over_rows
-from .tables import Table
+from .tables import Table, check_classes
 
 DIGITS = 4  # to which observed shares may be rounded
 FEWEST = 2  # the same for method "proportions", which needs no whole counts
@@ -157,6 +157,11 @@ class CountClassifier(BagClassifier):
         if table.single and value.ndim == 1:
             return self._encode_classes(value, reset, classes)
         form = "positives" if value.ndim == 1 else "matrix"
+        if value.ndim == 2:
+            names = np.arange(value.shape[1]) if columns is None else np.asarray(columns)
+            check_classes(names, classes)
+            if len(set(names.tolist())) < len(names):
+                raise ValueError(f"counts must name each class once, got {names.tolist()}")
         if reset:
             names = np.arange(2 if value.ndim == 1 else value.shape[1])
             self.classes_ = names if columns is None or value.ndim == 1 else np.asarray(columns)

@@ -16,7 +16,7 @@ from wsl_tutorial.models import GatedAttention
 
 from .base import BagClassifier
 from .batches import Standardise, over_bags, over_rows
-from .tables import Table
+from .tables import Table, check_classes
 
 
 class PresenceClassifier(BagClassifier):
@@ -62,6 +62,7 @@ class PresenceClassifier(BagClassifier):
         `predict_proba`), n_iter_, loss_curve_, validation_scores_, n_features_in_.
     """
 
+    UNKNOWN = "PresenceClassifier takes -1 for a label that is unknown"
     METHODS = ("exact", "noisy-or", "max", "mean", "attention")
     SMOOTH = ("exact", "noisy-or", "mean")
 
@@ -125,8 +126,9 @@ class PresenceClassifier(BagClassifier):
         """
         if self._one or not self.background:
             return self.classes_
-        numbers = self.classes_.dtype.kind in "iuf"
-        return np.append(self.classes_, -1 if numbers else "background")
+        kind = self.classes_.dtype.kind
+        names = self.classes_ if kind in "iufU" else self.classes_.astype(object)
+        return np.append(names, -1 if kind in "iuf" else "background")
 
     def predict_bags_proba(self, X, bags=None):
         """Return the probability that each class occurs in each bag.
@@ -217,7 +219,7 @@ class PresenceClassifier(BagClassifier):
         elif value.ndim > 2:
             raise ValueError(f"labels must be (n_bags,) or (n_bags, C), got shape {value.shape}")
         elif value.ndim == 2 and value.shape[1] > 1:
-            target = self._encode_matrix(value, columns, reset)
+            target = self._encode_matrix(value, columns, reset, classes)
         else:
             return self._encode_binary(column_or_1d(value, warn=True), reset, classes)
         if len(set(self.columns_.tolist())) < len(self.columns_):
@@ -254,7 +256,9 @@ class PresenceClassifier(BagClassifier):
             )
         return torch.from_numpy(target.astype(np.int8))[:, None]
 
-    def _encode_matrix(self, y: np.ndarray, columns: list | None, reset: bool) -> Tensor:
+    def _encode_matrix(
+        self, y: np.ndarray, columns: list | None, reset: bool, classes: Any
+    ) -> Tensor:
         try:
             values = y.astype(np.float64)
         except (TypeError, ValueError):
@@ -268,6 +272,7 @@ class PresenceClassifier(BagClassifier):
                 f"{values[wrong][0]:g}; multilabel targets of other values are not supported"
             )
         names = np.arange(y.shape[1]) if columns is None else np.asarray(columns)
+        check_classes(names, classes)
         blank = (values == -1).all(0)
         if reset and blank.any():
             warnings.warn(
@@ -366,7 +371,10 @@ class PresenceClassifier(BagClassifier):
 def _names(classes: Iterable) -> np.ndarray:
     """Return the classes as an array, sorted; of objects where numpy would change them."""
     ordered = sorted(classes, key=lambda c: (str(type(c)), c))
-    names = np.array(ordered)
+    try:
+        names = np.array(ordered)
+    except ValueError:  # tuples of different lengths
+        names = np.empty(0)
     if names.ndim > 1 or names.tolist() != ordered:
         names = np.empty(len(ordered), object)
         names[:] = ordered

@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -78,7 +80,8 @@ def split_ids(X: Any, bags: Any, column: str | int | None) -> tuple[Any, list | 
         X, ids, name = _take_out(X, column)
     if bags is None:
         return X, ids, name
-    if isinstance(bags, str | int):
+    named = isinstance(bags, tuple) and bags == column
+    if isinstance(bags, str | Integral) or named or _is_pair(X, bags):
         return (X, ids, name) if bags == column else _take_out(X, bags)
     ids = bags.tolist() if hasattr(bags, "tolist") else list(bags)
     n = np.shape(X)[0]
@@ -95,18 +98,25 @@ def without(X: Any, column: str | int | None) -> Any:
     return X if column is None or not _has(X, column) else _take_out(X, column)[0]
 
 
+def _is_pair(X: Any, bags: Any) -> bool:
+    """Return whether bags is a tuple that names a column of several levels."""
+    levels = getattr(getattr(X, "columns", None), "nlevels", 1)
+    return levels > 1 and isinstance(bags, tuple) and bags in list(X.columns)
+
+
 def _has(X: Any, column: str | int) -> bool:
     """Return whether X has the column (an array has every column that is a number)."""
     if hasattr(X, "iloc"):
         return column in X.columns or column in X.index.names
-    return isinstance(column, int)
+    return isinstance(column, Integral)
 
 
 def _take_out(X: Any, name: str | int) -> tuple[Any, list, Any]:
     """Return X without the column `name`, and its values; a level of the index stays."""
     if hasattr(X, "iloc"):
-        if list(X.columns).count(name) > 1:
-            raise ValueError(f"bags must be one column of X, got several columns {name!r}")
+        if name in X.columns and X[name].ndim > 1:
+            whole = "; name one of them by a tuple of its levels" if X.columns.nlevels > 1 else ""
+            raise ValueError(f"bags must be one column of X, got several columns {name!r}{whole}")
         if name in X.columns:
             return X.drop(columns=name), X[name].tolist(), name
         if name in X.index.names:
@@ -115,6 +125,8 @@ def _take_out(X: Any, name: str | int) -> tuple[Any, list, Any]:
             f"bags must be a column of X or a level of its index, got {name!r}; X has the columns "
             f"{', '.join(map(str, X.columns[:6]))}{', ...' if len(X.columns) > 6 else ''}"
         )
+    if hasattr(X, "toarray"):
+        raise TypeError("Sparse data was passed for X, but dense data is required; use .toarray()")
     x = np.asarray(X)
     if isinstance(name, str) or x.ndim != 2 or not -x.shape[1] <= name < x.shape[1]:
         raise ValueError(
@@ -147,22 +159,42 @@ def _missing(name: Any) -> bool:
 
 
 def observed(
-    y: Any, ids: list, code: np.ndarray, by_bag: bool = False
+    y: Any,
+    ids: list,
+    code: np.ndarray,
+    by_bag: bool = False,
+    name: str = "y",
+    remedy: str = "PresenceClassifier takes -1 for a label that is unknown",
 ) -> tuple[list | np.ndarray, list | None]:
     """Return what is observed of each bag, in the order of ids, and the names of its columns.
 
     y comes once a row, or once a bag: with an index of ids, or in the order of ids if that is
     sorted. Where there are as many rows as bags, `by_bag` decides which it is. Sets of labels come
-    out as a list of frozensets.
+    out as a list of frozensets. An error names `name` and, where a value is missing, the `remedy`.
     """
     columns = list(y.columns) if hasattr(y, "columns") else None
     index = list(y) if isinstance(y, Mapping) else list(y.index) if hasattr(y, "iloc") else None
-    values = _values(list(y.values()) if isinstance(y, Mapping) else y)
+    values = _values(list(y.values()) if isinstance(y, Mapping) else y, name, remedy)
     rows = len(values) == len(code) and not (by_bag and len(ids) == len(code))
     if rows and not isinstance(y, Mapping):
-        return _constant(values, ids, code), columns
-    where = _aligned(len(values), index, ids, len(code))
+        return _constant(values, ids, code, name), columns
+    where = _aligned(len(values), index, ids, len(code), name)
     return ([values[k] for k in where] if isinstance(values, list) else values[where]), columns
+
+
+def weights(y: Any, ids: list, code: np.ndarray, by_bag: bool, known: np.ndarray) -> np.ndarray:
+    """Return the weight of each bag (B,), read as `observed`; raise ValueError for others."""
+    name = "sample_weight"
+    found = observed(y, ids, code, by_bag, name, "every weight must be known")[0]
+    real = isinstance(found, np.ndarray) and found.dtype.kind in "biuf" and found.ndim == 1
+    if not real or not (found >= 0).all() or not found[known].sum() > 0:
+        got = f"{found.dtype} of shape {found.shape}" if isinstance(found, np.ndarray) else "sets"
+        got = f"a least of {found.min()}, a most of {found.max()}" if real else got
+        raise ValueError(
+            f"{name} must be one number of at least 0 for each bag or row, and positive for a "
+            f"bag whose label is known, got {got}"
+        )
+    return found.astype(np.float64)
 
 
 def check_columns(y: Any, X: Any, name: Any, reset: bool) -> None:
@@ -189,34 +221,55 @@ def by_id(y: Any, X: Any, ids: list) -> bool:
     return index not in (own, list(range(len(ids)))) and set(index) == set(ids)
 
 
-def _values(y: Any) -> list | np.ndarray:
+def check_classes(names: np.ndarray, classes: Any) -> None:
+    """Raise ValueError unless the columns of a matrix are the classes that are told, or None."""
+    if classes is not None and set(names.tolist()) != set(np.asarray(classes).tolist()):
+        raise ValueError(
+            f"classes must be the columns of the matrix, {names.tolist()}, got {list(classes)}; "
+            "pass a DataFrame with a column for every class"
+        )
+
+
+def _values(y: Any, name: str, remedy: str) -> list | np.ndarray:
     """Return observations as a list of frozensets, or a finite array."""
     y = y.to_numpy() if hasattr(y, "iloc") else y
     listed = isinstance(y, list | tuple) or getattr(getattr(y, "dtype", None), "kind", "") == "O"
     if listed and len(y) and all(isinstance(v, set | frozenset) for v in y):
         if any(_missing(label) for v in y for label in v):
-            raise ValueError("Input y contains NaN as a label of a set; leave it out")
+            raise ValueError(f"Input {name} contains NaN as a label of a set; leave it out")
         return [frozenset(v) for v in y]
     try:
         values = np.asarray(y)
     except ValueError:  # lists of different lengths
         raise ValueError(
-            "y must be one value, one row of a matrix or one set for each bag, got lists of "
+            f"{name} must be one value, one row of a matrix or one set for each bag, got lists of "
             "different lengths; pass sets of labels, such as {1, 2}"
         ) from None
     if values.ndim == 0:
-        raise ValueError(f"y should be a 1d array, got an array of shape {values.shape}")
+        raise ValueError(f"{name} should be a 1d array, got an array of shape {values.shape}")
     lost = values.dtype.kind == "O" and any(_missing(v) for v in values.ravel())
     if lost or (values.dtype.kind == "f" and np.isnan(values).any()):
-        raise ValueError(
-            "Input y contains NaN; PresenceClassifier takes -1 for a label that is unknown"
-        )
+        raise ValueError(f"Input {name} contains NaN; {remedy}")
+    if values.dtype.kind == "c":
+        raise ValueError(f"{name} must be real numbers, got dtype {values.dtype}")
+    values = _numbers(values) if values.dtype.kind == "O" else values
     if values.dtype.kind == "f":
-        assert_all_finite(values, input_name="y")
+        assert_all_finite(values, input_name=name)
     return values
 
 
-def _constant(values: list | np.ndarray, ids: list, code: np.ndarray) -> list | np.ndarray:
+def _numbers(values: np.ndarray) -> np.ndarray:
+    """Return an array of objects as one of numbers or bools, if all of them are."""
+    try:
+        plain = np.array(values.tolist())
+    except ValueError:
+        return values
+    return plain if plain.dtype.kind in "biuf" and plain.shape == values.shape else values
+
+
+def _constant(
+    values: list | np.ndarray, ids: list, code: np.ndarray, name: str
+) -> list | np.ndarray:
     """Return each bag's value on its first row; raise ValueError unless all its rows have it."""
     _, first = np.unique(code, return_index=True)
     if isinstance(values, list):
@@ -227,46 +280,46 @@ def _constant(values: list | np.ndarray, ids: list, code: np.ndarray) -> list | 
     if len(wrong):
         bag = code[wrong[0]]
         raise ValueError(
-            f"y must be the same on all rows of a bag, got {values[first[bag]]!s} and "
+            f"{name} must be the same on all rows of a bag, got {values[first[bag]]!s} and "
             f"{values[wrong[0]]!s} for bag {ids[bag]!r}"
         )
     return [values[k] for k in first] if isinstance(values, list) else values[first]
 
 
-def _aligned(n: int, index: list | None, ids: list, rows: int) -> list[int]:
+def _aligned(n: int, index: list | None, ids: list, rows: int, name: str) -> list[int]:
     """Return which of n observations is that of each id."""
     numbers = index == list(range(n)) and set(range(n)) != set(ids)  # nobody chose this index
     if index is None or numbers:
         if n != len(ids):
             raise ValueError(
-                f"y must have a value for each of {len(ids)} bags or {rows} rows, got {n} values "
+                f"{name} must have a value for each of {len(ids)} bags or {rows} rows, got {n} values "
                 "(inconsistent numbers of samples); a Series, DataFrame or dict by bag id shows "
                 "which bag is missing"
             )
-        _check_order(ids)
+        _check_order(ids, name)
         return list(range(n))
     place = {i: k for k, i in enumerate(index)}
     if len(place) < n:
         twice = next(i for k, i in enumerate(index) if place[i] != k)
-        raise ValueError(f"y must have one value a bag, got several for bag {twice!r}")
+        raise ValueError(f"{name} must have one value a bag, got several for bag {twice!r}")
     absent = next((i for i in ids if i not in place), None)
     if absent is not None:
-        raise ValueError(f"y must have a value for every bag, got none for bag {absent!r}")
+        raise ValueError(f"{name} must have a value for every bag, got none for bag {absent!r}")
     known = set(ids)
     empty = next((i for i in index if i not in known), None)
     if empty is not None:
-        raise ValueError(f"X must have a row for every bag of y, got none for bag {empty!r}")
+        raise ValueError(f"X must have a row for every bag of {name}, got none for bag {empty!r}")
     return [place[i] for i in ids]
 
 
-def _check_order(ids: list) -> None:
+def _check_order(ids: list, name: str) -> None:
     """Raise ValueError where it is unclear in which order values without an index come."""
     try:
-        clear = sorted(ids) == ids
+        clear = all(a < b for a, b in pairwise(ids))  # of sets, too, which are ordered in part
     except TypeError:  # ids that have no order
-        clear = True
+        clear = False
     if not clear:
         raise ValueError(
-            "y without ids is ambiguous, because the bags do not appear in sorted order; pass a "
-            "Series, a DataFrame or a dict by bag id, or repeat the value on each row"
+            f"{name} without ids is ambiguous, because the bags do not appear in sorted order; "
+            "pass a Series, a DataFrame or a dict by bag id, or repeat the value on each row"
         )
