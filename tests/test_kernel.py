@@ -158,7 +158,7 @@ def test_a_setting_out_of_range_is_named(wrong):
         KernelPresence(**wrong).fit(d["instances"], d["bags"], d["labels"])
 
 
-@pytest.mark.parametrize("wrong", [(1.0, "kernal", 1, 0.1), (-1.0, "all", 1, 0.1),
+@pytest.mark.parametrize("wrong", [(1.0, "Kernel", 1, 0.1), (-1.0, "all", 1, 0.1),
     (torch.nan, "all", 1, 0.1), (1.0, "all", 0, 0.1), (1.0, "all", 1, -0.1)])  # fmt: skip
 def test_a_candidate_that_is_none_is_refused(wrong):
     with pytest.raises(ValueError, match="scale must be positive, copies none, kernel or all"):

@@ -186,7 +186,7 @@ def test_infinite_boxes_have_the_iou_of_their_limit():
 
 @pytest.mark.parametrize("target", [-1, 2, -100])
 def test_a_target_that_is_no_class_is_no_error(target):
-    with pytest.raises(ValueError, match="target: got .* expected 0 .. 1"):
+    with pytest.raises(ValueError, match=r"target: got .* expected 0 \.\. 1"):
         metrics.error_rate(torch.eye(2), torch.tensor([0, target]))
 
 

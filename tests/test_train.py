@@ -696,3 +696,14 @@ def test_the_parts_of_a_batch_do_not_add_up_with_batch_statistics():
     torch.testing.assert_close(gradients(plain, [x]), gradients(plain, x.split(4)))
     whole, halves = gradients(normed, [x]), gradients(normed, x.split(4))
     assert (whole - halves).norm() > 0.1 * whole.norm()
+
+
+def test_a_curve_without_the_key_and_a_loss_without_parts_are_named():
+    curve = [{"epoch": 0, "loss": 1.0, "test_error": 2.0}]
+    for call in (lambda: train.best(curve, "validation"), lambda: train.select(curve)):
+        with pytest.raises(
+            ValueError, match=r"curve: got no 'validation' in .*let evaluate return"
+        ):
+            call()
+    with pytest.raises(ValueError, match="loss: got an iterator without a part"):
+        train.backward(iter(()))

@@ -244,8 +244,8 @@ def precision_recall_f1(inside: Tensor, guess: Tensor, truth: Tensor) -> tuple[f
     _check(lambda: truth > 0, inside=(inside, "BKL"), guess=(guess, "BK"), truth=(truth, "BL"))
     if not bool(((inside == 0) | (inside == 1) | ~inside.isfinite()).all()):
         raise ValueError(
-            f"inside: got numbers from {inside.min()} to {inside.max()}, expected bool; compare the "
-            "distance with the size of the box"
+            f"inside: got numbers from {inside.min()} to {inside.max()}, expected bool; compare "
+            "the distance with the size of the box"
         )
     truth = truth.long()
     hits = _hits(inside, guess, truth.masked_fill(truth == 0, -1), 0.5).sum().item()

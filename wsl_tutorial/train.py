@@ -407,6 +407,8 @@ def backward(loss: Tensor | Iterator[Tensor], weight: float = 1.0) -> Tensor:
         value = weight * part
         value.backward()
         values.append(value.detach())
+    if not values:
+        raise ValueError("loss: got an iterator without a part, expected at least one scalar")
     return sum(values[1:], values[0])
 
 
@@ -600,10 +602,12 @@ def best(curve: Sequence[dict[str, float]], key: str, largest: bool = False) -> 
     """Return the first point of a curve with the smallest (or largest) finite value of `key`.
 
     Where no value is finite, every value of the answer is NaN. Raises ValueError for an empty
-    curve.
+    curve, or a point without `key`.
     """
     if not curve:
         raise ValueError("curve: got no epoch, expected at least one")
+    if lacking := next((point for point in curve if key not in point), None):
+        raise ValueError(f"curve: got no {key!r} in {list(lacking)}; let evaluate return it")
     finite = [point for point in curve if math.isfinite(point[key])]
     if not finite:
         return dict.fromkeys(curve[-1], math.nan)

@@ -201,8 +201,8 @@ def test_a_missing_label_is_said_to_be_missing(y):
 def test_a_missing_count_is_not_told_to_be_minus_one():
     with pytest.raises(ValueError, match="Input y contains NaN; leave out bags of which nothing"):
         CountClassifier().fit(X, BAGS, [0, 1, np.nan])
+    twice = pd.DataFrame([[1, 1], [1, 2], [0, 1]], index=list("abc"), columns=["r", "r"])
     with pytest.raises(ValueError, match=r"counts must name each class once, got \['r', 'r'\]"):
-        twice = pd.DataFrame([[1, 1], [1, 2], [0, 1]], index=list("abc"), columns=["r", "r"])
         CountClassifier().fit(X, BAGS, twice)
 
 

@@ -634,7 +634,7 @@ LOGITS, MAPS, SCORES = torch.zeros(2, 3), torch.zeros(2, 3, 4, 5), torch.zeros(2
 Y, MASK, PSI = torch.tensor([0, 2]), torch.zeros(2, 1, 4, 5), torch.zeros(2)
 
 
-def lazy(target=Y, rule=regions.as_released(2)):
+def lazy(target=Y, rule=regions.Rule(2, "error")):  # noqa: B008
     return regions.lazy_looks(lambda x, _: (LOGITS, MASK), MAPS, target, rule, 10)
 
 

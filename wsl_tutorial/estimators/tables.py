@@ -80,8 +80,7 @@ def split_ids(X: Any, bags: Any, column: str | int | None) -> tuple[Any, list | 
         X, ids, name = _take_out(X, column)
     if bags is None:
         return X, ids, name
-    named = isinstance(bags, tuple) and bags == column
-    if isinstance(bags, str | Integral) or named or _is_pair(X, bags):
+    if isinstance(bags, str | Integral) or _is_pair(X, bags, column):
         return (X, ids, name) if bags == column else _take_out(X, bags)
     ids = bags.tolist() if hasattr(bags, "tolist") else list(bags)
     n = np.shape(X)[0]
@@ -98,10 +97,12 @@ def without(X: Any, column: str | int | None) -> Any:
     return X if column is None or not _has(X, column) else _take_out(X, column)[0]
 
 
-def _is_pair(X: Any, bags: Any) -> bool:
+def _is_pair(X: Any, bags: Any, column: Any) -> bool:
     """Return whether bags is a tuple that names a column of several levels."""
+    if not isinstance(bags, tuple):
+        return False
     levels = getattr(getattr(X, "columns", None), "nlevels", 1)
-    return levels > 1 and isinstance(bags, tuple) and bags in list(X.columns)
+    return bags == column or (levels > 1 and bags in list(X.columns))
 
 
 def _has(X: Any, column: str | int) -> bool:
@@ -111,7 +112,7 @@ def _has(X: Any, column: str | int) -> bool:
     return isinstance(column, Integral)
 
 
-def _take_out(X: Any, name: str | int) -> tuple[Any, list, Any]:
+def _take_out(X: Any, name: Any) -> tuple[Any, list, Any]:
     """Return X without the column `name`, and its values; a level of the index stays."""
     if hasattr(X, "iloc"):
         if name in X.columns and X[name].ndim > 1:
@@ -186,9 +187,10 @@ def weights(y: Any, ids: list, code: np.ndarray, by_bag: bool, known: np.ndarray
     """Return the weight of each bag (B,), read as `observed`; raise ValueError for others."""
     name = "sample_weight"
     found = observed(y, ids, code, by_bag, name, "every weight must be known")[0]
-    real = isinstance(found, np.ndarray) and found.dtype.kind in "biuf" and found.ndim == 1
+    found = np.asarray(found)
+    real = found.dtype.kind in "biuf" and found.ndim == 1
     if not real or not (found >= 0).all() or not found[known].sum() > 0:
-        got = f"{found.dtype} of shape {found.shape}" if isinstance(found, np.ndarray) else "sets"
+        got = f"{found.dtype} of shape {found.shape}"
         got = f"a least of {found.min()}, a most of {found.max()}" if real else got
         raise ValueError(
             f"{name} must be one number of at least 0 for each bag or row, and positive for a "
@@ -292,9 +294,9 @@ def _aligned(n: int, index: list | None, ids: list, rows: int, name: str) -> lis
     if index is None or numbers:
         if n != len(ids):
             raise ValueError(
-                f"{name} must have a value for each of {len(ids)} bags or {rows} rows, got {n} values "
-                "(inconsistent numbers of samples); a Series, DataFrame or dict by bag id shows "
-                "which bag is missing"
+                f"{name} must have a value for each of {len(ids)} bags or {rows} rows, got {n} "
+                "values (inconsistent numbers of samples); a Series, DataFrame or dict by bag id "
+                "shows which bag is missing"
             )
         _check_order(ids, name)
         return list(range(n))

@@ -146,10 +146,11 @@ def move(
         free = [x.detach().requires_grad_() for x in now[: len(rates)]]
         with torch.enable_grad():
             loss = _losses(task_loss, torch.cat([*free, *now[len(rates) :]], -1))
-            slopes = (None,)
+            found = (None,)
             if loss.requires_grad:
-                slopes = torch.autograd.grad(loss.sum(), free, allow_unused=True)
-        if any(g is None for g in slopes):
+                found = torch.autograd.grad(loss.sum(), free, allow_unused=True)
+        slopes = [g for g in found if g is not None]
+        if len(slopes) < len(free):
             raise ValueError(
                 "task_loss must depend on the places, got a loss without their graph; compute it "
                 "from its argument, without detach or no_grad"
