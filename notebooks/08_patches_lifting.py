@@ -275,8 +275,9 @@ for answers in ((0.5, 0.5), (0.8, 0.2)):
 # ### The ideal heat map
 #
 # The partner $G$ of the extractor goes from places to maps: its map is 1 at the rounded centre of
-# every place and 0 elsewhere. (With several scales the 1 is split between the two nearest scales so
-# that (8.6) returns the side.) In the formula the bracket is 1 if its statement is true, else 0:
+# every place and 0 elsewhere. (With several scales the 1 is split between the scales just below and
+# above the side so that (8.6) returns it.) In the formula the bracket is 1 if its statement is
+# true, else 0:
 #
 # $$ G(\{x_k\})_i = \bigl[ \, i = \mathrm{round}(x_k, y_k) \text{ for some } k \, \bigr] . \tag{8.7} $$
 #
@@ -333,9 +334,9 @@ print("    ->", found[0].tolist(), "values", value[0].tolist())
 # $$ \ell_{\text{heat}} = \bigl\| G(x) - \mathcal{H}_\eta(I) \bigr\|_2^2 . \tag{8.8} $$
 #
 # For $x$ the second term of $J$ is no help: $G$ rounds, so its derivative in the centres is zero.
-# The paper therefore replaces it by $\lambda \| x - E_K(\mathcal{H}_\eta(I)) \|_2^2$. **This is a
-# different function**: a distance between heat maps has become a distance in pixels. The blocks no
-# longer belong to *one* objective.
+# The paper replaces it by $\lambda \| x - E_K(\mathcal{H}_\eta(I)) \|_2^2$. **This is a different
+# function**: a distance between heat maps has become a distance in pixels. The blocks no longer
+# belong to *one* objective.
 #
 # ### The step on the places
 #
@@ -681,8 +682,8 @@ for penalty in (0.0, 0.2, 0.6):
     print(f"from {ends[0]} to {ends[1]}")
 
 # %% [markdown]
-# The demo shows two more failures: **two digits in one suppression window**, and **a place without
-# a digit within reach**.
+# The demo shows two more failures: **two places on one digit**, and **a place without a digit
+# within reach**.
 #
 # <div class="demo" data-demo="patches">The web page shows here an image of one dimension with two objects, a heat map and two places, with a button for each block and sliders for the penalty, the step and the width of suppression. Without JavaScript, change the places `beside` above and run the cells again.</div>
 #

@@ -132,6 +132,24 @@ def test_heat_maps_and_the_objective(answered):
         assert answer["objective"] == pytest.approx(total.item(), rel=1e-9)
 
 
+PICKED = """
+import(process.argv[1]).then((d) => console.log(JSON.stringify(Object.fromEntries(
+  Object.entries(d.PRESETS).map(([name, {heatmap}]) => [name, d.extract(heatmap, 2, 5)])))));
+"""
+
+
+@needs_node
+def test_what_the_page_says_of_the_presets():
+    command = ["node", "-e", PICKED, DEMO.as_uri()]
+    picked = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    inside = {  # which of the objects at 12 and 40 have their middle in the box of each place
+        name: [[at for at in (12, 40) if abs(at - x) < 4] for x in places]
+        for name, places in picked.items()
+    }
+    assert inside["two on one object"] == [[12], [12]]
+    assert inside["a decoy"] == [[12], []]
+
+
 LOOP = """
 import(process.argv[1]).then((d) => {
   let [heatmap, tau, rose] = [d.ideal([7, 45], d.IMAGE.length).map((v) => 0.6 * v), 0.5, 0];

@@ -251,6 +251,14 @@ def test_extraction_inverts_the_ideal_map(places):
     assert sorted(single[0, :, :2].tolist()) == sorted(by_position)
 
 
+def test_a_side_is_split_between_the_scales_below_and_above_it_not_the_two_nearest():
+    scales = torch.tensor([6.0, 8.0, 12.0]).double()  # 6 is nearer to 8.5 than 12 is
+    places = torch.tensor([[[3.0, 2.0, 8.5]]]).double()
+    h = patches.ideal_heatmap(places, (5, 7), scales)
+    assert h[0, :, 2, 3].tolist() == [0, 0.875, 0.125]
+    assert patches.extract(h, 1, 5, scales)[0].tolist() == places.tolist()
+
+
 def test_only_one_of_the_maps_with_the_same_places_is_ideal():
     places = torch.tensor([[[4.0, 3.0, 5.0], [9.0, 8.0, 5.0]]]).double()
     ideal = patches.ideal_heatmap(places, (12, 14))

@@ -64,8 +64,8 @@ def second_place(r: Random) -> Question:
     places, _ = patches.extract(double(h)[None, None], 2, 3, 1.0)
     plain = sorted(range(10), key=lambda i: -h[i])
     return Question(
-        f"A heat map of one row has the values {listed(h)}. Local maxima within three pixels "
-        "survive, and the two largest are extracted. Where, counted from 0, is the second?",
+        f"A heat map of one row has the values {listed(h)}. A pixel survives if neither neighbour "
+        "is larger, and the two largest are extracted. Where, counted from 0, is the second?",
         places[0, 1, 0].item(),
         {
             "this pixel has a larger neighbour, so it does not survive the suppression": plain[1],

@@ -201,11 +201,11 @@ def extract(heatmap: Tensor, k: int, size: int, scales: float | Tensor) -> tuple
 def ideal_heatmap(places: Tensor, shape: tuple[int, int], scales: Tensor | None = None) -> Tensor:
     """Eq. (8.7): G, the heat map whose extracted places are `places`, 1 at rounded centres.
 
-    With scales, the 1 is split between the two nearest scales so that their mean is the side. A
-    side beyond the smallest or largest scale counts as that scale. Hence E_K(G(x)) = x if centres
-    are on pixels, sides are within the scales, and no place lies in the suppression window of
-    another. Centres outside the image move to its border; where centres collide, the larger value
-    stays. A place that is not finite makes a pixel NaN.
+    With scales, the 1 is split between the scales next below and above the side so that their mean
+    is the side. A side beyond the smallest or largest scale counts as that scale. Hence
+    E_K(G(x)) = x if centres are on pixels, sides are within the scales, and no place lies in the
+    suppression window of another. Centres outside the image move to its border; where centres
+    collide, the larger value stays. A place that is not finite makes a pixel NaN.
 
     Args: places (B, K, 3); shape (H, W); scales (S,) in pixels, None for one map.
     Returns: (B, H, W) or (B, S, H, W); a target, so no gradient flows to the places.

@@ -108,10 +108,10 @@ export const IMAGE = Array.from({ length: N }, (_, i) =>
   sum(OBJECTS.map(({ at, high }) => (Math.abs(i - at) < 6 ? high * Math.cos((Math.PI * (i - at)) / 12) ** 2 : 0))));
 const bumps = (...peaks) => Array.from({ length: N }, (_, i) => sum(peaks.map(([x, h]) => h * Math.exp(-((i - x) ** 2) / 3))));
 const fresh = { tau: 0.5, history: [], step: 1, penalty: 0 };
-const PRESETS = {
+export const PRESETS = {
   "beside the objects": { ...fresh, heatmap: bumps([7, 0.6], [45, 0.5]) },
   "a decoy": { ...fresh, heatmap: bumps([10, 0.7], [26, 0.5], [42, 0.3]) },
-  "one window": { ...fresh, heatmap: bumps([10, 0.6], [14, 0.55]) },
+  "two on one object": { ...fresh, heatmap: bumps([10, 0.6], [14, 0.55]) },
 };
 
 const STYLE = `
