@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsl_tutorial import check, questions
+from wsl_tutorial import check, metrics, questions
 from wsl_tutorial.check import CheckFailed
 from wsl_tutorial.exercises import core
 
@@ -588,6 +588,18 @@ def test_the_sheet_of_an_empty_class_is_refused(capsys):
         questions.main([""])
     assert ended.value.code == 2
     assert "seed '' is not a word" in capsys.readouterr().err
+
+
+def test_draws_whose_first_loss_is_the_mean_of_the_others_are_drawn_again():
+    question = questions.BANK["baseline-of-some-draws"][1](Random(487))
+    assert question.parts[0].answer == 0
+    assert question.parts[1].answer == 0.8
+    assert not questions.distinct(question)
+
+
+def test_the_praise_of_lucky_labels_has_the_exact_share():
+    share = metrics.label_recall_by_chance(10, 9, 9) / 100
+    assert f"it is {share:.3f}" in check.lucky_labels.praise
 
 
 def test_every_chapter_has_a_quick_question_homework_and_an_exam():

@@ -12,7 +12,7 @@ from .core import Question, asked, choice, double, essay, exam, exercise, listed
 
 
 @exercise(
-    praise="for nine labels of ten classes it is 0.477",
+    praise="for nine labels of ten classes it is 0.476",
     mistakes={
         "for K = 2 the order does not count: the guesses 0, 1 contain both labels 1, 0": (
             lambda: (0.5, 0.5)
@@ -181,7 +181,6 @@ def baseline_of_some_draws(r: Random) -> Question:
     losses = [x / 10 for x in r.sample(range(2, 30), r.randint(3, 6))]
     m = len(losses)
     factor = leave_one_out.right(double(losses))[0].item()
-    with_itself = losses[0] - fmean(losses)
     return exam(
         f"The losses of {m} independent draws of places are {listed(losses)}.",
         leave_one_out.question(
@@ -194,14 +193,14 @@ def baseline_of_some_draws(r: Random) -> Question:
         Question(
             "A program subtracts the mean of all draws instead. By which factor is its gradient "
             "too small on average?",
-            with_itself / factor,
+            (m - 1) / m,
             {
-                "invert the fraction": factor / with_itself,
-                "the draw itself is one of them, not two": (m - 2) / m,
+                "invert the fraction": m / (m - 1),
                 "this is the share that is missing": 1 / m,
+                "the draw itself is one of them, not two": (m - 2) / m,
             },
             solution=f"The draw itself is in the mean with weight 1/{m}: every factor is "
-            f"$(M-1)/M = {with_itself / factor:.4g}$ of the right one.",
+            f"$(M-1)/M = {(m - 1) / m:.4g}$ of the right one.",
         ),
         essay(
             "Explain in two sentences why a baseline does not change the expected gradient, and "
