@@ -188,8 +188,8 @@ assert torch.allclose(sinkhorn, soft, atol=1e-6)
 #
 # $$ \frac{\partial p_i}{\partial s_j} = \frac{1}{\varepsilon} \Bigl( [i = j] \, v_i - \frac{v_i \, v_j}{\sum_l v_l} \Bigr) . $$
 #
-# Only candidates whose score is within a few $\varepsilon$ of the threshold get a gradient. The
-# figure shows the degrees and the slopes.
+# Only candidates whose score is within a few $\varepsilon$ of the threshold get more than a tiny
+# gradient. The figure shows the degrees and the slopes.
 
 # %% tags=["hide-input"]
 fig, (a, b) = plt.subplots(1, 2, figsize=(7.2, 2.5))
@@ -437,10 +437,10 @@ show.figure(
 #
 # ### Eight training methods on one task
 #
-# Now the other methods, with the same networks, seeds, batches and number of steps, and the same
-# rule at test time (local softmax, suppression, top-K; (9.6) for the channels). Two controls come
-# first. *Frozen* never trains the heat map. *Self-training* is lifting with steps of length zero:
-# the network is trained on its own choice.
+# Now the other methods, with the same networks (but three score maps for channel-wise), seeds,
+# batches and number of steps, and the same rule at test time (local softmax, suppression, top-K;
+# (9.6) for the channels). Two controls come first. *Frozen* never trains the heat map.
+# *Self-training* is lifting with steps of length zero: the network is trained on its own choice.
 
 
 # %%
@@ -578,10 +578,12 @@ print("its places spread less than half as far as the digits:", bool(narrow))
 #   seeds: the boxes change much more than the labels.
 # - **Moving the places removes such an offset**, so lifting has better boxes than self-training.
 #   The price is in the labels. The classifier is trained at the moved places, where its loss is
-#   lower, but it is tested at the extracted places, so its labels improve later. In the rate
-#   "both", lifting is about as good as self-training, and behind soft and perturbed top-K.
-# - **Straight-through** learns nothing about where a better patch is. It can read the labels well
-#   from boxes that match no digit.
+#   lower, but it is tested at the extracted places, so its labels improve later. In this run,
+#   lifting is about as good as self-training in the rate "both", and behind soft and perturbed
+#   top-K. With other seeds this order changes.
+# - **Straight-through** has no derivative in the places. In this run it reads the labels well from
+#   boxes that match almost no digit. With another seed its boxes can match nearly all digits: where
+#   patches with digits should count more, the shared network gives such places higher values.
 # - **Soft top-K** learns well, but reads many times more patches. **REINFORCE** improves slowly: it
 #   has no derivative of the loss in the places, and can only make draws with a low loss more
 #   likely. **Perturbed top-K** reads mixtures of patches, which become single patches when the
@@ -662,7 +664,7 @@ show.figure(
 # Two of the five places look at something else, or at a digit that already has a place. But if all
 # five predictions are one-hot, their shares are multiples of 1/5, and three different labels have
 # the shares 1/3. The nearest shares, 2/5, 2/5 and 1/5, have the loss
-# $2 (1/15)^2 + (2/15)^2 = 0.027$, so training makes the classifier less certain. In the paper,
+# $2 (1/15)^2 + (2/15)^2 = 0.027$, so a loss of 0 needs less certain predictions. In the paper,
 # training with a fixed $K$ on varying numbers of digits has an average precision at most 2.1 points
 # below training on always nine (Table 5). Where digits overlap, the centre of one may lie in the
 # suppression window of another. Then the assumption of chapter 8 fails.
@@ -746,8 +748,8 @@ def lucky_labels():
 check.attempt(check.lucky_labels, lucky_labels)
 
 # %% [markdown]
-# **2, code.** Write (9.1) for scores `(n,)` and any increasing function `cdf` from 0 to 1: return
-# the degrees of membership, which sum to `k`. The attempt has no threshold.
+# **2, code.** Write (9.1) for scores `(n,)` and any continuous increasing function `cdf` from 0 to
+# 1: return the degrees of membership, which sum to `k`. The attempt has no threshold.
 
 
 # %%

@@ -1,6 +1,7 @@
 """The tables and figures of chapter 10, on records made up here and on none."""
 
 import math
+import statistics
 
 import pytest
 import torch
@@ -218,6 +219,15 @@ def test_the_first_heat_map_does_not_decide_which_seed_of_the_records_ends_best(
             assert worst == max(runs, key=lambda rates: rates[-1])
 
 
+def test_straight_through_finds_more_than_an_untrained_map_on_three_digits_of_the_records():
+    def matched(name):
+        found = tables.current(page.EXPERIMENTS[name], "short", tables.records.published())
+        return statistics.fmean(r["metrics"]["matched50"] for r in found)
+
+    assert matched("mist/three-straight-through") > matched("mist/three-frozen") + 20
+    assert matched("mist/hard-straight-through") < matched("mist/hard-frozen") - 20
+
+
 def test_our_recipe_has_fewer_steps_and_higher_rates():
     for name in ("mist/hard", "mist/hard-supervised", "mist/three"):
         ours, paper = (page.EXPERIMENTS[name].settings(p) for p in ("desk", "paper"))
@@ -225,6 +235,15 @@ def test_our_recipe_has_fewer_steps_and_higher_rates():
         assert steps == [3124, 49984]
         assert ours.optimiser.lr > paper.optimiser.lr
         assert ours.optimiser.heat_lr > paper.optimiser.heat_lr
+
+
+def test_at_full_size_the_rate_of_the_places_is_in_proportion_to_their_number():
+    with_labels = [e for e in page.EXPERIMENTS.values() if e.config.task == "classification"]
+    with_labels = [e for e in with_labels if not e.config.lifting.normalise]
+    for e in with_labels:
+        for protocol in {"paper", "desk"} & {"paper", *e.protocols}:
+            config = e.settings(protocol)
+            assert config.lifting.inner_lr == pytest.approx(1e4 / 64 * config.extraction.k / 9)
 
 
 def test_needs_hold_the_mean_time():
