@@ -346,8 +346,8 @@ counted = {m: step_cost(m) for m in trained}
 show.Markdown(page.costs(counted, HARD))
 
 # %% [markdown]
-# The minutes assume $5 \cdot 10^{12}$ operations a second; few GPUs reach that with such small
-# steps. MIST reads each patch three times: twice to move its place and once to train the networks.
+# The minutes assume $5 \cdot 10^{12}$ operations a second; with such small steps many GPUs are
+# slower. MIST reads each patch three times: twice to move its place and once to train the networks.
 # REINFORCE draws nine places four times. The soft choice reads every candidate.
 #
 # ## Picture
@@ -381,7 +381,7 @@ show.figure(
 #
 # Fig. 7 of the paper shows the task loss (8.10) and the heat map loss (8.8) on MNIST hard. The
 # figure below shows ours (heat map: weighted, mean over pixels) after each epoch, averaged over its
-# last steps, and the share of test digits found. The dashed line is (10.2).
+# last steps, and the share of test digits found. The dashed lines are (10.2).
 
 # %% tags=["hide-input"]
 HELD = records.published()
@@ -443,7 +443,7 @@ for name, true in scenes.items():
 # | difference | effect | what we do |
 # |---|---|---|
 # | size and distance of digits | chance level, and how much digits cover each other | boxes of 20, centres 16 apart; `mist/*-chance` measure the chance level |
-# | learning rate of the places | a move below half a pixel is rounded away ([chapter 8](08_patches_lifting.ipynb)) | for nine digits the program's rate, for other $K$ in proportion to $K$; `mist/three-normalised` has steps of fixed length |
+# | learning rate of the places | a move below half a pixel is rounded away ([chapter 8](08_patches_lifting.ipynb)) | at full size, for nine digits the program's rate, for other $K$ in proportion to $K$; `mist/three-normalised` has steps of fixed length |
 # | weight $e^{-5 \ell}$ of an image | images with a large task loss count less | the program's weight; `mist/three-unweighted` has none |
 #
 # ## Reproduction
