@@ -144,7 +144,7 @@ show.figure(
 )
 
 # %% [markdown]
-# Only in `spurious` do the classes differ outside the glands too: the stripes of the stroma are
+# Only in `spurious` do the two images differ outside the glands too: the stripes of the stroma are
 # horizontal for class 0 and vertical for class 1.
 #
 # ## What is hidden

@@ -52,8 +52,8 @@ show.style()
 #
 # Think of these pixels as a set to be covered. A *look* applies the localiser to the remaining
 # image and offers one subset, its mask. Erase this subset and look again: this is a *greedy*
-# search. It ends when the localiser predicts a wrong class. If the localiser is at chance level on
-# remaining images, the subsets together are complete for it.
+# search. It ends at the latest when the localiser predicts a wrong class. If the localiser is at
+# chance level on remaining images, the subsets together are complete for it.
 #
 # Each look $t = 0, 1, \dots$ gives a mask $R^{+,t}$ and the localiser's probabilities
 # $\hat p_s^t(k)$ of the classes $k$; $y$ is the right class. A late look may mark pixels that do
@@ -149,8 +149,8 @@ assert torch.allclose(erased.mask, total)
 # When is the localiser as certain without its best evidence as with it? When its score saturates,
 # or when its probabilities are too high on erased images. Or the mask contains evidence *against*
 # the class, because the map (11.7) mixes the maps of all classes; erasing this evidence raises the
-# probability of the class. A bird whose head carries more evidence than its body is no example:
-# without the head its probability is lower than for the whole image, so (12.1) ends the search,
+# probability of the class. A bird whose head carries more evidence than its body is no example, if
+# the score does not saturate: without the head its probability is lower, so (12.1) ends the search,
 # even if the body suffices to recognise the class. The paper observes this (B.3: the model "spots
 # only the head"), but explains it mainly by looks that do not know what earlier looks found.
 
@@ -170,8 +170,8 @@ print("R* =", [round(v, 3) for v in total.flatten().tolist()])
 #
 # Algorithm 1 of the paper makes $u + 1$ looks ($t \leq u$), the released program $u$. The program
 # treats $u = 0$ separately, as one look whose mask is used without trust; $u = 1$ is also one look,
-# with a mask scaled by $\hat p_s(y)$. In the paper, a look without trust ends the search in an
-# image, and the loss of this look is left out. In the program, no look after a wrong prediction is
+# with a mask scaled by its trust. In the paper, a look without trust ends the search in an image,
+# and the loss of this look is left out. In the program, no look after a wrong prediction is
 # trusted, but the losses of all looks count. The tables come from the program, so our package
 # follows it unless `printed=True`.
 
@@ -686,10 +686,10 @@ print("all marks are above the curve, the midrange 5 points less:", apart)
 
 # %% [markdown]
 # The network is the same for all four, so the rule alone changes both indices, and also the
-# distance from the curve of blind masks. Blind masks do not lie beyond this curve, so marks beyond
-# it show that the maps use the image. In Table 2 of the paper not all methods have the same rule.
-# On GlaS, Grad-CAM and three variants of CAM, with $F_1^+$ from 66 to 67 and $F_1^-$ from 18 to 28,
-# lie near blind masks that take 80 to 90 percent of the pixels.
+# distance from the curve of blind masks. Blind masks do not lie beyond this curve, so only marks
+# beyond it can show that the maps use the image. In Table 2 of the paper not all methods have the
+# same rule. On GlaS, Grad-CAM and three variants of CAM, with $F_1^+$ from 66 to 67 and $F_1^-$
+# from 18 to 28, lie near blind masks that take 80 to 90 percent of the pixels.
 #
 # ## When it breaks
 #
@@ -737,7 +737,7 @@ print("Matthews' correlation of masks and glands, below 8 %:", row["mcc"] < 8)
 #
 # *Redundant* evidence of equal strength is above the midrange and is found in one look; a gland
 # below the midrange was found only by the localiser that saturates. Where a *small* part has the
-# strongest evidence, as the head of the bird, the rest is not found.
+# strongest evidence, as the head of the bird, a localiser that does not saturate misses the rest.
 #
 # ## Reproduction
 #

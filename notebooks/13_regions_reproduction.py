@@ -266,7 +266,8 @@ show.Markdown(page.areas_beside_cuts(best_cut))
 # The methods are the six baselines of Table 1, U-Net and min-max entropy. *As printed* takes
 # network, augmentation, schedule and cut from the paper or the survey. *On equal terms*, not run
 # yet, gives all but U-Net the settings of min-max entropy on GlaS. Our recipe is *as printed* with
-# fewer epochs, another optimiser and, for min-max entropy, ResNet-18 (paper: ResNet-101).
+# fewer epochs, another optimiser and schedule, and, for min-max entropy, ResNet-18 (paper:
+# ResNet-101).
 #
 # ### What erasing costs
 #
@@ -472,12 +473,12 @@ show.figure(
 # ### Four rules for the cut
 #
 # We measure the same maps by four rules. *Own* is the cut in each method's program. *Midrange* cuts
-# the map of the predicted class half-way between its smallest and largest value. *Chosen* is one
-# threshold for all images, with the largest sum of both Dice indices on validation masks. The
-# fourth rule makes *no cut* and measures PxAP. For GlaS and *graded*, the figure shows these two
-# indices of each method as three joined points: a circle for *own*, with the method's number in the
-# legend, a square for *midrange*, a triangle for *chosen*. The grey curve shows random masks of
-# every size, in images that all have the same share of glands.
+# the map of the predicted class (of min-max entropy: $T$) half-way between its smallest and largest
+# value. *Chosen* is one threshold for all images, with the largest sum of both Dice indices on
+# validation masks. The fourth rule makes *no cut* and measures PxAP. For GlaS and *graded*, the
+# figure shows these two indices of each method as three joined points: a circle for *own*, with the
+# method's number in the legend, a square for *midrange*, a triangle for *chosen*. The grey curve
+# shows random masks of every size, in images that all have the same share of glands.
 
 # %% tags=["hide-input"]
 fig, counted = page.cuts_in_the_plane(HELD)

@@ -214,7 +214,9 @@ def test_weaker_evidence_is_weaker_and_none_is_none():
         return (alignment(d)[:, 0] * (1 - 2 * d["labels"].numpy())).mean()
 
     full, half, none = map(mean, (1.0, 0.5, 0.0))
-    assert half / full == pytest.approx(np.sinc(0.5), abs=0.1)  # the mean cosine of the wander
+    assert half / full == pytest.approx(
+        np.sinc(0.5), abs=0.1
+    )  # the mean cosine of twice the wander
     assert abs(none) < 0.05 < full / 5
 
 

@@ -884,10 +884,11 @@ def test_a_look_may_be_surer_without_evidence_against_its_class():
 
 
 def test_the_search_may_end_though_the_class_is_named():
+    """The bird of chapter 12: its body is found only if the score saturates."""
     bird = torch.tensor([[[[0.0, 5.0, 1.5, 1.5, 1.2]]]])
 
-    def localise(images):
-        most = images.flatten(1).amax(1)
+    def localise(images, cap=10.0):
+        most = images.flatten(1).amax(1).clamp(max=cap)
         logits = torch.stack([torch.zeros_like(most), 2 * most], 1)
         return logits, (regions.normalise(images[:, 0]) >= 0.5)[:, None].float()
 
@@ -895,6 +896,22 @@ def test_the_search_may_end_though_the_class_is_named():
     assert erased.trust[1] == 0
     left = regions.erase(bird, erased.mask, erased.trust[0])
     assert localise(left)[0].softmax(1)[0, 1] > 0.9
+    found = regions.recursive_erasing(
+        lambda x: localise(x, cap=1.0), bird, torch.tensor([1]), 2, sigma=10.0
+    )
+    assert (found.mask[0, 0, 0, 1:] > 0.7).all()
+
+
+def test_one_look_is_scaled_by_its_trust():
+    """With u = 1 the mask of a wrong look is 0; with u = 0 it is taken as it is."""
+    logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    images, target, mask = torch.ones(2, 1, 1, 3), torch.zeros(2).long(), torch.ones(2, 1, 1, 3)
+    one, zero = (
+        regions.recursive_erasing(lambda _: (logits, mask), images, target, u, 10.0).mask
+        for u in (1, 0)
+    )
+    assert one[:, 0, 0, 0].tolist() == pytest.approx([logits[0].softmax(0)[0].item(), 0])
+    assert torch.equal(zero, mask)
 
 
 def test_looks_after_the_last_trusted_one_count_in_the_loss():

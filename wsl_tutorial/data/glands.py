@@ -35,11 +35,11 @@ class Regime:
     """Describe what varies between experiments.
 
     strength: smallest and largest evidence of a gland; the angle wanders by up to (1 - strength) 90
-    degrees, so that its mean cosine is sinc(1 - strength). head: smallest and largest share of the
-    image that carries evidence 1, in the largest gland. glands: smallest and largest number. area:
-    parameters of the Beta distribution of the glands' share. rho: None for a free stroma; else
-    the stroma has one main direction, the label's with probability rho, else any (two classes: the
-    label's with 1/2 + rho/2). prior: class frequencies, None for equal ones.
+    degrees; the mean cosine of twice it is sinc(1 - strength). head: smallest and largest share of
+    the image that carries evidence 1, in the largest gland. glands: smallest and largest number.
+    area: parameters of the Beta distribution of the glands' share. rho: None for a free stroma;
+    else the stroma has one main direction, the label's with probability rho, else any (two classes:
+    the label's with 1/2 + rho/2). prior: class frequencies, None for equal ones.
     """
 
     strength: tuple[float, float] = (1.0, 1.0)

@@ -91,8 +91,8 @@ def entropy_that_is_left(r: Random) -> Question:
     (p,) = some(r, 0.02, 0.4)
     right = regions.conditional_entropy(double([[p, 1 - p]]).log()).item()
     return Question(
-        f"On X+ a classifier of two classes answers {p:g} and {1 - p:g}. What is the entropy that "
-        "is left, in nats?",
+        f"On X+ a classifier of two classes answers {p:g} and {1 - p:g}. What is the entropy of "
+        "this answer, in nats?",
         right,
         {
             "these are bits": right / log(2),
@@ -209,9 +209,9 @@ def largest_cross_entropy(r: Random) -> Question:
         + "; ".join(listed(sorted(p)) for p in sorted(answers))
         + ". Which answer has the largest cross-entropy (11.2) to the uniform distribution?",
         *((listed(p), c == cross.max(), h) for p, c, h in zip(answers, cross, hints, strict=True)),
-        solution="$-\\frac1C \\sum_c \\log \\hat p_c$ grows without bound as one probability "
-        f"goes to zero, so the surest answer has most, {cross.max():.3g} nats. Its entropy is the "
-        f"smallest, {entropy.min():.3g} nats.",
+        solution="$-\\frac1C \\sum_c \\log \\hat p_c$ is largest where the product of the "
+        f"probabilities is smallest, here for the surest answer: {cross.max():.3g} nats. Its "
+        f"entropy is the smallest, {entropy.min():.3g} nats.",
     )
 
 

@@ -122,7 +122,7 @@ def trust_of_a_look(p: Tensor, first: Tensor, named: Tensor, t: int, sigma: floa
 def trust_of_a_step(r: Random) -> Question:
     t, p = r.randint(1, 4), some(r, 0.5, 0.95)
     return trust_of_a_look.question(
-        f"In step t = {t} of the erasing with sigma = 10 the classifier is right and surer than at "
+        f"In step t = {t} of the erasing with sigma = 10 the localiser is right and surer than at "
         f"first: it answers {p[0]:g} for the true class. What is the trust?",
         *(double(p), double(p) - 0.1, torch.tensor([True]), t, 10.0),
         number=0,
@@ -193,7 +193,7 @@ def look_that_is_trusted(r: Random) -> Question:
 
     return choice(
         r,
-        "A classifier looks at an image again after a part of it has been erased. Of which of "
+        "A localiser looks at an image again after a part of it has been erased. Of which of "
         "these second looks is the trust above zero?",
         *(option(*look) for look in looks),
         solution="A look is trusted if the true class has the largest probability and the look is "

@@ -70,7 +70,7 @@ export function mount(root) {
   function announce() {
     const covered = state.total.map((r, j) => (r > 0.1 ? j + 1 : 0)).filter(Boolean).join(", ") || "none";
     const { last, t } = state;
-    const before = `Image ${state.name}, no look yet, trust falls by e in ${state.sigma} looks.`;
+    const before = `Image ${state.name}, no look yet, trust falls by a factor e in ${state.sigma} looks.`;
     status.textContent = minus(!last ? before :
       `Look ${t} of ${state.name}: logit ${last.z.toFixed(2)}, trust Ψ ${last.psi.toFixed(3)}` +
         `${last.psi > 0 ? "" : ", so nothing is erased"}. Cells in the region R*: ${covered}. Remaining evidence ${sum(state.image).toFixed(2)}, σ ${state.sigma}.`);

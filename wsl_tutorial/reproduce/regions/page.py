@@ -274,8 +274,8 @@ MASKS = (
 )
 READINGS = (
     "*own*: the paper's cut of each method. *midrange*: half-way between the smallest and the "
-    "largest value of an image, for the predicted class. *chosen*: one threshold for all images, "
-    "the best on validation masks. *no cut*: PxAP."
+    "largest value of an image's map of the predicted class, or of T (11.7) for the min-max "
+    "methods. *chosen*: one threshold for all images, the best on validation masks. *no cut*: PxAP."
 )
 DIGITS = {"h_plus_own": 2, "h_minus_own": 2, "accepted_1": 2}
 
