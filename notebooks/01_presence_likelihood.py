@@ -135,11 +135,10 @@ show.figure(
 
 # %% [markdown]
 # The sum over grids has about $(L+1)^{MN}$ terms. Two labels on the $28 \times 28$ positions of the
-# paper's house numbers give $3^{784}$ terms, which is out of reach. Before we find a better way,
-# try the demo. It has two classes, A and B, and two sliders per position, for the logits of A and
-# B. The logit of the background is fixed at 0. Choose a label set. The demo lists the grids that
-# show it, adds up their probabilities, and compares the sum with the terms of the formula that we
-# derive next.
+# paper's house numbers give $3^{784}$ terms, which is out of reach. First try the demo. It has two
+# classes, A and B, and two sliders per position, for the logits of A and B. The logit of the
+# background is fixed at 0. Choose a label set. The demo lists the grids that show it, adds up their
+# probabilities, and compares the sum with the terms of the formula that we derive next.
 #
 # <div class="demo" data-demo="presence">The web page shows a grid of two by two positions with sliders. It lists the grids that show the chosen label set, adds up their probabilities, and compares the sum with the terms of Eq. (1.2). Without JavaScript, change the numbers of p above and run the cells again.</div>
 #
