@@ -525,10 +525,10 @@ show.figure(
 #
 # ### Wrong counts
 #
-# If the counts contain errors, put the errors into the model. **The report depends on the instances
-# only through the true count.** Let $\varepsilon(\tilde y \mid j)$ be the probability that
-# $\tilde y$ is reported when the true count is $j$. The true count is one more hidden quantity to
-# sum over:
+# If the counts contain errors, put the errors into the model. **Assume that the report depends on
+# the instances only through the true count.** Let $\varepsilon(\tilde y \mid j)$ be the probability
+# that $\tilde y$ is reported when the true count is $j$. The true count is one more hidden quantity
+# to sum over:
 #
 # $$ \log P(\tilde y \mid X) = \log \sum_{j=0}^{n} P(j \mid X) \; \varepsilon(\tilde y \mid j) . \tag{6.2} $$
 #
