@@ -626,8 +626,8 @@ def pxap(scores: Sequence[Tensor], true: Sequence[Tensor], step: float = 1e-3) -
 
     The sum over thresholds 0, step, .. 1 of precision times the growth of recall; a score reaches a
     threshold that it equals but for rounding in float32. Scores are in [0, 1]; normalise each
-    image's on its own. Raises `ValueError` as `confusion`, for scores
-    outside [0, 1], and where no pixel is true. Source: Choe et al. (2020), section 4.1.
+    image's on its own. Raises `ValueError` as `confusion`, for scores outside [0, 1], and where no
+    pixel is true. Source: Choe et al. (2020), section 4.1.
     """
     _check_pairs("scores", scores, true)
     last = _steps(step)

@@ -16,7 +16,7 @@ from wsl_tutorial.models import GatedAttention
 
 from .base import BagClassifier
 from .batches import Standardise, over_bags, over_rows
-from .tables import Table, check_classes
+from .tables import UNKNOWN, Table, check_classes
 
 
 class PresenceClassifier(BagClassifier):
@@ -62,7 +62,7 @@ class PresenceClassifier(BagClassifier):
         `predict_proba`), n_iter_, loss_curve_, validation_scores_, n_features_in_.
     """
 
-    UNKNOWN = "PresenceClassifier takes -1 for a label that is unknown"
+    UNKNOWN = UNKNOWN
     METHODS = ("exact", "noisy-or", "max", "mean", "attention")
     SMOOTH = ("exact", "noisy-or", "mean")
 

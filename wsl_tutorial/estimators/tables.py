@@ -13,6 +13,7 @@ from sklearn.utils.validation import assert_all_finite
 from torch import Tensor
 
 ROWS = 2**16  # most rows in one pass, unless a single bag has more
+UNKNOWN = "PresenceClassifier takes -1 for a label that is unknown"
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Table:
         if self.single:
             return {}
         bag = torch.arange(len(self)).repeat_interleave(self.sizes)
-        values = self.x.double().abs().flatten(1).sum(1)
+        values = torch.linalg.vector_norm(self.x.flatten(1), 1, dim=1, dtype=torch.float64)
         total = values.new_zeros(len(self)).index_add(0, bag, values)
         return dict(zip(self.ids, total.tolist(), strict=True))
 
@@ -165,7 +166,7 @@ def observed(
     code: np.ndarray,
     by_bag: bool = False,
     name: str = "y",
-    remedy: str = "PresenceClassifier takes -1 for a label that is unknown",
+    remedy: str = UNKNOWN,
 ) -> tuple[list | np.ndarray, list | None]:
     """Return what is observed of each bag, in the order of ids, and the names of its columns.
 
