@@ -323,8 +323,8 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             column = "" if self.bags is None else f", bags={self.bags!r}"
             warnings.warn(
                 f"{len(split)} of {len(found)} scored bags, such as {split[0]!r}, were in the "
-                "training set with other rows: if these are the same bags, the score is too high; "
-                f"for folds of whole bags pass cv=BagKFold(5{column})",
+                "training set with other rows: if these are the same bags, the score is not one of "
+                f"new bags; to cross-validate with whole bags pass cv=BagKFold(5{column})",
                 UserWarning,
                 stacklevel=3,
             )

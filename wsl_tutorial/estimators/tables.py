@@ -13,7 +13,7 @@ from sklearn.utils.validation import assert_all_finite
 from torch import Tensor
 
 ROWS = 2**16  # most rows in one pass, unless a single bag has more
-UNKNOWN = "PresenceClassifier takes -1 for a label that is unknown"
+UNKNOWN = "PresenceClassifier takes -1 for a label that is unknown, on all rows of its bag"
 
 
 @dataclass
