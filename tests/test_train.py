@@ -11,6 +11,7 @@ from fake_cuda_graph import pretend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, RandomSampler, WeightedRandomSampler
 
 from wsl_tutorial import train
@@ -518,6 +519,41 @@ def test_bfloat16_changes_the_convolutions_but_not_the_dtype_of_the_answer():
     exact, rough = (train.logits(network(), images, bf16=b) for b in (False, True))
     assert rough.dtype == torch.float32
     assert 0 < (exact - rough).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (lambda x, w: F.conv2d(x, weight=w, bias=w[:, 0, 0, 0].detach(), padding=1), (4, 4, 3, 3)),
+        (lambda x, w: F.conv_transpose2d(x, w, w[0, :, 0, 0].detach()), (4, 4, 3, 3)),
+        (lambda x, w: F.linear(x, w, w[:, 0].detach()), (5, 7)),
+        (lambda x, w: x @ w, (7, 5)),
+    ],
+)
+def test_without_bfloat16_instructions_a_result_is_rounded_once(layer, shape, dtype, monkeypatch):
+    """Sums of small whole numbers are exact, so that only the rounding of the result is left."""
+    monkeypatch.setattr(train, "_has_bfloat16", lambda: False)
+    g = train.generator(3)
+    x, w = (torch.randint(-30, 31, s, generator=g).to(dtype) for s in ((4, 4, 7, 7), shape))
+    found = []
+    for wanted in (False, True):
+        own = x.clone().requires_grad_(), w.clone().requires_grad_()
+        with train.in_bfloat16("cpu", wanted):
+            y = layer(*own)
+        found.append((y, *torch.autograd.grad(y, own, y.detach().sign())))
+    for exact, rough in zip(*found, strict=True):
+        assert torch.equal(rough.to(dtype), exact if dtype == torch.float64 else exact.bfloat16())
+    assert (found[0][0].bfloat16() != found[0][0]).any()
+    assert found[1][0].dtype == (torch.float64 if dtype == torch.float64 else torch.bfloat16)
+
+
+def test_with_and_without_bfloat16_instructions_a_network_answers_alike(monkeypatch):
+    images, found = torch.rand(2, 1, 8, 8), []
+    for there in (True, False):
+        monkeypatch.setattr(train, "_has_bfloat16", lambda there=there: there)
+        found.append(train.logits(network(), images, bf16=True))
+    torch.testing.assert_close(*found, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize("bf16", [False, True])

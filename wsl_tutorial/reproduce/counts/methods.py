@@ -173,7 +173,7 @@ def adversarial(config, method, task, model: Adversaries, batch: Batch) -> Tenso
     net, generates = model.discriminator, model.turn == "generator"
     with (
         torch.set_grad_enabled(generates),
-        torch.autocast(real.device.type, torch.bfloat16, enabled=bf16),
+        train.in_bfloat16(real.device.type, bf16),
     ):
         fake = model.generator(noise).float()
     if generates:

@@ -74,7 +74,7 @@ def grid_places(config: Settings, images: Tensor) -> Tensor:
 
 def candidates(config: Settings, model: networks.Pair, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return the scores (B, n) and places (B, n, 3) of a grid of candidates."""
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=config.optimiser.bf16):
+    with train.in_bfloat16(images.device.type, config.optimiser.bf16):
         scores, offsets = needed(model.heat)(images.contiguous(memory_format=torch.channels_last))
     stride, n = config.special.stride, scores.shape[1]
     columns, rank = images.shape[3] // stride, torch.arange(n, device=images.device)
