@@ -7,6 +7,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help book pdf slides handouts bank assignments lab test slow notebooks lint lock readme clean
 
+# Containers often set it, and then each process compiles torch anew, which takes 20 seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 READY := .venv/.ready
 JOBS ?= 2
