@@ -1,12 +1,12 @@
 """Record the fits of chapter 17: wsl_tutorial/results/votes.json.
 
 python scripts/votes.py              every part, in the order below
-python scripts/votes.py fits         this part only: heldout, fits, exact, linear, eipack, check or
-                                     coverage
+python scripts/votes.py fits         this part only: heldout, fits, exact, linear, eipack, king,
+                                     check or coverage
 
 Numbers are recorded as they are computed. The page that prints them rounds, once. The data are read
 as `wsl_tutorial.data.votes` finds them. `heldout` and `coverage` never read the true tables of the
-precincts. `eipack` needs Rscript with the R package eiPack.
+precincts. `eipack` and `king` need Rscript with the R packages eiPack and ei.
 """
 
 import argparse
@@ -284,7 +284,7 @@ def conditional(logits: Tensor, design: Tensor, prior: Tensor, inverse: Tensor, 
     return centre, factor @ factor.mT
 
 
-R_CODE = """
+EIPACK = """
 suppressMessages(library(eiPack)); d <- read.table(FILE, header=TRUE); set.seed(SEED)
 t0 <- proc.time()
 f <- ei.MD.bayes(cbind(dem,rep,non) ~ cbind(white,black,natam), data=d, sample=1000, thin=10,
@@ -294,27 +294,62 @@ x <- f$draws$Cell.counts
 cat(R.version.string, as.character(packageVersion("eiPack")), sum(s[1:2]), "", sep="\\n")
 write.table(x, row.names=FALSE, col.names=FALSE)
 """
+KING = """
+suppressMessages(library(ei)); d <- read.table(FILE, header=TRUE); set.seed(1)
+one <- function(group, party) {
+  d$t <- d[[party]] / d$total; d$x <- d[[group]] / d$total
+  f <- NULL
+  capture.output(try(f <- suppressMessages(ei(t ~ x, total="total", data=d)), silent=TRUE))
+  if (is.null(f)) return(c(NaN, NaN, NaN))
+  b <- suppressMessages(eiread(f, "aggs"))[, 1]
+  c(mean(b), quantile(b, c(.025, .975)))
+}
+t0 <- proc.time()
+x <- NULL
+for (group in c("white", "black", "natam"))
+  for (party in c("dem", "rep", "non")) x <- rbind(x, one(group, party))
+s <- proc.time() - t0
+cat(R.version.string, as.character(packageVersion("ei")), sum(s[1:2]), "", sep="\\n")
+write.table(x, row.names=FALSE, col.names=FALSE)
+"""
+
+
+def r_output(code: str) -> list[str]:
+    """Return the lines that Rscript prints for the code, FILE being the file of the data."""
+    file = data.fetch(data.SETS["votes"].files[0])
+    with tempfile.NamedTemporaryFile("w", suffix=".R") as script:
+        script.write(code.replace("FILE", json.dumps(str(file))))
+        script.flush()
+        words = ["Rscript", script.name]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def eipack() -> dict:
     """Return the estimates of the R package eiPack, three seeds."""
     *_, tables, _ = precincts()
     truth, found = rates(tables), []
-    file = data.fetch(data.SETS["votes"].files[0])
     for seed in (1, 2, 3):
-        code = R_CODE.replace("FILE", json.dumps(str(file))).replace("SEED", str(seed))
-        with tempfile.NamedTemporaryFile("w", suffix=".R") as script:
-            script.write(code)
-            script.flush()
-            done = subprocess.run(
-                ["Rscript", script.name], capture_output=True, text=True, check=True
-            )
-        r, version, seconds, *lines = done.stdout.split("\n")
-        cells = torch.tensor([[float(x) for x in line.split()] for line in lines if line])
+        r, version, seconds, *lines = r_output(EIPACK.replace("SEED", str(seed)))
+        cells = torch.tensor([[float(x) for x in line.split()] for line in lines])
         drawn = cells.view(-1, 3, 3).mT[:, None]  # columns: the groups of each party in turn
         entry = {"R": r, "eiPack": version, "seed": seed, "seconds": float(seconds)}
         found.append(entry | judged(drawn.double(), truth))
     return {"runs": found, "model": "ei.MD.bayes, 20,000 steps of burn-in, 10,000 kept"}
+
+
+def king() -> dict:
+    """Return the estimates of the R package ei, a fit for each cell; null where a fit fails."""
+    *_, tables, _ = precincts()
+    truth = rates(tables)
+    r, version, seconds, *lines = r_output(KING)
+    cells = torch.tensor([[float(x) for x in line.split()] for line in lines], dtype=torch.float64)
+    mean, low, high = cells.view(3, 3, 3).unbind(2)
+    fitted = mean.isfinite()
+    shown = zip(("rates", "low", "high"), (mean, low, high), strict=True)
+    found = {k: [[v if v == v else None for v in row] for row in percent(x)] for k, x in shown}
+    found["error"] = error_of(mean[fitted], truth[fitted])
+    found["inside"] = ((low <= truth) & (truth <= high)).int().tolist()
+    return {"R": r, "ei": version, "seed": 1, "seconds": float(seconds), **found}
 
 
 def exact() -> dict:
@@ -444,7 +479,7 @@ def simulated(fitted, g, slope: float = 0.0, skewed: bool = False, clusters: int
     return cell.bincount(minlength=p_cell.numel()).view(p_cell.shape)
 
 
-PARTS = {f.__name__: f for f in (heldout, fits, exact, linear, eipack, check, coverage)}
+PARTS = {f.__name__: f for f in (heldout, fits, exact, linear, eipack, king, check, coverage)}
 
 
 def provenance(seconds: float) -> dict:

@@ -134,7 +134,7 @@ def test_a_target_that_cannot_be_written_is_a_line(mine, tmp_path, monkeypatch, 
         ("own_bags", ["cv", "musk9"], "'musk9' is none of musk1, musk2, elephant"),
         ("own_bags", ["tests", "--methods", "ours,none"], "'none' is none of ours, means"),
         ("own_bags", ["tests", "--repeats", "five"], "'five' is not of the form 0-9 or 0,3,5"),
-        ("votes", ["fitted"], "'fitted' is none of heldout, fits, exact, linear, eipack, check"),
+        ("votes", ["fitted"], "'fitted' is none of heldout, fits, exact, linear, eipack, king"),
     ],
 )
 def test_a_wrong_argument_is_named(tmp_path, monkeypatch, capsys, script, arguments, said):
