@@ -310,7 +310,7 @@ for (group in c("white", "black", "natam"))
   for (party in c("dem", "rep", "non")) x <- rbind(x, one(group, party))
 s <- proc.time() - t0
 cat(R.version.string, as.character(packageVersion("ei")), sum(s[1:2]), "", sep="\\n")
-write.table(x, row.names=FALSE, col.names=FALSE)
+write.table(x, row.names=FALSE, col.names=FALSE, na="NaN")
 """
 
 
