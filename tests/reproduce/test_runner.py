@@ -650,6 +650,9 @@ def test_before_the_length_of_an_epoch_is_known_other_seeds_tell_the_time_left(m
     clock[0] += 240
     run.tell(1, 4, 7, None, 0.25)
     assert said == ["epoch 1 of 4, step 7, loss 0.25, 6 min left"]
+    clock[0] += 600
+    run.tell(1, 4, 9, None, 0.25)
+    assert said[1:] == ["epoch 1 of 4, step 9, loss 0.25"]  # slower than the others: unknown
 
 
 def learning(config, seed, run):

@@ -116,8 +116,8 @@ class Run:
         began, first = self.began
         if share is not None and share > first:
             return (now - began) * (1 - share) / (share - first)
-        whole = self.expected()
-        return None if whole is None else max(whole - self.total_seconds(), 1.0)
+        left = (self.expected() or 0.0) - self.total_seconds()
+        return left if left > 0 else None  # it already takes longer than the other seeds
 
     def due(self) -> bool:
         """Return whether it is time for a checkpoint (always, once out of time)."""
