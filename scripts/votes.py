@@ -315,13 +315,14 @@ write.table(x, row.names=FALSE, col.names=FALSE, na="NaN")
 
 
 def r_output(code: str) -> list[str]:
-    """Return the lines that Rscript prints for the code, FILE being the file of the data."""
+    """Return the lines, but empty ones, that Rscript prints for the code on the data in FILE."""
     file = data.fetch(data.SETS["votes"].files[0])
     with tempfile.NamedTemporaryFile("w", suffix=".R") as script:
         script.write(code.replace("FILE", json.dumps(str(file))))
         script.flush()
         words = ["Rscript", script.name]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        return [line for line in done.stdout.splitlines() if line]
 
 
 def eipack() -> dict:
