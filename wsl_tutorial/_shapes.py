@@ -18,7 +18,7 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.autograd import forward_ad
 
-_compiling = getattr(torch.compiler, "is_compiling", lambda: False)  # torch 2.1 has none
+_compiling = torch.compiler.is_compiling
 SOFTMAX = "apply log_softmax({dim}) to float32 logits, under autocast logits.float()"
 
 
@@ -226,7 +226,7 @@ def per_bag(
             given = {**dict(zip(order, args, strict=False)), **kwargs}
             plain = {n: _number(x) for n, x in given.items() if not isinstance(x, Tensor)}
             fits = len(given) == len(args) + len(kwargs) and all(n in order for n in given)
-            if _bags is None or not fits or not all(isinstance(x, PLAIN) for x in plain.values()):
+            if not fits or not all(isinstance(x, PLAIN) for x in plain.values()):
                 return eager(*args, **kwargs)
             tensors = {n: given[n] for n in order if isinstance(given.get(n), Tensor)}
             found = _bags(key, list(tensors.values()), _literal(list(tensors), plain))
@@ -362,10 +362,8 @@ def _operator_backward(ctx, cotangents: list[Tensor]):
     return None, [next(found) if x.is_floating_point() else None for x in tensors], None
 
 
-def _defined() -> Callable | None:
-    """Define the operators and return the first, or None where torch is too old (before 2.4)."""
-    if not hasattr(torch.library, "register_autograd"):
-        return None
+def _defined() -> Callable:
+    """Define the operators and return the first."""
     signature = "(str function, Tensor[] tensors, str given"
     for name, rest, run, fake in (
         ("bags", "", _run_operator, _fake_operator),
