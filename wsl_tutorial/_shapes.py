@@ -52,7 +52,7 @@ def check_tensor(
         sizes = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
         empty = isinstance(x, Tensor) and 0 in x.shape and any(isinstance(n, str) for n in shape)
         wanted = f"{NAMES.get(dtypes, dtypes[0])} of shape {sizes}"
-        wanted += ", none but B 0" if empty else ""
+        wanted += ", only B may be 0" if empty else ""
         wanted += "" if like is None else f" on {like.device}"
         remedy = remedy or (_wider(name, x) if dtypes[0].is_floating_point else "")
         raise ValueError(_refusal(name, wanted, x, remedy))
@@ -67,7 +67,7 @@ def check_layout(
     """
     check_floats(name, x, remedy, f" of shape {shape}")
     if x.dim() not in dims or (0 in x.shape and not empty):
-        wanted = f"float32 or float64 of shape {shape}" + (", none 0" if 0 in x.shape else "")
+        wanted = f"float32 or float64 of shape {shape}" + (", no size 0" if 0 in x.shape else "")
         raise ValueError(_refusal(name, wanted, x))
 
 
@@ -124,6 +124,13 @@ def check_int(name: str, x: int, least: int | None = 0) -> None:
         raise ValueError(f"{name} must be an int{bound}, got {shown(x)}")
 
 
+def check_sides(name: str, x: Sequence[int]) -> None:
+    """Raise ValueError unless x is (H, W)."""
+    pair = isinstance(x, tuple | list) and len(x) == 2
+    if not pair or not all(isinstance(n, Integral) and n is not True and n > 0 for n in x):
+        raise ValueError(f"{name} must be (H, W), two whole numbers above 0, got {x!r}")
+
+
 def shown(x: object) -> str:
     """Return dtype, shape and device of a tensor, or the repr of anything else, for an error."""
     return described(x) if isinstance(x, Tensor) else repr(x)
@@ -142,7 +149,7 @@ def _refusal(name: str, wanted: str, x: object, remedy: str = "") -> str:
 
 def _wider(name: str, x: object) -> str:
     """Return the remedy for half precision, else none."""
-    half = isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16)
+    half = isinstance(x, Tensor) and x.dtype in HALVES
     return f"take {name}.float()" if half else ""
 
 
