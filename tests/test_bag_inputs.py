@@ -131,7 +131,7 @@ CASES = {
         half=False,
     ),
     "worth.log_likelihood_class": Case(
-        worth.log_likelihood_class, CELLS, {"greatest": torch.tensor([1, 0])}, {"log_p": 1}
+        worth.log_likelihood_class, CELLS, {"largest": torch.tensor([1, 0])}, {"log_p": 1}
     ),
     "worth.log_likelihood_counts": Case(
         worth.log_likelihood_counts, CELLS, {"classes": PAIR}, {"log_p": 1}

@@ -189,7 +189,10 @@ LOG_P, IMAGES = some()
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: crf.mean_field(LOG_P[0], IMAGES, (1, 1), THETAS, 1), "log_p must be float32"),
+        (
+            lambda: crf.mean_field(LOG_P[0], IMAGES, (1, 1), THETAS, 1),
+            r"log_p must .*\(B, K, H, W\)",
+        ),
         (lambda: crf.mean_field(LOG_P, IMAGES.byte(), (1, 1), THETAS, 1), "images must be float32"),
         (lambda: crf.mean_field(LOG_P, IMAGES[..., :2], (1, 1), THETAS, 1), "must agree in B, H"),
         (lambda: crf.mean_field(LOG_P, IMAGES[:, :, :1], (1, 1), THETAS, 1), "must agree in B, H"),
@@ -199,20 +202,25 @@ LOG_P, IMAGES = some()
             lambda: crf.mean_field(LOG_P - torch.inf, IMAGES, (1, 1), THETAS, 1),
             "log_p must have a finite maximum",
         ),
-        (lambda: crf.mean_field(LOG_P, IMAGES, (1, -1), THETAS, 1), "weights and iterations must"),
+        (lambda: crf.mean_field(LOG_P, IMAGES, (1, -1), THETAS, 1), "weights must"),
+        *(
+            (
+                lambda n=n: crf.mean_field(LOG_P, IMAGES, (1, 1), THETAS, n),
+                "iterations must be an int",
+            )
+            for n in (-1, 1.5, True)
+        ),
         (lambda: crf.mean_field(LOG_P, IMAGES, (1, 1), (1, 0, 1), 1), "thetas positive, got"),
         (
             lambda: crf.mean_field(LOG_P.tolist(), IMAGES, (1, 1), THETAS, 1),
             "log_p must .* got list",
         ),
         *(
-            (lambda w=w, t=t, n=n: crf.mean_field(LOG_P, IMAGES, w, t, n), "weights and iterations")
-            for w, t, n in (
-                ((1, 1), THETAS, -1),
-                ((1, 1), THETAS, 1.5),
-                *((w, THETAS, 1) for w in ((1, math.nan), (math.nan, 1), (1, math.inf), (1,))),
-                *(((1, 1), t, 1) for t in ((1, 1), (2, math.nan, 2), (2, 2, math.nan))),
-                *(((1, 1), t, 1) for t in ((math.inf, 2, 2), (2, 2, math.inf))),
+            (lambda w=w, t=t: crf.mean_field(LOG_P, IMAGES, w, t, 1), "weights must")
+            for w, t in (
+                *((w, THETAS) for w in ((1, math.nan), (math.nan, 1), (1, math.inf), (1,))),
+                *(((1, 1), t) for t in ((1, 1), (2, math.nan, 2), (2, 2, math.nan))),
+                *(((1, 1), t) for t in ((math.inf, 2, 2), (2, 2, math.inf))),
             )
         ),
     ],

@@ -151,7 +151,7 @@ def test_a_wrong_input_is_named(change, says):
 
 
 @pytest.mark.parametrize("wrong", [{"grid": ()}, {"noise": 0.7}, {"noise": -0.1}, {"folds": 1},
-                                   {"landmarks": 0}, {"steps": 0}, {"lr": 0.0}])  # fmt: skip
+                                   {"landmarks": 2.5}, {"steps": 0}, {"lr": 0.0}])  # fmt: skip
 def test_a_setting_out_of_range_is_named(wrong):
     d = draw(number=8)
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -159,9 +159,11 @@ def test_a_setting_out_of_range_is_named(wrong):
 
 
 @pytest.mark.parametrize("wrong", [(1.0, "Kernel", 1, 0.1), (-1.0, "all", 1, 0.1),
-    (torch.nan, "all", 1, 0.1), (1.0, "all", 0, 0.1), (1.0, "all", 1, -0.1)])  # fmt: skip
+    (torch.nan, "all", 1, 0.1), (1.0, "all", 0, 0.1), (1.0, "all", 1.5, 0.1),
+    (1.0, "all", 1, -0.1)])  # fmt: skip
 def test_a_candidate_that_is_none_is_refused(wrong):
-    with pytest.raises(ValueError, match="scale must be positive, copies none, kernel or all"):
+    says = "scale must be positive, copies none, kernel or all|concepts must be an int"
+    with pytest.raises(ValueError, match=says):
         Candidate(*wrong)
 
 

@@ -68,14 +68,14 @@ def test_letters_are_sizes_above_zero_but_for_a_batch():
     assert refusal(shapes.check_tensor, X, ("B", "K")) is None
     assert refusal(shapes.check_tensor, X[:0], ("B", 3)) is None
     said = refusal(shapes.check_tensor, X[:, :0], ("B", "K"))
-    assert said.startswith("float32 or float64 of shape (B, K), none but B 0, got ")
+    assert said.startswith("float32 or float64 of shape (B, K), only B may be 0, got ")
 
 
 def test_a_layout_has_so_many_dims_and_an_element():
     layout = shapes.check_layout
     assert refusal(layout, X, "(B, n)", (2,)) is None
     assert refusal(layout, X[:, :0], "(B, n)", (2,), empty=True) is None
-    assert "of shape (B, n), none 0, got" in refusal(layout, X[:, :0], "(B, n)", (2,))
+    assert "of shape (B, n), no size 0, got" in refusal(layout, X[:, :0], "(B, n)", (2,))
     assert "of shape (B, n), got" in refusal(layout, X[0], "(B, n)", (2,))
     assert refusal(layout, X.half(), "(B, n)", (2,), "convert it").endswith("; convert it")
     assert not refusal(layout, X[0], "(B, n)", (2,), "convert it").endswith("convert it")

@@ -87,6 +87,7 @@ def test_label_map_letters_are_the_most_probable_classes():
         (np.zeros((1, 2, 8, 8)), np.zeros((1, 4, 2, 2)), "images"),
         (np.zeros((1, 1, 8, 8)), np.zeros((2, 4, 2, 2)), "log_p"),
         (np.zeros((1, 1, 8, 8)), np.zeros((1, 12, 2, 2)), "names"),
+        (np.zeros((1, 2, 8, 8)).tolist(), np.zeros((1, 4, 2, 2)).tolist(), "images"),
     ],
 )
 def test_label_map_names_the_argument_that_does_not_fit(images, log_p, name):

@@ -76,6 +76,13 @@ def trained(optimizer, run):
     return model, curve
 
 
+def test_evaluate_may_not_return_what_fit_sets():
+    model, opt = make("adamw")
+    found = {"loss": 5.0, "epoch": 1, "error": 0.0}
+    with pytest.raises(ValueError, match=r"evaluate: returned \['epoch', 'loss'\], which fit"):
+        train.fit(model, noisy_loss, batches, opt, epochs=1, evaluate=lambda m: found)
+
+
 @pytest.mark.parametrize("optimizer", ["psgd", "adamw"])
 @pytest.mark.parametrize("patience", [1, 4, 7])  # within an epoch, at its last step, after it
 def test_interrupted_and_resumed_equals_uninterrupted(optimizer, patience, tmp_path):

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.autograd import forward_ad
 
-_compiling = getattr(torch.compiler, "is_compiling", lambda: False)  # torch 2.1 has none
+_compiling = torch.compiler.is_compiling
 SOFTMAX = "apply log_softmax({dim}) to float32 logits, under autocast logits.float()"
 
 
@@ -52,7 +52,7 @@ def check_tensor(
         sizes = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
         empty = isinstance(x, Tensor) and 0 in x.shape and any(isinstance(n, str) for n in shape)
         wanted = f"{NAMES.get(dtypes, dtypes[0])} of shape {sizes}"
-        wanted += ", none but B 0" if empty else ""
+        wanted += ", only B may be 0" if empty else ""
         wanted += "" if like is None else f" on {like.device}"
         remedy = remedy or (_wider(name, x) if dtypes[0].is_floating_point else "")
         raise ValueError(_refusal(name, wanted, x, remedy))
@@ -67,7 +67,7 @@ def check_layout(
     """
     check_floats(name, x, remedy, f" of shape {shape}")
     if x.dim() not in dims or (0 in x.shape and not empty):
-        wanted = f"float32 or float64 of shape {shape}" + (", none 0" if 0 in x.shape else "")
+        wanted = f"float32 or float64 of shape {shape}" + (", no size 0" if 0 in x.shape else "")
         raise ValueError(_refusal(name, wanted, x))
 
 
@@ -124,6 +124,13 @@ def check_int(name: str, x: int, least: int | None = 0) -> None:
         raise ValueError(f"{name} must be an int{bound}, got {shown(x)}")
 
 
+def check_sides(name: str, x: Sequence[int]) -> None:
+    """Raise ValueError unless x is (H, W)."""
+    pair = isinstance(x, tuple | list) and len(x) == 2
+    if not pair or not all(isinstance(n, Integral) and n is not True and n > 0 for n in x):
+        raise ValueError(f"{name} must be (H, W), two whole numbers above 0, got {x!r}")
+
+
 def shown(x: object) -> str:
     """Return dtype, shape and device of a tensor, or the repr of anything else, for an error."""
     return described(x) if isinstance(x, Tensor) else repr(x)
@@ -142,7 +149,7 @@ def _refusal(name: str, wanted: str, x: object, remedy: str = "") -> str:
 
 def _wider(name: str, x: object) -> str:
     """Return the remedy for half precision, else none."""
-    half = isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16)
+    half = isinstance(x, Tensor) and x.dtype in HALVES
     return f"take {name}.float()" if half else ""
 
 
@@ -226,7 +233,7 @@ def per_bag(
             given = {**dict(zip(order, args, strict=False)), **kwargs}
             plain = {n: _number(x) for n, x in given.items() if not isinstance(x, Tensor)}
             fits = len(given) == len(args) + len(kwargs) and all(n in order for n in given)
-            if _bags is None or not fits or not all(isinstance(x, PLAIN) for x in plain.values()):
+            if not fits or not all(isinstance(x, PLAIN) for x in plain.values()):
                 return eager(*args, **kwargs)
             tensors = {n: given[n] for n in order if isinstance(given.get(n), Tensor)}
             found = _bags(key, list(tensors.values()), _literal(list(tensors), plain))
@@ -362,10 +369,8 @@ def _operator_backward(ctx, cotangents: list[Tensor]):
     return None, [next(found) if x.is_floating_point() else None for x in tensors], None
 
 
-def _defined() -> Callable | None:
-    """Define the operators and return the first, or None where torch is too old (before 2.4)."""
-    if not hasattr(torch.library, "register_autograd"):
-        return None
+def _defined() -> Callable:
+    """Define the operators and return the first."""
     signature = "(str function, Tensor[] tensors, str given"
     for name, rest, run, fake in (
         ("bags", "", _run_operator, _fake_operator),

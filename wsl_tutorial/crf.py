@@ -10,12 +10,11 @@ The time grows with the fourth power of the resolution when alpha and gamma are 
 """
 
 from math import ceil, exp, inf
-from numbers import Integral
 
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import described
+from wsl_tutorial._shapes import FLOATS, check_int, described
 
 REACH = 3.0  # how far a kernel is summed, in its widths
 
@@ -93,12 +92,10 @@ def _sums(values: Tensor, colours: Tensor | None, theta: float, own: bool) -> Te
 
 
 def _check(log_p, images, weights, thetas, iterations) -> None:
-    for name, x in (("log_p", log_p), ("images", images)):
-        real = isinstance(x, Tensor) and x.dtype in (torch.float32, torch.float64)
-        if not real or x.dim() != 4 or 0 in x.shape:
-            raise ValueError(
-                f"{name} must be float32 or float64 (B, channels, H, W), got {described(x)}"
-            )
+    for name, x, axis in (("log_p", log_p, "K"), ("images", images, "channels")):
+        if not isinstance(x, Tensor) or x.dtype not in FLOATS or x.dim() != 4 or 0 in x.shape:
+            wanted = f"float32 or float64 (B, {axis}, H, W)"
+            raise ValueError(f"{name} must be {wanted}, got {described(x)}")
     if images.shape[::2] != log_p.shape[::2] or images.shape[3] != log_p.shape[3]:
         got = f"{tuple(images.shape)} and {tuple(log_p.shape)}"
         raise ValueError(f"images and log_p must agree in B, H and W, got {got}")
@@ -106,12 +103,11 @@ def _check(log_p, images, weights, thetas, iterations) -> None:
         raise ValueError(f"images must be finite and {log_p.dtype}, as log_p, got {images.dtype}")
     if not bool(log_p.amax(1).isfinite().all()):
         raise ValueError("log_p must have a finite maximum at each pixel, and no NaN")
-    fits = len(weights) == 2 and len(thetas) == 3 and isinstance(iterations, Integral)
+    check_int("iterations", iterations)
+    fits = len(weights) == 2 and len(thetas) == 3
     fits = fits and all(0 <= w < inf for w in weights) and all(t > 0 for t in thetas)
-    if not fits or iterations < 0 or max(thetas[::2]) == inf:
-        got = f"{weights}, {thetas}, {iterations}"
+    if not fits or max(thetas[::2]) == inf:
         raise ValueError(
-            "weights and iterations must be at least 0 and thetas positive, got "
-            f"{got}; pass two finite weights, three thetas of which beta may be infinite, and a "
-            "whole number of iterations"
+            f"weights must be at least 0 and thetas positive, got {weights} and {thetas}; pass two "
+            "finite weights, and three thetas of which beta may be infinite"
         )

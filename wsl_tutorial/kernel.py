@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsl_tutorial._shapes import described
+from wsl_tutorial._shapes import check_int, described
 from wsl_tutorial.presence import copy_weights
 
 CLIP = 3.0  # standard deviations: rare outliers would rule all distances
@@ -36,11 +36,12 @@ class Candidate:
     penalty: float
 
     def __post_init__(self) -> None:
-        fits = self.copies in ("none", "kernel", "all") and self.concepts >= 1
+        check_int("concepts", self.concepts, 1)
+        fits = self.copies in ("none", "kernel", "all")
         if not fits or not (0 < self.scale < inf and 0 <= self.penalty < inf):
             raise ValueError(
-                "scale must be positive, copies none, kernel or all, concepts at least 1 and "
-                f"penalty at least 0, got {self}"
+                "scale must be positive, copies none, kernel or all, and penalty at least 0, got "
+                f"{self}"
             )
 
 
@@ -143,8 +144,7 @@ class KernelPresence:
                 f"noise must be in [0, 1/2) and lr positive, got {self.noise} and {self.lr}"
             )
         for name, least in (("landmarks", 1), ("folds", 2), ("steps", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+            check_int(name, getattr(self, name), least)
 
 
 def shares(validation: dict[Candidate, float]) -> dict[Candidate, float]:
@@ -157,7 +157,7 @@ def _check_x(x: Tensor) -> None:
     fits = isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 2 and 0 not in x.shape
     if not fits or not bool(x.isfinite().all()):
         raise ValueError(
-            f"x must be floating point of shape (N, D), none 0 and all finite, got {described(x)}"
+            f"x must be floating point of shape (N, D), no size 0, all finite, got {described(x)}"
         )
 
 
@@ -232,6 +232,7 @@ class Columns:
     def __init__(self, candidates: list[Candidate], noise: float) -> None:
         self.candidates, self.noise = candidates, noise
         self.of = torch.tensor([k for k, c in enumerate(candidates) for _ in range(c.concepts)])
+        self.each = [candidates[k] for k in self.of.tolist()]  # the candidate of each concept
         self.weight = self.bias = torch.empty(0)
 
     def logits(self, features: Tensor) -> Tensor:
@@ -240,7 +241,7 @@ class Columns:
     def log_positive(self, features: Tensor, sums: dict[str, Tensor]) -> Tensor:
         """Return log P(positive), (M, columns)."""
         spread = F.softplus(self.logits(features))
-        kinds = [self.candidates[k].copies for k in self.of.tolist()]
+        kinds = [c.copies for c in self.each]
         parts, order = [], []
         for kind, matrix in sums.items():
             own = [k for k, other in enumerate(kinds) if other == kind]
@@ -258,13 +259,13 @@ class Columns:
 
     def fit(self, features, sums, labels, use, steps, lr, g) -> None:
         """Minimise penalty minus log-likelihood of the bags in `use` (M, columns), all at once."""
-        several = torch.tensor([self.candidates[k].concepts > 1 for k in self.of.tolist()])
+        several = torch.tensor([c.concepts > 1 for c in self.each])
         first = torch.randn(features.shape[1], len(self.of), generator=g)
         first *= torch.where(several, 1.0, 0.01)
-        sizes = torch.stack([sums[self.candidates[k].copies].sum(1).mean() for k in self.of])
+        sizes = torch.stack([sums[c.copies].sum(1).mean() for c in self.each])
         start = torch.log(torch.expm1(0.7 / sizes))
         self.weight, self.bias = first.requires_grad_(), start.requires_grad_()
-        penalty = torch.tensor([self.candidates[k].penalty for k in self.of.tolist()])
+        penalty = torch.tensor([c.penalty for c in self.each])
         optimizer = torch.optim.Adam([self.weight, self.bias], lr=lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in range(steps):

@@ -1,4 +1,4 @@
-"""Compute what the papers measure. Rates are in per cent.
+"""Compute the papers' measures, and others of the same tasks. Rates are in per cent.
 
 Scores, distances and boxes may have any real dtype, and are compared in float64 (boxes stay in
 float32 where they are): a dtype of few digits or without a sign changes no answer. A threshold is
@@ -271,9 +271,9 @@ def _hits(iou: Tensor, guess: Tensor, truth: Tensor, threshold: float) -> Tensor
 def label_recall(guess: Tensor, truth: Tensor, classes: int, leave_out: int | None = None) -> float:
     """Return the share of true labels among the guesses, counted with multiplicity, in %.
 
-    guess (B, K) and truth (B, L) int64, padded with -1; places play no role. What is missing of
-    the class `leave_out` is not missed: the released program does so with class 0, the background
-    in its other data set and the digit 0 here. Raises ValueError as `detected`, and for true labels
+    guess (B, K) and truth (B, L) int64, padded with -1; places play no role. Missing labels of
+    class `leave_out` do not count: the released program does so with class 0, the background in
+    its other data set and the digit 0 here. Raises ValueError as `detected`, and for true labels
     or a `leave_out` that are none of the classes. Source: the program released with Angles, Jin et
     al. (2021); their "Classif."
     """
@@ -282,11 +282,11 @@ def label_recall(guess: Tensor, truth: Tensor, classes: int, leave_out: int | No
         raise ValueError(f"truth, classes: got label {largest}, expected less than {classes}")
     if leave_out is not None and not 0 <= leave_out < classes:
         raise ValueError(f"leave_out: got {leave_out}, expected 0 to {classes - 1}, or None")
-    told, guessed = (_tally(x, classes) for x in (truth, guess))
-    missing = (told - guessed).clamp(min=0)
+    given, guessed = (_tally(x, classes) for x in (truth, guess))
+    missing = (given - guessed).clamp(min=0)
     if leave_out is not None:
         missing[:, leave_out] = 0
-    return 100 * (1 - missing.sum().item() / told.sum().item())
+    return 100 * (1 - missing.sum().item() / given.sum().item())
 
 
 def _tally(x: Tensor, classes: int) -> Tensor:
@@ -298,7 +298,7 @@ def centre_error(distance: Tensor, present: Tensor) -> float:
     """Return the mean distance of true centres and detections, one to one, as given in `distance`.
 
     distance (B, K, L), infinite where a detection is left out, present bool (B, L). The pairs of an
-    image are those of least total distance; a true centre that no detection is left for does not
+    image are those of least total distance; a true centre without a detection does not
     count; without any pair, or where a distance of a true centre is NaN, the mean is NaN. Raises
     ValueError as `detected`, and for a detection infinitely far from some centres only.
     """
@@ -397,7 +397,7 @@ def label_recall_by_chance(classes: int, told: int, guessed: int) -> float:
 
 def _check_whole(least: int, **given: int) -> None:
     for name, x in given.items():
-        if not isinstance(x, Integral) or x < least:
+        if not isinstance(x, Integral) or isinstance(x, bool) or x < least:
             raise ValueError(f"{name}: got {x!r}, expected a whole number, {least} or more")
 
 

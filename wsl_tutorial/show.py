@@ -178,8 +178,8 @@ def label_map(images, log_p, names: str = "0123456789") -> Figure:
     Raises:
         ValueError: a shape does not fit.
     """
-    images, classes = array(images), array(log_p).argmax(axis=1)  # (B, M, N)
-    background = log_p.shape[1] - 1
+    images, log_p = array(images), array(log_p)
+    classes, background = log_p.argmax(axis=1), log_p.shape[1] - 1  # (B, M, N)
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"images must be (B, 1 or 3, H, W), not {tuple(images.shape)}")
     if classes.ndim != 3 or len(classes) != len(images):

@@ -72,7 +72,7 @@ def presence(labels: Tensor, k: int = CLASSES) -> Tensor:
 def counts(labels: Tensor, k: int = CLASSES) -> Tensor:
     """Return *how many* points each class has, background included: (..., n) -> (..., k).
 
-    This and all observers raise ValueError where a label is none of 0 .. k-1.
+    This, `presence` and `regions` raise ValueError where a label is none of 0 .. k-1.
     """
     labels = _whole(labels).long()
     check_int("k", k, 1)
@@ -174,7 +174,7 @@ def _flat(function: Callable, log_p: Tensor, observe: Observer, observed: Tensor
     """Apply a function of bags (B, n, k) and observations (B, d) to any number of axes of bags."""
     check_floats("log_p", log_p, SOFTMAX.format(dim=-1))
     if log_p.dim() < 2 or 0 in log_p.shape[-2:]:
-        raise ValueError(f"log_p must be (..., n, k), none 0, got shape {tuple(log_p.shape)}")
+        raise ValueError(f"log_p must be (..., n, k), no size 0, got shape {tuple(log_p.shape)}")
     bags = log_p.shape[:-2]
     tensor = isinstance(observed, Tensor) and observed.dim() > 0
     if not tensor or observed.shape[:-1] != bags:

@@ -111,7 +111,10 @@ def fit(
         if evaluate is not None:
             model.eval()
             with torch.no_grad():
-                point.update(evaluate(model))
+                found = evaluate(model)
+            if both := sorted(point.keys() & found.keys()):
+                raise ValueError(f"evaluate: returned {both}, which fit itself sets; rename them")
+            point.update(found)
         if run is None:
             curve.append(point)
         else:
@@ -375,7 +378,7 @@ def _restore(run, model, optimizer) -> tuple[dict, dict | None] | None:
 
 
 def _saved_and_over(run, at, model, optimizer) -> bool:
-    """Save where it is time to; whether the run stops here, as soon as one process says so."""
+    """Save if due; return whether the run stops here: any process may be out of time."""
     if run is None:
         return False
     over = torch.tensor(float(run.out_of_time()))
@@ -657,17 +660,15 @@ def best(curve: Sequence[dict[str, float]], key: str, largest: bool = False) -> 
     return (max if largest else min)(finite, key=lambda point: point[key])
 
 
-def select(
-    curve: list[dict[str, float]], error: str = "test_error", validation: str = "validation"
-) -> dict[str, float]:
+def select(curve: list[dict[str, float]], error: str = "test_error") -> dict[str, float]:
     """Return what a curve reports under three rules of choosing the epoch; lower is better.
 
     They are the `error` of the last epoch, its minimum over the epochs (which looks at the test
-    set), and its value at the epoch with the lowest `validation`, with the epochs' numbers. Ties go
+    set), and its value at the epoch with the lowest "validation", with the epochs' numbers. Ties go
     to the earlier epoch; values that are not finite are never the lowest, see `best`. Raises
     ValueError for an empty curve.
     """
-    lowest, chosen = best(curve, error), best(curve, validation)
+    lowest, chosen = best(curve, error), best(curve, "validation")
     return {
         f"last_{error}": curve[-1][error],
         f"best_{error}": lowest[error],

@@ -1,6 +1,6 @@
 """Compare the observers of this book on one world: their likelihoods, and bits of a label.
 
-The world is that of `wsl_tutorial.data.lattice`: K digits, K uniform on `k` = (least, greatest),
+The world is that of `wsl_tutorial.data.lattice`: K digits, K uniform on `k` = (smallest, largest),
 on K of N cells that keep their distance, every choice equally probable, and every digit uniform on
 C classes, independently. Hidden is the class of every cell, the last class being "nothing". Each
 observer gives a function of it:
@@ -29,6 +29,7 @@ from wsl_tutorial._shapes import (
     SOFTMAX,
     WHOLE,
     check_floats,
+    check_int,
     check_normalised,
     check_tensor,
     cut,
@@ -93,10 +94,10 @@ def entropy(p: Tensor, times: Tensor | float = 1.0) -> float:
 
 
 def class_law(k: tuple[int, int], classes: int = 10) -> Tensor:
-    """Eq. (14.2): P(greatest digit), of "none" and of each class, (classes + 1,).
+    """Eq. (14.2): P(largest digit), of "none" and of each class, (classes + 1,).
 
-    Args: k: least and greatest number of digits.
-    Raises: ValueError for a range without numbers or for no class.
+    Args: k: smallest and largest number of digits.
+    Raises: ValueError for an empty range or no class.
     """
     numbers = _numbers(k, classes)
     below = torch.arange(classes + 1).double() / classes  # chance of a digit below each class
@@ -109,7 +110,7 @@ def presence_law(k: tuple[int, int], classes: int = 10) -> tuple[Tensor, Tensor]
 
     Inclusion and exclusion over the classes that K digits miss.
     Args and errors: as `class_law`.  Returns: two tensors (s + 1,),
-    s the smaller of the greatest number and the number of classes.
+    s the smaller of the largest number and the number of classes.
     """
     p, times, numbers = [], [], _numbers(k, classes)
     for size in range(min(k[1], classes) + 1):
@@ -144,8 +145,7 @@ def choices(cells: int, apart: int, number: int) -> int:
     Raises ValueError for no cell, a distance below 1 and a negative number.
     """
     for name, value, least in (("cells", cells, 1), ("apart", apart, 1), ("number", number, 0)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+        check_int(name, value, least)
     at = torch.cartesian_prod(torch.arange(cells), torch.arange(cells))
     allowed = ((at[:, None] - at).abs().amax(-1) >= apart).double()
     return round(_ordered(allowed, number)) // math.factorial(number)
@@ -163,16 +163,13 @@ def _ordered(allowed: Tensor, number: int) -> float:
     return sum(_ordered(allowed[left][:, left], number - 1) for left in rows)
 
 
-def places_bits(k: tuple[int, int], cells: int, apart: int, classes: int | None = None) -> float:
-    """Eq. (14.5): the bits of K places, H(K) + E log2 N_K; with C classes + E K log2 C for the
-    digits on them.
+def places_bits(k: tuple[int, int], cells: int, apart: int, classes: int = 1) -> float:
+    """Eq. (14.5): the bits of K places and their digits, H(K) + E log2 N_K + E K log2 C.
 
     N_K is `choices`; all of them, and all digits, are equally probable given K.
-    Args: k, as `class_law`; cells, apart: as `choices`; classes: None for places
-        alone.
-    Raises: ValueError as `class_law` and `choices`, and where so many digits have no place.
+    Args: k, as `class_law`; cells, apart: as `choices`; classes: C, 1 for places alone.
+    Raises: ValueError as `class_law` and `choices`, and where k digits do not fit.
     """
-    classes = 1 if classes is None else classes
     numbers = _numbers(k, classes)
     sets = [choices(cells, apart, n) for n in numbers]
     if 0 in sets:
@@ -197,14 +194,13 @@ def bits(observer: str, k: tuple[int, int], cells: int, apart: int, classes: int
     if observer in ("counts", "patches"):
         return entropy(counts_law(k, classes))
     _check_observer(observer)
-    return places_bits(k, cells, apart, classes if observer == "full" else None)
+    return places_bits(k, cells, apart, classes if observer == "full" else 1)
 
 
 def _numbers(k: tuple[int, int], classes: int) -> range:
     if not 0 <= k[0] <= k[1]:
-        raise ValueError(f"k must be (least, greatest), 0 <= least <= greatest, got {k}")
-    if classes < 1:
-        raise ValueError(f"classes must be at least 1, got {classes}")
+        raise ValueError(f"k must be (smallest, largest), 0 <= smallest <= largest, got {k}")
+    check_int("classes", classes, 1)
     return range(k[0], k[1] + 1)
 
 
@@ -287,29 +283,29 @@ def worth(weak: float, full: float) -> float:
 
 
 @per_bag
-def log_likelihood_class(log_p: Tensor, greatest: Tensor) -> Tensor:
-    """Eq. (14.6): log P(the greatest digit | X): none above it, less none above the next lower one.
+def log_likelihood_class(log_p: Tensor, largest: Tensor) -> Tensor:
+    """Eq. (14.6): log P(the largest digit | X): P(none above it) - P(none above the next).
 
-    Args: log_p (B, C+1, *positions); greatest int64 (B,), -1 where there is no digit.
+    Args: log_p (B, C+1, *positions); largest int64 (B,), -1 where there is no digit.
     Returns: (B,) in nats; -inf, with gradient 0, where it is impossible.
     Raises: ValueError for shapes that do not fit or a class out of range.
     """
     flat = _flat(log_p)
-    greatest = _whole("greatest", greatest, flat.shape[:1], flat.shape[1] - 2)
+    largest = _whole("largest", largest, flat.shape[:1], flat.shape[1] - 2)
     rank = torch.arange(flat.shape[1], device=flat.device)
     rank[-1] = -1  # nothing is below every digit
-    above = rank > greatest[:, None]  # (B, C+1)
+    above = rank > largest[:, None]  # (B, C+1)
     upper = logsumexp(flat.masked_fill(above[:, :, None], -torch.inf), 1)  # (B, N)
-    own = flat.gather(1, greatest.clamp_min(0)[:, None, None].expand(-1, -1, flat.shape[2]))[:, 0]
-    share = own - upper.masked_fill(upper == -torch.inf, 0)  # log of the greatest digit's part
-    share = share.masked_fill((greatest < 0)[:, None], 0)  # where it is "nothing", any will do
+    own = flat.gather(1, largest.clamp_min(0)[:, None, None].expand(-1, -1, flat.shape[2]))[:, 0]
+    share = own - upper.masked_fill(upper == -torch.inf, 0)  # log of the largest digit's part
+    share = share.masked_fill((largest < 0)[:, None], 0)  # where it is "nothing", any will do
     value = upper.sum(1) + log_any(share)
     return cut(value).to(log_p.dtype)
 
 
 @per_bag
 def log_likelihood_counts(log_p: Tensor, classes: Tensor) -> Tensor:
-    """Eq. (14.7): log P(so many cells of each class, nothing on all others | X), halves joined.
+    """Eq. (14.7): log P(the number of cells of each class, all others empty | X), by halves.
 
     The same as `counts.log_likelihood_multiclass` with the nothings counted too. A state is a
     subset of the K observed digits: those in one half of the cells. Halves are joined, f(S) = sum

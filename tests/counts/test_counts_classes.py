@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -371,11 +372,13 @@ def test_shares_that_are_no_counts_are_refused():
         ((half, -2), "n must lie between 0 and .*, got -2"),
         ((half, 10**30), "n must lie between 0 and"),
         ((half, torch.tensor([-2])), "n must not be negative, got -2"),
-        ((half, 2, -1), "digits must be a whole number of at least 0 or None, got -1"),
+        ((half, 2, -1), "digits must be an int of at least 0, got -1"),
+        ((half, 2, True), "digits must be an int of at least 0, got True"),
+        ((half, True), "n must be an int, got True"),
     ]:
         with pytest.raises(ValueError, match=message):
             call(*arguments)
-    assert call(torch.tensor([[0.33, 0.67]]), 3, 2).tolist() == [[1, 2]]
+    assert call(torch.tensor([[0.33, 0.67]]), np.int64(3), np.int64(2)).tolist() == [[1, 2]]
     assert call(torch.tensor([[0.12, 0.88]]), 8, 2).tolist() == [[1, 7]]  # 0.125 rounded to even
     assert call(torch.tensor([[0.33333333, 0.66666667]]), 3, 8).tolist() == [[1, 2]]
 

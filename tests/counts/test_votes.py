@@ -261,12 +261,12 @@ def test_margins_that_are_none_are_named(function, groups, counts, message):
         ({"covariates": torch.ones(3, 1)}, r"covariates must be finite .* \(2, q\), got shape"),
         ({"covariates": torch.tensor([[math.nan], [0.0]])}, "covariates must be finite"),
         ({"covariates": torch.ones(2, 1).long()}, "covariates must be float32 or float64"),
-        ({"scale": 0.0}, "scale must be"),
-        ({"scale": math.nan}, "scale must be"),
+        ({"scale": 0.0}, "scale must be a positive number, got 0.0$"),
+        ({"scale": math.nan}, "scale must be a positive number"),
         ({"most": 0.5}, "most must be an int"),
-        ({"most": 0}, "most and tolerance must be positive"),
+        ({"most": 0}, "most must be an int of at least 1"),
         ({"most": 1}, "most must be enough steps, got 1"),
-        ({"tolerance": -1.0}, "most and tolerance must be positive"),
+        ({"tolerance": -1.0}, "tolerance must be a positive number, got -1"),
     ],
 )
 def test_options_that_make_no_sense_are_named(options, message):
@@ -275,9 +275,9 @@ def test_options_that_make_no_sense_are_named(options, message):
 
 
 def test_other_arguments_that_make_no_sense_are_named():
-    with pytest.raises(ValueError, match="at least one bag, two labels"):
+    with pytest.raises(ValueError, match="at least one bag and two labels"):
         ecological.fit(GROUPS, COUNTS.sum(1, keepdim=True))
-    with pytest.raises(ValueError, match="at least one bag, two labels"):
+    with pytest.raises(ValueError, match="at least one bag and two labels"):
         ecological.fit(GROUPS[:0], COUNTS[:0])
     fitted = ecological.fit(GROUPS, COUNTS)
     for options in (

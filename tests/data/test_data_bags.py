@@ -88,13 +88,26 @@ def test_rows_of_bags_are_bags():
     assert torch.equal(some.to("cpu").instances()[: len(first)], first)
 
 
+PAIR = bags.of_sizes(torch.arange(2), torch.tensor([2]))
+
+
 @pytest.mark.parametrize(
     ("call", "word"),
     [
-        (lambda: bags.of_sizes(torch.arange(5), torch.tensor([3, 3])), "sizes"),
+        (
+            lambda: bags.of_sizes(torch.arange(5), torch.tensor([3, 3])),
+            "sizes: .* sum of at most 5",
+        ),
         (lambda: bags.of_sizes(torch.arange(5), torch.tensor([0, 3])), "sizes"),
-        (lambda: bags.draw(1, bags.uniform(), gen()), "sizes"),
+        (lambda: bags.draw(1, bags.uniform(), gen()), "shares, total: no bag drawn fits into 1 in"),
+        (
+            lambda: bags.counts(PAIR, torch.tensor([0, 5])),
+            r"labels: got 0 \.\. 5, expected 0 \.\. 1",
+        ),
+        (lambda: bags.counts(PAIR, torch.tensor([0, -1]), 3), r"labels: got -1 \.\. 0"),
+        (lambda: bags.draw(0, bags.uniform(), gen()), "shares, total: no bag drawn fits into 0 in"),
         (lambda: bags.draw(9, torch.zeros(3), gen()), "shares"),
+        (lambda: bags.draw(9, torch.tensor([1.0, torch.inf]), gen()), "shares: expected"),
         (lambda: bags.uniform(5, 2), "smallest"),
         (lambda: bags.geometric(12.0), "mean"),
         (lambda: bags.nested(300, gen(), 100), "train"),

@@ -186,6 +186,14 @@ def test_easy_scenes_need_a_tile_of_every_class():
             canvases.easy(2, kept, (8, 8), gen(), size=60, box=8, first=first)
 
 
+def test_scenes_need_a_range_of_numbers_and_streets_room_for_a_crop():
+    for k in ((3, 1), (-1, 1)):
+        with pytest.raises(ValueError, match=r"k: got .* expected 0 <= smallest <= largest"):
+            canvases.hard(2, pools()[1], (8, 8), gen(), k=k)
+    with pytest.raises(ValueError, match=r"size: got \(60, 80\), expected a width of 96 or more"):
+        canvases.streets(1, gen(), (60, 80))
+
+
 @pytest.mark.parametrize("make", [canvases.hard, canvases.easy])
 def test_scenes_repeat_bit_for_bit(make):
     tiles, labels = pools()

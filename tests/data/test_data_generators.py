@@ -87,6 +87,10 @@ def test_nests_refuse_what_does_not_fit():
         mnist.nests(STROKES, NAMES[1:], seeded())
     with pytest.raises(ValueError, match="size: a canvas of 20 x"):
         mnist.nests(STROKES, NAMES, seeded(), height=20)
+    with pytest.raises(ValueError, match=r"size: got .* expected 1 <= smallest <= largest"):
+        mnist.nests(STROKES, NAMES, seeded(), size=(84, 56))
+    with pytest.raises(ValueError, match="multiple of per_nest = 0"):
+        mnist.nests(STROKES, NAMES, seeded(), per_nest=0)
 
 
 # Digits
@@ -237,6 +241,6 @@ def test_ink_fills_the_boxes_and_nothing_else():
 
 def test_house_numbers_refuse_bad_arguments():
     for n, size in ((0, 64), (3, 8)):
-        with pytest.raises(ValueError, match="n, size, generator"):
+        with pytest.raises(ValueError, match=r"n, size, generator: .* expected n >= 1, size >= 16"):
             houses.house_numbers(n, seeded(), size)
     assert houses.house_numbers(2, seeded(), 32)["images"].shape == (2, 3, 32, 32)

@@ -87,3 +87,9 @@ def test_bad_input_is_named(tiles):
         lattice.canvases(torch.zeros(10, 1, 16, 16), torch.arange(10), 1, 32, gen())
     with pytest.raises(ValueError, match="do not fit"):
         lattice.canvases(images, labels, 2, 16, gen(), k=(3, 3))
+    for size, k in ((10, (1, 3)), (32, (3, 1)), (32, (-1, 1))):
+        with pytest.raises(ValueError, match=r"k, size: got .* at least the 14 pixels of a window"):
+            lattice.canvases(images, labels, 2, size, gen(), k=k)
+    few = labels % 5 != 4
+    with pytest.raises(ValueError, match=r"labels: no digit of the classes \[4, 9\]"):
+        lattice.canvases(images[few], labels[few], 2, 32, gen())

@@ -509,7 +509,7 @@ def test_a_cut_archive_leaves_nothing_unpacked(tmp_path):
     content = tar({"a.txt": random.Random(0).randbytes(9000), "b.txt": b"b"})
     (tmp_path / "a.tgz").write_bytes(content[:-20])
     with pytest.raises(ValueError, match="cut off"):
-        data.unpack(tmp_path / "a.tgz", tmp_path / "out")
+        files._unpack(tmp_path / "a.tgz", tmp_path / "out", ())
     assert [p.name for p in tmp_path.iterdir()] == ["a.tgz"]
 
 

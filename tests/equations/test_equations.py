@@ -1139,6 +1139,8 @@ def test_what_knows_nothing_is_asked_for_possible_numbers():
 
     with pytest.raises(ValueError, match="told"):
         metrics.label_recall_by_chance(10, 0, 3)
+    with pytest.raises(ValueError, match="classes: got True"):
+        metrics.label_recall_by_chance(True, 3, 3)
     with pytest.raises(ValueError, match="threshold"):
         metrics.found_by_chance(9, 20, 60, 1.0)
     with pytest.raises(ValueError, match="recall"):
@@ -1657,9 +1659,9 @@ def test_eq_14_6_sums_over_all_labellings_with_this_greatest_digit():
     from wsl_tutorial import worth
 
     log_p = _logits(1, 4, 5, seed=146).log_softmax(1)
-    for greatest in (-1, 0, 1, 2):
-        value = worth.log_likelihood_class(log_p, torch.tensor([greatest])).item()
-        expected = _by_labellings(log_p[0], lambda h, m=greatest: max(h, default=-1) == m)
+    for largest in (-1, 0, 1, 2):
+        value = worth.log_likelihood_class(log_p, torch.tensor([largest])).item()
+        expected = _by_labellings(log_p[0], lambda h, m=largest: max(h, default=-1) == m)
         assert value == pytest.approx(expected, rel=1e-12)
     rare = torch.tensor([[[-40.0] * 5, [-45.0] * 5, [0.0] * 5]]).double()
     value = worth.log_likelihood_class(rare, torch.tensor([1])).item()

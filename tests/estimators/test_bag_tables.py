@@ -225,8 +225,8 @@ def test_weights_by_id_are_found_by_id(kind, rows):
 @pytest.mark.parametrize(
     ("weight", "says"),
     [
-        ([0, 0, 0], "sample_weight must be one number .* positive .* a most of 0"),
-        ([1, -1, 1], "sample_weight must be one number of at least 0 .* a least of -1"),
+        ([0, 0, 0], "sample_weight must be one number .* positive .*, got 0 .. 0"),
+        ([1, -1, 1], "sample_weight must be one number of at least 0 .*, got -1 .. 1"),
         (np.ones((3, 2)), r"sample_weight must be .* of shape \(3, 2\)"),
         (list("uvw"), "sample_weight must be one number"),
         ([{1}, {2}, {3}], "sample_weight must be one number"),

@@ -83,7 +83,7 @@ def test_counts_of_positives_shares_frames_and_rows_are_the_same():
 
 def test_a_share_that_fits_several_counts_of_a_large_bag_is_refused():
     x, bags = np.linspace(0, 1, 30_000)[:, None], np.zeros(30_000, dtype=int)
-    with pytest.raises(ValueError, match=r"those of one vector only, got .* for bag 0 of 30000"):
+    with pytest.raises(ValueError, match=r"and of one vector only, got .* for bag 0 of 30000"):
         CountClassifier(proportions=True).fit(x, bags, [0.12341])
 
 

@@ -134,3 +134,8 @@ def test_a_loader_pads_bags_of_all_sizes():
 def test_a_loader_refuses_bags_of_different_instances(bags):
     with pytest.raises(ValueError, match="bags must be tensors"):
         collate(bags)
+
+
+def test_a_loader_refuses_tuples_of_different_lengths():
+    with pytest.raises(ValueError, match=r"bags must be tuples of one length, got \[2, 1\]"):
+        collate([(torch.zeros(2, 3), 1), (torch.zeros(1, 3),)])

@@ -333,6 +333,9 @@ def test_partial_fit_takes_parts_of_the_bags():
     one = y == 0
     with pytest.raises(ValueError, match="one class only"):
         PresenceClassifier().partial_fit(x[one], bags[one], y[one])
+    for unknown in (-1, -1.0):
+        with pytest.raises(ValueError, match="labels must hold a positive bag, got 0 and -1"):
+            PresenceClassifier().fit(x[one], bags[one], np.where(bags[one] % 3, 0, unknown))
 
 
 def test_weights_of_classes_count_bags_more_often():
@@ -396,6 +399,7 @@ def test_a_constant_or_huge_feature_does_no_harm():
         ("solver", "sgd"),
         ("max_iter", 0),
         ("batch_size", 0),
+        ("batch_size", True),
         ("batch_size", 1.5),
         ("n_iter_no_change", None),
         ("alpha", -1),

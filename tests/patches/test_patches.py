@@ -5,6 +5,7 @@ import itertools
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -1139,19 +1140,19 @@ def bad_input():
     places, images, small = torch.ones(2, 3, 3), torch.zeros(2, 1, 9, 9), torch.zeros(2, 3, 1, 4, 4)
     yield patches.local_softmax, (h.long(), 5, 1.0), "heatmap must be float32 or float64 of shape"
     yield patches.local_softmax, (h[0], 5, 1.0), r"heatmap .*, got torch.float32 of shape \(9, 9\)"
-    yield patches.local_softmax, (h, 4, 1.0), "size must be odd and positive.*got 4"
-    yield patches.local_softmax, (h, 5.0, 1.0), "size must be odd and positive.*got 5.0"
-    yield patches.suppress, (h, -1), "size must be odd and positive.*got -1"
-    yield patches.suppress, (h, 3.0), "size must be odd and positive.*got 3.0"
+    yield patches.local_softmax, (h, 4, 1.0), "size must be odd, .*got 4"
+    yield patches.local_softmax, (h, 5.0, 1.0), "size must be an int of at least 1, got 5.0"
+    yield patches.suppress, (h, -1), "size must be an int of at least 1, got -1"
+    yield patches.suppress, (h, 3.0), "size must be an int of at least 1, got 3.0"
     yield patches.suppress, (h.tolist(), 3), "heatmap .* got .*list"
     yield patches.pool_scales, (h,), r"heatmap must .* \(B, S, H, W\)"
     yield patches.first_moment, (hs, scales[:4]), r"scales must .* \(5,\).*got .*\(4,\)"
     yield patches.first_moment, (hs, 20.0), "scales must .*got .*float"
     yield patches.top_k, (hs, 3, 20.0), r"heatmap must .* \(B, H, W\)"
-    yield patches.top_k, (h, 0, 20.0), "k must be whole, between 1 and the 81 pixels, got 0"
-    yield patches.top_k, (h, 82, 20.0), "k must be whole, between 1 and the 81 pixels, got 82"
-    yield patches.top_k, (h, 3.0, 20.0), "k must be whole, between 1 and the 81 pixels, got 3.0"
-    yield patches.extract, (h, 2.5, 5, 20.0), "k must be whole.*got 2.5"
+    yield patches.top_k, (h, 0, 20.0), "k must be an int of at least 1, got 0"
+    yield patches.top_k, (h, 82, 20.0), "k must be between 1 and the 81 pixels, got 82"
+    yield patches.top_k, (h, 3.0, 20.0), "k must be an int of at least 1, got 3.0"
+    yield patches.extract, (h, 2.5, 5, 20.0), "k must be an int.*got 2.5"
     yield patches.top_k, (h, 3, h[:1]), r"side must .* \(2, 9, 9\) .*got .*\(1, 9, 9\)"
     yield patches.extract, (hs, 3, 5, scales.double()), "scales must be torch.float32"
     yield patches.ideal_heatmap, (places[..., :2], (9, 9)), r"places must .* \(B, K, 3\)"
@@ -1159,8 +1160,8 @@ def bad_input():
     yield patches.sample, (images[0], places, 4), r"images must .* \(B, C, H, W\)"
     yield patches.sample, (images, places[:1], 4), r"places must .* \(2, K, 3\) .*got .*\(1, 3, 3\)"
     yield patches.sample, (images, places.double(), 4), "places must be torch.float32"
-    yield patches.sample, (images, places, 1), "size must be at least 2 samples"
-    yield patches.sample, (images, places, 4.0), "size must be at least 2 samples.*got 4.0"
+    yield patches.sample, (images, places, 1), "size must be an int of at least 2, got 1"
+    yield patches.sample, (images, places, 4.0), "size must be an int of at least 2, got 4.0"
     yield patches.place, (small[..., :3], places, (9, 9)), "patches must be .*at least 2, got shape"
     yield patches.place, (small[:, :2], places, (9, 9)), r"patches must be \(B, 3, C, size, size\)"
     yield patches.place, (small[0], places, (9, 9)), r"patches must .* \(B, K, C, size, size\)"
@@ -1169,20 +1170,20 @@ def bad_input():
     yield patches.heatmap_loss, (h, places, None, torch.ones(2, 1)), r"weights must .* \(2,\)"
     yield patches.move, (places[0], None, 1, 1.0), r"places must .* \(B, K, 3\)"
     yield patches.soft_top_k, (h, 3, 1.0), r"scores must .* \(B, n\)"
-    yield patches.soft_top_k, (h[0], 9, 1.0), "k must be whole, between 1 and 8 .*scores, got 9"
-    yield patches.sinkhorn_top_k, (h[0], 0, 1.0, 9), "k must be whole, between 1 and 8 .*got 0"
+    yield patches.soft_top_k, (h[0], 9, 1.0), "k must be between 1 and 8 .*scores, got 9"
+    yield patches.sinkhorn_top_k, (h[0], 0, 1.0, 9), "k must be an int of at least 1, got 0"
     yield patches.soft_top_k, (h[0], 3, 0.0), "temperature must be greater than 0, got 0.0"
-    yield patches.sinkhorn_top_k, (h[0], 3.0, 1.0, 9), "k must be whole.*got 3.0"
+    yield patches.sinkhorn_top_k, (h[0], 3.0, 1.0, 9), "k must be an int.*got 3.0"
     yield patches.sinkhorn_top_k, (h[0], 3, -1.0, 9), "temperature must be greater than 0, got -1"
-    yield patches.sinkhorn_top_k, (h[0], 3, 1.0, 0), "iterations must be whole and at least 1.*0"
-    yield patches.perturbed_top_k, (h[0], 3.0, 1.0, 9, None), "k must be whole.*got 3.0"
+    yield patches.sinkhorn_top_k, (h[0], 3, 1.0, 0), "iterations must be an int of at least 1.*0"
+    yield patches.perturbed_top_k, (h[0], 3.0, 1.0, 9, None), "k must be an int.*got 3.0"
     yield patches.perturbed_top_k, (h[0], 3, 0.0, 9, None), "sigma must be greater than 0, got 0.0"
     yield patches.perturbed_top_k, (h[0], 3, math.nan, 9, None), "sigma must be .*got nan"
-    yield patches.perturbed_top_k, (h[0], 3, 1.0, 0, None), "samples must be whole and at least 1"
-    yield patches.perturbed_top_k, (h[0], 3, 1.0, 2.5, None), "samples must be whole.*got 2.5"
-    yield patches.draw_places, (h, 3, 2, 1.0, None), "size must be odd and positive.*got 2"
-    yield patches.draw_places, (h, 0, 3, 1.0, None), "k must be whole and at least 1, got 0"
-    yield patches.draw_places, (h, 2.0, 3, 1.0, None), "k must be whole and at least 1, got 2.0"
+    yield patches.perturbed_top_k, (h[0], 3, 1.0, 0, None), "samples must be an int of at least 1"
+    yield patches.perturbed_top_k, (h[0], 3, 1.0, 2.5, None), "samples must be an int.*got 2.5"
+    yield patches.draw_places, (h, 3, 2, 1.0, None), "size must be odd, .*got 2"
+    yield patches.draw_places, (h, 0, 3, 1.0, None), "k must be an int of at least 1, got 0"
+    yield patches.draw_places, (h, 2.0, 3, 1.0, None), "k must be an int of at least 1, got 2.0"
     yield patches.reinforce, (h[0, :1], h[0, :1]), r"losses must .*2 draws, got shape \(1, 9\)"
     yield patches.reinforce, (h[0], h[0, :2]), r"log_prob must .* \(9, 9\) .*got .*\(2, 9\)"
     yield patches.reconstruction_loss, (images.expand(2, 3, 9, 9), small, places), "patches must"
@@ -1203,13 +1204,16 @@ def bad_input():
         (places, torch.mean, 1, 1.0),
         r"task_loss must return shape \(2,\), got .*\(\)",
     )
-    yield patches.move, (places, None, -1, 1.0), "steps must be whole and not negative, got -1"
+    yield patches.move, (places, None, -1, 1.0), "steps must be an int of at least 0, got -1"
     yield patches.move, (places, None, 1, 1.0, -0.5), "penalty must not be negative, got -0.5"
     yield (
         patches.move,
         (places, None, 1, 1.0, 0.0, False, 1.0),
         "scales must be given where side_lr",
     )
+    yield patches.top_k, (h, True, 20.0), "k must be an int .*got True"
+    yield patches.suppress, (h, True), "size must be an int .*got True"
+    yield patches.ideal_heatmap, (places, (True, 9)), r"shape must be \(H, W\).*got \(True, 9\)"
     for wrong in (None, [2.0, 3.0], torch.tensor([3.0]), torch.tensor(3.0)):
         says = "side must be a number of pixels, got"
         if not isinstance(wrong, torch.Tensor):
@@ -1229,6 +1233,26 @@ def bad_input():
 def test_bad_input_is_named(function, arguments, message):
     with pytest.raises(ValueError, match=message):
         function(*arguments)
+
+
+def test_whole_numbers_may_be_numpys():
+    seeded = torch.Generator().manual_seed
+    h, n = torch.randn(2, 9, 9), np.int64
+    places, _ = patches.extract(h, n(2), n(3), 3.0)
+    assert torch.equal(places, patches.extract(h, 2, 3, 3.0)[0])
+    assert torch.equal(patches.local_softmax(h, n(3), 1.0), patches.local_softmax(h, 3, 1.0))
+    for k, iterations in ((2, 4), (n(2), n(4))):
+        soft = patches.sinkhorn_top_k(h[0], k, 1.0, iterations), patches.soft_top_k(h[0], k, 1.0)
+        assert soft[0].shape == soft[1].shape == (9, 9)
+    drawn = [patches.draw_places(h, k, s, 3.0, seeded(1))[0] for k, s in ((2, 3), (n(2), n(3)))]
+    assert torch.equal(*drawn)
+    assert patches.perturbed_top_k(h[0], n(2), 1.0, n(5), seeded(1)).shape == (9, 2, 9)
+    small = patches.sample(h[:, None], places, n(4))
+    assert small.shape == (2, 2, 1, 4, 4)
+    assert patches.place(small, places, (n(9), n(9))).shape == (2, 2, 1, 9, 9)
+    assert patches.ideal_heatmap(places, (n(9), n(9))).shape == (2, 9, 9)
+    task = lambda p: p.square().sum((1, 2))  # noqa: E731
+    assert torch.equal(patches.move(places, task, n(1), 0.1), patches.move(places, task, 1, 0.1))
 
 
 # Second derivatives -------------------------------------------------------------------------------

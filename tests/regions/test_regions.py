@@ -712,15 +712,18 @@ def erasing(logits=LOGITS, mask=MASK, psi=PSI, images=MAPS, target=Y, u=1):
         (lambda: erasing(logits=LOGITS[:1]), r"logits must be [^,]+ \(2, 3\)"),
         (lambda: erasing(mask=MASK > 0), "mask must be .*float32.* got .*bool"),
         (lambda: erasing(psi=PSI[:1]), r"psi must be [^,]+ \(2,\)"),
-        (lambda: regions.recursive_erasing(reader, IMAGES, TARGET, -1, 10), "u must be at least 0"),
+        (
+            lambda: regions.recursive_erasing(reader, IMAGES, TARGET, -1, 10),
+            "u must be an int of at least 0",
+        ),
         (lambda: regions.recursive_erasing(reader, IMAGES[0], TARGET, 1, 10), "images must be"),
         (lambda: regions.recursive_erasing(reader, IMAGES, TARGET[:2], 1, 10), "target must be"),
         (
             lambda: regions.recursive_erasing(lambda x: (LOGITS, x[0]), MAPS, Y, 1, 10),
             r"mask must be [^,]+ \(2, 1, 4, 5\)",
         ),
-        (lambda: regions.as_released(1.5), "u must be .* integer, got 1.5"),
-        (lambda: regions.as_printed("4"), "u must be .* integer, got '4'"),
+        (lambda: regions.as_released(1.5), "u must be an int .*, got 1.5"),
+        (lambda: regions.as_printed("4"), "u must be an int .*, got '4'"),
         (
             lambda: regions.looks(reader, IMAGES, TARGET, regions.as_released, 10),
             "rule must be a Rule, such as .* got function",
@@ -728,9 +731,9 @@ def erasing(logits=LOGITS, mask=MASK, psi=PSI, images=MAPS, target=Y, u=1):
         *(
             (
                 lambda n=n: regions.Rule(n, "never"),
-                f"looks must be at least 1 and whole.* got '?{n}",
+                f"looks must be an int of at least 1, got '?{n}",
             )
-            for n in (0, 1.5, math.nan, "2")
+            for n in (0, 1.5, math.nan, "2", True)
         ),
         *(
             (lambda y=y, u=u: erasing(u=u, target=Y * 0 + y), r"target must hold classes 0\.\.2")
@@ -739,10 +742,14 @@ def erasing(logits=LOGITS, mask=MASK, psi=PSI, images=MAPS, target=Y, u=1):
         ),
         (lambda: next(lazy(target=[0, 2])), "target must be .* got list"),
         (lambda: next(lazy(rule=4)), "rule must be a Rule, such as .* got int"),
-        (lambda: regions.wildcat_pooling(MAPS, 2.0), r"k_max, k_min must be 1\.\.20.* got 2.0"),
+        (lambda: regions.wildcat_pooling(MAPS, 2.0), "k_max must be an int of at least 1, got 2.0"),
         (lambda: regions.region(MAPS, LOGITS, (0, 5), 8.0, 0.5), r"size must be \(H, W\).*\(0, 5"),
         (lambda: regions.region(MAPS, LOGITS, 5, 8.0, 0.5), r"size must be \(H, W\).* got 5"),
-        (lambda: regions.Rule(2, "always"), "ends error, doubt or never, got 2 and 'always'"),
+        *(
+            (lambda s=s: regions.region(MAPS, LOGITS, s, 8.0, 0.5), r"size must be \(H, W\)")
+            for s in ((8.5, 8), ("8", 8), (True, 8), (8, 8, 8))
+        ),
+        (lambda: regions.Rule(2, "always"), "ends must be error, doubt or never, got 'always'"),
         (lambda: regions.average_pooling(LOGITS), r"maps must be [^,]+ \(B, C, \*positions\)"),
         (lambda: regions.log_sum_exp_pooling(MAPS, 0.0), "r must be positive"),
         (lambda: regions.wildcat_pooling(MAPS, 21), r"k_max, k_min must be 1\.\.20"),

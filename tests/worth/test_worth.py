@@ -275,14 +275,14 @@ def test_bad_input_is_named():
             worth.bits(observer, (4, 5), 3, 2)
         assert worth.bits(observer, (4, 4), 3, 2, 1) == 0  # one set of places, and it is told
     for observer in (*worth.OBSERVERS[:4], "full"):
-        with pytest.raises(ValueError, match="classes must be at least 1, got 0"):
+        with pytest.raises(ValueError, match="classes must be an int of at least 1, got 0"):
             worth.bits(observer, (0, 1), 4, 2, 0)
-    with pytest.raises(ValueError, match="classes must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="classes must be an int of at least 1, got 0"):
         worth.acts("presence", (0, 1), 0)
-    for name, arguments in (("number", (5, 2, -1)), ("apart", (5, 0, 2)), ("cells", (0, 2, 1))):
-        with pytest.raises(ValueError, match=f"{name} must be at least"):
+    for name, arguments in (("number", (5, 2, -1)), ("apart", (5, 0, 2)), ("cells", (2.5, 2, 1))):
+        with pytest.raises(ValueError, match=f"{name} must be an int of at least"):
             worth.choices(*arguments)
-    with pytest.raises(ValueError, match="greatest"):
+    with pytest.raises(ValueError, match="largest"):
         worth.log_likelihood_class(x, torch.tensor([0, 1, 3]))
     with pytest.raises(ValueError, match="classes"):
         worth.log_likelihood_counts(x, torch.tensor([[3], [0], [1]]))

@@ -155,12 +155,11 @@ def fit(
             that is not positive; no convergence within `most` steps.
     """
     groups, counts = _checked(groups, counts)
+    check_int("most", most, 1)
+    for name, x in (("tolerance", tolerance), ("scale", scale)):
+        if not 0 < x < math.inf:
+            raise ValueError(f"{name} must be a positive number, got {x}")
     design, prior = _design(groups, counts.shape[1], covariates, scale)
-    check_int("most", most)
-    if not (tolerance > 0 and most > 0):
-        raise ValueError(
-            f"most and tolerance must be positive, got {most} and {tolerance}; leave them out"
-        )
     share = (counts.sum(0) + 0.5).log()
     base = (share[:-1] - share[-1]).repeat(groups.shape[1])  # (p,)
     centre, between = base.expand(len(groups), -1), START**2 * torch.eye(len(base)).double()
@@ -363,11 +362,11 @@ def _centres(fitted: Fit, added: Tensor, generator) -> Tensor:
     return fitted.design @ (fitted.coefficients + moved.view(-1, q, p)) + added
 
 
-def _modes(fitted: Fit, centre: Tensor, steps: int = 10) -> Tensor:
+def _modes(fitted: Fit, centre: Tensor) -> Tensor:
     """Return the modes of the logits (draws, B, p) around their centres, given the counts."""
     shift = centre - fitted.design @ fitted.coefficients
     logits = fitted.logits + shift - (fitted.gain @ (fitted.slope @ shift[..., None]))[..., 0]
-    for _ in range(steps):
+    for _ in range(10):
         mean, slope, variance = _moments(logits, fitted.groups)
         off = (slope @ (logits - centre)[..., None]) + (fitted.counts[:, :-1] - mean)[..., None]
         cross = slope @ fitted.between
@@ -423,10 +422,10 @@ def _design(
     groups: Tensor, classes: int, covariates: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Return the design (B, q) with a column of ones, and its prior precisions (q, p)."""
-    if not (len(groups) and classes > 1 and 0 < scale < math.inf):
+    if not (len(groups) and classes > 1):
         raise ValueError(
-            f"groups, counts and scale must be at least one bag, two labels and a positive number, "
-            f"got {len(groups)}, {classes} and {scale}; add the remaining instances as a label"
+            "groups and counts must hold at least one bag and two labels, got "
+            f"{len(groups)} and {classes}; add the remaining instances as a label"
         )
     base = groups.new_ones(len(groups), 1)
     covariates = base[:, :0] if covariates is None else covariates

@@ -18,7 +18,7 @@ def proportion_loss(
 
     It takes the logarithm of the mean, not the mean of the logarithms, which is a different loss.
 
-    Args and errors: as `log_likelihood`.
+    Args and errors: as `log_likelihood`, and without a bag.
     Returns: scalar, the mean over bags in nats; an empty bag counts as 0.
     Source: Ardehaly & Culotta (2017), as described in section 1.1 of the paper.
     """
@@ -87,7 +87,7 @@ def proportion_loss_multiclass(
 ) -> Tensor:
     """Return the loss of DLLP for C classes, Eq. (6.1) with a sum over the classes.
 
-    Args and errors: as `log_likelihood_multiclass`.
+    Args and errors: as `log_likelihood_multiclass`, and without a bag.
     Returns: scalar, the mean over bags in nats; an empty bag counts as 0.
     Source: Ardehaly & Culotta (2017).
     """

@@ -1,5 +1,6 @@
 """Counts that are noisy, or known to a range: likelihoods from the whole distribution."""
 
+import math
 from functools import partial
 
 import torch
@@ -186,7 +187,8 @@ def log_likelihood_interval_multiclass(
 
     Args:
         log_p: (B, n, C).
-        low, high: integer (B, C), both ends included; 0 and the size of the bag for a free class.
+        low, high: integer (B, C), both ends included; 0 and the size of the bag, or more, for a
+            free class.
         mask, multiplicity: as `log_likelihood_multiclass`; time grows with the instances.
     Returns: (B,) in nats; -inf, with gradient 0, where no counts are possible.
     Raises:
@@ -242,9 +244,7 @@ def _box(z: Tensor, low: Tensor, high: Tensor, real: Tensor) -> Tensor:
     """Return log P(low <= counts <= high), (B,), by adding instances; the last class is implied."""
     kinds, size = z.shape[2] - 1, real.sum(1)
     top = high[:, :-1].amax(0).tolist() if len(z) else [0] * kinds
-    states = 1
-    for v in top:
-        states *= v + 1
+    states = math.prod(v + 1 for v in top)
     if states > MAX_STATES:
         raise ValueError(
             f"high gives {states:.3g} states, the product of (high + 1) over the bounded classes "

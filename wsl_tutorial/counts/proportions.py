@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from wsl_tutorial._shapes import BOOL, FLOATS, WHOLE, check_tensor, per_bag
+from wsl_tutorial._shapes import BOOL, FLOATS, WHOLE, check_int, check_tensor, per_bag
 
 ROUNDING = 8  # units of the dtype's rounding by which a share may be off when no digits are given
 
@@ -26,16 +26,18 @@ def counts_from_proportions(p: Tensor, n: Tensor | int, digits: int | None = Non
     """
     two = isinstance(p, Tensor) and p.dim() == 1
     check_tensor("p", p, ("B",) if two else ("B", "C"), dtypes=FLOATS)
-    if isinstance(n, int):
+    if not isinstance(n, Tensor):
+        check_int("n", n, None)
         if not 0 <= n <= 2**53:
             raise ValueError(f"n must lie between 0 and 2**53, got {n}")
-        n = torch.full(p.shape[:1], n, device=p.device)
-    if isinstance(n, Tensor) and n.dtype == torch.bool and n.dim() == 2:
+        n = torch.full(p.shape[:1], int(n), device=p.device)
+    if n.dtype == torch.bool and n.dim() == 2:
         check_tensor("n", n, (len(p), n.shape[1]), p, BOOL)
         n = n.sum(1)
     check_tensor("n", n, (len(p),), p, WHOLE)
-    if digits is not None and not (isinstance(digits, int) and digits >= 0):
-        raise ValueError(f"digits must be a whole number of at least 0 or None, got {digits!r}")
+    if digits is not None:
+        check_int("digits", digits)
+        digits = int(digits)
     off = ROUNDING * torch.finfo(p.dtype).eps + (0 if digits is None else 0.5 * 10**-digits)
     return _counts(p, n.long(), off, digits)
 

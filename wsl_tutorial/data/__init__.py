@@ -13,7 +13,6 @@ from .files import (
     fetch,
     home,
     root,
-    unpack,
     unpacked,
 )
 from .registry import SETS, DataSet, File
@@ -30,6 +29,5 @@ __all__ = [
     "fetch",
     "home",
     "root",
-    "unpack",
     "unpacked",
 ]

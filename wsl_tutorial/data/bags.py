@@ -46,7 +46,10 @@ def of_sizes(order: Tensor, sizes: Tensor) -> Bags:
     """
     if not len(sizes) or sizes.min() < 1 or sizes.sum() > len(order):
         total = int(sizes.sum())
-        raise ValueError(f"sizes: {len(sizes)} bags of {total} instances from {len(order)}")
+        raise ValueError(
+            f"sizes: got {len(sizes)} bags of {total} instances, expected sizes of 1 or more and a "
+            f"sum of at most {len(order)}"
+        )
     mask = torch.arange(int(sizes.max())) < sizes[:, None]  # (m, n)
     index = torch.zeros(mask.shape, dtype=torch.int64)
     index[mask] = order[: int(sizes.sum())]
@@ -60,10 +63,13 @@ def draw(total: int, shares: Tensor, generator: torch.Generator, most: int | Non
     not fit, or there are `most`. For sizes uniform in 2..12 see `uniform`.
     Raises ValueError where no bag fits or `shares` is not a distribution.
     """
-    if shares.ndim != 1 or not len(shares) or shares.min() < 0 or not shares.sum() > 0:
+    if shares.ndim != 1 or not len(shares) or shares.min() < 0 or not 0 < shares.sum() < torch.inf:
         raise ValueError(f"shares: expected non-negative weights of sizes 1, 2, ..., got {shares}")
-    sizes = 1 + torch.multinomial(shares.double(), total, replacement=True, generator=generator)
+    draws = max(total, 1)  # more bags than fit
+    sizes = 1 + torch.multinomial(shares.double(), draws, replacement=True, generator=generator)
     sizes = sizes[sizes.cumsum(0) <= total][:most]
+    if not len(sizes):
+        raise ValueError(f"shares, total: no bag drawn fits into {total} instances")
     return of_sizes(torch.randperm(total, generator=generator), sizes)
 
 
@@ -78,7 +84,7 @@ def geometric(mean: float, largest: int = 12) -> Tensor:
     """Return the shares of the sizes 1..largest with a given mean and the largest entropy.
 
     It is what is known of a data set of which only the mean bag size is printed: the share of size
-    s is proportional to q^s. Raises ValueError for a mean outside 1..largest.
+    s is proportional to q^s. Raises ValueError unless 1 < mean < largest.
     """
     if not 1 < mean < largest:
         raise ValueError(f"mean: got {mean}, expected a number between 1 and {largest}")
@@ -94,9 +100,15 @@ def geometric(mean: float, largest: int = 12) -> Tensor:
 def counts(bags: Bags, labels: Tensor, classes: int | None = None) -> Tensor:
     """Count the positives of every bag, (m,) int64; with `classes`, the instances of each class.
 
-    labels (N,): 0 or 1, or 0..classes-1, on the bags' device.
+    labels (N,): 0 or 1, or 0..classes-1, on the bags' device. Raises ValueError for other labels.
     """
-    inside = labels[bags.index]  # (m, n)
+    inside = labels[bags.index].masked_fill(~bags.mask, 0)  # (m, n)
+    most = 2 if classes is None else classes
+    if bool(((inside < 0) | (inside >= most)).any()):
+        raise ValueError(
+            f"labels: got {inside.min()} .. {inside.max()}, expected 0 .. {most - 1}; pass "
+            "classes, the number of classes"
+        )
     if classes is None:
         return (inside * bags.mask).sum(1)
     one_hot = torch.nn.functional.one_hot(inside, classes)
@@ -132,9 +144,12 @@ def collate(bags: Sequence) -> tuple:
             once a bag (labels, counts) and are stacked as by the DataLoader itself.
     Returns:
         (instances (B, most, ...), mask (B, most), ...): 0 and false in the padding.
-    Raises: ValueError, no bag, or instances of different shapes or dtypes.
+    Raises: ValueError, no bag, tuples of different lengths, or instances of different shapes or
+        dtypes.
     """
     rows = [bag if isinstance(bag, tuple | list) else (bag,) for bag in bags]
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError(f"bags must be tuples of one length, got {[len(row) for row in rows]}")
     parts = [torch.as_tensor(row[0]) for row in rows]
     kinds = {(tuple(x.shape[1:]), x.dtype) for x in parts if x.ndim}
     if len(kinds) != 1 or not all(x.ndim for x in parts):

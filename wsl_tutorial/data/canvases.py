@@ -15,6 +15,7 @@ from torch import Tensor
 from wsl_tutorial.data import houses, svhn
 
 CHUNK = 4096  # layouts made at once
+TRIES = 30  # proposals of a point of Bridson's algorithm
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,12 @@ class Scenes:
 
 
 def poisson_disk(
-    n: int,
-    extent: tuple[float, float],
-    radius: float,
-    generator: torch.Generator,
-    tries: int = 30,
+    n: int, extent: tuple[float, float], radius: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Draw `n` Poisson-disk samples by Bridson's algorithm, at once on the generator's device.
 
     Each sample grows from one uniform point. At every turn one active point, at random, proposes
-    `tries` points uniform in the ring between `radius` and twice that around it; the first that
+    `TRIES` points uniform in the ring between `radius` and twice that around it; the first that
     lies inside `extent` and keeps the distance to all is added, and without one the proposer
     retires. (Bridson's grid speeds up the search for neighbours and changes nothing else.)
 
@@ -104,12 +101,12 @@ def poisson_disk(
     active[:, 0] = True
     while active.any():
         proposer = (active * (1 + uniform(n, most))).argmax(1)  # uniform among the active
-        distance = radius * (1 + 3 * uniform(n, tries)).sqrt()  # uniform in area
-        angle = 2 * math.pi * uniform(n, tries)
+        distance = radius * (1 + 3 * uniform(n, TRIES)).sqrt()  # uniform in area
+        angle = 2 * math.pi * uniform(n, TRIES)
         step = distance[..., None] * torch.stack([angle.cos(), angle.sin()], -1)
-        proposal = points[row, proposer][:, None] + step  # (n, tries, 2)
+        proposal = points[row, proposer][:, None] + step  # (n, TRIES, 2)
         dx, dy = (proposal[:, :, None, i] - points[:, None, :, i] for i in (0, 1))
-        nearest = (dx * dx + dy * dy).amin(-1)  # (n, tries), squared
+        nearest = (dx * dx + dy * dy).amin(-1)  # (n, TRIES), squared
         inside = ((proposal >= 0) & (proposal <= room)).all(-1)
         fits = inside & (nearest >= radius**2)
         added = fits.any(1) & active[row, proposer]
@@ -206,9 +203,11 @@ def hard(
     labels (N,): of the tiles, on the generator's device; tile: their height and width; k:
     smallest and largest number of digits, uniform between them. Sizes in pixels, as in `scattered`.
     MNIST-3 is k = (3, 3). Source: Angles, Jin et al. (2021), section 5.1; "uneven" after their
-    earlier version, appendix E.
+    earlier version, appendix E. Raises ValueError where k is no range or k digits do not fit.
     """
     least, most = k
+    if not 0 <= least <= most:
+        raise ValueError(f"k: got {k}, expected 0 <= smallest <= largest")
     device = generator.device
     centres = scattered(n, most, size, box, radius, generator, uneven)
     chosen = torch.randint(len(labels), (n, most), generator=generator, device=device)
@@ -229,9 +228,9 @@ def easy(
 ) -> Scenes:
     """Draw MNIST easy: the classes first, first + 1, ... in the cells of a grid, row by row.
 
-    Around each cell's centre the digit is off by a Gaussian of an eighth of the cell. Which nine of
-    the ten classes the paper takes is not stated. Arguments as in `hard`. Raises ValueError where
-    one of the cells^2 classes has no tile.
+    Each digit is off its cell's centre by a Gaussian of an eighth of the cell. Which nine of the
+    ten classes the paper takes is not stated. Arguments as in `hard`. Raises ValueError where one
+    of the cells^2 classes has no tile.
     Source: Angles, Jin et al. (2021), section 5.1.
     """
     device, k = generator.device, cells**2
@@ -299,9 +298,12 @@ def streets(
 
     The middle rows of crops of `houses`, so large that digits are about as high as in SVHN, at a
     uniform place; beside the crop its outermost columns go on. Returns as `svhn.two_digits`.
+    Raises ValueError for a height below 10 and for a width below that of a crop.
     """
     height, width = size
     side = round(1.6 * height)
+    if width < side:
+        raise ValueError(f"size: got {size}, expected a width of {side} or more")
     top = (side - height) // 2
     found: dict[str, list[Tensor]] = {"images": [], "boxes": [], "classes": []}
     while len(found["images"]) < n:

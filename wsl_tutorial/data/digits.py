@@ -34,8 +34,8 @@ def canvases(
     """Draw `n` canvases with digits scattered on black, and the book's observations of them.
 
     images (N, 1, h, w) in [0, 1], labels (N,) in 0..9, size: canvas side or (height, width) in
-    pixels, generator: on the device of `images`, k: least and most digits (uniform),
-    clutter: 4 x 4 pieces of digits scattered on each canvas, overlap: whether digits may overlap.
+    pixels, generator: on the device of `images`, k: smallest and largest number of digits
+    (uniform), clutter: 4 x 4 pieces of digits on each canvas, overlap: whether digits may overlap.
     Without overlap, each digit's place is uniform over those that are still free.
 
     Returns images (n, 1, H, W); labels bool (n, 10): presence; counts (n, 10) int64;
@@ -43,10 +43,10 @@ def canvases(
     The last two are padded with -1. Raises `ValueError` where the canvas is too small to promise
     room for k digits.
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = size if isinstance(size, tuple | list) else (size, size)
     least, most = k
     if not 0 <= least <= most or most < 1:
-        raise ValueError(f"k: got {k}, expected 0 <= least <= greatest and greatest >= 1")
+        raise ValueError(f"k: got {k}, expected 0 <= smallest <= largest and largest >= 1")
     h, w = images.shape[-2:]
     free = (height - h + 1, width - w + 1)  # top-left corners
     blocked = min(2 * h - 1, free[0]) * min(2 * w - 1, free[1]) * (0 if overlap else most - 1)
@@ -57,16 +57,16 @@ def canvases(
     number = torch.randint(least, most + 1, (n,), generator=generator, device=device)
     present = torch.arange(most, device=device) < number[:, None]  # (n, most)
     chosen = torch.randint(len(images), (n, most), generator=generator, device=device)
-    corners = _corners(n, most, free, (h, w), overlap, generator)  # (n, most, 2)
+    corners = draw_corners(n, most, free, (h, w), overlap, generator)  # (n, most, 2)
     canvas = images.new_zeros(n, height, width)
     for j in range(most):
-        _stamp(canvas, images[chosen[:, j], 0] * present[:, j, None, None], corners[:, j])
+        stamp(canvas, images[chosen[:, j], 0] * present[:, j, None, None], corners[:, j])
     for _ in range(clutter):
         piece = torch.randint(len(images), (n,), generator=generator, device=device)
-        inside = _corners(n, 1, (h - 3, w - 3), (4, 4), True, generator)[:, 0]
-        pieces = images[piece, 0][_window(inside, 4, 4)]
-        corner = _corners(n, 1, (height - 3, width - 3), (4, 4), True, generator)[:, 0]
-        _stamp(canvas, pieces, corner)
+        inside = draw_corners(n, 1, (h - 3, w - 3), (4, 4), True, generator)[:, 0]
+        pieces = images[piece, 0][window(inside, 4, 4)]
+        corner = draw_corners(n, 1, (height - 3, width - 3), (4, 4), True, generator)[:, 0]
+        stamp(canvas, pieces, corner)
 
     classes = labels[chosen].masked_fill(~present, -1)
     counts = (classes[..., None] == torch.arange(10, device=device)).sum(1)
@@ -82,7 +82,14 @@ def canvases(
     }
 
 
-def _corners(n, most, free, box, overlap, generator):
+def draw_corners(
+    n: int,
+    most: int,
+    free: tuple[int, int],
+    box: tuple[int, int],
+    overlap: bool,
+    generator: torch.Generator,
+) -> torch.Tensor:
     """Draw top-left corners (n, most, 2), each uniform over the places that are still free."""
     device = generator.device
     rows, columns = (torch.arange(f, device=device) for f in free)
@@ -99,7 +106,7 @@ def _corners(n, most, free, box, overlap, generator):
     return torch.stack(corners, 1)
 
 
-def _window(corner, h, w):
+def window(corner: torch.Tensor, h: int, w: int) -> tuple[torch.Tensor, ...]:
     """Return the index of one h x w window an image, for images (n, H, W) and corners (n, 2)."""
     device = corner.device
     rows = corner[:, 0, None, None] + torch.arange(h, device=device)[:, None]
@@ -107,6 +114,7 @@ def _window(corner, h, w):
     return torch.arange(len(corner), device=device)[:, None, None], rows, columns
 
 
-def _stamp(canvas, pieces, corner):
-    window = _window(corner, *pieces.shape[-2:])
-    canvas[window] = torch.maximum(canvas[window], pieces)
+def stamp(canvas: torch.Tensor, pieces: torch.Tensor, corner: torch.Tensor) -> None:
+    """Draw a piece (n, h, w) on each canvas (n, H, W): where ink overlaps, the brighter counts."""
+    index = window(corner, *pieces.shape[-2:])
+    canvas[index] = torch.maximum(canvas[index], pieces)

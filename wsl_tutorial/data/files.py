@@ -347,17 +347,6 @@ def members(archive: str | os.PathLike) -> Iterator[tuple[str, bytes]]:
         raise ValueError(f"archive: {archive} is cut off, or none ({why}): {AGAIN}") from error
 
 
-def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> Path:
-    """Write the regular files of a tar archive under `folder`, all of them or none.
-
-    Returns `folder`. Raises `FileExistsError` where `folder` exists, `ValueError` as `members`.
-    """
-    folder = Path(folder)
-    if folder.exists():
-        raise FileExistsError(f"folder: {folder} exists already")
-    return _unpack(archive, folder, ())
-
-
 def _unpack(archive, folder: Path, there: Iterable[str]) -> Path:
     """Write the files of an archive that are not `there`, once the whole archive has been read."""
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 DENSE = (4.7, 4.5)  # Beta: as GlaS, mean 0.51, 10 and 90 % quantiles 0.30 and 0.72
-SPARSE = (2.0, 13.4)  # Beta: mean 0.13, as birds in photographs
 PERIOD = (6.0, 9.0)  # pixels between the stripes of an image
 # Converging stripes are less regular across, bent ones along: an even, narrow band would tell them
 # apart by the spectrum alone. So bands are wide, and differ from image to image.
@@ -79,7 +78,10 @@ def glands(
     them, wrong labels, or a generator that is not on the CPU.
     """
     if n < 1 or size < 32 or generator.device.type != "cpu":
-        raise ValueError(f"n, size, generator: got {n}, {size}, one on {generator.device}")
+        raise ValueError(
+            f"n, size, generator: got {n}, {size}, one on {generator.device}, expected n >= 1, "
+            "size >= 32 and the CPU"
+        )
     if classes not in (2, 4):
         raise ValueError(f"classes: got {classes}, expected 2 or 4")
     drawn = _labels(n, classes, regime.prior, generator)

@@ -21,7 +21,7 @@ EM = 100  # type size, in pixels, in which a number is laid out before it is sca
 def house_numbers(n: int, generator: torch.Generator, size: int = 64) -> dict:
     """Draw `n` crops around house numbers; the generator, on the CPU, fixes every bit.
 
-    The number's greater side is size / (1 + (6 - digits)/7) up to 10 %, as in the authors' SVHN
+    The number's longer side is size / (1 + (6 - digits)/7) up to 10 %, as in the authors' SVHN
     crops. Numbers are slanted, turned and seen in perspective; plates, lines and pieces of
     neighbouring characters surround them; then come blur, loss of resolution and noise.
     Returns images (n, 3, size, size) uint8; sequences (n lists of 1 to 5 digits, left to right);
@@ -29,7 +29,10 @@ def house_numbers(n: int, generator: torch.Generator, size: int = 64) -> dict:
     Raises `ValueError` for n < 1, size < 16 or a generator that is not on the CPU.
     """
     if n < 1 or size < 16 or generator.device.type != "cpu":
-        raise ValueError(f"n, size, generator: got {n}, {size}, one on {generator.device}")
+        raise ValueError(
+            f"n, size, generator: got {n}, {size}, one on {generator.device}, expected n >= 1, "
+            "size >= 16 and the CPU"
+        )
     sequences = _sequences(n, generator)
     drawn = [_draw(digits, _Dice(generator), size) for digits in sequences]
     images = torch.stack([image for image, _ in drawn])

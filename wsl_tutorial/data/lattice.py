@@ -11,7 +11,7 @@ any class with the same probability. So the entropy of all that may be observed 
 import torch
 from torch import Tensor
 
-from wsl_tutorial.data.digits import _corners, _stamp, _window
+from wsl_tutorial.data.digits import draw_corners, stamp, window
 
 STEP = 2  # pixels from cell to cell
 WINDOW = 7  # steps that the window of a cell is wide: 14 pixels, of which the network sees 13
@@ -27,7 +27,7 @@ def scattered(n: int, cells: int, apart: int, number: Tensor, generator: torch.G
 
     Uniform over the choices of `number` cells of a square of `cells` by `cells` of which each two
     are at least `apart` rows or `apart` columns from each other: drawn anew until they are.
-    Raises ValueError where that does not come to an end.
+    Raises ValueError after 10,000 attempts.
     """
     most, device = int(number.max()), generator.device
     present = torch.arange(most, device=device) < number[:, None]  # (n, K)
@@ -69,11 +69,21 @@ def canvases(
 
     Returns images (n, 1, size, size); cells (n, K, 2) int64: row and column; classes (n, K) int64;
     both padded with -1.
-    Raises ValueError for digits wider than a window and where no canvas holds k digits.
+    Raises ValueError for digits wider than a window, a class without a digit, and where no canvas
+    holds k digits.
     """
     h, w = images.shape[-2:]
     if max(h, w) > WINDOW * step:
         raise ValueError(f"images: got digits of {h} x {w}, wider than {WINDOW * step} pixels")
+    if not 0 <= k[0] <= k[1] or side(size, step) < 1:
+        raise ValueError(
+            f"k, size: got {k} and {size}, expected 0 <= k[0] <= k[1] and at least the "
+            f"{WINDOW * step} pixels of a window"
+        )
+    many = labels.bincount(minlength=10)
+    if bool((many[:10] == 0).any()):
+        missing = (many[:10] == 0).nonzero()[:, 0].tolist()
+        raise ValueError(f"labels: no digit of the classes {missing}")
     device = images.device
     number = torch.randint(k[0], k[1] + 1, (n,), generator=generator, device=device)
     cells = scattered(n, side(size, step), apart, number, generator)
@@ -81,7 +91,6 @@ def canvases(
     classes = torch.randint(10, present.shape, generator=generator, device=device)
     share = torch.rand(present.shape, generator=generator, device=device)
     order = labels.argsort(stable=True)
-    many = labels.bincount(minlength=10)
     first = many.cumsum(0) - many
     chosen = order[
         first[classes] + torch.minimum((share * many[classes]).long(), many[classes] - 1)
@@ -91,14 +100,16 @@ def canvases(
     offset = torch.tensor([(WINDOW * step - h) // 2, (WINDOW * step - w) // 2], device=device)
     for j in range(present.shape[1]):
         tile = images[chosen[:, j], 0] * present[:, j, None, None]
-        _stamp(canvas, tile, step * cells[:, j].clamp(min=0) + offset)
+        stamp(canvas, tile, step * cells[:, j].clamp(min=0) + offset)
     piece = (h // 2, w // 2)
     for _ in range(clutter):
         tile = torch.randint(len(images), (n,), generator=generator, device=device)
-        inside = _corners(n, 1, (h - piece[0] + 1, w - piece[1] + 1), piece, True, generator)[:, 0]
+        inside = draw_corners(n, 1, (h - piece[0] + 1, w - piece[1] + 1), piece, True, generator)[
+            :, 0
+        ]
         free = (size - piece[0] + 1, size - piece[1] + 1)
-        corner = _corners(n, 1, free, piece, True, generator)[:, 0]
-        _stamp(canvas, images[tile, 0][_window(inside, *piece)], corner)
+        corner = draw_corners(n, 1, free, piece, True, generator)[:, 0]
+        stamp(canvas, images[tile, 0][window(inside, *piece)], corner)
     return {
         "images": canvas[:, None],
         "cells": cells,

@@ -30,7 +30,7 @@ KNOWN = {
     "musk2": ("musk/clean2.data", 102, 39, 6598, 166),
     "elephant": ("mil/elephant.csv.gz", 200, 100, 1391, 230),
 }
-Row = tuple[str, int, list[float]]  # bag, label, features
+Row = tuple[str, float, list[float]]  # bag, label, features
 
 
 def load(name: str, root: str | os.PathLike | None = None) -> dict:
@@ -104,8 +104,6 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
             if any(field.strip() for field in row):
                 yield line, row
     except (gzip.BadGzipFile, csv.Error, *files.UNREADABLE) as error:
-        if isinstance(error, ValueError) and str(path) in str(error):
-            raise
         raise ValueError(f"{path}: cannot be read ({error}): {files.AGAIN}") from error
 
 
@@ -126,8 +124,7 @@ def _uci(row: list[str]) -> Row:
 
 
 def _table(row: list[str]) -> Row:
-    label = float(row[0])
-    return row[1], int(label) if label == int(label) else 2, [float(value) for value in row[2:]]
+    return row[1], float(row[0]), [float(value) for value in row[2:]]
 
 
 def batch(bags: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -78,7 +78,9 @@ def nests(
     Raises `ValueError` where the batch does not divide into nests or the canvas is too small.
     Source: Li (2018), section 5.2; sizes and clipping from the author's program.
     """
-    if len(images) % per_nest or len(images) != len(labels):
+    if not 1 <= size[0] <= size[1]:
+        raise ValueError(f"size: got {size}, expected 1 <= smallest <= largest")
+    if per_nest < 1 or len(images) % per_nest or len(images) != len(labels):
         raise ValueError(
             f"images: got {len(images)} images and {len(labels)} labels, "
             f"expected equally many and a multiple of per_nest = {per_nest}"

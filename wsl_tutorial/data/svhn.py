@@ -188,7 +188,7 @@ def crop(
 ) -> torch.Tensor:
     """Crop the square around a number, resized to (3, size, size) uint8 by antialiased bicubics.
 
-    image (3, H, W) uint8, boxes (n, 4). The square's side is the greater side of the union of the
+    image (3, H, W) uint8, boxes (n, 4). The square's side is the longer side of the union of the
     boxes times a factor: with zoom "authors" 1 + (6 - n)/7, so that **the true number of digits n
     sets the scale**, in test images, too; with "count-free" always 11/7, the authors' factor for
     two digits, the most frequent length. A square that reaches over the image's edge is cut there

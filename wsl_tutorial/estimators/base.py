@@ -132,7 +132,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         return np.asarray(self.columns_)[best].reshape(len(log_p), *shape)
 
     def decision_function(self, X):
-        """Return the log-odds of each row (n_rows,) for two classes, else log p (n_rows, K)."""
+        """Return the log-odds of the second of two columns (n_rows,), else log p (n_rows, K)."""
         log_p, shape = self._log_p_of(X)
         values = self._public(log_p).reshape(len(log_p), -1, *shape)
         return values[:, 1] - values[:, 0] if values.shape[1] == 2 else values
@@ -240,7 +240,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         """Return the mean of `class_weight` over the classes of each bag, (B,); 1 if it has none.
 
         members: how much of each class is in each bag, (B, K) float64. "balanced" gives a class of
-        which there is s the weight total / (K s). With `known`, all classes have been seen.
+        size s the weight total / (K s). With `known`, all classes have been seen.
 
         Raises: ValueError if `class_weight` names another class, is negative, or of another kind.
         """
@@ -383,7 +383,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 raise ValueError(f"{name} must be one of {words}, got {getattr(self, name)!r}")
         for name in ("max_iter", "n_iter_no_change", "batch_size"):
             value, none = getattr(self, name), name == "batch_size"
-            whole = isinstance(value, int | np.integer) and value >= 1
+            whole = isinstance(value, int | np.integer) and value is not True and value >= 1
             if not (whole or (none and value is None)):
                 wanted = "an integer of at least 1" + (" or None" if none else "")
                 raise ValueError(f"{name} must be {wanted}, got {value!r}")

@@ -262,18 +262,15 @@ class CountClassifier(BagClassifier):
 
     def _of_one(self, share: Tensor, table: Table, bag: int) -> np.ndarray:
         """Return the counts (1,) or (1, C) of one bag, or say why there are none."""
-        size, why = table.sizes[bag : bag + 1], ""
+        size = table.sizes[bag : bag + 1]
         for digits in (None, DIGITS):
-            try:
+            with contextlib.suppress(ValueError):
                 return counts.counts_from_proportions(share, size, digits).numpy()
-            except ValueError as error:
-                why = str(error)
-        several = ", and those of one vector only" if "fit several counts" in why else ""
         raise ValueError(
-            f"proportions times sizes must be whole numbers{several}, got {share[0].tolist()} for "
-            f"bag {table.ids[bag]!r} of {int(size)} rows; give the shares more digits, or the "
-            "counts with proportions=False; if the rows are a sample of those whose shares are "
-            "known, pass method='proportions'"
+            "proportions times sizes must be whole numbers, and of one vector only, got "
+            f"{share[0].tolist()} for bag {table.ids[bag]!r} of {int(size)} rows; give the shares "
+            "more digits, or the counts with proportions=False; if the rows are a sample of those "
+            "whose shares are known, pass method='proportions'"
         )
 
     def _weights(self, target: Tensor) -> Tensor:

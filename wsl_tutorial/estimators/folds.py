@@ -17,7 +17,7 @@ class BagKFold:
 
     It needs no `groups` where X has the column `bags`. scikit-learn's `GroupKFold` keeps bags
     together too, but balances rows instead of bags. `groups` reaches the folds only: a model
-    without `bags` takes every row for a bag, and says nothing.
+    without `bags` takes every row for a bag, without a warning.
 
     Parameters: n_splits, shuffle, random_state as for `KFold`; bags as for `PresenceClassifier`.
     """

@@ -22,12 +22,12 @@ from .tables import UNKNOWN, Table, check_classes
 class PresenceClassifier(BagClassifier):
     """Learn a classifier of instances from which classes occur in each bag.
 
-    The labels of a bag are 0/1 (one class: the table of multiple-instance learning), a matrix
+    The labels of a bag are 0/1, -1 where unknown (one class: multiple-instance learning), a matrix
     (n_bags, C) of 1 present, 0 absent and -1 unknown, or sets of classes. Every instance has one
     of the classes, or none of them (the background). With bags of one row each this is logistic
     regression. `score` is the share of bags whose known labels are all predicted.
 
-    A bag is positive if one of its rows is. Of two values the greater is positive: 1, True, or the
+    A bag is positive if one of its rows is. Of two values the larger is positive: 1, True, or the
     later word in the alphabet. For words such as "active" and "inactive" pass `y == "active"`.
 
     Parameters:
@@ -47,7 +47,8 @@ class PresenceClassifier(BagClassifier):
             own gets X as it is.
         alpha: weight of the L2 penalty, alpha / 2 times the squared weights (biases are free),
             beside the mean loss of a bag: 1 / (n_bags C) for the C of `LogisticRegression`.
-        solver: "lbfgs" (all bags a step), "adam", or "auto": lbfgs for the default module.
+        solver: "lbfgs" (all bags a step), "adam", or "auto": lbfgs for the default module, unless
+            method is "max" or "attention", batch_size is given, or early_stopping.
         max_iter: most iterations of lbfgs, or epochs of adam.
         learning_rate, batch_size: of adam; bags in a step (None: 32).
         early_stopping: hold out `validation_fraction` of the bags, stop when their loss has not
@@ -236,6 +237,11 @@ class PresenceClassifier(BagClassifier):
         if reset:
             found = known[known != -1] if unknown else known
             found = found if classes is None else np.unique(classes)
+            if classes is None and y.dtype.kind in "iuf" and np.array_equal(found, [-1, 0]):
+                raise ValueError(
+                    "labels must hold a positive bag, got 0 and -1, which is unknown beside 0; "
+                    "pass y == 0 if 0 is the positive class"
+                )
             if len(found) != 2:
                 few = f"labels must hold two classes, got one class only: {found[0]}"
                 many = (

@@ -192,7 +192,7 @@ def weights(y: Any, ids: list, code: np.ndarray, by_bag: bool, known: np.ndarray
     real = found.dtype.kind in "biuf" and found.ndim == 1
     if not real or not (found >= 0).all() or not found[known].sum() > 0:
         got = f"{found.dtype} of shape {found.shape}"
-        got = f"a least of {found.min()}, a most of {found.max()}" if real else got
+        got = f"{found.min()} .. {found.max()}" if real else got
         raise ValueError(
             f"{name} must be one number of at least 0 for each bag or row, and positive for a "
             f"bag whose label is known, got {got}"
@@ -225,7 +225,7 @@ def by_id(y: Any, X: Any, ids: list) -> bool:
 
 
 def check_classes(names: np.ndarray, classes: Any) -> None:
-    """Raise ValueError unless the columns of a matrix are the classes that are told, or None."""
+    """Raise ValueError unless the columns of a matrix are the given classes, or None."""
     if classes is not None and set(names.tolist()) != set(np.asarray(classes).tolist()):
         raise ValueError(
             f"classes must be the columns of the matrix, {names.tolist()}, got {list(classes)}; "

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .._shapes import check_tensor, described
+from .._shapes import check_int, check_tensor, described
 
 
 def places_at(x: Tensor, y: Tensor, side: float | Tensor, like: Tensor) -> Tensor:
@@ -36,23 +36,11 @@ def check_scales(scales: Tensor, like: Tensor) -> None:
     check_tensor("scales", scales, (like.shape[1] if like.dim() == 4 else "S",), like)
 
 
-def check_shape(shape: tuple[int, int]) -> None:
-    """Raise ValueError unless a shape is (H, W)."""
-    whole = isinstance(shape, tuple) and all(isinstance(n, int) and n > 0 for n in shape)
-    if not whole or len(shape) != 2:
-        raise ValueError(f"shape must be (H, W), two whole numbers above 0, got {shape!r}")
-
-
 def check_odd(size: int) -> None:
     """Raise ValueError unless a window of this size has a centre."""
-    if not isinstance(size, int) or size < 1 or size % 2 == 0:
-        raise ValueError(f"size must be odd and positive, a window with a centre, got {size!r}")
-
-
-def check_number(name: str, x: int) -> None:
-    """Raise ValueError unless x is a whole number above 0."""
-    if not isinstance(x, int) or x < 1:
-        raise ValueError(f"{name} must be whole and at least 1, got {x!r}")
+    check_int("size", size, 1)
+    if size % 2 == 0:
+        raise ValueError(f"size must be odd, a window with a centre, got {size!r}")
 
 
 def check_positive(name: str, x: float) -> None:

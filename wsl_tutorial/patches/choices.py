@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._shapes import check_tensor, described, widened
-from ._inputs import check_heatmap, check_number, check_odd, check_positive, places_at
+from .._shapes import FLOATS, check_int, check_tensor, described, widened
+from ._inputs import check_heatmap, check_odd, check_positive, places_at
 
 _FAR = 1e300  # beyond every score: inf - inf would be NaN
-_FLOATS = (torch.float32, torch.float64)
 
 
 @widened
@@ -73,7 +72,7 @@ def sinkhorn_top_k(scores: Tensor, k: int, temperature: float, iterations: int) 
     """
     _check_scores(scores, k)
     check_positive("temperature", temperature)
-    check_number("iterations", iterations)
+    check_int("iterations", iterations, 1)
     scores = _nan_rows(scores)
     n, never = scores.shape[1], scores == -torch.inf
     forced = (~never).sum(1, keepdim=True) <= k  # (B, 1): nothing to choose
@@ -112,7 +111,7 @@ def perturbed_top_k(
     """
     _check_scores(scores, k)
     check_positive("sigma", sigma)
-    check_number("samples", samples)
+    check_int("samples", samples, 1)
     b, n = scores.shape
     scores = _nan_rows(scores)
     noise = torch.randn(
@@ -149,7 +148,7 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     """
     if not isinstance(hard, Tensor) or hard.is_complex() or not hard.numel():
         raise ValueError(f"hard must be a real tensor with an element, got {described(hard)}")
-    if not isinstance(soft, Tensor) or hard.shape != soft.shape or soft.dtype not in _FLOATS:
+    if not isinstance(soft, Tensor) or hard.shape != soft.shape or soft.dtype not in FLOATS:
         raise ValueError(
             f"soft must have the shape of hard, {tuple(hard.shape)}, in float32 or float64, "
             f"got {described(soft)}"
@@ -179,7 +178,7 @@ def draw_places(
     """
     check_heatmap(heatmap, (3,))
     check_odd(size)
-    check_number("k", k)
+    check_int("k", k, 1)
     score, width = heatmap.flatten(1), heatmap.shape[2]
     gumbel = -torch.empty_like(score).exponential_(generator=generator).log()
     pixel = torch.arange(score.shape[1], device=score.device)
@@ -251,7 +250,6 @@ def _nan_rows(scores: Tensor) -> Tensor:
 def _check_scores(scores: Tensor, k: int) -> None:
     """Raise ValueError unless the scores are (B, n) and k is between 1 and n - 1."""
     check_tensor("scores", scores, ("B", "n"))
-    if not isinstance(k, int) or not 1 <= k < scores.shape[1]:
-        raise ValueError(
-            f"k must be whole, between 1 and {scores.shape[1] - 1} for these scores, got {k!r}"
-        )
+    check_int("k", k, 1)
+    if k >= scores.shape[1]:
+        raise ValueError(f"k must be between 1 and {scores.shape[1] - 1} for these scores, got {k}")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._shapes import check_tensor, described, widened
+from .._shapes import check_int, check_sides, check_tensor, described, widened
 from ._inputs import (
     check_heatmap,
     check_not_negative,
@@ -15,7 +15,6 @@ from ._inputs import (
     check_places,
     check_positive,
     check_scales,
-    check_shape,
     places_at,
 )
 
@@ -165,8 +164,9 @@ def top_k(heatmap: Tensor, k: int, side: float | Tensor) -> tuple[Tensor, Tensor
     """
     check_heatmap(heatmap, (3,))
     flat = heatmap.flatten(1)
-    if not isinstance(k, int) or not 1 <= k <= flat.shape[1]:
-        raise ValueError(f"k must be whole, between 1 and the {flat.shape[1]} pixels, got {k!r}")
+    check_int("k", k, 1)
+    if k > flat.shape[1]:
+        raise ValueError(f"k must be between 1 and the {flat.shape[1]} pixels, got {k}")
     values, index = (t[:, :k] for t in flat.sort(dim=1, descending=True, stable=True))
     index = torch.where(values > -torch.inf, index, index[:, :1])  # (B, K)
     if isinstance(side, Tensor):
@@ -212,7 +212,7 @@ def ideal_heatmap(places: Tensor, shape: tuple[int, int], scales: Tensor | None 
     Source: paper, section 4.1, and appendix B of arXiv version 3; one scale in the release.
     """
     check_places(places)
-    check_shape(shape)
+    check_sides("shape", shape)
     places, (h, w) = places.detach(), shape
     needed = places[..., :2] if scales is None else places
     lost = ~needed.isfinite().all(-1, keepdim=True)  # gets NaN, as it has no pixel

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._shapes import check_tensor, described, widened
+from .._shapes import check_int, check_tensor, described, widened
 from ._inputs import check_heatmap, check_not_negative, check_places, check_scales
 from .extract import ideal_heatmap
 from .sample import place
@@ -128,8 +128,7 @@ def move(
     Source: paper (6) and Algorithm 1, line 4.
     """
     check_places(places)
-    if not isinstance(steps, int) or steps < 0:
-        raise ValueError(f"steps must be whole and not negative, got {steps!r}")
+    check_int("steps", steps)
     for name, x in {"lr": lr, "penalty": penalty, "side_lr": side_lr}.items():
         check_not_negative(name, x)
     if scales is not None:

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._shapes import check_tensor, widened
-from ._inputs import check_places, check_shape
+from .._shapes import check_int, check_sides, check_tensor, widened
+from ._inputs import check_places
 
 
 @widened
@@ -35,8 +35,7 @@ def sample(images: Tensor, places: Tensor, size: int) -> Tensor:
     """
     check_tensor("images", images, ("B", "C", "H", "W"))
     check_places(places, images)
-    if not isinstance(size, int) or size < 2:
-        raise ValueError(f"size must be at least 2 samples from edge to edge, got {size!r}")
+    check_int("size", size, 2)
     b, c, h, w = images.shape
     step = torch.linspace(-0.5, 0.5, size, dtype=images.dtype, device=images.device)
     at = places[..., :2, None] + places[..., 2:, None] * step  # (B, K, 2, size)
@@ -72,7 +71,7 @@ def place(patches: Tensor, places: Tensor, shape: tuple[int, int]) -> Tensor:
             f"patches must be (B, {places.shape[1]}, C, size, size) with size at least 2, "
             f"got shape {tuple(patches.shape)}"
         )
-    check_shape(shape)
+    check_sides("shape", shape)
     h, w = shape
     kind = {"dtype": places.dtype, "device": places.device}
     x, y, s = places.flatten(0, 1)[:, :, None].unbind(1)  # each (B K, 1)

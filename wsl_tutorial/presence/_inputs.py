@@ -34,8 +34,8 @@ def flatten(
 ) -> Tensor:
     """Return log_p as (B, C+1, N), checked.
 
-    Without a background, a channel of -inf is appended. Padding emits the background for sure, so
-    that it has no say.
+    Without a background, a channel of -inf is appended. Padding surely emits the background, so it
+    does not count.
     """
     _check_layout(log_p, background)
     real = flat_mask(log_p, mask)  # (B, N)

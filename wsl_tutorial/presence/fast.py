@@ -62,6 +62,7 @@ _CERTIFICATE = 1e-4  # least ratio of the series to the sum of the sizes of its 
 _SMALLEST = 1e-250  # a smaller result of the scan may lack paths that underflowed
 _SMALLEST_TWICE = 1e-100  # the same where a second derivative, 1 / value**2, must not overflow
 _SCANNED = 2**24  # most states times positions in one scan
+_GROUP = 5  # positions whose shares one matrix product multiplies
 
 
 @per_bag
@@ -81,7 +82,7 @@ def log_likelihood(
             most 16 present a row. Unknown labels are summed out, see `at_least`.
         mask: bool (B, *positions), true for the positions of a bag, false for padding, which may
             hold anything and gets gradient 0; None for no padding. A bag without positions
-            has no label for sure.
+            surely has no label.
         background: bool, whether the last channel of `log_p` is the background. Without one each
             position emits a class, so a bag with a position and no label is impossible.
     Returns:
@@ -305,11 +306,11 @@ def _unscaled(like: Tensor) -> int:
     return 4 if like.device.type == "cpu" else 5
 
 
-def _grouped_products(share: Tensor, group: int = 5) -> Tensor:
+def _grouped_products(share: Tensor) -> Tensor:
     """Return the products over positions of all subset sums, (B, 2**K), in few passes.
 
-    A subset splits into a low and a high half; q = a(low) + b(high), and a product of `group` such
-    sums is one matrix product of inner size 2**group: sums of products, no logarithm, no sign.
+    A subset splits into a low and a high half; q = a(low) + b(high), and a product of `_GROUP` such
+    sums is one matrix product of inner size 2**_GROUP: sums of products, no logarithm, no sign.
     """
     batch, columns, positions = share.shape
     half = (columns - 1) // 2
@@ -317,11 +318,11 @@ def _grouped_products(share: Tensor, group: int = 5) -> Tensor:
         _members(half, share) @ share[:, [*range(half), columns - 1]]
     )  # phi goes with the low half
     high = _members(columns - 1 - half, share)[:, :-1] @ share[:, half:-1]
-    pad = -positions % group
-    low = torch.nn.functional.pad(low, (0, pad), value=1.0).unflatten(-1, (-1, group))
-    high = torch.nn.functional.pad(high, (0, pad)).unflatten(-1, (-1, group))
+    pad = -positions % _GROUP
+    low = torch.nn.functional.pad(low, (0, pad), value=1.0).unflatten(-1, (-1, _GROUP))
+    high = torch.nn.functional.pad(high, (0, pad)).unflatten(-1, (-1, _GROUP))
     left, right = torch.ones_like(low[..., :1]), torch.ones_like(high[..., :1])
-    for i in range(group):  # (B, 2**half, N / group, 2**group)
+    for i in range(_GROUP):  # (B, 2**half, N / _GROUP, 2**_GROUP)
         left = torch.cat([left * low[..., i, None], left], -1)
         right = torch.cat([right, right * high[..., i, None]], -1)
     left, right = left.transpose(1, 2), right.permute(0, 2, 3, 1)

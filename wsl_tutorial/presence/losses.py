@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wsl_tutorial._shapes import (
+    HALVES,
     check_int,
     cut,
     described,
@@ -105,7 +106,7 @@ def input_gradient(
     with torch.inference_mode(False), torch.enable_grad():
         images = (images.clone() if images.is_inference() else images).detach().requires_grad_()
         logits = model(images)
-        half = logits.dtype in (torch.float16, torch.bfloat16)  # autocast leaves them so
+        half = logits.dtype in HALVES  # autocast leaves them so
         log_p = (logits.float() if half else logits).log_softmax(1)
         if len(position) != log_p.dim() - 2 or not 0 <= label < log_p.shape[1]:
             raise ValueError(

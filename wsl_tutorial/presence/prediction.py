@@ -53,8 +53,8 @@ def most_probable_set(
 ) -> Tensor:
     """Return the label set of largest probability, exactly; ties are broken by rounding.
 
-    A set is at most as probable as each of its labels. So a class whose marginal is below the
-    probability of some set is in no better one, and is left out. The probabilities of all sets of
+    A set is at most as probable as each of its labels. A class whose marginal is below the
+    probability of some set is in no better set, and is left out. The probabilities of all sets of
     the remaining classes, at most 16 a bag, come from Eq. (1.2), or from Eq. (2.1) where rounding
     could matter, with time and memory in proportion to 2**classes. Up to 16 classes this always
     works, and with more if the network is sure enough.

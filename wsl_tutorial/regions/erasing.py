@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import exp
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from .._shapes import check_layout, check_tensor, widened
+from .._shapes import check_int, check_layout, check_tensor, widened
 from .entropy import check_logits, check_target
 
 # The three steps ----------------------------------------------------------------------------------
@@ -98,12 +97,9 @@ class Rule:
     trust: Callable[..., Tensor] | None = trust
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.looks, Integral) and self.looks >= 1
-        if not whole or self.ends not in ("error", "doubt", "never"):
-            got = f"{self.looks!r} and {self.ends!r}"
-            raise ValueError(
-                f"looks must be at least 1 and whole, ends error, doubt or never, got {got}"
-            )
+        check_int("looks", self.looks, 1)
+        if self.ends not in ("error", "doubt", "never"):
+            raise ValueError(f"ends must be error, doubt or never, got {self.ends!r}")
 
 
 def as_released(u: int) -> Rule:
@@ -111,7 +107,7 @@ def as_released(u: int) -> Rule:
 
     Raises: ValueError, u < 0.
     """
-    _check_u(u)
+    check_int("u", u)
     return Rule(max(u, 1), "error", trust if u else None)
 
 
@@ -123,7 +119,7 @@ def as_printed(u: int) -> Rule:
 
     Raises: ValueError, u < 0.
     """
-    _check_u(u)
+    check_int("u", u)
     return Rule(u + 1, "doubt")
 
 
@@ -265,8 +261,3 @@ def recursive_erasing(
     for look in made:
         loss = loss + look.losses.mean()
     return Erased(made[-1].total, torch.stack([look.trust for look in made]), loss)
-
-
-def _check_u(u: int) -> None:
-    if not isinstance(u, Integral) or u < 0:
-        raise ValueError(f"u must be at least 0 and an integer, got {u!r}")

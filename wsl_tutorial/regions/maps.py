@@ -3,7 +3,14 @@
 from torch import Tensor, einsum
 from torch.nn import functional as F
 
-from .._shapes import check_layout, check_tensor, check_values, full_precision, widened
+from .._shapes import (
+    check_layout,
+    check_sides,
+    check_tensor,
+    check_values,
+    full_precision,
+    widened,
+)
 from .entropy import check_logits
 
 
@@ -77,8 +84,7 @@ def region(
     Raises: ValueError, as the functions it calls.
     Source: paper (9) and section A.2.
     """
-    if not isinstance(size, tuple | list) or len(size) != 2 or not min(size) >= 1:
-        raise ValueError(f"size must be (H, W), two whole numbers above 0, got {size!r}")
+    check_sides("size", size)
     scores = class_map(maps, logits)[:, None]
     scores = F.interpolate(scores, size, mode="bilinear", align_corners=True)[:, 0]
     return soft_mask(normalise(scores, whole_batch), omega, threshold)

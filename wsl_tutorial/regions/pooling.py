@@ -1,12 +1,11 @@
 """From class maps to class scores: CAM, log-sum-exp, WILDCAT and attention."""
 
 from math import log
-from numbers import Integral
 
 import torch
 from torch import Tensor
 
-from .._shapes import check_layout, check_tensor, full_precision, widened
+from .._shapes import check_int, check_layout, check_tensor, full_precision, widened
 from .._shapes import log as log_of
 
 
@@ -78,9 +77,10 @@ def wildcat_pooling(
     """
     maps = _flat(maps)
     n = maps.shape[2]
-    whole = isinstance(k_max, Integral) and isinstance(k_min, Integral)
-    if not whole or not (1 <= k_max <= n and 0 <= k_min <= n):
-        raise ValueError(f"k_max, k_min must be 1..{n} and 0..{n}, got {k_max!r} and {k_min!r}")
+    check_int("k_max", k_max, 1)
+    check_int("k_min", k_min)
+    if max(k_max, k_min) > n:
+        raise ValueError(f"k_max, k_min must be 1..{n} and 0..{n}, got {k_max} and {k_min}")
     if alpha and not k_min:
         raise ValueError(f"alpha must be 0 without k_min, got {alpha}")
     if not 0 <= dropout < 1 or (dropout > 0 and generator is None):
