@@ -230,8 +230,8 @@ MODES = {  # the columns of the table
     "vmap": lambda name: vmap(CASES[name]),
     "forward mode, jvp": lambda name: forward(CASES[name]),
     "second derivative": lambda name: second(CASES[name]),
-    "compile": lambda name: compiled(CASES[name], False),
     "compile, fullgraph": lambda name: compiled(CASES[name], True),
+    "compile": lambda name: compiled(CASES[name], False),
     "autocast": lambda name: autocast(CASES[name]),
     "deepcopy, pickle": copied,
 }
@@ -250,6 +250,8 @@ def found(name: str) -> dict[str, str]:
             cells[mode] = "-"
         elif mode == "second derivative" and name in MEAN:
             cells[mode] = "in the mean"
+        elif mode == "compile" and cells["compile, fullgraph"] == "yes":
+            cells[mode] = "yes"  # the same graph
         else:
             cells[mode] = tried(works, name)
     return cells

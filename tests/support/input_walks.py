@@ -333,8 +333,8 @@ MODES = {
     "vmap": in_vmap,
     "forward mode, jvp": in_forward_mode,
     "second derivative": in_second_derivative,
-    "compile": in_compile,
     "compile, fullgraph": in_compile_fullgraph,
+    "compile": in_compile,
     "autocast": in_autocast,
     "deepcopy, pickle": in_copies,
 }
@@ -347,6 +347,9 @@ def walk_modes(case: Case) -> dict[str, str]:
     for mode, walk in MODES.items():
         if mode in DERIVATIVES and not case.derivative:
             found[mode] = "-"
+            continue
+        if mode == "compile" and found["compile, fullgraph"] == "yes":
+            found[mode] = "yes"  # the same graph
             continue
         try:
             walk(case)
