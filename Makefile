@@ -3,7 +3,8 @@
 #   make test     every test, and every notebook run anew and compared with what it shows;
 #                 ONLY=presence (a room), ONLY=reproduce/presence (its paper), ONLY=2 (a chapter) or
 #                 ONLY=2.3 (an equation) limits it
-# Another interpreter: make test PYTHON=/path/to/python3.12. Newest versions, not the locked: NEWEST=1
+# With another interpreter: make test PYTHON=/path/to/python3.12; with the newest versions instead of
+# the locked ones: NEWEST=1. Both act only when .venv is made: remove .venv first.
 .DEFAULT_GOAL := help
 .PHONY: help book pdf slides handouts bank assignments lab test slow notebooks lint lock readme clean
 

@@ -23,14 +23,14 @@ POINTS = {"code": 2, "words": 3}
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 CONFIG = """c = get_config()
 c.CourseDirectory.course_id = "weak-supervision"
-c.ClearSolutions.code_stub = {{"python": "# Change what is above until the cell below says so."}}
+c.ClearSolutions.code_stub = {{"python": "# Change the code above until the cell below prints ✓."}}
 c.ClearSolutions.text_stub = "Your answer."
 c.ExecutePreprocessor.timeout = 300
 c.Exchange.root = "{exchange}"
 """
 HEAD = """# Exercises of chapter {number}: {title}
 
-Change the cells with code until the cell below each prints a ✓; a hint names a known mistake. Write
+Edit each code cell until the cell below it prints a ✓; a hint tells you of a known mistake. Write
 the other answers in words. The text of the chapter is on the page *{title}* of the book."""
 CALL = re.compile(r"^check\.attempt\((check\.\w+), (\w+)\)$", re.MULTILINE)
 SOLUTION = """

@@ -146,7 +146,7 @@ def canvas_question(question: Question) -> str:
     if question.solution:
         lines.append(marked("...", question.solution))
     if question.kind == "number":
-        hints = (f"{wrong:.4g}: {hint}" for hint, wrong in question.mistakes.items())
+        hints = (f"{questions.written(question, w)}: {h}" for h, w in question.mistakes.items())
         listed = "".join(f"\n- {hint}" for hint in hints)
         lines += [marked("-", f"If your answer is one of these:\n{listed}")] if listed else []
         lines.append(f"= {question.answer:.6f} +- {margin(question):.6f}")

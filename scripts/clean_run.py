@@ -74,6 +74,7 @@ def inside(notebooks: list[Path]) -> int:
     records = json.loads(RECORD.read_text("utf-8")) if RECORD.exists() else {}
     where = {"commit": commit, "torch": before.split()[0], "python": platform.python_version()}
     for notebook in notebooks:
+        point = None
         subprocess.run(remove, check=True)
         with tempfile.TemporaryDirectory() as folder:
             try:
@@ -81,15 +82,16 @@ def inside(notebooks: list[Path]) -> int:
             except Exception as error:  # whatever a cell raises; the others still run
                 print(f"{notebook.name}: {error}", file=sys.stderr)
                 failed += 1
-                continue
-        records[notebook.stem] = {**point, "date": time.strftime("%Y-%m-%d"), **where}
-        print(f"{notebook.name}: {point}", flush=True)
-    after = output(sys.executable, "-c", VERSIONS)
-    if after != before:
-        print(f"installation replaced PyTorch: {before} before, {after} after", file=sys.stderr)
-    else:
-        RECORD.write_text(json.dumps(dict(sorted(records.items())), indent=1) + "\n", "utf-8")
-    return int(failed > 0 or after != before)
+        if (after := output(sys.executable, "-c", VERSIONS)) != before:
+            print(
+                f"{notebook.name} replaced PyTorch: {before} before, {after} after", file=sys.stderr
+            )
+            return 1
+        if point is not None:
+            records[notebook.stem] = {**point, "date": time.strftime("%Y-%m-%d"), **where}
+            RECORD.write_text(json.dumps(dict(sorted(records.items())), indent=1) + "\n", "utf-8")
+            print(f"{notebook.name}: {point}", flush=True)
+    return int(failed > 0)
 
 
 def main() -> int:

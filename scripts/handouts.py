@@ -13,7 +13,7 @@ import csv
 import random
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from paper import browser_path, fresh, printer
@@ -75,10 +75,15 @@ def listed(table: csv.DictReader, file: Path, skipped: int) -> list[Student]:
     table.fieldnames = columns
     students = []
     for row in table:
+        where = f"{file}: line {skipped + table.line_num}"
+        if any(cell.strip() for cell in row.pop(None, [])):
+            raise ValueError(
+                f"{where} has more cells than the first line; quote a cell that has the separator"
+            )
         cells = {column: (row[column] or "").strip() for column in columns}
         if any(cells.values()):
             if not cells["student"]:
-                raise ValueError(f"{file}: line {skipped + table.line_num} has no student")
+                raise ValueError(f"{where} has no student")
             students.append(Student(cells["student"], cells.get("name", "")))
     return students
 
@@ -97,7 +102,7 @@ def once_each(students: list[Student], file: Path) -> list[Student]:
                 f"{file}: student {student.student[:20]}... is too long for a file name"
             )
         if other := seen.get(key):
-            twice = f"{student.student!r} stands twice in {file}"
+            twice = f"{student.student!r} occurs twice in {file}"
             alike = f"{other.student!r} and {student.student!r} in {file} would share their files"
             raise ValueError(twice if other.student == student.student else alike)
         seen[key] = student
@@ -122,25 +127,16 @@ def chosen(group: str, chapters=None, levels=None, number: int | None = None) ->
     return sorted(drawn, key=names.index)
 
 
-def points(question: Question) -> str:
-    return f"{question.points} point{'s' * (question.points != 1)}"
-
-
 def answer(question: Question) -> str:
     """Return the right answer to a question without parts, as a student writes it."""
-    if question.kind == "choice":
-        return questions.LETTERS[int(question.answer)]
-    if question.kind == "text":
-        return "a text"
-    value = question.answer
-    return f"{value:.0f}" if value == round(value) and abs(value) < 1e9 else f"{value:.4g}"
+    return "a text" if question.kind == "text" else questions.written(question, question.answer)
 
 
 def asked(question: Question, key: bool) -> list[str]:
     """Return what stands below the text of a question, Markdown: options, a line, or the key."""
     lines = []
     for letter, part in zip(questions.LETTERS, question.parts, strict=False):
-        lines += ["", f"({letter}) {part.text} [{points(part)}]", *asked(part, key)]
+        lines += ["", f"({letter}) {part.text} [{questions.points(part)}]", *asked(part, key)]
     if question.kind == "exam":
         return lines
     options = zip(questions.LETTERS, question.options, strict=False)
@@ -155,7 +151,7 @@ def solved(question: Question) -> list[str]:
     lines = ["", f"**Answer: {answer(question)}**"] if question.kind != "text" else []
     lines += ["", question.solution, ""]
     for hint, wrong in question.mistakes.items():
-        lines.append(f"- {answer(replace(question, answer=wrong))}: {hint}")
+        lines.append(f"- {questions.written(question, wrong)}: {hint}")
     return lines + [f"- 1 point: {mark}" for mark in question.marks]
 
 
@@ -179,7 +175,7 @@ def handout(student: Student, group: str, names: list[str], key: bool = False) -
         own = literal(seed(student, group))
         lines[-1] += f' Your numbers are your own; their seed is "{own}".'
     for place, question in enumerate(made, 1):
-        about = f"chapter {question.chapter}, {points(question)}, {question.name}"
+        about = f"chapter {question.chapter}, {questions.points(question)}, {question.name}"
         lines += ["", f"## Question {place}", "", f"*{about}*", "", question.text]
         lines += asked(question, key)
     return "\n".join(lines) + "\n"

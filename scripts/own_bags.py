@@ -6,6 +6,7 @@ python scripts/own_bags.py tests --repeats 1-5 --out FILE
 Reads the data sets from $WSL_DATA. A line of FILE is one method on one repeat of ten folds (or one
 seed of one unit test). Folds are stratified by bags and shuffled by the number of the repeat, so
 all methods have the same ones. Scales, features and settings come from the nine training folds.
+Runs that FILE has already are skipped, so the same command resumes.
 Numbers are not rounded: chapter 16 rounds them, once.
 """
 
@@ -156,7 +157,10 @@ def shares_of(model):
 
 
 def cross_validate(name, method, repeat):
-    """Return the measures of one method on one repeat of ten folds, per cent."""
+    """Return the measures of one method on one repeat of ten folds (per cent).
+
+    Also the shares of its candidates, and the checksums of the data.
+    """
     found = mil.load(name)
     y = found["labels"].numpy()
     folds = StratifiedKFold(10, shuffle=True, random_state=repeat).split(y, y)
@@ -178,7 +182,10 @@ def cross_validate(name, method, repeat):
 
 
 def unit_test(test, method, repeat, bags=(200, 400)):
-    """Return AUC and accuracy of one method on training and test bags of a unit test."""
+    """Return AUC and accuracy (per cent) of one method on training and test bags of a unit test.
+
+    Also the shares of its candidates, and no checksums: the bags are drawn.
+    """
     g, found = torch.Generator().manual_seed(repeat), {}
     made = {
         part: concepts.bags(test, part, n, g)
@@ -220,6 +227,14 @@ def record(kind, name, method, repeat):
     }
 
 
+def recorded(file):
+    """Return kind, name, method and repeat of the runs in a file, which is made if need be."""
+    with open(file, "a+", encoding="utf-8") as lines:  # fails now, not after the first run
+        lines.seek(0)
+        made = map(json.loads, lines)
+        return {(r["kind"], r["name"], r["method"], r["repeat"]) for r in made}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("kind", choices=("cv", "tests"))
@@ -235,7 +250,10 @@ def main() -> int:
             parser.error(f"{strange[0]!r} is none of {', '.join(known)}")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     try:
+        there = recorded(options.out)
         for repeat, name, method in product(options.repeats, names, methods):
+            if (options.kind, name, method, repeat) in there:
+                continue
             line = json.dumps(record(options.kind, name, method, repeat))
             with open(options.out, "a", encoding="utf-8") as out:
                 out.write(line + "\n")

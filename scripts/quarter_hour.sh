@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What to run where a GPU can be had for a quarter of an hour: scripts/quarter_hour.sh OUT [SECONDS]
+# What to run on a GPU that is free for a quarter of an hour: scripts/quarter_hour.sh OUT [SECONDS]
 #
 # In this order, until the time is over: the benchmarks of speed; `paper` runs of MNIST, of its
 # baseline and of extended MNIST side by side; MIST on MNIST hard with CUDA graphs. OUT gets what
 # the benchmarks print, the records, and the checkpoints of what is unfinished: the same command
 # goes on with them. Then: python -m wsl_tutorial.reproduce publish OUT
-# The data have to be there ($WSL_DATA); without a .git set WSL_COMMIT, so that records say whence.
+# The data have to be there ($WSL_DATA); without a .git set WSL_COMMIT, so that records name their commit.
 set -uo pipefail
-out=${1:?usage: scripts/quarter_hour.sh OUT [SECONDS]}
+out=$(realpath -m "${1:?usage: scripts/quarter_hour.sh OUT [SECONDS]}") || exit
 end=$(($(date +%s) + ${2:-780}))
 cd "$(dirname "$0")/.."
 python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}

@@ -178,9 +178,9 @@ def deck(notebook: nbformat.NotebookNode) -> tuple[str, list[list[Slide]]]:
 
 def figure(title: str, output: dict, announced: str) -> Slide:
     png = output["data"]["image/png"].replace("\n", "")
-    alt = html.escape(output["metadata"]["image/png"]["alt"], quote=True)
-    image = f'<img src="data:image/png;base64,{png}" alt="{alt}">'
-    return Slide(title, [image], [announced, "", html.unescape(alt) + "\n"], full=True)
+    alt = output["metadata"]["image/png"]["alt"]
+    image = f'<img src="data:image/png;base64,{png}" alt="{html.escape(alt)}">'
+    return Slide(title, [image], [announced, "", alt + "\n"], full=True)
 
 
 def table(title: str, markdown: str, announced: str) -> Slide:

@@ -151,14 +151,41 @@ def test_missing_bags_are_a_line(tmp_path, monkeypatch, capsys):
     out = tmp_path / "records.jsonl"
     assert main(monkeypatch, "own_bags", "cv", "elephant", "--methods", "means", "--out", out) == 1
     assert "elephant.csv.gz" in one_line(capsys)
-    assert not out.exists()
+    assert out.read_text("utf-8") == ""
 
 
 def test_a_unit_test_is_appended_to_the_records(tmp_path, monkeypatch):
     out, words = tmp_path / "records.jsonl", ["tests", "single", "--methods", "means"]
-    for repeat in (1, 2):
+    for repeat in (1, 2, 2):  # the last one is there already
         assert main(monkeypatch, "own_bags", *words, "--repeats", repeat, "--out", out) == 0
     assert [json.loads(line)["repeat"] for line in out.read_text("utf-8").splitlines()] == [1, 2]
+
+
+def test_a_file_that_cannot_be_written_is_a_line_before_the_first_run(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(own_bags, "record", lambda *_: pytest.fail("it began"))
+    assert main(monkeypatch, "own_bags", "tests", "--out", tmp_path / "none" / "records.jsonl") == 1
+    assert "none/records.jsonl" in one_line(capsys)
+
+
+def test_a_clean_run_keeps_what_it_measured_until_a_notebook_replaces_pytorch(
+    tmp_path, monkeypatch, capsys
+):
+    versions = iter(["2.9 0.24", "commit", "2.9 0.24", "2.9 0.24", "3.0 0.24"])
+    monkeypatch.setattr(clean_run, "RECORD", tmp_path / "measured.json")
+    monkeypatch.setattr(clean_run, "output", lambda *_: next(versions))
+    monkeypatch.setattr(clean_run.os, "environ", {})
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: None)
+
+    def run(notebook, folder):
+        return {"seconds": 1.0} if notebook.stem == "00" else 1 / 0
+
+    monkeypatch.setattr(clean_run, "run", run)
+    assert clean_run.inside([Path("00.ipynb"), Path("01.ipynb"), Path("02.ipynb")]) == 1
+    assert list(json.loads((tmp_path / "measured.json").read_text("utf-8"))) == ["00"]
+    said = capsys.readouterr().err
+    assert "02.ipynb replaced PyTorch: 2.9 0.24 before, 3.0 0.24 after" in said
 
 
 def test_a_clean_run_without_its_tools_is_a_line(monkeypatch, capsys):
@@ -172,13 +199,11 @@ def test_a_clean_run_without_its_tools_is_a_line(monkeypatch, capsys):
 
 def test_a_quarter_hour_that_is_over_runs_nothing_and_shows_the_table(tmp_path):
     script = Path(__file__).parents[1] / "scripts" / "quarter_hour.sh"
-    words = ["bash", script, tmp_path / "out", "1"]
-    done = subprocess.run(
-        words, capture_output=True, text=True, env={**os.environ, "PYTHON": sys.executable}
-    )
+    words = {"env": {**os.environ, "PYTHON": sys.executable}, "cwd": tmp_path}
+    done = subprocess.run(["bash", script, "out", "1"], capture_output=True, text=True, **words)
     assert done.returncode == 0, done.stderr
     assert "mcmil-002" in done.stdout
-    assert not list((tmp_path / "out").glob("*.txt"))
+    assert list((tmp_path / "out").iterdir()) == []
     assert subprocess.run(["bash", script], capture_output=True, check=False).returncode == 1
 
 

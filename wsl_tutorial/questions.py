@@ -128,17 +128,26 @@ def sheet(seed: str, chapters: list[int] | None = None, key: bool = False) -> st
         if chapters and chapter not in chapters:
             continue
         question = make(name, seed)
-        head = f"**{name}** (chapter {chapter}, {_points(question)})."
+        head = f"**{name}** (chapter {chapter}, {points(question)})."
         lines += ["", f"{head} {question.text}".strip()]
         for letter, part in zip(LETTERS, question.parts, strict=False):
-            lines += ["", f"({letter}) {part.text} [{_points(part)}]"]
+            lines += ["", f"({letter}) {part.text} [{points(part)}]"]
             lines += _below(part, key)
         lines += _below(question, key)
     return "\n".join(lines) + "\n"
 
 
-def _points(question: Question) -> str:
+def points(question: Question) -> str:
+    """Return the number of points of a question, in words."""
     return f"{question.points} point{'s' * (question.points != 1)}"
+
+
+def written(question: Question, answer: float) -> str:
+    """Return an answer to a question as a student writes it: a letter, a count, or four digits."""
+    if question.options:
+        return LETTERS[int(answer)]
+    whole = float(answer).is_integer() and abs(answer) < 1e9
+    return f"{answer:.0f}" if whole else f"{answer:.4g}"
 
 
 def _below(question: Question, key: bool) -> list[str]:
@@ -149,7 +158,7 @@ def _below(question: Question, key: bool) -> list[str]:
         return lines
 
     def shown(value: float) -> str:
-        return f"({LETTERS[int(value)]})" if options else f"{value:.4g}"
+        return f"({written(question, value)})" if options else written(question, value)
 
     if question.answer is not None:
         lines += ["", f"Answer: {shown(question.answer)}"]

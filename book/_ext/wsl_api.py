@@ -126,12 +126,6 @@ def things(module) -> dict:
     return {name: thing for _, _, group in groups(module) for name, thing in group.items()}
 
 
-def equations_of(module) -> dict[str, str]:
-    """Return number -> full name of the functions of a module that are an equation."""
-    found = {number_of(thing): name for name, thing in things(module).items()}
-    return {f"{a}.{b}": found[a, b] for a, b in sorted(found) if a < FAR}
-
-
 @cache
 def equations() -> dict[str, str]:
     """Return number -> full name of all functions that are an equation, in the book's order."""
@@ -293,7 +287,8 @@ class Modules(SphinxDirective):
     def run(self):
         rows = []
         for short, module in modules().items():
-            span = list(equations_of(module))
+            here = things(module)
+            span = [n for n, name in equations().items() if name in here]
             refs = " to ".join(f"{{ref}}`({n}) <eq-{n}>`" for n in span[:1] + span[1:][-1:])
             text = (module.__doc__ or "").partition("\n")[0]
             rows.append((f"{{py:mod}}`{short} <{module.__name__}>`", text, refs))

@@ -36,7 +36,7 @@ def page(root: Path) -> str:
         source = script.read_text("utf-8")
         kinds = dict(EXERCISE.findall(source))
         title = (TITLE.search(source) or ["", script.stem])[1]
-        text += f"\n## {title}\n\nThe exercises stand at the end of [the chapter]"
+        text += f"\n## {title}\n\nThe exercises are at the end of [the chapter]"
         text += f"(../notebooks/{script.stem}.ipynb).\n"
         for (_, number), answer in numbered:
             kind = kinds[str(number)]

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
 
@@ -237,6 +238,7 @@ def bring_mathjax(app, error):
             shutil.copy2(file, target)
 
 
+@cache
 def commit(folder) -> str:
     """Return the commit of the source of the book; empty if neither git nor $WSL_COMMIT has it."""
     command = ["git", "-C", str(folder), "rev-parse", "--short=10", "HEAD"]

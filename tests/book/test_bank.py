@@ -101,6 +101,12 @@ def test_equal_variants_are_asked_once_and_equal_texts_have_a_version():
     assert [q.answer for q in found] == [first.answer, other.answer]
 
 
+def test_canvas_shows_a_wrong_count_with_all_its_digits():
+    asked = questions.make("labellings-that-fit", CLASS)
+    text = bank.canvas_question(bank.replace(asked, mistakes={"too many": 19683.0}))
+    assert "- 19683: too many" in text
+
+
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     pytest.importorskip("text2qti", reason="text2qti, of the extra book, is not installed")

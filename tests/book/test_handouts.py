@@ -38,9 +38,10 @@ def run(tmp_path, monkeypatch):
         ("student\n", "has no student below its first line"),
         ("id,name\ns1,Ada\n", "needs one column 'student' in its first line, not 'id', 'name'"),
         ("student,student\ns1,s1\n", "needs one column 'student'"),
-        ("student\ns1\ns2\ns1\n", "'s1' stands twice"),
+        ("student\ns1\ns2\ns1\n", "'s1' occurs twice"),
         ("student\na b\na/b\n", "'a b' and 'a/b' in .* would share their files"),
         ("student,name\n,Ada\n", "line 2 has no student"),
+        ("student,name\ns1,Ada\ns2,Doe, Jo\n", "line 3 has more cells than the first line"),
         ("student\n...\n", "has no letter and no digit"),
         ("sep=;\n\n", "is empty"),
         ("\nstudent;name\n;Ada\n", "line 3 has no student"),
@@ -62,7 +63,7 @@ def test_a_bad_roster_is_one_sentence(run, capsys, text, said):
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_a_roster_from_a_spreadsheet_is_read(tmp_path, separator):
-    lines = ["\ufeffname,Student,mail", "Zoë,s1,a@b.org", "", '"Ada",s2', "Bo,s3,c@d.org,more"]
+    lines = ["\ufeffname,Student,mail", "Zoë,s1,a@b.org", "", '"Ada",s2', "Bo,s3,c@d.org,,"]
     if separator == ";":
         lines = ["\ufeffsep=;", "", lines[0].strip("\ufeff"), *lines[1:]]
     file = tmp_path / "students.csv"

@@ -523,6 +523,12 @@ def test_the_sheet_keeps_the_key_to_itself(capsys):
         questions.main(["spring", "--chapters", "99"])
 
 
+def test_a_count_is_written_with_all_its_digits():
+    question = questions.make("labellings-that-fit", "spring")
+    values = {362880.0: "362880", 0.0: "0", 2 / 3: "0.6667", 1e12: "1e+12"}
+    assert {value: questions.written(question, value) for value in values} == values
+
+
 def test_unknown_questions_are_named():
     with pytest.raises(ValueError, match="did you mean 'presence-of-two'"):
         questions.make("presence-of-tow", "spring")

@@ -62,7 +62,7 @@ def test_every_experiment_states_a_cost():
 
 def test_the_page_explains_each_basis_of_the_table():
     page = (Path(__file__).parents[2] / "book" / "past-one-machine.md").read_text("utf-8")
-    for basis in costs.BASES:
+    for basis in costs.Basis:
         assert f"*{basis.capitalize()}*:" in page
 
 

@@ -9,6 +9,7 @@ from test_tables import NESTS, Settings, experiment, record
 
 from wsl_tutorial.reproduce import records
 from wsl_tutorial.reproduce.__main__ import main
+from wsl_tutorial.reproduce.experiment import record_id
 
 NARROW = experiment("narrow", protocols={"short": {"epochs": 2}, "smoke": {"epochs": 1}})
 PAPER = test_tables.PAPER
@@ -35,6 +36,14 @@ def test_publish_says_why_a_record_is_not_taken_and_takes_the_others(tmp_path, c
         record(NESTS, 5, error=0.1, dirty=True),
         record(NESTS, 6, error=0.2),
         record(NESTS, 7, error=0.3),
+        *(
+            held
+            | {"id": record_id(*(held[k] for k in ("experiment", "seed", "protocol", "config")))}
+            for held in (
+                record(NESTS, 8) | {"config": {"epochs": 20, "gone": None}},
+                record(NESTS, 9) | {"config": {"epochs": 20.0}},
+            )
+        ),
     ]
     for one in held:
         records.append(source / "records.jsonl", one) if source.exists() else source.mkdir()
@@ -54,14 +63,16 @@ def test_publish_says_why_a_record_is_not_taken_and_takes_the_others(tmp_path, c
         2: f"the config of {NESTS.name} is another now (epochs)",
         3: "there is no experiment mcmil/gone",
         4: "has no protocol desk now",
-        5: "no commit holds their code",
-        6: "they are there",
-        7: "other runs with the same settings are there",
+        5: "their code is in no commit",
+        6: "they are published already",
+        7: "other runs with the same settings are published already",
+        8: "is another now (gone)",
+        9: "is another now (epochs)",
     }.items():
-        (line,) = (line for line in said.splitlines() if why in line)
+        line = next(line for line in said.splitlines() if held[i]["id"] in line)
         assert line.startswith("reproduce: not taken, as ")
-        assert held[i]["id"] in line
-    assert "1 come from uncommitted or unknown code, 1 others are new there" in said
+        assert why in line
+    assert "1 from uncommitted or unknown code, 1 others published; commit" in said
     assert [r["seed"] for r in records.parse(target / "mcmil.jsonl")[0]] == [6, 7, 0]
     assert (target / "mcmil.jsonl").read_bytes().startswith(b"of a later version\n")
     assert main([*words, "--allow-dirty"]) == 0

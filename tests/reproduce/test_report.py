@@ -96,7 +96,8 @@ def invented(*answers: bool | None) -> tuple[Paper, list[dict]]:
         test = (lambda a: lambda _: Ruling(a, f"measured {a}"))(answer)
         claims.append(Claim(f"x-{i}", f"claim {i}", "not in the paper", (e.name,), test, whose))
         if answer is not None:
-            held.append({"experiment": e.name, "seed": 0, "id": e.record_id(0, "paper")})
+            run = {"experiment": e.name, "seed": 0, "protocol": "paper"}
+            held.append(run | {"id": e.record_id(0, "paper")})
     return Paper("x", "T", "A", 2000, "", tuple(experiments), tuple(claims)), held
 
 
@@ -122,12 +123,13 @@ def test_nothing_is_decided_by_a_number_that_is_not_one():
     nan = replace(paper.claims[0], test=lambda _: ruling("+1.0 points", (1.0, math.nan)))
     word = replace(paper.claims[1], test=lambda _: ruling("nan, undecided", (-1.0, 0.5)))
     even = replace(paper.claims[1], test=lambda _: ruling("+0.1 ± 5.0", (0.1, 5.0)))
-    states = [tables.verdict(paper, c, held).state for c in (nan, word, even)]
+    states = [tables.judge_claim(paper, c, held).state for c in (nan, word, even)]
     assert states == ["undecided", "fails", "undecided"]
     short = [
-        r | {"id": e.record_id(0, "short")} for e, r in zip(paper.experiments, held, strict=True)
+        r | {"id": e.record_id(0, "short"), "protocol": "short"}
+        for e, r in zip(paper.experiments, held, strict=True)
     ]
-    found = [tables.verdict(paper, c, short) for c in (nan, even, word)]
+    found = [tables.judge_claim(paper, c, short) for c in (nan, even, word)]
     assert {(v.state, v.evidence) for v in found} == {("no verdict", "short")}
     assert [v.why.partition(":")[0] for v in found] == ["undecided", "undecided", "disagrees"]
 

@@ -477,8 +477,8 @@ def lines_that_are_no_records(record):
     yield json.dumps({**record, "seconds": math.inf})
     yield json.dumps({**record, "notes": [["a"]]})
     yield json.dumps({**record, "deviations": [{}]})
-    yield json.dumps({**record, "provenance": {**record["provenance"], "commit": 7}})
-    yield json.dumps({**record, "provenance": {**record["provenance"], "processes": "two"}})
+    for wrong in ({"commit": 7}, {"device": None}, {"utc": None}, {"processes": "two"}):
+        yield json.dumps({**record, "provenance": {**record["provenance"], **wrong}})
     yield json.dumps({**record, "method": "\ud800"})
     yield "[" * 100_000 + "]" * 100_000
     yield '{"config": ' * 5000
@@ -589,6 +589,13 @@ def test_wrong_seeds_are_refused(tmp_path, capsys, text):
     assert "is not of the form 0-9 or 0,3,5" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["x", "nan", "-1", ""])
+def test_a_budget_is_a_number_of_0_or_more(tmp_path, capsys, text):
+    with pytest.raises(SystemExit):
+        go(tmp_path, "mcmil/walk", f"--budget={text}")
+    assert f"--budget: {text!r} is not a number of 0 or more." in capsys.readouterr().err
+
+
 def test_seeds():
     assert seeds("0-3") == [0, 1, 2, 3]
     assert seeds("3,0,5-6,5") == [0, 3, 5, 6]
@@ -683,6 +690,27 @@ def test_run_shows_every_run_and_closes_with_where_the_records_are(tmp_path, cap
     assert f"python -m wsl_tutorial.reproduce table mcmil/learns --out {tmp_path}" in said
 
 
+def test_smoke_runs_close_without_a_table_since_none_shows_them(tmp_path, capsys):
+    assert go(tmp_path, "mcmil/walk", "--seeds", "0", "--protocol", "smoke") == runner.FINISHED
+    said = capsys.readouterr().err
+    assert f"records: {tmp_path}/records.jsonl (1); no table shows the protocol smoke." in said
+    assert "reproduce table" not in said
+    records.append(tmp_path / "records.jsonl", done(PAPER.experiments[-1], 0, "paper", 1.0))
+    go(tmp_path, "mcmil/walk", "--seeds", "0", "--protocol", "smoke")
+    assert f"table mcmil --out {tmp_path}" in capsys.readouterr().err  # of the other experiment
+
+
+def test_runs_side_by_side_share_the_cores(tmp_path, monkeypatch):
+    threads = []
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    monkeypatch.setattr(runner, "_child", lambda *words: threads.append(words[2]) or 0)
+    jobs = [(PAPER.experiments[0], seed, "smoke") for seed in range(2)]
+    options = {"out": tmp_path, "deadline": math.inf, "interval": 60.0}
+    assert runner.local(jobs, workers=6, device="cpu", **options) == [runner.FINISHED] * 2
+    assert [environment["OMP_NUM_THREADS"] for environment in threads] == ["6", "6"]
+
+
 def test_on_a_terminal_each_run_has_a_line(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
@@ -774,7 +802,7 @@ def test_a_plan_runs_what_fits_and_says_what_remains_and_costs(tmp_path, capsys)
     records.append(tmp_path / "records.jsonl", done(PAPER.experiments[0], 0, "paper", 3600.0))
     assert main([*words, "--budget", "0"]) == runner.UNFINISHED
     said = capsys.readouterr().err
-    assert "plan: 3 runs of protocol paper, by cells of the ledger an hour" in said
+    assert "plan: 3 runs of protocol paper, most ledger cells per hour first" in said
     assert "runs that remain: 3, 60 min, without 2 of unknown cost." in said
     assert main([*words, "--budget", "60"]) == runner.UNFINISHED
     said = capsys.readouterr().err
@@ -790,6 +818,24 @@ def test_a_plan_runs_what_fits_and_says_what_remains_and_costs(tmp_path, capsys)
     said = capsys.readouterr().err
     assert "nothing of this plan remains." in said
     assert f"table mcmil/walk --out {tmp_path}" in said
+
+
+def test_a_plan_counts_the_runs_whose_data_are_not_here(tmp_path, capsys, monkeypatch):
+    walker, learner = PAPER.experiments[0], PAPER.experiments[-1]
+    papers = (replace(PAPER, experiments=(replace(walker, data=("cifar10",)), learner)),)
+    monkeypatch.setattr(reproduce.__main__, "papers", lambda: papers)
+    monkeypatch.setenv("WSL_DATA", str(tmp_path / "none"))
+    words = ("--plan", "--protocol", "paper", "--seeds", "0")
+    assert go(tmp_path, *words) == runner.FINISHED
+    said = capsys.readouterr().err
+    assert "runs left out, as their data are not here: 1 (cifar10)." in said
+    assert "nothing of this plan remains" not in said
+    assert [r["experiment"] for r in held(tmp_path)] == ["mcmil/learns"]
+    assert go(tmp_path, *words, "mcmil/walk") == runner.UNFINISHED
+    assert "nothing of this plan remains" not in capsys.readouterr().err
+    records.append(tmp_path / "records.jsonl", done(walker, 0, "paper", 1.0))
+    assert go(tmp_path, *words, "mcmil/walk") == runner.FINISHED
+    assert "nothing of this plan remains" in capsys.readouterr().err
 
 
 def test_a_stopped_run_of_a_plan_costs_what_is_left_of_it(tmp_path):

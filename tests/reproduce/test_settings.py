@@ -67,6 +67,16 @@ def test_every_setting_of_a_paper_has_a_name_of_its_own(paper):
         assert dataclasses.is_dataclass(experiment.config)
 
 
+@pytest.mark.parametrize("paper", papers(), ids=lambda paper: paper.key)
+def test_an_id_is_the_hash_of_the_settings_under_its_protocol(paper):
+    for e in paper.experiments:
+        for protocol in ("paper", *e.protocols):
+            config = plain(e.settings(protocol))
+            assert e.record_id(3, protocol) == record_id(e.name, 3, protocol, config)
+        with pytest.raises(ValueError, match="has no 'none', only paper"):
+            e.record_id(0, "none")
+
+
 def test_a_setting_comes_with_its_source_and_nothing_else():
     lines = sourced(Grouped())
     assert lines == [

@@ -373,12 +373,12 @@ def test_what_was_tried_stands_beside_a_number_that_is_not_reached():
 def test_numbers_of_unavailable_data_are_folded():
     held = [record(NESTS, 0, error=0.36)]
     page = tables.markdown("mcmil", held)
-    fold = page[page.index(":::{dropdown} 1 number of unavailable data") :]
+    fold = page[page.index(":::{dropdown} 1 number whose data are unavailable") :]
     assert "`mcmil-013`" in fold
-    assert "`mcmil-013`" not in page[: page.index(":::{dropdown} 1 number of unavailable data")]
+    assert "`mcmil-013`" not in page.removesuffix(fold)
     assert "Not run: data not available to us." in fold
     shown = tables.markdown("mcmil", [record(FAR, 0, "short", error=50.0)])
-    assert "unavailable data" not in shown.partition("##")[2]
+    assert "data are unavailable" not in shown
 
 
 @pytest.mark.usefixtures("fake_paper")
@@ -519,17 +519,17 @@ def test_claims_of_the_book_are_left_out_of_the_tally():
 @pytest.mark.usefixtures("fake_paper")
 def test_a_claim_is_judged_by_the_strongest_protocol_that_all_have_run():
     short = [record(e, 0, "short", error=x) for e, x in ((NESTS, 0.9), (DIGITS, 0.5))]
-    found = tables.verdict(PAPER, BETTER, short)
+    found = tables.judge_claim(PAPER, BETTER, short)
     assert found[0] == "no verdict"
     assert found[2:] == ("short", "disagrees: by their means (1 seed)")
     desk = [record(e, 0, "desk", error=x) for e, x in ((NESTS, 0.4), (DIGITS, 0.5))]
     one = record(NESTS, 0, error=0.9)
-    found = tables.verdict(PAPER, BETTER, [*short, *desk, one])
+    found = tables.judge_claim(PAPER, BETTER, [*short, *desk, one])
     assert (found.state, found.evidence) == ("holds", "desk")
-    found = tables.verdict(PAPER, BETTER, [*short, *desk, one, record(DIGITS, 1, error=0.5)])
+    found = tables.judge_claim(PAPER, BETTER, [*short, *desk, one, record(DIGITS, 1, error=0.5)])
     assert (found.state, found.evidence) == ("fails", "paper")
     apart = [record(NESTS, 0, error=0.3), record(DIGITS, 1, "desk", error=0.5)]
-    found = tables.verdict(PAPER, BETTER, apart)
+    found = tables.judge_claim(PAPER, BETTER, apart)
     assert (found.state, found.why) == ("not tested", "not all under one protocol")
 
 
@@ -539,7 +539,7 @@ def test_an_experiment_without_a_recipe_of_ours_counts_as_it_is():
     blind = dataclasses.replace(DIGITS, protocols={})
     paper = dataclasses.replace(PAPER, experiments=(NESTS, blind))
     held = [record(NESTS, 0, "desk", error=0.4), record(blind, 0, error=0.5)]
-    assert tables.verdict(paper, BETTER, held).evidence == "desk"
+    assert tables.judge_claim(paper, BETTER, held).evidence == "desk"
 
 
 def test_a_fresh_seed_stands_beside_the_stored_one():

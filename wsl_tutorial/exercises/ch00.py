@@ -171,7 +171,7 @@ def labelling_that_fits(r: Random) -> Question:
         fits = torch.equal(toy.presence(torch.tensor(labels)), seen)
         return " ".join("ABC-"[label] for label in labels), fits, hint
 
-    names = [f"{'ABC'[x]}" for x in (a, b, c)]
+    names = ["ABC"[x] for x in (a, b, c)]
     return choice(
         r,
         "An image has four points; each is of class A, B or C, or background (-). Its label set is "

@@ -52,8 +52,7 @@ def only_one_class(r: Random) -> Question:
         number=torch.exp,
         without="logarithm",
         solution="Every position emits A or the background: multiply these sums. Subtract the "
-        "probability "
-        "that all three are background.",
+        "probability that all three are background.",
     )
 
 
@@ -104,8 +103,7 @@ def presence_of_two(r: Random) -> Question:
             "1 minus {A} alone minus {B} alone still contains the bags without any label": 1 - alone
         },
         solution="Subtract from 1 the label maps without A and those without B, and add back those "
-        "without "
-        "either: $1 - \\prod (1 - p_A) - \\prod (1 - p_B) + \\prod p_\\phi$.",
+        "without either: $1 - \\prod (1 - p_A) - \\prod (1 - p_B) + \\prod p_\\phi$.",
     )
 
 

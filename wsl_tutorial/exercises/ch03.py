@@ -70,8 +70,7 @@ def loss_of_the_maxima(r: Random) -> Question:
             ),
         },
         solution="$-\\frac12 (\\log \\max p_A + \\log \\max p_B)$: the mean over the two labels "
-        "of minus the "
-        "logarithm of the largest probability.",
+        "of minus the logarithm of the largest probability.",
     )
 
 

@@ -84,8 +84,7 @@ def allowed_gap(r: Random) -> Question:
         *(paper_sd, 0.005, ours),
         without="half a unit",
         solution=f"The paper's ± plus the standard deviation of our runs (divided by n - 1): "
-        f"{paper_sd:g} + "
-        f"{stdev(ours):.4f}.",
+        f"{paper_sd:g} + {stdev(ours):.4f}.",
     )
 
 

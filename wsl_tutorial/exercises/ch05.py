@@ -104,8 +104,7 @@ def count_of_three(r: Random) -> Question:
             "the third instance must be negative: multiply by its 1 - rho": pairs,
         },
         solution="Each of the three may be the negative one: $\\rho_1 \\rho_2 (1 - \\rho_3) + "
-        "\\rho_1 (1 - "
-        "\\rho_2) \\rho_3 + (1 - \\rho_1) \\rho_2 \\rho_3$.",
+        "\\rho_1 (1 - \\rho_2) \\rho_3 + (1 - \\rho_1) \\rho_2 \\rho_3$.",
     )
 
 

@@ -62,8 +62,8 @@ def proportion_loss_of_a_bag(r: Random) -> Question:
             "this is in bits, not nats": counts.proportion_loss(logits, observed).item() / log(2)
         },
         solution=f"The mean probability is {sum(rho) / 4:.4g}, the proportion is {y / 4:g}; their "
-        f"cross-entropy is "
-        f"$-{y / 4:g} \\log {sum(rho) / 4:.4g} - {1 - y / 4:g} \\log {1 - sum(rho) / 4:.4g}$.",
+        f"cross-entropy is $-{y / 4:g} \\log {sum(rho) / 4:.4g} - {1 - y / 4:g} "
+        f"\\log {1 - sum(rho) / 4:.4g}$.",
     )
 
 

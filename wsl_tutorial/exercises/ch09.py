@@ -149,8 +149,7 @@ def overlap_of_boxes(r: Random) -> Question:
             "the shared part counts once in the union": shared / (2 * side**2),
         },
         solution=f"The shared part is ${side - right} \\times {side - down} = {shared}$, the "
-        f"union $2 \\cdot "
-        f"{side**2} - {shared}$.",
+        f"union $2 \\cdot {side**2} - {shared}$.",
     )
 
 

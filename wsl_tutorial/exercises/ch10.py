@@ -96,8 +96,8 @@ def least_average_precision(r: Random) -> Question:
         without="no curve",
         more={"this is the largest, with all wrong boxes at the end": recall},
         solution=f"With all wrong boxes first, the precision rises to its final value $r L / K = "
-        f"{recall} \\cdot "
-        f"{objects} / {answers}$ % at the recall $r$. The area of that rectangle is $r^2 L / K$.",
+        f"{recall} \\cdot {objects} / {answers}$ % at the recall $r$. The area of that rectangle "
+        "is $r^2 L / K$.",
     )
 
 

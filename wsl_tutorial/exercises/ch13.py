@@ -118,8 +118,7 @@ def rates_not_refuted(r: Random) -> Question:
             "this is the smallest error that is not refuted": metrics.wilson_interval(k, n)[0],
         },
         solution=f"The upper end of Wilson's interval for {k} of {n}: the rate $p$ at which "
-        f"$k/n$ lies 1.96 "
-        "standard deviations $\\sqrt{p (1 - p) / n}$ below.",
+        "$k/n$ lies 1.96 standard deviations $\\sqrt{p (1 - p) / n}$ below.",
     )
 
 

@@ -144,8 +144,7 @@ def votes_of_a_precinct(r: Random) -> Question:
             "group is large",
             "the assumption: rates that do not depend on the composition of the precinct",
             solution="The observed sums also fit voters outside the group who choose the party "
-            "more "
-            "often where the group is large. The conclusion needs rates that are the same in all "
-            "precincts, or at least unrelated to their composition.",
+            "more often where the group is large. The conclusion needs rates that are the same in "
+            "all precincts, or at least unrelated to their composition.",
         ),
     )

@@ -1,8 +1,9 @@
-"""Run the commands of `python -m wsl_tutorial.reproduce`: list, run, table, metrics, publish."""
+"""Run the commands list, run, table, metrics, publish and readme of this program."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import fnmatch
 import json
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import ledger, papers, records, tables
+from . import cluster, ledger, papers, plan, records, runner, tables
 from .experiment import PROTOCOLS, Experiment
 from .records import say
 
@@ -35,11 +36,12 @@ def seeds(text: str) -> list[int]:
     return sorted(set(found))
 
 
-def positive(text: str) -> float:
-    """Return a number that is 0 or more. Raises ArgumentTypeError for a negative one."""
-    if not float(text) >= 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative: give 0 or more.")
-    return float(text)
+def not_negative(text: str) -> float:
+    """Return a number that is 0 or more. Raises ArgumentTypeError for anything else."""
+    with contextlib.suppress(ValueError):
+        if float(text) >= 0:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more.")
 
 
 def pick(patterns: Iterable[str], experiments: dict[str, Experiment]) -> list[Experiment]:
@@ -68,8 +70,6 @@ def run(args: argparse.Namespace, started: float) -> int:
             "NAME: give the name of an experiment, a pattern such as 'mcmil/*', or --plan."
         )
     experiments = pick(args.names or ["*"], {e.name: e for p in papers() for e in p.experiments})
-    from . import runner
-
     out, rank, shared = Path(args.out), *torchrun()
     if rank == 0:
         writable(out)
@@ -89,10 +89,11 @@ def close(out: Path, names: list[str]) -> None:
     held = records.parse(out / "records.jsonl")[0]
     if not held:
         return
-    say(f"records: {out / 'records.jsonl'} ({len(held)}); these commands show them:")
-    ran = {record["experiment"] for record in held}
+    ran = {record["experiment"] for record in held if record["protocol"] != "smoke"}
+    what = "these commands show them:" if ran else "no table shows the protocol smoke."
+    say(f"records: {out / 'records.jsonl'} ({len(held)}); {what}")
     keys = sorted(p.key for p in papers() if ran & {e.name for e in p.experiments})
-    for name in names or keys:
+    for name in [n for n in names if fnmatch.filter(ran, n)] or keys:
         words = shlex.join(["table", name, "--out", str(out)])
         print(f"  python -m {__package__} {words}", file=sys.stderr)
 
@@ -105,8 +106,6 @@ def run_names(
     shared: bool,
 ) -> int:
     """Run all seeds of the experiments, in their order."""
-    from . import runner
-
     jobs = [
         (experiment, seed, args.protocol)
         for experiment in experiments
@@ -133,20 +132,23 @@ def run_plan(
 ) -> int:
     """Run the experiments without a record, in the order of their worth, and list the rest."""
     from .. import data
-    from . import plan, runner
 
     experiments = [e for e in experiments if args.protocol in ("paper", *e.protocols)]
     if not experiments:
         raise ValueError(f"--protocol: none of these experiments has the protocol {args.protocol}.")
     device, out = args.device or runner.auto_device(), options["out"]
-    here = [e for e in experiments if args.protocol == "smoke" or all(map(data.available, e.data))]
-    if len(here) < len(experiments):
-        names = sorted({d for e in experiments for d in e.data if not data.available(d)})
-        say(f"without data: {len(experiments) - len(here)} experiments ({', '.join(names)}).")
     published = records.published()
     held = [*published, *records.load(out / "records.jsonl")]
-    steps = plan.order(here, args.seeds, args.protocol, device, held)
-    say(f"plan: {len(steps)} runs of protocol {args.protocol}, by {plan.ORDER}.")
+    without = plan.order(experiments, args.seeds, args.protocol, device, held)
+    needed = {name for s in without if args.protocol != "smoke" for name in s.experiment.data}
+    lost = {name for name in needed if not data.available(name)}
+    steps = [step for step in without if not lost.intersection(step.experiment.data)]
+    if lost:
+        number, names = len(without) - len(steps), ", ".join(sorted(lost))
+        say(f"runs left out, as their data are not here: {number} ({names}).")
+    say(f"plan: {len(steps)} runs of protocol {args.protocol}, {plan.ORDER}.")
+    if all(lost.intersection(e.data) for e in experiments):
+        return runner.UNFINISHED
 
     def needs(job: runner.Job) -> float | None:
         """Return the seconds that a run still takes, by the records so far and its checkpoint."""
@@ -161,15 +163,14 @@ def run_plan(
         jobs = [step.job for step in steps]
         ends = engine(jobs, **options, needs=lambda job: needs(job) or 0.0, threads=1)
     rest = [step for step, end in zip(steps, ends, strict=True) if end != runner.FINISHED]
-    seconds = [needs(step.job) for step in rest]
-    sys.stderr.write(plan.remains(rest, seconds, args.workers or 1))
+    if rest or not lost:
+        seconds = [needs(step.job) for step in rest]
+        sys.stderr.write(plan.remains(rest, seconds, args.workers or 1))
     return status(ends)
 
 
 def status(ends: list[int]) -> int:
     """Return the exit status of some runs, and print the number of failures."""
-    from . import runner
-
     if runner.FAILED in ends:
         say(f"runs failed: {ends.count(runner.FAILED)}; their errors are above.")
     return runner.FAILED if runner.FAILED in ends else max(ends, default=runner.FINISHED)
@@ -192,11 +193,9 @@ def writable(out: Path) -> None:
 
 def engine_of(args: argparse.Namespace) -> Callable[..., list[int]]:
     """Return the function that runs the jobs. Raises ValueError for options of another engine."""
-    from . import cluster, runner
-
     engines = {"local": runner.local, "ray": cluster.on_ray, "torchrun": cluster.together}
     name = "torchrun" if torchrun()[1] else args.engine
-    if name != args.engine == "ray":
+    if name == "torchrun" and args.engine == "ray":
         raise ValueError("--engine ray: torchrun starts processes for one run, not for many.")
     own = {
         "workers": ("--jobs", "local"),
@@ -239,19 +238,25 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument(
         "--plan",
         action="store_true",
-        help="only what has no record, published or in --out, and in this order: cells of the "
-        "ledger an hour, further seeds last; each run if --budget leaves the time that its records "
-        "took; one thread each. --budget 0 shows what remains. NAMEs (default: all) limit it",
+        help="run what has no record yet (published or in --out): most ledger cells per hour "
+        "first, further seeds last. A run that --budget has no time for is skipped. One thread a "
+        "run; --budget 0 only lists what remains; NAMEs default to all",
     )
     sub.add_argument("--jobs", type=int, dest="workers", help="processes side by side (default: 1)")
-    sub.add_argument("--budget", type=positive, default=float("inf"), help="seconds, then stop")
-    sub.add_argument("--out", default="runs", help="its records, checkpoints (default: runs)")
+    sub.add_argument("--budget", type=not_negative, default=float("inf"), help="seconds, then stop")
+    sub.add_argument("--out", default="runs", help="folder of the records (default: runs)")
     sub.add_argument("--device", choices=("cpu", "cuda"), default=None, help="default: cuda if any")
-    sub.add_argument("--checkpoint-every", type=positive, default=60.0, metavar="SECONDS")
+    sub.add_argument(
+        "--checkpoint-every",
+        type=not_negative,
+        default=60.0,
+        metavar="SECONDS",
+        help="between checkpoints (default: 60)",
+    )
     sub.add_argument("--capture", action="store_true", default=None, help="mist/*: CUDA graphs")
     sub.add_argument("--engine", choices=("local", "ray"), default="local", help="default: local")
     of_ray = sub.add_argument_group("engine ray")
-    share = {"type": positive, "metavar": "N", "help": "may be a fraction"}
+    share = {"type": not_negative, "metavar": "N", "help": "may be a fraction"}
     of_ray.add_argument("--gpus-per-run", dest="gpus", **share)
     of_ray.add_argument("--cpus-per-run", dest="cpus", **share)
     of_ray.add_argument("--retries", type=int, help="after a lost worker or node (default: 3)")
@@ -315,8 +320,6 @@ def main(words: list[str] | None = None) -> int:
         say(str(error))
         return 2
     except KeyboardInterrupt:  # before the runs begin, or in another command
-        from . import runner
-
         if runner.PARENT not in os.environ:
             say("stopped; nothing is lost, and the same command begins again.")
         return runner.UNFINISHED

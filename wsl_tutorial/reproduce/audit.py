@@ -11,28 +11,26 @@ import importlib.util
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
 
 from . import ledger, papers, records, tables
-from .evidence import State
+from .evidence import Records, State
 from .experiment import Audit, Paper
 
-Held = Sequence[dict[str, Any]]
 STANDS = {True: "stands", False: "does not stand", None: "remark"}
 
 
 def audited(key: str | None = None) -> list[Paper]:
-    """Return the papers with numbers in the ledger, or the one of a key, in the book's order."""
-    keys = ledger.paper_keys() if key is None else [key]
-    return [paper for paper in papers() if paper.key in keys and paper.audit]
+    """Return the papers that have an audit, in the book's order, or the one of a key."""
+    return [paper for paper, _ in _audits(key)]
 
 
 def _audits(key: str | None = None) -> list[tuple[Paper, Audit]]:
-    """Return the papers of `audited`, each with its audit."""
-    return [(paper, paper.audit) for paper in audited(key) if paper.audit]
+    """Return the papers with numbers in the ledger, or the one of a key, each with its audit."""
+    keys = ledger.paper_keys() if key is None else [key]
+    return [(paper, paper.audit) for paper in papers() if paper.key in keys and paper.audit]
 
 
-def numbers_table(key: str, held: Held) -> str:
+def numbers_table(key: str, held: Records) -> str:
     """Return a table of a paper's printed numbers by place and state."""
     rows = {i: row for i, row in ledger.load().items() if row.paper == key}
     tally: dict[str, Counter] = {row.table: Counter() for row in rows.values()}
@@ -84,7 +82,7 @@ def programs_table() -> str:
     return tables.grid(("program", "commit", "findings"), lines)
 
 
-def failing(held: Held) -> str:
+def failing(held: Records) -> str:
     """Return a table of the claims of all papers that fail, or a sentence if none does."""
     lines = [
         (v.claim.text, f"{paper.cited}, {v.claim.source}", tables.MARKS[v.evidence], v.why)
@@ -96,7 +94,7 @@ def failing(held: Held) -> str:
     return tables.grid(head, lines) if lines else "No claim fails."
 
 
-def page(key: str, held: Held) -> str:
+def page(key: str, held: Records) -> str:
     """Return the last part of the page of a paper, in MyST: its audit and its further tables."""
     parts = []
     for paper, audit in _audits(key):
@@ -112,7 +110,7 @@ def page(key: str, held: Held) -> str:
     return "\n".join(parts)
 
 
-def further(paper: Paper, held: Held) -> list[str]:
+def further(paper: Paper, held: Records) -> list[str]:
     """Return, folded, the tables that `page.py` of a paper lists in FURTHER, if there are any."""
     name = f"{__package__}.{paper.room}.page"
     if importlib.util.find_spec(name) is None:
@@ -121,7 +119,7 @@ def further(paper: Paper, held: Held) -> list[str]:
     return [tables.folded(title, f"{table(held).strip()}\n") for title, table in listed.items()]
 
 
-def summary(held: Held) -> str:
+def summary(held: Records) -> str:
     """Return a line for each paper: claims by state, sentences, and numbers with a verdict."""
     lines, numbers = [], tables.states(held)
     for paper, audit in _audits():
@@ -136,7 +134,7 @@ def summary(held: Held) -> str:
     return tables.grid(head, lines)
 
 
-def report(held: Held | None = None) -> str:
+def report(held: Records | None = None) -> str:
     """Return the audit as a document: the tables of all papers, without date and citation."""
     held = records.published() if held is None else held
     parts = ["## Summary", summary(held)]

@@ -104,10 +104,10 @@ def _shares(ray: Any, device: str | None, gpus: float | None, cpus: float) -> tu
 
 def _done(ray: Any, waiting: list, stop: threading.Event, deadline: float) -> Iterator[Any]:
     """Yield the tasks as they end; at `stop` or the deadline, cancel the remaining ones."""
-    called = False
+    cancelled = False
     while waiting:
-        if not called and (stop.is_set() or time.time() >= deadline):
-            called = True
+        if not cancelled and (stop.is_set() or time.time() >= deadline):
+            cancelled = True
             for ref in waiting:
                 ray.cancel(ref)  # like Ctrl-C in a run
         done, waiting = ray.wait(waiting, timeout=1)

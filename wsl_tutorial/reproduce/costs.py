@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from enum import StrEnum
 from operator import add
-from typing import Any
 
 from . import ledger, papers, tables
+from .evidence import Records
 from .experiment import Experiment, Why, settings_of
 
 
@@ -21,14 +20,13 @@ class Basis(StrEnum):
     UNKNOWN = "not known"
 
 
-BASES = tuple(Basis)
 HEAD = (
     *("paper", "data", "source of the hours", "experiments", "runs", "GPU hours"),
     "GPU hours for printed numbers",
 )
 
 
-def cost(experiment: Experiment, held: Sequence[dict[str, Any]]) -> tuple[float, Basis]:
+def cost(experiment: Experiment, held: Records) -> tuple[float, Basis]:
     """Return the GPU hours of all seeds under the paper's protocol, and their basis.
 
     *Measured*: the mean of the records made on GPUs, for every seed. *Estimated*: stated by the
@@ -49,7 +47,7 @@ def cost(experiment: Experiment, held: Sequence[dict[str, Any]]) -> tuple[float,
     return experiment.seeds * experiment.gpu_minutes / 60, basis
 
 
-def markdown(held: Sequence[dict[str, Any]]) -> str:
+def markdown(held: Records) -> str:
     """Return a line for each paper, data and basis, the sums, and how many numbers are open."""
     lines: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0, 0, 0.0, 0.0])
     sums: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0, 0, 0.0, 0.0])
@@ -72,7 +70,7 @@ def markdown(held: Sequence[dict[str, Any]]) -> str:
     return f"{tables.grid(HEAD, rows)}\nPrinted numbers without an experiment: {missing}.\n"
 
 
-def memory(held: Sequence[dict[str, Any]]) -> str:
+def memory(held: Records) -> str:
     """Return a line for each paper, protocol and device: the run with the largest peak, in GB."""
     most: dict[tuple[str, ...], tuple[float, str]] = {}
     runs: Counter[tuple[str, ...]] = Counter()

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from scipy.special import stdtrit
 
 STRENGTH = ("paper", "desk", "short")  # protocols that are shown, the strongest evidence first
-JUDGING = ("paper", "desk")  # protocols that give a verdict
+JUDGING = STRENGTH[:2]  # protocols that give a verdict
 MARKS = {"paper": "paper's settings", "desk": "our recipe", "short": "reduced size"}
 LEVEL = 0.05  # of each gap, two-sided: two equal experiments are called different this often
 REDUCE = {"mean": statistics.fmean, "min": min, "max": max}  # seeds to one number, by rule
@@ -236,7 +236,7 @@ class Trend(NamedTuple):
 
 
 def trend(curve: Sequence[Mapping[str, float | None]], key: str, lower: bool) -> Trend | None:
-    """Return whether a measure was still improving when a training stopped.
+    """Return how a measure ended: whether it was still improving when a training stopped.
 
     It was if the median over the last quarter of the points (rounded up) is better than every point
     before it. None for fewer than four points, or if the end or all before it is not finite.

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-from .evidence import Ruling, ahead  # noqa: F401  (`ahead` is a public name of this module)
+from .evidence import STRENGTH, Records, Ruling
 
 if TYPE_CHECKING:
     from .runner import Run
 
-PROTOCOLS = ("paper", "desk", "short", "smoke")  # from the strongest evidence to the weakest
+PROTOCOLS = (*STRENGTH, "smoke")  # from the strongest evidence to the weakest
 
 
 class Why(StrEnum):
@@ -237,9 +238,16 @@ class Experiment(Generic[C]):
         ]
         return [*self.deviations, *replaced]
 
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Return the hash of the whole config under each protocol."""
+        return {p: digest(plain(self.settings(p))) for p in ("paper", *self.protocols)}
+
     def record_id(self, seed: int, protocol: str) -> str:
         """Return the id of one run: experiment, protocol, seed, and a hash of the whole config."""
-        return record_id(self.name, seed, protocol, plain(self.settings(protocol)))
+        if protocol not in self.digests:
+            self.settings(protocol)  # raises ValueError
+        return f"{self.name}:{protocol}:{seed}:{self.digests[protocol]}"
 
 
 @dataclass(frozen=True)
@@ -309,7 +317,7 @@ class Paper:
     quoted: dict[str, Reason] = field(default_factory=dict)
     room: str = ""
     audit: Audit | None = None
-    further: Callable[[Sequence[dict[str, Any]]], Mapping[str, str]] | None = None
+    further: Callable[[Records], Mapping[str, str]] | None = None
 
     @property
     def cited(self) -> str:
@@ -353,5 +361,9 @@ def plain(config: Any) -> dict[str, Any]:
 
 def record_id(name: str, seed: int, protocol: str, config: dict[str, Any]) -> str:
     """Return `experiment:protocol:seed:hash`, the same on every machine."""
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:10]
-    return f"{name}:{protocol}:{seed}:{digest}"
+    return f"{name}:{protocol}:{seed}:{digest(config)}"
+
+
+def digest(config: dict[str, Any]) -> str:
+    """Return ten hexadecimal digits of a config, the same on every machine."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:10]

@@ -8,15 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from .evidence import (  # noqa: F401  (public names of this module)
-    REDUCE,
-    VERDICTS,
-    State,
-    Verdict,
-    only_seed,
-    summary,
-    verdict,
-)
+from .evidence import REDUCE, VERDICTS, State, only_seed, summary, verdict  # noqa: F401
 from .experiment import Cell, Paper
 
 CSV = Path(__file__).parents[1] / "results" / "paper-values.csv"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from . import tables
+from .evidence import Records
 from .experiment import PROTOCOLS, Experiment
 
 DESK = 100 * 60.0  # seconds that the protocol `desk` allows a seed
-ORDER = "cells of the ledger an hour, further seeds of an experiment last"
+ORDER = "most ledger cells per hour first, further seeds of an experiment last"
 
 
 class Step(NamedTuple):
@@ -28,15 +29,8 @@ class Step(NamedTuple):
         """Return the run as the engines take it."""
         return self.experiment, self.seed, self.protocol
 
-    @property
-    def identity(self) -> str:
-        """Return the id of its record."""
-        return self.experiment.record_id(self.seed, self.protocol)
 
-
-def measured(
-    experiment: Experiment, protocol: str, device: str, held: Sequence[dict[str, Any]]
-) -> float | None:
+def measured(experiment: Experiment, protocol: str, device: str, held: Records) -> float | None:
     """Return the mean seconds of an experiment's current records from one kind of device."""
     seconds = [
         r["seconds"]
@@ -47,7 +41,7 @@ def measured(
 
 
 def cost(
-    experiment: Experiment, protocol: str, device: str, held: Sequence[dict[str, Any]]
+    experiment: Experiment, protocol: str, device: str, held: Records
 ) -> tuple[float | None, str]:
     """Return the seconds of one seed (None: not known), and their basis.
 
@@ -68,7 +62,7 @@ def order(
     seeds: Sequence[int] | None,
     protocol: str,
     device: str,
-    held: Sequence[dict[str, Any]],
+    held: Records,
 ) -> list[Step]:
     """Return the runs that have no record yet, by worth, highest first: see `ORDER`.
 

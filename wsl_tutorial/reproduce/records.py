@@ -39,7 +39,7 @@ FIELDS = {
     "provenance": dict,
 }
 PROVENANCE = ("version", "commit", "dirty", "torch", "cuda", "device", "threads", "data", "utc")
-TEXTS = ("commit", "device", "utc")  # of the provenance: strings or null
+TEXTS = {"commit": str | None, "device": str, "utc": str}  # of the provenance
 
 
 def make(experiment: Experiment, metrics: dict[str, float], run: Any) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def validate(record: Any) -> None:
     origin = record["provenance"]
     if not all(isinstance(text, str) for text in [*record["deviations"], *record["notes"]]):
         raise ValueError("record: deviations and notes hold texts.")
-    if wrong := [name for name in TEXTS if not isinstance(origin[name], str | None)]:
+    if wrong := [name for name, kind in TEXTS.items() if not isinstance(origin[name], kind)]:
         raise ValueError(f"record: {', '.join(wrong)} of the provenance is not text.")
     if not isinstance(origin.get("processes", 1), int):
         raise ValueError("record: processes of the provenance is not a number.")
@@ -263,8 +263,8 @@ def publish(source: Path, allow_dirty: bool = False, folder: Path = PUBLISHED) -
         say(f"not taken, as {why}: {', '.join(ids)}")
     if unknown := len(refused[UNKNOWN]):
         raise ValueError(
-            f"records: {unknown} come from uncommitted or unknown code, {count} others are new "
-            "there; commit and run again, or pass --allow-dirty."
+            f"records: {unknown} from uncommitted or unknown code, {count} others published; "
+            "commit and run again, or pass --allow-dirty."
         )
     return count
 
@@ -277,7 +277,7 @@ def _write(path: Path, content: bytes) -> None:
         raise ValueError(f"cannot write {path}: {error.strerror}.") from None
 
 
-UNKNOWN = "no commit holds their code"
+UNKNOWN = "their code is in no commit"
 
 
 def refusal(record: dict, there: Mapping[str, dict], allow_dirty: bool = False) -> str | None:
@@ -287,15 +287,16 @@ def refusal(record: dict, there: Mapping[str, dict], allow_dirty: bool = False) 
         return "the protocol smoke is no evidence"
     if record["id"] in there:
         same = there[record["id"]] == record
-        return "they are there" if same else "other runs with the same settings are there"
+        return f"{'they' if same else 'other runs with the same settings'} are published already"
     experiments = {e.name: e for paper in papers() for e in paper.experiments}
     experiment = experiments.get(record["experiment"])
     if experiment is None:
         return f"there is no experiment {record['experiment']}"
     if protocol != "paper" and protocol not in experiment.protocols:
         return f"{experiment.name} has no protocol {protocol} now"
-    now, then = plain(experiment.settings(protocol)), record["config"]
-    names = sorted(k for k in now.keys() | then.keys() if k not in then or now.get(k) != then[k])
+    both = plain(experiment.settings(protocol)), record["config"]
+    now, then = ({k: json.dumps(v, sort_keys=True) for k, v in c.items()} for c in both)
+    names = sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k))
     if names:
         return f"the config of {experiment.name} is another now ({', '.join(names)})"
     if (origin["dirty"] or not origin["commit"]) and not allow_dirty:

@@ -86,8 +86,9 @@ class Run:
         self.began = self.started, 0.0  # the first one of a training
 
     def log(self, **point: float) -> None:
-        """Add one point to the curve. Points after the last checkpoint are lost by a kill.
+        """Add one point to the curve.
 
+        Points logged after the last checkpoint are lost if the process is killed.
         Raises ValueError for a value that is not a number.
         """
         self.curve.append({name: number(name, value) for name, value in point.items()})
@@ -444,7 +445,8 @@ def local(
         raise ValueError("--capture: a CUDA graph is of a GPU, and the runs go to the CPU.")
     if device == "cuda" and time.time() < options["deadline"] and auto_device() != "cuda":
         raise ValueError("--device cuda: torch finds no GPU on this machine; leave the option out.")
-    alone = workers == 1 or len(jobs) == 1
+    workers = min(workers, len(jobs)) or 1
+    alone = workers == 1
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)), **os.environ}
     if threads is not None:
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from . import evidence, ledger, papers, records
-from .evidence import JUDGING, MARKS, STRENGTH, State, only_seed
+from .evidence import JUDGING, MARKS, STRENGTH, Records, State, only_seed
 from .experiment import PROTOCOLS, Cell, Claim, Experiment, Paper, Reason, Why
 from .ledger import Row
 
@@ -22,7 +22,6 @@ HEAD = ("method", "data", "measure", "paper", "ours", "evidence", "seeds", "verd
 UNAVAILABLE, NOT_RUN = "unavailable data", "not run"
 KNOWN = (*MARKS.values(), UNAVAILABLE, NOT_RUN)  # what is known of a number
 SUMMARY = ("paper", "numbers", *KNOWN)
-Records = Sequence[dict[str, Any]]
 Fold = Callable[[str, str], str]
 
 
@@ -39,6 +38,7 @@ def current(experiment: Experiment, protocol: str, held: Records) -> list[dict[s
         record["seed"]: record
         for record in held
         if record["experiment"] == experiment.name
+        and record["protocol"] == protocol
         and record["id"] == experiment.record_id(record["seed"], protocol)
     }
     return [found[seed] for seed in sorted(found)]
@@ -52,13 +52,13 @@ def fullest(
     The protocol is that under which most of them have records; in a tie, the strongest evidence.
     """
     shown = each_protocol(paper, names, held)
-    return max(shown, key=lambda protocol: sum(map(bool, protocol[2].values())))
+    return max(shown, key=lambda found: sum(map(bool, found[2].values())))
 
 
 def each_protocol(
     paper: Paper, names: Iterable[str], held: Records
 ) -> list[tuple[str, str, dict[str, list[dict[str, Any]]]]]:
-    """Return the same for every protocol, the strongest evidence first."""
+    """Return what `fullest` returns, for every protocol, the strongest evidence first."""
     wanted, shown = [{e.name: e for e in paper.experiments}[name] for name in names], []
     for protocol in STRENGTH:
         found = {e.name: current(e, protocol, held) for e in wanted}
@@ -152,7 +152,7 @@ def states(held: Records) -> list[dict[str, Any]]:
 # Claims -------------------------------------------------------------------------------------------
 
 
-class Verdict(NamedTuple):
+class Judged(NamedTuple):
     """A claim judged: its state (one of DECIDED), the protocol of its records, and a sentence."""
 
     state: State
@@ -161,13 +161,13 @@ class Verdict(NamedTuple):
     why: str
 
 
-def verdicts(paper: Paper, held: Records) -> list[Verdict]:
+def verdicts(paper: Paper, held: Records) -> list[Judged]:
     """Return every claim of a paper, by state, the book's own questions last."""
-    found = [verdict(paper, claim, held) for claim in paper.claims]
+    found = [judge_claim(paper, claim, held) for claim in paper.claims]
     return sorted(found, key=lambda v: (v.claim.own, DECIDED.index(v.state)))
 
 
-def verdict(paper: Paper, claim: Claim, held: Records) -> Verdict:
+def judge_claim(paper: Paper, claim: Claim, held: Records) -> Judged:
     """Judge a claim under the strongest protocol of which all its experiments have records.
 
     An experiment that the protocol would not change (it has no settings for it) counts with its
@@ -183,12 +183,12 @@ def verdict(paper: Paper, claim: Claim, held: Records) -> Verdict:
             answer = claim.test(found)
             text = f"{answer.text} ({seeds_of(found.values())})"
             if protocol in JUDGING:
-                return Verdict(answer.state, claim, protocol, text)
+                return Judged(answer.state, claim, protocol, text)
             words = {True: "agrees", False: "disagrees", None: "undecided"}
-            return Verdict(State.NO_VERDICT, claim, protocol, f"{words[answer.holds]}: {text}")
+            return Judged(State.NO_VERDICT, claim, protocol, f"{words[answer.holds]}: {text}")
     reasons = missing(paper, claim, held).items()
     text = "; ".join(f"{reason} ({n} of {len(wanted)})" for reason, n in reasons)
-    return Verdict(State.NOT_TESTED, claim, None, text or "not all under one protocol")
+    return Judged(State.NOT_TESTED, claim, None, text or "not all under one protocol")
 
 
 def missing(paper: Paper, claim: Claim, held: Records) -> Counter:
@@ -205,7 +205,7 @@ def claims(paper: Paper, held: Records) -> str:
     return claims_grid(verdicts(paper, held))
 
 
-def claims_grid(found: Iterable[Verdict]) -> str:
+def claims_grid(found: Iterable[Judged]) -> str:
     """Return a table of claims."""
     lines = [
         (v.claim.text, v.claim.source, v.state, MARKS.get(v.evidence or "", "none"), v.why)
@@ -384,7 +384,7 @@ def place(rows: Iterable[Row], paper: Paper | None, held: Records, fold: Fold = 
         reasons = Counter(str(why(row, paper)) for row in missing)
         lines = [(f"`{r.id}`", *line(r, paper, held)[:4]) for r in missing]
         text = grid(("id", *HEAD[:4]), lines)
-        count = f"{len(missing)} number{'s' * (len(missing) > 1)} of {UNAVAILABLE}"
+        count = f"{len(missing)} number{'s' * (len(missing) > 1)} whose data are unavailable"
         parts.append(fold(count, f"Not run: {'; '.join(reasons)}.\n\n{text}"))
     if runs := {row.id: found for row in shown if (found := support(row, paper, held))}:
         parts.append(fold("The runs behind this table", runs_table(runs)))

@@ -20,6 +20,7 @@ from ... import show
 from ...data import groups
 from .. import ledger, tables
 from ..common import by_epoch
+from ..evidence import Records
 from ..experiment import sourced
 from . import PAPER
 from .claims import p_value
@@ -27,7 +28,6 @@ from .experiments import CIFAR, NAMES, PHOTOS, SIZES, accuracies, gaps, listed
 from .methods import choose, grid
 from .settings import METHODS, Choice, Method, Settings
 
-Records = Sequence[dict]
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
 ROWS = {i: row for i, row in ledger.load().items() if row.paper == PAPER.key}
 CURVES = {"birds and cats": "llp/cifar-curves", "stand-in": "llp/stand-in-curves"}

@@ -6,7 +6,6 @@ Tables are Markdown. A figure comes with a sentence on what it shows where recor
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from matplotlib import pyplot as plt
@@ -18,12 +17,11 @@ from torch import Tensor
 from ... import metrics, show
 from .. import evidence, ledger, tables
 from ..common import by_epoch
+from ..evidence import Records
 from ..experiment import sourced
 from . import PAPER
 from .experiments import CHANCE, NAMES
 from .settings import Settings
-
-Records = Sequence[dict[str, Any]]
 
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
 ROWS = {i: row for i, row in ledger.load().items() if row.paper == PAPER.key}

@@ -13,9 +13,9 @@ from ... import show
 from ...data import svhn
 from .. import ledger, tables
 from ..common import by_epoch
+from ..evidence import Records
 from ..experiment import sourced
 from ..ledger import Row
-from ..tables import Records
 from . import PAPER
 
 ROWS = {i: row for i, row in ledger.load().items() if row.paper == PAPER.key}

@@ -17,13 +17,12 @@ from torch import Tensor
 from ... import metrics, show
 from ...data import glands
 from .. import evidence, ledger, tables
+from ..evidence import Records
 from ..experiment import settings_of, sourced
 from . import PAPER
 from .data import steps_in, train_number
 from .experiments import BLIND, EQUAL, LADDER, METHODS, SETS, STEP_NAMES, TRIVIAL
 from .networks import epoch_shares
-
-Records = Sequence[dict[str, Any]]
 
 EXPERIMENTS = {e.name: e for e in PAPER.experiments}
 ROWS = {i: row for i, row in ledger.load().items() if row.paper == PAPER.key}
