@@ -431,15 +431,13 @@ show.Markdown(tables.grid(("method", *head), rows))
 
 # %% [markdown]
 # eiPack fits the multinomial-Dirichlet model of Rosen et al. (2001), without covariates, by a
-# Markov chain whose first 20,000 steps are discarded. ei fits, with its default settings, the model
-# of King (1997) to one group and one party at a time: the two rates of a precinct, of the group and
-# of all other voters, have a normal distribution truncated to the unit square. One of its nine fits
-# (black voters, Republicans) stops with an error, and its row leaves that cell out. Both packages
-# compare all precincts of the region with each other, and our model without covariates (row "none"
-# of the table of covariates) does no better. So the gain comes from the counties, and other models
-# could use them too. The seconds are processor time of one thread; those of ei were measured on
-# another processor. The draws with $s = 1$ were repeated with five more seeds. Their errors,
-# printed below, are all larger than the error in the table.
+# Markov chain whose first 20,000 steps are discarded. ei fits the truncated normal model of King
+# (1997) to one group and one party at a time; its fit for black voters and Republicans stops with
+# an error and is left out. Both compare all precincts of the region with each other, and our model
+# without covariates (row "none" of the table of covariates) does no better. So the gain comes from
+# the counties, and other models could use them too. The seconds are processor time of one thread
+# (for ei, on another machine). The draws with $s = 1$ were repeated with five more seeds. Their
+# errors, printed below, are all larger than the error in the table.
 #
 # The last figure shows the share of Democrats in each group. There the intervals of eiPack miss the
 # truth in all three groups, and the interval for $s = 0$ misses it for white voters.
