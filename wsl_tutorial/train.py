@@ -5,7 +5,7 @@ import math
 import operator
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -520,18 +520,20 @@ def logits(model: nn.Module, images: Tensor, bf16: bool = False) -> Tensor:
         return model(images).to(weights.dtype)
 
 
-def in_bfloat16(kind: str, wanted: bool = True) -> AbstractContextManager:
-    """Return an autocast to bfloat16 for devices of type `kind`, quick on every processor.
+@contextmanager
+def in_bfloat16(kind: str, wanted: bool = True) -> Iterator[None]:
+    """Run a block under autocast to bfloat16 on devices of type `kind`, if `wanted`.
 
     A processor without instructions for bfloat16 takes ten times as long as in float32. There,
     convolutions and products round their operands to bfloat16, run in float32 and round the result:
     the same numbers up to the order of the sums, forward and backward.
     """
-    context = ExitStack()
-    context.enter_context(torch.autocast(kind, torch.bfloat16, enabled=wanted))
-    if wanted and kind == "cpu" and not _has_bfloat16():
-        context.enter_context(_Rounded())
-    return context
+    rounded = wanted and kind == "cpu" and not _has_bfloat16()
+    with (
+        torch.autocast(kind, torch.bfloat16, enabled=wanted),
+        _Rounded() if rounded else nullcontext(),
+    ):
+        yield
 
 
 def _has_bfloat16() -> bool:

@@ -104,9 +104,8 @@ def canvases(
     piece = (h // 2, w // 2)
     for _ in range(clutter):
         tile = torch.randint(len(images), (n,), generator=generator, device=device)
-        inside = draw_corners(n, 1, (h - piece[0] + 1, w - piece[1] + 1), piece, True, generator)[
-            :, 0
-        ]
+        within = h - piece[0] + 1, w - piece[1] + 1
+        inside = draw_corners(n, 1, within, piece, True, generator)[:, 0]
         free = (size - piece[0] + 1, size - piece[1] + 1)
         corner = draw_corners(n, 1, free, piece, True, generator)[:, 0]
         stamp(canvas, images[tile, 0][window(inside, *piece)], corner)
