@@ -214,7 +214,7 @@ print(f"log P = {exact.item():.4f}")
 # $$ \log P(T_i \mid \beta_i) \approx \log \mathcal N \Bigl( T_i ; \; \sum_r N_{ir} \beta_{ir} , \; \sum_r V_{ir} + \tfrac{1}{12} I \Bigr) . \tag{17.3} $$
 #
 # A count stands for an interval of length one, and a uniform number in it has variance $1/12$.
-# Without this term the density would be infinite if a party's rate is 0 in all groups.
+# Without this term there would be no density if a party's rate is 0 in all groups.
 #
 # The *gap* between the exact and the approximate $\log P$ is about 0.1 for the first precinct of
 # the live example and the arbitrary rates `z0`. A record gives the gaps in the 212 precincts of
@@ -249,20 +249,20 @@ for name in ("common", "fitted"):
 # Take for each group of precinct $i$ the log-odds of each party against the last party. They form a
 # vector $\theta_i$ of length $p = R (C - 1)$. **Assume**
 #
-# $$ \theta_i \sim \mathcal N ( W^\top z_i , \; \Sigma ) , \qquad T_i \mid \theta_i \sim \text{(17.3)} , \tag{17.5} $$
+# $$ \theta_i \sim \mathcal N ( W^\top u_i , \; \Sigma ) , \qquad T_i \mid \theta_i \sim \text{(17.3)} , \tag{17.5} $$
 #
-# where $z_i$ contains a one and the covariates of the precinct, here its county. $\Sigma$ is a full
+# where $u_i$ contains a one and the covariates of the precinct, here its county. $\Sigma$ is a full
 # $p \times p$ matrix, so the deviations of the groups of one precinct may be correlated (Greiner
 # and Quinn 2009). The coefficients $W$ have a prior, $\mathcal N(0, 1)$ for a county and $\mathcal
 # N(0, 3^2)$ for the constants. $\Sigma$ has an inverse Wishart prior with 2 degrees of freedom. (If
 # $p > 2$ it is improper: its density has no finite integral.) In step 3 it counts like $p + 3$
 # additional precincts whose deviations have standard deviation 0.5.
 #
-# The fit needs no sampling. It is an EM algorithm that repeats three steps until convergence.
+# The fit needs no sampling. An approximate EM algorithm repeats three steps until convergence.
 #
 # 1. *Linearise.* The mean of $T_i$ in (17.3) is a nonlinear function of $\theta_i$. We replace it
 #    by the linear function with the smallest mean squared error for $\theta_i \sim \mathcal
-#    N(W^\top z_i, \Sigma)$, and add the variance of this error to the variance of $T_i$. To find
+#    N(W^\top u_i, \Sigma)$, and add the variance of this error to the variance of $T_i$. To find
 #    the linear function we need averages over normal log-odds. With three parties we approximate
 #    them by five points for each group: the centre, and two opposite steps in each of two
 #    directions (*sigma points*, Julier and Uhlmann 1997). "The approximation of the fit"
@@ -270,7 +270,7 @@ for name in ("common", "fitted"):
 # 2. *Solve.* In a linear normal model the posterior of $W$, with all $\theta_i$ integrated out, has
 #    a closed form, and so do the posteriors of the $\theta_i$.
 # 3. *Update.* The new $\Sigma$ is the mean of the expected products of the deviations $\theta_i -
-#    W^\top z_i$, over the precincts and the $p + 3$ additional ones of the prior.
+#    W^\top u_i$, over the precincts and the $p + 3$ additional ones of the prior.
 #
 # Step 1 does not linearise around the posterior mean of $\theta_i$, because then the slope of the
 # linear function, and with it the weight of the precinct, would depend on the noise in $T_i$, and
@@ -300,12 +300,12 @@ for name, fitted in {"no covariate": plain, "urban or not": county}.items():
 # ### Slopes that no data can correct
 #
 # Within a county, too, a rate may depend on the composition $x_i$ of the precinct. This is called a
-# *contextual effect*. We could add it to the mean of $\theta_i$, which becomes $W^\top z_i +
-# \delta^\top x_i$ with slopes $\delta$. What can the margins show about $\delta$? Take two groups
-# and linear rates, $\beta_{i1} = a_1 + d_1 x_i$ and $\beta_{i2} = a_2 + d_2 x_i$, where $x_i$ is
-# the share of the second group. The expected share of a party is
+# *contextual effect*. We could add it to the mean of $\theta_i$, which becomes $W^\top u_i +
+# \delta^\top (x_i - \bar x)$ with slopes $\delta$. What can the margins show about $\delta$? Take
+# two groups and linear rates, $\beta_{i1} = a_1 + d_1 x_{i2}$ and $\beta_{i2} = a_2 + d_2 x_{i2}$,
+# where $x_{i2}$ is the share of the second group. The expected share of a party is
 #
-# $$ (1 - x_i)(a_1 + d_1 x_i) + x_i (a_2 + d_2 x_i) = a_1 + (a_2 - a_1 + d_1) \, x_i + (d_2 - d_1) \, x_i^2 . $$
+# $$ (1 - x_{i2})(a_1 + d_1 x_{i2}) + x_{i2} (a_2 + d_2 x_{i2}) = a_1 + (a_2 - a_1 + d_1) \, x_{i2} + (d_2 - d_1) \, x_{i2}^2 . $$
 #
 # The four unknowns $a_1, a_2, d_1, d_2$ enter three coefficients, so $d_1$ cannot be separated from
 # $a_2$. The difference $d_2 - d_1$ is the curvature, but a curvature can have other causes too:
@@ -359,7 +359,7 @@ show.Markdown(tables.grid(("covariates", *head), rows))
 # counties, the models that also estimate slopes predict the margins about as well as the others,
 # but their tables are far from the truth. One of these models even has the largest likelihood. A
 # held-out likelihood of margins cannot detect the error, by the argument before (17.6). (Without
-# counties the slopes happen to come close to the truth.)
+# counties the estimates happen to come close to the truth.)
 #
 # The rule and the scale $s = 1$ were set before any estimate was compared with the truth. After
 # that the fit was changed twice. The first version linearised around the posterior mean in each
@@ -434,10 +434,10 @@ show.Markdown(tables.grid(("method", *head), rows))
 # Markov chain whose first 20,000 steps are discarded. ei fits the truncated normal model of King
 # (1997) to one group and one party at a time; its fit for black voters and Republicans stops with
 # an error and is left out. Both compare all precincts of the region with each other, and our model
-# without covariates (row "none" of the table of covariates) does no better. So the gain comes from
-# the counties, and other models could use them too. The seconds are processor time of one thread
-# (for ei, on another machine). The draws with $s = 1$ were repeated with five more seeds. Their
-# errors, printed below, are all larger than the error in the table.
+# without covariates (row "none" above) errs about as much. So the gain comes from the counties, and
+# other models could use them too. The seconds are processor time of one thread (for ei, on another
+# machine). For $s = 1$ the error in the table is lucky: five more seeds, printed below, give larger
+# errors.
 #
 # The last figure shows the share of Democrats in each group. There the intervals of eiPack miss the
 # truth in all three groups, and the interval for $s = 0$ misses it for white voters.
@@ -516,8 +516,8 @@ show.Markdown(tables.grid(head, rows))
 #
 # ### The approximation of the fit
 #
-# We fit (17.5) by a linear model, and use a single estimate of $\Sigma$. To see what this costs, we
-# continue from each of 100 draws with a Markov chain. One *sweep* takes Metropolis steps for all
+# We fit (17.5) by a linear model and a single $\Sigma$, both estimated at $\delta = 0$. To see what
+# this costs, we continue from each of 100 draws with a Markov chain. One *sweep* takes Metropolis steps for all
 # $\theta_i$, then draws $W$ and $\Sigma$ from their exact distributions given all $\theta_i$. If
 # the approximation were exact, the estimates would not change from sweep to sweep. (These are other
 # draws than those of the table above, so the rows with 0 sweeps differ a little from it.)
@@ -533,8 +533,8 @@ head = (*(f"{name}, dem" for name in names), "error", "cells inside")
 show.Markdown(tables.grid(("s", "sweeps", *head), rows))
 
 # %% [markdown]
-# The means move by less than a point, a small part of the intervals. For $s = 0$ up to three more
-# cells miss the truth, because it lies close to the ends of their intervals.
+# The means move by less than a point, but for $s = 1$ four of the nine intervals narrow, by up to a
+# third: the stated ones are too wide. For $s = 0$ up to three more cells narrowly miss the truth.
 #
 # We also compare the five points of step 1 with 400 points for each group, around the fitted means
 # of the 212 precincts. The output gives the relative error of the slopes, and the variance of the

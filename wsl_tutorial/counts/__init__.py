@@ -5,8 +5,8 @@ rho = sigmoid(logits) is the probability of a positive; `counts` is an integer t
 number of positives; `mask` is bool (B, n), true for the instances of a bag and false for padding
 (None: no padding), so bags of any sizes share a batch. With C classes, `log_p` is (B, n, C) and
 `counts` is (B, C). All functions compute in float64 whatever the dtype of the input, and return the
-dtype of their first argument, float32 for half precision. A logit may be infinite: that label is
-known.
+dtype of their first argument, float32 for half precision; those of `ecological` return float64 and
+refuse half precision. A logit may be infinite: that label is known.
 
 A row may stand for several identical instances, such as the voters of one group in a precinct:
 `multiplicity` is an integer tensor (B, n) with their numbers, and the size of a bag is its sum.
