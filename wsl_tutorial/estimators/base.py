@@ -86,7 +86,8 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 f"{self._shape()}; call fit with warm_start=False"
             )
         self._start(table, anew=before is None)
-        self._sums = table.sums()
+        self._seen = tables.Seen({}, np.empty(0, np.int64))
+        self._seen.add(table)
         quasi = self.solver == "lbfgs" or (self.solver == "auto" and self._smooth())
         with seeded(self._seed, self._device()):
             (self._lbfgs if quasi else self._adam)(table)
@@ -108,8 +109,8 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         table = self._read(X, *arguments, reset=first, classes=classes)
         if first:
             self._start(table, anew=True)
-            self._sums = {}
-        self._sums.update(table.sums())
+            self._seen = tables.Seen({}, np.empty(0, np.int64))
+        self._seen.add(table)
         with seeded(self._seed + self.n_iter_, self._device()):
             self._epoch(table, torch.arange(len(table)))
         self.n_iter_ += 1
@@ -160,13 +161,12 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         check_is_fitted(self)
         bags, y, by_bag = self._arguments(y, labels, bags)
         table = self._read(X, bags, y, by_bag, reset=False)
-        self._warn_of_split(table)
+        self._warn_of_split(table.x, table.owners())
         value, known = self._scores(table)
         weight = np.ones(len(table))
         if sample_weight is not None:
-            _, code = self._rows(X, bags)
             by_bag = by_bag or (not table.single and tables.by_id(sample_weight, X, table.ids))
-            weight = tables.weights(sample_weight, table.ids, code, by_bag, known)
+            weight = tables.weights(sample_weight, table.ids, table.code, by_bag, known)
         return float(np.average(value[known], weights=weight[known]))
 
     def set_output(self, *, transform=None):
@@ -290,16 +290,21 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        table, code = self._rows(X, bags, reset)
+        table = self._rows(X, bags, reset)
         tables.check_columns(y, X, table.name, reset)
         by_bag = by_bag or (not table.single and tables.by_id(y, X, table.ids))
-        value, columns = tables.observed(y, table.ids, code, by_bag, remedy=self.UNKNOWN)
+        value, columns = tables.observed(y, table.ids, table.code, by_bag, remedy=self.UNKNOWN)
         table.target = self._encode(value, columns, table, reset, classes)
         table.weight = self._weights(table.target)
         return table
 
-    def _rows(self, X: Any, bags: Any, reset: bool = False) -> tuple[Table, np.ndarray]:
-        """Return the table of X, without what is observed, and the bag number of each row."""
+    def _table(self, X: Any, bags: Any) -> Table:
+        """Return the table of X to predict its bags, without what is observed, or X if it is one."""
+        check_is_fitted(self)
+        return X if isinstance(X, Table) else self._rows(X, bags)
+
+    def _rows(self, X: Any, bags: Any, reset: bool = False) -> Table:
+        """Return the table of X, without what is observed."""
         x, ids, name = tables.split_ids(X, bags, self.bags)
         return tables.of_rows(self._checked(x, reset), ids, name)
 
@@ -315,25 +320,27 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         options: dict[str, Any] = {"dtype": kinds, "allow_nd": self.module is not None}
         return np.asarray(validate_data(self, X, reset=reset, **options))
 
-    def _warn_of_split(self, table: Table) -> None:
-        """Warn if some rows of a bag were in the training set, and others are scored."""
-        found, before = table.sums(), self._sums
-        split = [i for i in found if i in before and not math.isclose(found[i], before[i])]
+    def _warn_of_split(self, x: Tensor, ids: list) -> None:
+        """Warn if some rows of a bag were in the training set, and others are predicted."""
+        split = self._seen.split(x, ids)
         if split:
             column = "" if self.bags is None else f", bags={self.bags!r}"
             warnings.warn(
-                f"{len(split)} of {len(found)} scored bags, such as {split[0]!r}, were in the "
-                "training set with other rows: if these are the same bags, the score is not one of "
-                f"new bags; to cross-validate with whole bags pass cv=BagKFold(5{column})",
+                f"{len(split)} of {len(set(ids))} bags, such as {split[0]!r}, were in the training "
+                "set with other rows: if these are the same bags, no score of the predictions is "
+                f"one of new bags; to cross-validate with whole bags pass cv=BagKFold(5{column})",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def _log_p_of(self, X: Any) -> tuple[Tensor, tuple[int, ...]]:
         """Return log p (n_rows, K, P) of rows, and the shape of their positions."""
         check_is_fitted(self)
-        x = np.array(self._checked(tables.without(X, self.bags), reset=False))
-        return self._log_p_by_parts(torch.from_numpy(x))
+        X, ids = tables.without(X, self.bags)
+        x = torch.from_numpy(np.array(self._checked(X, reset=False)))
+        if ids is not None:
+            self._warn_of_split(x, ids)
+        return self._log_p_by_parts(x)
 
     def _log_p_by_parts(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """Return what `_log_p` does, on the CPU and without a graph, `ROWS` rows at a time."""

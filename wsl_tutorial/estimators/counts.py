@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import column_or_1d
 from torch import Tensor, nn
 
 from wsl_tutorial import counts
@@ -111,8 +111,7 @@ class CountClassifier(BagClassifier):
 
     def predict_bags_proba(self, X, bags=None):
         """Return the expected share of each class in each bag, (n_bags, C)."""
-        check_is_fitted(self)
-        table, _ = self._rows(X, bags)
+        table = self._table(X, bags)
         return self._of_bags(X, self._shares(table, hard=False), table)
 
     # ------------------------------------------------------------------------------------------
@@ -136,8 +135,7 @@ class CountClassifier(BagClassifier):
 
     def _predicted_bags(self, X, bags, shares: bool):
         """Return how many rows, or what share of them, are predicted of each class."""
-        check_is_fitted(self)
-        table, _ = self._rows(X, bags)
+        table = self._table(X, bags)
         found = self._shares(table, hard=True)
         if not shares:
             found = (found * table.sizes[:, None].numpy()).round().astype(np.int64)

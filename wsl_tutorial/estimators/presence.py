@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import column_or_1d
 from torch import Tensor, nn
 
 from wsl_tutorial import presence
@@ -38,7 +38,8 @@ class PresenceClassifier(BagClassifier):
             to features.
         background: whether an instance may belong to none of the classes.
         bags: name of the column, or level of the index, of X with the bag of each row; for an
-            array the number of the column.
+            array the number of the column. A warning names bags that are split, with some rows in
+            the training set and others among those predicted.
         method: "exact", the likelihood of the label set (Li 2018); or a pooling with one binary
             cross-entropy for each class: "noisy-or" (Maron & Lozano-Pérez 1998; with one class it
             is "exact"), "max" (Ramon & De Raedt 2000), "mean" (Wang et al. 2018), "attention"
@@ -174,8 +175,7 @@ class PresenceClassifier(BagClassifier):
             raise ValueError("solver must be 'adam' or 'auto' for method='attention', got 'lbfgs'")
 
     def _bag_pairs(self, X, bags) -> tuple[tuple[np.ndarray, np.ndarray], Table]:
-        check_is_fitted(self)
-        table, _ = self._rows(X, bags)
+        table = self._table(X, bags)
         return self._pairs(table), table
 
     def _pairs(self, table: Table) -> tuple[np.ndarray, np.ndarray]:

@@ -20,13 +20,15 @@ UNKNOWN = "PresenceClassifier takes -1 for a label that is unknown, on all rows 
 class Table:
     """Hold rows sorted by bag: x (N, ...), sizes (B,), ids of bags, and what is observed of them.
 
-    order: the row of the given X that each row of x was; single: every row is a bag of its own,
-    because no bags were given; target (B, C), weight (B,). soft (N, C): labels of rows, of EM.
+    code: the bag number of each row of the given X; order: the row of the given X that each row of
+    x was; single: every row is a bag of its own, because no bags were given; target (B, C), weight
+    (B,). soft (N, C): labels of rows, of EM.
     """
 
     x: Tensor
     sizes: Tensor
     ids: list
+    code: np.ndarray
     order: np.ndarray
     single: bool
     name: Any
@@ -50,24 +52,55 @@ class Table:
         piece = (self.sizes[bags].cumsum(0) - 1) // ROWS
         yield from bags.split(torch.unique_consecutive(piece, return_counts=True)[1].tolist())
 
-    def sums(self) -> dict:
-        """Return the sum of absolute values of each bag by id, which other rows would change."""
-        if self.single:
-            return {}
-        bag = torch.arange(len(self)).repeat_interleave(self.sizes)
-        values = torch.linalg.vector_norm(self.x.flatten(1), 1, dim=1, dtype=torch.float64)
-        total = values.new_zeros(len(self)).index_add(0, bag, values)
-        return dict(zip(self.ids, total.tolist(), strict=True))
+    def owners(self) -> list:
+        """Return the id of the bag of each row of x."""
+        return [self.ids[b] for b in self.code[self.order]]
 
 
-def of_rows(x: np.ndarray, ids: list | None, name: Any = None) -> tuple[Table, np.ndarray]:
-    """Return the table of rows, without what is observed, and the bag number of each row."""
+@dataclass
+class Seen:
+    """Remember which rows of which bags a model was trained on.
+
+    bags: the number of each bag by id; rows: sorted, a number for each row that its bag and its
+    values decide.
+    """
+
+    bags: dict
+    rows: np.ndarray
+
+    def add(self, table: Table) -> None:
+        """Add the rows of a table; where each row is a bag of its own, nothing."""
+        if not table.single:
+            for name in table.ids:
+                self.bags.setdefault(name, len(self.bags))
+            self.rows = np.union1d(self.rows, self._keys(table.x, table.owners()))
+
+    def split(self, x: Tensor, ids: list) -> list:
+        """Return the ids, once each, of the bags of rows that are new beside others of their bag."""
+        own = [k for k, name in enumerate(ids) if name in self.bags]
+        if not own:
+            return []
+        ids = [ids[k] for k in own]
+        keys = self._keys(x[own], ids)
+        near = self.rows[np.searchsorted(self.rows, keys).clip(max=len(self.rows) - 1)]
+        return list(dict.fromkeys(ids[k] for k in np.flatnonzero(near != keys)))
+
+    def _keys(self, x: Tensor, ids: list) -> np.ndarray:
+        """Return the numbers of rows; sums as float32 forgive how a computation was rounded."""
+        weight = 2 + torch.arange(x[:1].numel(), dtype=torch.float64).sin()
+        total = [part.flatten(1).double() @ weight for part in x.split(1024)]
+        number = torch.tensor([self.bags[name] for name in ids], dtype=torch.int64)
+        return ((number << 32) + torch.cat(total).float().view(torch.int32)).numpy()
+
+
+def of_rows(x: np.ndarray, ids: list | None, name: Any = None) -> Table:
+    """Return the table of rows, without what is observed."""
     known, code = numbered(range(len(x)) if ids is None else ids)
     order = np.argsort(code, kind="stable")
     sizes = torch.from_numpy(np.bincount(code, minlength=len(known)))
     nothing = torch.zeros(len(known), 0)
     rows = torch.from_numpy(np.array(x[order]))  # a copy, which torch may write to
-    return Table(rows, sizes, known, order, ids is None, name, nothing, nothing), code
+    return Table(rows, sizes, known, code, order, ids is None, name, nothing, nothing)
 
 
 def split_ids(X: Any, bags: Any, column: str | int | None) -> tuple[Any, list | None, Any]:
@@ -93,9 +126,9 @@ def split_ids(X: Any, bags: Any, column: str | int | None) -> tuple[Any, list | 
     return X, ids, getattr(bags, "name", None)
 
 
-def without(X: Any, column: str | int | None) -> Any:
-    """Return X without its column of bags, if it has one."""
-    return X if column is None or not _has(X, column) else _take_out(X, column)[0]
+def without(X: Any, column: str | int | None) -> tuple[Any, list | None]:
+    """Return X without its column of bags, and the column; X and None if it has none."""
+    return (X, None) if column is None or not _has(X, column) else _take_out(X, column)[:2]
 
 
 def _is_pair(X: Any, bags: Any, column: Any) -> bool:
