@@ -299,7 +299,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         return table
 
     def _table(self, X: Any, bags: Any) -> Table:
-        """Return the table of X to predict its bags, without what is observed, or X if it is one."""
+        """Return the table of X, to predict its bags, or X where it is one."""
         check_is_fitted(self)
         return X if isinstance(X, Table) else self._rows(X, bags)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import assert_all_finite
 from torch import Tensor
 
 ROWS = 2**16  # most rows in one pass, unless a single bag has more
@@ -76,7 +75,7 @@ class Seen:
             self.rows = np.union1d(self.rows, self._keys(table.x, table.owners()))
 
     def split(self, x: Tensor, ids: list) -> list:
-        """Return the ids, once each, of the bags of rows that are new beside others of their bag."""
+        """Return, once each, the ids of known bags that have a row here which is new."""
         own = [k for k, name in enumerate(ids) if name in self.bags]
         if not own:
             return []
@@ -209,12 +208,15 @@ def observed(
     """
     columns = list(y.columns) if hasattr(y, "columns") else None
     index = list(y) if isinstance(y, Mapping) else list(y.index) if hasattr(y, "iloc") else None
-    values = _values(list(y.values()) if isinstance(y, Mapping) else y, name, remedy)
+    values = _values(list(y.values()) if isinstance(y, Mapping) else y, name)
     rows = len(values) == len(code) and not (by_bag and len(ids) == len(code))
     if rows and not isinstance(y, Mapping):
+        _check_finite(values, [ids[c] for c in code], columns, name, remedy)
         return _constant(values, ids, code, name), columns
     where = _aligned(len(values), index, ids, len(code), name)
-    return ([values[k] for k in where] if isinstance(values, list) else values[where]), columns
+    values = [values[k] for k in where] if isinstance(values, list) else values[where]
+    _check_finite(values, ids, columns, name, remedy)
+    return values, columns
 
 
 def weights(y: Any, ids: list, code: np.ndarray, by_bag: bool, known: np.ndarray) -> np.ndarray:
@@ -266,13 +268,11 @@ def check_classes(names: np.ndarray, classes: Any) -> None:
         )
 
 
-def _values(y: Any, name: str, remedy: str) -> list | np.ndarray:
-    """Return observations as a list of frozensets, or a finite array."""
+def _values(y: Any, name: str) -> list | np.ndarray:
+    """Return observations as a list of frozensets, or an array."""
     y = y.to_numpy() if hasattr(y, "iloc") else y
     listed = isinstance(y, list | tuple) or getattr(getattr(y, "dtype", None), "kind", "") == "O"
     if listed and len(y) and all(isinstance(v, set | frozenset) for v in y):
-        if any(_missing(label) for v in y for label in v):
-            raise ValueError(f"Input {name} contains NaN as a label of a set; leave it out")
         return [frozenset(v) for v in y]
     try:
         values = np.asarray(y)
@@ -283,15 +283,40 @@ def _values(y: Any, name: str, remedy: str) -> list | np.ndarray:
         ) from None
     if values.ndim == 0:
         raise ValueError(f"{name} should be a 1d array, got an array of shape {values.shape}")
-    lost = values.dtype.kind == "O" and any(_missing(v) for v in values.ravel())
-    if lost or (values.dtype.kind == "f" and np.isnan(values).any()):
-        raise ValueError(f"Input {name} contains NaN; {remedy}")
     if values.dtype.kind == "c":
         raise ValueError(f"{name} must be real numbers, got dtype {values.dtype}")
-    values = _numbers(values) if values.dtype.kind == "O" else values
-    if values.dtype.kind == "f":
-        assert_all_finite(values, input_name=name)
-    return values
+    return _numbers(values) if values.dtype.kind == "O" else values
+
+
+def _check_finite(
+    values: list | np.ndarray, owners: list, columns: list | None, name: str, remedy: str
+) -> None:
+    """Raise ValueError that names the first bag, and column, whose value is missing or infinite."""
+    if isinstance(values, list):
+        for bag, own in zip(owners, values, strict=True):
+            if any(_missing(label) for label in own):
+                raise ValueError(
+                    f"Input {name} contains NaN as a label of bag {bag!r}; leave it out of the set"
+                )
+        return
+    if values.dtype.kind == "O":
+        wrong = np.array([_missing(v) for v in values.ravel()]).reshape(values.shape)
+    else:
+        wrong = values.dtype.kind == "f" and ~np.isfinite(values)
+    if np.any(wrong):
+        place = tuple(np.argwhere(wrong)[0].tolist())
+        what = "NaN" if values.dtype.kind == "O" or np.isnan(values[place]) else "infinity"
+        raise ValueError(
+            f"Input {name} contains {what} for bag {owners[place[0]]!r}{in_column(place, columns)}"
+            f"; {'every value must be finite' if what == 'infinity' else remedy}"
+        )
+
+
+def in_column(place: Sequence[int], columns: Sequence | None) -> str:
+    """Name the column at a place (row, column) in words for an error; none of one (row,)."""
+    if len(place) < 2:
+        return ""
+    return f" in column {(place[1] if columns is None else columns[place[1]])!r}"
 
 
 def _numbers(values: np.ndarray) -> np.ndarray:
