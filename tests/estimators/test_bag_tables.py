@@ -218,7 +218,7 @@ def test_a_label_that_is_none_is_named_by_its_bag_and_column():
 
 
 def test_a_missing_count_is_not_told_to_be_minus_one():
-    with pytest.raises(ValueError, match="contains NaN for bag 'c'; leave out bags of which noth"):
+    with pytest.raises(ValueError, match="contains NaN for bag 'c'; leave out bags of which"):
         CountClassifier().fit(X, BAGS, [0, 1, np.nan])
     shares = pd.DataFrame([[0.5, 0.5], [1, 0], [np.inf, 0]], index=list("abc"), columns=["r", "g"])
     with pytest.raises(ValueError, match="infinity for bag 'c' in column 'r'; every value must be"):

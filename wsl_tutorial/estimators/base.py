@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from wsl_tutorial import train
+from wsl_tutorial._shapes import check_int, check_number
 
 from . import tables
 from .batches import linear, seeded
@@ -389,19 +390,12 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             if getattr(self, name) not in words:
                 raise ValueError(f"{name} must be one of {words}, got {getattr(self, name)!r}")
         for name in ("max_iter", "n_iter_no_change", "batch_size"):
-            value, none = getattr(self, name), name == "batch_size"
-            whole = isinstance(value, int | np.integer) and value is not True and value >= 1
-            if not (whole or (none and value is None)):
-                wanted = "an integer of at least 1" + (" or None" if none else "")
-                raise ValueError(f"{name} must be {wanted}, got {value!r}")
-        for name in ("alpha", "tol", "learning_rate"):
-            value = getattr(self, name)
-            known = isinstance(value, int | float | np.integer | np.floating)
-            if not (known and 0 <= value < math.inf):
-                raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
-        if not 0 < self.validation_fraction < 1:
-            value = self.validation_fraction
-            raise ValueError(f"validation_fraction must be between 0 and 1, got {value!r}")
+            if name != "batch_size" or self.batch_size is not None:
+                check_int(name, getattr(self, name), 1)
+        check_number("alpha", self.alpha, least=0)
+        check_number("tol", self.tol, least=0)
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_number("validation_fraction", self.validation_fraction, above=0, below=1)
         if self.solver == "lbfgs" and self.early_stopping:
             raise ValueError("solver must be 'adam' or 'auto' with early_stopping, got 'lbfgs'")
 
