@@ -577,13 +577,13 @@ def half_found():
 check.attempt(check.half_found, half_found)
 
 # %% [markdown]
-# **2, code.** An image has $L$ = `told` true labels, independent and uniform over $C$ = `classes`.
+# **2, code.** An image has $L$ = `true` labels, independent and uniform over $C$ = `classes`.
 # A program always predicts the same `guessed` $\leq C$ different labels, each for one true label at
 # most. Return the expected share of the true labels that it gets right, in %.
 
 
 # %%
-def constant_answer(classes, told, guessed):
+def constant_answer(classes, true, guessed):
     return 100 * guessed / classes
 
 
@@ -595,7 +595,7 @@ check.attempt(check.constant_answer, constant_answer)
 
 
 # %%
-def precision_range(recall, told, guessed):
+def precision_range(recall, true, guessed):
     return recall * recall / 100, recall
 
 

@@ -80,7 +80,7 @@ for name, x in made.items():
 
 
 # %% tags=["hide-input"]
-def told(i):
+def labels_of(i):
     """Return the six labels of canvas i."""
     there = made["classes"][i] >= 0
     row, column = made["cells"][i][there].unbind(-1)
@@ -104,7 +104,7 @@ show.figure(
 )
 
 # %% tags=["hide-input"]
-labels = [told(i) for i in range(3)]
+labels = [labels_of(i) for i in range(3)]
 rows = [
     (o, *map(str, seen))
     for o, *seen in zip(worth.OBSERVERS, *labels, strict=True)
@@ -224,14 +224,14 @@ show.Markdown(tables.grid(("observer", "bits an image", "share of full"), rows))
 
 
 # %%
-def log_counts(log_p, told):
-    """Compute (14.7) for one canvas: log_p (C+1, N), told: its digits."""
-    K = len(told)
+def log_counts(log_p, labels):
+    """Compute (14.7) for one canvas: log_p (C+1, N), labels: its digits."""
+    K = len(labels)
     f = torch.full(
         (log_p.shape[1], 2**K), -torch.inf, dtype=log_p.dtype
     )  # (N, subsets)
     f[:, 0] = log_p[-1]
-    for k, c in enumerate(told):
+    for k, c in enumerate(labels):
         f[:, 2**k] = log_p[c]
     while len(f) > 1:
         a, b = f[: len(f) // 2], f[len(f) // 2 : len(f) // 2 * 2]
@@ -241,7 +241,7 @@ def log_counts(log_p, told):
             for S, T in enumerate(splits)
         ]
         f = torch.cat([torch.stack(joined, 1), f[len(f) // 2 * 2 :]])
-    orders = math.prod(math.factorial(told.count(c)) for c in set(told))
+    orders = math.prod(math.factorial(labels.count(c)) for c in set(labels))
     return f[0, -1] - math.log(orders)
 
 
@@ -250,9 +250,9 @@ g = torch.Generator().manual_seed(1)
 log_p = torch.randn(1, 11, 5, 5, generator=g, dtype=torch.float64).log_softmax(
     1
 )
-told_digits = [7, 2, 7]
-ours = log_counts(log_p[0].flatten(1), told_digits)
-package = worth.log_likelihood_counts(log_p, torch.tensor([told_digits]))[0]
+its_digits = [7, 2, 7]
+ours = log_counts(log_p[0].flatten(1), its_digits)
+package = worth.log_likelihood_counts(log_p, torch.tensor([its_digits]))[0]
 y = torch.tensor([[0, 0, 1, 0, 0, 0, 0, 2, 0, 0, 22]])
 chapter_5 = counts.log_likelihood_multiclass(log_p.flatten(2).mT, y)[0]
 print(f"{ours:.10f} {package:.10f} {chapter_5:.10f}")
@@ -263,7 +263,7 @@ print(f"{ours:.10f} {package:.10f} {chapter_5:.10f}")
 # one canvas.
 
 # %% tags=["hide-input"]
-classes, cells = torch.tensor([told_digits]), torch.tensor([[3, 12, 24]])
+classes, cells = torch.tensor([its_digits]), torch.tensor([[3, 12, 24]])
 labels = (classes[..., None] == torch.arange(10)).any(1)
 values = {
     "class": worth.log_likelihood_class(log_p, classes.amax(1)),

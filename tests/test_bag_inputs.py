@@ -1,7 +1,6 @@
 """Presence, counts and their kin for every dtype, NaN, infinity, nothing, and in torch's modes."""
 
 import inspect
-from pathlib import Path
 
 import input_walks
 import pytest
@@ -209,23 +208,13 @@ def test_nothing_is_no_bag_or_refused(name):
     input_walks.walk_nothing(CASES[name])
 
 
-def table() -> dict[str, dict[str, str]]:
-    """The table of the API page that stands under "Presence and counts"."""
-    page = Path(__file__).parents[1].joinpath("book", "api.md").read_text("utf-8")
-    section = page.partition("### Presence and counts\n")[2].partition("\n#")[0]
-    rows = [
-        [cell.strip().strip("`") for cell in line.strip("|").split("|")]
-        for line in section.splitlines()
-        if line.startswith("|") and not set(line) <= set("|-: ")
-    ]
-    head, *body = rows
-    return {name: dict(zip(head[1:], cells, strict=True)) for name, *cells in body}
+TABLE = input_walks.table("Presence and counts")
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_table_of_modes_says_what_the_walk_finds(name):
-    assert input_walks.walk_modes(CASES[name]) == table()[name]
+    assert input_walks.walk_modes(CASES[name]) == TABLE[name]
 
 
 def test_the_table_of_modes_has_a_row_for_every_walk():
-    assert list(table()) == list(CASES)
+    assert list(TABLE) == list(CASES)

@@ -151,7 +151,8 @@ def test_a_wrong_input_is_named(change, says):
 
 
 @pytest.mark.parametrize("wrong", [{"grid": ()}, {"noise": 0.7}, {"noise": -0.1}, {"folds": 1},
-                                   {"landmarks": 2.5}, {"steps": 0}, {"lr": 0.0}])  # fmt: skip
+                                   {"landmarks": 2.5}, {"steps": 0}, {"lr": 0.0},
+                                   {"grid": (1.0,)}, {"seed": 1.5}])  # fmt: skip
 def test_a_setting_out_of_range_is_named(wrong):
     d = draw(number=8)
     with pytest.raises(ValueError, match=next(iter(wrong))):

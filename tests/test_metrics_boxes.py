@@ -110,7 +110,7 @@ def test_one_detection_may_serve_two_boxes_but_is_matched_once():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(0, 4), st.integers(1, 4))
-def test_matching_is_the_greatest_of_all(seed, k, l):
+def test_matching_is_the_largest_of_all(seed, k, l):
     iou, _, _, truth = scene(seed, 3, k, l)
     best = 0
     for image, present in zip((iou > 0.3).numpy(), (truth >= 0).numpy(), strict=True):

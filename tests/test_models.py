@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from wsl_tutorial import models, presence
 from wsl_tutorial.data import digits
@@ -65,3 +66,49 @@ def test_reader_is_drawn_by_its_generator():
     weights = [build(seed)[0].weight for seed in (0, 0, 1)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"classes": 0}, "classes must be an int of at least 1, got 0"),
+        ({"classes": 2.0}, "classes must be an int of at least 1, got 2.0"),
+        ({"widths": (1, 24, -32, 48)}, r"widths\[2\] must be an int of at least 1, got -32"),
+    ],
+)
+def test_reader_of_no_network_is_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        build(**options)
+
+
+@pytest.mark.parametrize("name", ["width", "classes", "hidden"])
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "5"])
+def test_attention_of_no_size_is_refused(name, wrong):
+    with pytest.raises(ValueError, match=f"{name} must be an int of at least 1, got {wrong!r}"):
+        models.GatedAttention(nn.Identity(), **{"width": 3, name: wrong})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"instances": [[1.0]]}, r"instances must be a tensor of shape \(B, n, ...\), got list"),
+        ({"instances": torch.zeros(3)}, r"instances must be .* of shape \(3,\)"),
+        ({"mask": torch.ones(2, 4)}, r"mask must be torch.bool of shape \(2, 4\).*got torch.float"),
+        ({"mask": torch.ones(2, 3) > 0}, r"mask must be .*\(2, 4\).* of shape \(2, 3\)"),
+        ({"mask": torch.zeros(2, 4) > 0}, "mask must be true for an instance of each bag"),
+        ({"instances": torch.zeros(2, 4, 5)}, r"features must be .* of shape \(8, 3\).*\(8, 5\)"),
+        ({"instances": torch.zeros(2, 4, 3).double()}, "features must be torch.float32 .*float64"),
+        ({"instances": torch.zeros(2, 4, 3, 2)}, r"features must be .* of shape \(8, 3, 2\)"),
+    ],
+)
+def test_attention_refuses_bags_that_do_not_fit(change, said):
+    net = models.GatedAttention(nn.Identity(), 3)
+    with pytest.raises(ValueError, match=said):
+        net(**{"instances": torch.zeros(2, 4, 3), **change})
+
+
+def test_attention_pools_as_many_features_as_the_mask_is_true():
+    net, mask = models.GatedAttention(nn.Identity(), 3), torch.arange(4) < torch.tensor([[2], [4]])
+    assert net.pool(torch.zeros(6, 3), mask)[0].shape == (2, 1)
+    with pytest.raises(ValueError, match=r"features must be .* of shape \(6, 3\).*\(8, 3\)"):
+        net.pool(torch.zeros(8, 3), mask)

@@ -90,3 +90,16 @@ def test_probabilities_sum_to_one_where_instances_are_real():
     shapes.check_normalised(log_p, real)
     with pytest.raises(ValueError, match=r"log_p of shape \(1, 2, 4\) must .* log_softmax\(2\)"):
         shapes.check_normalised(log_p, torch.ones_like(real))
+
+
+def test_numbers_are_finite_and_in_their_range():
+    for fits in (0, 0.5, 1):
+        assert refusal(shapes.check_number, fits, least=0) is None
+    assert refusal(shapes.check_number, -5) is None
+    for wrong in (float("nan"), float("inf"), -0.1, True, "1", None, 1j):
+        wanted = f"a finite number of at least 0, got {wrong!r}"
+        assert refusal(shapes.check_number, wrong, least=0) == wanted
+    for wrong in (0, 1):
+        wanted = f"a finite number above 0 and below 1, got {wrong}"
+        assert refusal(shapes.check_number, wrong, above=0, below=1) == wanted
+    assert refusal(shapes.check_number, float("inf")) == "a finite number, got inf"

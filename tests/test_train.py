@@ -508,17 +508,36 @@ def test_schedules_keep_their_values_to_the_last_bit(epochs, steps, warmup):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: train.cosine(1, 10, 1.5), "warmup: got 1.5"),
-        (lambda: train.cosine(1, 10, math.nan), "warmup: got nan"),
-        (lambda: train.cosine(1, 0), "steps: got 0"),
-        (lambda: train.staircase(0, 10), "epochs: got 0"),
-        (lambda: train.staircase(2, 10, 0), "stages: got 0"),
-        (lambda: train.staircase(2, 2.5), "steps: got 2.5"),
+        (lambda: train.cosine(1, 10, 1.5), "warmup must be a share of at most 1, got 1.5"),
+        (lambda: train.cosine(1, 10, math.nan), "warmup must be .*, got nan"),
+        (lambda: train.cosine(1, 0), "steps must be an int of at least 1, got 0"),
+        (lambda: train.cosine("1", 10), "epochs must be an int of at least 1, got '1'"),
+        (lambda: train.staircase(0, 10), "epochs must be an int of at least 1, got 0"),
+        (lambda: train.staircase(2, 10, 0), "stages must be an int of at least 1, got 0"),
+        (lambda: train.staircase(2, 2.5), "steps must be an int of at least 1, got 2.5"),
+        (lambda: train.staircase(2, 2, factor=-1), "factor must be .* of at least 0, got -1"),
     ],
 )
 def test_schedules_refuse_what_they_cannot_divide(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs", "said"),
+    [
+        ({}, 1.5, "epochs must be an int of at least 0, got 1.5"),
+        ({}, -1, "epochs must be an int of at least 0, got -1"),
+        ({"lr": math.inf}, 1, "lr of the optimizer must be a finite number of .*, got inf"),
+        ({"momentum": math.nan}, 1, "momentum of the optimizer must be .*, got nan"),
+        ({"weight_decay": math.inf}, 1, "weight_decay of the optimizer must be .*, got inf"),
+    ],
+)
+def test_a_training_with_absurd_numbers_does_not_begin(options, epochs, said):
+    model = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), **{"lr": 0.1, **options})
+    with pytest.raises(ValueError, match=said):
+        train.fit(model, lambda *_: 1 / 0, lambda _: [0], optimizer, epochs=epochs)
 
 
 def test_bfloat16_changes_the_convolutions_but_not_the_dtype_of_the_answer():

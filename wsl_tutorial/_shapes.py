@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -122,6 +122,22 @@ def check_int(name: str, x: int, least: int | None = 0) -> None:
     if not isinstance(x, Integral) or isinstance(x, bool) or (least is not None and x < least):
         bound = "" if least is None else f" of at least {least}"
         raise ValueError(f"{name} must be an int{bound}, got {shown(x)}")
+
+
+def check_number(
+    name: str,
+    x: float,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> None:
+    """Raise ValueError unless x is a finite number, of at least `least`, in (above, below)."""
+    real = isinstance(x, Real) and not isinstance(x, bool)
+    if not real or not (least <= x and above < x < below):
+        bounds = {"of at least": least, "above": above, "below": below}
+        wanted = [f"{word} {n:g}" for word, n in bounds.items() if math.isfinite(n)]
+        wanted = " ".join(["a finite number", " and ".join(wanted)]).rstrip()
+        raise ValueError(f"{name} must be {wanted}, got {shown(x)}")
 
 
 def check_sides(name: str, x: Sequence[int]) -> None:

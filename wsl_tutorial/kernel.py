@@ -137,13 +137,13 @@ class KernelPresence:
 
     def _check_settings(self) -> None:
         """Raise ValueError where a setting is out of range."""
-        if not self.grid:
-            raise ValueError("grid must hold a Candidate, got none")
+        if not self.grid or not all(isinstance(c, Candidate) for c in self.grid):
+            raise ValueError(f"grid must hold Candidates, got {self.grid}")
         if not (0 <= self.noise < 0.5 and 0 < self.lr < inf):
             raise ValueError(
                 f"noise must be in [0, 1/2) and lr positive, got {self.noise} and {self.lr}"
             )
-        for name, least in (("landmarks", 1), ("folds", 2), ("steps", 1)):
+        for name, least in (("landmarks", 1), ("folds", 2), ("steps", 1), ("seed", None)):
             check_int(name, getattr(self, name), least)
 
 

@@ -380,19 +380,19 @@ def mean_average_precision(
 # Scores at chance level ---------------------------------------------------------------------------
 
 
-def label_recall_by_chance(classes: int, told: int, guessed: int) -> float:
+def label_recall_by_chance(classes: int, true: int, guessed: int) -> float:
     """Eq. (10.1): the expected `label_recall` of guesses independent of the image, in %.
 
-    All labels, `told` given and `guessed` predicted ones, are independent and uniform over the
+    All labels, `true` observed and `guessed` predicted ones, are independent and uniform over the
     classes. For each class, the smaller of two binomial counts is right. Raises `ValueError` unless
     all numbers are whole and at least 1.
     """
     from scipy.special import bdtrc
 
-    _check_whole(1, classes=classes, told=told, guessed=guessed)
-    below = np.arange(min(told, guessed))  # at least 1, 2, ...: more than 0, 1, ...
-    both = bdtrc(below, told, 1 / classes) * bdtrc(below, guessed, 1 / classes)
-    return float(100 * classes / told * both.sum())
+    _check_whole(1, classes=classes, true=true, guessed=guessed)
+    below = np.arange(min(true, guessed))  # at least 1, 2, ...: more than 0, 1, ...
+    both = bdtrc(below, true, 1 / classes) * bdtrc(below, guessed, 1 / classes)
+    return float(100 * classes / true * both.sum())
 
 
 def _check_whole(least: int, **given: int) -> None:
@@ -425,23 +425,23 @@ def found_by_chance(k: int, side: float, room: float, threshold: float = 0.5) ->
     return min(100.0, 100 * k * 4 * area * (side / room) ** 2)
 
 
-def precision_bounds(recall: float, told: float, guessed: float) -> tuple[float, float]:
+def precision_bounds(recall: float, true: float, guessed: float) -> tuple[float, float]:
     """Eq. (10.3): the smallest and the largest average precision that a recall allows, in %.
 
-    recall: share of `told` objects an image, in the mean, that its `guessed` detections find, in %.
+    recall: share of `true` objects an image, in the mean, that its `guessed` detections find, in %.
     Scores only move the average precision between the bounds; so they do for the mean over classes
     that occur equally often. It is the area of `average_precision`, of all points: for AP at eleven
     recalls, or without interpolation, the lower bound is another. Raises `ValueError` for a recall
     that so many detections cannot have, and for numbers that are not positive and finite.
     """
-    if not (0 < told < math.inf and 0 < guessed < math.inf):
-        raise ValueError(f"told, guessed: got {told}, {guessed}, expected positive numbers")
-    if not 0 <= recall <= 100 * min(1, guessed / told) + 1e-9:
+    if not (0 < true < math.inf and 0 < guessed < math.inf):
+        raise ValueError(f"true, guessed: got {true}, {guessed}, expected positive numbers")
+    if not 0 <= recall <= 100 * min(1, guessed / true) + 1e-9:
         raise ValueError(
-            f"recall: got {recall} % with {guessed} detections of {told} objects, "
+            f"recall: got {recall} % with {guessed} detections of {true} objects, "
             "expected 0 to what as many detections can find"
         )
-    return recall**2 / 100 * told / guessed, recall
+    return recall**2 / 100 * true / guessed, recall
 
 
 # Values that a printed number allows --------------------------------------------------------------

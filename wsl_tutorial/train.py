@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from wsl_tutorial._shapes import check_int, check_number
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -74,9 +76,14 @@ def fit(
         capture: record the step once, as a CUDA graph, and replay it on every batch, for networks
             of many small kernels that wait for their launches; see `Captured`.
 
-    Raises ValueError where an epoch has no batch, and where `batches` does not repeat itself.
+    Raises ValueError where `epochs` is no int of at least 0, the optimiser has a rate, momentum or
+    weight decay that is negative or not finite, an epoch has no batch, and where `batches` does not
+    repeat itself.
     """
+    check_int("epochs", epochs)
     for group in optimizer.param_groups:
+        for name in {"lr", "momentum", "weight_decay"} & group.keys():
+            check_number(f"{name} of the optimizer", float(group[name]), least=0)
         group.setdefault("initial_lr", group["lr"])
     curve: list[dict[str, float]] = []
     at: dict[str, Any] = {"epoch": 0, "step": 0, "total": torch.zeros((), dtype=torch.float64)}
@@ -568,9 +575,11 @@ def staircase(
     """Return a schedule for `fit`: `stages` equal stretches, each `factor` times the one before.
 
     After the last of epochs * steps steps it stays at the last stage. Raises ValueError where
-    `epochs`, `steps` or `stages` is not a whole number of 1 or more.
+    `epochs`, `steps` or `stages` is no int of at least 1, or `factor` no number of at least 0.
     """
-    _check_whole(epochs=epochs, steps=steps, stages=stages)
+    for name, number in (("epochs", epochs), ("steps", steps), ("stages", stages)):
+        check_int(name, number, 1)
+    check_number("factor", factor, least=0)
 
     def schedule(epoch: int, step: int) -> float:
         return factor ** min(stages * (epoch * steps + step) // (epochs * steps), stages - 1)
@@ -582,12 +591,13 @@ def cosine(epochs: int, steps: int, warmup: float = 0.0) -> Callable[[int, int],
     """Return a schedule for `fit`: a rise over the share `warmup` of the steps, then half a cosine.
 
     It is 0 at the last of epochs * steps steps (1 if `warmup` is 1) and 0 after that. Raises
-    ValueError where `epochs` or `steps` is not a whole number of 1 or more, or `warmup` not in
-    [0, 1].
+    ValueError where `epochs` or `steps` is no int of at least 1, or `warmup` not in [0, 1].
     """
-    _check_whole(epochs=epochs, steps=steps)
-    if not 0 <= warmup <= 1:
-        raise ValueError(f"warmup: got {warmup}, expected a share between 0 and 1")
+    check_int("epochs", epochs, 1)
+    check_int("steps", steps, 1)
+    check_number("warmup", warmup, least=0)
+    if warmup > 1:
+        raise ValueError(f"warmup must be a share of at most 1, got {warmup}")
 
     def schedule(epoch: int, step: int) -> float:
         t = (epoch * steps + step + 1) / (epochs * steps)
@@ -598,12 +608,6 @@ def cosine(epochs: int, steps: int, warmup: float = 0.0) -> Callable[[int, int],
         return 0.5 * (1 + math.cos(math.pi * (t - warmup) / (1 - warmup)))
 
     return schedule
-
-
-def _check_whole(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if not number >= 1 or number % 1:
-            raise ValueError(f"{name}: got {number}, expected a whole number of 1 or more")
 
 
 # Numpy's seed sequences pad a tuple with zeros, so (7,) and (7, 0) give one stream. Of such tuples

@@ -716,7 +716,7 @@ def test_eq_8_1_is_a_softmax_of_every_window():
             torch.testing.assert_close(h[0, i, j], share)
 
 
-def test_eq_8_2_takes_the_greatest_maxima_of_windows():
+def test_eq_8_2_takes_the_largest_maxima_of_windows():
     from wsl_tutorial import patches
 
     h = _logits(1, 9, 11, seed=21)
@@ -1051,13 +1051,13 @@ def test_eq_10_1_is_the_mean_over_all_labellings():
 
     from wsl_tutorial import metrics
 
-    for classes, told, guessed in ((2, 1, 1), (2, 2, 2), (3, 3, 2), (3, 2, 4)):
+    for classes, true, guessed in ((2, 1, 1), (2, 2, 2), (3, 3, 2), (3, 2, 4)):
         truth, guess = (
-            torch.tensor(list(product(range(classes), repeat=n))) for n in (told, guessed)
+            torch.tensor(list(product(range(classes), repeat=n))) for n in (true, guessed)
         )
         pairs = torch.cartesian_prod(torch.arange(len(truth)), torch.arange(len(guess)))
         mean = metrics.label_recall(guess[pairs[:, 1]], truth[pairs[:, 0]], classes)
-        assert abs(metrics.label_recall_by_chance(classes, told, guessed) - mean) < 1e-9
+        assert abs(metrics.label_recall_by_chance(classes, true, guessed) - mean) < 1e-9
     assert metrics.label_recall_by_chance(1, 5, 5) == 100
     limit = [metrics.label_recall_by_chance(10, n, n) for n in (1, 3, 9, 30, 100)]
     assert all(a < b for a, b in pairwise(limit))  # the larger the bag, the easier
@@ -1117,18 +1117,18 @@ def test_eq_10_3_holds_for_the_mean_over_classes_of_one_size():
     from wsl_tutorial import metrics
 
     generator = torch.Generator().manual_seed(1)
-    told = 12
+    true = 12
     for _ in range(50):
         guessed = torch.randint(4, 30, (5,), generator=generator)
-        right = [int(torch.randint(min(told, k) + 1, (), generator=generator)) for k in guessed]
+        right = [int(torch.randint(min(true, k) + 1, (), generator=generator)) for k in guessed]
         parts = [
             metrics.average_precision(
-                torch.rand(int(k), generator=generator), torch.arange(int(k)) < h, told
+                torch.rand(int(k), generator=generator), torch.arange(int(k)) < h, true
             )
             for k, h in zip(guessed, right, strict=True)
         ]
-        recall = 100 * sum(right) / (5 * told)
-        least, most = metrics.precision_bounds(recall, 5 * told, int(guessed.sum()))
+        recall = 100 * sum(right) / (5 * true)
+        least, most = metrics.precision_bounds(recall, 5 * true, int(guessed.sum()))
         assert least - 1e-9 <= sum(parts) / 5 <= most + 1e-9
 
 
@@ -1137,7 +1137,7 @@ def test_what_knows_nothing_is_asked_for_possible_numbers():
 
     from wsl_tutorial import metrics
 
-    with pytest.raises(ValueError, match="told"):
+    with pytest.raises(ValueError, match="true"):
         metrics.label_recall_by_chance(10, 0, 3)
     with pytest.raises(ValueError, match="classes: got True"):
         metrics.label_recall_by_chance(True, 3, 3)
@@ -1575,7 +1575,7 @@ def test_eq_14_1_is_the_mean_length_of_the_best_code():
     assert math.isclose(half, 3)
 
 
-def test_eq_14_2_is_the_share_of_worlds_with_this_greatest_digit():
+def test_eq_14_2_is_the_share_of_worlds_with_this_largest_digit():
     import pytest
 
     from wsl_tutorial import worth
@@ -1652,7 +1652,7 @@ def _by_labellings(log_p, told):
     )
 
 
-def test_eq_14_6_sums_over_all_labellings_with_this_greatest_digit():
+def test_eq_14_6_sums_over_all_labellings_with_this_largest_digit():
     import pytest
     import torch
 

@@ -185,22 +185,44 @@ def test_a_column_of_bags_in_y_or_of_y_in_x_is_noticed(kind):
 
 
 @pytest.mark.parametrize(
-    "y",
+    ("y", "where"),
     [
-        [[1, 0], [np.nan, 1], [0, 1]],
-        pd.DataFrame([[1, 0], [pd.NA, 1], [0, 1]], index=list("abc"), dtype="Int64"),
-        [{1}, {np.nan}, {2}],
-        ["u", None, "v"],
+        ([[1, 0], [np.nan, 1], [0, 1]], "for bag 'b' in column 0; PresenceClassifier takes -1"),
+        (
+            pd.DataFrame([[1, pd.NA], [pd.NA, 1]], index=list("cb"), columns=["u", "v"]).reindex(
+                list("cab"), fill_value=1
+            ),
+            "for bag 'b' in column 'u'",
+        ),
+        ([{1}, {np.nan}, {2}], "as a label of bag 'b'; leave it out of the set"),
+        (["u", None, "v"], "for bag 'b'; P"),
+        (np.array([[0, 1]] * 2 + [[1, np.nan]] * 4), "for bag 'b' in column 1"),
+        ({"c": 1.0, "b": np.nan, "a": 0.0}, "for bag 'b'; P"),
     ],
 )
-def test_a_missing_label_is_said_to_be_missing(y):
-    with pytest.raises(ValueError, match="Input y contains NaN"):
+def test_a_missing_label_is_named_by_its_bag_and_column(y, where):
+    with pytest.raises(ValueError, match=f"Input y contains NaN {where}"):
         PresenceClassifier().fit(X, BAGS, y)
 
 
+def test_a_label_that_is_none_is_named_by_its_bag_and_column():
+    matrix = pd.DataFrame([[1, 0], [0, 3], [1, 1]], index=list("abc"), columns=["u", "v"])
+    with pytest.raises(ValueError, match="got 3 for bag 'b' in column 'v'; multilabel"):
+        PresenceClassifier().fit(X, BAGS, matrix)
+    one = PresenceClassifier().fit(X, BAGS, Y)
+    with pytest.raises(ValueError, match=r"labels must be of \[0 1\], got 7 for bag 'c'"):
+        one.score(X, BAGS, [0, 1, 7])
+    rows = CountClassifier().fit(X, [0, 1] * 3)
+    with pytest.raises(ValueError, match=r"y must be of \[0 1\], got 7 for bag 2"):
+        rows.score(X, [0, 1, 7, 0, 1, 1])
+
+
 def test_a_missing_count_is_not_told_to_be_minus_one():
-    with pytest.raises(ValueError, match="Input y contains NaN; leave out bags of which nothing"):
+    with pytest.raises(ValueError, match="contains NaN for bag 'c'; leave out bags of which"):
         CountClassifier().fit(X, BAGS, [0, 1, np.nan])
+    shares = pd.DataFrame([[0.5, 0.5], [1, 0], [np.inf, 0]], index=list("abc"), columns=["r", "g"])
+    with pytest.raises(ValueError, match="infinity for bag 'c' in column 'r'; every value must be"):
+        CountClassifier(proportions=True).fit(X, BAGS, shares)
     twice = pd.DataFrame([[1, 1], [1, 2], [0, 1]], index=list("abc"), columns=["r", "r"])
     with pytest.raises(ValueError, match=r"counts must name each class once, got \['r', 'r'\]"):
         CountClassifier().fit(X, BAGS, twice)
@@ -230,7 +252,10 @@ def test_weights_by_id_are_found_by_id(kind, rows):
         (np.ones((3, 2)), r"sample_weight must be .* of shape \(3, 2\)"),
         (list("uvw"), "sample_weight must be one number"),
         ([{1}, {2}, {3}], "sample_weight must be one number"),
-        ([1, np.nan, 1], "Input sample_weight contains NaN; every weight must be known"),
+        (
+            [1, np.nan, 1],
+            "Input sample_weight contains NaN for bag 'b'; every weight must be known",
+        ),
         ([1, np.inf, 1], "Input sample_weight contains infinity"),
         ([1, 1], "sample_weight must have a value for each of 3 bags"),
     ],

@@ -121,7 +121,7 @@ def test_names_of_classes_come_from_columns_and_sets():
     assert by_set.columns_.tolist() == ["cat", "dog", "owl", "background"]
     assert by_column.columns_.tolist() == by_set.columns_.tolist()
     assert set(by_set.predict(x)) == {"cat", "dog", "owl", "background"}
-    with pytest.raises(ValueError, match="bag 0 hold 'cow', which is none of"):
+    with pytest.raises(ValueError, match="got 'cow' for bag 0"):
         by_set.score(x, bags, [{"cow"}, *named[1:]])
     with pytest.raises(ValueError, match="must have the columns"):
         by_column.score(x, bags, frame[["dog", "cat", "owl"]])
@@ -403,7 +403,10 @@ def test_a_constant_or_huge_feature_does_no_harm():
         ("batch_size", 1.5),
         ("n_iter_no_change", None),
         ("alpha", -1),
+        ("alpha", True),
         ("tol", float("nan")),
+        ("learning_rate", 0),
+        ("validation_fraction", "half"),
         ("learning_rate", float("inf")),
         ("validation_fraction", 1.0),
     ],
@@ -459,5 +462,5 @@ def test_a_class_without_known_labels_is_named():
 
 @pytest.mark.parametrize("alpha", ["0.1", -1, float("nan"), None])
 def test_alpha_is_a_number(alpha):
-    with pytest.raises(ValueError, match="alpha must be a number of at least 0, got"):
+    with pytest.raises(ValueError, match="alpha must be a finite number of at least 0, got"):
         PresenceClassifier(alpha=alpha).fit(np.eye(4), [0, 1, 0, 1])

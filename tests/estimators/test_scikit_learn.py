@@ -1,5 +1,6 @@
 """Run scikit-learn's own checks of estimators, and its tools, on the estimators for bags."""
 
+import itertools
 import pickle
 import warnings
 
@@ -24,7 +25,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from worlds import bags_of_one_class
 
-from wsl_tutorial.estimators import BagKFold, CountClassifier, PresenceClassifier, bag_scorer
+from wsl_tutorial.estimators import (
+    BagKFold,
+    CountClassifier,
+    PresenceClassifier,
+    bag_scorer,
+    tables,
+)
 
 
 @parametrize_with_checks([PresenceClassifier(), CountClassifier()])
@@ -88,16 +95,48 @@ def test_cross_validation_scores_bags(table, folds, groups):
     assert scores.mean() > 0.8
 
 
-@pytest.mark.parametrize("scoring", [None, bag_scorer("roc_auc")], ids=["score", "bag_scorer"])
+@pytest.mark.parametrize(
+    "scoring",
+    [None, bag_scorer("roc_auc"), "roc_auc", "accuracy", "neg_log_loss"],
+    ids=["score", "bag_scorer", "decision_function", "predict", "predict_proba"],
+)
 def test_folds_that_split_bags_are_named(table, scoring):
     x, y = table
     model, rows = PresenceClassifier(bags="bag"), KFold(3, shuffle=True, random_state=0)
-    with pytest.warns(UserWarning, match=r"scored bags, such as 'b.*BagKFold\(5, bags='bag'\)"):
+    with pytest.warns(UserWarning, match=r"bags, such as 'b.*BagKFold\(5, bags='bag'\)") as seen:
         cross_val_score(model, x, y, cv=rows, scoring=scoring)
+    assert len(seen) == 3  # one a fold
     with warnings.catch_warnings(action="error"):
         folds = BagKFold(3, bags="bag")
         cross_validate(model, x, y, cv=folds, scoring=scoring, return_train_score=True)
-        model.fit(x, y).score(x[::-1], y[::-1])  # the same rows in another order
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
+def test_rows_predicted_across_folds_that_split_bags_are_named(table, method):
+    x, y = table
+    with pytest.warns(UserWarning, match="bags, such as 'b.*with other rows"):
+        cross_val_predict(PresenceClassifier(bags="bag"), x, y, cv=10, method=method)
+    scale = StandardScaler().set_output(transform="pandas")
+    indexed = x.set_index("bag")
+    model = make_pipeline(scale, PresenceClassifier(bags="bag")).fit(indexed, y)
+    predict = getattr(model, method)
+    with warnings.catch_warnings(action="error"):
+        for part in (slice(None), slice(None, None, -1), slice(7), slice(1, 2)):
+            predict(indexed[part])  # rows of the training set
+        predict(x.assign(bag="new").set_index("bag"))
+    moved = indexed + (indexed.index == "b07")[:, None]
+    with pytest.warns(UserWarning, match="1 of 40 bags, such as 'b07', were in the training set"):
+        predict(moved)
+
+
+def test_new_rows_of_zeros_and_ones_are_told_from_those_of_the_training():
+    rows = list(itertools.product((0.0, 1.0), repeat=6))
+    frame = pd.DataFrame(rows).assign(bag=np.arange(64) % 2)
+    model = PresenceClassifier(bags="bag", max_iter=5, tol=1).fit(frame[:60], frame.bag[:60])
+    for row in range(64):
+        with warnings.catch_warnings(record=True, action="always") as seen:
+            model.predict(frame[row : row + 1])
+        assert len(seen) == (row >= 60)
 
 
 def test_bags_of_all_calls_of_partial_fit_are_known_when_scored(table):
@@ -105,8 +144,11 @@ def test_bags_of_all_calls_of_partial_fit_are_known_when_scored(table):
     model, first = PresenceClassifier(bags="bag"), (x["bag"] < "b20").to_numpy()
     for part in (first, ~first):
         model.partial_fit(x[part], y[part])
-    with pytest.warns(UserWarning, match="1 of 1 scored bags, such as 'b00', were in the training"):
-        model.score(x[:1], y[:1])
+    with warnings.catch_warnings(action="error"):
+        model.score(x[::-1], y[::-1])  # the same rows in another order
+    x.iloc[:1, 0] += 1
+    with pytest.warns(UserWarning, match="1 of 40 bags, such as 'b00', were in the training"):
+        model.score(x, y)
 
 
 def test_a_pipeline_reads_the_bags_from_the_index(table):
@@ -163,6 +205,19 @@ def test_a_scorer_of_bags_is_the_metric_of_bags(table):
     both = {name: bag_scorer(name) for name in ("roc_auc", "accuracy")}
     found = cross_validate(model, x, y, cv=BagKFold(3, bags="bag"), scoring=both)
     assert {"test_roc_auc", "test_accuracy"} <= found.keys()
+
+
+@pytest.mark.parametrize("kind", [PresenceClassifier, CountClassifier])
+def test_a_score_reads_its_table_once(table, kind, monkeypatch):
+    x, y = table
+    model, read, seen = kind(bags="bag", max_iter=5, tol=1).fit(x, y), tables.of_rows, []
+    monkeypatch.setattr(tables, "of_rows", lambda *given: seen.append(given) or read(*given))
+    for name in ("accuracy", "roc_auc")[: 1 + (kind is PresenceClassifier)]:
+        bag_scorer(name)(model, x, y)
+        assert len(seen) == 1
+        seen.clear()
+    model.score(x, y, sample_weight=np.ones(len(x)))
+    assert len(seen) == 1
 
 
 def test_rows_are_predicted_across_folds(table):

@@ -7,15 +7,14 @@ import math
 import pickle
 import warnings
 from functools import partial
-from pathlib import Path
 
+import input_walks
 import pytest
 import small_inputs
 import torch
 from small_inputs import Case, parts, total
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.autograd.gradcheck import GradcheckError
 
 from wsl_tutorial import crf, metrics, patches, regions
 
@@ -171,7 +170,8 @@ def forward(case: Case) -> bool:
 
 def second(case: Case) -> bool:
     leaves = [x.clone().requires_grad_() for x in case.inputs]
-    return torch.autograd.gradgradcheck(partial(total, case), leaves, atol=1e-4, fast_mode=True)
+    check = partial(torch.autograd.gradgradcheck, atol=1e-4, fast_mode=True, raise_exception=False)
+    return check(partial(total, case), leaves)
 
 
 def compiled(case: Case, fullgraph: bool) -> bool:
@@ -235,48 +235,17 @@ MODES = {  # the columns of the table
     "autocast": lambda name: autocast(CASES[name]),
     "deepcopy, pickle": copied,
 }
-OF_SLOPES = ("func.grad, jacrev", "forward mode, jvp", "second derivative")
-MEAN = (
-    "patches.perturbed_top_k",
-    "patches.reinforce",
-)  # right in the mean over draws: test_patches
+MEAN = ("patches.perturbed_top_k", "patches.reinforce")  # right in the mean: test_patches
+TABLE = input_walks.table("Patches and regions")
 
 
 def found(name: str) -> dict[str, str]:
     """Return the entry for each mode: yes; refused, with an error; - without a derivative."""
-    cells = {}
-    for mode, works in MODES.items():
-        if mode in OF_SLOPES and not CASES[name].slopes:
-            cells[mode] = "-"
-        elif mode == "second derivative" and name in MEAN:
-            cells[mode] = "in the mean"
-        elif mode == "compile" and cells["compile, fullgraph"] == "yes":
-            cells[mode] = "yes"  # the same graph
-        else:
-            cells[mode] = tried(works, name)
-    return cells
-
-
-def tried(works, name: str) -> str:
-    try:
-        right = works(name)
-    except GradcheckError:
-        right = False
-    except (RuntimeError, torch._dynamo.exc.UserError):  # torch's own refusals
-        return "refused"
-    return "yes" if right else "wrong"
-
-
-def table() -> dict[str, dict[str, str]]:
-    """Return the table under "Patches and regions" on the page of functions."""
-    page = Path(__file__).parents[2].joinpath("book", "api.md").read_text("utf-8")
-    section = page.partition("### Patches and regions\n")[2].partition("\n#")[0]
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in section.splitlines()
-        if line.startswith("|")
-    ]
-    return {row[0].strip("`"): dict(zip(rows[0][1:], row[1:], strict=True)) for row in rows[2:]}
+    modes = {mode: partial(works, name) for mode, works in MODES.items()}
+    if name not in MEAN:
+        return input_walks.verdicts(modes, CASES[name].slopes)
+    del modes["second derivative"]
+    return input_walks.verdicts(modes, True) | {"second derivative": "in the mean"}
 
 
 @pytest.fixture(autouse=True)
@@ -290,11 +259,11 @@ def _quiet():
 def test_the_table_of_modes_says_what_the_walk_finds(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert found(name) == table()[name]
+        assert found(name) == TABLE[name]
 
 
 def test_the_table_of_modes_has_a_row_for_every_function():
-    assert list(table()) == list(CASES)
+    assert list(TABLE) == list(CASES)
 
 
 @pytest.mark.parametrize("name", [n for n, case in CASES.items() if not case.slopes])

@@ -66,7 +66,7 @@ def test_the_page_explains_each_basis_of_the_table():
         assert f"*{basis.capitalize()}*:" in page
 
 
-def test_memory_is_the_greatest_of_the_records():
+def test_memory_is_the_largest_of_the_records():
     held = [
         {"experiment": name, "protocol": protocol, "peak_memory_mb": peak, "provenance": device}
         for name, protocol, peak, device in (

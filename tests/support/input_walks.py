@@ -8,6 +8,8 @@ import copy
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -339,21 +341,38 @@ MODES = {
     "deepcopy, pickle": in_copies,
 }
 DERIVATIVES = ("func.grad, jacrev", "forward mode, jvp", "second derivative")
+REFUSALS = (RuntimeError, NotImplementedError, ValueError, torch._dynamo.exc.UserError)
 
 
 def walk_modes(case: Case) -> dict[str, str]:
     """Each mode's verdict: yes, - for a derivative where there is none, or refused."""
+    return verdicts({mode: partial(walk, case) for mode, walk in MODES.items()}, case.derivative)
+
+
+def verdicts(modes: dict[str, Callable[[], object]], derivative: bool) -> dict[str, str]:
+    """Each mode's verdict, also wrong where its walk returns False."""
     found = {}
-    for mode, walk in MODES.items():
-        if mode in DERIVATIVES and not case.derivative:
+    for mode, walk in modes.items():
+        if mode in DERIVATIVES and not derivative:
             found[mode] = "-"
-            continue
-        if mode == "compile" and found["compile, fullgraph"] == "yes":
+        elif mode == "compile" and found["compile, fullgraph"] == "yes":
             found[mode] = "yes"  # the same graph
-            continue
-        try:
-            walk(case)
-            found[mode] = "yes"
-        except (RuntimeError, NotImplementedError, ValueError) as refusal:
-            found[mode] = "refused" if str(refusal) else "fails"
+        else:
+            try:
+                found[mode] = "wrong" if walk() is False else "yes"
+            except REFUSALS as refusal:
+                found[mode] = "refused" if str(refusal) else "fails"
     return found
+
+
+def table(rooms: str) -> dict[str, dict[str, str]]:
+    """The table of modes under a heading of the API page."""
+    page = Path(__file__).parents[2].joinpath("book", "api.md").read_text("utf-8")
+    section = page.partition(f"### {rooms}\n")[2].partition("\n#")[0]
+    rows = [
+        [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        for line in section.splitlines()
+        if line.startswith("|") and not set(line) <= set("|-: ")
+    ]
+    head, *body = rows
+    return {name: dict(zip(head[1:], cells, strict=True)) for name, *cells in body}

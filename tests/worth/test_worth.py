@@ -304,7 +304,7 @@ def test_bad_input_is_named():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("size", [-20.0, -700, -740, -800, -1e30, -1e35])
-def test_a_faint_greatest_digit_keeps_its_logarithm(size, dtype):
+def test_a_faint_largest_digit_keeps_its_logarithm(size, dtype):
     leaf = torch.tensor([[[size], [0.0]]], dtype=dtype, requires_grad=True)
     value = worth.log_likelihood_class(leaf, torch.tensor([0]))
     assert value.item() == pytest.approx(size, rel=1e-6)

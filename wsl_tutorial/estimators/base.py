@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from wsl_tutorial import train
+from wsl_tutorial._shapes import check_int, check_number
 
 from . import tables
 from .batches import linear, seeded
@@ -86,7 +87,8 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 f"{self._shape()}; call fit with warm_start=False"
             )
         self._start(table, anew=before is None)
-        self._sums = table.sums()
+        self._seen = tables.Seen({}, np.empty(0, np.int64))
+        self._seen.add(table)
         quasi = self.solver == "lbfgs" or (self.solver == "auto" and self._smooth())
         with seeded(self._seed, self._device()):
             (self._lbfgs if quasi else self._adam)(table)
@@ -108,8 +110,8 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         table = self._read(X, *arguments, reset=first, classes=classes)
         if first:
             self._start(table, anew=True)
-            self._sums = {}
-        self._sums.update(table.sums())
+            self._seen = tables.Seen({}, np.empty(0, np.int64))
+        self._seen.add(table)
         with seeded(self._seed + self.n_iter_, self._device()):
             self._epoch(table, torch.arange(len(table)))
         self.n_iter_ += 1
@@ -160,13 +162,12 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         check_is_fitted(self)
         bags, y, by_bag = self._arguments(y, labels, bags)
         table = self._read(X, bags, y, by_bag, reset=False)
-        self._warn_of_split(table)
+        self._warn_of_split(table.x, table.owners())
         value, known = self._scores(table)
         weight = np.ones(len(table))
         if sample_weight is not None:
-            _, code = self._rows(X, bags)
             by_bag = by_bag or (not table.single and tables.by_id(sample_weight, X, table.ids))
-            weight = tables.weights(sample_weight, table.ids, code, by_bag, known)
+            weight = tables.weights(sample_weight, table.ids, table.code, by_bag, known)
         return float(np.average(value[known], weights=weight[known]))
 
     def set_output(self, *, transform=None):
@@ -290,16 +291,21 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        table, code = self._rows(X, bags, reset)
+        table = self._rows(X, bags, reset)
         tables.check_columns(y, X, table.name, reset)
         by_bag = by_bag or (not table.single and tables.by_id(y, X, table.ids))
-        value, columns = tables.observed(y, table.ids, code, by_bag, remedy=self.UNKNOWN)
+        value, columns = tables.observed(y, table.ids, table.code, by_bag, remedy=self.UNKNOWN)
         table.target = self._encode(value, columns, table, reset, classes)
         table.weight = self._weights(table.target)
         return table
 
-    def _rows(self, X: Any, bags: Any, reset: bool = False) -> tuple[Table, np.ndarray]:
-        """Return the table of X, without what is observed, and the bag number of each row."""
+    def _table(self, X: Any, bags: Any) -> Table:
+        """Return the table of X, to predict its bags, or X where it is one."""
+        check_is_fitted(self)
+        return X if isinstance(X, Table) else self._rows(X, bags)
+
+    def _rows(self, X: Any, bags: Any, reset: bool = False) -> Table:
+        """Return the table of X, without what is observed."""
         x, ids, name = tables.split_ids(X, bags, self.bags)
         return tables.of_rows(self._checked(x, reset), ids, name)
 
@@ -315,25 +321,27 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         options: dict[str, Any] = {"dtype": kinds, "allow_nd": self.module is not None}
         return np.asarray(validate_data(self, X, reset=reset, **options))
 
-    def _warn_of_split(self, table: Table) -> None:
-        """Warn if some rows of a bag were in the training set, and others are scored."""
-        found, before = table.sums(), self._sums
-        split = [i for i in found if i in before and not math.isclose(found[i], before[i])]
+    def _warn_of_split(self, x: Tensor, ids: list) -> None:
+        """Warn if some rows of a bag were in the training set, and others are predicted."""
+        split = self._seen.split(x, ids)
         if split:
             column = "" if self.bags is None else f", bags={self.bags!r}"
             warnings.warn(
-                f"{len(split)} of {len(found)} scored bags, such as {split[0]!r}, were in the "
-                "training set with other rows: if these are the same bags, the score is not one of "
-                f"new bags; to cross-validate with whole bags pass cv=BagKFold(5{column})",
+                f"{len(split)} of {len(set(ids))} bags, such as {split[0]!r}, were in the training "
+                "set with other rows: if these are the same bags, no score of the predictions is "
+                f"one of new bags; to cross-validate with whole bags pass cv=BagKFold(5{column})",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def _log_p_of(self, X: Any) -> tuple[Tensor, tuple[int, ...]]:
         """Return log p (n_rows, K, P) of rows, and the shape of their positions."""
         check_is_fitted(self)
-        x = np.array(self._checked(tables.without(X, self.bags), reset=False))
-        return self._log_p_by_parts(torch.from_numpy(x))
+        X, ids = tables.without(X, self.bags)
+        x = torch.from_numpy(np.array(self._checked(X, reset=False)))
+        if ids is not None:
+            self._warn_of_split(x, ids)
+        return self._log_p_by_parts(x)
 
     def _log_p_by_parts(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """Return what `_log_p` does, on the CPU and without a graph, `ROWS` rows at a time."""
@@ -382,19 +390,12 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             if getattr(self, name) not in words:
                 raise ValueError(f"{name} must be one of {words}, got {getattr(self, name)!r}")
         for name in ("max_iter", "n_iter_no_change", "batch_size"):
-            value, none = getattr(self, name), name == "batch_size"
-            whole = isinstance(value, int | np.integer) and value is not True and value >= 1
-            if not (whole or (none and value is None)):
-                wanted = "an integer of at least 1" + (" or None" if none else "")
-                raise ValueError(f"{name} must be {wanted}, got {value!r}")
-        for name in ("alpha", "tol", "learning_rate"):
-            value = getattr(self, name)
-            known = isinstance(value, int | float | np.integer | np.floating)
-            if not (known and 0 <= value < math.inf):
-                raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
-        if not 0 < self.validation_fraction < 1:
-            value = self.validation_fraction
-            raise ValueError(f"validation_fraction must be between 0 and 1, got {value!r}")
+            if name != "batch_size" or self.batch_size is not None:
+                check_int(name, getattr(self, name), 1)
+        check_number("alpha", self.alpha, least=0)
+        check_number("tol", self.tol, least=0)
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_number("validation_fraction", self.validation_fraction, above=0, below=1)
         if self.solver == "lbfgs" and self.early_stopping:
             raise ValueError("solver must be 'adam' or 'auto' with early_stopping, got 'lbfgs'")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import column_or_1d
 from torch import Tensor, nn
 
 from wsl_tutorial import counts
@@ -111,8 +111,7 @@ class CountClassifier(BagClassifier):
 
     def predict_bags_proba(self, X, bags=None):
         """Return the expected share of each class in each bag, (n_bags, C)."""
-        check_is_fitted(self)
-        table, _ = self._rows(X, bags)
+        table = self._table(X, bags)
         return self._of_bags(X, self._shares(table, hard=False), table)
 
     # ------------------------------------------------------------------------------------------
@@ -136,8 +135,7 @@ class CountClassifier(BagClassifier):
 
     def _predicted_bags(self, X, bags, shares: bool):
         """Return how many rows, or what share of them, are predicted of each class."""
-        check_is_fitted(self)
-        table, _ = self._rows(X, bags)
+        table = self._table(X, bags)
         found = self._shares(table, hard=True)
         if not shares:
             found = (found * table.sizes[:, None].numpy()).round().astype(np.int64)
@@ -155,7 +153,7 @@ class CountClassifier(BagClassifier):
         if value.ndim > 2:
             raise ValueError(f"counts must be (n_bags,) or (n_bags, C), got shape {value.shape}")
         if table.single and value.ndim == 1:
-            return self._encode_classes(value, reset, classes)
+            return self._encode_classes(value, table, reset, classes)
         form = "positives" if value.ndim == 1 else "matrix"
         if value.ndim == 2:
             names = np.arange(value.shape[1]) if columns is None else np.asarray(columns)
@@ -187,7 +185,7 @@ class CountClassifier(BagClassifier):
             )
         return number
 
-    def _encode_classes(self, y: np.ndarray, reset: bool, classes: Any) -> Tensor:
+    def _encode_classes(self, y: np.ndarray, table: Table, reset: bool, classes: Any) -> Tensor:
         check_classification_targets(y)
         if reset:
             self.classes_ = np.unique(y if classes is None else classes)
@@ -195,9 +193,11 @@ class CountClassifier(BagClassifier):
             if len(self.classes_) < 2:
                 raise ValueError(f"y must hold two classes, got one class only: {y[0]}")
         match = y[:, None] == self.classes_
-        if not match.any(1).all():
+        lost = ~match.any(1)
+        if lost.any():
+            bag = table.ids[int(lost.argmax())]
             raise ValueError(
-                f"y holds {y[~match.any(1)].tolist()[0]!r}, which is none of {self.classes_}"
+                f"y must be of {self.classes_}, got {y[lost].tolist()[0]!r} for bag {bag!r}"
             )
         return torch.from_numpy(match.astype(np.int64))
 

@@ -69,13 +69,12 @@ def bag_scorer(scoring: str | Callable) -> Callable:
         given = X
         if hasattr(estimator, "steps"):  # a pipeline
             X, estimator = estimator[:-1].transform(X), estimator[-1]
-        table, code = estimator._rows(X, bags)
-        estimator._warn_of_split(table)
-        known = table.ids
-        by_bag = not table.single and by_id(y, given, known)
-        label = observed(y, known, code, by_bag)[0]
+        table = estimator._table(X, bags)
+        estimator._warn_of_split(table.x, table.owners())
+        by_bag = not table.single and by_id(y, given, table.ids)
+        label = observed(y, table.ids, table.code, by_bag)[0]
         keep = _known(label, estimator)
-        return scorer(_Bags(estimator, bags, keep), X, label if keep is None else label[keep])
+        return scorer(_Bags(estimator, keep), table, label if keep is None else label[keep])
 
     return score
 
@@ -91,23 +90,23 @@ def _known(label: Any, estimator: Any) -> np.ndarray | None:
 
 
 class _Bags(ClassifierMixin, BaseEstimator):
-    """Show a fitted estimator to a scorer as a classifier of bags."""
+    """Show a fitted estimator to a scorer as a classifier of the bags of a table."""
 
-    def __init__(self, estimator: Any = None, bags=None, keep=None):
-        self.estimator, self.bags, self.keep = estimator, bags, keep
+    def __init__(self, estimator: Any = None, keep=None):
+        self.estimator, self.keep = estimator, keep
         self.classes_ = getattr(estimator, "classes_", None)
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
     def predict(self, X):
-        return self._kept(self.estimator._as_observed(X, self.bags))
+        return self._kept(self.estimator._as_observed(X, None))
 
     def predict_proba(self, X):
-        return self._kept(self.estimator.predict_bags_proba(X, self.bags))
+        return self._kept(self.estimator.predict_bags_proba(X))
 
     def decision_function(self, X):
-        return self._kept(self.estimator.decision_function_bags(X, self.bags))
+        return self._kept(self.estimator.decision_function_bags(X))
 
     def _kept(self, values: Any) -> np.ndarray:
         return np.asarray(values) if self.keep is None else np.asarray(values)[self.keep]

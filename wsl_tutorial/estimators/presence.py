@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import column_or_1d
 from torch import Tensor, nn
 
 from wsl_tutorial import presence
@@ -16,7 +16,7 @@ from wsl_tutorial.models import GatedAttention
 
 from .base import BagClassifier
 from .batches import Standardise, over_bags, over_rows
-from .tables import UNKNOWN, Table, check_classes
+from .tables import UNKNOWN, Table, check_classes, in_column
 
 
 class PresenceClassifier(BagClassifier):
@@ -38,7 +38,8 @@ class PresenceClassifier(BagClassifier):
             to features.
         background: whether an instance may belong to none of the classes.
         bags: name of the column, or level of the index, of X with the bag of each row; for an
-            array the number of the column.
+            array the number of the column. A warning names bags that are split, with some rows in
+            the training set and others among those predicted.
         method: "exact", the likelihood of the label set (Li 2018); or a pooling with one binary
             cross-entropy for each class: "noisy-or" (Maron & Lozano-Pérez 1998; with one class it
             is "exact"), "max" (Ramon & De Raedt 2000), "mean" (Wang et al. 2018), "attention"
@@ -174,8 +175,7 @@ class PresenceClassifier(BagClassifier):
             raise ValueError("solver must be 'adam' or 'auto' for method='attention', got 'lbfgs'")
 
     def _bag_pairs(self, X, bags) -> tuple[tuple[np.ndarray, np.ndarray], Table]:
-        check_is_fitted(self)
-        table, _ = self._rows(X, bags)
+        table = self._table(X, bags)
         return self._pairs(table), table
 
     def _pairs(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
@@ -220,9 +220,9 @@ class PresenceClassifier(BagClassifier):
         elif value.ndim > 2:
             raise ValueError(f"labels must be (n_bags,) or (n_bags, C), got shape {value.shape}")
         elif value.ndim == 2 and value.shape[1] > 1:
-            target = self._encode_matrix(value, columns, reset, classes)
+            target = self._encode_matrix(value, columns, table, reset, classes)
         else:
-            return self._encode_binary(column_or_1d(value, warn=True), reset, classes)
+            return self._encode_binary(column_or_1d(value, warn=True), table, reset, classes)
         if len(set(self.columns_.tolist())) < len(self.columns_):
             raise ValueError(
                 f"labels must name each class once and none {self.columns_[-1]!r}, the background "
@@ -230,7 +230,7 @@ class PresenceClassifier(BagClassifier):
             )
         return target
 
-    def _encode_binary(self, y: np.ndarray, reset: bool, classes: Any) -> Tensor:
+    def _encode_binary(self, y: np.ndarray, table: Table, reset: bool, classes: Any) -> Tensor:
         check_classification_targets(y)
         known = np.unique(y)
         unknown = y.dtype.kind in "iuf" and np.array_equal(known, [-1, 0, 1])
@@ -257,13 +257,14 @@ class PresenceClassifier(BagClassifier):
         target = np.where(y == self.classes_[1], 1, np.where(y == self.classes_[0], 0, -1))
         lost = (target == -1) & ~((y == -1) if y.dtype.kind in "iuf" else np.zeros(len(y), bool))
         if lost.any():
+            bag = table.ids[int(lost.argmax())]
             raise ValueError(
-                f"labels hold {y[lost].tolist()[0]!r}, which is none of {self.classes_}"
+                f"labels must be of {self.classes_}, got {y[lost].tolist()[0]!r} for bag {bag!r}"
             )
         return torch.from_numpy(target.astype(np.int8))[:, None]
 
     def _encode_matrix(
-        self, y: np.ndarray, columns: list | None, reset: bool, classes: Any
+        self, y: np.ndarray, columns: list | None, table: Table, reset: bool, classes: Any
     ) -> Tensor:
         try:
             values = y.astype(np.float64)
@@ -273,9 +274,11 @@ class PresenceClassifier(BagClassifier):
             ) from None
         wrong = ~np.isin(values, (-1, 0, 1))
         if wrong.any():
+            place = np.argwhere(wrong)[0].tolist()
             raise ValueError(
-                "labels must be 1 present, 0 absent or -1 unknown, got "
-                f"{values[wrong][0]:g}; multilabel targets of other values are not supported"
+                f"labels must be 1 present, 0 absent or -1 unknown, got {values[wrong][0]:g} for "
+                f"bag {table.ids[place[0]]!r}{in_column(place, columns)}; multilabel targets of "
+                "other values are not supported"
             )
         names = np.arange(y.shape[1]) if columns is None else np.asarray(columns)
         check_classes(names, classes)
@@ -308,7 +311,7 @@ class PresenceClassifier(BagClassifier):
             for label in own:
                 if label not in place:
                     raise ValueError(
-                        f"labels of bag {name!r} hold {label!r}, which is none of {self.classes_}"
+                        f"labels must be of {self.classes_}, got {label!r} for bag {name!r}"
                     )
                 target[row, place[label]] = 1
         return target

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import assert_all_finite
 from torch import Tensor
 
 ROWS = 2**16  # most rows in one pass, unless a single bag has more
@@ -20,13 +19,15 @@ UNKNOWN = "PresenceClassifier takes -1 for a label that is unknown, on all rows 
 class Table:
     """Hold rows sorted by bag: x (N, ...), sizes (B,), ids of bags, and what is observed of them.
 
-    order: the row of the given X that each row of x was; single: every row is a bag of its own,
-    because no bags were given; target (B, C), weight (B,). soft (N, C): labels of rows, of EM.
+    code: the bag number of each row of the given X; order: the row of the given X that each row of
+    x was; single: every row is a bag of its own, because no bags were given; target (B, C), weight
+    (B,). soft (N, C): labels of rows, of EM.
     """
 
     x: Tensor
     sizes: Tensor
     ids: list
+    code: np.ndarray
     order: np.ndarray
     single: bool
     name: Any
@@ -50,24 +51,55 @@ class Table:
         piece = (self.sizes[bags].cumsum(0) - 1) // ROWS
         yield from bags.split(torch.unique_consecutive(piece, return_counts=True)[1].tolist())
 
-    def sums(self) -> dict:
-        """Return the sum of absolute values of each bag by id, which other rows would change."""
-        if self.single:
-            return {}
-        bag = torch.arange(len(self)).repeat_interleave(self.sizes)
-        values = torch.linalg.vector_norm(self.x.flatten(1), 1, dim=1, dtype=torch.float64)
-        total = values.new_zeros(len(self)).index_add(0, bag, values)
-        return dict(zip(self.ids, total.tolist(), strict=True))
+    def owners(self) -> list:
+        """Return the id of the bag of each row of x."""
+        return [self.ids[b] for b in self.code[self.order]]
 
 
-def of_rows(x: np.ndarray, ids: list | None, name: Any = None) -> tuple[Table, np.ndarray]:
-    """Return the table of rows, without what is observed, and the bag number of each row."""
+@dataclass
+class Seen:
+    """Remember which rows of which bags a model was trained on.
+
+    bags: the number of each bag by id; rows: sorted, a number for each row that its bag and its
+    values decide.
+    """
+
+    bags: dict
+    rows: np.ndarray
+
+    def add(self, table: Table) -> None:
+        """Add the rows of a table; where each row is a bag of its own, nothing."""
+        if not table.single:
+            for name in table.ids:
+                self.bags.setdefault(name, len(self.bags))
+            self.rows = np.union1d(self.rows, self._keys(table.x, table.owners()))
+
+    def split(self, x: Tensor, ids: list) -> list:
+        """Return, once each, the ids of known bags that have a row here which is new."""
+        own = [k for k, name in enumerate(ids) if name in self.bags]
+        if not own:
+            return []
+        ids = [ids[k] for k in own]
+        keys = self._keys(x[own], ids)
+        near = self.rows[np.searchsorted(self.rows, keys).clip(max=len(self.rows) - 1)]
+        return list(dict.fromkeys(ids[k] for k in np.flatnonzero(near != keys)))
+
+    def _keys(self, x: Tensor, ids: list) -> np.ndarray:
+        """Return the numbers of rows; sums as float32 forgive how a computation was rounded."""
+        weight = 2 + torch.arange(x[:1].numel(), dtype=torch.float64).sin()
+        total = [part.flatten(1).double() @ weight for part in x.split(1024)]
+        number = torch.tensor([self.bags[name] for name in ids], dtype=torch.int64)
+        return ((number << 32) + torch.cat(total).float().view(torch.int32)).numpy()
+
+
+def of_rows(x: np.ndarray, ids: list | None, name: Any = None) -> Table:
+    """Return the table of rows, without what is observed."""
     known, code = numbered(range(len(x)) if ids is None else ids)
     order = np.argsort(code, kind="stable")
     sizes = torch.from_numpy(np.bincount(code, minlength=len(known)))
     nothing = torch.zeros(len(known), 0)
     rows = torch.from_numpy(np.array(x[order]))  # a copy, which torch may write to
-    return Table(rows, sizes, known, order, ids is None, name, nothing, nothing), code
+    return Table(rows, sizes, known, code, order, ids is None, name, nothing, nothing)
 
 
 def split_ids(X: Any, bags: Any, column: str | int | None) -> tuple[Any, list | None, Any]:
@@ -93,9 +125,9 @@ def split_ids(X: Any, bags: Any, column: str | int | None) -> tuple[Any, list | 
     return X, ids, getattr(bags, "name", None)
 
 
-def without(X: Any, column: str | int | None) -> Any:
-    """Return X without its column of bags, if it has one."""
-    return X if column is None or not _has(X, column) else _take_out(X, column)[0]
+def without(X: Any, column: str | int | None) -> tuple[Any, list | None]:
+    """Return X without its column of bags, and the column; X and None if it has none."""
+    return (X, None) if column is None or not _has(X, column) else _take_out(X, column)[:2]
 
 
 def _is_pair(X: Any, bags: Any, column: Any) -> bool:
@@ -176,12 +208,15 @@ def observed(
     """
     columns = list(y.columns) if hasattr(y, "columns") else None
     index = list(y) if isinstance(y, Mapping) else list(y.index) if hasattr(y, "iloc") else None
-    values = _values(list(y.values()) if isinstance(y, Mapping) else y, name, remedy)
+    values = _values(list(y.values()) if isinstance(y, Mapping) else y, name)
     rows = len(values) == len(code) and not (by_bag and len(ids) == len(code))
     if rows and not isinstance(y, Mapping):
+        _check_finite(values, [ids[c] for c in code], columns, name, remedy)
         return _constant(values, ids, code, name), columns
     where = _aligned(len(values), index, ids, len(code), name)
-    return ([values[k] for k in where] if isinstance(values, list) else values[where]), columns
+    values = [values[k] for k in where] if isinstance(values, list) else values[where]
+    _check_finite(values, ids, columns, name, remedy)
+    return values, columns
 
 
 def weights(y: Any, ids: list, code: np.ndarray, by_bag: bool, known: np.ndarray) -> np.ndarray:
@@ -233,13 +268,11 @@ def check_classes(names: np.ndarray, classes: Any) -> None:
         )
 
 
-def _values(y: Any, name: str, remedy: str) -> list | np.ndarray:
-    """Return observations as a list of frozensets, or a finite array."""
+def _values(y: Any, name: str) -> list | np.ndarray:
+    """Return observations as a list of frozensets, or an array."""
     y = y.to_numpy() if hasattr(y, "iloc") else y
     listed = isinstance(y, list | tuple) or getattr(getattr(y, "dtype", None), "kind", "") == "O"
     if listed and len(y) and all(isinstance(v, set | frozenset) for v in y):
-        if any(_missing(label) for v in y for label in v):
-            raise ValueError(f"Input {name} contains NaN as a label of a set; leave it out")
         return [frozenset(v) for v in y]
     try:
         values = np.asarray(y)
@@ -250,15 +283,40 @@ def _values(y: Any, name: str, remedy: str) -> list | np.ndarray:
         ) from None
     if values.ndim == 0:
         raise ValueError(f"{name} should be a 1d array, got an array of shape {values.shape}")
-    lost = values.dtype.kind == "O" and any(_missing(v) for v in values.ravel())
-    if lost or (values.dtype.kind == "f" and np.isnan(values).any()):
-        raise ValueError(f"Input {name} contains NaN; {remedy}")
     if values.dtype.kind == "c":
         raise ValueError(f"{name} must be real numbers, got dtype {values.dtype}")
-    values = _numbers(values) if values.dtype.kind == "O" else values
-    if values.dtype.kind == "f":
-        assert_all_finite(values, input_name=name)
-    return values
+    return _numbers(values) if values.dtype.kind == "O" else values
+
+
+def _check_finite(
+    values: list | np.ndarray, owners: list, columns: list | None, name: str, remedy: str
+) -> None:
+    """Raise ValueError that names the first bag, and column, whose value is missing or infinite."""
+    if isinstance(values, list):
+        for bag, own in zip(owners, values, strict=True):
+            if any(_missing(label) for label in own):
+                raise ValueError(
+                    f"Input {name} contains NaN as a label of bag {bag!r}; leave it out of the set"
+                )
+        return
+    if values.dtype.kind == "O":
+        wrong = np.array([_missing(v) for v in values.ravel()]).reshape(values.shape)
+    else:
+        wrong = values.dtype.kind == "f" and ~np.isfinite(values)
+    if np.any(wrong):
+        place = tuple(np.argwhere(wrong)[0].tolist())
+        what = "NaN" if values.dtype.kind == "O" or np.isnan(values[place]) else "infinity"
+        raise ValueError(
+            f"Input {name} contains {what} for bag {owners[place[0]]!r}{in_column(place, columns)}"
+            f"; {'every value must be finite' if what == 'infinity' else remedy}"
+        )
+
+
+def in_column(place: Sequence[int], columns: Sequence | None) -> str:
+    """Name the column at a place (row, column) in words for an error; none of one (row,)."""
+    if len(place) < 2:
+        return ""
+    return f" in column {(place[1] if columns is None else columns[place[1]])!r}"
 
 
 def _numbers(values: np.ndarray) -> np.ndarray:

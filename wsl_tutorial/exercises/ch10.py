@@ -30,9 +30,9 @@ def half_found() -> tuple:
     return 1 / 3, 1 - (2 / 3) ** 0.5
 
 
-def occurs(classes: int, told: int) -> float:
+def occurs(classes: int, true: int) -> float:
     """Return the probability, in %, that a class is among the true labels."""
-    return 100 * (1 - (1 - 1 / classes) ** told)
+    return 100 * (1 - (1 - 1 / classes) ** true)
 
 
 @exercise(
@@ -52,9 +52,9 @@ def occurs(classes: int, told: int) -> float:
         "in %, please": lambda c, n, m: m / n * occurs(c, n) / 100,
     },
 )
-def constant_answer(classes: int, told: int, guessed: int) -> float:
-    """Return labels among different guesses, (classes, told, guessed) -> %."""
-    return guessed / told * occurs(classes, told)
+def constant_answer(classes: int, true: int, guessed: int) -> float:
+    """Return labels among different guesses, (classes, true, guessed) -> %."""
+    return guessed / true * occurs(classes, true)
 
 
 @exercise(
@@ -62,25 +62,25 @@ def constant_answer(classes: int, told: int, guessed: int) -> float:
     cases=[(97.5, 9, 9), (60.0, 3, 5), (40.0, 10, 4), (100.0, 2, 8)],
     mistakes={
         "the final precision is r L / K: it is r only for K = L": (
-            lambda r, told, guessed: (r * r / 100, r)
+            lambda r, true, guessed: (r * r / 100, r)
         ),
         "invert the fraction: more detections lower the precision": (
-            lambda r, told, guessed: (r * r / 100 * guessed / told, r)
+            lambda r, true, guessed: (r * r / 100 * guessed / true, r)
         ),
         "the curve ends at the recall r: multiply the precision by it": (
-            lambda r, told, guessed: (r * told / guessed, r)
+            lambda r, true, guessed: (r * true / guessed, r)
         ),
         "percent times percent: divide by 100": (
-            lambda r, told, guessed: (r * r * told / guessed, r)
+            lambda r, true, guessed: (r * r * true / guessed, r)
         ),
         "beyond the recall r there is no curve: the largest AP is r": (
-            lambda r, told, guessed: (r * r / 100 * told / guessed, 100)
+            lambda r, true, guessed: (r * r / 100 * true / guessed, 100)
         ),
     },
 )
-def precision_range(recall: float, told: int, guessed: int) -> tuple[float, float]:
-    """Return (10.3), (recall in %, told, guessed) -> smallest and largest AP in %."""
-    return metrics.precision_bounds(recall, told, guessed)
+def precision_range(recall: float, true: int, guessed: int) -> tuple[float, float]:
+    """Return (10.3), (recall in %, true, guessed) -> smallest and largest AP in %."""
+    return metrics.precision_bounds(recall, true, guessed)
 
 
 @asked
@@ -128,7 +128,7 @@ def detector_without_sight(r: Random) -> Question:
     guessed = r.randint(objects, 5)
     seen = 5 * r.randint(10, 19)
     blind = constant_answer.right(classes, objects, guessed)
-    least, greatest = precision_range.right(seen, objects, guessed)
+    least, most = precision_range.right(seen, objects, guessed)
     return exam(
         f"Each image has {objects} objects; the class of each is one of {classes}, uniform and "
         f"independent. A detector gives {guessed} answers an image.",
@@ -159,7 +159,7 @@ def detector_without_sight(r: Random) -> Question:
             *(seen, objects, guessed),
             number=0,
             without="no curve|percent times",
-            more={"this is the largest, with the wrong boxes last": greatest},
+            more={"this is the largest, with the wrong boxes last": most},
             solution=f"The final precision is $r L / K$, and the area is $r$ times that: "
             f"{least:.4g} %.",
         ),

@@ -27,7 +27,7 @@ def yes_or_no(p: float) -> float:
 
 
 def numbers(k: tuple[int, int]) -> range:
-    """Return the numbers of digits from the least to the greatest."""
+    """Return the numbers of digits from the smallest to the largest."""
     return range(k[0], k[1] + 1)
 
 
@@ -56,7 +56,7 @@ def missing(k: tuple[int, int]) -> float:
     },
 )
 def seven_bits(k: tuple[int, int]) -> float:
-    """Return bits of "is there a 7?", k = (least, greatest) number of digits, (k) -> bits."""
+    """Return bits of "is there a 7?", k = (smallest, largest) number of digits, (k) -> bits."""
     return yes_or_no(missing(k))
 
 

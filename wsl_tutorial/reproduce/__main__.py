@@ -1,4 +1,4 @@
-"""Run the commands list, run, table, metrics, publish and readme of this program."""
+"""Run the commands list, run, table, metrics and publish of this program."""
 
 from __future__ import annotations
 
@@ -275,8 +275,6 @@ def arguments() -> argparse.ArgumentParser:
         "--allow-dirty", action="store_true", help="also take records of uncommitted code"
     )
     sub.add_argument("--to", metavar="DIR", help="instead of the package's results/runs")
-
-    commands.add_parser("readme", help="the state of the reproductions, for the README")
     return parser
 
 
@@ -285,8 +283,6 @@ def answer(args: argparse.Namespace) -> str:
     if args.command == "publish":
         target = records.PUBLISHED if args.to is None else Path(args.to)
         return f"new records: {records.publish(Path(args.folder), args.allow_dirty, target)}\n"
-    if args.command == "readme":
-        return tables.summary_markdown()
     held = records.published()
     if args.out is not None:
         if not Path(args.out).is_dir():

@@ -239,15 +239,15 @@ class Experiment(Generic[C]):
         return [*self.deviations, *replaced]
 
     @cached_property
-    def digests(self) -> dict[str, str]:
-        """Return the hash of the whole config under each protocol."""
-        return {p: digest(plain(self.settings(p))) for p in ("paper", *self.protocols)}
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """Return the whole config under each protocol, as in records."""
+        return {p: plain(self.settings(p)) for p in ("paper", *self.protocols)}
 
     def record_id(self, seed: int, protocol: str) -> str:
-        """Return the id of one run: experiment, protocol, seed, and a hash of the whole config."""
-        if protocol not in self.digests:
+        """Return the id of one run, as the function `record_id`."""
+        if protocol not in self.configs:
             self.settings(protocol)  # raises ValueError
-        return f"{self.name}:{protocol}:{seed}:{self.digests[protocol]}"
+        return record_id(self.name, seed, protocol, self.configs[protocol])
 
 
 @dataclass(frozen=True)
@@ -360,10 +360,6 @@ def plain(config: Any) -> dict[str, Any]:
 
 
 def record_id(name: str, seed: int, protocol: str, config: dict[str, Any]) -> str:
-    """Return `experiment:protocol:seed:hash`, the same on every machine."""
-    return f"{name}:{protocol}:{seed}:{digest(config)}"
-
-
-def digest(config: dict[str, Any]) -> str:
-    """Return ten hexadecimal digits of a config, the same on every machine."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:10]
+    """Return `experiment:protocol:seed:hash`, with ten digits of the hash of the whole config."""
+    digits = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:10]
+    return f"{name}:{protocol}:{seed}:{digits}"

@@ -506,7 +506,7 @@ def test_grad_cam_is_the_gradients_map():
 
 
 def test_cuts_of_baselines():
-    """The greatest of all maps at the true class; attention above 1 / (C h w)."""
+    """The largest of all maps at the true class; attention above 1 / (C h w)."""
     maps = torch.tensor([[[[3.0, 0.0]], [[1.0, 2.0]]]])  # (1, 2, 1, 2)
     one = measures.by_rules(maps, torch.tensor([0]), torch.tensor([1]))
     assert one.masks.tolist() == [[[False, True]]]

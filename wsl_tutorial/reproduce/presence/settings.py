@@ -86,7 +86,7 @@ class NestData(Data):
 
     dataset: str = setting("mnist", "synthesised from MNIST", "section 5.2")
     smallest: int = setting(56, 56, f"{CODE}: least side of a canvas")
-    largest: int = setting(84, 84, f"{CODE}: greatest side of a canvas")
+    largest: int = setting(84, 84, f"{CODE}: largest side of a canvas")
     digits_per_nest: int = setting(2, 2, "section 5.2")
 
 
@@ -161,7 +161,7 @@ class NumberData(Data):
     dataset: str = setting("svhn-full", "SVHN, full numbers", "section 5.3")
     zoom: str = setting("authors", "authors", f"{CODE}: the number of digits sets the zoom")
     smallest: int = setting(50, 50, f"{CODE}: least side after rescaling")
-    largest: int = setting(70, 70, f"{CODE}: greatest side after rescaling")
+    largest: int = setting(70, 70, f"{CODE}: largest side after rescaling")
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def areas_beside_cuts(best_cut: Callable[[float], float]) -> str:
         f1 = best_cut(100 * r.number)
         plus, minus = (printed("Table 4", r.method, k)[r.data].printed for k in ("F1+", "F1-"))
         d = ones[r.data].number
-        share = d / (2 - d / 100), d  # of the bird, least and greatest mean
+        share = d / (2 - d / 100), d  # of the bird, smallest and largest mean
         blind = " to ".join(f"{1 - f / 200:.2f}" for f in reversed(share))
         lines.append((r.data, r.method, r.printed, f"{f1:.1f}", plus, minus, blind))
     head = ("data", "method", "printed area", "F1 of the best cut is at least, %")

@@ -19,7 +19,7 @@ class Data:
     tiles: str = setting("mnist", BEYOND, "MNIST; `digits` are scikit-learn's")
     shrink: int = setting(1, BEYOND, "digits are averaged over so many pixels a side")
     size: int = setting(80, BEYOND, f"{OURS}: 14 x 14 cells")
-    instances: tuple[int, int] = setting((0, 3), BEYOND, "least and greatest number of digits")
+    instances: tuple[int, int] = setting((0, 3), BEYOND, "smallest and largest number of digits")
     apart: int = setting(5, BEYOND, "the ink of two digits, 20 pixels of 28, does not meet")
     clutter: int = setting(2, BEYOND, "pieces of digits, so that ink alone tells no place")
 
