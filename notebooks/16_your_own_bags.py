@@ -166,16 +166,25 @@ print(f"enumerated {0.1 + 0.8 * total:.10f}, ours {ours:.10f}")
 #
 # Then $\phi(x) \cdot \phi(x') = k(x, x')$ on the landmarks (the method of Nyström). The code leaves
 # out eigenvalues below $10^{-4}$ of the largest one, so there the equation is approximate. The
-# coefficients of $z$ get a squared penalty, the same for all data sets.
+# coefficients of $z$ get a squared penalty. It keeps a hundred bags from determining four hundred
+# coefficients by chance, but it also shrinks every $z$, so the predictions come out too close to
+# one half. We correct this after training. Let $P$ be the product over concepts in (16.3). We
+# multiply its log odds by a *slope* $a$:
 #
-# Three settings remain open: $\gamma$; the width in (16.1), either infinite or the width of this
-# kernel, $\sigma^2 = D / (2 \gamma)$; and the number of concepts, $K \in \{1, 2\}$. We do not
-# choose them by hand: the final prediction is a weighted mean over all candidate settings. Within
-# the training bags, each candidate predicts every bag once without having seen its label, in four
-# folds. Let $\ell_c$ be the log-likelihood of all these predictions. The weight, or *share*, of
-# candidate $c$ is
+# $$ P_a = \frac{P^a}{P^a + (1 - P)^a} . \tag{16.5} $$
 #
-# $$ \omega_c = \frac{e^{\ell_c}}{\sum_{c'} e^{\ell_{c'}}} . \tag{16.5} $$
+# This is Platt's (1999) calibration without an intercept. $P_a$ increases with $P$, so the slope
+# does not change the order in which one model ranks the bags, and still no instance counts against
+# a concept. In (16.3) $P_a$ takes the place of $P$.
+#
+# Five settings remain open: $\gamma$; the width in (16.1), either infinite or the width of this
+# kernel, $\sigma^2 = D / (2 \gamma)$; the number of concepts, $K \in \{1, 2\}$; the penalty; and
+# the slope, $a \in \{1, 2, 4\}$. We do not choose them by hand: the final prediction is a weighted
+# mean over all candidate settings. Within the training bags, each candidate predicts every bag once
+# without having seen its label, in four folds. Let $\ell_c$ be the log-likelihood of all these
+# predictions. The weight, or *share*, of candidate $c$ is
+#
+# $$ \omega_c = \frac{e^{\ell_c}}{\sum_{c'} e^{\ell_{c'}}} . \tag{16.6} $$
 #
 # For candidates that are equally probable beforehand, this would be Bayes' rule if $\ell_c$ were
 # the log-likelihood of the candidate with its coefficients integrated out. We use the held-out
