@@ -166,10 +166,11 @@ print(f"enumerated {0.1 + 0.8 * total:.10f}, ours {ours:.10f}")
 #
 # Then $\phi(x) \cdot \phi(x') = k(x, x')$ on the landmarks (the method of Nyström). The code leaves
 # out eigenvalues below $10^{-4}$ of the largest one, so there the equation is approximate. The
-# coefficients of $z$ get a squared penalty. It keeps a hundred bags from determining four hundred
-# coefficients by chance, but it also shrinks every $z$, so the predictions come out too close to
-# one half. We correct this after training. Let $P$ be the product over concepts in (16.3). We
-# multiply its log odds by a *slope* $a$:
+# coefficients of $z$ get a squared penalty, because a hundred bags do not determine hundreds of
+# coefficients. The penalty shrinks the differences between bags, so the predictions for new bags
+# are too cautious: their log odds have the right order but are too small. We correct this after
+# training. Let $P$ be the product over concepts in (16.3). We multiply its log odds by a *slope*
+# $a$:
 #
 # $$ P_a = \frac{P^a}{P^a + (1 - P)^a} . \tag{16.5} $$
 #
@@ -198,10 +199,10 @@ print(f"enumerated {0.1 + 0.8 * total:.10f}, ours {ours:.10f}")
 # ## Code
 #
 # `KernelPresence` trains all candidates on all folds side by side, as columns of one matrix. A
-# `Candidate` has four fields. `scale` is $\gamma$; `copies` is the width in (16.1), "kernel" for
+# `Candidate` has five fields. `scale` is $\gamma$; `copies` is the width in (16.1), "kernel" for
 # that of the kernel and "all" for infinite, or "none", which gives every instance the weight 1
 # (width 0 if no two instances are equal); `concepts` is $K$; `penalty` is the factor of the squared
-# penalty.
+# penalty, 0.03 or 0.1; `slope` is $a$. Candidates that differ only in slope share one training.
 #
 # ### Tests that a wrong rule passes in training
 #
@@ -279,7 +280,7 @@ def records():
 # %% tags=["hide-input"]
 RECORDS = records()
 NAMES = {
-    "ours": "ours (16.3), weighted by (16.5)",
+    "ours": "ours (16.3), weighted by (16.6)",
     "exact": "independent instances, small network",
     "max": "maximum, small network",
     "mean": "mean, small network",
@@ -369,7 +370,7 @@ show.Markdown(tables.grid(("AUC of ours minus that of", *SETS), rows))
 # on Musk 2 fail the first unit test. Whether that matters depends on your bags, and no score of a
 # cross-validation can show it.
 #
-# The last table shows the two candidates with the largest shares (16.5), averaged over folds and
+# The last table shows the two candidates with the largest shares (16.6), averaged over folds and
 # repeats. On the unit tests the true number of concepts gets nearly the whole share.
 
 
@@ -460,6 +461,7 @@ check.attempt(check.log_occurs, log_occurs)
 #   axis-parallel rectangles*: the source of Musk.
 # - Andrews, Tsochantaridis and Hofmann (2002), *Support vector machines for multiple-instance
 #   learning*: the source of Elephant.
+# - Platt (1999), *Probabilistic outputs for support vector machines*: the calibration in (16.5).
 # - Gärtner, Flach, Kowalczyk and Smola (2002), *Multi-instance kernels*: the set kernel.
 # - Leinster and Cobbold (2012), *Measuring diversity: the importance of species similarity*: the
 #   sums in (16.1).
