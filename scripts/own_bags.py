@@ -151,7 +151,8 @@ def part(found, bags):
 def shares_of(model):
     """Return the share of each candidate of ours by its name; nothing of other methods."""
     return {
-        f"scale {c.scale:g}, copies {c.copies}, concepts {c.concepts}": share
+        f"scale {c.scale:g}, copies {c.copies}, concepts {c.concepts}, penalty {c.penalty:g}, "
+        f"slope {c.slope:g}": share
         for c, share in getattr(model, "share_", {}).items()
     }
 

@@ -1,6 +1,7 @@
 """The kernel classifier of bags: its columns, its sums, its tests, and what it refuses."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -161,9 +162,9 @@ def test_a_setting_out_of_range_is_named(wrong):
 
 @pytest.mark.parametrize("wrong", [(1.0, "Kernel", 1, 0.1), (-1.0, "all", 1, 0.1),
     (torch.nan, "all", 1, 0.1), (1.0, "all", 0, 0.1), (1.0, "all", 1.5, 0.1),
-    (1.0, "all", 1, -0.1)])  # fmt: skip
+    (1.0, "all", 1, -0.1), (1.0, "all", 1, 0.1, 0.0)])  # fmt: skip
 def test_a_candidate_that_is_none_is_refused(wrong):
-    says = "scale must be positive, copies none, kernel or all|concepts must be an int"
+    says = "scale and slope must be positive, copies none, kernel or all|concepts must be an int"
     with pytest.raises(ValueError, match=says):
         Candidate(*wrong)
 
@@ -194,3 +195,21 @@ def test_a_prediction_is_the_mean_over_candidates_weighted_by_their_shares(fitte
     for share in (5e-5, 0.25):  # only their ratios count
         model.share_ = dict.fromkeys(fitted[0].share_, share)
         torch.testing.assert_close(model.predict_proba(x, bags), mean)
+
+
+def test_candidates_that_differ_in_slope_share_one_training():
+    d = draw(number=40)
+    x, bags, labels = d["instances"], d["bags"], d["labels"]
+    plain = Candidate(3.0, "all", 1, 0.1)
+    steep = replace(plain, slope=2.0)
+    settings = {"landmarks": 30, "steps": 30, "folds": 2}
+    model = KernelPresence([steep, plain], **settings).fit(x, bags, labels)
+    alone = KernelPresence([steep], **settings).fit(x, bags, labels)
+    assert model.validation_[steep] == pytest.approx(alone.validation_[steep])
+    assert model.validation_[steep] != pytest.approx(model.validation_[plain])
+    odds = []
+    for c in (plain, steep):
+        model.share_ = {c: 1.0}
+        p = model.predict_proba(x, bags).double()
+        odds.append(p / (1 - p))
+    torch.testing.assert_close(odds[1], odds[0] ** 2, rtol=1e-3, atol=1e-5)

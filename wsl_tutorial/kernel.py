@@ -1,12 +1,12 @@
 """Classify small sets of bags by the presence of hidden concepts, on features of a kernel.
 
 Everything is chosen by cross-validation inside `fit`, on bags: the width of the kernel, how far the
-instances of a bag count as copies, the number of concepts, the penalty. All candidates on all folds
-are columns of one matrix and train side by side; no column sees another.
+instances of a bag count as copies, the number of concepts, the penalty, the slope. All candidates
+on all folds are columns of one matrix and train side by side; no column sees another.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import inf
 
@@ -27,26 +27,29 @@ class Candidate:
     scale: exp(-scale d^2 / D) is the kernel, d^2 / D the mean squared difference of a standardised
     feature; copies: "kernel" or "all", the weights of copy_weights for the width of the kernel and
     for infinity, or "none", weights 1, also for exact copies; concepts: how many have to occur;
-    penalty: times the squared weights / 2.
+    penalty: times the squared weights / 2; slope: of the log odds of a bag, by Eq. (16.5).
     """
 
     scale: float
     copies: str
     concepts: int
     penalty: float
+    slope: float = 1.0
 
     def __post_init__(self) -> None:
         check_int("concepts", self.concepts, 1)
         fits = self.copies in ("none", "kernel", "all")
-        if not fits or not (0 < self.scale < inf and 0 <= self.penalty < inf):
+        positive = min(self.scale, self.slope) > 0 and max(self.scale, self.slope) < inf
+        if not fits or not (positive and 0 <= self.penalty < inf):
             raise ValueError(
-                "scale must be positive, copies none, kernel or all, and penalty at least 0, got "
-                f"{self}"
+                "scale and slope must be positive, copies none, kernel or all, and penalty at "
+                f"least 0, got {self}"
             )
 
 
 GRID = tuple(
-    Candidate(*values) for values in product((1.0, 3.0, 10.0), ("all", "kernel"), (1, 2), (0.03,))
+    Candidate(*values)
+    for values in product((1.0, 3.0, 10.0), ("all", "kernel"), (1, 2), (0.03, 0.1), (1.0, 2.0, 4.0))
 )
 
 
@@ -58,7 +61,7 @@ class KernelPresence:
     folds and first weights. No setting sees a test bag, and all act on every candidate alike.
 
     After `fit`: `validation_` ({Candidate: log-likelihood of the labels of all training bags, each
-    label left out once, nats}), `share_` ({Candidate: its share in the prediction}, by Eq. (16.5)),
+    label left out once, nats}), `share_` ({Candidate: its share in the prediction}, by Eq. (16.6)),
     `chosen_` (the Candidate with the largest share). Scaling and landmarks use the instances of all
     training bags, also of those whose label is left out.
     """
@@ -91,17 +94,18 @@ class KernelPresence:
         for scale in dict.fromkeys(c.scale for c in self.grid):
             grid = [c for c in self.grid if c.scale == scale]
             features = Landmarks(z, bags, scale, self.landmarks, g)
-            columns = [(c, fold) for c in grid for fold in range(self.folds + 1)]
+            trained = list(dict.fromkeys(replace(c, slope=1.0) for c in grid))
+            columns = [(c, fold) for c in trained for fold in range(self.folds + 1)]
             use = torch.stack([held != fold for _, fold in columns], 1).float()  # (M, columns)
             model, shown = Columns([c for c, _ in columns], self.noise), features(z)
             sums = _sums(z, bags, {c.copies for c in grid}, scale)
             model.fit(shown, sums, labels, use, self.steps, self.lr, g)
-            with torch.no_grad():
-                left_out = model.log_likelihood(shown, sums, labels) * (1 - use)
-            left_out = left_out.sum(0).view(len(grid), -1).sum(1)  # the last fold leaves out none
-            for k, c in enumerate(grid):
-                self.validation_[c] = left_out[k].item()
-                self._fitted[c] = features, model.column((k + 1) * (self.folds + 1) - 1)
+            for c in grid:
+                k = trained.index(replace(c, slope=1.0)) * (self.folds + 1)
+                own = slice(k, k + self.folds)  # column k + folds leaves out no bag
+                left_out = model.log_likelihood(shown, sums, labels, c.slope) * (1 - use)
+                self.validation_[c] = left_out[:, own].sum().item()
+                self._fitted[c] = features, model.column(k + self.folds)
         self.share_ = shares(self.validation_)
         self.chosen_ = max(self.share_, key=self.share_.__getitem__)
         return self
@@ -115,7 +119,7 @@ class KernelPresence:
         for c, share in kept.items():
             features, model = self._fitted[c]
             sums = _sums(z, bags, {c.copies}, c.scale)
-            total += share * model.log_positive(features(z), sums)[:, 0].exp()
+            total += share * sharpen(model.log_positive(features(z), sums)[:, 0], c.slope)
         return (total / sum(kept.values())).clamp(0, 1)
 
     def evidence(self, x: Tensor) -> Tensor:
@@ -148,9 +152,16 @@ class KernelPresence:
 
 
 def shares(validation: dict[Candidate, float]) -> dict[Candidate, float]:
-    """Eq. (16.5): the share of each candidate, in proportion to its left-out likelihood."""
+    """Eq. (16.6): the share of each candidate, in proportion to its left-out likelihood."""
     values = torch.tensor(list(validation.values()), dtype=torch.float64)
     return dict(zip(validation, values.softmax(0).tolist(), strict=True))
+
+
+def sharpen(log_p: Tensor, slope: float) -> Tensor:
+    """Eq. (16.5): P after its log odds are multiplied by slope, from log P; shapes are kept."""
+    if slope == 1:
+        return log_p.exp()  # the gradient of the log odds is not finite where P rounds to 1
+    return (slope * (log_p - torch.log(-torch.expm1(log_p)))).sigmoid()
 
 
 def _check_x(x: Tensor) -> None:
@@ -252,9 +263,10 @@ class Columns:
         shape = len(occurs), len(self.candidates)
         return occurs.new_zeros(shape).index_add(1, self.of, occurs)
 
-    def log_likelihood(self, features: Tensor, sums: dict[str, Tensor], labels: Tensor) -> Tensor:
+    def log_likelihood(self, features, sums, labels: Tensor, slope: float = 1.0) -> Tensor:
         """Return log P(label), (M, columns)."""
-        p = self.noise + (1 - 2 * self.noise) * self.log_positive(features, sums).exp()
+        p = sharpen(self.log_positive(features, sums), slope)
+        p = self.noise + (1 - 2 * self.noise) * p
         return torch.where(labels[:, None], p.log(), torch.log1p(-p.clamp_max(1 - 1e-7)))
 
     def fit(self, features, sums, labels, use, steps, lr, g) -> None:

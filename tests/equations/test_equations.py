@@ -1862,7 +1862,20 @@ def test_eq_16_4_has_the_kernel_as_inner_product_on_the_landmarks():
     assert (features(z).square().sum(1) <= 1 + 1e-3).all()  # a projection: never longer than 1
 
 
-def test_eq_16_5_is_bayes_rule_with_equal_odds():
+def test_eq_16_5_multiplies_the_log_odds_by_the_slope():
+    import torch
+
+    from wsl_tutorial.kernel import sharpen
+
+    p = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+    for slope in (1.0, 2.0, 4.0):
+        odds = (p / (1 - p)) ** slope
+        torch.testing.assert_close(sharpen(p.log(), slope), odds / (1 + odds))
+    ends = torch.tensor([-torch.inf, -100.0, -1e-30, 0.0])  # P = 0, tiny, and 1 after rounding
+    torch.testing.assert_close(sharpen(ends, 2.0), torch.tensor([0.0, 0.0, 1.0, 1.0]))
+
+
+def test_eq_16_6_is_bayes_rule_with_equal_odds():
     from math import exp, isclose
 
     from wsl_tutorial.kernel import GRID, shares
