@@ -176,7 +176,8 @@ print(f"enumerated {0.1 + 0.8 * total:.10f}, ours {ours:.10f}")
 #
 # This is Platt's (1999) calibration without an intercept. $P_a$ increases with $P$, so the slope
 # does not change the order in which one model ranks the bags, and still no instance counts against
-# a concept. In (16.3) $P_a$ takes the place of $P$.
+# a concept. In (16.3) $P_a$ takes the place of $P$. The fit uses the noise $\varepsilon$;
+# `predict_proba` returns $P_a$, the probability before a label is flipped.
 #
 # Five settings remain open: $\gamma$; the width in (16.1), either infinite or the width of this
 # kernel, $\sigma^2 = D / (2 \gamma)$; the number of concepts, $K \in \{1, 2\}$; the penalty; and
@@ -354,8 +355,12 @@ def gap(name, other, measure):
 
 # %% tags=["hide-input"]
 others = [m for m in NAMES if m != "ours"]
-rows = [(NAMES[m], *(gap(s, m, "auc") for s in SETS)) for m in others]
-show.Markdown(tables.grid(("AUC of ours minus that of", *SETS), rows))
+rows = [
+    (NAMES[m], *(f"{gap(s, m, 'accuracy')}, {gap(s, m, 'auc')}" for s in SETS))
+    for m in others
+]
+head = "accuracy, AUC of ours minus those of"
+show.Markdown(tables.grid((head, *SETS), rows))
 
 # %% [markdown]
 # The ± is the standard deviation over repeats. All repeats use the same bags, so it shows the
@@ -440,7 +445,7 @@ check.attempt(check.log_occurs, log_occurs)
 
 # %% [markdown]
 # **3, by hand.** Show that mean pooling of logits can express "negative if poison" and (16.2)
-# cannot. What can be negative in the first and cannot in the second?
+# cannot. Which quantity can be negative in mean pooling but not in (16.2)?
 #
 # **4, by hand.** A bag has two instances with $p = 0.9$ and 98 with $p = 0$. Give the probability
 # of a positive bag with the weights 1 and with the weights $1 / 100$. Which one do you want for a
