@@ -417,8 +417,8 @@ show.Markdown(tables.grid(("value (sum of shares)", *SETTINGS), rows))
 #   cells, use width 0.
 # - **Dilution.** With infinite width, almost nothing remains of the evidence of one positive
 #   instance among a thousand irrelevant ones.
-# - **The limits of the records.** We developed the method on other folds of Musk 1 and Elephant,
-#   not on other molecules and images. The third kernel scale, 10, was added after a first trial of
+# - **The limits of the records.** We first developed the method on other folds of Musk 1 and
+#   Elephant. The third kernel scale, 10, was added after a first trial of
 #   the unit tests, in which two narrow concepts were too close for the other two scales. For the
 #   set kernel we tried two penalties on other folds and kept the better one; each network has one
 #   setting, which we did not tune. The slopes and the second penalty came after a first record: on
