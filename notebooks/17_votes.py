@@ -302,10 +302,10 @@ for name, fitted in {"no covariate": plain, "urban or not": county}.items():
 # Within a county, too, a rate may depend on the composition $x_i$ of the precinct. This is called a
 # *contextual effect*. We could add it to the mean of $\theta_i$, which becomes $W^\top u_i +
 # \delta^\top (x_i - \bar x)$ with slopes $\delta$. What can the margins show about $\delta$? Take
-# two groups and linear rates, $\beta_{i1} = a_1 + d_1 x_{i2}$ and $\beta_{i2} = a_2 + d_2 x_{i2}$,
-# where $x_{i2}$ is the share of the second group. The expected share of a party is
+# two groups and linear rates, $\beta_{i1} = a_1 + d_1 x$ and $\beta_{i2} = a_2 + d_2 x$, where $x =
+# x_{i2}$ is the share of the second group. The expected share of a party is
 #
-# $$ (1 - x_{i2})(a_1 + d_1 x_{i2}) + x_{i2} (a_2 + d_2 x_{i2}) = a_1 + (a_2 - a_1 + d_1) \, x_{i2} + (d_2 - d_1) \, x_{i2}^2 . $$
+# $$ (1 - x)(a_1 + d_1 x) + x (a_2 + d_2 x) = a_1 + (a_2 - a_1 + d_1) \, x + (d_2 - d_1) \, x^2 . $$
 #
 # The four unknowns $a_1, a_2, d_1, d_2$ enter three coefficients, so $d_1$ cannot be separated from
 # $a_2$. The difference $d_2 - d_1$ is the curvature, but a curvature can have other causes too:
@@ -517,10 +517,10 @@ show.Markdown(tables.grid(head, rows))
 # ### The approximation of the fit
 #
 # We fit (17.5) by a linear model and a single $\Sigma$, both estimated at $\delta = 0$. To see what
-# this costs, we continue from each of 100 draws with a Markov chain. One *sweep* takes Metropolis steps for all
-# $\theta_i$, then draws $W$ and $\Sigma$ from their exact distributions given all $\theta_i$. If
-# the approximation were exact, the estimates would not change from sweep to sweep. (These are other
-# draws than those of the table above, so the rows with 0 sweeps differ a little from it.)
+# this costs, we continue from each of 100 draws with a Markov chain. One *sweep* takes Metropolis
+# steps for all $\theta_i$, then draws $W$ and $\Sigma$ from their exact distributions given all
+# $\theta_i$. If the approximation were exact, the estimates would not change from sweep to sweep.
+# (The rows with 0 sweeps are other draws than those of the table above.)
 
 # %% tags=["hide-input"]
 rows = [
@@ -533,14 +533,14 @@ head = (*(f"{name}, dem" for name in names), "error", "cells inside")
 show.Markdown(tables.grid(("s", "sweeps", *head), rows))
 
 # %% [markdown]
-# The means move by less than a point, but for $s = 1$ four of the nine intervals narrow, by up to a
-# third: the stated ones are too wide. For $s = 0$ up to three more cells narrowly miss the truth.
+# The means move by less than a point, but for $s = 1$ four of the nine intervals narrow by up to a
+# third. For $s = 0$ up to three more cells narrowly miss the truth.
 #
-# We also compare the five points of step 1 with 400 points for each group, around the fitted means
-# of the 212 precincts. The output gives the relative error of the slopes, and the variance of the
-# error of the linear function, divided by its value with 400 points (*variance share*). The slopes
-# are nearly right, but more than half of the variances are too small by half or more. The sweeps
-# use no linear function, so the table above shows the effect on the estimates.
+# We also compare the five points of step 1 with 400 points for each group, around the fitted means.
+# The output gives the relative error of the slopes, and the variance of the error of the linear
+# function, divided by its value with 400 points (*variance share*). The slopes are nearly right,
+# but more than half of the variances are too small by half or more. The sweeps use no linear
+# function, so the table above shows the effect on the estimates.
 
 # %% tags=["hide-input"]
 for key in ("slope_error", "variance_share"):
