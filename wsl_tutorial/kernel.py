@@ -100,11 +100,12 @@ class KernelPresence:
             model, shown = Columns([c for c, _ in columns], self.noise), features(z)
             sums = _sums(z, bags, {c.copies for c in grid}, scale)
             model.fit(shown, sums, labels, use, self.steps, self.lr, g)
+            log_p = model.log_positive(shown, sums)  # (M, columns)
             for c in grid:
                 k = trained.index(replace(c, slope=1.0)) * (self.folds + 1)
                 own = slice(k, k + self.folds)  # column k + folds leaves out no bag
-                left_out = model.log_likelihood(shown, sums, labels, c.slope) * (1 - use)
-                self.validation_[c] = left_out[:, own].sum().item()
+                left_out = model.of_labels(log_p[:, own], labels, c.slope) * (1 - use[:, own])
+                self.validation_[c] = left_out.sum().item()
                 self._fitted[c] = features, model.column(k + self.folds)
         self.share_ = shares(self.validation_)
         self.chosen_ = max(self.share_, key=self.share_.__getitem__)
@@ -116,10 +117,13 @@ class KernelPresence:
         _check_bags(x, bags)
         total, least = torch.zeros(int(bags.max()) + 1), 1e-4 * max(self.share_.values())
         kept = {c: share for c, share in self.share_.items() if share > least}
-        for c, share in kept.items():
-            features, model = self._fitted[c]
-            sums = _sums(z, bags, {c.copies}, c.scale)
-            total += share * sharpen(model.log_positive(features(z), sums)[:, 0], c.slope)
+        for scale in dict.fromkeys(c.scale for c in kept):
+            grid = [c for c in kept if c.scale == scale]
+            shown = self._fitted[grid[0]][0](z)  # the same features for all of a scale
+            sums = _sums(z, bags, {c.copies for c in grid}, scale)
+            for c in grid:
+                log_p = self._fitted[c][1].log_positive(shown, sums)[:, 0]
+                total += kept[c] * sharpen(log_p, c.slope)
         return (total / sum(kept.values())).clamp(0, 1)
 
     def evidence(self, x: Tensor) -> Tensor:
@@ -263,10 +267,13 @@ class Columns:
         shape = len(occurs), len(self.candidates)
         return occurs.new_zeros(shape).index_add(1, self.of, occurs)
 
-    def log_likelihood(self, features, sums, labels: Tensor, slope: float = 1.0) -> Tensor:
+    def log_likelihood(self, features: Tensor, sums: dict[str, Tensor], labels: Tensor) -> Tensor:
         """Return log P(label), (M, columns)."""
-        p = sharpen(self.log_positive(features, sums), slope)
-        p = self.noise + (1 - 2 * self.noise) * p
+        return self.of_labels(self.log_positive(features, sums), labels)
+
+    def of_labels(self, log_p: Tensor, labels: Tensor, slope: float = 1.0) -> Tensor:
+        """Return log P(label) from log P(positive), both (M, columns)."""
+        p = self.noise + (1 - 2 * self.noise) * sharpen(log_p, slope)
         return torch.where(labels[:, None], p.log(), torch.log1p(-p.clamp_max(1 - 1e-7)))
 
     def fit(self, features, sums, labels, use, steps, lr, g) -> None:
