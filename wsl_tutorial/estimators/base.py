@@ -87,7 +87,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 f"{self._shape()}; call fit with warm_start=False"
             )
         self._start(table, anew=before is None)
-        self._seen = tables.Seen({}, np.empty(0, np.int64))
+        self._seen = tables.Seen()
         self._seen.add(table)
         quasi = self.solver == "lbfgs" or (self.solver == "auto" and self._smooth())
         with seeded(self._seed, self._device()):
@@ -110,7 +110,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         table = self._read(X, *arguments, reset=first, classes=classes)
         if first:
             self._start(table, anew=True)
-            self._seen = tables.Seen({}, np.empty(0, np.int64))
+            self._seen = tables.Seen()
         self._seen.add(table)
         with seeded(self._seed + self.n_iter_, self._device()):
             self._epoch(table, torch.arange(len(table)))

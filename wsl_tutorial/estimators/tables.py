@@ -2,8 +2,9 @@
 
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from math import prod
 from numbers import Integral
 from typing import Any
 
@@ -58,38 +59,33 @@ class Table:
 
 @dataclass
 class Seen:
-    """Remember which rows of which bags a model was trained on.
+    """Remember the rows of each bag that a model was trained on: sorted keys, by bag id."""
 
-    bags: the number of each bag by id; rows: sorted, a number for each row that its bag and its
-    values decide.
-    """
-
-    bags: dict
-    rows: np.ndarray
+    keys: dict[Any, np.ndarray] = field(default_factory=dict)
 
     def add(self, table: Table) -> None:
         """Add the rows of a table; where each row is a bag of its own, nothing."""
         if not table.single:
-            for name in table.ids:
-                self.bags.setdefault(name, len(self.bags))
-            self.rows = np.union1d(self.rows, self._keys(table.x, table.owners()))
+            for name, own in _keys_by_bag(table.x, table.owners()):
+                self.keys[name] = np.union1d(self.keys.get(name, own), own)
 
     def split(self, x: Tensor, ids: list) -> list:
         """Return, once each, the ids of known bags that have a row here which is new."""
-        own = [k for k, name in enumerate(ids) if name in self.bags]
-        if not own:
-            return []
-        ids = [ids[k] for k in own]
-        keys = self._keys(x[own], ids)
-        near = self.rows[np.searchsorted(self.rows, keys).clip(max=len(self.rows) - 1)]
-        return list(dict.fromkeys(ids[k] for k in np.flatnonzero(near != keys)))
+        known = [k for k, name in enumerate(ids) if name in self.keys]
+        parts = _keys_by_bag(x[known], [ids[k] for k in known])
+        return [name for name, own in parts if not np.isin(own, self.keys[name]).all()]
 
-    def _keys(self, x: Tensor, ids: list) -> np.ndarray:
-        """Return the numbers of rows; sums as float32 forgive how a computation was rounded."""
-        weight = 2 + torch.arange(x[:1].numel(), dtype=torch.float64).sin()
-        total = [part.flatten(1).double() @ weight for part in x.split(1024)]
-        number = torch.tensor([self.bags[name] for name in ids], dtype=torch.int64)
-        return ((number << 32) + torch.cat(total).float().view(torch.int32)).numpy()
+
+def _keys_by_bag(x: Tensor, ids: list) -> Iterator[tuple[Any, np.ndarray]]:
+    """Yield each bag id and a key for each of its rows, which the values of the row decide.
+
+    Keys are weighted sums as float32, to forgive how a computation was rounded.
+    """
+    weight = 2 + torch.arange(prod(x.shape[1:]), dtype=torch.float64).sin()
+    keys = torch.cat([part.flatten(1).double() @ weight for part in x.split(1024)]).float().numpy()
+    known, code = numbered(ids)
+    ends = np.bincount(code, minlength=len(known)).cumsum()
+    yield from zip(known, np.split(keys[code.argsort(kind="stable")], ends), strict=False)
 
 
 def of_rows(x: np.ndarray, ids: list | None, name: Any = None) -> Table:
