@@ -418,13 +418,13 @@ show.Markdown(tables.grid(("value (sum of shares)", *SETTINGS), rows))
 # - **Dilution.** With infinite width, almost nothing remains of the evidence of one positive
 #   instance among a thousand irrelevant ones.
 # - **The limits of the records.** We first developed the method on other folds of Musk 1 and
-#   Elephant. The third kernel scale, 10, was added after a first trial of
-#   the unit tests, in which two narrow concepts were too close for the other two scales. For the
-#   set kernel we tried two penalties on other folds and kept the better one; each network has one
-#   setting, which we did not tune. The slopes and the second penalty came after a first record: on
-#   other folds of Musk and two more sets of images, Tiger and Fox, left-out predictions were too
-#   cautious. They raised our scores on both Musk sets and lowered them a little on Elephant.
-#   Published figures differ in folds and in tuning, so compare within the tables.
+#   Elephant. The third kernel scale, 10, was added after a first trial of the unit tests, in which
+#   two narrow concepts were too close for the other two scales. For the set kernel we tried two
+#   penalties on other folds and kept the better one; each network has one setting, which we did not
+#   tune. The slopes and the second penalty came after a first record: on other folds of Musk and
+#   two more sets of images, Tiger and Fox, left-out predictions were too cautious. They raised our
+#   scores on both Musk sets and lowered them a little on Elephant. Published figures differ in
+#   folds and in tuning, so compare within the tables.
 #
 # ## Exercises
 #
