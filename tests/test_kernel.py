@@ -162,7 +162,7 @@ def test_a_setting_out_of_range_is_named(wrong):
 
 @pytest.mark.parametrize("wrong", [(1.0, "Kernel", 1, 0.1), (-1.0, "all", 1, 0.1),
     (torch.nan, "all", 1, 0.1), (1.0, "all", 0, 0.1), (1.0, "all", 1.5, 0.1),
-    (1.0, "all", 1, -0.1), (1.0, "all", 1, 0.1, 0.0)])  # fmt: skip
+    (1.0, "all", 1, -0.1), (1.0, "all", 1, 0.1, 0.0), (1.0, "all", 1, 0.1, "2")])  # fmt: skip
 def test_a_candidate_that_is_none_is_refused(wrong):
     says = "scale and slope must be positive, copies none, kernel or all|concepts must be an int"
     with pytest.raises(ValueError, match=says):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import inf
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -38,9 +39,9 @@ class Candidate:
 
     def __post_init__(self) -> None:
         check_int("concepts", self.concepts, 1)
-        fits = self.copies in ("none", "kernel", "all")
-        positive = min(self.scale, self.slope) > 0 and max(self.scale, self.slope) < inf
-        if not fits or not (positive and 0 <= self.penalty < inf):
+        numbers = self.scale, self.slope, self.penalty
+        fits = self.copies in ("none", "kernel", "all") and all(isinstance(x, Real) for x in numbers)
+        if not (fits and 0 < self.scale < inf and 0 < self.slope < inf and 0 <= self.penalty < inf):
             raise ValueError(
                 "scale and slope must be positive, copies none, kernel or all, and penalty at "
                 f"least 0, got {self}"
