@@ -40,7 +40,9 @@ class Candidate:
     def __post_init__(self) -> None:
         check_int("concepts", self.concepts, 1)
         numbers = self.scale, self.slope, self.penalty
-        fits = self.copies in ("none", "kernel", "all") and all(isinstance(x, Real) for x in numbers)
+        fits = self.copies in ("none", "kernel", "all") and all(
+            isinstance(x, Real) for x in numbers
+        )
         if not (fits and 0 < self.scale < inf and 0 < self.slope < inf and 0 <= self.penalty < inf):
             raise ValueError(
                 "scale and slope must be positive, copies none, kernel or all, and penalty at "
