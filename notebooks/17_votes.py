@@ -305,7 +305,8 @@ for name, fitted in {"no covariate": plain, "urban or not": county}.items():
 # two groups and linear rates, $\beta_{i1} = a_1 + d_1 x$ and $\beta_{i2} = a_2 + d_2 x$, where $x =
 # x_{i2}$ is the share of the second group. The expected share of a party is
 #
-# $$ (1 - x)(a_1 + d_1 x) + x (a_2 + d_2 x) = a_1 + (a_2 - a_1 + d_1) \, x + (d_2 - d_1) \, x^2 . $$
+# $$ \begin{aligned} & (1 - x)(a_1 + d_1 x) + x (a_2 + d_2 x) \cr
+# & \quad = a_1 + (a_2 - a_1 + d_1) \, x + (d_2 - d_1) \, x^2 . \end{aligned} $$
 #
 # The four unknowns $a_1, a_2, d_1, d_2$ enter three coefficients, so $d_1$ cannot be separated from
 # $a_2$. The difference $d_2 - d_1$ is the curvature, but a curvature can have other causes too:
