@@ -83,8 +83,16 @@ def test_bags_are_a_column_of_a_frame_its_index_or_a_number():
         (X, BAGS, [0, 1], "a value for each of 3 bags or 6 rows, got 2 values"),
         (X, pd.Series([pd.NA, 1, 2, 2, 2, 3], dtype="Int64"), Y, "bags contains NaN in row 0"),
         (X, [[1]] * 6, Y, r"bags must be one id a row, such as a number or a name, got \[1\]"),
-        (X, BAGS, [[0], [1, 2], []], "lists of different lengths; pass sets of labels"),
-        (X, BAGS, {"a": 0, "b": 1}, "y must have a value for every bag, got none for bag 'c'"),
+        (X, BAGS, [[0], [1, 2], []], r"got a list, such as \[0\]; pass sets of labels"),
+        (X, BAGS, [["u"], ["v"], ["u"]], r"got a list, such as \['u'\]; pass sets of labels"),
+        (X, BAGS, pd.Series([[0, 1]] * 3, list("abc")), r"y.map\(set\)\), or a DataFrame"),
+        (X, BAGS, {"a": {1}, "b": {2}, "c": "AB"}, "got 'AB' for bag 'c'"),
+        (X, BAGS, {"a": {1}, "b": None, "c": {2}}, "or -1 where it is unknown, got None for bag"),
+        (X, BAGS, {"a": 0, "b": 1}, "got none for bag 'c'; y has ids such as 'a'"),
+        (X, [0, 1, 1, 0, 1, 0], BAGS, r"for bag 1; the order of arguments is \(X, bags, labels\)"),
+        ([X[:2], X[2:5], X[5:]], None, [0, 1, 1], r"pass np.concatenate\(X\), and bags=np.repeat"),
+        (np.stack([X[:2]] * 3), None, [0, 1, 1], r"pass np.concatenate\(X\), and bags=np.repeat"),
+        (pd.Series(X[0]), None, [1], r"got a Series; for the row k of a DataFrame pass X.iloc"),
         (X, BAGS, dict(zip("abcd", [0, 1, 1, 0], strict=True)), "got none for bag 'd'"),
         (X, BAGS, pd.Series(Y, index=["a", "b", "b"]), "got several for bag 'b'"),
         (X, BAGS, [0, 0, 1, 0, 1, 1], "the same on all rows of a bag, got 1 and 0 for bag 'b'"),
@@ -143,10 +151,27 @@ def test_sparse_rows_are_refused_with_a_remedy():
         PresenceClassifier().fit(sparse.csr_array(x), bags, y)
 
 
-def test_a_frame_with_words_is_refused():
-    frame = pd.DataFrame({"bag": BAGS, "u": list("stuvwx")})
-    with pytest.raises(ValueError, match="could not convert string to float"):
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (list("stuvwx"), "got text in column 'u'; drop it, or encode it in a pipeline"),
+        (pd.Categorical(list("stuvwx")), "got text in column 'u'"),
+        ([1, 2, 3, None, 5, 6], "Input X contains NaN in column 'u'; drop these rows, or fill"),
+        (pd.array([1, 2, 3, None, 5, 6], dtype="Int64"), "contains NaN in column 'u'"),
+        ([1, 2, 3, np.inf, 5, 6], "Input X contains infinity"),
+    ],
+)
+def test_a_column_that_is_not_of_numbers_is_named(values, says):
+    frame = pd.DataFrame({"bag": BAGS, "t": range(6), "u": values})
+    with pytest.raises(ValueError, match=says):
         PresenceClassifier(bags="bag").fit(frame, Y)
+    model = PresenceClassifier(bags="bag").fit(frame.assign(u=[3, 1, 2, 6, 5, 4]), Y)
+    with pytest.raises(ValueError, match=says):
+        model.predict(frame)
+    with pytest.raises(ValueError, match="got a Series; for the row k"):
+        model.predict_bags(frame.iloc[0])
+    frame["u"] = list("123456")
+    model.predict(frame)  # words that are numbers
 
 
 @pytest.mark.parametrize("kind", [PresenceClassifier, CountClassifier])

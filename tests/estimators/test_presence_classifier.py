@@ -1,6 +1,7 @@
 """Test the classifier of label sets: its likelihood, labels of all forms, poolings, training."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from torch import nn
 from worlds import bags_of_one_class, bags_of_several_classes
 
 from wsl_tutorial import models
-from wsl_tutorial.estimators import PresenceClassifier
+from wsl_tutorial.estimators import CountClassifier, PresenceClassifier
 from wsl_tutorial.estimators.batches import over_bags, over_rows
 
 METHODS = ("exact", "noisy-or", "max", "mean", "attention")
@@ -288,25 +289,44 @@ def test_adam_finds_the_minimum_of_lbfgs():
     x, bags, y, _ = bags_of_one_class(30)
     quasi = PresenceClassifier(alpha=0.1, tol=1e-7).fit(x, bags, y)
     slow = PresenceClassifier(alpha=0.1, solver="adam", batch_size=30, max_iter=400, tol=1e-9)
-    slow.set_params(learning_rate=0.05).fit(x, bags, y)
+    slow.set_params(learning_rate=0.05, n_iter_no_change=100).fit(x, bags, y)
     assert np.allclose(slow.predict_proba(x), quasi.predict_proba(x), atol=1e-3)
 
 
-def test_early_stopping_holds_out_bags_and_keeps_the_best_epoch():
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+def test_early_stopping_holds_out_bags_and_returns_to_the_best(solver):
     x, bags, y, _ = bags_of_one_class(60)
-    rng = np.random.default_rng(1)
-    noise = rng.normal(size=(len(x), 60))  # to overfit
-    model = PresenceClassifier(
-        early_stopping=True, learning_rate=0.1, alpha=0, validation_fraction=0.3, random_state=0
-    ).fit(np.hstack([x, noise]), bags, y)
-    best = int(np.argmax(model.validation_scores_))
-    assert model.n_iter_ == len(model.validation_scores_) < 200
-    assert model.n_iter_ - 1 - best >= 1
-    table = model._read(np.hstack([x, noise]), bags, y, False, reset=False)
+    x = np.hstack([x, np.random.default_rng(1).normal(size=(len(x), 10))])  # to overfit
+    y = y ^ (bags % 7 == 0)
+    model = PresenceClassifier(solver=solver, early_stopping=True, learning_rate=0.1, alpha=0)
+    model.set_params(validation_fraction=0.3, random_state=0).fit(x, bags, y)
     scores = list(model.validation_scores_)
+    assert model.n_iter_ == len(scores) == len(model.loss_curve_) < 50
+    assert 1 <= model.n_iter_ - 1 - int(np.argmax(scores)) <= 10
+    table = model._read(x, bags, y, False, reset=False)
     _, held = model._hold_out(table)
     assert len(held) == 18
     assert np.isclose(-model._mean_loss(table, held), max(scores))
+    with pytest.raises(ValueError, match=r"of 8 bags with bags of each class .* or pass early"):
+        model.set_params(validation_fraction=0.1).fit(x[bags < 8], bags[bags < 8], y[bags < 8])
+
+
+def test_training_starts_where_rows_alike_explain_the_labels():
+    """At the start a bag of the mean size is positive as often as in the training set."""
+    x, bags = np.random.default_rng(0).normal(size=(400, 3)), np.repeat(np.arange(40), 10)
+    y = (np.arange(40) < 12).astype(int)
+    for method in ("exact", "noisy-or", "max", "mean"):
+        model = PresenceClassifier(method=method)
+        model._start(model._read(x, bags, y, True, reset=True), anew=True)
+        assert np.allclose(model.predict_bags_proba(x, bags)[:, 1], 12.5 / 41)
+    matrix = np.stack([y, np.arange(40) % 4 == 0, np.full(40, -1)], 1)
+    model = PresenceClassifier()
+    with pytest.warns(UserWarning, match="no bag has a known label of class 2"):
+        model._start(model._read(x, bags, matrix, True, reset=True), anew=True)
+    assert np.allclose(model.predict_bags_proba(x, bags), [12.5 / 41, 10.5 / 41, 0.5])
+    model = CountClassifier()
+    model._start(model._read(x, bags, np.full(40, 3), True, reset=True), anew=True)
+    assert np.allclose(model.predict_proba(x)[:, 1], 0.3, atol=1e-3)
 
 
 def test_a_warm_start_goes_on():
@@ -360,8 +380,11 @@ def test_weights_of_classes_count_bags_more_often():
 
 def test_too_few_iterations_warn():
     x, bags, y, _ = bags_of_one_class(20)
-    with pytest.warns(ConvergenceWarning, match="did not converge in max_iter=2"):
-        PresenceClassifier(max_iter=2).fit(x, bags, y)
+    for solver in ("lbfgs", "adam"):
+        with pytest.warns(ConvergenceWarning, match=f"{solver} did not converge in max_iter=2"):
+            PresenceClassifier(solver=solver, max_iter=2).fit(x, bags, y)
+    with warnings.catch_warnings(action="error"):
+        PresenceClassifier(solver="adam", tol=0.1).fit(x, bags, y)
 
 
 def test_progress_is_drawn_on_request(capsys, monkeypatch):
@@ -419,8 +442,8 @@ def test_a_wrong_parameter_is_named(name, value):
 
 def test_solvers_that_do_not_fit_are_refused():
     x, bags, y, _ = bags_of_one_class(8)
-    with pytest.raises(ValueError, match="with early_stopping, got 'lbfgs'"):
-        PresenceClassifier(solver="lbfgs", early_stopping=True).fit(x, bags, y)
+    with pytest.raises(ValueError, match="for method='em' with early_stopping, got 'lbfgs'"):
+        CountClassifier(solver="lbfgs", method="em", early_stopping=True).fit(x, bags, y)
     with pytest.raises(ValueError, match="for method='attention', got 'lbfgs'"):
         PresenceClassifier(solver="lbfgs", method="attention").fit(x, bags, y)
 
@@ -432,7 +455,9 @@ def test_impossible_and_unfitting_labels_are_named():
         PresenceClassifier().fit(x, bags, [*sets[:alone], {0, 1}, *sets[alone + 1 :]])
     with pytest.raises(ValueError, match="1 present, 0 absent or -1 unknown, got 2"):
         PresenceClassifier().fit(x, bags, np.full((40, 3), 2))
-    with pytest.raises(ValueError, match="must be numbers"):
+    with pytest.raises(
+        ValueError, match="must be 1, 0 or -1, got dtype <U1; for words pass y == 'yes'"
+    ):
         PresenceClassifier().fit(x, bags, np.full((40, 3), "a"))
     with pytest.raises(ValueError, match="empty sets only"):
         PresenceClassifier().fit(x, bags, [set()] * 40)

@@ -4,7 +4,7 @@ import copy
 import math
 import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +29,24 @@ _BATCH = 32  # bags in a step of Adam
 _DIVERGED = "the module returned NaN: the training diverged; lower learning_rate or scale X"
 
 
+class _Wait:
+    """Count how long a loss has not improved by `tol`, and keep what belongs to the least."""
+
+    def __init__(self, most: int, tol: float):
+        self.most, self.tol = most, tol
+        self.best, self.seen, self.waited, self.kept = math.inf, 0, 0, None
+
+    def see(self, loss: float, keep: Callable[[], Any]) -> None:
+        self.seen += 1
+        self.waited = 0 if loss < self.best - self.tol else self.waited + 1
+        if loss < self.best:
+            self.best, self.kept = loss, keep()
+
+    @property
+    def over(self) -> bool:
+        return self.waited >= self.most
+
+
 class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     """Fit and evaluate a module on bags; subclasses say what is observed and its likelihood."""
 
@@ -37,6 +55,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     __metadata_request__partial_fit: ClassVar = {"labels": metadata_routing.UNUSED}
     __metadata_request__score: ClassVar = {"labels": metadata_routing.UNUSED}
 
+    METRICS = ""  # which metrics fit what is observed, for an error
     UNKNOWN = "leave out bags of which nothing is observed"
     METHODS: tuple[str, ...] = ()
     SMOOTH: tuple[str, ...] = ()  # the methods whose loss has a gradient everywhere
@@ -201,6 +220,18 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     def columns_(self) -> np.ndarray:
         """Return the names of the columns of `predict_proba`."""
 
+    def _coded(self, label: Any, columns: list | None, table: Table) -> np.ndarray | None:
+        """Return labels as 1, 0 and -1 for a metric, (B,) or (B, C), or None if they are none."""
+        return None
+
+    def _all_classes(self, y: Any) -> Any:
+        """Return all classes where more is known of them than the labels that occur, or None."""
+        return None
+
+    def _channel_names(self) -> str:
+        """Name the channels of the module's output in words, for an error."""
+        return f"the classes {self.columns_.tolist()}"
+
     @abstractmethod
     def predict_bags(self, X, bags=None):
         """Return what is predicted of each bag."""
@@ -212,6 +243,10 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     @abstractmethod
     def _outputs(self) -> int:
         """Return how many values the default module has for a row."""
+
+    @abstractmethod
+    def _prior(self, table: Table) -> Tensor:
+        """Return logits (outputs,) with which all rows alike explain how often classes occur."""
 
     @abstractmethod
     def _encode(self, value, columns, table: Table, reset: bool, classes: Any) -> Tensor:
@@ -291,7 +326,15 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
+        classes = self._all_classes(y) if classes is None else classes
         table = self._rows(X, bags, reset)
+        if table.single and reset and table.x.dim() == 2:
+            warnings.warn(
+                "no bags were given, so each row is a bag of its own; pass bags=COLUMN to "
+                f"{type(self).__name__} (the groups of a cross-validation do not reach it)",
+                UserWarning,
+                stacklevel=3,
+            )
         tables.check_columns(y, X, table.name, reset)
         by_bag = by_bag or (not table.single and tables.by_id(y, X, table.ids))
         value, columns = tables.observed(y, table.ids, table.code, by_bag, remedy=self.UNKNOWN)
@@ -306,6 +349,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _rows(self, X: Any, bags: Any, reset: bool = False) -> Table:
         """Return the table of X, without what is observed."""
+        tables.check_rows(X, self.module is None)
         x, ids, name = tables.split_ids(X, bags, self.bags)
         return tables.of_rows(self._checked(x, reset), ids, name)
 
@@ -319,7 +363,11 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         else:
             kinds = [np.float64 if own == torch.float64 else np.float32]
         options: dict[str, Any] = {"dtype": kinds, "allow_nd": self.module is not None}
-        return np.asarray(validate_data(self, X, reset=reset, **options))
+        try:
+            return np.asarray(validate_data(self, X, reset=reset, **options))
+        except ValueError:
+            tables.check_numbers(X)
+            raise
 
     def _warn_of_split(self, x: Tensor, ids: list) -> None:
         """Warn if some rows of a bag were in the training set, and others are predicted."""
@@ -337,6 +385,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     def _log_p_of(self, X: Any) -> tuple[Tensor, tuple[int, ...]]:
         """Return log p (n_rows, K, P) of rows, and the shape of their positions."""
         check_is_fitted(self)
+        tables.check_rows(X, self.module is None)
         X, ids = tables.without(X, self.bags)
         x = torch.from_numpy(np.array(self._checked(X, reset=False)))
         if ids is not None:
@@ -396,8 +445,6 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         check_number("tol", self.tol, least=0)
         check_number("learning_rate", self.learning_rate, above=0)
         check_number("validation_fraction", self.validation_fraction, above=0, below=1)
-        if self.solver == "lbfgs" and self.early_stopping:
-            raise ValueError("solver must be 'adam' or 'auto' with early_stopping, got 'lbfgs'")
 
     def _shape(self) -> tuple:
         """Return what a warm start must not change."""
@@ -405,8 +452,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _smooth(self) -> bool:
         """Return whether L-BFGS fits: the default module, a smooth loss, all bags a step."""
-        plain = self.module is None and self.method in self.SMOOTH
-        return plain and not self.early_stopping and self.batch_size is None
+        return self.module is None and self.method in self.SMOOTH and self.batch_size is None
 
     def _device(self) -> torch.device:
         return torch.device(self.device)
@@ -416,17 +462,18 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if anew:
             with seeded(self._seed, self._device()):
-                self.module_ = self._module(table.x).to(self._device())
+                self.module_ = self._module(table).to(self._device())
             self.n_iter_, self.loss_curve_ = 0, []
             if hasattr(self, "_optimizer"):
                 del self._optimizer
 
-    def _module(self, x: Tensor) -> nn.Module:
+    def _module(self, table: Table) -> nn.Module:
         """Return the module to train: a copy of the given one, or a new one."""
+        x = table.x
         if isinstance(self.module, nn.Module):
             return copy.deepcopy(self.module)
         if self.module is None:
-            return linear(x, self._outputs(), self.standardize)
+            return linear(table.x, self._prior(table), self.standardize)
         if not callable(self.module) or x.dim() != 2:
             raise ValueError(
                 "module must be a torch module, None, or for X (n_rows, n_features) a function "
@@ -471,22 +518,31 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         It is scipy's: making any optimiser of torch imports its compiler, which takes seconds.
         """
         parameters = [p for p in self.module_.parameters() if p.requires_grad]
-        bar, last = self._bar("iteration"), [0.0]
+        training, held = self._hold_out(table)
+        bar, last, wait = self._bar("iteration"), [0.0], _Wait(self.n_iter_no_change, self.tol)
+
+        def take(flat: np.ndarray) -> None:
+            nn.utils.vector_to_parameters(torch.from_numpy(flat).to(parameters[0]), parameters)
 
         def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            nn.utils.vector_to_parameters(torch.from_numpy(flat).to(parameters[0]), parameters)
+            take(flat)
             self.module_.zero_grad()
             penalty = self._penalty()
             value = float(train.backward(penalty)) if penalty.requires_grad else 0.0
-            for piece in table.pieces():
-                value += float(train.backward(self._nll(table, piece), 1 / len(table)))
+            for piece in table.pieces(training):
+                value += float(train.backward(self._nll(table, piece), 1 / len(training)))
             last[0] = value
             gradient = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
             return value, nn.utils.parameters_to_vector(gradient).double().cpu().numpy()
 
-        def note(_) -> None:
+        def note(flat: np.ndarray) -> None:
             self.loss_curve_.append(last[0])
             bar.update()
+            if len(held):
+                take(flat)
+                wait.see(self._held_loss(table, held), lambda: flat.copy())
+                if wait.over:
+                    raise StopIteration
 
         self.module_.train()
         start = nn.utils.parameters_to_vector(parameters).detach().double().cpu().numpy()
@@ -495,35 +551,43 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             value_and_gradient, start, jac=True, method="L-BFGS-B", callback=note, options=options
         )
         bar.close()
-        nn.utils.vector_to_parameters(torch.from_numpy(found.x).to(parameters[0]), parameters)
+        take(found.x if wait.kept is None else wait.kept)
         self.module_.zero_grad()
         self.n_iter_ += max(1, found.nit)
         if found.status == 1:  # out of iterations
-            text = f"lbfgs did not converge in max_iter={self.max_iter} iterations; increase it"
-            warnings.warn(text, ConvergenceWarning, stacklevel=3)
+            self._warn_of_end("lbfgs", "iterations", "it")
 
     def _adam(self, table: Table) -> None:
         """Take epochs of Adam until the loss, or that of held-out bags, improves no more."""
         training, held = self._hold_out(table)
-        best, waited, kept = math.inf, 0, None
-        bar = self._bar("epoch")
-        for _ in range(self.max_iter):
+        bar, wait = self._bar("epoch"), _Wait(self.n_iter_no_change, self.tol)
+        while not wait.over and wait.seen < self.max_iter:
             loss = self._epoch(table, training)
             if len(held):
-                loss = self._mean_loss(table, held)
-                self.validation_scores_.append(-loss)
+                loss = self._held_loss(table, held)
             self.n_iter_ += 1
-            waited = 0 if loss < best - self.tol else waited + 1
-            if loss < best and len(held):
-                kept = copy.deepcopy(self.module_.state_dict())
-            best = min(best, loss)
+            wait.see(loss, lambda: copy.deepcopy(self.module_.state_dict()) if len(held) else None)
             bar.set_postfix(loss=loss, refresh=False)
             bar.update()
-            if waited >= self.n_iter_no_change:
-                break
         bar.close()
-        if kept is not None:
-            self.module_.load_state_dict(kept)
+        if wait.kept is not None:
+            self.module_.load_state_dict(wait.kept)
+        if not wait.over:
+            self._warn_of_end("adam", "epochs", "it, or learning_rate")
+
+    def _warn_of_end(self, solver: str, unit: str, what: str) -> None:
+        """Warn that the training ended by `max_iter` alone."""
+        text = f"{solver} did not converge in max_iter={self.max_iter} {unit}; increase {what}"
+        warnings.warn(text, ConvergenceWarning, stacklevel=4)
+
+    def _held_loss(self, table: Table, held: Tensor) -> float:
+        """Return the mean loss of the bags to stop by, and record it."""
+        mode = self.module_.training
+        self.module_.eval()
+        loss = self._mean_loss(table, held)
+        self.module_.train(mode)
+        self.validation_scores_.append(-loss)
+        return loss
 
     def _bar(self, unit: str) -> Any:
         from tqdm import tqdm
@@ -537,9 +601,17 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             return bags, bags[:0]
         self.validation_scores_ = []
         one = table.target[:, -1] if self._stratified() else None
-        training, held = train_test_split(
-            bags.numpy(), test_size=self.validation_fraction, random_state=self._seed, stratify=one
-        )
+        size = self.validation_fraction
+        try:
+            training, held = train_test_split(
+                bags.numpy(), test_size=size, random_state=self._seed, stratify=one
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"early_stopping could not hold out validation_fraction={size} of {len(bags)} bags "
+                f"with bags of each class on both sides: {error}; raise validation_fraction, or "
+                "pass early_stopping=False"
+            ) from None
         return torch.as_tensor(training), torch.as_tensor(held)
 
     def _stratified(self) -> bool:
@@ -572,10 +644,9 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         out = out[:, None] if out.dim() == 1 else out
         sizes = (wanted, 1) if wanted == 2 else (wanted,)
         if out.shape[0] != len(x) or out.shape[1] not in sizes:
-            none = " and, unless background=False, the background"
             raise ValueError(
                 f"module must return (n_rows, {wanted}), got {tuple(out.shape)} for {len(x)} rows; "
-                f"for these labels the channels are the classes{none * hasattr(self, 'background')}"
+                f"the channels are {self._channel_names()}"
             )
         if bool(out.isnan().any()):
             raise ValueError(_DIVERGED)

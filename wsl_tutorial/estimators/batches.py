@@ -74,11 +74,12 @@ class Standardise(nn.Module):
         return (x - self.mean) / self.scale
 
 
-def linear(x: Tensor, outputs: int, standardize: bool) -> nn.Sequential:
-    """Return the default model: a linear layer that starts at 0, on standardised features."""
-    layer = nn.Linear(x.shape[1], outputs, dtype=x.dtype)
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
+def linear(x: Tensor, bias: Tensor, standardize: bool) -> nn.Sequential:
+    """Return the default model: a linear layer on standardised features, its weights 0."""
+    layer = nn.Linear(x.shape[1], len(bias), dtype=x.dtype)
+    nn.init.zeros_(layer.weight)
+    with torch.no_grad():
+        layer.bias.copy_(bias)
     return nn.Sequential(Standardise(x) if standardize else nn.Identity(), layer)
 
 

@@ -51,6 +51,7 @@ class CountClassifier(BagClassifier):
         n_features_in_.
     """
 
+    METRICS = "; counts are compared by a metric of regression, such as 'r2'"
     METHODS = ("exact", "em", "proportions")
     SMOOTH = METHODS
 
@@ -141,8 +142,22 @@ class CountClassifier(BagClassifier):
             found = (found * table.sizes[:, None].numpy()).round().astype(np.int64)
         return self._of_bags(X, found[:, 1] if self._form == "positives" else found, table)
 
+    def _smooth(self) -> bool:
+        return super()._smooth() and not (self.method == "em" and self.early_stopping)
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if self.solver == "lbfgs" and self.method == "em" and self.early_stopping:
+            raise ValueError(
+                "solver must be 'adam' or 'auto' for method='em' with early_stopping, got 'lbfgs'"
+            )
+
     def _outputs(self) -> int:
         return 1 if len(self.classes_) == 2 else len(self.classes_)
+
+    def _prior(self, table: Table) -> Tensor:
+        log_p = (table.target.double().sum(0) + 0.5).log()
+        return log_p[1:] - log_p[0] if len(log_p) == 2 else log_p - log_p.logsumexp(0)
 
     def _encode(self, value, columns, table: Table, reset: bool, classes: Any) -> Tensor:
         """Return counts (B, C), int64 unless they are shares of no whole counts."""

@@ -11,13 +11,15 @@ from sklearn.utils.multiclass import type_of_target
 
 from .tables import by_id, numbered, observed, split_ids
 
+KINDS = ("binary", "multiclass")  # of labels 0/1, and of 1, 0 and -1
+
 
 class BagKFold:
-    """Split bags into folds of equally many bags, stratified by class where y has two.
+    """Split bags into folds of equally many bags, stratified by label where that is 0/1 or -1.
 
     It needs no `groups` where X has the column `bags`. scikit-learn's `GroupKFold` keeps bags
     together too, but balances rows instead of bags. `groups` reaches the folds only: a model
-    without `bags` takes every row for a bag, without a warning.
+    without `bags` takes every row for a bag.
 
     Parameters: n_splits, shuffle, random_state as for `KFold`; bags as for `PresenceClassifier`.
     """
@@ -44,7 +46,8 @@ class BagKFold:
         known, code = numbered(ids)
         options = {"shuffle": self.shuffle, "random_state": self.random_state}
         label = None if y is None else observed(y, known, code, by_id(y, X, known))[0]
-        if isinstance(label, np.ndarray) and type_of_target(label) == "binary":
+        unknown = isinstance(label, np.ndarray) and set(label.ravel().tolist()) == {-1, 0, 1}
+        if isinstance(label, np.ndarray) and type_of_target(label) in KINDS[: 1 + unknown]:
             folds = StratifiedKFold(self.n_splits, **options).split(known, label)
         else:
             folds = KFold(self.n_splits, **options).split(known)
@@ -59,11 +62,13 @@ def bag_scorer(scoring: str | Callable) -> Callable:
 
     Args: scoring: a name of scikit-learn's, or a metric (y_true, y_pred).
     Returns: a function (estimator, X, y, bags=None) -> score; y comes once a bag or once a row.
-        Of one class, bags whose label is unknown (-1) are left out. A metric of predictions gets
-        the counts of `predict_bags`, as shares of the bag if `proportions=True`.
-    Raises: ValueError, an unknown label in a matrix of labels.
+        Of one class, bags whose label is unknown (-1) are left out, and a name's metric compares
+        1, the positive class, with 0. A metric of predictions gets the counts of `predict_bags`, as
+        shares of the bag if `proportions=True`.
+    Raises: ValueError, an unknown label among those of several classes.
     """
-    scorer = get_scorer(scoring) if isinstance(scoring, str) else make_scorer(scoring)
+    named = isinstance(scoring, str)
+    scorer = get_scorer(scoring) if named else make_scorer(scoring)
 
     def score(estimator, X, y, bags=None) -> float:
         given = X
@@ -72,41 +77,44 @@ def bag_scorer(scoring: str | Callable) -> Callable:
         table = estimator._table(X, bags)
         estimator._warn_of_split(table.x, table.owners())
         by_bag = not table.single and by_id(y, given, table.ids)
-        label = observed(y, table.ids, table.code, by_bag)[0]
-        keep = _known(label, estimator)
-        return scorer(_Bags(estimator, keep), table, label if keep is None else label[keep])
+        label, columns = observed(y, table.ids, table.code, by_bag)
+        coded, keep = estimator._coded(label, columns, table), slice(None)
+        if coded is not None and (coded == -1).any():
+            if coded.ndim > 1:
+                raise ValueError(
+                    "bag_scorer needs labels that are known, got -1; `score` leaves it out"
+                )
+            keep = coded != -1
+        pair = named and coded is not None and coded.ndim == 1
+        if coded is not None and (pair or isinstance(label, list)):
+            label = coded
+        try:
+            return scorer(_Bags(estimator, keep, pair), table, label[keep])
+        except ValueError as error:
+            raise ValueError(f"{error}{estimator.METRICS}") from error
 
     return score
 
 
-def _known(label: Any, estimator: Any) -> np.ndarray | None:
-    """Return which bags have a known label, bool (n_bags,); None if all have."""
-    number = isinstance(label, np.ndarray) and label.dtype.kind in "iuf"
-    if not number or -1 in getattr(estimator, "classes_", ()) or not (label == -1).any():
-        return None
-    if label.ndim > 1:
-        raise ValueError("bag_scorer needs labels that are known, got -1; `score` leaves it out")
-    return label != -1
-
-
 class _Bags(ClassifierMixin, BaseEstimator):
-    """Show a fitted estimator to a scorer as a classifier of the bags of a table."""
+    """Show a fitted estimator to a scorer as a classifier of the bags of a table.
 
-    def __init__(self, estimator: Any = None, keep=None):
-        self.estimator, self.keep = estimator, keep
-        self.classes_ = getattr(estimator, "classes_", None)
+    keep: which bags; pair: whether the two classes are called 0 and 1.
+    """
+
+    def __init__(self, estimator: Any = None, keep=None, pair=False):
+        self.estimator, self.keep, self.pair = estimator, keep, pair
+        self.classes_ = np.arange(2) if pair else getattr(estimator, "classes_", None)
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
     def predict(self, X):
-        return self._kept(self.estimator._as_observed(X, None))
+        found = np.asarray(self.estimator._as_observed(X, None))[self.keep]
+        return (found == self.estimator.classes_[1]).astype(int) if self.pair else found
 
     def predict_proba(self, X):
-        return self._kept(self.estimator.predict_bags_proba(X))
+        return np.asarray(self.estimator.predict_bags_proba(X))[self.keep]
 
     def decision_function(self, X):
-        return self._kept(self.estimator.decision_function_bags(X))
-
-    def _kept(self, values: Any) -> np.ndarray:
-        return np.asarray(values) if self.keep is None else np.asarray(values)[self.keep]
+        return np.asarray(self.estimator.decision_function_bags(X))[self.keep]

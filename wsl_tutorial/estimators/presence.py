@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from wsl_tutorial import presence
 from wsl_tutorial.models import GatedAttention
 
+from . import tables
 from .base import BagClassifier
 from .batches import Standardise, over_bags, over_rows
-from .tables import UNKNOWN, Table, check_classes, in_column
+from .tables import UNKNOWN, Table, in_column
 
 
 class PresenceClassifier(BagClassifier):
@@ -27,8 +28,9 @@ class PresenceClassifier(BagClassifier):
     of the classes, or none of them (the background). With bags of one row each this is logistic
     regression. `score` is the share of bags whose known labels are all predicted.
 
-    A bag is positive if one of its rows is. Of two values the larger is positive: 1, True, or the
-    later word in the alphabet. For words such as "active" and "inactive" pass `y == "active"`.
+    A bag is positive if one of its rows is. Of two values the second of `classes` is positive, or
+    of an ordered category the higher, else the larger: 1, True, or, with a warning, the later word
+    in the alphabet.
 
     Parameters:
         module: torch module from rows to C + 1 values before a softmax (the background last; one
@@ -36,6 +38,9 @@ class PresenceClassifier(BagClassifier):
             None: a linear layer. A module is copied, never changed. It may return (n_rows, C + 1,
             *positions): every position is then an instance. For "attention": a module from rows
             to features.
+        classes: all classes, in the order of the module's channels, where some may not occur in a
+            training set; of two values the negative, then the positive: [0, 1] also says that -1 is
+            unknown where no 0 occurs. None: those that occur, sorted.
         background: whether an instance may belong to none of the classes.
         bags: name of the column, or level of the index, of X with the bag of each row; for an
             array the number of the column. A warning names bags that are split, with some rows in
@@ -49,11 +54,11 @@ class PresenceClassifier(BagClassifier):
         alpha: weight of the L2 penalty, alpha / 2 times the squared weights (biases are free),
             beside the mean loss of a bag: 1 / (n_bags C) for the C of `LogisticRegression`.
         solver: "lbfgs" (all bags a step), "adam", or "auto": lbfgs for the default module, unless
-            method is "max" or "attention", batch_size is given, or early_stopping.
+            method is "max" or "attention", or batch_size is given.
         max_iter: most iterations of lbfgs, or epochs of adam.
         learning_rate, batch_size: of adam; bags in a step (None: 32).
         early_stopping: hold out `validation_fraction` of the bags, stop when their loss has not
-            improved by `tol` for `n_iter_no_change` epochs, and return to the best epoch.
+            improved by `tol` for `n_iter_no_change` iterations or epochs, and return to the best.
         tol: largest gradient at which lbfgs stops; least improvement of the loss for adam.
         warm_start: whether `fit` goes on from the last weights.
         class_weight: dict from class to weight, or "balanced". A bag weighs the mean over its
@@ -72,6 +77,7 @@ class PresenceClassifier(BagClassifier):
         self,
         module=None,
         *,
+        classes=None,
         background=True,
         bags=None,
         method="exact",
@@ -92,6 +98,7 @@ class PresenceClassifier(BagClassifier):
         verbose=False,
     ):
         self.module = module
+        self.classes = classes
         self.background = background
         self.bags = bags
         self.method = method
@@ -195,23 +202,41 @@ class PresenceClassifier(BagClassifier):
         classes = 1 if self._one else len(self.classes_)
         return classes + int(self.background and not self._one)
 
-    def _module(self, x: Tensor) -> nn.Module:
+    def _channel_names(self) -> str:
+        none = " and, unless background=False, the background"
+        more = "; if others can occur, pass classes=" if self.classes is None else ""
+        return f"the classes {self.classes_.tolist()}{'' if self._one else none}{more}"
+
+    def _prior(self, table: Table) -> Tensor:
+        known, present = (table.target != -1).sum(0), (table.target == 1).sum(0)
+        share = (present + 0.5) / (known + 1.0)
+        rows = 1 if self.method in ("max", "mean") else table.sizes.double().mean()
+        p = -(torch.log1p(-share) / rows).expm1()  # 1 - (1 - p)^rows = share
+        if self._one:
+            return p.logit()
+        none = (1 - p.sum()).clamp_min(p.min()) * self.background
+        return torch.cat([p, none[None]])[: self._outputs()].log()
+
+    def _module(self, table: Table) -> nn.Module:
         if self.method != "attention":
-            return super()._module(x)
-        features = self.module
+            return super()._module(table)
+        x, features = table.x, self.module
         if features is None:
             first = Standardise(x) if self.standardize else nn.Identity()
             features = nn.Sequential(first, nn.Linear(x.shape[1], 64, dtype=x.dtype), nn.ReLU())
         elif isinstance(features, nn.Module):
             features = copy.deepcopy(features)
         else:
-            features = super()._module(x)
+            features = super()._module(table)
         with torch.no_grad():
             h = features.eval()(x[:1])
         if h.dim() != 2:
             raise ValueError(f"module must return (n, width) features, got {tuple(h.shape)}")
         classes = 1 if self._one else len(self.classes_)
         return GatedAttention(features, h.shape[1], classes).to(h.dtype)
+
+    def _all_classes(self, y: Any) -> Any:
+        return tables.ordered(y) if self.classes is None else self.classes
 
     def _encode(self, value, columns, table: Table, reset: bool, classes: Any) -> Tensor:
         """Return labels (B, C) int8: 1 present, 0 absent, -1 unknown."""
@@ -232,16 +257,8 @@ class PresenceClassifier(BagClassifier):
 
     def _encode_binary(self, y: np.ndarray, table: Table, reset: bool, classes: Any) -> Tensor:
         check_classification_targets(y)
-        known = np.unique(y)
-        unknown = y.dtype.kind in "iuf" and np.array_equal(known, [-1, 0, 1])
         if reset:
-            found = known[known != -1] if unknown else known
-            found = found if classes is None else np.unique(classes)
-            if classes is None and y.dtype.kind in "iuf" and np.array_equal(found, [-1, 0]):
-                raise ValueError(
-                    "labels must hold a positive bag, got 0 and -1, which is unknown beside 0; "
-                    "pass y == 0 if 0 is the positive class"
-                )
+            found = _two(np.unique(y)) if classes is None else _array(classes)
             if len(found) != 2:
                 few = f"labels must hold two classes, got one class only: {found[0]}"
                 many = (
@@ -270,7 +287,8 @@ class PresenceClassifier(BagClassifier):
             values = y.astype(np.float64)
         except (TypeError, ValueError):
             raise ValueError(
-                f"labels of shape (n_bags, C) must be numbers, got dtype {y.dtype}"
+                f"labels of shape (n_bags, C) must be 1, 0 or -1, got dtype {y.dtype}; for words "
+                "pass y == 'yes', for the names of the classes of each bag sets, such as {1, 2}"
             ) from None
         wrong = ~np.isin(values, (-1, 0, 1))
         if wrong.any():
@@ -280,8 +298,15 @@ class PresenceClassifier(BagClassifier):
                 f"bag {table.ids[place[0]]!r}{in_column(place, columns)}; multilabel targets of "
                 "other values are not supported"
             )
-        names = np.arange(y.shape[1]) if columns is None else np.asarray(columns)
-        check_classes(names, classes)
+        names = np.arange(y.shape[1]) if columns is None else _array(columns)
+        if self.classes is not None:
+            wanted = _array(self.classes)
+            if columns is None and len(wanted) == len(names):
+                names = wanted
+            tables.check_classes(names, wanted)
+            order = [names.tolist().index(c) for c in wanted.tolist()]
+            values, names, columns = values[:, order], wanted, wanted.tolist()
+        tables.check_classes(names, classes)
         blank = (values == -1).all(0)
         if reset and blank.any():
             warnings.warn(
@@ -299,19 +324,24 @@ class PresenceClassifier(BagClassifier):
         return torch.from_numpy(values.astype(np.int8))
 
     def _encode_sets(self, sets: list, table: Table, reset: bool, classes: Any) -> Tensor:
+        known = [own for own in sets if own != -1]
         if reset:
-            every = frozenset().union(*sets) if classes is None else classes
-            if not every:
+            found = sorted(frozenset().union(*known), key=lambda c: (str(type(c)), c))
+            if classes is None and not found:
                 raise ValueError("labels must hold a class, got empty sets only")
-            self.classes_, self._form = _names(every), "sets"
+            self.classes_, self._form = _array(found if classes is None else classes), "sets"
         self._check_form("sets", "matrix")
         place = {c: k for k, c in enumerate(self.classes_.tolist())}
         target = torch.zeros(len(sets), len(place), dtype=torch.int8)
         for row, (name, own) in enumerate(zip(table.ids, sets, strict=True)):
+            if own == -1:
+                target[row] = -1
+                continue
             for label in own:
                 if label not in place:
                     raise ValueError(
-                        f"labels must be of {self.classes_}, got {label!r} for bag {name!r}"
+                        f"labels must be of {self.classes_}, got {label!r} for bag {name!r}; to "
+                        "fit with classes that the training set lacks, pass classes="
                     )
                 target[row, place[label]] = 1
         return target
@@ -341,6 +371,10 @@ class PresenceClassifier(BagClassifier):
         if self._one and out.shape[1] == 1:
             out = torch.cat([out, torch.zeros_like(out)], 1)
         return out.log_softmax(1), shape
+
+    def _coded(self, label: Any, columns: list | None, table: Table) -> np.ndarray | None:
+        target = self._encode(label, columns, table, False, self.classes).numpy()
+        return target[:, 0] if self._one else target
 
     def _present(self, x: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Return log P(present), log P(absent) of each class in each bag, (B, C)."""
@@ -377,14 +411,41 @@ class PresenceClassifier(BagClassifier):
         return over_rows(log_p, sizes, function)
 
 
-def _names(classes: Iterable) -> np.ndarray:
-    """Return the classes as an array, sorted; of objects where numpy would change them."""
-    ordered = sorted(classes, key=lambda c: (str(type(c)), c))
+def _two(found: np.ndarray) -> np.ndarray:
+    """Return the negative and the positive of the values of binary labels, which are sorted.
+
+    Warns where only a guess says which is which.
+    Raises: ValueError, 0 and -1 alone, of which none is positive.
+    """
+    number = found.dtype.kind in "iuf"
+    if number and found.tolist() == [-1, 0]:
+        raise ValueError(
+            "labels must hold a positive bag, got 0 and -1, which is unknown beside 0; "
+            "pass y == 0 if 0 is the positive class"
+        )
+    if number and found.tolist() == [-1, 0, 1]:
+        return found[1:]
+    if len(found) == 2 and (found.dtype.kind not in "biuf" or found[0] == -1):
+        negative, positive = found.tolist()
+        known = " (-1 is unknown beside a 0 only, or with classes=[0, 1])" if number else ""
+        warnings.warn(
+            f"{positive!r} is taken for the positive class, which a bag is if one of its rows is, "
+            f"and {negative!r} for the negative{known}; pass "
+            f"classes=[{negative!r}, {positive!r}], or the reverse, to say so",
+            UserWarning,
+            stacklevel=6,
+        )
+    return found
+
+
+def _array(classes: Iterable) -> np.ndarray:
+    """Return the classes as an array; of objects where numpy would change them."""
+    given = list(classes)
     try:
-        names = np.array(ordered)
+        names = np.array(given)
     except ValueError:  # tuples of different lengths
         names = np.empty(0)
-    if names.ndim > 1 or names.tolist() != ordered:
-        names = np.empty(len(ordered), object)
-        names[:] = ordered
+    if names.ndim > 1 or names.tolist() != given:
+        names = np.empty(len(given), object)
+        names[:] = given
     return names

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -126,6 +126,52 @@ def without(X: Any, column: str | int | None) -> tuple[Any, list | None]:
     return (X, None) if column is None or not _has(X, column) else _take_out(X, column)[:2]
 
 
+def ordered(y: Any) -> list | None:
+    """Return the categories that occur in a Series of ordered categories, or None."""
+    if not getattr(getattr(y, "dtype", None), "ordered", False) or not hasattr(y, "cat"):
+        return None
+    return y.cat.remove_unused_categories().cat.categories.tolist()
+
+
+def check_rows(X: Any, ragged: bool) -> None:
+    """Raise ValueError where X is a Series or, if `ragged`, a list of bags instead of rows."""
+    if hasattr(X, "iloc") and X.ndim == 1:
+        raise ValueError(
+            "X must be a DataFrame with a row an instance, got a Series; for the row k of a "
+            "DataFrame pass X.iloc[[k]]"
+        )
+    if isinstance(X, np.ndarray) and X.dtype != object and not (ragged and X.ndim == 3):
+        return
+    if not isinstance(X, list | tuple | np.ndarray):
+        return
+    sizes = {np.shape(part)[:1] for part in X if np.ndim(part) > 1}
+    if sizes and (ragged or len(sizes) > 1):
+        raise ValueError(
+            "X must have one instance a row, got one array for each bag; pass np.concatenate(X), "
+            "and bags=np.repeat(range(len(X)), [len(x) for x in X]) (Found array with dim 3)"
+        )
+
+
+def check_numbers(X: Any) -> None:
+    """Raise ValueError that names the first column of a DataFrame that has gaps or is text."""
+    if not hasattr(X, "columns"):
+        return
+    for place, name in enumerate(X.columns):
+        column = X.iloc[:, place]
+        if column.isna().any():
+            raise ValueError(
+                f"Input X contains NaN in column {name!r}; drop these rows, or fill the gaps in a "
+                "pipeline, such as by SimpleImputer"
+            )
+        try:
+            column.to_numpy(np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"X must be numbers, got text in column {name!r}; drop it, or encode it in a "
+                "pipeline, such as by OneHotEncoder"
+            ) from None
+
+
 def _is_pair(X: Any, bags: Any, column: Any) -> bool:
     """Return whether bags is a tuple that names a column of several levels."""
     if not isinstance(bags, tuple):
@@ -200,7 +246,8 @@ def observed(
 
     y comes once a row, or once a bag: with an index of ids, or in the order of ids if that is
     sorted. Where there are as many rows as bags, `by_bag` decides which it is. Sets of labels come
-    out as a list of frozensets. An error names `name` and, where a value is missing, the `remedy`.
+    out as a list of frozensets, and -1 where unknown. An error names `name` and, where a value is
+    missing, the `remedy`.
     """
     columns = list(y.columns) if hasattr(y, "columns") else None
     index = list(y) if isinstance(y, Mapping) else list(y.index) if hasattr(y, "iloc") else None
@@ -208,7 +255,7 @@ def observed(
     rows = len(values) == len(code) and not (by_bag and len(ids) == len(code))
     if rows and not isinstance(y, Mapping):
         _check_finite(values, [ids[c] for c in code], columns, name, remedy)
-        return _constant(values, ids, code, name), columns
+        return _constant(values, ids, code, name, by_bag), columns
     where = _aligned(len(values), index, ids, len(code), name)
     values = [values[k] for k in where] if isinstance(values, list) else values[where]
     _check_finite(values, ids, columns, name, remedy)
@@ -267,16 +314,19 @@ def check_classes(names: np.ndarray, classes: Any) -> None:
 def _values(y: Any, name: str) -> list | np.ndarray:
     """Return observations as a list of frozensets, or an array."""
     y = y.to_numpy() if hasattr(y, "iloc") else y
-    listed = isinstance(y, list | tuple) or getattr(getattr(y, "dtype", None), "kind", "") == "O"
-    if listed and len(y) and all(isinstance(v, set | frozenset) for v in y):
-        return [frozenset(v) for v in y]
-    try:
-        values = np.asarray(y)
-    except ValueError:  # lists of different lengths
-        raise ValueError(
-            f"{name} must be one value, one row of a matrix or one set for each bag, got lists of "
-            "different lengths; pass sets of labels, such as {1, 2}"
-        ) from None
+    objects = isinstance(y, np.ndarray) and y.dtype.kind == "O" and y.ndim == 1
+    if (isinstance(y, list | tuple) or objects) and len(y):
+        if any(isinstance(v, set | frozenset) for v in y):
+            return [frozenset(v) if isinstance(v, set) else v for v in y]
+        lists = [v for v in y if isinstance(v, list | tuple)]
+        words = any(isinstance(label, str) for v in lists for label in v)
+        if lists and (objects or words or len({len(v) for v in lists}) > 1):
+            raise ValueError(
+                f"{name} must be one value, one row of a matrix or one set for each bag, got a "
+                f"list, such as {lists[0]!r}; pass sets of labels, such as {{1, 2}} (of a Series "
+                "y.map(set)), or a DataFrame with a column a class"
+            )
+    values = np.asarray(y)
     if values.ndim == 0:
         raise ValueError(f"{name} should be a 1d array, got an array of shape {values.shape}")
     if values.dtype.kind == "c":
@@ -290,7 +340,12 @@ def _check_finite(
     """Raise ValueError that names the first bag, and column, whose value is missing or infinite."""
     if isinstance(values, list):
         for bag, own in zip(owners, values, strict=True):
-            if any(_missing(label) for label in own):
+            if not isinstance(own, frozenset) and not (isinstance(own, Real) and own == -1):
+                raise ValueError(
+                    f"{name} must be a set of labels for every bag, such as {{1, 2}}, or -1 where "
+                    f"it is unknown, got {own!r} for bag {bag!r}"
+                )
+            if isinstance(own, frozenset) and any(_missing(label) for label in own):
                 raise ValueError(
                     f"Input {name} contains NaN as a label of bag {bag!r}; leave it out of the set"
                 )
@@ -325,7 +380,7 @@ def _numbers(values: np.ndarray) -> np.ndarray:
 
 
 def _constant(
-    values: list | np.ndarray, ids: list, code: np.ndarray, name: str
+    values: list | np.ndarray, ids: list, code: np.ndarray, name: str, three: bool
 ) -> list | np.ndarray:
     """Return each bag's value on its first row; raise ValueError unless all its rows have it."""
     _, first = np.unique(code, return_index=True)
@@ -336,9 +391,10 @@ def _constant(
         wrong = np.flatnonzero(differs.reshape(len(code), -1).any(1))
     if len(wrong):
         bag = code[wrong[0]]
+        order = "; the order of arguments is (X, bags, labels)" * three
         raise ValueError(
             f"{name} must be the same on all rows of a bag, got {values[first[bag]]!s} and "
-            f"{values[wrong[0]]!s} for bag {ids[bag]!r}"
+            f"{values[wrong[0]]!s} for bag {ids[bag]!r}{order}"
         )
     return [values[k] for k in first] if isinstance(values, list) else values[first]
 
@@ -361,7 +417,10 @@ def _aligned(n: int, index: list | None, ids: list, rows: int, name: str) -> lis
         raise ValueError(f"{name} must have one value a bag, got several for bag {twice!r}")
     absent = next((i for i in ids if i not in place), None)
     if absent is not None:
-        raise ValueError(f"{name} must have a value for every bag, got none for bag {absent!r}")
+        raise ValueError(
+            f"{name} must have a value for every bag, got none for bag {absent!r}; {name} has ids "
+            f"such as {index[0]!r}"
+        )
     known = set(ids)
     empty = next((i for i in index if i not in known), None)
     if empty is not None:
