@@ -142,4 +142,8 @@ def test_numbers_are_finite_and_in_their_range():
     for wrong in (0, 1):
         wanted = f"a finite number above 0 and below 1, got {wrong}"
         assert refusal(shapes.check_number, wrong, above=0, below=1) == wanted
+    assert refusal(shapes.check_number, 1, least=0, most=1) is None
+    assert refusal(shapes.check_number, 2, least=0, most=1, remedy="divide it") == (
+        "a finite number of at least 0 and at most 1, got 2; divide it"
+    )
     assert refusal(shapes.check_number, float("inf")) == "a finite number, got inf"

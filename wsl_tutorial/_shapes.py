@@ -131,16 +131,18 @@ def check_number(
     name: str,
     x: float,
     least: float = -math.inf,
+    most: float = math.inf,
     above: float = -math.inf,
     below: float = math.inf,
+    remedy: str = "",
 ) -> None:
-    """Raise ValueError unless x is a finite number, of at least `least`, in (above, below)."""
+    """Raise ValueError unless x is a finite number, in [least, most] and in (above, below)."""
     real = isinstance(x, Real) and not isinstance(x, bool)
-    if not real or not (least <= x and above < x < below):
-        bounds = {"of at least": least, "above": above, "below": below}
+    if not real or not (least <= x <= most and above < x < below):
+        bounds = {"of at least": least, "at most": most, "above": above, "below": below}
         wanted = [f"{word} {n:g}" for word, n in bounds.items() if math.isfinite(n)]
         wanted = " ".join(["a finite number", " and ".join(wanted)]).rstrip()
-        raise ValueError(f"{name} must be {wanted}, got {shown(x)}")
+        raise ValueError(f"{name} must be {wanted}, got {shown(x)}" + (remedy and f"; {remedy}"))
 
 
 def check_sides(name: str, x: Sequence[int]) -> None:
