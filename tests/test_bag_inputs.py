@@ -208,6 +208,16 @@ def test_nothing_is_no_bag_or_refused(name):
     input_walks.walk_nothing(CASES[name])
 
 
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("change", [torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.float])
+def test_what_is_no_tensor_or_of_another_dtype_is_refused_with_a_remedy(name, change):
+    rest = {"mask", "labels", "counts", "low", "high", "multiplicity", "members"}
+    for argument, x in CASES[name].tensors().items():
+        if argument in rest or (argument in ("log_p", "logits") and change != torch.Tensor.float):
+            with pytest.raises(ValueError, match=rf"^{argument} must be .*, got .*; .*{argument}"):
+                CASES[name](**{argument: change(x)})
+
+
 TABLE = input_walks.table("Presence and counts")
 
 

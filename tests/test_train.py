@@ -508,7 +508,10 @@ def test_schedules_keep_their_values_to_the_last_bit(epochs, steps, warmup):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: train.cosine(1, 10, 1.5), "warmup must be a share of at most 1, got 1.5"),
+        (
+            lambda: train.cosine(1, 10, 1.5),
+            "warmup must be .* of at least 0 and at most 1, got 1.5",
+        ),
         (lambda: train.cosine(1, 10, math.nan), "warmup must be .*, got nan"),
         (lambda: train.cosine(1, 0), "steps must be an int of at least 1, got 0"),
         (lambda: train.cosine("1", 10), "epochs must be an int of at least 1, got '1'"),

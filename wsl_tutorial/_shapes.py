@@ -28,7 +28,9 @@ HALVES = (torch.float16, torch.bfloat16)
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 BOOL = (torch.bool,)
 FLAGS = (*BOOL, *WHOLE)
-NAMES = {FLOATS: "float32 or float64", WHOLE: "integer", FLAGS: "bool or integer"}
+REAL = (*FLOATS, *HALVES, *FLAGS)
+NAMES = {FLOATS: "float32 or float64", WHOLE: "integer", FLAGS: "bool or integer", REAL: "real"}
+CASTS = {torch.bool: "bool()", torch.float32: "float()", torch.float64: "double()"}
 
 
 def check_tensor(
@@ -54,8 +56,8 @@ def check_tensor(
         wanted = f"{NAMES.get(dtypes, dtypes[0])} of shape {sizes}"
         wanted += ", only B may be 0" if empty else ""
         wanted += "" if like is None else f" on {like.device}"
-        remedy = remedy or (_wider(name, x) if dtypes[0].is_floating_point else "")
-        raise ValueError(_refusal(name, wanted, x, remedy))
+        device = None if like is None else like.device
+        raise ValueError(_refusal(name, wanted, x, remedy, dtypes, shape, device))
 
 
 def check_layout(
@@ -68,14 +70,15 @@ def check_layout(
     check_floats(name, x, remedy, f" of shape {shape}")
     if x.dim() not in dims or (0 in x.shape and not empty):
         wanted = f"float32 or float64 of shape {shape}" + (", no size 0" if 0 in x.shape else "")
-        raise ValueError(_refusal(name, wanted, x))
+        one = shape.startswith("(B") and x.dim() + 1 in dims
+        raise ValueError(_refusal(name, wanted, x, f"for one bag pass {name}[None]" if one else ""))
 
 
 def check_floats(name: str, x: Tensor, remedy: str = "", shape: str = "") -> None:
     """Raise ValueError unless x is a float32 or float64 tensor; `shape` is for the message only."""
     if not isinstance(x, Tensor) or x.dtype not in FLOATS:
         wanted = f"float32 or float64{shape}"
-        raise ValueError(_refusal(name, wanted, x, remedy or _wider(name, x)))
+        raise ValueError(_refusal(name, wanted, x, remedy))
 
 
 def check_normalised(
@@ -128,16 +131,18 @@ def check_number(
     name: str,
     x: float,
     least: float = -math.inf,
+    most: float = math.inf,
     above: float = -math.inf,
     below: float = math.inf,
+    remedy: str = "",
 ) -> None:
-    """Raise ValueError unless x is a finite number, of at least `least`, in (above, below)."""
+    """Raise ValueError unless x is a finite number, in [least, most] and in (above, below)."""
     real = isinstance(x, Real) and not isinstance(x, bool)
-    if not real or not (least <= x and above < x < below):
-        bounds = {"of at least": least, "above": above, "below": below}
+    if not real or not (least <= x <= most and above < x < below):
+        bounds = {"of at least": least, "at most": most, "above": above, "below": below}
         wanted = [f"{word} {n:g}" for word, n in bounds.items() if math.isfinite(n)]
         wanted = " ".join(["a finite number", " and ".join(wanted)]).rstrip()
-        raise ValueError(f"{name} must be {wanted}, got {shown(x)}")
+        raise ValueError(f"{name} must be {wanted}, got {shown(x)}" + (remedy and f"; {remedy}"))
 
 
 def check_sides(name: str, x: Sequence[int]) -> None:
@@ -158,15 +163,55 @@ def described(x: object) -> str:
     return f"{x.dtype} of shape {tuple(x.shape)} on {x.device}" if tensor else type(x).__name__
 
 
-def _refusal(name: str, wanted: str, x: object, remedy: str = "") -> str:
-    """Return the message of an error."""
+def _refusal(name: str, wanted: str, x: object, remedy: str, *needed) -> str:
+    """Return the message of an error; a remedy for a tensor does not help with anything else."""
+    if not remedy or not isinstance(x, Tensor):
+        remedy = _remedy(name, x, *needed) or remedy
     return f"{name} must be {wanted}, got {described(x)}" + (f"; {remedy}" if remedy else "")
 
 
-def _wider(name: str, x: object) -> str:
-    """Return the remedy for half precision, else none."""
-    half = isinstance(x, Tensor) and x.dtype in HALVES
-    return f"take {name}.float()" if half else ""
+def _remedy(
+    name: str,
+    x: Any,
+    dtypes: tuple[torch.dtype, ...] = FLOATS,
+    shape: tuple[int | str, ...] = (),
+    device: torch.device | None = None,
+) -> str:
+    """Return what makes a tensor of these dtypes, this shape and device from x; "" if unknown."""
+    made = name
+    if not isinstance(x, Tensor):
+        try:
+            x, made = torch.as_tensor(x), f"torch.as_tensor({name})"
+        except (TypeError, ValueError, RuntimeError):
+            if not isinstance(x, list | tuple):
+                return ""
+            row = "for each bag pass a row with 0 or 1 for every class"
+            return row if dtypes == FLAGS else "pad bags to one tensor, as data.bags.collate does"
+    labels, same = dtypes == FLAGS, [n for n in x.shape if n != 1] == [n for n in shape if n != 1]
+    if dtypes == (torch.int64,) and x.dim() == 2 and len(shape) == 1 and not same:
+        return f"from a row for each bag take {made}.float().argmax(1)"
+    cast, note = _cast(x, dtypes)
+    made += cast
+    if device not in (None, x.device):
+        made += f".to('{device}')"
+    if shape and same and tuple(x.shape) != shape:
+        made += f".reshape{tuple(shape)}"
+    elif labels and x.dim() == 1 and len(shape) == 2:
+        return f"from class numbers make a row for each bag with one_hot({made}, {shape[1]})"
+    return "" if made == name else f"take {made}{note}"
+
+
+def _cast(x: Tensor, dtypes: tuple[torch.dtype, ...]) -> tuple[str, str]:
+    """Return the call that brings x to one of these dtypes, and a note on it."""
+    if x.dtype in dtypes or x.is_complex():
+        return "", ""
+    if torch.int64 not in dtypes:
+        return "." + CASTS.get(dtypes[0], f"to({dtypes[0]})"), ""
+    if not x.is_floating_point():
+        return ".long()", ""
+    if dtypes == FLAGS:
+        return ".nan_to_num(-1).long()", ", where -1 is unknown"
+    return ".long()", " if its numbers are whole"
 
 
 def log(x: Tensor) -> Tensor:

@@ -10,12 +10,13 @@ NaN (a sequence, a mask, a curve) raises ValueError instead.
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from numbers import Integral
 from operator import index
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from wsl_tutorial._shapes import check_int, check_number
 
 
 def error_rate(scores: torch.Tensor, target: torch.Tensor) -> float:
@@ -389,16 +390,11 @@ def label_recall_by_chance(classes: int, true: int, guessed: int) -> float:
     """
     from scipy.special import bdtrc
 
-    _check_whole(1, classes=classes, true=true, guessed=guessed)
+    for name, x in (("classes", classes), ("true", true), ("guessed", guessed)):
+        check_int(name, x, 1)
     below = np.arange(min(true, guessed))  # at least 1, 2, ...: more than 0, 1, ...
     both = bdtrc(below, true, 1 / classes) * bdtrc(below, guessed, 1 / classes)
     return float(100 * classes / true * both.sum())
-
-
-def _check_whole(least: int, **given: int) -> None:
-    for name, x in given.items():
-        if not isinstance(x, Integral) or isinstance(x, bool) or x < least:
-            raise ValueError(f"{name}: got {x!r}, expected a whole number, {least} or more")
 
 
 def found_by_chance(k: int, side: float, room: float, threshold: float = 0.5) -> float:
@@ -411,7 +407,7 @@ def found_by_chance(k: int, side: float, room: float, threshold: float = 0.5) ->
     (of 1.12 sides, 6.8 % more at a threshold of 1/2). Raises `ValueError` for a k below 1, lengths
     that are not positive and finite, and thresholds outside (0, 1).
     """
-    _check_whole(1, k=k)
+    check_int("k", k, 1)
     if not (0 < side < math.inf and 0 < room < math.inf and 0 < threshold < 1):
         raise ValueError(
             f"side, room, threshold: got {side}, {room}, {threshold}, "
@@ -454,10 +450,9 @@ def counts_behind(rate: float, n: int, decimals: int = 2, cut: bool = True) -> l
     Raises `ValueError` for a rate outside [0, 100] or of more decimals, n below 1 or decimals below
     0.
     """
-    _check_whole(1, n=n)
-    _check_whole(0, decimals=decimals)
-    if not 0 <= rate <= 100:
-        raise ValueError(f"rate: got {rate}, expected a rate in [0, 100]")
+    check_int("n", n, 1)
+    check_int("decimals", decimals)
+    check_number("rate", rate, least=0, most=100)
     unit = 10**decimals
     units = round(rate * unit)
     if not math.isclose(rate * unit, units, rel_tol=1e-9, abs_tol=1e-9):
@@ -479,8 +474,8 @@ def wilson_interval(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
     near 0 and 1. Raises `ValueError` for k outside 0 .. n, or a z that is not positive and finite.
     Source: Wilson (1927).
     """
-    _check_whole(1, n=n)
-    _check_whole(0, k=k)
+    check_int("n", n, 1)
+    check_int("k", k)
     if not (k <= n and 0 < z < math.inf):
         raise ValueError(f"k, n, z: got {k}, {n}, {z}, expected k <= n and a positive z")
     share, w = k / n, z * z / n
@@ -495,8 +490,7 @@ def all_zeros_bounds(all_ones: float) -> tuple[float, float]:
     The upper one is attained where all regions cover the same share, the lower one where each image
     is all region or has none. Raises `ValueError` for a rate outside [0, 100].
     """
-    if not 0 <= all_ones <= 100:
-        raise ValueError(f"all_ones: got {all_ones}, expected a rate in [0, 100]")
+    check_number("all_ones", all_ones, least=0, most=100)
     rest = 100 - all_ones
     return rest, 400 * rest / (100 + 3 * rest)
 

@@ -595,9 +595,7 @@ def cosine(epochs: int, steps: int, warmup: float = 0.0) -> Callable[[int, int],
     """
     check_int("epochs", epochs, 1)
     check_int("steps", steps, 1)
-    check_number("warmup", warmup, least=0)
-    if warmup > 1:
-        raise ValueError(f"warmup must be a share of at most 1, got {warmup}")
+    check_number("warmup", warmup, least=0, most=1)
 
     def schedule(epoch: int, step: int) -> float:
         t = (epoch * steps + step + 1) / (epochs * steps)

@@ -527,9 +527,14 @@ def bad_inputs():
     mask = torch.tensor([[True, True, False], [True, False, False]])
     yield (logits.long(), y, None), "logits must be float32 or float64 .*, got torch.int64"
     yield (logits.tolist(), y, None), "logits must be float32 or float64 .*, got list"
-    yield (logits[0], y, None), r"logits must be [^,]+ \(B, n\), got .* of shape \(3,\)"
+    yield (
+        (logits[0], y, None),
+        r"logits must be [^,]+ \(B, n\), got .* of shape \(3,\).*logits\[None\]",
+    )
     yield (logits + torch.nan, y, None), "logits of shape .* must not hold NaN"
-    yield (logits, y.float(), None), r"counts must be integer of shape \(2,\)"
+    yield (logits, y.float(), None), r"counts must be integer .*; take counts.long\(\) if .* whole"
+    yield (logits, y[:, None], None), r"counts must .* shape \(2, 1\) .*; take counts.reshape\(2,\)"
+    yield (logits, (logits > 0).long(), None), "counts must .*; the functions called _multiclass"
     yield (logits, y > 1, None), "counts must be integer of shape"
     yield (logits, y[:1], None), r"counts must be integer of .* got torch.int64 of shape \(1,\)"
     yield (logits, [1, 2], None), "counts must be integer of shape .* got list"

@@ -368,6 +368,7 @@ def test_shares_that_are_no_counts_are_refused():
         (([0.5, 0.5], 2), "p must be .* got list"),
         ((half, torch.tensor([2, 2])), r"n must be integer of shape \(1,\)"),
         ((half, torch.tensor([2.0])), "n must be integer"),
+        ((half, [2]), r"n must be integer of shape \(1,\) .* got list; take torch.as_tensor\(n\)"),
         ((half * 100, 2), "divide percentages by 100, or pass digits"),
         ((half, -2), "n must lie between 0 and .*, got -2"),
         ((half, 10**30), "n must lie between 0 and"),
@@ -385,7 +386,7 @@ def test_shares_that_are_no_counts_are_refused():
 
 def test_proportions_passed_as_counts_get_the_remedy():
     z, log_p = torch.zeros(1, 2), torch.zeros(1, 2, 2).log_softmax(2)
-    remedy = r"counts must be integer .*; make integer counts of proportions with counts_from_prop"
+    remedy = r"counts must be integer .*; .* counts_from_proportions\(p, n\) if they are prop"
     for call in (
         lambda: counts.log_likelihood(z, torch.tensor([0.5])),
         lambda: counts.log_likelihood_multiclass(log_p, torch.tensor([[0.5, 0.5]])),

@@ -261,12 +261,12 @@ def test_margins_that_are_none_are_named(function, groups, counts, message):
         ({"covariates": torch.ones(3, 1)}, r"covariates must be finite .* \(2, q\), got shape"),
         ({"covariates": torch.tensor([[math.nan], [0.0]])}, "covariates must be finite"),
         ({"covariates": torch.ones(2, 1).long()}, "covariates must be float32 or float64"),
-        ({"scale": 0.0}, "scale must be a positive number, got 0.0$"),
-        ({"scale": math.nan}, "scale must be a positive number"),
+        ({"scale": 0.0}, "scale must be a finite number above 0, got 0.0$"),
+        ({"scale": math.nan}, "scale must be a finite number above 0, got nan"),
         ({"most": 0.5}, "most must be an int"),
         ({"most": 0}, "most must be an int of at least 1"),
         ({"most": 1}, "most must be enough steps, got 1"),
-        ({"tolerance": -1.0}, "tolerance must be a positive number, got -1"),
+        ({"tolerance": -1.0}, "tolerance must be a finite number above 0, got -1"),
     ],
 )
 def test_options_that_make_no_sense_are_named(options, message):
@@ -297,7 +297,9 @@ def test_other_arguments_that_make_no_sense_are_named():
                 function(torch.full((2, 2), value), GROUPS, COUNTS)
     tables = torch.rand(5, 2, 2, 2)
     for level in (-0.5, 0.0, 1.0, 95, math.nan, None):
-        with pytest.raises(ValueError, match=r"level must lie between 0 and 1, got .*; take 0.95"):
+        with pytest.raises(
+            ValueError, match=r"level must be .* number above 0 and below 1, got .*; take 0.95"
+        ):
             ecological.region(tables, level)
     for wrong in (tables[0], tables[:0], tables.tolist()):
         with pytest.raises(ValueError, match=r"tables must be .* of shape \(draws, B, R, C\)"):

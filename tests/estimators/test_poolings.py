@@ -126,6 +126,9 @@ def test_a_loader_pads_bags_of_all_sizes():
     assert plain.shape == (2, 2, 2)
 
 
+X = torch.zeros(2, 3)
+
+
 @pytest.mark.parametrize(
     "bags",
     [[], [torch.zeros(2, 3), torch.zeros(2, 4)], [torch.zeros(2), torch.zeros(2).long()]],
@@ -133,6 +136,27 @@ def test_a_loader_pads_bags_of_all_sizes():
 )
 def test_a_loader_refuses_bags_of_different_instances(bags):
     with pytest.raises(ValueError, match="bags must be tensors"):
+        collate(bags)
+
+
+@pytest.mark.parametrize(
+    ("bag", "message"),
+    [
+        ((X, {1}), "entry 1 of the bags must be .*, got set; pass labels as a 0/1 vector"),
+        ((X, 1, None), "entry 2 of the bags must be .*, got NoneType; .* 0/1 vector"),
+        ((X, {"y": {1}}), "entry 1 of the bags must be .*, got dict; .* 0/1 vector"),
+        ({"x": X, "y": 1}, r"bags\[0\] must hold .*, got dict; pass \(instances, labels\)"),
+        (({1, 2}, 1), r"bags\[0\] must hold .*, got set; pass \(instances, labels\)"),
+    ],
+)
+def test_a_loader_refuses_what_does_not_stack(bag, message):
+    with pytest.raises(ValueError, match=message):
+        collate([bag, bag])
+
+
+def test_a_loader_names_labels_of_different_lengths():
+    bags = [(X, torch.ones(1)), (X, torch.ones(2))]
+    with pytest.raises(ValueError, match=r"got .* shape \(1,\) on cpu and .* shape \(2,\) on cpu;"):
         collate(bags)
 
 

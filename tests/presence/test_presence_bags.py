@@ -394,9 +394,10 @@ def bad_inputs():
     yield log_p, labels.double() * torch.nan, {}, "labels must be bool or integer"
     for wrong in (2, -2, 127):
         yield log_p, wrong * torch.ones(2, 3).long(), {}, f"labels must be 1 where .* got {wrong};"
+    yield log_p, labels.long().argmax(1), {}, r"labels .* shape \(2,\) .*; .* one_hot\(labels, 3\)"
     yield log_p, 255 * torch.ones(2, 3, dtype=torch.uint8), {}, "labels must be 1 .* got 255;"
     yield log_p, labels, {"mask": mask[:, :4]}, r"mask must be torch.bool of shape \(2, 5\)"
-    yield log_p, labels, {"mask": mask.int()}, r"mask must be torch.bool of shape \(2, 5\)"
+    yield log_p, labels, {"mask": mask.int()}, r"mask must be torch.bool .*; take mask.bool\(\)"
     yield log_p, labels, {"mask": [True]}, r"mask must be torch.bool of shape \(2, 5\)"
     spoilt = log_p.clone()
     spoilt[1, 2, 3] = torch.nan

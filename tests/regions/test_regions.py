@@ -677,6 +677,10 @@ def erasing(logits=LOGITS, mask=MASK, psi=PSI, images=MAPS, target=Y, u=1):
         ),
         (lambda: regions.min_max_loss(LOGITS, LOGITS.double(), Y), "negative must be .*float32"),
         (lambda: regions.min_max_loss(LOGITS, LOGITS, Y.tolist()), "target must be .* got list"),
+        (
+            lambda: regions.min_max_loss(LOGITS, LOGITS, LOGITS > 0),
+            r"target must .* torch.bool of shape \(2, 3\) .*; .* target.float\(\).argmax\(1\)",
+        ),
         (lambda: regions.min_max_loss(LOGITS, LOGITS, Y + 1), r"target must hold classes 0\.\.2"),
         (
             lambda: regions.min_max_loss(LOGITS, LOGITS, Y.float()),

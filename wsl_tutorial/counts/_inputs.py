@@ -13,9 +13,7 @@ from wsl_tutorial._shapes import (
     described,
 )
 
-LOGITS = "convert it with .float()"
 MAX_REPEATED = 2**20  # instances of a bag that are written out one by one
-REMEDY = "make integer counts of proportions with counts_from_proportions(p, n)"
 
 
 def checked(
@@ -29,7 +27,7 @@ def checked(
 
     `name` is that of the counts in errors; None instead of counts checks none.
     """
-    check_layout("logits", logits, "(B, n)", (2,), LOGITS, empty=True)
+    check_layout("logits", logits, "(B, n)", (2,), empty=True)
     m = checked_multiplicity(multiplicity, mask, logits)
     if counts is not None:
         check_counts(name, counts, (len(logits),), logits)
@@ -124,8 +122,13 @@ def checked_multiplicity(multiplicity: Tensor | None, mask: Tensor | None, like:
 
 def check_counts(name: str, counts: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
     """Raise ValueError unless counts are whole numbers of this shape."""
-    floats = isinstance(counts, Tensor) and counts.is_floating_point()
-    check_tensor(name, counts, shape, like, WHOLE, REMEDY if floats else "")
+    remedy = ""
+    if isinstance(counts, Tensor) and counts.is_floating_point():
+        remedy = f"take {name}.long() if its numbers are whole, counts_from_proportions(p, n) if "
+        remedy += "they are proportions"
+    elif isinstance(counts, Tensor) and 1 not in counts.shape and counts.dim() != len(shape):
+        remedy = "the functions called _multiclass take one count a class, all others one a bag"
+    check_tensor(name, counts, shape, like, WHOLE, remedy)
 
 
 def repeated(x: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:

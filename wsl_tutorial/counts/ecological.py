@@ -14,13 +14,19 @@ between bags; chapter 17 derives the approximations of `fit` and `sample`.
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsl_tutorial._shapes import FLOATS, WHOLE, check_floats, check_int, check_tensor, shown
+from wsl_tutorial._shapes import (
+    FLOATS,
+    WHOLE,
+    check_floats,
+    check_int,
+    check_number,
+    check_tensor,
+)
 
 ROUNDING = 1 / 12  # the variance of a number that is uniform on an interval of length one
 BASE = 3.0  # standard deviation of the log-odds of a group, before any data
@@ -157,8 +163,7 @@ def fit(
     groups, counts = _checked(groups, counts)
     check_int("most", most, 1)
     for name, x in (("tolerance", tolerance), ("scale", scale)):
-        if not 0 < x < math.inf:
-            raise ValueError(f"{name} must be a positive number, got {x}")
+        check_number(name, x, above=0)
     design, prior = _design(groups, counts.shape[1], covariates, scale)
     share = (counts.sum(0) + 0.5).log()
     base = (share[:-1] - share[-1]).repeat(groups.shape[1])  # (p,)
@@ -206,11 +211,8 @@ def sample(
     """
     check_int("draws", draws, 1)
     check_int("steps", steps)
-    if not (isinstance(context, Real) and 0 <= context < math.inf):
-        raise ValueError(
-            f"context must be a finite number of at least 0, got {shown(context)}; take 0 for "
-            "rates that do not depend on the composition"
-        )
+    independent = "take 0 for rates that do not depend on the composition"
+    check_number("context", context, least=0, remedy=independent)
     centre = _centres(fitted, _context(fitted, draws, context, generator), generator)
     logits = _walk(fitted, centre, steps, generator)
     return draw_tables(logits, fitted.groups.long(), fitted.counts.long(), generator)
@@ -224,8 +226,7 @@ def region(tables: Tensor, level: float = 0.95) -> tuple[Tensor, Tensor, Tensor]
     Raises: ValueError where tables have another shape, or level does not lie between 0 and 1.
     """
     check_tensor("tables", tables, ("draws", "B", "R", "C"), dtypes=FLOATS)
-    if not (isinstance(level, Real) and 0 < level < 1):
-        raise ValueError(f"level must lie between 0 and 1, got {shown(level)}; take 0.95, not 95")
+    check_number("level", level, above=0, below=1, remedy="take 0.95, not 95")
     total = tables.sum(1)
     rates = total / total.sum(-1, keepdim=True)
     low, high = (1 - level) / 2, (1 + level) / 2

@@ -16,7 +16,6 @@ from wsl_tutorial._shapes import (
 )
 
 from ._inputs import (
-    LOGITS,
     check_counts,
     check_sums,
     checked,
@@ -45,8 +44,8 @@ def log_likelihood_noisy(
     Raises: ValueError, as `log_likelihood`, or for another shape of log_noise.
     Source: chapter 6.
     """
-    check_layout("logits", logits, "(B, n)", (2,), LOGITS, empty=True)
-    check_floats("log_noise", log_noise, LOGITS)
+    check_layout("logits", logits, "(B, n)", (2,), empty=True)
+    check_floats("log_noise", log_noise)
     one = log_noise.expand(len(logits), -1) if log_noise.dim() == 1 else log_noise
     if multiplicity is None:
         _check_noise(one, log_noise, (logits.shape[0], logits.shape[1] + 1))

@@ -1,5 +1,7 @@
 """Proportions of bags, and the integer counts that they stand for."""
 
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -26,12 +28,12 @@ def counts_from_proportions(p: Tensor, n: Tensor | int, digits: int | None = Non
     """
     two = isinstance(p, Tensor) and p.dim() == 1
     check_tensor("p", p, ("B",) if two else ("B", "C"), dtypes=FLOATS)
-    if not isinstance(n, Tensor):
+    if isinstance(n, int | Real):
         check_int("n", n, None)
         if not 0 <= n <= 2**53:
             raise ValueError(f"n must lie between 0 and 2**53, got {n}")
         n = torch.full(p.shape[:1], int(n), device=p.device)
-    if n.dtype == torch.bool and n.dim() == 2:
+    if isinstance(n, Tensor) and n.dtype == torch.bool and n.dim() == 2:
         check_tensor("n", n, (len(p), n.shape[1]), p, BOOL)
         n = n.sum(1)
     check_tensor("n", n, (len(p),), p, WHOLE)

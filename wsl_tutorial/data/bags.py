@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate
+
+from .._shapes import described
 
 
 @dataclass(frozen=True)
@@ -144,13 +147,13 @@ def collate(bags: Sequence) -> tuple:
             once a bag (labels, counts) and are stacked as by the DataLoader itself.
     Returns:
         (instances (B, most, ...), mask (B, most), ...): 0 and false in the padding.
-    Raises: ValueError, no bag, tuples of different lengths, or instances of different shapes or
-        dtypes.
+    Raises: ValueError, no bag, tuples of different lengths, instances that are no tensor or of
+        different shapes or dtypes, or further entries that do not stack, like sets of labels.
     """
     rows = [bag if isinstance(bag, tuple | list) else (bag,) for bag in bags]
     if len({len(row) for row in rows}) > 1:
         raise ValueError(f"bags must be tuples of one length, got {[len(row) for row in rows]}")
-    parts = [torch.as_tensor(row[0]) for row in rows]
+    parts = [_instances(i, row[0]) for i, row in enumerate(rows)]
     kinds = {(tuple(x.shape[1:]), x.dtype) for x in parts if x.ndim}
     if len(kinds) != 1 or not all(x.ndim for x in parts):
         shapes = ", ".join(sorted({f"{x.dtype} {tuple(x.shape)}" for x in parts}))
@@ -160,7 +163,28 @@ def collate(bags: Sequence) -> tuple:
     sizes = torch.tensor([len(x) for x in parts])
     mask = torch.arange(int(sizes.max())) < sizes[:, None]  # (B, most)
     padded = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
-    rest = [
-        default_collate(list(column)) for column in zip(*(row[1:] for row in rows), strict=True)
-    ]
+    rest = [_stacked(k, [row[k] for row in rows]) for k in range(1, len(rows[0]))]
     return padded, mask, *rest
+
+
+def _instances(bag: int, x: Any) -> Tensor:
+    """Return the instances of a bag as a tensor."""
+    try:
+        return torch.as_tensor(x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"bags[{bag}] must hold its instances as a tensor (n, ...), got {described(x)}; pass "
+            "(instances, labels) for each bag"
+        ) from error
+
+
+def _stacked(entry: int, column: list) -> Any:
+    """Return an entry of all bags, stacked as by a DataLoader."""
+    try:
+        return default_collate(column)
+    except (TypeError, ValueError, RuntimeError, KeyError) as error:
+        raise ValueError(
+            f"entry {entry} of the bags must be tensors of one shape, or numbers, got "
+            f"{' and '.join(sorted({described(x) for x in column}))}; pass labels as a 0/1 vector "
+            "over the classes"
+        ) from error

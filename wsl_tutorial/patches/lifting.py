@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._shapes import check_int, check_tensor, described, widened
+from .._shapes import REAL, check_int, check_tensor, described, widened
 from ._inputs import check_heatmap, check_not_negative, check_places, check_scales
 from .extract import ideal_heatmap
 from .sample import place
@@ -36,10 +36,7 @@ def proportion_distance(p: Tensor, counts: Tensor) -> Tensor:
     Source: paper (9).
     """
     check_tensor("p", p, ("B", "C"))
-    fits = isinstance(counts, Tensor) and counts.shape == p.shape and not counts.is_complex()
-    if not fits or counts.device != p.device:
-        where = f"{tuple(p.shape)} on {p.device}"
-        raise ValueError(f"counts must be real, of shape {where}, got {described(counts)}")
+    check_tensor("counts", counts, tuple(p.shape), p, REAL)
     counts = counts.to(p.dtype)  # so the sum cannot overflow, and rounds no more than p
     total = counts.sum(1, keepdim=True)
     share = counts / total.masked_fill(total == 0, 1)

@@ -105,9 +105,7 @@ def split_labels(
     None stands for no unknown label in the batch. `flat` is the result of `flatten`.
     """
     shape, remedy = (flat.shape[0], flat.shape[1] - 1), ""
-    if isinstance(labels, Tensor) and labels.is_floating_point():
-        remedy = "take labels.nan_to_num(-1).long(), where -1 is unknown"
-    elif isinstance(labels, Tensor) and labels.dim() == 2:
+    if isinstance(labels, Tensor) and labels.dim() == 2 and labels.dtype in FLAGS:
         extra = labels.shape[1] - shape[1]
         if background and extra == 1:
             remedy = (

@@ -345,6 +345,20 @@ def test_perfect_detections_and_answers_score_all():
         assert point == pytest.approx(dict.fromkeys(point, 100.0))
 
 
+def test_centres_at_their_places_have_no_error_however_many(monkeypatch):
+    config = smoke("mist/gabor")
+    split = data.worlds(config, 0, "cpu")["test"]
+    assert split[:].classes.shape[1] > 25  # torch's other formula for distances
+    model = networks.Pair(torch.nn.Identity(), torch.nn.Identity())
+
+    def exact(config, model, batch):
+        kept, places = batch.present, methods.true_places(config, batch)
+        return {"places": places, "kept": kept, "boxes": batch.boxes, "classes": batch.classes}
+
+    monkeypatch.setattr(methods, "measured_batch", exact)
+    assert methods.measures(config, model, split)["centre_error"] == 0
+
+
 def test_wrong_answers_at_the_right_places_are_only_detected():
     config = smoke()
     split = data.worlds(config, 0, "cpu")["test"]

@@ -48,6 +48,14 @@ def middle(boxes: Tensor) -> Tensor:
     return (boxes[..., :2] + boxes[..., 2:]) / 2
 
 
+def distances(first: Tensor, second: Tensor) -> Tensor:
+    """Return the distances (B, K, L) of points (B, K, 2) and (B, L, 2).
+
+    By differences: for more than 25 points torch multiplies matrices, and near points cancel.
+    """
+    return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def true_places(config: Settings, batch: Batch) -> Tensor:
     """Return the true centres with the detector's side, (B, L, 3); padding repeats the first."""
     centre = middle(batch.boxes)
@@ -282,9 +290,8 @@ def measures(config: Settings, model: networks.Pair, split: Rendered | Stored) -
         return point
     present, places, true = held["classes"] >= 0, held["places"], held["boxes"]
     iou = metrics.box_iou(metrics.boxes(places), true) * held["kept"][..., None]
-    away = torch.cdist(places[..., :2], middle(true)).masked_fill(
-        ~held["kept"][..., None], math.inf
-    )
+    away = distances(places[..., :2], middle(true))
+    away = away.masked_fill(~held["kept"][..., None], math.inf)
     point |= {
         "iou50": metrics.detected(iou, present),
         "matched50": metrics.matched(iou, present),
@@ -422,7 +429,7 @@ def run_chance(config: Settings, seed: int, run) -> dict[str, float]:
         f"iou50_{name}": metrics.detected(metrics.box_iou(boxes, true.boxes), true.present)
         for name, boxes in detected.items()
     }
-    away = torch.cdist(middle(other.boxes), middle(true.boxes))
+    away = distances(middle(other.boxes), middle(true.boxes))
     away = away.masked_fill(~other.present[..., None], math.inf)
     point["within_3px_other"] = metrics.detected(-away, true.present, -3)
     if config.data.scene != "gabor":  # all its impulses are of one class
