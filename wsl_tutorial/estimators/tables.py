@@ -127,10 +127,11 @@ def without(X: Any, column: str | int | None) -> tuple[Any, list | None]:
 
 
 def ordered(y: Any) -> list | None:
-    """Return the categories that occur in a Series of ordered categories, or None."""
+    """Return the two categories that occur in a Series of ordered categories, else None."""
     if not getattr(getattr(y, "dtype", None), "ordered", False) or not hasattr(y, "cat"):
         return None
-    return y.cat.remove_unused_categories().cat.categories.tolist()
+    found = y.cat.remove_unused_categories().cat.categories.tolist()
+    return found if len(found) == 2 else None
 
 
 def check_rows(X: Any, ragged: bool) -> None:
