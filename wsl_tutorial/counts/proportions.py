@@ -28,7 +28,7 @@ def counts_from_proportions(p: Tensor, n: Tensor | int, digits: int | None = Non
     """
     two = isinstance(p, Tensor) and p.dim() == 1
     check_tensor("p", p, ("B",) if two else ("B", "C"), dtypes=FLOATS)
-    if isinstance(n, Real):
+    if isinstance(n, int | Real):
         check_int("n", n, None)
         if not 0 <= n <= 2**53:
             raise ValueError(f"n must lie between 0 and 2**53, got {n}")
