@@ -22,6 +22,7 @@ from wsl_tutorial.exercises import core
 
 SEEDS = [f"class {i}" for i in range(25)]
 each = pytest.mark.parametrize("name", questions.BANK)
+made = cache(questions.make)  # that it makes the same question again is a test of its own
 
 
 def numbers(text: str) -> list[float]:
@@ -33,7 +34,7 @@ def numbers(text: str) -> list[float]:
 
 def parts(name: str, seed: str) -> list[questions.Question]:
     """The question, or its parts, each with the text that stands before them."""
-    question, joined = questions.make(name, seed), []
+    question, joined = made(name, seed), []
     for part in question.parts:
         before = f"{question.text} {question.parts[0].text if part.name in FOLLOWS else ''}"
         joined.append(replace(part, text=f"{before} {part.text}"))
@@ -386,9 +387,10 @@ def test_options_of_which_not_exactly_one_is_right_are_refused():
 
 
 @each
-def test_a_check_takes_the_answer_and_names_each_mistake(name, capsys):
+def test_a_check_takes_the_answer_and_names_each_mistake(name, capsys, monkeypatch):
+    monkeypatch.setattr(questions, "make", made)
     for seed in SEEDS:
-        question = questions.make(name, seed)
+        question = made(name, seed)
         steps = parts(name, seed)
         answers = [step.answer for step in steps]
         given = answers if question.parts else answers[0]
