@@ -248,7 +248,7 @@ def found(name: str) -> dict[str, str]:
     return input_walks.verdicts(modes, True) | {"second derivative": "in the mean"}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _quiet():
     torch._logging.set_logs(dynamo=logging.CRITICAL)
     yield
@@ -256,6 +256,7 @@ def _quiet():
 
 
 @each
+@pytest.mark.usefixtures("_quiet")
 def test_the_table_of_modes_says_what_the_walk_finds(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
