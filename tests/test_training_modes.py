@@ -229,4 +229,6 @@ def test_two_processes_average_to_the_gradient_of_the_whole_batch():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    multiprocessing.spawn(train_one_of_two, (port,), nprocs=2)
+    start = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    multiprocessing.set_forkserver_preload(["torch.distributed", "torch._dynamo"])  # once for both
+    multiprocessing.start_processes(train_one_of_two, (port,), nprocs=2, start_method=start)
