@@ -139,8 +139,13 @@ def test_a_set_may_be_unknown(world):
     assert model.score(frame, sets) == same.score(frame, matrix)
     rows = [sets[b] for b in frame["bag"]]
     assert model.score(frame, pd.Series(rows, frame.index)) == same.score(frame, matrix)
-    with pytest.raises(ValueError, match="bag_scorer needs labels that are known"):
-        bag_scorer("f1_macro")(model, frame, sets)
+    known = ~frame["bag"].isin([3, 8])
+    labels = pd.Series(SETS).drop([3, 8])
+    for name in ("f1_macro", "roc_auc"):
+        score = bag_scorer(name)
+        assert score(model, frame, sets) == score(model, frame[known], labels)
+    with pytest.raises(ValueError, match=r"got \{-1\} for bag 3; pass -1 in place of a set"):
+        model.score(frame, [{-1} if k == 3 else own for k, own in enumerate(SETS)])
 
 
 def test_metrics_of_sets_are_those_of_their_matrix(world):
@@ -182,3 +187,65 @@ def test_a_model_that_gets_no_bags_says_so(world, kind):
     assert len(seen) == 3
     with warnings.catch_warnings(action="error"):
         kind().fit(features, np.arange(len(frame)), y)  # said so
+
+
+@pytest.mark.parametrize(
+    ("classes", "says"),
+    [
+        ({"cat", "dog"}, "must be a list, because their order counts"),
+        ("cat", "must be a list, because their order counts"),
+        (2, "must be a list, because their order counts"),
+        ([], "must name each class once"),
+        (["cat", "dog", "cat"], "must name each class once"),
+    ],
+)
+def test_classes_are_a_list_of_different_names(world, classes, says):
+    frame, y, _ = world
+    for labels in (SETS, y):
+        with pytest.raises(ValueError, match=f"^classes {says}"):
+            PresenceClassifier(bags="bag", classes=classes).fit(frame, labels)
+        with pytest.raises(ValueError, match=f"^classes {says}"):
+            PresenceClassifier(bags="bag").partial_fit(frame, labels, classes=classes)
+    with pytest.raises(ValueError, match="classes must be the negative and the positive for"):
+        PresenceClassifier(bags="bag", classes=[0, 1, 2]).fit(frame, y)
+    with pytest.raises(ValueError, match="class_weight must name classes of"):
+        PresenceClassifier(bags="bag", classes=["cat", "dog"], class_weight={"cow": 2}).fit(
+            frame, SETS
+        )
+
+
+@pytest.mark.parametrize("labels", [-1, [-1, -1]])
+def test_labels_that_are_all_unknown_teach_nothing(world, labels):
+    frame, _, _ = world
+    for classes in (None, ["cat", "dog"]):
+        with pytest.raises(ValueError, match="labels must be known for a bag at least, got -1 on"):
+            PresenceClassifier(bags="bag", classes=classes).fit(frame, np.array([labels] * 40))
+
+
+def test_words_may_be_unknown_and_a_raw_category_has_an_order(world):
+    frame, y, _ = world
+    some = np.where(frame["bag"] % 5 == 0, -1, y)
+    plain = PresenceClassifier(bags="bag").fit(frame, some)
+    words = pd.Series(WORDS[y], frame.index).where(some != -1, -1)
+    model = PresenceClassifier(bags="bag", classes=list(WORDS))
+    for labels in (words, words.tolist()):
+        assert np.array_equal(
+            model.fit(frame, labels).predict_proba(frame), plain.predict_proba(frame)
+        )
+    assert model.score(frame, words) == plain.score(frame, some)
+    auc = bag_scorer("roc_auc")
+    assert auc(model, frame, words) == auc(plain, frame, some)
+    raw = pd.Categorical(WORDS[y], categories=WORDS, ordered=True)
+    assert PresenceClassifier(bags="bag").fit(frame, raw).classes_.tolist() == WORDS.tolist()
+
+
+def test_a_table_of_labels_is_read_by_the_names_of_its_columns(world):
+    frame, _, _ = world
+    matrix = pd.DataFrame({c: [int(c in s) for s in SETS] for c in ("cat", "dog")})
+    model = PresenceClassifier(bags="bag").fit(frame, matrix)
+    expected = model.posterior(frame, matrix)
+    assert expected.equals(model.posterior(frame, matrix[["dog", "cat"]]))
+    with pytest.raises(ValueError, match="labels must have the columns"):
+        model.score(frame, matrix.rename(columns={"cat": "cow"}))
+    with pytest.raises(ValueError, match="labels must have the columns"):
+        model.score(frame, np.ones((40, 3)))

@@ -319,12 +319,14 @@ def test_a_matrix_has_the_classes_that_were_promised(kind):
 def test_columns_of_counts_are_those_of_fit():
     votes = pd.DataFrame({"r": [1, 1, 0], "g": [1, 2, 1]}, index=list("abc"))
     model = CountClassifier().fit(X, BAGS, votes)
-    for other in (votes[["g", "r"]], votes.rename(columns={"r": "R"})):
-        with pytest.raises(ValueError, match=r"counts must have the columns \['r' 'g'\], got"):
-            model.posterior(X, BAGS, other)
-        with pytest.raises(ValueError, match="counts must have the columns"):
-            model.score(X, BAGS, other)
-    model.posterior(X, BAGS, votes.to_numpy())
+    other = votes.rename(columns={"r": "R"})
+    with pytest.raises(ValueError, match=r"counts must have the columns \['r' 'g'\], got"):
+        model.posterior(X, BAGS, other)
+    with pytest.raises(ValueError, match="counts must have the columns"):
+        model.score(X, BAGS, other)
+    expected = model.posterior(X, BAGS, votes.to_numpy())
+    for same in (votes, votes[["g", "r"]]):  # a column is found by its name
+        assert np.array_equal(model.posterior(X, BAGS, same), expected)
 
 
 def test_shares_and_counts_are_told_apart():
@@ -353,5 +355,7 @@ def test_a_scorer_of_bags_leaves_out_those_without_a_label():
         assert bag_scorer(name)(model, x, some, bags=bags) == expected
     assert bag_scorer("accuracy")(model, x, some, bags=bags) == model.score(x, bags, some)
     sets = PresenceClassifier().fit(X, BAGS, [[1, 0], [0, 1], [1, 0]])
-    with pytest.raises(ValueError, match="bag_scorer needs labels that are known"):
+    with pytest.raises(
+        ValueError, match="needs all labels of a bag, or none, got some -1 for bag 'b'"
+    ):
         bag_scorer("accuracy")(sets, X, [[1, 0], [-1, 1], [1, 1]], bags=BAGS)

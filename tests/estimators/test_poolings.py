@@ -124,6 +124,8 @@ def test_a_loader_pads_bags_of_all_sizes():
     plain, mask = collate([torch.zeros(0, 2), torch.ones(2, 2)])
     assert mask.tolist() == [[False, False], [True, True]]
     assert plain.shape == (2, 2, 2)
+    labels = collate([(torch.ones(2, 3), [1, 0, 1]), (torch.ones(3, 3), [0, 1, 1])])[2]
+    assert labels.tolist() == [[1, 0, 1], [0, 1, 1]]
 
 
 X = torch.zeros(2, 3)

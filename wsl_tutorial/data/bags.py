@@ -1,5 +1,6 @@
 """Bags of instances: drawn without replacement, counted, split, nested, and padded to a batch."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -144,7 +145,8 @@ def collate(bags: Sequence) -> tuple:
 
     Args:
         bags: tensors (n, ...) of instances, or tuples (instances, ...) whose further entries come
-            once a bag (labels, counts) and are stacked as by the DataLoader itself.
+            once a bag (labels, counts) and are stacked as by the DataLoader itself; lists of
+            numbers are taken for tensors.
     Returns:
         (instances (B, most, ...), mask (B, most), ...): 0 and false in the padding.
     Raises: ValueError, no bag, tuples of different lengths, instances that are no tensor or of
@@ -179,7 +181,10 @@ def _instances(bag: int, x: Any) -> Tensor:
 
 
 def _stacked(entry: int, column: list) -> Any:
-    """Return an entry of all bags, stacked as by a DataLoader."""
+    """Return an entry of all bags, stacked as by a DataLoader; lists of numbers as tensors."""
+    if all(isinstance(x, list | tuple) for x in column):
+        with contextlib.suppress(TypeError, ValueError):
+            column = [torch.as_tensor(x) for x in column]
     try:
         return default_collate(column)
     except (TypeError, ValueError, RuntimeError, KeyError) as error:

@@ -180,8 +180,10 @@ class CountClassifier(BagClassifier):
             self.classes_ = names if columns is None or value.ndim == 1 else np.asarray(columns)
             self._form = form
         elif columns is not None and form == self._form == "matrix":
-            names = np.asarray(columns)
-            if len(names) == len(self.classes_) and list(names) != list(self.classes_):
+            names = np.asarray(columns).tolist()
+            if set(names) == set(self.classes_.tolist()):
+                value = value[:, [names.index(c) for c in self.classes_.tolist()]]
+            elif len(names) == len(self.classes_):
                 raise ValueError(f"counts must have the columns {self.classes_}, got {names}")
         number = self._whole(value, table)
         number = torch.from_numpy(number)

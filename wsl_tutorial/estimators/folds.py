@@ -62,10 +62,10 @@ def bag_scorer(scoring: str | Callable) -> Callable:
 
     Args: scoring: a name of scikit-learn's, or a metric (y_true, y_pred).
     Returns: a function (estimator, X, y, bags=None) -> score; y comes once a bag or once a row.
-        Of one class, bags whose label is unknown (-1) are left out, and a name's metric compares
+        Bags whose labels are all unknown (-1) are left out. Of one class, a name's metric compares
         1, the positive class, with 0. A metric of predictions gets the counts of `predict_bags`, as
         shares of the bag if `proportions=True`.
-    Raises: ValueError, an unknown label among those of several classes.
+    Raises: ValueError, a bag of which some labels are unknown.
     """
     named = isinstance(scoring, str)
     scorer = get_scorer(scoring) if named else make_scorer(scoring)
@@ -79,12 +79,15 @@ def bag_scorer(scoring: str | Callable) -> Callable:
         by_bag = not table.single and by_id(y, given, table.ids)
         label, columns = observed(y, table.ids, table.code, by_bag)
         coded, keep = estimator._coded(label, columns, table), slice(None)
-        if coded is not None and (coded == -1).any():
-            if coded.ndim > 1:
+        if coded is not None:
+            unknown = (coded == -1).reshape(len(coded), -1)
+            keep = ~unknown.all(1)
+            part = unknown.any(1) & keep
+            if part.any():
                 raise ValueError(
-                    "bag_scorer needs labels that are known, got -1; `score` leaves it out"
+                    "bag_scorer needs all labels of a bag, or none, got some -1 for bag "
+                    f"{table.ids[int(part.argmax())]!r}; `score` leaves single labels out"
                 )
-            keep = coded != -1
         pair = named and coded is not None and coded.ndim == 1
         if coded is not None and (pair or isinstance(label, list)):
             label = coded

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -178,6 +178,7 @@ class PresenceClassifier(BagClassifier):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
+        _check_classes(self.classes)
         if self.method == "attention" and self.solver == "lbfgs":
             raise ValueError("solver must be 'adam' or 'auto' for method='attention', got 'lbfgs'")
 
@@ -240,6 +241,10 @@ class PresenceClassifier(BagClassifier):
 
     def _encode(self, value, columns, table: Table, reset: bool, classes: Any) -> Tensor:
         """Return labels (B, C) int8: 1 present, 0 absent, -1 unknown."""
+        _check_classes(classes)
+        numbers = isinstance(value, np.ndarray) and value.dtype.kind in "iuf"
+        if reset and numbers and (value == -1).all():
+            raise ValueError("labels must be known for a bag at least, got -1 only")
         if isinstance(value, list):
             target = self._encode_sets(value, table, reset, classes)
         elif value.ndim > 2:
@@ -256,9 +261,15 @@ class PresenceClassifier(BagClassifier):
         return target
 
     def _encode_binary(self, y: np.ndarray, table: Table, reset: bool, classes: Any) -> Tensor:
-        check_classification_targets(y)
+        blank = np.array([tables.is_unknown(v) for v in y]) if y.dtype.kind == "O" else y != y
+        check_classification_targets(y[~blank])
         if reset:
-            found = _two(np.unique(y)) if classes is None else _array(classes)
+            found = _two(np.unique(y[~blank])) if classes is None else _array(classes)
+            if classes is not None and len(found) != 2:
+                raise ValueError(
+                    "classes must be the negative and the positive for labels of shape (n_bags,), "
+                    f"got {found.tolist()}; for several classes pass sets, or a matrix (n_bags, C)"
+                )
             if len(found) != 2:
                 few = f"labels must hold two classes, got one class only: {found[0]}"
                 many = (
@@ -272,7 +283,7 @@ class PresenceClassifier(BagClassifier):
             self.classes_, self._form = found, "binary"
         self._check_form("binary")
         target = np.where(y == self.classes_[1], 1, np.where(y == self.classes_[0], 0, -1))
-        lost = (target == -1) & ~((y == -1) if y.dtype.kind in "iuf" else np.zeros(len(y), bool))
+        lost = (target == -1) & ~((y == -1) if y.dtype.kind in "iuf" else blank)
         if lost.any():
             bag = table.ids[int(lost.argmax())]
             raise ValueError(
@@ -299,13 +310,15 @@ class PresenceClassifier(BagClassifier):
                 "other values are not supported"
             )
         names = np.arange(y.shape[1]) if columns is None else _array(columns)
-        if self.classes is not None:
-            wanted = _array(self.classes)
-            if columns is None and len(wanted) == len(names):
-                names = wanted
-            tables.check_classes(names, wanted)
-            order = [names.tolist().index(c) for c in wanted.tolist()]
-            values, names, columns = values[:, order], wanted, wanted.tolist()
+        wanted = self.classes if reset else self.classes_
+        if wanted is not None:
+            wanted = _array(wanted)
+            names = wanted if columns is None and len(wanted) == len(names) else names
+            if reset:
+                tables.check_classes(names, wanted)
+            if set(names.tolist()) == set(wanted.tolist()):
+                values = values[:, [names.tolist().index(c) for c in wanted.tolist()]]
+                names, columns = wanted, wanted.tolist()
         tables.check_classes(names, classes)
         blank = (values == -1).all(0)
         if reset and blank.any():
@@ -338,10 +351,16 @@ class PresenceClassifier(BagClassifier):
                 target[row] = -1
                 continue
             for label in own:
-                if label not in place:
+                if tables.is_unknown(label):
                     raise ValueError(
-                        f"labels must be of {self.classes_}, got {label!r} for bag {name!r}; to "
-                        "fit with classes that the training set lacks, pass classes="
+                        f"labels must be sets of classes, got {set(own)} for bag {name!r}; pass -1 "
+                        "in place of a set that is unknown"
+                    )
+                if label not in place:
+                    more = "; to fit with classes that the training set lacks, pass classes="
+                    raise ValueError(
+                        f"labels must be of {self.classes_.tolist()}, got {label!r} for bag "
+                        f"{name!r}{more if self.classes is None else ''}"
                     )
                 target[row, place[label]] = 1
         return target
@@ -354,7 +373,9 @@ class PresenceClassifier(BagClassifier):
         present = (target == 1).double()
         if self._one:  # absent, present
             present = torch.cat([(target == 0).double(), present], 1)
-        return self._mean_weights(present, total=len(target), known=self._form != "sets")
+        return self._mean_weights(
+            present, total=len(target), known=self._form != "sets" or self.classes is not None
+        )
 
     def _public(self, values: Tensor) -> np.ndarray:
         return (values.flip(1) if self._one else values).cpu().numpy()
@@ -436,6 +457,19 @@ def _two(found: np.ndarray) -> np.ndarray:
             stacklevel=6,
         )
     return found
+
+
+def _check_classes(classes: Any) -> None:
+    """Raise ValueError unless classes are None, or a sequence of different names in an order."""
+    if classes is None:
+        return
+    if isinstance(classes, str | Set | Mapping) or not hasattr(classes, "__len__"):
+        raise ValueError(
+            f"classes must be a list, because their order counts, such as [0, 1], got {classes!r}"
+        )
+    names = list(classes)
+    if not names or any(name in names[:k] for k, name in enumerate(names)):
+        raise ValueError(f"classes must name each class once, got {names}")
 
 
 def _array(classes: Iterable) -> np.ndarray:

@@ -127,10 +127,11 @@ def without(X: Any, column: str | int | None) -> tuple[Any, list | None]:
 
 
 def ordered(y: Any) -> list | None:
-    """Return the two categories that occur in a Series of ordered categories, else None."""
-    if not getattr(getattr(y, "dtype", None), "ordered", False) or not hasattr(y, "cat"):
+    """Return the two categories that occur in y if they are ordered, else None."""
+    if not getattr(getattr(y, "dtype", None), "ordered", False):
         return None
-    found = y.cat.remove_unused_categories().cat.categories.tolist()
+    values = getattr(y, "array", y)  # of a Series
+    found = values.remove_unused_categories().categories.tolist()
     return found if len(found) == 2 else None
 
 
@@ -227,6 +228,11 @@ def numbered(ids: Sequence) -> tuple[list, np.ndarray]:
     return list(seen), code
 
 
+def is_unknown(label: Any) -> bool:
+    """Return whether a label is the number -1."""
+    return isinstance(label, Real) and label == -1
+
+
 def _missing(name: Any) -> bool:
     """Return whether the id of a bag is None, NaN, NaT or NA: of NA not even that is known."""
     try:
@@ -305,9 +311,10 @@ def by_id(y: Any, X: Any, ids: list) -> bool:
 
 def check_classes(names: np.ndarray, classes: Any) -> None:
     """Raise ValueError unless the columns of a matrix are the given classes, or None."""
-    if classes is not None and set(names.tolist()) != set(np.asarray(classes).tolist()):
+    wanted = None if classes is None else np.asarray(classes).tolist()
+    if wanted is not None and set(names.tolist()) != set(wanted):
         raise ValueError(
-            f"classes must be the columns of the matrix, {names.tolist()}, got {list(classes)}; "
+            f"classes must be the columns of the matrix, {names.tolist()}, got {wanted}; "
             "pass a DataFrame with a column for every class"
         )
 
@@ -328,6 +335,9 @@ def _values(y: Any, name: str) -> list | np.ndarray:
                 "y.map(set)), or a DataFrame with a column a class"
             )
     values = np.asarray(y)
+    if values.dtype.kind == "U" and not isinstance(y, np.ndarray) and values.ndim == 1:
+        values = np.asarray(y, object)  # -1 beside words stays a number
+        values = values if any(map(is_unknown, values)) else np.asarray(y)
     if values.ndim == 0:
         raise ValueError(f"{name} should be a 1d array, got an array of shape {values.shape}")
     if values.dtype.kind == "c":
@@ -341,7 +351,7 @@ def _check_finite(
     """Raise ValueError that names the first bag, and column, whose value is missing or infinite."""
     if isinstance(values, list):
         for bag, own in zip(owners, values, strict=True):
-            if not isinstance(own, frozenset) and not (isinstance(own, Real) and own == -1):
+            if not isinstance(own, frozenset) and not is_unknown(own):
                 raise ValueError(
                     f"{name} must be a set of labels for every bag, such as {{1, 2}}, or -1 where "
                     f"it is unknown, got {own!r} for bag {bag!r}"
