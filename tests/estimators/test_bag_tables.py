@@ -92,6 +92,10 @@ def test_bags_are_a_column_of_a_frame_its_index_or_a_number():
         (X, [0, 1, 1, 0, 1, 0], BAGS, r"for bag 1; the order of arguments is \(X, bags, labels\)"),
         ([X[:2], X[2:5], X[5:]], None, [0, 1, 1], r"pass np.concatenate\(X\), and bags=np.repeat"),
         (np.stack([X[:2]] * 3), None, [0, 1, 1], r"pass np.concatenate\(X\), and bags=np.repeat"),
+        (dict.fromkeys("abc", X), None, [0, 1, 1], "got a dict; pass pd.DataFrame"),
+        ([{"u": 1}] * 6, BAGS, Y, "got a dict; pass pd.DataFrame"),
+        (X, BAGS, {b: np.array(["u"]) for b in "abc"}, r"pass sets of labels, such as \{1, 2\}"),
+        (X, BAGS, {b: {"u": 1} for b in "abc"}, r"pass sets of labels, such as \{1, 2\}"),
         (pd.Series(X[0]), None, [1], r"got a Series; for the row k of a DataFrame pass X.iloc"),
         (X, BAGS, dict(zip("abcd", [0, 1, 1, 0], strict=True)), "got none for bag 'd'"),
         (X, BAGS, pd.Series(Y, index=["a", "b", "b"]), "got several for bag 'b'"),
@@ -154,8 +158,11 @@ def test_sparse_rows_are_refused_with_a_remedy():
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        (list("stuvwx"), "got text in column 'u'; drop it, or encode it in a pipeline"),
-        (pd.Categorical(list("stuvwx")), "got text in column 'u'"),
+        (list("stuvwx"), "got (str|object) in column 'u'; drop it, or turn it into numbers"),
+        (pd.Categorical(list("stuvwx")), "got category in column 'u'"),
+        (pd.Timestamp("2020-01-01"), "got datetime64.* in column 'u'"),
+        (pd.Timedelta(1), "got timedelta64.* in column 'u'"),
+        ([1j] * 6, "got complex128 in column 'u'"),
         ([1, 2, 3, None, 5, 6], "Input X contains NaN in column 'u'; drop these rows, or fill"),
         (pd.array([1, 2, 3, None, 5, 6], dtype="Int64"), "contains NaN in column 'u'"),
         ([1, 2, 3, np.inf, 5, 6], "Input X contains infinity"),
@@ -343,6 +350,12 @@ def test_a_weight_of_no_class_is_an_error():
             PresenceClassifier(class_weight={1: wrong}).fit(X, BAGS, Y)
     with pytest.raises(ValueError, match="class_weight must name classes of"):
         PresenceClassifier(class_weight={2: 1}).fit(X, BAGS, Y)
+
+
+@pytest.mark.parametrize("scoring", [None, ["f1"], 1])
+def test_a_metric_of_bags_is_a_name_or_a_function(scoring):
+    with pytest.raises(ValueError, match="scoring must be a name of scikit-learn's or a function"):
+        bag_scorer(scoring)
 
 
 def test_a_scorer_of_bags_leaves_out_those_without_a_label():

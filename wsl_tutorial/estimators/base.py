@@ -365,7 +365,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         options: dict[str, Any] = {"dtype": kinds, "allow_nd": self.module is not None}
         try:
             return np.asarray(validate_data(self, X, reset=reset, **options))
-        except ValueError:
+        except (TypeError, ValueError):
             tables.check_numbers(X)
             raise
 

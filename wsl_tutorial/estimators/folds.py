@@ -65,9 +65,14 @@ def bag_scorer(scoring: str | Callable) -> Callable:
         Bags whose labels are all unknown (-1) are left out. Of one class, a name's metric compares
         1, the positive class, with 0. A metric of predictions gets the counts of `predict_bags`, as
         shares of the bag if `proportions=True`.
-    Raises: ValueError, a bag of which some labels are unknown.
+    Raises: ValueError, another kind of scoring, or a bag of which some labels are unknown.
     """
     named = isinstance(scoring, str)
+    if not named and not callable(scoring):
+        raise ValueError(
+            "scoring must be a name of scikit-learn's or a function (y_true, y_pred), got "
+            f"{scoring!r}; for several metrics pass scikit-learn a dict of names to bag_scorers"
+        )
     scorer = get_scorer(scoring) if named else make_scorer(scoring)
 
     def score(estimator, X, y, bags=None) -> float:

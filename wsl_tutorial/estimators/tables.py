@@ -142,6 +142,12 @@ def check_rows(X: Any, ragged: bool) -> None:
             "X must be a DataFrame with a row an instance, got a Series; for the row k of a "
             "DataFrame pass X.iloc[[k]]"
         )
+    first = next(iter(X), None) if isinstance(X, list | tuple) else X
+    if isinstance(first, Mapping) and not hasattr(first, "toarray"):  # no sparse matrix of scipy
+        raise ValueError(
+            "X must be an array or a DataFrame with a row an instance, got a dict; pass "
+            "pd.DataFrame(X), or the rows of all bags in one array and bags="
+        )
     if isinstance(X, np.ndarray) and X.dtype != object and not (ragged and X.ndim == 3):
         return
     if not isinstance(X, list | tuple | np.ndarray):
@@ -150,12 +156,12 @@ def check_rows(X: Any, ragged: bool) -> None:
     if sizes and (ragged or len(sizes) > 1):
         raise ValueError(
             "X must have one instance a row, got one array for each bag; pass np.concatenate(X), "
-            "and bags=np.repeat(range(len(X)), [len(x) for x in X]) (Found array with dim 3)"
+            "and bags=np.repeat(range(len(X)), [len(x) for x in X])"
         )
 
 
 def check_numbers(X: Any) -> None:
-    """Raise ValueError that names the first column of a DataFrame that has gaps or is text."""
+    """Raise ValueError that names the first column of a DataFrame with gaps or without numbers."""
     if not hasattr(X, "columns"):
         return
     for place, name in enumerate(X.columns):
@@ -166,12 +172,15 @@ def check_numbers(X: Any) -> None:
                 "pipeline, such as by SimpleImputer"
             )
         try:
-            column.to_numpy(np.float64)
+            number = getattr(column.dtype, "kind", "O") not in "mMc"
+            column.to_numpy(np.float64 if number else object)
         except (TypeError, ValueError):
+            number = False
+        if not number:
             raise ValueError(
-                f"X must be numbers, got text in column {name!r}; drop it, or encode it in a "
-                "pipeline, such as by OneHotEncoder"
-            ) from None
+                f"X must be numbers, got {column.dtype} in column {name!r}; drop it, or turn it "
+                "into numbers, words in a pipeline by OneHotEncoder"
+            )
 
 
 def _is_pair(X: Any, bags: Any, column: Any) -> bool:
@@ -326,8 +335,9 @@ def _values(y: Any, name: str) -> list | np.ndarray:
     if (isinstance(y, list | tuple) or objects) and len(y):
         if any(isinstance(v, set | frozenset) for v in y):
             return [frozenset(v) if isinstance(v, set) else v for v in y]
-        lists = [v for v in y if isinstance(v, list | tuple)]
-        words = any(isinstance(label, str) for v in lists for label in v)
+        kinds = (list, tuple, Mapping, np.ndarray)
+        lists = [v for v in y if isinstance(v, kinds) and getattr(v, "shape", True)]  # no () array
+        words = any(isinstance(v, Mapping) or any(isinstance(c, str) for c in v) for v in lists)
         if lists and (objects or words or len({len(v) for v in lists}) > 1):
             raise ValueError(
                 f"{name} must be one value, one row of a matrix or one set for each bag, got a "
