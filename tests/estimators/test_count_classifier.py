@@ -1,11 +1,13 @@
 """Test the classifier of counts: its likelihood, counts of all forms, EM and proportions."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from worlds import bags_of_one_class, bags_of_several_classes
@@ -184,6 +186,15 @@ def test_an_epoch_of_em_in_one_step_is_a_step_on_the_likelihood():
         CountClassifier(method=m, **options).fit(x, bags, number) for m in ("em", "exact")
     )
     assert np.allclose(em.predict_proba(x), direct.predict_proba(x), atol=1e-9)
+
+
+def test_expectation_maximisation_warns_where_it_ends_too_early():
+    x, bags, _, hidden = bags_of_one_class(20)
+    number = np.bincount(bags, hidden).astype(int)
+    with pytest.warns(ConvergenceWarning, match="em did not converge in max_iter=2 E-steps"):
+        CountClassifier(method="em", max_iter=2, tol=1e-9).fit(x, bags, number)
+    with warnings.catch_warnings(action="error"):
+        CountClassifier(method="em").fit(x, bags, number)
 
 
 def test_the_loss_on_proportions_is_that_of_counts():

@@ -362,6 +362,8 @@ class CountClassifier(BagClassifier):
             if before - now < self.tol:
                 break
             before = now
+        else:
+            self._warn_of_end("em", "E-steps", "it")
         self.n_iter_, self.loss_curve_ = done, curve
         return None
 
