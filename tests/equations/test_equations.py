@@ -1139,7 +1139,7 @@ def test_what_knows_nothing_is_asked_for_possible_numbers():
 
     with pytest.raises(ValueError, match="true"):
         metrics.label_recall_by_chance(10, 0, 3)
-    with pytest.raises(ValueError, match="classes: got True"):
+    with pytest.raises(ValueError, match="classes must be an int of at least 1, got True"):
         metrics.label_recall_by_chance(True, 3, 3)
     with pytest.raises(ValueError, match="threshold"):
         metrics.found_by_chance(9, 20, 60, 1.0)
