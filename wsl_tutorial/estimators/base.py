@@ -473,7 +473,7 @@ class BagClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         if isinstance(self.module, nn.Module):
             return copy.deepcopy(self.module)
         if self.module is None:
-            return linear(table.x, self._prior(table), self.standardize)
+            return linear(x, self._prior(table), self.standardize)
         if not callable(self.module) or x.dim() != 2:
             raise ValueError(
                 "module must be a torch module, None, or for X (n_rows, n_features) a function "

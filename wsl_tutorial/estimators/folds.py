@@ -11,8 +11,6 @@ from sklearn.utils.multiclass import type_of_target
 
 from .tables import by_id, numbered, observed, split_ids
 
-KINDS = ("binary", "multiclass")  # of labels 0/1, and of 1, 0 and -1
-
 
 class BagKFold:
     """Split bags into folds of equally many bags, stratified by label where that is 0/1 or -1.
@@ -46,8 +44,10 @@ class BagKFold:
         known, code = numbered(ids)
         options = {"shuffle": self.shuffle, "random_state": self.random_state}
         label = None if y is None else observed(y, known, code, by_id(y, X, known))[0]
-        unknown = isinstance(label, np.ndarray) and set(label.ravel().tolist()) == {-1, 0, 1}
-        if isinstance(label, np.ndarray) and type_of_target(label) in KINDS[: 1 + unknown]:
+        kind, values = "", set()
+        if isinstance(label, np.ndarray):
+            kind, values = type_of_target(label), set(label.ravel().tolist())
+        if kind == "binary" or (kind == "multiclass" and values == {-1, 0, 1}):
             folds = StratifiedKFold(self.n_splits, **options).split(known, label)
         else:
             folds = KFold(self.n_splits, **options).split(known)

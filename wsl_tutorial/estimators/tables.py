@@ -148,11 +148,9 @@ def check_rows(X: Any, ragged: bool) -> None:
             "X must be an array or a DataFrame with a row an instance, got a dict; pass "
             "pd.DataFrame(X), or the rows of all bags in one array and bags="
         )
-    if isinstance(X, np.ndarray) and X.dtype != object and not (ragged and X.ndim == 3):
-        return
-    if not isinstance(X, list | tuple | np.ndarray):
-        return
-    sizes = {np.shape(part)[:1] for part in X if np.ndim(part) > 1}
+    bags = isinstance(X, np.ndarray) and (X.dtype == object or (ragged and X.ndim == 3))
+    parts = X if bags or isinstance(X, list | tuple) else ()
+    sizes = {np.shape(part)[:1] for part in parts if np.ndim(part) > 1}
     if sizes and (ragged or len(sizes) > 1):
         raise ValueError(
             "X must have one instance a row, got one array for each bag; pass np.concatenate(X), "
@@ -331,7 +329,7 @@ def check_classes(names: np.ndarray, classes: Any) -> None:
 def _values(y: Any, name: str) -> list | np.ndarray:
     """Return observations as a list of frozensets, or an array."""
     y = y.to_numpy() if hasattr(y, "iloc") else y
-    objects = isinstance(y, np.ndarray) and y.dtype.kind == "O" and y.ndim == 1
+    objects, kind = isinstance(y, np.ndarray) and y.dtype.kind == "O" and y.ndim == 1, None
     if (isinstance(y, list | tuple) or objects) and len(y):
         if any(isinstance(v, set | frozenset) for v in y):
             return [frozenset(v) if isinstance(v, set) else v for v in y]
@@ -344,10 +342,9 @@ def _values(y: Any, name: str) -> list | np.ndarray:
                 f"list, such as {lists[0]!r}; pass sets of labels, such as {{1, 2}} (of a Series "
                 "y.map(set)), or a DataFrame with a column a class"
             )
-    values = np.asarray(y)
-    if values.dtype.kind == "U" and not isinstance(y, np.ndarray) and values.ndim == 1:
-        values = np.asarray(y, object)  # -1 beside words stays a number
-        values = values if any(map(is_unknown, values)) else np.asarray(y)
+        if any(isinstance(v, str) for v in y) and any(map(is_unknown, y)):
+            kind = object  # -1 beside words stays a number
+    values = np.asarray(y, kind)
     if values.ndim == 0:
         raise ValueError(f"{name} should be a 1d array, got an array of shape {values.shape}")
     if values.dtype.kind == "c":
